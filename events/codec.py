@@ -1,0 +1,104 @@
+"""Payload to bytes and back, whoever wrote it.
+
+Payloads are JSON. An older schema version is lifted by the upcasters below, one version at a time;
+a newer one, or a type that this library doesn't know, becomes `Unknown`: kept, counted and shown,
+and never a reason for a read to fail.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+
+import msgspec
+
+from lllm.events.model import EVENTS, Event, Unknown
+from lllm.events.record import Recorded
+
+# (type, version) -> the payload of the next version. Filled when an event changes for the first
+# time; a payload is lifted step by step until its version is the one that `model` knows.
+UPCASTERS: dict[tuple[str, int], Callable[[dict[str, object]], dict[str, object]]] = {}
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {
+    (kind.type, kind.version): msgspec.json.Decoder(kind) for kind in EVENTS.values()
+}
+
+
+def encode(value: object) -> bytes:
+    """A payload, or any JSON value, as bytes on one line.
+
+    A lone surrogate, which UTF-8 can't hold, is written as its JSON escape.
+    """
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
+
+
+def decode(event: Recorded) -> Event:
+    """The payload of a recorded event as a Struct of `model`; `Unknown` where that can't be."""
+    key = (event.type, event.version)
+    decoder = _decoders.get(key)
+    if decoder is None:
+        return _decode_other(event)
+    try:
+        return decoder.decode(event.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_slowly(event, EVENTS[event.type], lambda payload: payload)
+
+
+def _decode_other(event: Recorded) -> Event:
+    kind = EVENTS.get(event.type)
+    if kind is None:
+        return _unknown(event, "this version of lllm has no such event")
+    upcast = _upcaster(event.type, event.version, kind.version)
+    if upcast is None:
+        return _unknown(event, f"this version of lllm knows it up to version {kind.version}")
+    return _decode_slowly(event, kind, upcast)
+
+
+@cache
+def _upcaster(
+    type_: str, version: int, known: int
+) -> Callable[[dict[str, object]], dict[str, object]] | None:
+    steps = [UPCASTERS.get((type_, step)) for step in range(version, known)]
+    if version > known or None in steps:
+        return None
+
+    def lift(payload: dict[str, object]) -> dict[str, object]:
+        for step in steps:
+            assert step is not None
+            payload = step(payload)
+        return payload
+
+    return lift
+
+
+def _decode_slowly(
+    event: Recorded, kind: type[Event], lift: Callable[[dict[str, object]], dict[str, object]]
+) -> Event:
+    """By way of Python's own decoder, which takes what msgspec refuses (lone surrogates)."""
+    try:
+        return msgspec.convert(lift(json.loads(event.data)), kind)
+    except (msgspec.ValidationError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return _unknown(event, f"its payload does not fit: {error}")
+
+
+def _unknown(event: Recorded, reason: str) -> Unknown:
+    return Unknown(was=event.type, was_version=event.version, raw=values(event.data), reason=reason)
+
+
+def values(data: bytes) -> object:
+    """A payload as plain JSON values; None where it is no JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def salt_of(event: Recorded) -> bytes:
+    """The salt in the first payload of a stream; the empty salt where it has none."""
+    salt = getattr(decode(event), "salt", b"")
+    return salt if isinstance(salt, bytes) else b""

@@ -1,0 +1,281 @@
+"""One SQLite file, opened so that threads, processes and forks can share it.
+
+Every write takes a lock file before BEGIN IMMEDIATE: waiting for it is fair and short, where
+SQLite's own waiting sleeps and may starve a writer for seconds. The same lock excludes commits
+while the write-ahead log is checkpointed, which SQLite before 3.51.3 needs
+(https://sqlite.org/wal.html#walresetbug); so automatic checkpoints are off and ours run under it.
+
+Known trade-off (accepted): a program that writes this file without the lock is still safe, by
+SQLite's own locking, but waits and is waited for as SQLite does it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
+from lllm.events.locks import FileLock, held, rest_during_fork, tell_after_fork
+
+Durability = Literal["process", "power"]
+Row = tuple[object, ...]
+
+APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
+_CHECKPOINT_BYTES = 4 << 20  # of write-ahead log, before it is copied into the database
+_BUSY_SECONDS = 30.0  # for programs that write the file without our lock
+_PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
+_PAUSE_POLL = 0.0005  # seconds between two looks
+
+
+class Database:
+    """The connections of this process to one SQLite file, or to a private one in memory.
+
+    path: the file, or ":memory:". lock: the lock file that every writer of it takes first.
+    durability: "process" survives kill -9, "power" the loss of power too. version: of the format,
+    kept in the header. schema: statements that make a new file.
+
+    Raises LogUnavailable where the file can't be opened, LogTooNew where a newer lllm made it, and
+    LogError where it is something else.
+    """
+
+    def __init__(
+        self,
+        path: Path | Literal[":memory:"],
+        *,
+        lock: Path | None,
+        version: int,
+        schema: Sequence[str] = (),
+        durability: Durability = "process",
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise ValueError(f'durability is "process" or "power", not {durability!r}')
+        self.path = path
+        self.lock_folder = lock.parent if lock is not None else None
+        self._version = version
+        self._synchronous = "FULL" if durability == "power" else "NORMAL"
+        self._closed = False
+        self._thread_lock = threading.RLock()
+        self._file_lock: FileLock | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._inherited: list[object] = []
+        self._reading: set[object] = set()  # one for each read under way
+        self._read_gate = threading.Lock()  # held while no read may begin
+        self._checkpoint_at = _CHECKPOINT_BYTES
+        with _translated(self.path):
+            if lock is not None:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                self._file_lock = FileLock(lock)
+            with self._locked():
+                self._prepare(schema)
+        rest_during_fork(self)
+        tell_after_fork(self)
+
+    def pause(self) -> bool:
+        """Let other threads finish what they do here, before a fork.
+
+        SQLite notes in memory which locks this process holds, and the child gets a copy of the
+        notes: a transaction that is open at the fork would stay open there, with nobody to end it
+        (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
+        """
+        deadline = time.monotonic() + _PAUSE_SECONDS
+        if not self._thread_lock.acquire(timeout=_PAUSE_SECONDS):
+            return False
+        self._read_gate.acquire()
+        while self._reading and time.monotonic() < deadline:
+            time.sleep(_PAUSE_POLL)
+        return True
+
+    def resume(self) -> None:
+        """The fork is over."""
+        self._read_gate.release()
+        self._thread_lock.release()
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections alone: closing one here could take its locks away."""
+        self._inherited += [self._writer, *self._readers]
+        if self.path != ":memory:":
+            self._writer = None
+            self._readers = deque()
+        self._thread_lock = threading.RLock()
+        self._read_gate = threading.Lock()
+        self._reading = set()
+
+    # -- opening
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        return connection
+
+    def _prepare(self, schema: Sequence[str]) -> None:
+        connection = self._writer = self._connect()
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        if owner != APPLICATION_ID:
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise LogError(
+                    f"{self.path} is a database of another program; give lllm a file of its own."
+                )
+            self._create(connection, schema)
+        elif found > self._version:
+            raise LogTooNew(
+                f"{self.path} has format {found}; this lllm knows formats up to {self._version}. "
+                "Upgrade lllm to open it."
+            )
+
+    def _create(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in schema:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={self._version}")
+        connection.execute("COMMIT")
+
+    # -- writing
+
+    @contextmanager
+    def _locked(self, timeout: float | None = None) -> Iterator[bool]:
+        with held(self._thread_lock, self._file_lock, timeout) as mine:
+            yield mine
+
+    @contextmanager
+    def write(self, *, timeout: float | None = None) -> Iterator[sqlite3.Connection | None]:
+        """A transaction that nobody else writes beside: committed at the end, rolled back when
+        anything is raised.
+
+        timeout: seconds to wait for other writers, None for as long as it takes. The connection
+        is None where they took longer.
+
+        Raises LogUnavailable where it can't be begun or committed.
+        """
+        with self._locked(timeout) as mine, _translated(self.path):
+            if not mine:
+                yield None
+                return
+            connection = self._writer
+            if connection is None:
+                connection = self._writer = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._checkpoint_when_due(connection)
+
+    def _checkpoint_when_due(self, connection: sqlite3.Connection) -> None:
+        if isinstance(self.path, str):
+            return
+        try:
+            size = Path(f"{self.path}-wal").stat().st_size
+        except FileNotFoundError:
+            return
+        if size < self._checkpoint_at:
+            return
+        connection.execute("PRAGMA busy_timeout=0")  # readers are not waited for
+        with suppress(sqlite3.OperationalError):
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            self._checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
+        connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
+
+    # -- reading
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """All rows of a SELECT. Nothing stays open behind it."""
+        with self.snapshot() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with; between BEGIN and COMMIT it sees one state of the file.
+
+        Raises LogUnavailable where the file can't be read.
+        """
+        if self.path == ":memory:":
+            with self._thread_lock, _translated(self.path):
+                if self._writer is None:
+                    raise LogUnavailable("This store in memory has been closed.")
+                with _ended(self._writer):
+                    yield self._writer
+            return
+        with self._read_under_way() as readers, _translated(self.path):
+            try:
+                connection = readers.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                with _ended(connection):
+                    yield connection
+            finally:
+                if self._closed:
+                    connection.close()
+                else:
+                    readers.append(connection)
+
+    @contextmanager
+    def _read_under_way(self) -> Iterator[deque[sqlite3.Connection]]:
+        token = object()
+        with self._read_gate:
+            reading = self._reading
+            reading.add(token)
+        try:
+            yield self._readers
+        finally:
+            reading.discard(token)
+
+    def close(self) -> None:
+        """Close every connection; the last one to close checkpoints, under the lock."""
+        with self._locked():
+            self._closed = True
+            while self._readers:
+                self._readers.pop().close()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        if self._file_lock is not None:
+            self._file_lock.close()
+
+
+@contextmanager
+def _ended(connection: sqlite3.Connection) -> Iterator[None]:
+    """End the transaction that the body began, if it began one."""
+    within = connection.in_transaction
+    try:
+        yield
+    finally:
+        if connection.in_transaction and not within:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _translated(path: Path | str) -> Iterator[None]:
+    """What sqlite3 and the file system raise, as our errors with the path and what to do."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.OperationalError as error:
+        raise LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?") from error
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise LogError(f"{path} is not an SQLite database; give lllm another path.") from error
+        raise LogDamaged(f"{path}: {error}. Restore a backup.", position=0) from error
+    except LogUnavailable:
+        raise
+    except OSError as error:
+        raise LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?") from error

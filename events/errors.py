@@ -1,0 +1,141 @@
+"""Every error that lllm raises on purpose, in one place.
+
+    LllmError
+    ├── LogError                        the log of events
+    │   ├── LogUnavailable   (OSError)      it can't be opened or written now
+    │   ├── LogDamaged                      what is stored is not what was written
+    │   ├── LogTooNew                       a newer lllm wrote it
+    │   ├── AppendConflict                  other events stand at this place in the stream
+    │   ├── WrongProcess                    a recorder was used in a process that is not its own
+    │   └── SessionEnded                    a recorder was used after its session's last event
+    ├── StoreError                      what is read from the log
+    │   ├── SessionNotFound  (KeyError)     no session has this id
+    │   ├── AmbiguousId      (KeyError)     several ids begin like this
+    │   └── ViewError                       a view can't be built or read
+    ├── ConfigError          (ValueError)   a tactic or agent is configured wrongly
+    ├── PackageError         (ValueError)   an lllm.toml or the folder that it names
+    ├── PromptError          (ValueError)   a prompt and its arguments don't fit
+    ├── ParseError           (ValueError)   an answer can't be parsed; raised by a user's parser
+    ├── MissingExtra         (ImportError)  an SDK is not installed; the message names the extra
+    ├── InvokeError                         one attempt to call a model failed
+    └── AgentError                          an agent gave up; what it met last is the cause
+
+Each says what was wrong, where, and what to do about it. An error that Python programmers would
+catch as a builtin is that builtin too.
+"""
+
+from __future__ import annotations
+
+
+class LllmError(Exception):
+    """The root: `except LllmError` catches whatever lllm raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; these messages are sentences.
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class LogError(LllmError):
+    """Something is wrong with the log of events."""
+
+
+class LogUnavailable(LogError, OSError):
+    """The log can't be opened or written at the moment; nothing of the append was stored."""
+
+
+class LogDamaged(LogError):
+    """What is stored is not what was written.
+
+    position: where in the log the damage was met; reading on `after=position` skips it.
+    stream: the session or statement that it belongs to, where that can still be told.
+    """
+
+    def __init__(self, message: str, *, position: int, stream: str = "") -> None:
+        super().__init__(message)
+        self.position = position
+        self.stream = stream
+
+
+class LogTooNew(LogError):
+    """A newer version of lllm wrote this log; this version refuses to guess at its format."""
+
+
+class AppendConflict(LogError):
+    """Another event stands at this place of the stream already."""
+
+
+class WrongProcess(LogError):
+    """A recorder belongs to the process that made it; a forked child opens a session of its own."""
+
+
+class SessionEnded(LogError):
+    """A session has its last event; what still runs of it can't add to its record."""
+
+
+class StoreError(LllmError):
+    """Something is wrong with what was asked of a store."""
+
+
+class SessionNotFound(StoreError, KeyError):
+    """No session in this store has the given id."""
+
+
+class AmbiguousId(StoreError, KeyError):
+    """Several sessions have ids that begin with the given prefix."""
+
+
+class ViewError(StoreError):
+    """A view can't be built or read, and why."""
+
+
+class ConfigError(LllmError, ValueError):
+    """A tactic's or agent's configuration is wrong; the message names the key."""
+
+
+class PackageError(LllmError, ValueError):
+    """An lllm.toml, or a folder that it names, is missing or wrong."""
+
+
+class PromptError(LllmError, ValueError):
+    """A prompt's placeholders and the arguments given for them don't fit together."""
+
+
+class ParseError(LllmError, ValueError):
+    """An answer can't be parsed. Raise it in a `Prompt(parser=...)`: the model is told the message
+    and asked again."""
+
+
+class MissingExtra(LllmError, ImportError):
+    """A model's SDK is not installed; the message names the extra that brings it."""
+
+
+class InvokeError(LllmError):
+    """One attempt to call a model failed.
+
+    retryable: whether the same call may succeed later (timeout, connection, 429, 5xx).
+    status: the HTTP status, None where no answer came.
+    code: the provider's own word for it, as sent.
+    retry_after: nanoseconds that the provider asked to wait, None where it did not say.
+    request_id: the provider's id of the request, for its support.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+
+class AgentError(LllmError):
+    """An agent gave up: its retries or recalls are spent. `__cause__` is what it met last."""

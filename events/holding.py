@@ -1,0 +1,185 @@
+"""Logging never breaks the user's call: what can't be written now is held and written later.
+
+Where the log behind it can't be written, a warning says so once, the events wait in memory, and
+every later append tries again, in order. Past a bound the oldest are dropped and counted, and the
+log says so with a `log.gap`. `on_error="raise"` is for those who would rather stop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
+
+from lllm.events import recorder
+from lllm.events.errors import AppendConflict, LogUnavailable
+from lllm.events.locks import tell_after_fork
+from lllm.events.log import AppendsWithoutWaiting, LogBackend, read_types
+from lllm.events.model import LogGap
+from lllm.events.record import NewEvent, Recorded
+
+OnError = Literal["hold", "raise"]
+HELD_BYTES = 64 << 20  # of payloads in memory, before the oldest are dropped and counted
+_RETRY_SECONDS = 0.5  # between two tries of a log that can't be written
+
+
+class HoldingLog:
+    """A log that takes every append, and writes it when the log behind it can be written.
+
+    on_error: "hold" as said above; "raise" to have LogUnavailable raised instead.
+    held_bytes: how many bytes of payloads may wait.
+    """
+
+    def __init__(
+        self, behind: LogBackend, *, on_error: OnError = "hold", held_bytes: int = HELD_BYTES
+    ) -> None:
+        if on_error not in ("hold", "raise"):
+            raise ValueError(f'on_error is "hold" or "raise", not {on_error!r}')
+        self.behind = behind
+        self._raises = on_error == "raise"
+        self._bound = held_bytes
+        self._lock = threading.Lock()
+        self._held: deque[Sequence[NewEvent]] = deque()
+        self._bytes = 0
+        self._lost: LogGap | None = None
+        self._warned = False
+        self._next_try = 0.0
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """What the parent holds, the parent writes."""
+        self._lock = threading.Lock()
+        self._held.clear()
+        self._bytes = 0
+        self._lost = None
+
+    @property
+    def held(self) -> list[NewEvent]:
+        """The events that wait, in order."""
+        with self._lock:
+            return [event for events in self._held for event in events]
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend; events that are held have no position yet, and none is returned."""
+        if self._raises or not self._held:
+            try:
+                return self.behind.append(events)
+            except LogUnavailable as error:
+                if self._raises:
+                    raise
+                self._hold(events, error)
+                return ()
+        with self._lock:
+            self._add(events)
+        self.write_held()
+        return ()
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
+        """See AppendsWithoutWaiting."""
+        if self._held or not isinstance(self.behind, AppendsWithoutWaiting):
+            return None
+        try:
+            return self.behind.try_append(events)
+        except LogUnavailable as error:
+            if self._raises:
+                raise
+            self._hold(events, error)
+            return ()
+
+    def _hold(self, events: Sequence[NewEvent], error: LogUnavailable) -> None:
+        with self._lock:
+            self._add(events)
+            self._next_try = time.monotonic() + _RETRY_SECONDS
+            if self._warned:
+                return
+            self._warned = True
+        warnings.warn(
+            f"lllm can't write its log; events wait in memory until it can. {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def _add(self, events: Sequence[NewEvent]) -> None:
+        self._held.append(tuple(events))
+        self._bytes += _size(events)
+        while self._bytes > self._bound and len(self._held) > 1:
+            dropped = self._held.popleft()
+            self._bytes -= _size(dropped)
+            self._count_lost(dropped)
+
+    def _count_lost(self, events: Sequence[NewEvent]) -> None:
+        before = self._lost
+        self._lost = LogGap(
+            lost=len(events) + (before.lost if before else 0),
+            first_time=before.first_time if before else events[0].time,
+            last_time=events[-1].time,
+            reason=f"the log could not be written, and {self._bound} bytes were held already",
+            salt=before.salt if before else recorder.new_salt(),
+        )
+
+    def write_held(self, *, now: bool = False) -> bool:
+        """Write what waits, if the log can be written; False where events go on waiting.
+
+        now: try even if the last try was a moment ago.
+        """
+        with self._lock:
+            if not now and time.monotonic() < self._next_try:
+                return not self._held
+            try:
+                self._write_gap()
+                while self._held:
+                    self._write_one(self._held[0])
+                    self._bytes -= _size(self._held.popleft())
+            except LogUnavailable:
+                self._next_try = time.monotonic() + _RETRY_SECONDS
+                return False
+            self._warned = False
+            return True
+
+    def _write_one(self, events: Sequence[NewEvent]) -> None:
+        try:
+            self.behind.append(events)
+        except AppendConflict:
+            if len(events) > 1 or events[0].seq > 1:
+                raise
+            # A statement or definition that another process has made meanwhile.
+
+    def _write_gap(self) -> None:
+        if self._lost is not None:
+            stream = f"gap-{recorder.new_id(self._lost.last_time)}"
+            recorder.state(self.behind, stream, self._lost, salt=self._lost.salt)
+            self._lost = None
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend; what is held is not read."""
+        return self.behind.read(after=after, upto=upto, stream=stream)
+
+    def read_types(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded]:
+        """See ReadsByType."""
+        return read_types(self.behind, types, after=after, upto=upto)
+
+    def head(self) -> int:
+        """See LogBackend."""
+        return self.behind.head()
+
+    def close(self) -> None:
+        """Try once more to write what waits, say what is lost where that fails, and close."""
+        if not self.write_held(now=True):
+            warnings.warn(
+                f"lllm could not write {len(self.held)} events before its log was closed; "
+                "they are lost.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.behind.close()
+
+
+def _size(events: Sequence[NewEvent]) -> int:
+    return sum(len(event.data) for event in events)

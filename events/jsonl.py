@@ -1,0 +1,300 @@
+"""The log in a folder of JSONL files, for development: readable with `tail -f` and `jq`.
+
+    <path>/log.json                      the number of the format
+    <path>/00000000000000000000.jsonl    the events; `lines` and `segments` describe them
+    <path>/rows.sqlite                   what projections make of them; can be thrown away
+    <path>/locks/                        who writes, and who is alive
+
+An append is one write at the end of the last file, under a lock between threads and one between
+processes; readers take neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from io import FileIO
+from pathlib import Path
+
+from lllm.events import segments
+from lllm.events.database import Database, Durability
+from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogTooNew, LogUnavailable
+from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
+from lllm.events.liveness import Liveness
+from lllm.events.locks import FileLock, held, tell_after_fork
+from lllm.events.record import NewEvent, Recorded
+from lllm.events.streams import Streams
+from lllm.events.tail import Tail, sync, sync_folder
+
+FORMAT = 1
+ROWS_FORMAT = 1
+SEGMENT_BYTES = 64 << 20
+_NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
+
+_Reopen = Callable[[Path, Durability, int], "LocalFileBackend"]
+Place = tuple[str, int]  # of an event: its stream and seq
+
+
+class LocalFileBackend:
+    """A log of events in a folder of JSONL files.
+
+    path: the folder, made where it is missing. durability: "process" survives kill -9; "power" the
+    loss of power too, at the price of an fsync for each append. segment_bytes: the size from which
+    a file is followed by another.
+
+    A log that can't be written can still be read; an append raises LogUnavailable then.
+
+    Raises LogUnavailable where the folder can't be made or read, LogTooNew where a newer lllm wrote
+    it, LogError where it is not a log of lllm's.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "process",
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise ValueError(f'durability is "process" or "power", not {durability!r}')
+        if segment_bytes < 1:
+            raise ValueError(f"segment_bytes is at least 1, not {segment_bytes!r}")
+        self.path = Path(path).absolute()
+        self.rows_path = self.path / "rows.sqlite"
+        self.durability = durability
+        self.segment_bytes = segment_bytes
+        self._locks = self.path / "locks"
+        self.liveness = Liveness(self._locks)
+        self._thread_lock = threading.Lock()
+        self._write_lock: FileLock | None = None
+        self._tail = Tail(self.path, segment_bytes, durable=durability == "power")
+        self._streams = Streams(self.path)
+        self._rows: Database | None = None
+        self._closed = False
+        with segments.translated(self.path):
+            self._open()
+        tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"LocalFileBackend({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int]]:
+        """Into another process goes the path; the folder is opened there anew."""
+        return _reopen, (self.path, self.durability, self.segment_bytes)
+
+    def after_fork(self) -> None:
+        """The child opens files of its own. Another thread may have been in the middle of an
+        append, so nothing that the parent remembered is relied on."""
+        self._thread_lock = threading.Lock()
+        self._tail.close()
+        self._streams = Streams(self.path)
+
+    # -- opening
+
+    def _open(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise LogError(
+                f"{self.path} is a file, and LocalFileBackend keeps its log in a folder. Give it "
+                "another path, or open a database with SQLiteBackend."
+            )
+        if self._has_format():
+            return
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with held(self._thread_lock, self._lock_file()):
+            if not self._has_format():
+                self._create()
+
+    def _has_format(self) -> bool:
+        marker = self.path / "log.json"
+        try:
+            found = json.loads(marker.read_bytes())["format"]
+        except FileNotFoundError:
+            return False
+        except (ValueError, TypeError, KeyError) as error:
+            raise LogError(
+                f'{marker} does not say the format of the log, as in {{"format": {FORMAT}}}. '
+                "Restore it from a backup."
+            ) from error
+        if not isinstance(found, int) or found > FORMAT:
+            raise LogTooNew(
+                f"{self.path} has format {found}; this lllm knows formats up to {FORMAT}. "
+                "Upgrade lllm to open it."
+            )
+        return True
+
+    def _create(self) -> None:
+        if segments.segments_of(self.path):
+            raise LogError(
+                f"{self.path} holds a log, but log.json, which says its format, is missing. "
+                "Restore it from a backup."
+            )
+        draft = self.path / "log.json.new"
+        with FileIO(draft, "w") as file:
+            file.write(b'{"format": %d}\n' % FORMAT)
+            if self.durability == "power":
+                sync(file)
+        draft.replace(self.path / "log.json")
+        if self.durability == "power":
+            sync_folder(self.path)
+            sync_folder(self.path.parent)
+
+    def _lock_file(self) -> FileLock:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        if self._write_lock is None:
+            self._write_lock = FileLock(self._locks / "write.lock")
+        return self._write_lock
+
+    def rows_database(self) -> Database:
+        """The file that projections keep their rows in, opened when first asked for.
+
+        Raises LogUnavailable where it can't be.
+        """
+        with self._thread_lock:
+            if self._rows is None:
+                lock = self._locks / "rows.lock"
+                self._rows = Database(self.rows_path, lock=lock, version=ROWS_FORMAT)
+            return self._rows
+
+    # -- appending
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend."""
+        positions = self._append(events, timeout=None)
+        assert positions is not None
+        return positions
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
+        """See AppendsWithoutWaiting; None, too, where much that others wrote has to be read
+        first."""
+        return self._append(events, timeout=0)
+
+    def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
+        if not events:
+            return ()
+        with segments.translated(self.path):
+            while True:
+                with held(self._thread_lock, self._lock_file(), timeout) as mine:
+                    if not mine:
+                        return None
+                    start = self._tail.ready()
+                    segment = self._tail.segment
+                    if self._streams.are_next(events):
+                        return list(self._store(events, start).values())
+                    if start - self._streams.upto <= _NEAR:
+                        self._streams.catch_up(segment, start)
+                        new, stored = self._split(events)
+                        stored |= self._store(new, start)
+                        return [stored[event.stream, event.seq] for event in events]
+                if timeout is not None:
+                    return None
+                with self._thread_lock:  # and nobody else waits
+                    self._streams.catch_up(segment, start)
+
+    def _store(self, events: Sequence[NewEvent], start: int) -> dict[Place, int]:
+        positions = {}
+        if events:
+            data, ends = encode_append(events)
+            self._streams.doubt(events)
+            self._tail.write(start, data)
+            self._streams.note(events, start, ends)
+            for event, end in zip(events, ends, strict=True):
+                positions[event.stream, event.seq] = start + end
+        # Where nothing is new, too: events may come again because the last fsync failed.
+        self._tail.sync()
+        return positions
+
+    def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
+        """Those that are not in the log yet, and the positions of those that are."""
+        new: dict[Place, NewEvent] = {}
+        stored: dict[Place, int] = {}
+        for event in events:
+            place = (event.stream, event.seq)
+            found = self._find(event)
+            other = found or new.get(place)
+            if other is not None and other.digest != event.digest:
+                raise AppendConflict(
+                    f"Event {event.seq} of {event.stream!r} can't be stored in {self.path}: "
+                    "another event stands in its place already. Only its own recorder may write "
+                    "a stream."
+                )
+            if found is None:
+                new[place] = event
+            else:
+                stored[place] = found.position
+        return list(new.values()), stored
+
+    def _find(self, event: NewEvent) -> Recorded | None:
+        seq, position = self._streams.last(event.stream)
+        if event.seq > seq:
+            return None
+        after = position - 1 if event.seq == seq else 0
+        while True:
+            try:
+                for found in self.read(after=after, upto=position, stream=event.stream):
+                    if found.seq == event.seq:
+                        return found
+                return None
+            except LogDamaged as damage:
+                after = damage.position
+
+    # -- reading
+
+    def head(self) -> int:
+        """See LogBackend."""
+        with segments.translated(self.path):
+            return segments.head(self.path)
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend."""
+        upto = self._upto(upto)
+        if stream is None:
+            return self._translated(segments.events_between(self.path, after, upto))
+        prefix = stream_prefix(stream)
+        return self._translated(
+            segments.events_between(
+                self.path,
+                after,
+                upto,
+                lambda line: line.startswith(prefix),
+                concerned=segments.of_no_other(prefix),
+            )
+        )
+
+    def read_types(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded]:
+        """See ReadsByType."""
+        fields = {type_field(type_) for type_ in types}
+        return self._translated(
+            segments.events_between(
+                self.path, after, self._upto(upto), lambda line: type_of(line) in fields
+            )
+        )
+
+    def _upto(self, upto: int | None) -> int:
+        head = self.head()
+        return head if upto is None else min(upto, head)
+
+    def _translated(self, events: Iterator[Recorded]) -> Iterator[Recorded]:
+        with segments.translated(self.path):
+            yield from events
+
+    def close(self) -> None:
+        """See LogBackend."""
+        with self._thread_lock:
+            self._closed = True
+            self._tail.close()
+            if self._write_lock is not None:
+                self._write_lock.close()
+            if self._rows is not None:
+                self._rows.close()
+                self._rows = None
+
+
+def _reopen(path: Path, durability: Durability, segment_bytes: int) -> LocalFileBackend:
+    return LocalFileBackend(path, durability=durability, segment_bytes=segment_bytes)

@@ -1,0 +1,169 @@
+"""One line an event: how the JSONL log writes an append, and reads it again.
+
+    {"stream":"...","seq":1,"time":...,"type":"...","version":1,"digest":"...","data":{...},"more":0}
+
+`stream` stands first, so that a reader of one stream skips the others by their first bytes. `more`
+stands last and counts the events of the same append that follow. JSON holds no raw newline inside a
+value, so a file that ends in `,"more":0}` and a newline ends in a whole append, and any other end
+is a write that was cut short.
+
+`data` is the payload's own bytes. A payload that can't stand in a line as it is (no valid JSON, or
+with a line break, or with spaces around it) is kept in a string, `text`, or in `base64` where it is
+no UTF-8.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from lllm.events.record import NewEvent, Recorded
+
+STREAM = b'{"stream":"'  # how every line begins
+WHOLE = b',"more":0}\n'  # how every append ends
+_MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
+
+_encode = msgspec.json.Encoder().encode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+
+Line = tuple[int, bytes]  # the position of an event, and its line without the newline
+
+
+class _Line(msgspec.Struct):
+    stream: str
+    seq: int
+    time: int
+    type: str
+    version: int
+    digest: str
+    more: int
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    text: str | None = None
+    base64: bytes | None = None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
+    """The lines of one append, and the offset behind each, counted from where it will begin."""
+    lines = []
+    ends = []
+    end = 0
+    for more, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
+        line = (
+            b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}\n'
+        ) % (
+            _encode(event.stream), event.seq, event.time, _encode(event.type), event.version,
+            event.digest.hex().encode(), _payload(event.data), more,
+        )  # fmt: skip
+        end += len(line)
+        lines.append(line)
+        ends.append(end)
+    return b"".join(lines), ends
+
+
+def _payload(data: bytes) -> bytes:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return b'"base64":"%b"' % base64.b64encode(data)
+    if b"\n" not in data:
+        try:
+            if bytes(_decode_raw(data)) == data:
+                return b'"data":%b' % data
+        except (msgspec.DecodeError, RecursionError):
+            pass  # no JSON, or too deep to tell
+    return b'"text":%b' % _encode(text)
+
+
+def decode(position: int, line: bytes) -> Recorded:
+    """The event of one line. Raises ValueError where the line is not one."""
+    found = _decode_line(line)
+    if found.data is not msgspec.UNSET:
+        data = bytes(found.data)
+    elif found.text is not None:
+        data = found.text.encode()
+    elif found.base64 is not None:
+        data = found.base64
+    else:
+        raise ValueError("it has no data")
+    digest = bytes.fromhex(found.digest)
+    return Recorded(
+        position, found.stream, found.seq, found.time, found.type, found.version, data, digest
+    )
+
+
+def stream_prefix(stream: str) -> bytes:
+    """How the lines of a stream begin, and no others."""
+    return b'{"stream":%b,"seq":' % _encode(stream)
+
+
+def type_field(type_: str) -> bytes:
+    """What `type_of` gives for the lines of a type."""
+    return _encode(type_)[1:-1]
+
+
+def type_of(line: bytes) -> bytes:
+    """The type of a line, as its JSON string has it. The first match is the field itself: inside a
+    stream's name the quotes would be escaped."""
+    begin = line.find(b',"type":"') + 9
+    return line[begin : line.find(b'","version":', begin)]
+
+
+def stream_of(line: bytes) -> str:
+    """The stream that a line belongs to, "" where a damaged line does not say."""
+    end = line.find(b'","seq":')
+    if not line.startswith(STREAM) or end < 0:
+        return ""
+    try:
+        return msgspec.json.decode(line[len(STREAM) - 1 : end + 1], type=str)
+    except ValueError:
+        return ""
+
+
+class Append(NamedTuple):
+    """The lines of one append, and what is wrong with them, "" for nothing."""
+
+    lines: list[Line]
+    damage: str = ""
+
+
+def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
+    """Lines gathered into appends.
+
+    sealed: nothing can follow the lines, so that an append without its end is damaged; otherwise
+    the caller cut it, and gets the part that was asked for.
+    """
+    group: list[Line] = []
+    damage = ""
+    due: int | None = None  # what the next line's `more` must be
+    for line in lines:
+        more = _more(line[1])
+        if more is None:
+            # Where its append is known to go on, the rest of it goes with the broken line.
+            damage, more = "this is not the line of an event", due
+        elif due is not None and more != due:
+            yield Append(group, damage or f"{due + 1} more events of this append are missing")
+            group, damage = [], ""
+        group.append(line)
+        if more:
+            due = more - 1
+        else:
+            yield Append(group, damage)
+            group, damage, due = [], "", None
+    if group:
+        yield Append(group, damage or ("the rest of this append is missing" if sealed else ""))
+
+
+def _more(line: bytes) -> int | None:
+    if not line.startswith(STREAM):
+        return None
+    if line.endswith(b',"more":0}'):
+        return 0
+    match = _MORE.search(line, max(0, len(line) - 20))
+    return int(match[1]) if match else None

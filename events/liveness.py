@@ -1,0 +1,98 @@
+"""Which writers are alive.
+
+A process that writes sessions holds a lock on a file of its own beside the store; the kernel lets
+go of it when the process dies, however it dies. Whoever finds a running session asks for its
+owner's lock: had, on the same host, the owner is dead. A process id is never asked; it may be
+another program's by now.
+
+The name of the file carries its inode number, so that the locks in a copy of a store say nothing
+about the processes that write the original.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from lllm.events.locks import FileLock, tell_after_fork
+
+
+@cache
+def host() -> str:
+    """The name of this machine; the sessions of another one are never declared dead."""
+    return socket.gethostname()
+
+
+class Liveness:
+    """The owner locks in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread_lock = threading.Lock()
+        self._mine: tuple[str, FileLock] | None = None  # this process's owner name and its lock
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The child is a process of its own, with a lock of its own once it writes."""
+        self._thread_lock = threading.Lock()
+        self._mine = None
+
+    def owner(self) -> str:
+        """The name of this process's lock, which is held from the first call on.
+
+        Raises OSError where the folder can't be written.
+        """
+        with self._thread_lock:
+            if self._mine is None:
+                self._mine = self._take()
+            return self._mine[0]
+
+    def _take(self) -> tuple[str, FileLock]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = FileLock(self._folder / f"new-{secrets.token_hex(8)}")
+        draft.acquire()
+        owner = f"{secrets.token_hex(8)}-{draft.inode():x}"
+        draft.path.rename(self._path(owner))
+        draft.path = self._path(owner)
+        return owner, draft
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
+
+    def is_dead(self, owner: str, on_host: str) -> bool:
+        """Whether the process behind a lock is known to be dead; False where nobody can know."""
+        if on_host != host() or (self._mine is not None and self._mine[0] == owner):
+            return False
+        path = self._path(owner)
+        if path.parent != self._folder or not path.exists():
+            return False  # another place's lock, or a store copied without its locks
+        with suppress(OSError):
+            lock = FileLock(path)
+            try:
+                return owner.endswith(f"-{lock.inode():x}") and lock.acquire(wait=False)
+            finally:
+                lock.close()
+        return False
+
+    def forget(self, owner: str) -> None:
+        """Remove a dead owner's lock file, once all its sessions are known as interrupted."""
+        with suppress(OSError):
+            self._path(owner).unlink()
+
+    def close(self, *, keep_file: bool = False) -> None:
+        """Let go of this process's lock.
+
+        keep_file: leave the file, so that whoever looks can tell that sessions this process did
+        not finish are dead.
+        """
+        with self._thread_lock:
+            if self._mine is not None:
+                owner, lock = self._mine
+                if not keep_file:
+                    self.forget(owner)
+                lock.close()
+                self._mine = None

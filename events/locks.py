@@ -1,0 +1,188 @@
+"""A lock on a file: it dies with the process that holds it, and waits its turn in the kernel.
+
+flock, not POSIX record locks: those are lost when any descriptor of the file is closed. flock
+belongs to the open file, so a forked child must close what it inherited, or the lock would outlive
+its owner. `after_fork` is how locks, and all that holds one, hear of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+_POLL = 0.0005  # seconds between two tries of a lock that is waited for with a timeout
+
+
+class ForkAware(Protocol):
+    """Something that must not go on in a forked child as it was in the parent."""
+
+    def after_fork(self) -> None:
+        """Called in the child, before anything else runs there."""
+
+
+_fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+
+
+def tell_after_fork(thing: ForkAware) -> None:
+    """Have `thing.after_fork()` called in every child that is forked while it lives."""
+    _fork_aware.add(thing)
+
+
+def _tell_all() -> None:
+    for thing in list(_fork_aware):
+        thing.after_fork()
+
+
+class Pausable(Protocol):
+    """Something that must be at rest while its process forks."""
+
+    def pause(self) -> bool:
+        """Called before a fork, in the thread that forks; whether `resume` shall follow."""
+
+    def resume(self) -> None:
+        """Called after the fork, in the same thread of the parent."""
+
+
+_pausable: weakref.WeakSet[Pausable] = weakref.WeakSet()
+_paused = threading.local()
+
+
+def rest_during_fork(thing: Pausable) -> None:
+    """Have `thing` pause at each fork while it lives."""
+    _pausable.add(thing)
+
+
+def _pause_all() -> None:
+    _paused.things = [thing for thing in list(_pausable) if thing.pause()]
+
+
+def _resume_all() -> None:
+    for thing in _paused.things:
+        thing.resume()
+    _paused.things = []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
+
+
+class FileLock:
+    """An exclusive lock between processes on `path`. Not reentrant, and not a lock between the
+    threads of one process: hold a threading.Lock around it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, creating it where it is missing. Raises OSError where that can't be."""
+        self.path = path
+        self._fd: int | None = None  # for __del__, where the next line raises
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        tell_after_fork(self)
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take the lock; False, at once, where `wait` is False and someone holds it."""
+        if self._fd is None:
+            # Closed, or inherited through a fork: a lock of this process's own.
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        return _lock(self._fd, wait)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._fd is not None:
+            _unlock(self._fd)
+
+    def inode(self) -> int:
+        """The number of the locked file in its file system; a copy of the file has another."""
+        if self._fd is None:
+            return 0
+        return os.fstat(self._fd).st_ino
+
+    def close(self) -> None:
+        """Close the file, and so release the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    after_fork = close  # the parent's lock is not the child's to keep alive
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@contextmanager
+def held(
+    between_threads: threading.RLock | threading.Lock,
+    between_processes: FileLock | None,
+    timeout: float | None = None,
+) -> Iterator[bool]:
+    """Hold both locks; False where they could not be had.
+
+    timeout: seconds to wait, None for as long as it takes.
+    """
+    began = time.monotonic()
+    if not between_threads.acquire(timeout=-1 if timeout is None else timeout):
+        yield False
+        return
+    try:
+        if between_processes is None:
+            yield True
+        elif _acquire(between_processes, timeout, began):
+            try:
+                yield True
+            finally:
+                between_processes.release()
+        else:
+            yield False
+    finally:
+        between_threads.release()
+
+
+def _acquire(lock: FileLock, timeout: float | None, began: float) -> bool:
+    if timeout is None:
+        return lock.acquire()
+    while not lock.acquire(wait=False):
+        if time.monotonic() - began >= timeout:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
+if sys.platform == "win32":
+
+    def _lock(fd: int, wait: bool) -> bool:
+        os.lseek(fd, 0, os.SEEK_SET)
+        while True:
+            try:
+                msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    return False
+            else:
+                return True
+
+    def _unlock(fd: int) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _lock(fd: int, wait: bool) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)

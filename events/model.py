@@ -1,0 +1,489 @@
+"""Every event there is: one frozen Struct each, whose docstring says when it is written.
+
+A payload alone, with the events before it in its stream, says everything that a replay, an
+auditor, a bill or a tracing span would ask. Ordinals (message, request, tool, call, dialog) count
+from 1 within the session. Durations are nanoseconds of a monotonic clock; money is an integer of
+nano-dollars. A field of type `object` holds JSON as it was given.
+
+A text is written once, where it enters: `message.added`, `llm.responded` and `tool.returned` are
+messages themselves; later events refer to ranges of ordinals (first and last, both included), so
+a conversation of n turns costs O(n).
+
+Changing an event means a new `version` and an upcaster in `codec`; a field that was once written
+is never given another meaning.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+Range = tuple[int, int]
+State = Literal["success", "failure", "running", "interrupted"]
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One piece of a message. A large binary is a blob beside the log, named by its digest."""
+
+    kind: str  # text | image | audio | file | reasoning | refusal
+    text: str | None = None
+    data: object = None
+    blob: str | None = None
+    mime: str | None = None
+
+
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model's wish to run a tool; `arguments` is the text as sent, parsed or not."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+
+class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one message says. `call_id` names the tool call that a message of role tool answers."""
+
+    role: str  # system | user | assistant | tool
+    parts: tuple[Part, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined; images, reasoning and refusals are not text."""
+        return "".join(part.text or "" for part in self.parts if part.kind == "text")
+
+    @classmethod
+    def of(cls, role: str, text: str) -> Content:
+        """The plain case: one part of text, or none for an empty text."""
+        return cls(role, (Part("text", text),) if text else ())
+
+
+class Error(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exception, as far as it can be written down."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+    code: str | None = None
+    status: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of one attempt. `input` counts every token that went in, cached ones and cache writes
+    included; `output` every token that came out, reasoning included."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    audio_in: int = 0
+    audio_out: int = 0
+
+
+class Price(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one attempt cost, and who says so.
+
+    nanos: the sum of `parts`; None where the price is unknown, which is never zero.
+    parts: nano-dollars of each component (input, cache_read, cache_write, output, audio_in,
+        audio_out), each rounded half-even once.
+    rates: US dollars for one token of each component, as decimal text.
+    """
+
+    status: Literal["priced", "provider", "free", "unpriced"]
+    nanos: int | None = None
+    parts: dict[str, int] = {}
+    rates: dict[str, str] = {}
+    source: str | None = None
+    source_version: str | None = None
+    reason: str | None = None
+
+
+class CostCell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sum of attempts of one day (UTC), model and agent; all that erasure leaves of a bill."""
+
+    day: str
+    model: str
+    agent: str
+    calls: int
+    unpriced: int
+    nanos: int
+    usage: Usage
+
+
+class Ancestor(msgspec.Struct, frozen=True):
+    """A session above this one."""
+
+    session_id: str
+    tactic_path: str
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The session that this one was made from."""
+
+    session: str
+    mode: Literal["replay", "fork", "import"]
+    at: int | None = None
+
+
+class Producer(msgspec.Struct, frozen=True):
+    """The versions that wrote a session."""
+
+    lllm: str
+    python: str
+
+
+class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool as the model is told of it; `schema` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    schema: object
+    strict: bool | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How often one respond() may go round for each reason."""
+
+    max_exception_retry: int
+    max_llm_recall: int
+    max_interrupt_steps: int
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What all events have in common: a type that is never a Python path, and a schema version."""
+
+    type: ClassVar[str]
+    version: ClassVar[int] = 1
+
+
+class SessionStarted(Event, kw_only=True):
+    """A tactic call begins. First in its session's stream.
+
+    ancestors: the sessions above, root first. ordinal: it is the nth child of its parent there.
+    owner: the lock that lives as long as the writing process; `host` is where it can be tried.
+    salt: 32 random bytes that the commitments of the whole stream are made with.
+    """
+
+    type: ClassVar[str] = "session.started"
+    tactic_path: str
+    name: str
+    kind: str = "tactic"  # tactic | session
+    partition: str = ""
+    task: object = None
+    tags: dict[str, str] = {}
+    metadata: object = None
+    ancestors: tuple[Ancestor, ...] = ()
+    parent_tool: int | None = None
+    ordinal: int | None = None
+    origin: Origin | None = None
+    owner: str = ""
+    host: str = ""
+    pid: int = 0
+    producer: Producer | None = None
+    traceparent: str | None = None
+    budget: int | None = None
+    salt: bytes
+
+
+class SessionSucceeded(Event, kw_only=True):
+    """A tactic call delivers. Last in its session's stream."""
+
+    type: ClassVar[str] = "session.succeeded"
+    delivery: object = None
+    elapsed: int
+
+
+class SessionFailed(Event, kw_only=True):
+    """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream."""
+
+    type: ClassVar[str] = "session.failed"
+    error: Error
+    cancelled: bool = False
+    elapsed: int
+
+
+class SessionInterrupted(Event, kw_only=True):
+    """A session's process was found dead. Not terminal: a later event of the owner wins.
+
+    about: the session. last_seq: its last event when it was found.
+    """
+
+    type: ClassVar[str] = "session.interrupted"
+    about: str
+    owner: str
+    last_seq: int
+    found_by: str
+    salt: bytes
+
+
+class SessionTagged(Event, kw_only=True):
+    """Tags of the session `about` are added, changed or removed after it began."""
+
+    type: ClassVar[str] = "session.tagged"
+    about: str
+    set: dict[str, str] = {}
+    removed: tuple[str, ...] = ()
+    by: str | None = None
+    salt: bytes
+
+
+class SessionErased(Event, kw_only=True):
+    """A session's payloads were erased on purpose; what stays is enough for its row and its bill.
+
+    events: how many were erased. started, ended: nanoseconds UTC.
+    """
+
+    type: ClassVar[str] = "session.erased"
+    about: str
+    by: str
+    reason: str
+    events: int
+    tactic_path: str
+    state: State
+    started: int
+    ended: int | None = None
+    cost: tuple[CostCell, ...] = ()
+    salt: bytes
+
+
+class AgentDefined(Event, kw_only=True):
+    """A definition that this log has not seen. Its stream is named by the digest of its content,
+    so it is written once for each log, by whoever is first."""
+
+    type: ClassVar[str] = "agent.defined"
+    name: str
+    system: str
+    prompts: tuple[str, ...] = ()
+    provider: str | None = None
+    model: str
+    params: object = None
+    tools: tuple[ToolDefinition, ...] = ()
+    output_schema: object = None
+
+
+class AgentStarted(Event, kw_only=True):
+    """`agent.respond()` is called. definition: the stream of its AgentDefined."""
+
+    type: ClassVar[str] = "agent.started"
+    call: int
+    agent: str
+    definition: str
+    dialog: int
+    ordinal: int  # the nth call of this agent in the session
+    limits: Limits
+
+
+class AgentSucceeded(Event, kw_only=True):
+    """`agent.respond()` delivers. answer: the ordinal of the message that it delivers."""
+
+    type: ClassVar[str] = "agent.succeeded"
+    call: int
+    answer: int
+    parsed: object = None
+    elapsed: int
+
+
+class AgentFailed(Event, kw_only=True):
+    """`agent.respond()` raises."""
+
+    type: ClassVar[str] = "agent.failed"
+    call: int
+    error: Error
+    cancelled: bool = False
+    elapsed: int
+
+
+class DialogOpened(Event, kw_only=True):
+    """A dialog begins: empty, or as the messages of `parent` up to the ordinal `upto`."""
+
+    type: ClassVar[str] = "dialog.opened"
+    dialog: int
+    agent: str
+    alias: str
+    parent: int | None = None
+    upto: int | None = None
+
+
+class MessageAdded(Event, kw_only=True):
+    """A message enters a dialog that no other event carries."""
+
+    type: ClassVar[str] = "message.added"
+    message: int
+    dialog: int
+    content: Content
+    why: str  # system | user | retry | limit
+    prompt: str | None = None
+    prompt_args: object = None
+
+
+class LLMRequested(Event, kw_only=True):
+    """One attempt to call a model begins.
+
+    step: counts the model's turns within one agent call; attempt: the tries of that turn.
+    messages: what is sent, as ranges of ordinals. digest: SHA-256 of all that is asked, as hex.
+    definition: says which tools and parameters go with it; `params` overrides its own.
+    """
+
+    type: ClassVar[str] = "llm.requested"
+    request: int
+    call: int | None = None
+    step: int
+    attempt: int
+    operation: str = "chat"  # chat | responses | embeddings
+    provider: str
+    api: str
+    host: str | None = None
+    port: int | None = None
+    model: str
+    messages: tuple[Range, ...] = ()
+    definition: str | None = None
+    params: object = None
+    tool_choice: str | None = None
+    stream: bool = False
+    digest: str
+
+
+class LLMResponded(Event, kw_only=True):
+    """A model answered.
+
+    asked, agent: the model that was asked and the agent that did, so that a bill needs no other
+    event; `model` is the one that answered, by the provider's name for it. usage_raw: the usage as
+    the provider sent it. first_token: nanoseconds from the request to the first of a stream.
+    """
+
+    type: ClassVar[str] = "llm.responded"
+    request: int
+    message: int
+    content: Content
+    finish: str  # stop | tool_calls | length | content_filter | other
+    finish_raw: str | None = None
+    agent: str = ""
+    asked: str
+    model: str
+    response_id: str | None = None
+    request_id: str | None = None
+    service_tier: str | None = None
+    fingerprint: str | None = None
+    usage_raw: object = None
+    usage: Usage | None = None
+    price: Price
+    elapsed: int
+    first_token: int | None = None
+
+
+class LLMFailed(Event, kw_only=True):
+    """One attempt to call a model failed. partial: what had come of its answer."""
+
+    type: ClassVar[str] = "llm.failed"
+    request: int
+    agent: str = ""
+    asked: str
+    error: Error
+    cancelled: bool = False
+    request_id: str | None = None
+    retry_after: int | None = None
+    partial: Content | None = None
+    usage_raw: object = None
+    usage: Usage | None = None
+    price: Price | None = None
+    elapsed: int
+
+
+class ToolCalled(Event, kw_only=True):
+    """A tool interrupt: the answer to `request` asked for a tool, which is about to run.
+
+    arguments: as parsed; None where the text that the model sent is not valid JSON.
+    """
+
+    type: ClassVar[str] = "tool.called"
+    tool: int
+    request: int
+    call_id: str
+    name: str
+    arguments: object = None
+
+
+class ToolReturned(Event, kw_only=True):
+    """A tool returned; `content` is the message that the model gets, `value` what was returned,
+    where that is more than its text. repeats: the earlier tool ordinal whose result stands."""
+
+    type: ClassVar[str] = "tool.returned"
+    tool: int
+    message: int
+    content: Content
+    value: object = None
+    repeats: int | None = None
+    elapsed: int
+
+
+class ToolFailed(Event, kw_only=True):
+    """A tool raised, or its name or arguments were wrong; `content` is what the model is told."""
+
+    type: ClassVar[str] = "tool.failed"
+    tool: int
+    message: int
+    content: Content
+    error: Error
+    elapsed: int
+
+
+class RetryScheduled(Event, kw_only=True):
+    """The loop goes round again: the answer did not parse or validate (kind exception), or the API
+    failed (kind llm_recall). attempt: this is the kth of `limit`. wait: nanoseconds before it."""
+
+    type: ClassVar[str] = "retry.scheduled"
+    call: int
+    request: int
+    kind: Literal["exception", "llm_recall"]
+    attempt: int
+    limit: int
+    wait: int = 0
+    reason: str
+
+
+class ErrorRecorded(Event, kw_only=True):
+    """A failure outside any session, given to `save_error`."""
+
+    type: ClassVar[str] = "error.recorded"
+    error: Error
+    context: object = None
+    partition: str = ""
+    salt: bytes
+
+
+class LogGap(Event, kw_only=True):
+    """Events could not be written and were counted instead. Times are nanoseconds UTC."""
+
+    type: ClassVar[str] = "log.gap"
+    lost: int
+    first_time: int
+    last_time: int
+    reason: str
+    salt: bytes
+
+
+class Unknown(Event, kw_only=True):
+    """A type or version that this library doesn't know, or a payload that doesn't fit its type.
+    Never written; kept, counted and shown. raw: the payload as JSON values, None where it is no
+    JSON. reason: why it could not be read as what it says it is."""
+
+    type: ClassVar[str] = "unknown"
+    was: str
+    was_version: int
+    raw: object = None
+    reason: str = ""
+
+
+EVENTS: dict[str, type[Event]] = {
+    kind.type: kind
+    for kind in (
+        SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
+        SessionErased, AgentDefined, AgentStarted, AgentSucceeded, AgentFailed, DialogOpened,
+        MessageAdded, LLMRequested, LLMResponded, LLMFailed, ToolCalled, ToolReturned, ToolFailed,
+        RetryScheduled, ErrorRecorded, LogGap,
+    )
+}  # fmt: skip

@@ -1,0 +1,50 @@
+"""The log that keeps nothing, for tests and for measuring what the rest costs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from lllm.events.locks import tell_after_fork
+from lllm.events.record import NewEvent, Recorded
+
+
+class NoOpBackend:
+    """Takes every append, counts its events, and forgets them: there is never anything to read."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+        tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return "NoOpBackend()"
+
+    def after_fork(self) -> None:
+        """Another thread may have held the lock."""
+        self._lock = threading.Lock()
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """Returns positions that grow, as those of any log do."""
+        with self._lock:
+            first = self._count + 1
+            self._count += len(events)
+            return range(first, self._count + 1)
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """There is nothing to wait for."""
+        return self.append(events)
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """Nothing."""
+        del after, upto, stream  # nothing to choose from
+        return iter(())
+
+    def head(self) -> int:
+        """0: there is nothing to read."""
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,94 @@
+"""The envelope that every event travels in, and the digest that makes it provable.
+
+    leaf       = SHA-256(0x00 || field(stream) || field(seq) || field(time) || field(type)
+                              || field(version) || field(commitment))
+    field(x)   = length of x in bytes as 4 bytes big-endian || x
+    text       = UTF-8; numbers = 8 bytes big-endian
+    commitment = HMAC-SHA-256(salt, data)
+
+The 0x00 in front is the leaf prefix of RFC 6962 section 2.1, so that the digests can become the
+leaves of a Merkle tree as they are. The salt is 32 random bytes in the first payload of the stream,
+the empty salt where that payload has none; once the payloads are erased, nothing is left that a
+guess at their content could be tested against.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from struct import Struct
+
+import msgspec
+
+from lllm.events.errors import LogDamaged
+
+SALT_BYTES = 32
+
+_length = Struct(">I").pack
+_sized_number = Struct(">Iq").pack  # a number is a field of 8 bytes
+
+
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event as its writer fixes it, before a log gives it a position.
+
+    stream: a session's id, or the name of a statement about one. seq: 1, 2, 3 ... in the stream.
+    time: nanoseconds UTC; information, never order. data: the payload, JSON, kept verbatim.
+    """
+
+    stream: str
+    seq: int
+    time: int
+    type: str
+    version: int
+    data: bytes
+    digest: bytes
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An event as a log keeps it: a NewEvent with its position, which grows in the order in which
+    events become visible."""
+
+    position: int
+    stream: str
+    seq: int
+    time: int
+    type: str
+    version: int
+    data: bytes
+    digest: bytes
+
+
+def leaf_digest(
+    salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
+) -> bytes:
+    """The 32 bytes that stand for an event in every proof; see above for the formula."""
+    name, kind = stream.encode(), type_.encode()
+    commitment = hmac.digest(salt, data, "sha256")
+    return hashlib.sha256(
+        b"".join((
+            b"\x00", _length(len(name)), name, _sized_number(8, seq), _sized_number(8, time),
+            _length(len(kind)), kind, _sized_number(8, version), b"\x00\x00\x00\x20", commitment,
+        ))
+    ).digest()  # fmt: skip
+
+
+def seal(
+    salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
+) -> NewEvent:
+    """A NewEvent with its digest."""
+    digest = leaf_digest(salt, stream, seq, time, type_, version, data)
+    return NewEvent(stream, seq, time, type_, version, data, digest)
+
+
+def check_digest(event: Recorded, salt: bytes) -> None:
+    """Raise LogDamaged where an event is not what was written under this salt."""
+    found = leaf_digest(
+        salt, event.stream, event.seq, event.time, event.type, event.version, event.data
+    )
+    if found != event.digest:
+        raise LogDamaged(
+            f"Event {event.seq} of {event.stream!r} (position {event.position}) is not what was "
+            "written: its digest does not fit its content. Compare it with a backup.",
+            position=event.position,
+            stream=event.stream,
+        )

@@ -1,0 +1,241 @@
+"""The one writer of one session, and what a log line written inside it belongs to.
+
+`stage` fixes an event (its place in the stream, its time, its bytes) and `commit` makes all that is
+staged durable in one append. Whoever is about to call something outside commits first, so that
+nothing that led to the call can be lost; events of one moment thus become one append.
+
+Known trade-off (accepted): what is staged and not yet committed dies with the process. It is what
+the session had not acted on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from lllm.events import codec
+from lllm.events.errors import AppendConflict, SessionEnded, WrongProcess
+from lllm.events.locks import tell_after_fork
+from lllm.events.log import AppendsWithoutWaiting, LogBackend
+from lllm.events.model import AgentDefined, Ancestor, Event
+from lllm.events.record import SALT_BYTES, NewEvent, seal
+
+Redact = Callable[[str, object], object]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
+
+
+def new_id(now: int | None = None) -> str:
+    """An id that sorts by time and is safe in URLs and file names: a ULID
+    (https://github.com/ulid/spec) in lower case, 48 bits of milliseconds and 80 random ones.
+
+    now: nanoseconds UTC; None for the clock's.
+    """
+    milliseconds = (time.time_ns() if now is None else now) // 1_000_000
+    number = milliseconds << 80 | secrets.randbits(80)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_salt() -> bytes:
+    """The random bytes that the commitments of a stream are made with; see `record`."""
+    return secrets.token_bytes(SALT_BYTES)
+
+
+def payload(event: Event, redact: Redact | None) -> bytes:
+    """An event's payload as it is stored, after the user's `redact` has seen it.
+
+    A `redact` that raises leaves a marker in place of the payload: better no record than a secret.
+    """
+    data = codec.encode(event)
+    if redact is None:
+        return data
+    try:
+        return codec.encode(redact(event.type, codec.values(data)))
+    except Exception as error:  # the user's function may raise anything
+        return codec.encode({"$lllm": "redacted", "error": type(error).__name__})
+
+
+def state(
+    log: LogBackend, stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
+) -> bool:
+    """Append a statement: a stream of a single event, about a session or a definition.
+
+    Returns whether it was new; False where the stream was there already, written by another.
+    """
+    data = payload(event, redact)
+    record = seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
+    try:
+        log.append([record])
+    except AppendConflict:
+        return False
+    return True
+
+
+class Definitions:
+    """The agent definitions that are known to stand in one log."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+
+
+class Recorder:
+    """Writes the stream of one session; no other object and no other process does.
+
+    Safe to use from several threads. ancestors: the sessions above it, root first.
+    """
+
+    def __init__(
+        self,
+        log: LogBackend,
+        tactic_path: str,
+        *,
+        ancestors: tuple[Ancestor, ...] = (),
+        redact: Redact | None = None,
+        definitions: Definitions | None = None,
+    ) -> None:
+        self.log = log
+        self.session_id = new_id()
+        self.tactic_path = tactic_path
+        self.ancestors = ancestors
+        self.salt = new_salt()
+        self.definitions = definitions or Definitions()
+        self.delivery: object = None
+        self._redact = redact
+        self._seq = 0
+        self._ordinals: Counter[str] = Counter()
+        self._pending: list[NewEvent] = []
+        self._undefined: dict[str, AgentDefined] = {}
+        self._staging = threading.Lock()
+        self._committing = threading.Lock()
+        self._in_child = False
+        self._ended = False
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent goes on writing this session; the child must not."""
+        self._in_child = True
+        self._pending = []
+        self._staging = threading.Lock()
+        self._committing = threading.Lock()
+
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """The ancestors that a child session of this one has."""
+        return (*self.ancestors, Ancestor(self.session_id, self.tactic_path))
+
+    def deliver(self, value: object) -> None:
+        """Say what the session delivers, in code that has no function to return it from."""
+        self.delivery = value
+
+    def ordinal(self, kind: str) -> int:
+        """The next number of its kind (message, request, tool, ...) in this session, from 1."""
+        with self._staging:
+            self._ordinals[kind] += 1
+            return self._ordinals[kind]
+
+    def stage(self, *events: Event) -> None:
+        """Fix events as the next of the stream; they are written with the next `commit`.
+
+        Raises WrongProcess in a forked child, SessionEnded behind the last event.
+        """
+        if self._ended:
+            raise SessionEnded(
+                f"Session {self.session_id} has ended, and something of it still runs: a thread "
+                "that nobody waited for, or work that was cancelled."
+            )
+        if self._in_child:
+            raise WrongProcess(
+                f"Session {self.session_id} belongs to the process that began it. Call a tactic in "
+                "the forked process instead; it becomes a session of its own."
+            )
+        now = time.time_ns()
+        with self._staging:
+            for event in events:
+                data = payload(event, self._redact)
+                self._seq += 1
+                self._pending.append(
+                    seal(
+                        self.salt, self.session_id, self._seq, now,
+                        event.type, event.version, data,
+                    )
+                )  # fmt: skip
+
+    def define(self, definition: AgentDefined) -> str:
+        """The name of a definition's stream, the digest of its content in it. What this log has not
+        seen is written with the next `commit`."""
+        digest = hashlib.sha256(payload(definition, self._redact)).hexdigest()
+        stream = f"definition-{digest}"
+        if stream not in self.definitions.known:
+            self._undefined[stream] = definition
+        return stream
+
+    def end(self, event: Event) -> None:
+        """Stage the last event; nothing more can be staged behind it."""
+        self.stage(event)
+        self._ended = True
+
+    def commit(self) -> None:
+        """Make everything staged durable, in one append.
+
+        Raises LogUnavailable where the log can't be written and was told to say so; what is staged
+        stays so, for the next try.
+        """
+        with self._committing:
+            while self._undefined:
+                stream, definition = next(iter(self._undefined.items()))
+                state(self.log, stream, definition, redact=self._redact)
+                self.definitions.known.add(stream)
+                del self._undefined[stream]
+            events = self._take()
+            if events:
+                with self._given_back(events):
+                    self.log.append(events)
+
+    async def acommit(self) -> None:
+        """`commit` on an event loop: where it would wait for a lock, it waits in a thread."""
+        if not self._pending:
+            return
+        log = self.log
+        at_once = isinstance(log, AppendsWithoutWaiting) and not self._undefined
+        if at_once and self._committing.acquire(blocking=False):
+            try:
+                events = self._take()
+                with self._given_back(events):
+                    if log.try_append(events) is not None:
+                        return
+                self._give_back(events)
+            finally:
+                self._committing.release()
+        await asyncio.to_thread(self.commit)
+
+    def _take(self) -> list[NewEvent]:
+        with self._staging:
+            events, self._pending = self._pending, []
+        return events
+
+    @contextmanager
+    def _given_back(self, events: list[NewEvent]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._give_back(events)
+            raise
+
+    def _give_back(self, events: list[NewEvent]) -> None:
+        with self._staging:
+            self._pending[:0] = events
+
+
+log_context: ContextVar[dict[str, str] | None] = ContextVar("lllm_log_context", default=None)
+
+
+def current_log_context() -> dict[str, str]:
+    """What a line logged now belongs to: `session` and, inside an agent's call, `agent`."""
+    return log_context.get() or {}

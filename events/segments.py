@@ -1,0 +1,225 @@
+"""The files of a JSONL log, and how they are read.
+
+A position is the offset just past an event's newline, counted over all segments; a segment is named
+after the offset that it begins at, and no append spans two. So the names alone say which file holds
+a position, and whether bytes are missing between two files.
+
+Readers take no lock. They read up to the end of the last whole append; nothing before it ever
+changes, whatever appenders do behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.lines import STREAM, WHOLE, Append, Line, appends, decode, stream_of
+from lllm.events.record import Recorded
+
+_PAGE = 1 << 20  # bytes read at once
+_WINDOW = 1 << 14  # bytes of the first look back from a file's end
+_WIDEST = 1 << 24  # bytes of the widest
+_NAME = re.compile(r"\d{20}\.jsonl")
+
+
+class Segment(NamedTuple):
+    """One file of the log, and the position that it begins at."""
+
+    path: Path
+    begin: int
+
+
+def segment_at(folder: Path, begin: int) -> Segment:
+    """The segment that begins, or would begin, at a position."""
+    return Segment(folder / f"{begin:020}.jsonl", begin)
+
+
+def segments_of(folder: Path) -> list[Segment]:
+    """The segments of a log, in order. Raises OSError where the folder can't be read."""
+    names = sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
+    return [Segment(folder / name, int(name[:20])) for name in names]
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """What the file system raises, as our error with the path and what to do."""
+    try:
+        yield
+    except LogError:
+        raise
+    except OSError as error:
+        raise LogUnavailable(
+            f"{path}: {error.strerror or error}. Is it writable, and is there space left?"
+        ) from error
+
+
+def head(folder: Path) -> int:
+    """Where the last whole append of a log ends. Raises OSError where the log can't be read."""
+    segments = segments_of(folder)
+    if not segments:
+        return 0
+    with FileIO(segments[-1].path) as file:
+        return segments[-1].begin + whole_end(file)
+
+
+def whole_end(file: FileIO) -> int:
+    """Where the last whole append of a segment ends: the file's size, but for a torn tail.
+
+    What looks like the end of an append among other bytes is not taken for one, and nothing with a
+    whole append behind it is called a tail.
+    """
+    end = file.seek(0, os.SEEK_END)
+    if end == 0 or read_at(file, end - len(WHOLE), len(WHOLE)) == WHOLE:
+        return end
+    while end := _find_before(file, WHOLE, end):
+        begin = _find_before(file, b"\n", end - 1)
+        try:
+            decode(0, read_at(file, begin, end - begin))
+        except ValueError:
+            end -= 1
+        else:
+            return end
+    return 0
+
+
+def _find_before(file: FileIO, needle: bytes, end: int) -> int:
+    """The offset just behind the last `needle` that ends at `end` or before; 0 where none does."""
+    window = _WINDOW
+    while end > 0:
+        begin = max(0, end - window)
+        found = read_at(file, begin, end - begin).rfind(needle)
+        if found >= 0:
+            return begin + found + len(needle)
+        if begin == 0:
+            return 0
+        end = begin + len(needle) - 1
+        window = min(2 * window, _WIDEST)
+    return 0
+
+
+def read_at(file: FileIO, offset: int, count: int) -> bytes:
+    """Bytes from the middle of a file, fewer than `count` only at its end."""
+    file.seek(max(0, offset))
+    data = file.read(count)
+    while 0 < len(data) < count and (more := file.read(count - len(data))):
+        data += more
+    return data
+
+
+def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Whole lines between two offsets of a file, many at a time, each with the offset they begin
+    at."""
+    rest = b""
+    while start < stop and (page := read_at(file, start, min(max(_PAGE, len(rest)), stop - start))):
+        cut = page.rfind(b"\n") + 1
+        if cut:
+            yield start - len(rest), rest + page[:cut]
+            rest = page[cut:]
+        else:
+            rest += page
+        start += len(page)
+
+
+def _lines(file: FileIO, segment: Segment, start: int, stop: int) -> Iterator[Line]:
+    for offset, block in blocks(file, start - segment.begin, stop - segment.begin):
+        position = segment.begin + offset
+        for line in block[:-1].split(b"\n"):
+            position += len(line) + 1
+            yield position, line
+
+
+def _everything(_line: bytes) -> bool:
+    return True
+
+
+def events_between(
+    folder: Path,
+    after: int,
+    upto: int,
+    wanted: Callable[[bytes], bool] = _everything,
+    *,
+    concerned: Callable[[bytes], bool] = _everything,
+) -> Iterator[Recorded]:
+    """The events of the whole appends with after < position <= upto.
+
+    wanted: which lines are decoded at all. concerned: which lines, where they are in a damaged
+    append, are reason enough to raise LogDamaged instead of going on. Raises OSError where the log
+    can't be read.
+    """
+    segments = segments_of(folder)
+    whole = 0  # the log is whole up to here, or was read to here
+    for segment, following in zip_longest(segments, segments[1:]):
+        if segment.begin >= upto:
+            return
+        if segment.begin > max(whole, after):
+            raise _missing(segment, whole, segment.begin)
+        whole = following.begin if following else upto
+        if whole <= after:
+            continue
+        with FileIO(segment.path) as file:
+            start = max(after, segment.begin)
+            start = segment.begin + _find_before(file, b"\n", start - segment.begin)
+            sealed = following is not None and whole <= upto
+            lines = _lines(file, segment, start, min(whole, upto))
+            for append in appends(lines, sealed=sealed):
+                yield from _events_of(append, segment, wanted, concerned)
+            size = file.seek(0, os.SEEK_END)
+            if sealed and segment.begin + size != whole:
+                raise _missing(segment, segment.begin + size, whole)
+
+
+def _events_of(
+    append: Append,
+    segment: Segment,
+    wanted: Callable[[bytes], bool],
+    concerned: Callable[[bytes], bool],
+) -> list[Recorded]:
+    lines, damage = append
+    if damage:
+        if any(concerned(line) for _, line in lines):
+            raise _damaged(segment, lines, damage)
+        return []
+    try:
+        return [decode(position, line) for position, line in lines if wanted(line)]
+    except ValueError as error:
+        raise _damaged(segment, lines, f"this is not the line of an event: {error}") from error
+
+
+def of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
+    """Which damaged lines concern the reader of one stream: its own, and those of nobody knows
+    which."""
+    return lambda line: line.startswith(prefix) or not (line.startswith(STREAM) and stream_of(line))
+
+
+def _damaged(segment: Segment, lines: Sequence[Line], why: str) -> LogDamaged:
+    start = lines[0][0] - len(lines[0][1]) - 1
+    position = lines[-1][0]
+    stream = next(filter(None, (stream_of(line) for _, line in lines)), "")
+    of = f" of {stream!r}" if stream else ""
+    return LogDamaged(
+        f"{segment.path} is damaged at byte {start - segment.begin}, in an append{of} that ends at "
+        f"position {position}: {why}. Restore the file from a backup; reading after this position "
+        "goes on behind the damage.",
+        position=position,
+        stream=stream,
+    )
+
+
+def _missing(segment: Segment, found: int, begin: int) -> LogDamaged:
+    what = (
+        f"the bytes from position {found} to {begin} are missing"
+        if found < begin
+        else f"{found - begin} bytes stand behind its end, position {begin}"
+    )
+    return LogDamaged(
+        f"{segment.path} is damaged: {what}. Restore the log from a backup; reading after position "
+        f"{begin} goes on behind the damage.",
+        position=begin,
+    )

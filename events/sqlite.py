@@ -1,0 +1,198 @@
+"""The log in an SQLite file, for production and for queries of one's own.
+
+Log and rows live in the one file that the user named; beside it stands a folder `<file>-lllm` with
+the locks. Positions are the rowids: AUTOINCREMENT never gives one twice, and since every append is
+one exclusive transaction, they become visible in their order.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import starmap
+from pathlib import Path
+from typing import Literal, cast
+
+from lllm.events.database import Database, Durability
+from lllm.events.errors import AppendConflict
+from lllm.events.liveness import Liveness
+from lllm.events.record import NewEvent, Recorded
+
+FORMAT = 1
+_PAGE = 500  # events fetched at once; no statement stays open between two pages
+
+# `data` stands last: a scan that skips an event by its type never touches its overflow pages.
+_SCHEMA = (
+    """CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        stream TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        data TEXT NOT NULL,
+        UNIQUE (stream, seq)
+    )""",
+    """CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+       BEGIN SELECT RAISE(ABORT, 'events are never changed'); END""",
+    """CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+       BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
+)
+_INSERT = """INSERT INTO events (stream, seq, time, type, version, data, digest)
+             VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"""
+_SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
+             FROM events"""
+
+
+def _values(event: NewEvent) -> tuple[str, int, int, str, int, bytes, bytes]:
+    return (
+        event.stream, event.seq, event.time, event.type, event.version, event.data, event.digest,
+    )  # fmt: skip
+
+
+class SQLiteBackend:
+    """A log of events in one SQLite file.
+
+    path: the file, made where it is missing, or ":memory:" for a log that ends with the process.
+    durability: "process" survives kill -9; "power" the loss of power too, at the price of an fsync
+    for each append.
+
+    Raises LogUnavailable where the file can't be opened or made, LogTooNew where a newer lllm wrote
+    it, LogError where it is not a log of lllm's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "process") -> None:
+        self.path: Path | Literal[":memory:"]
+        self.liveness: Liveness | None = None
+        lock: Path | None = None
+        if os.fspath(path) == ":memory:":
+            self.path = ":memory:"
+        else:
+            self.path = Path(path).absolute()
+            sidecar = self.path.with_name(f"{self.path.name}-lllm")
+            lock = sidecar / "write.lock"
+            self.liveness = Liveness(sidecar)
+        self.durability = durability
+        self.database = Database(
+            self.path, lock=lock, version=FORMAT, schema=_SCHEMA, durability=durability
+        )
+
+    def __repr__(self) -> str:
+        return f"SQLiteBackend({str(self.path)!r})"
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[Path, Durability], SQLiteBackend], tuple[Path, Durability]]:
+        """Into another process goes the path; the file is opened there anew."""
+        if isinstance(self.path, str):
+            raise TypeError("A store in memory can't go to another process; give it a file.")
+        return _reopen, (self.path, self.durability)
+
+    def rows_database(self) -> Database:
+        """The file that projections keep their rows in: the log's own."""
+        return self.database
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend."""
+        positions = self._append(events, timeout=None)
+        assert positions is not None
+        return positions
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
+        """See AppendsWithoutWaiting."""
+        return self._append(events, timeout=0)
+
+    def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
+        if not events:
+            return ()
+        try:
+            with self.database.write(timeout=timeout) as connection:
+                return None if connection is None else _insert(connection, events)
+        except sqlite3.IntegrityError:
+            with self.database.write(timeout=timeout) as connection:
+                return None if connection is None else self._insert_new(connection, events)
+
+    def _insert_new(
+        self, connection: sqlite3.Connection, events: Sequence[NewEvent]
+    ) -> Sequence[int]:
+        """Insert what is not stored already. After an error that left it unclear, the events come
+        again, perhaps with others behind them."""
+        positions = []
+        for event in events:
+            found = connection.execute(
+                "SELECT position, digest FROM events WHERE stream = ? AND seq = ?",
+                (event.stream, event.seq),
+            ).fetchone()
+            if found is None:
+                positions += _insert(connection, [event])
+            elif found[1] == event.digest:
+                positions.append(cast(int, found[0]))
+            else:
+                raise AppendConflict(
+                    f"Event {event.seq} of {event.stream!r} can't be stored in {self.path}: "
+                    "another event stands in its place already. Only its own recorder may write "
+                    "a stream."
+                )
+        return positions
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend."""
+        upto = self.head() if upto is None else upto
+        if stream is None:
+            return self._pages(
+                f"{_SELECT} WHERE position > ? AND position <= ? ORDER BY position LIMIT {_PAGE}",
+                after,
+                (upto,),
+            )
+        return self._pages(
+            f"{_SELECT} WHERE position > ? AND position <= ? AND stream = ? "
+            f"ORDER BY seq LIMIT {_PAGE}",
+            after,
+            (upto, stream),
+        )
+
+    def read_types(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded]:
+        """See ReadsByType."""
+        marks = ", ".join("?" * len(types))
+        return self._pages(
+            f"{_SELECT} WHERE position > ? AND position <= ? AND type IN ({marks}) "
+            f"ORDER BY position LIMIT {_PAGE}",
+            after,
+            (self.head() if upto is None else upto, *types),
+        )
+
+    def _pages(self, sql: str, after: int, parameters: tuple[object, ...]) -> Iterator[Recorded]:
+        while True:
+            rows = self.database.query(sql, (after, *parameters))
+            yield from starmap(Recorded, rows)
+            if len(rows) < _PAGE:
+                return
+            after = cast(int, rows[-1][0])
+
+    def head(self) -> int:
+        """See LogBackend."""
+        return cast(int, self.database.query("SELECT ifnull(max(position), 0) FROM events")[0][0])
+
+    def close(self) -> None:
+        """See LogBackend."""
+        self.database.close()
+
+
+def _reopen(path: Path, durability: Durability) -> SQLiteBackend:
+    return SQLiteBackend(path, durability=durability)
+
+
+def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
+    if len(events) == 1:
+        last = connection.execute(_INSERT, _values(events[0])).lastrowid
+    else:
+        connection.executemany(_INSERT, map(_values, events))
+        last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+    assert last is not None
+    return range(last - len(events) + 1, last + 1)

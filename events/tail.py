@@ -1,0 +1,140 @@
+"""The end of a JSONL log, where appends go.
+
+Everything here happens under the log's locks. Before each append the last bytes are checked: what
+a process left that died in the middle of a write is cut off, never anything that is a whole append.
+An append is one write; where it fails half way, the file is cut back to where it began.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+
+from lllm.events.errors import LogUnavailable
+from lllm.events.segments import Segment, segment_at, segments_of, whole_end
+
+if sys.platform == "darwin":
+    import fcntl
+
+_log = logging.getLogger("lllm.store")
+
+
+class Tail:
+    """The segment that is written to, open in this process.
+
+    folder: of the log. segment_bytes: from this size on a segment is followed by another.
+    durable: whether `sync` waits for the disk.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int, *, durable: bool) -> None:
+        self.segment = segment_at(folder, 0)
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._durable = durable
+        self._file: FileIO | None = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def ready(self) -> int:
+        """Find the active segment, cut off a torn tail, begin a new segment when it is time.
+
+        Returns the position where the next append begins. Raises OSError where that can't be done.
+        """
+        file = self._active()
+        size = os.fstat(file.fileno()).st_size
+        end = whole_end(file)
+        if end < size:
+            _log.warning(
+                "%s: cut off %d bytes behind offset %d. They were no whole append: a process died "
+                "while it wrote them, before it was told that they were stored.",
+                self.segment.path, size - end, end,
+            )  # fmt: skip
+            file.truncate(end)
+        if end >= self._segment_bytes:
+            self._enter(segment_at(self._folder, self.segment.begin + end))
+            end = 0
+        return self.segment.begin + end
+
+    def _active(self) -> FileIO:
+        if self._file is None:
+            return self._enter_last()
+        found = os.fstat(self._file.fileno())
+        if found.st_nlink == 0:
+            raise LogUnavailable(
+                f"{self.segment.path} was deleted while this process wrote it. Restore it, or "
+                "open the store again to begin a new log."
+            )
+        following = self.segment.begin + found.st_size
+        if found.st_size and os.path.exists(f"{self._folder}/{following:020}.jsonl"):
+            return self._enter_last()  # another process found this segment full
+        return self._file
+
+    def _enter_last(self) -> FileIO:
+        return self._enter((segments_of(self._folder) or [segment_at(self._folder, 0)])[-1])
+
+    def _enter(self, segment: Segment) -> FileIO:
+        is_new = not segment.path.exists()
+        self.close()
+        self.segment = segment
+        self._file = FileIO(segment.path, "a+")
+        if is_new and self._durable:
+            sync_folder(self._folder)
+        return self._file
+
+    def write(self, position: int, data: bytes) -> None:
+        """Add all of `data` behind a position, which `ready` gave, or nothing.
+
+        Raises OSError where it can't be written.
+        """
+        file = self._file
+        assert file is not None
+        begin = position - self.segment.begin
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:
+            # The file is asked: an interrupt may come when all is written and not yet returned.
+            with suppress(OSError):
+                if os.fstat(file.fileno()).st_size != begin + len(data):
+                    file.truncate(begin)
+            raise
+
+    def sync(self) -> None:
+        """Wait until what was written survives the loss of power, where that was asked for.
+
+        Known trade-off (accepted): where this fails, what was written stays. Readers may have seen
+        it already, and whoever tries again finds it.
+        """
+        if self._durable and self._file is not None:
+            sync(self._file)
+
+
+def sync(file: FileIO) -> None:
+    """Wait until a file is on the disk. Raises OSError where it can't be put there."""
+    if sys.platform == "darwin":
+        # fsync leaves the data in the drive's cache there (fsync(2) of macOS).
+        fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can."""
+    if sys.platform != "win32":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

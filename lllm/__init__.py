@@ -1,0 +1,142 @@
+"""lllm: event-sourced logging for LLM agents.
+
+Every LLM call, tool interrupt, retry and failure of a tactic is an append-only event, written the
+moment it happens; lists, tags and costs are projections, built from the events. The names below are
+the public API; each is imported when it is first used, so that `import lllm` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lllm.version import __version__
+
+if TYPE_CHECKING:
+    from lllm.agent import Agent
+    from lllm.dialog import Dialog, Message
+    from lllm.events.errors import (
+        AgentError,
+        AmbiguousId,
+        AppendConflict,
+        ConfigError,
+        InvokeError,
+        LllmError,
+        LogDamaged,
+        LogError,
+        LogTooNew,
+        LogUnavailable,
+        MissingExtra,
+        PackageError,
+        ParseError,
+        PromptError,
+        SessionEnded,
+        SessionNotFound,
+        StoreError,
+        ViewError,
+        WrongProcess,
+    )
+    from lllm.events.jsonl import LocalFileBackend
+    from lllm.events.noop import NoOpBackend
+    from lllm.events.sqlite import SQLiteBackend
+    from lllm.packages import load_package
+    from lllm.projections.call_session import AgentCallSession, TacticCallSession
+    from lllm.projections.invoke_cost import InvokeCost
+    from lllm.prompt import Prompt
+    from lllm.runtime import Runtime
+    from lllm.store import LogStore
+    from lllm.summaries import SessionRecord, SessionSummary
+    from lllm.tactic import Tactic, build_tactic
+    from lllm.tools import tool
+
+_HOMES = {
+    "lllm.agent": ("Agent",),
+    "lllm.dialog": ("Dialog", "Message"),
+    "lllm.events.errors": (
+        "AgentError",
+        "AmbiguousId",
+        "AppendConflict",
+        "ConfigError",
+        "InvokeError",
+        "LllmError",
+        "LogDamaged",
+        "LogError",
+        "LogTooNew",
+        "LogUnavailable",
+        "MissingExtra",
+        "PackageError",
+        "ParseError",
+        "PromptError",
+        "SessionEnded",
+        "SessionNotFound",
+        "StoreError",
+        "ViewError",
+        "WrongProcess",
+    ),
+    "lllm.events.jsonl": ("LocalFileBackend",),
+    "lllm.events.noop": ("NoOpBackend",),
+    "lllm.events.sqlite": ("SQLiteBackend",),
+    "lllm.packages": ("load_package",),
+    "lllm.projections.call_session": ("AgentCallSession", "TacticCallSession"),
+    "lllm.projections.invoke_cost": ("InvokeCost",),
+    "lllm.prompt": ("Prompt",),
+    "lllm.runtime": ("Runtime",),
+    "lllm.store": ("LogStore",),
+    "lllm.summaries": ("SessionRecord", "SessionSummary"),
+    "lllm.tactic": ("Tactic", "build_tactic"),
+    "lllm.tools": ("tool",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AgentCallSession",
+    "Agent",
+    "AgentError",
+    "AmbiguousId",
+    "AppendConflict",
+    "ConfigError",
+    "Dialog",
+    "InvokeCost",
+    "InvokeError",
+    "LllmError",
+    "LocalFileBackend",
+    "LogDamaged",
+    "LogError",
+    "LogStore",
+    "LogTooNew",
+    "LogUnavailable",
+    "Message",
+    "MissingExtra",
+    "NoOpBackend",
+    "PackageError",
+    "ParseError",
+    "Prompt",
+    "PromptError",
+    "Runtime",
+    "SQLiteBackend",
+    "SessionEnded",
+    "SessionNotFound",
+    "SessionRecord",
+    "SessionSummary",
+    "StoreError",
+    "Tactic",
+    "TacticCallSession",
+    "ViewError",
+    "WrongProcess",
+    "__version__",
+    "build_tactic",
+    "load_package",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'lllm' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,101 @@
+"""Dialogs and their messages. A dialog only ever grows; a fork shares what came before it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.model import Content, Range, ToolCall, Usage
+from lllm.projections.invoke_cost import InvokeCost
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a dialog.
+
+    content: its text. parsed: what the prompt's parser or format made of an answer, else None.
+    tool_calls: the tools that an answer asks for. usage, cost: of the attempt that an answer came
+    from, None on other messages.
+    """
+
+    role: str
+    content: str
+    parsed: object = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage | None = None
+    cost: InvokeCost | None = None
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """A message as the log knows it: its ordinal in the session and the digest of its content."""
+
+    ordinal: int
+    content: Content
+    digest: bytes
+
+
+class Dialog:
+    """A conversation of one agent. number: its ordinal in the session. alias: the agent's name for
+    it."""
+
+    def __init__(self, number: int, alias: str, entries: Sequence[_Entry] = ()) -> None:
+        self.number = number
+        self.alias = alias
+        self._entries = list(entries)
+
+    def __repr__(self) -> str:
+        return f"<Dialog {self.alias}: {len(self._entries)} messages>"
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def messages(self) -> list[Message]:
+        """What was said, oldest first."""
+        return [
+            Message(
+                role=entry.content.role,
+                content=entry.content.text,
+                tool_calls=entry.content.tool_calls,
+            )
+            for entry in self._entries
+        ]
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """The same as it is sent to a model."""
+        return tuple(entry.content for entry in self._entries)
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The ordinals of its messages, as ranges from first to last."""
+        ranges: list[Range] = []
+        for entry in self._entries:
+            if ranges and ranges[-1][1] == entry.ordinal - 1:
+                ranges[-1] = (ranges[-1][0], entry.ordinal)
+            else:
+                ranges.append((entry.ordinal, entry.ordinal))
+        return tuple(ranges)
+
+    @property
+    def last_ordinal(self) -> int | None:
+        """The ordinal of its last message; None while it is empty."""
+        return self._entries[-1].ordinal if self._entries else None
+
+    def digest(self, *, asked: object) -> str:
+        """SHA-256, as hex, of all its messages and of what else is asked."""
+        digest = hashlib.sha256(codec.encode(asked))
+        for entry in self._entries:
+            digest.update(entry.digest)
+        return digest.hexdigest()
+
+    def add(self, ordinal: int, content: Content) -> None:
+        """Append a message that an event carries under this ordinal."""
+        digest = hashlib.sha256(codec.encode(content)).digest()
+        self._entries.append(_Entry(ordinal, content, digest))
+
+    def forked(self, number: int, alias: str) -> Dialog:
+        """A dialog that begins as this one is now."""
+        return Dialog(number, alias, self._entries)

@@ -1,0 +1,44 @@
+"""Where the sessions of a tactic without a log store go: into memory, for as long as the call takes.
+
+They are recorded all the same, so that `return_session=True` and sub-tactics work alike with and
+without a store.
+"""
+
+from __future__ import annotations
+
+from lllm.events.holding import HoldingLog
+from lllm.events.log import LogBackend
+from lllm.events.memory import MemoryBackend
+from lllm.events.noop import NoOpBackend
+from lllm.events.recorder import Definitions, Redact
+from lllm.projections.call_session import TacticCallSession, fold
+
+
+class Homeless:
+    """A log of one call's own. keep: whether anyone will look at it afterwards."""
+
+    partition = ""
+    redact: Redact | None = None
+    can_travel = False
+
+    def __init__(self, *, keep: bool) -> None:
+        backend: LogBackend = MemoryBackend() if keep else NoOpBackend()
+        self.log = HoldingLog(backend)
+        self.definitions = Definitions()
+
+    def owner(self) -> str:
+        """No process needs to ask whether this one is alive."""
+        return ""
+
+    def opened(self) -> None:
+        """Nothing to do."""
+
+    def closed(self, *, root: bool) -> None:
+        """Nothing to do: there are no rows."""
+
+    def finished(self, session_id: str) -> TacticCallSession:
+        """The session, folded from what was kept."""
+        session = fold(self.log.read(), session_id)
+        if session is None:
+            raise LookupError(session_id)
+        return session

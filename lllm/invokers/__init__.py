@@ -1,0 +1,98 @@
+"""How a model is called: the one seam between an agent and a provider.
+
+An invoker turns a `Request` into an `Answer`, once: it neither waits nor tries again, because each
+attempt is an event of its own and the agent decides about the next one. What fails is raised as
+`InvokeError`, which says whether another attempt makes sense. An object with `invoke` and
+`ainvoke` and the few names below is an invoker; there is nothing to inherit from.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from lllm.events.errors import ConfigError
+from lllm.events.model import Content, ToolDefinition, Usage
+
+Finish = Literal["stop", "tool_calls", "length", "content_filter", "other"]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Everything that one attempt asks of a model.
+
+    messages: the conversation so far, oldest first. params: what else the provider takes
+    (temperature, max_tokens, ...), by its names. output_schema: the JSON schema that the answer
+    must fit. tool_choice: "auto", or "none" to forbid tools. agent: who asks; no provider is told.
+    """
+
+    model: str
+    messages: tuple[Content, ...]
+    tools: tuple[ToolDefinition, ...] = ()
+    params: dict[str, object] = {}
+    output_schema: dict[str, object] | None = None
+    tool_choice: Literal["auto", "none"] | None = None
+    agent: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back.
+
+    finish: why the model stopped, in our words; `finish_raw` in the provider's. model: the one that
+    answered, by the provider's name for it. usage_raw: the usage as the provider sent it; `usage`
+    the same in our terms, None where it sent none or nonsense.
+    """
+
+    content: Content
+    finish: Finish
+    model: str
+    finish_raw: str | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+    service_tier: str | None = None
+    fingerprint: str | None = None
+    usage_raw: object = None
+    usage: Usage | None = None
+
+
+@runtime_checkable
+class Invoker(Protocol):
+    """Calls a model once.
+
+    provider: as genai-prices names it ("openai", "anthropic"), or a name of one's own. api: the
+    dialect spoken ("chat.completions"). host, port: where the requests go, None for an embedded
+    model.
+    """
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def api(self) -> str: ...
+    @property
+    def host(self) -> str | None: ...
+    @property
+    def port(self) -> int | None: ...
+
+    def invoke(self, request: Request) -> Answer:
+        """Call the model and wait for its answer. Raises InvokeError where it fails."""
+
+    async def ainvoke(self, request: Request) -> Answer:
+        """The same on an event loop."""
+
+
+def named(name: str) -> Invoker:
+    """The invoker that a configuration names.
+
+    Raises ConfigError for a name that is none, or "scripted", whose script no name can say, and
+    MissingExtra where its SDK is not installed.
+    """
+    if name == "openai":
+        from lllm.invokers.openai import OpenAIInvoker
+
+        return OpenAIInvoker()
+    if name == "scripted":
+        raise ConfigError(
+            "The scripted invoker needs its script: make it with ScriptedInvoker([...]) and give "
+            "that object instead of the name."
+        )
+    raise ConfigError(f"There is no invoker {name!r}. Known by name: 'openai'.")

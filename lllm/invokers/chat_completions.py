@@ -1,0 +1,258 @@
+"""The Chat Completions dialect: a Request as its JSON, its JSON as an Answer.
+
+Many providers speak it, each with an accent, so what is optional may be missing, null or of
+another type, and only an answer without a message is refused. Nothing here touches a network.
+The fields are those of https://platform.openai.com/docs/api-reference/chat/object; where another
+provider differs, its page is named.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING
+
+from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
+from lllm.invokers import Answer, Finish, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_FINISH: dict[object, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",  # the older word for it
+    "content_filter": "content_filter",
+}
+# What a Request says elsewhere, or what would make the answer something else than one message.
+_NOT_PARAMS = ("model", "messages", "tools", "stream", "n")
+
+
+def payload(request: Request) -> dict[str, object]:
+    """The body of the HTTP request.
+
+    Params are passed on as they are, and win over what is made of `output_schema`.
+
+    Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
+    message that this dialect can't carry.
+    """
+    for name in _NOT_PARAMS:
+        if name in request.params:
+            raise ConfigError(f"params can't set {name!r}: lllm decides it for each request.")
+    body: dict[str, object] = {
+        "model": request.model,
+        "messages": [_message(content) for content in request.messages],
+    }
+    if request.output_schema is not None:
+        body["response_format"] = _response_format(request.output_schema)
+    body.update(request.params)
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice is not None:
+            body["tool_choice"] = request.tool_choice
+    return body
+
+
+def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
+    title = schema.get("title")
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
+    return {"type": "json_schema", "json_schema": {"name": name or "answer", "schema": schema}}
+
+
+def _tool(tool: ToolDefinition) -> dict[str, object]:
+    function: dict[str, object] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.schema,
+    }
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _message(content: Content) -> dict[str, object]:
+    if content.role == "assistant":
+        return _assistant(content)
+    message: dict[str, object] = {"role": content.role}
+    if content.call_id is not None:
+        message["tool_call_id"] = content.call_id
+    if all(part.kind == "text" for part in content.parts):
+        message["content"] = content.text
+    else:
+        message["content"] = [_part(part) for part in content.parts]
+    return message
+
+
+def _assistant(content: Content) -> dict[str, object]:
+    # Reasoning stays out: the dialect has no field that takes it back.
+    message: dict[str, object] = {"role": "assistant", "content": content.text or None}
+    refusals = [part.text or "" for part in content.parts if part.kind == "refusal"]
+    if refusals:
+        message["refusal"] = "".join(refusals)
+    for part in content.parts:
+        if part.kind == "audio" and isinstance(part.data, dict) and "id" in part.data:
+            message["audio"] = {"id": part.data["id"]}
+    if content.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in content.tool_calls
+        ]
+    elif message["content"] is None and not refusals and "audio" not in message:
+        message["content"] = ""  # null is only allowed where something else is said
+    return message
+
+
+def _part(part: Part) -> dict[str, object]:
+    if part.kind == "text":
+        return {"type": "text", "text": part.text or ""}
+    if isinstance(part.data, dict):
+        return part.data  # already in the provider's form
+    data = base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
+    if isinstance(data, str) and part.kind == "image":
+        is_url = data.startswith(("http://", "https://", "data:"))
+        url = data if is_url else f"data:{part.mime or 'image/png'};base64,{data}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    if isinstance(data, str) and part.kind == "audio":
+        kind = (part.mime or "audio/wav").partition("/")[2]
+        return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
+    raise InvokeError(
+        f"A message has a part of kind {part.kind!r} that Chat Completions can't carry as it is: "
+        "give its data as a dict in the provider's form.",
+        retryable=False,
+    )
+
+
+def answer(body: object, *, model: str, request_id: str | None) -> Answer:
+    """What the provider's JSON says. model: the one asked, for providers that name none.
+
+    Raises InvokeError where it holds no message; another attempt may bring one.
+    """
+    whole = _mapping(body)
+    choices = whole.get("choices")
+    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    message = _mapping(choice.get("message"))
+    if not message:
+        raise InvokeError(
+            "The provider's answer has no message in it.",
+            retryable=True,
+            request_id=request_id,
+        )
+    content = Content("assistant", _parts(message), _tool_calls(message))
+    finish_raw = _text(choice.get("finish_reason"))
+    finish = _FINISH.get(finish_raw, "other")
+    if content.tool_calls and finish == "stop":
+        finish = "tool_calls"  # some servers say "stop" whenever they stop
+    return Answer(
+        content=content,
+        finish=finish,
+        finish_raw=finish_raw,
+        model=_text(whole.get("model")) or model,
+        response_id=_text(whole.get("id")),
+        request_id=request_id,
+        service_tier=_text(whole.get("service_tier")),
+        fingerprint=_text(whole.get("system_fingerprint")),
+        usage_raw=whole.get("usage"),
+        usage=usage(whole.get("usage")),
+    )
+
+
+def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
+    parts = []
+    # DeepSeek and vLLM name it reasoning_content, OpenRouter reasoning.
+    thought = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
+    if thought:
+        parts.append(Part("reasoning", thought))
+    content = message.get("content")
+    # Mistral sends a list of pieces where it has something to cite.
+    pieces = content if isinstance(content, list) else [{"text": content}]
+    text = "".join(_text(_mapping(piece).get("text")) or "" for piece in pieces)
+    if text:
+        parts.append(Part("text", text))
+    refusal = _text(message.get("refusal"))
+    if refusal:
+        parts.append(Part("refusal", refusal))
+    audio = _mapping(message.get("audio"))
+    if audio:
+        parts.append(Part("audio", _text(audio.get("transcript")), data=dict(audio)))
+    return tuple(parts)
+
+
+def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
+    calls = message.get("tool_calls")
+    found = []
+    for number, call in enumerate(calls if isinstance(calls, list) else (), 1):
+        asked = _mapping(call)
+        function = _mapping(asked.get("function")) or _mapping(asked.get("custom"))
+        arguments = function.get("arguments", function.get("input"))
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else json.dumps(arguments)
+        name = _text(function.get("name")) or ""
+        found.append(ToolCall(_text(asked.get("id")) or f"call_{number}", name, arguments))
+    return tuple(found)
+
+
+def usage(raw: object) -> Usage | None:
+    """The counts in our terms; None where a count is not a whole number of tokens.
+
+    A detail that is missing or null is none; the two totals must be there.
+    """
+    whole = _mapping(raw)
+    inward = _mapping(whole.get("prompt_tokens_details"))
+    outward = _mapping(whole.get("completion_tokens_details"))
+    counts = [
+        whole.get("prompt_tokens"),
+        whole.get("completion_tokens"),
+        # DeepSeek counts hits of its cache beside the prompt's details:
+        # https://api-docs.deepseek.com/guides/kv_cache
+        _first(inward.get("cached_tokens"), whole.get("prompt_cache_hit_tokens")),
+        _first(inward.get("cache_write_tokens")),
+        _first(outward.get("reasoning_tokens")),
+        _first(inward.get("audio_tokens")),
+        _first(outward.get("audio_tokens")),
+    ]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        return None
+    asked, said, cached, written, reasoning, audio_in, audio_out = (
+        count for count in counts if isinstance(count, int)
+    )
+    if whole.get("total_tokens") == asked + said + reasoning:
+        said += reasoning  # xAI counts reasoning beside the completion, not in it
+    return Usage(
+        input=asked,
+        output=said,
+        cache_read=cached,
+        cache_write_5m=written,
+        reasoning=reasoning,
+        audio_in=audio_in,
+        audio_out=audio_out,
+    )
+
+
+def _first(*values: object) -> object:
+    return next((value for value in values if value is not None), 0)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def error_of(body: object) -> tuple[str | None, str | None]:
+    """The message and the code in the provider's JSON of an error, each None where it has none."""
+    whole = _mapping(body)
+    error = whole.get("error", whole)
+    if isinstance(error, str):
+        return error, None
+    found: Sequence[object] = (_mapping(error).get("code"), _mapping(error).get("type"))
+    code = next((str(value) for value in found if isinstance(value, (str, int))), None)
+    return _text(_mapping(error).get("message")), code

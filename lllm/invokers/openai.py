@@ -1,0 +1,345 @@
+"""Models behind an HTTP API that speaks Chat Completions, by OpenAI's own SDK.
+
+OpenAI's, and whatever serves the same dialect: Azure, OpenRouter, Groq, Ollama, vLLM. The SDK
+sends and waits; it never tries again, because each attempt is an event of its own. What came back
+is read from the body as it was sent, since the SDK's models add and drop fields.
+
+No credential leaves this module. An error is made anew, of cleaned text, and raised outside of the
+handler of the SDK's own, whose causes and tracebacks can quote headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Protocol, TypedDict
+from urllib.parse import urlsplit
+
+from lllm.events.errors import ConfigError, InvokeError, MissingExtra
+from lllm.events.locks import tell_after_fork
+from lllm.invokers.chat_completions import answer, payload
+from lllm.invokers.failures import Secrets, from_response, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    import openai
+
+    from lllm.invokers import Answer, Request
+
+_OPENAI = "https://api.openai.com/v1"
+_NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
+
+# Who answers at a host, by the names of genai-prices; a subdomain counts as its host.
+_PROVIDERS = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure",
+    "services.ai.azure.com": "azure",
+    "openrouter.ai": "openrouter",
+    "api.groq.com": "groq",
+    "api.together.xyz": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.deepseek.com": "deepseek",
+    "api.mistral.ai": "mistral",
+    "api.x.ai": "x-ai",
+    "api.perplexity.ai": "perplexity",
+    "api.cerebras.ai": "cerebras",
+    "api.anthropic.com": "anthropic",
+    "api.moonshot.ai": "moonshotai",
+    "api.novita.ai": "novita",
+    "generativelanguage.googleapis.com": "google",
+}
+
+# Clients that a forked child got from its parent. They are kept, untouched: closing one could wait
+# for a lock that a thread of the parent held, and the connections are the parent's to close.
+_inherited: list[object] = []
+
+
+class _Options(TypedDict):
+    """What both kinds of client are made with."""
+
+    base_url: str
+    api_key: str
+    timeout: float
+    organization: str | None
+    project: str | None
+    max_retries: int
+
+
+class _Raw(Protocol):
+    """An HTTP answer as the SDK hands it over, unread."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content(self) -> bytes: ...
+
+
+class _Secret:
+    """A text that no repr shows, of this or of what holds it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def fits_a_header(self) -> bool:
+        """Whether it can be sent as a token of an Authorization header."""
+        return self.text.isascii() and self.text.isprintable() and " " not in self.text
+
+
+class OpenAIInvoker:
+    """Calls models through the Chat Completions API.
+
+    base_url: where it is served, None for OPENAI_BASE_URL or OpenAI itself.
+    api_key: None for OPENAI_API_KEY, read when the first call is made, so that a tactic can be
+        built where there is no key. A key given here travels with a pickle; one of the environment
+        does not, the other process reads its own.
+    timeout: seconds to wait for a connection, and for each next piece of the answer.
+    organization, project: OpenAI's, sent as headers; None for OPENAI_ORG_ID and OPENAI_PROJECT_ID.
+
+    Threads share a client, each event loop has its own, closed with the loop. Raises MissingExtra
+    where the SDK is not installed, ConfigError for a base_url that is none.
+    """
+
+    api = "chat.completions"
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        organization: str | None = None,
+        project: str | None = None,
+    ) -> None:
+        if importlib.util.find_spec("openai") is None:
+            raise MissingExtra(
+                'The OpenAI SDK is not installed. Install it with: pip install "lllm[openai]"'
+            )
+        self._base_url = _Secret((base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip())
+        self.host, self.port = _address(self._base_url.text)
+        self.provider = _provider(self.host)
+        self._api_key = _Secret(api_key.strip()) if api_key and api_key.strip() else None
+        self._timeout = timeout
+        self._organization = organization
+        self._project = project
+        self._begin()
+        tell_after_fork(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._client: openai.OpenAI | None = None
+        self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
+
+    def after_fork(self) -> None:
+        """The child makes clients of its own."""
+        _inherited.append((self._client, self._by_loop))
+        self._begin()
+
+    def __getstate__(self) -> dict[str, object]:
+        ours = ("_lock", "_client", "_by_loop")
+        return {name: value for name, value in vars(self).items() if name not in ours}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._begin()
+        tell_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"OpenAIInvoker(provider={self.provider!r}, host={self.host!r}, port={self.port})"
+
+    def close(self) -> None:
+        """Close the connections of the threads; a later call opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def invoke(self, request: Request) -> Answer:
+        """Ask, and wait for the answer.
+
+        Raises InvokeError where the call fails, and ConfigError where it can't be made: there is
+        no key for OpenAI, or `params` sets what lllm decides.
+        """
+        body = payload(request)
+        client = self._of_threads()
+        secrets = self._secrets(client.api_key)
+        try:
+            # The body is handed over whole: create() refuses params that only others know.
+            raw = client.chat.completions.with_raw_response.create(
+                model=request.model, messages=[], extra_body=body
+            )
+        except Exception as error:
+            failure = self._failure(error, secrets)
+        else:
+            return self._read(raw, request, secrets)
+        raise failure
+
+    async def ainvoke(self, request: Request) -> Answer:
+        """The same on an asyncio event loop."""
+        body = payload(request)
+        client = await self._of_running_loop()
+        secrets = self._secrets(client.api_key)
+        try:
+            raw = await client.chat.completions.with_raw_response.create(
+                model=request.model, messages=[], extra_body=body
+            )
+        except Exception as error:
+            failure = self._failure(error, secrets)
+        else:
+            return self._read(raw, request, secrets)
+        raise failure
+
+    def _read(self, raw: _Raw, request: Request, secrets: Secrets) -> Answer:
+        identity = request_id(raw.headers, secrets)
+        try:
+            text = secrets.cut(raw.content.decode())
+            body: object = json.loads(text)
+        except (ValueError, RecursionError):
+            body = None
+        if body is None:
+            raise InvokeError(
+                f"{self.host} answered with a body that is no JSON.",
+                retryable=True,
+                status=raw.status_code,
+                request_id=identity,
+            )
+        if isinstance(body, dict) and body.get("error") and not body.get("choices"):
+            # OpenRouter answers 200 once it has begun, and puts the status into the error's code:
+            # https://openrouter.ai/docs/api-reference/errors
+            code = body["error"].get("code") if isinstance(body["error"], dict) else None
+            status = code if type(code) is int and 400 <= code < 600 else 500
+            raise from_response(status, raw.headers, text, host=self.host, secrets=secrets)
+        return answer(body, model=request.model, request_id=identity)
+
+    def _failure(self, error: Exception, secrets: Secrets) -> InvokeError:
+        import openai
+
+        if isinstance(error, openai.APIStatusError):
+            got = error.response
+            return from_response(
+                got.status_code, got.headers, got.text, host=self.host, secrets=secrets
+            )
+        cause = error.__cause__ or error
+        told = secrets.cut_error(f"{type(cause).__name__}: {cause}")
+        if isinstance(error, openai.APITimeoutError):
+            message = f"{self.host} sent nothing for {self._timeout:g} seconds ({told})"
+        elif isinstance(error, openai.APIConnectionError):
+            message = f"The connection to {self.host}:{self.port} failed ({told})"
+        else:
+            return InvokeError(f"The request could not be made ({told})", retryable=False)
+        return InvokeError(message, retryable=True)
+
+    def _secrets(self, key: str) -> Secrets:
+        ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "")  # the SDK sends them along
+        values = [line.partition(":")[2].strip() for line in ambient.splitlines()]
+        password = urlsplit(self._base_url.text).password
+        return Secrets(None if key == _NO_KEY else key, password, *values)
+
+    def _key(self) -> _Secret:
+        key = self._api_key or _Secret(os.environ.get("OPENAI_API_KEY", "").strip())
+        if not key.text and self.provider == "openai":
+            raise ConfigError(
+                "OpenAI asks for an API key: set OPENAI_API_KEY, or give "
+                "OpenAIInvoker(api_key=...)."
+            )
+        if not key.fits_a_header():
+            raise ConfigError(
+                "The API key has characters that no HTTP header can carry. Was more than the key "
+                "copied into OPENAI_API_KEY or api_key=?"
+            )
+        return key if key.text else _Secret(_NO_KEY)
+
+    def _options(self) -> _Options:
+        return _Options(
+            base_url=self._base_url.text,
+            api_key=self._key().text,
+            timeout=self._timeout,
+            organization=self._organization,
+            project=self._project,
+            max_retries=0,
+        )
+
+    def _of_threads(self) -> openai.OpenAI:
+        with self._lock:
+            if self._client is None:
+                import openai
+
+                self._client = openai.OpenAI(**self._options())
+            return self._client
+
+    async def _of_running_loop(self) -> openai.AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        found = self._by_loop.get(loop)
+        if found is None:
+            # To import the SDK takes a second, its TLS context some time more: not on the loop.
+            found = await asyncio.to_thread(self._make_for, loop)
+        await found.close_with_loop(self._by_loop)
+        return found.client
+
+    def _make_for(self, loop: asyncio.AbstractEventLoop) -> _OfLoop:
+        import openai
+
+        with self._lock:
+            for other in [other for other in self._by_loop if other.is_closed()]:
+                del self._by_loop[other]
+            if loop not in self._by_loop:
+                self._by_loop[loop] = _OfLoop(openai.AsyncOpenAI(**self._options()))
+            return self._by_loop[loop]
+
+
+class _OfLoop:
+    """The client of one event loop: its connections belong there, and must be closed there."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self.client = client
+        self._closer: AsyncGenerator[None, None] | None = None
+
+    async def close_with_loop(self, by_loop: dict[asyncio.AbstractEventLoop, _OfLoop]) -> None:
+        """Have the client closed when the loop ends.
+
+        asyncio.run closes the asynchronous generators that are still open before it closes its
+        loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
+        """
+        if self._closer is None:
+            self._closer = _until_closed(self.client, by_loop)
+            await anext(self._closer)
+
+
+async def _until_closed(
+    client: openai.AsyncOpenAI, by_loop: dict[asyncio.AbstractEventLoop, _OfLoop]
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        by_loop.pop(asyncio.get_running_loop(), None)
+        await client.close()
+
+
+def _address(base_url: str) -> tuple[str, int]:
+    """The host and port of a base URL, without what else it may hold."""
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(
+            "base_url (or OPENAI_BASE_URL) is no web address: it should look like "
+            "'http://localhost:11434/v1'."
+        )
+    return host, port or (443 if parts.scheme == "https" else 80)
+
+
+def _provider(host: str) -> str:
+    labels = host.split(".")
+    names = (".".join(labels[start:]) for start in range(len(labels)))
+    return next((_PROVIDERS[name] for name in names if name in _PROVIDERS), host)

@@ -1,0 +1,266 @@
+"""A model that says what a script tells it to: for tests, demos, and runs without a network.
+
+    ScriptedInvoker(["Hello.", tool_call("lookup", {"key": "a"}), rate_limited(), "Done."])
+
+The same script and the same requests give the same answers, ids and token counts included. Tokens
+are estimated at four characters each, the rule of thumb that OpenAI's help pages give for English,
+unless the reply brings a usage of its own. What the answers cost is decided by the model's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.model import Content, Part, ToolCall, Usage
+from lllm.invokers import Answer, Finish, Request
+
+CHARACTERS_A_TOKEN = 4
+
+
+class ScriptedReply(msgspec.Struct, frozen=True):
+    """One scripted answer; `reply`, `tool_call` and `tool_calls` make it.
+
+    usage: "estimate" to count characters, None for a provider that sends no usage.
+    model: the one that answers, None for the one that was asked.
+    """
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    usage: Usage | Literal["estimate"] | None = "estimate"
+    model: str | None = None
+    finish: Finish | None = None
+
+
+Reply: TypeAlias = str | ToolCall | Sequence[ToolCall] | ScriptedReply | Answer | BaseException
+Script: TypeAlias = Sequence[Reply] | Mapping[str, Sequence[Reply]] | Callable[[Request], Reply]
+
+
+def reply(
+    text: str = "",
+    *,
+    calls: Sequence[ToolCall] = (),
+    usage: Usage | Literal["estimate"] | None = "estimate",
+    model: str | None = None,
+    finish: Finish | None = None,
+) -> ScriptedReply:
+    """An answer whose usage, model or finish the script decides; see ScriptedReply."""
+    return ScriptedReply(text, tuple(calls), usage, model, finish)
+
+
+def tool_call(
+    name: str, arguments: Mapping[str, object] | str = "{}", *, call_id: str = ""
+) -> ToolCall:
+    """A wish to run a tool.
+
+    arguments: a text is sent as it is, valid JSON or not. call_id: an empty one becomes `call_n`,
+    the nth call of the conversation.
+    """
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return ToolCall(call_id, name, text)
+
+
+def tool_calls(*calls: ToolCall, text: str = "") -> ScriptedReply:
+    """Several tool calls in one answer, with what the model says beside them."""
+    return ScriptedReply(text, calls)
+
+
+def rate_limited(retry_after: float | None = None) -> InvokeError:
+    """A 429. retry_after: seconds that the provider asks to wait."""
+    return InvokeError(
+        "Scripted: the provider answered 429, too many requests.",
+        retryable=True,
+        status=429,
+        code="rate_limit_exceeded",
+        retry_after=None if retry_after is None else round(retry_after * 1_000_000_000),
+    )
+
+
+def server_error(status: int = 500) -> InvokeError:
+    """A 5xx, which another attempt may not meet."""
+    return InvokeError(
+        f"Scripted: the provider answered {status}, an error of its own.",
+        retryable=True,
+        status=status,
+        code="server_error",
+    )
+
+
+def timed_out() -> InvokeError:
+    """No answer within the time."""
+    return InvokeError("Scripted: the provider did not answer in time.", retryable=True)
+
+
+def bad_request(message: str = "the request is not valid") -> InvokeError:
+    """A 400, which no retry mends."""
+    return InvokeError(
+        f"Scripted: the provider answered 400, {message}.",
+        retryable=False,
+        status=400,
+        code="invalid_request_error",
+    )
+
+
+class ScriptedInvoker:
+    """Answers from a script, inside this process.
+
+    script: a list of replies, given in order to whoever asks; a dict of such lists by agent name;
+        or a function from the Request to a reply. A reply is a text, one tool call or several, an
+        exception to raise, or a whole Answer. Any number of threads may ask.
+    provider: what the events name as provider.
+    delay: seconds that each answer takes.
+
+    Raises ConfigError for a script that is none of these.
+    """
+
+    api = "scripted"
+    host: str | None = None
+    port: int | None = None
+
+    def __init__(self, script: Script, *, provider: str = "scripted", delay: float = 0.0) -> None:
+        self.provider = provider
+        self._delay = delay
+        self._choose = script if callable(script) else _Lists(script)
+
+    def __repr__(self) -> str:
+        return f"ScriptedInvoker(provider={self.provider!r})"
+
+    def invoke(self, request: Request) -> Answer:
+        """The next reply of the script, as an answer.
+
+        Raises what the script says, and InvokeError, not retryable, where it is used up.
+        """
+        if self._delay:
+            time.sleep(self._delay)
+        return _answer(self._choose(request), request)
+
+    async def ainvoke(self, request: Request) -> Answer:
+        """The same on an event loop."""
+        if self._delay:
+            await asyncio.sleep(self._delay)
+        return _answer(self._choose(request), request)
+
+
+class _Lists:
+    """Hands out the replies of a list, or of each agent's list, in order."""
+
+    def __init__(self, script: Sequence[Reply] | Mapping[str, Sequence[Reply]]) -> None:
+        self._by_agent = isinstance(script, Mapping)
+        lists = script if isinstance(script, Mapping) else {"": script}
+        self._replies = {agent: _checked(agent, replies) for agent, replies in lists.items()}
+        self._given = dict.fromkeys(self._replies, 0)
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> Reply:
+        agent = request.agent if self._by_agent else ""
+        if agent not in self._replies:
+            known = ", ".join(repr(name) for name in self._replies) or "none"
+            raise _used_up(f"The script has no replies for agent {agent!r}; it has: {known}.")
+        replies = self._replies[agent]
+        with self._lock:
+            number = self._given[agent]
+            if number < len(replies):
+                self._given[agent] = number + 1
+                return replies[number]
+        whose = f" for agent {agent!r}" if self._by_agent else ""
+        raise _used_up(
+            f"The script had {len(replies)} replies{whose}, and all are given. "
+            f"Asked for one more: {_asked(request)}"
+        )
+
+
+def _checked(agent: str, replies: object) -> tuple[Reply, ...]:
+    whose = f" for agent {agent!r}" if agent else ""
+    if isinstance(replies, str) or not isinstance(replies, Sequence):
+        raise ConfigError(
+            f"A script{whose} is a list of replies, a dict of lists, or a function; "
+            f"this is {replies!r}."
+        )
+    for place, item in enumerate(replies):
+        if not _is_reply(item):
+            raise ConfigError(
+                f"Reply {place}{whose} of the script is {item!r}. A reply is a text, a tool call "
+                "or a list of them, an exception, reply(...) or an Answer."
+            )
+    return tuple(replies)
+
+
+def _is_reply(item: object) -> bool:
+    if isinstance(item, (list, tuple)):
+        return bool(item) and all(isinstance(call, ToolCall) for call in item)
+    return isinstance(item, (str, ToolCall, ScriptedReply, Answer, BaseException))
+
+
+def _used_up(message: str) -> InvokeError:
+    return InvokeError(message, retryable=False, code="script_used_up")
+
+
+def _asked(request: Request) -> str:
+    last = request.messages[-1].text if request.messages else ""
+    shown = last if len(last) <= 80 else last[:79] + "…"
+    return f"agent {request.agent!r}, model {request.model!r}, last message {shown!r}."
+
+
+def _answer(given: Reply, request: Request) -> Answer:
+    if isinstance(given, BaseException):
+        # A script may name one exception several times; each raise begins its own traceback.
+        raise given.with_traceback(None)
+    if isinstance(given, Answer):
+        return given
+    if isinstance(given, str):
+        given = ScriptedReply(given)
+    elif isinstance(given, ToolCall):
+        given = ScriptedReply(calls=(given,))
+    elif not isinstance(given, ScriptedReply):
+        if not _is_reply(given):
+            raise ConfigError(f"The script answered with {given!r}, which is no reply.")
+        given = ScriptedReply(calls=tuple(given))
+    calls = _with_ids(given.calls, request)
+    parts = (Part("text", given.text),) if given.text else ()
+    content = Content("assistant", parts, calls)
+    finish = given.finish or ("tool_calls" if calls else "stop")
+    return Answer(
+        content=content,
+        finish=finish,
+        finish_raw=finish,
+        model=given.model or request.model,
+        usage=_estimate(request, content) if given.usage == "estimate" else given.usage,
+    )
+
+
+def _with_ids(calls: tuple[ToolCall, ...], request: Request) -> tuple[ToolCall, ...]:
+    first = 1 + sum(len(message.tool_calls) for message in request.messages)
+    return tuple(
+        call if call.id else ToolCall(f"call_{number}", call.name, call.arguments)
+        for number, call in enumerate(calls, first)
+    )
+
+
+def _estimate(request: Request, answer: Content) -> Usage:
+    asked = sum(_characters(message) for message in request.messages)
+    for tool in request.tools:
+        asked += len(tool.name) + len(tool.description) + len(json.dumps(tool.schema, default=str))
+    return Usage(input=_tokens(asked), output=_tokens(_characters(answer)))
+
+
+def _characters(content: Content) -> int:
+    parts = sum(len(part.text or "") for part in content.parts)
+    return parts + sum(len(call.name) + len(call.arguments) for call in content.tool_calls)
+
+
+def _tokens(characters: int) -> int:
+    return -(-characters // CHARACTERS_A_TOKEN)

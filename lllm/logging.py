@@ -1,0 +1,254 @@
+"""lllm's lines on the terminal, and stores in one call.
+
+lllm logs to `lllm.tactic`, `lllm.agent`, `lllm.invoker` and `lllm.store` of the standard library,
+which shows nothing below WARNING until someone asks. `setup_logging` asks, for the logger `lllm`
+alone: the root logger, and structlog's own configuration, stay as they are. Every line of a running
+call says which session and agent it belongs to; `add_session` and `SessionFilter` give the same to
+lines of one's own. structlog is imported when the first formatter is made.
+"""
+
+from __future__ import annotations
+
+import json as json_
+import logging
+import os
+import re
+import sys
+import textwrap
+import threading
+import traceback
+from typing import TYPE_CHECKING, TextIO, cast
+
+from lllm.events.plain import to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from lllm.runtime import Runtime
+    from lllm.store import LogStore
+
+    EventDict = MutableMapping[str, object]
+    Processor = Callable[[object, str, EventDict], EventDict | str]
+
+LOGGER = "lllm"
+_HANDLER = "lllm.terminal"  # how a second setup_logging finds the handler of the first
+_NONE = "-"  # a SessionFilter's word outside of a call
+_setup = threading.Lock()
+
+# What moves the cursor, starts a line, turns the text around or can't be encoded: C0, DEL, C1,
+# line separators, bidirectional controls (CVE-2021-42574), lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def setup_logging(
+    level: str | int = "INFO", json: bool = False, stream: TextIO | None = None
+) -> None:
+    """Show lllm's log lines, coloured, or as one JSON object a line. Calling it again changes how.
+
+    level: "DEBUG", "INFO", "WARNING", ..., or a number of `logging`. stream: sys.stderr by default.
+    Colours are for a terminal; NO_COLOR and TERM=dumb turn them off, FORCE_COLOR turns them on
+    elsewhere (https://no-color.org, https://force-color.org).
+
+    Raises ValueError for a level that there isn't, and lists those that there are.
+    """
+    number = _level(level)
+    target = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(target)
+    handler.set_name(_HANDLER)
+    handler.setFormatter(_JSONFormatter() if json else ColoredFormatter(colors=_colors(target)))
+    logger = logging.getLogger(LOGGER)
+    with _setup:
+        for other in [item for item in logger.handlers if item.get_name() == _HANDLER]:
+            logger.removeHandler(other)
+        logger.addHandler(handler)
+        logger.setLevel(number)
+        logger.propagate = False
+
+
+def _level(level: str | int) -> int:
+    known = logging.getLevelNamesMapping()
+    if isinstance(level, str) and level.upper() in known:
+        return known[level.upper()]
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level
+    names = ", ".join(sorted(known, key=known.__getitem__))
+    raise ValueError(f"There is no log level {level!r}. Known are {names}, and any number.")
+
+
+def _colors(stream: TextIO) -> bool:
+    if os.environ.get("NO_COLOR") or sys.platform == "win32":  # there, structlog needs colorama
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    if os.environ.get("TERM") == "dumb":
+        return False
+    isatty = getattr(stream, "isatty", None)
+    return bool(callable(isatty) and isatty())
+
+
+class SessionFilter(logging.Filter):
+    """Lets every record pass and gives it `session` and `agent`, for formats like
+    `"%(session)s %(agent)s %(message)s"`; "-" outside of a call."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Set the attributes that the record has not got; always true."""
+        context = _context()
+        for name in ("session", "agent"):
+            if not hasattr(record, name):
+                setattr(record, name, context.get(name, _NONE))
+        return True
+
+
+def add_session(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
+    """A structlog processor that adds `session` and `agent` inside a call, and nothing outside."""
+    for name, value in _context().items():
+        event_dict.setdefault(name, value)
+    return event_dict
+
+
+def _context() -> dict[str, str]:
+    from lllm.events.recorder import current_log_context
+
+    return current_log_context()
+
+
+class ColoredFormatter(logging.Formatter):
+    """Lines for people: time, level, event, logger, then `name=value`; tracebacks below, indented.
+
+    Warnings are yellow and errors red. Control characters in what was logged are shown as escapes:
+    a model's or a user's text can neither colour the terminal nor pass for a line of the log.
+    """
+
+    def __init__(self, *, colors: bool = True) -> None:
+        """colors: whether the lines have any."""
+        import structlog
+
+        super().__init__()
+        self._formatter = _formatter(
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _escape_values,
+            structlog.dev.ConsoleRenderer(
+                colors=colors, exception_formatter=structlog.dev.plain_traceback
+            ),
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return self._formatter.format(record)
+
+
+class _JSONFormatter(logging.Formatter):
+    """Lines for machines: one JSON object each, in ASCII."""
+
+    def __init__(self) -> None:
+        import structlog
+
+        super().__init__()
+        self._formatter = _formatter(
+            structlog.processors.TimeStamper(fmt="iso", utc=True), _to_json
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._formatter.format(record)
+
+
+def _formatter(*rendering: Processor) -> logging.Formatter:
+    from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+
+    return ProcessorFormatter(
+        foreign_pre_chain=[ExtraAdder(), _drop_leftovers],
+        processors=cast(
+            "Sequence[Callable[..., EventDict]]",
+            [
+                add_session,
+                add_log_level,
+                add_logger_name,
+                ProcessorFormatter.remove_processors_meta,
+                _add_exception,
+                *rendering,
+            ],
+        ),
+    )
+
+
+def _drop_leftovers(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
+    """Without what other handlers, which saw the record first, have set on it: it looks like the
+    user's own `extra`."""
+    left = {"message", "asctime"} | {
+        name for name in ("session", "agent") if event_dict.get(name) == _NONE
+    }
+    return {name: value for name, value in event_dict.items() if name not in left}
+
+
+def _add_exception(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
+    """The traceback as text: plain, without the local variables that a fancy one would show."""
+    found = event_dict.pop("exc_info", None)
+    if found is True:
+        found = sys.exc_info()
+    if isinstance(found, BaseException):
+        found = (type(found), found, found.__traceback__)
+    if isinstance(found, tuple) and found[0] is not None:
+        info = cast("tuple[type[BaseException], BaseException, TracebackType | None]", found)
+        event_dict["exception"] = "".join(traceback.format_exception(*info)).rstrip("\n")
+    if "stack_info" in event_dict:
+        event_dict["stack"] = event_dict.pop("stack_info")
+    return event_dict
+
+
+def _escape_values(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
+    """Every text with its unsafe characters as escapes, tracebacks indented too: nothing in them
+    begins a line of the log."""
+    escaped: EventDict = {}
+    for name, value in event_dict.items():
+        if name in ("exception", "stack"):
+            lines = [_escaped(line) for line in str(value).split("\n")]
+            escaped[name] = textwrap.indent("\n".join(lines), "    ")
+        else:
+            escaped[_escaped(name)] = _shown(value)
+    return escaped
+
+
+def _shown(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _escaped(value)
+    try:
+        return _escaped(repr(value))
+    except Exception as error:  # a __repr__ of theirs may raise anything
+        return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _to_json(_logger: object, _method_name: str, event_dict: EventDict) -> str:
+    # ASCII, so that a terminal can show it; DEL is the one control character that JSON lets be.
+    return json_.dumps(to_plain(event_dict)).replace("\x7f", "\\u007f")
+
+
+def local_store(path: str | Path, *, runtime: Runtime | None = None) -> LogStore:
+    """A LogStore on files in the folder `path`, for development. Raises LogUnavailable."""
+    from lllm.events.jsonl import LocalFileBackend
+    from lllm.store import LogStore
+
+    return LogStore(backend=LocalFileBackend(path=path), runtime=runtime)
+
+
+def sqlite_store(path: str | Path, *, runtime: Runtime | None = None) -> LogStore:
+    """A LogStore in the SQLite database `path`, for production. Raises LogUnavailable."""
+    from lllm.events.sqlite import SQLiteBackend
+    from lllm.store import LogStore
+
+    return LogStore(backend=SQLiteBackend(path=path), runtime=runtime)
+
+
+def noop_store(*, runtime: Runtime | None = None) -> LogStore:
+    """A LogStore that keeps nothing, for tests and benchmarks."""
+    from lllm.events.noop import NoOpBackend
+    from lllm.store import LogStore
+
+    return LogStore(backend=NoOpBackend(), runtime=runtime)

@@ -1,0 +1,410 @@
+"""What happens in one `respond()`: the loop that calls the model, runs tools and tries again.
+
+It is written as a generator of effects (see `lllm.effects`), so threads and event loops share it.
+Every turn of the loop is staged as events before the next call outside begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, cast
+
+from lllm.dialog import Dialog, Message
+from lllm.effects import Invoke, RunTool, Steps, Wait
+from lllm.events import codec
+from lllm.events.errors import AgentError, InvokeError, ParseError
+from lllm.events.model import (
+    AgentFailed,
+    AgentStarted,
+    AgentSucceeded,
+    Content,
+    Limits,
+    LLMFailed,
+    LLMRequested,
+    LLMResponded,
+    RetryScheduled,
+    ToolCall,
+    ToolCalled,
+    ToolFailed,
+    ToolReturned,
+)
+from lllm.events.plain import to_plain
+from lllm.events.recorder import log_context
+from lllm.invokers import Answer, Request
+from lllm.pricing import price
+from lllm.projections.invoke_cost import InvokeCost
+from lllm.session import describe, is_cancellation
+from lllm.tools import result_text
+
+if TYPE_CHECKING:
+    from lllm.agent import Agent
+
+_agent_logger = logging.getLogger("lllm.agent")
+_agent_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
+_invoker_logger = logging.getLogger("lllm.invoker")
+_invoker_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
+_LONGEST_WAIT = 60.0  # seconds, of our own backoff; a provider may ask for longer
+
+
+def respond(agent: Agent, dialog: Dialog) -> Steps[Message]:
+    """The steps of one agent call; returns the message that it delivers."""
+    token = log_context.set((log_context.get() or {}) | {"agent": agent.name})
+    try:
+        return (yield from _Call(agent, dialog).steps())
+    finally:
+        log_context.reset(token)
+
+
+class _Call:
+    """One agent call, while it runs."""
+
+    def __init__(self, agent: Agent, dialog: Dialog) -> None:
+        self.agent = agent
+        self.config = agent.config
+        self.dialog = dialog
+        self.recorder = agent.recorder
+        self.prompt = agent.prompt_of(dialog)
+        self.tools = {tool.name: tool for tool in agent.tools_of(dialog)}
+        self.number = self.recorder.ordinal("call")
+        self.definition = agent.definition_of(dialog)
+        self.definition_stream = self.recorder.define(self.definition)
+        self.schema = self.prompt.output_schema()
+        self.refused = 0  # answers that did not parse
+        self.recalled = 0  # calls that failed and were made again
+        self.interrupts = 0  # turns that were spent on tools
+        self.tools_allowed = True
+        self.ran: dict[tuple[str, bytes], tuple[int, str]] = {}  # name, arguments -> tool, result
+
+    def steps(self) -> Steps[Message]:
+        began = time.perf_counter_ns()
+        self.agent.calls += 1
+        config = self.config
+        self.recorder.stage(
+            AgentStarted(
+                call=self.number,
+                agent=self.agent.name,
+                definition=self.definition_stream,
+                dialog=self.dialog.number,
+                ordinal=self.agent.calls,
+                limits=Limits(
+                    config.max_exception_retry, config.max_llm_recall, config.max_interrupt_steps
+                ),
+            )
+        )
+        try:
+            ordinal, message = yield from self._loop()
+        except BaseException as error:
+            elapsed = time.perf_counter_ns() - began
+            self.recorder.stage(
+                AgentFailed(
+                    call=self.number,
+                    error=describe(error),
+                    cancelled=is_cancellation(error),
+                    elapsed=elapsed,
+                )
+            )
+            raise
+        elapsed = time.perf_counter_ns() - began
+        parsed = None if message.parsed is None else to_plain(message.parsed)
+        self.recorder.stage(
+            AgentSucceeded(call=self.number, answer=ordinal, parsed=parsed, elapsed=elapsed)
+        )
+        return message
+
+    def _loop(self) -> Steps[tuple[int, Message]]:
+        step = 0
+        while True:
+            step += 1
+            request, answer, responded = yield from self._turn(step)
+            content = answer.content
+            if content.tool_calls:
+                yield from self._interrupt(request, content)
+                continue
+            try:
+                parsed = self.prompt.parse(content.text)
+            except ParseError as error:
+                self._refuse(request, str(error), error)
+                self.agent.add(self.dialog, Content.of("user", str(error)), "retry")
+                continue
+            return responded.message, Message(
+                role="assistant",
+                content=content.text,
+                parsed=parsed,
+                usage=responded.usage,
+                cost=InvokeCost.of(responded.usage, responded.price),
+            )
+
+    # -- calling the model
+
+    def _turn(self, step: int) -> Steps[tuple[int, Answer, LLMResponded]]:
+        """One answer of the model, however many attempts it takes."""
+        attempt = 0
+        while True:
+            attempt += 1
+            number = self._request(step, attempt)
+            began = time.perf_counter_ns()
+            try:
+                answer = cast(Answer, (yield self._invoke()))
+            except InvokeError as error:
+                wait = self._recall(number, error, time.perf_counter_ns() - began)
+                yield Wait(wait)
+            except BaseException as error:
+                elapsed = time.perf_counter_ns() - began
+                self._attempt_failed(number, error, elapsed)
+                raise
+            else:
+                elapsed = time.perf_counter_ns() - began
+                return number, answer, self._answered(number, answer, elapsed)
+
+    def _request(self, step: int, attempt: int) -> int:
+        number = self.recorder.ordinal("request")
+        invoker = self.config.invoker
+        asked = [
+            self.config.model_name,
+            self.definition_stream,
+            self._tool_choice(),
+        ]
+        self.recorder.stage(
+            LLMRequested(
+                request=number,
+                call=self.number,
+                step=step,
+                attempt=attempt,
+                provider=invoker.provider,
+                api=invoker.api,
+                host=invoker.host,
+                port=invoker.port,
+                model=self.config.model_name,
+                messages=self.dialog.ranges,
+                definition=self.definition_stream,
+                tool_choice=self._tool_choice(),
+                digest=self.dialog.digest(asked=asked),
+            )
+        )
+        _invoker_logger.debug(
+            "asking %s (step %d, attempt %d)", self.config.model_name, step, attempt
+        )
+        return number
+
+    def _tool_choice(self) -> str | None:
+        return "none" if self.tools and not self.tools_allowed else None
+
+    def _invoke(self) -> Invoke:
+        config = self.config
+        return Invoke(
+            config.invoker,
+            Request(
+                model=config.model_name,
+                messages=self.dialog.contents,
+                tools=self.definition.tools,
+                params=config.model_args,
+                output_schema=self.schema,
+                tool_choice="none" if self._tool_choice() else None,
+                agent=self.agent.name,
+            ),
+        )
+
+    def _answered(self, number: int, answer: Answer, elapsed: int) -> LLMResponded:
+        responded = LLMResponded(
+            request=number,
+            message=self.recorder.ordinal("message"),
+            content=answer.content,
+            finish=answer.finish,
+            finish_raw=answer.finish_raw,
+            agent=self.agent.name,
+            asked=self.config.model_name,
+            model=answer.model,
+            response_id=answer.response_id,
+            request_id=answer.request_id,
+            service_tier=answer.service_tier,
+            fingerprint=answer.fingerprint,
+            usage_raw=to_plain(answer.usage_raw),
+            usage=answer.usage,
+            price=price(
+                answer.usage,
+                provider=self.config.invoker.provider,
+                model=answer.model,
+                at=time.time_ns() - elapsed,
+                service_tier=answer.service_tier,
+            ),
+            elapsed=elapsed,
+        )
+        self.recorder.stage(responded)
+        self.dialog.add(responded.message, answer.content)
+        _invoker_logger.debug(
+            "%s answered in %.0f ms (%s)", answer.model, elapsed / 1_000_000, answer.finish
+        )
+        return responded
+
+    def _recall(self, number: int, error: InvokeError, elapsed: int) -> int:
+        """Schedule another call after one that failed; returns the wait in nanoseconds."""
+        self._attempt_failed(number, error, elapsed)
+        if not error.retryable:
+            raise error
+        limit = self.config.max_llm_recall
+        if self.recalled >= limit:
+            raise AgentError(
+                f"Agent {self.agent.name!r} gave up: the model could not be reached in "
+                f"{self.recalled + 1} calls. {error}"
+            ) from error
+        wait = self._backoff() if error.retry_after is None else error.retry_after
+        self.recalled += 1
+        self.recorder.stage(
+            RetryScheduled(
+                call=self.number,
+                request=number,
+                kind="llm_recall",
+                attempt=self.recalled,
+                limit=limit,
+                wait=wait,
+                reason=str(error),
+            )
+        )
+        _agent_logger.warning(
+            "calling again in %.2f s (%d of %d): %s", wait / 1e9, self.recalled, limit, error
+        )
+        return wait
+
+    def _backoff(self) -> int:
+        seconds = min(self.config.recall_wait * 2**self.recalled, _LONGEST_WAIT)
+        return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
+
+    def _attempt_failed(self, number: int, error: BaseException, elapsed: int) -> None:
+        told = describe(error)
+        self.recorder.stage(
+            LLMFailed(
+                request=number,
+                agent=self.agent.name,
+                asked=self.config.model_name,
+                error=told,
+                cancelled=is_cancellation(error),
+                request_id=error.request_id if isinstance(error, InvokeError) else None,
+                retry_after=error.retry_after if isinstance(error, InvokeError) else None,
+                elapsed=elapsed,
+            )
+        )
+
+    def _refuse(self, number: int, reason: str, error: Exception | None) -> None:
+        """Schedule another answer after one that could not be taken."""
+        limit = self.config.max_exception_retry
+        if self.refused >= limit:
+            raise AgentError(
+                f"Agent {self.agent.name!r} gave up: no answer could be taken in "
+                f"{self.refused + 1} tries. {reason}"
+            ) from error
+        self.refused += 1
+        self.recorder.stage(
+            RetryScheduled(
+                call=self.number,
+                request=number,
+                kind="exception",
+                attempt=self.refused,
+                limit=limit,
+                reason=reason,
+            )
+        )
+        _agent_logger.warning("asking again (%d of %d): %s", self.refused, limit, reason)
+
+    # -- running tools
+
+    def _interrupt(self, request: int, content: Content) -> Steps[None]:
+        if not self.tools_allowed:
+            for call in content.tool_calls:
+                self._fail_tool(self._called(request, call, None), call, _NO_MORE_TOOLS, 0)
+            self._refuse(request, "it asked for tools after it was told to answer without", None)
+            return
+        self.interrupts += 1
+        for call in content.tool_calls:
+            yield from self._run(request, call)
+        if self.interrupts >= self.config.max_interrupt_steps:
+            self.tools_allowed = False
+            text = "No more tools can be used. Answer now, with what you know."
+            self.agent.add(self.dialog, Content.of("user", text), "limit")
+
+    def _run(self, request: int, call: ToolCall) -> Steps[None]:
+        tool = self.tools.get(call.name)
+        try:
+            if tool is None:
+                known = ", ".join(self.tools) or "none"
+                raise ParseError(f"There is no tool {call.name!r}; there are: {known}.")
+            arguments = tool.parse_arguments(call.arguments)
+        except ParseError as error:
+            number = self._called(
+                request, call, codec.values(call.arguments.encode("utf-8", "surrogatepass"))
+            )
+            self._fail_tool(number, call, error, 0)
+            return
+        plain = to_plain(arguments)
+        number = self._called(request, call, plain)
+        key = (call.name, codec.encode(plain))
+        if key in self.ran and not tool.repeat:
+            first, result = self.ran[key]
+            text = f"This call was made before, with this result, and is not made again: {result}"
+            self._returned(number, call, text, None, 0, repeats=first)
+            return
+        began = time.perf_counter_ns()
+        try:
+            value = yield RunTool(tool, arguments, number)
+        except BaseException as error:
+            self._fail_tool(number, call, error, time.perf_counter_ns() - began)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            text = result_text(value)
+            self.ran[key] = (number, text)
+            self._returned(number, call, text, value, time.perf_counter_ns() - began)
+
+    def _called(self, request: int, call: ToolCall, arguments: object) -> int:
+        number = self.recorder.ordinal("tool")
+        self.recorder.stage(
+            ToolCalled(
+                tool=number, request=request, call_id=call.id, name=call.name, arguments=arguments
+            )
+        )
+        return number
+
+    def _returned(
+        self,
+        number: int,
+        call: ToolCall,
+        text: str,
+        value: object,
+        elapsed: int,
+        *,
+        repeats: int | None = None,
+    ) -> None:
+        ordinal, content = self._tell(call, text)
+        self.recorder.stage(
+            ToolReturned(
+                tool=number,
+                message=ordinal,
+                content=content,
+                value=None if isinstance(value, str) else to_plain(value),
+                repeats=repeats,
+                elapsed=elapsed,
+            )
+        )
+        _agent_logger.debug("tool %s returned in %.1f ms", call.name, elapsed / 1_000_000)
+
+    def _fail_tool(self, number: int, call: ToolCall, error: BaseException, elapsed: int) -> None:
+        told = describe(error)
+        ours = isinstance(error, ParseError)
+        ordinal, content = self._tell(
+            call, told.message if ours else f"The tool failed: {told.type}: {told.message}"
+        )
+        failed = ToolFailed(
+            tool=number, message=ordinal, content=content, error=told, elapsed=elapsed
+        )
+        self.recorder.stage(failed)
+        _agent_logger.warning("tool %s failed: %s: %s", call.name, told.type, told.message)
+
+    def _tell(self, call: ToolCall, text: str) -> tuple[int, Content]:
+        ordinal = self.recorder.ordinal("message")
+        content = Content("tool", Content.of("tool", text).parts, call_id=call.id)
+        self.dialog.add(ordinal, content)
+        return ordinal, content
+
+
+_NO_MORE_TOOLS = ParseError("No more tools can be used. Answer now, with what you know.")

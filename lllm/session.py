@@ -1,0 +1,268 @@
+"""The life of one session: it begins, is the current one for the code inside, and ends.
+
+Tactics and `store.session(...)` share this. Every way out leaves a finished record: what is raised,
+cancellation and Ctrl-C among it, is a failure that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from lllm.effects import current_tool
+from lllm.events.holding import HoldingLog
+from lllm.events.liveness import host
+from lllm.events.model import (
+    Ancestor,
+    Error,
+    Producer,
+    SessionFailed,
+    SessionStarted,
+    SessionSucceeded,
+)
+from lllm.events.plain import to_plain
+from lllm.events.recorder import Definitions, Recorder, Redact, log_context
+from lllm.version import __version__
+
+T = TypeVar("T")
+
+_PRODUCER = Producer(__version__, platform.python_version())
+_logger = logging.getLogger("lllm.tactic")
+_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
+
+
+class Home(Protocol):
+    """Where sessions are written: a LogStore, or a log in memory for a call without one."""
+
+    @property
+    def log(self) -> HoldingLog: ...
+    @property
+    def definitions(self) -> Definitions: ...
+    @property
+    def redact(self) -> Redact | None: ...
+    @property
+    def partition(self) -> str: ...
+    @property
+    def can_travel(self) -> bool:
+        """Whether another process can write here too, so that it can be pickled."""
+
+    def owner(self) -> str:
+        """The name of the lock that this process holds while it lives; "" where there is none."""
+
+    def opened(self) -> None:
+        """A session begins here."""
+
+    def closed(self, *, root: bool) -> None:
+        """A session has ended, and its events are durable."""
+
+
+class Parent(Protocol):
+    """The session that another one is called from, in this process or another."""
+
+    @property
+    def home(self) -> Home | None: ...
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]: ...
+    def next_child(self) -> int | None:
+        """The number of its next child; None where that can't be counted."""
+
+
+class CarriedParent(msgspec.Struct, frozen=True):
+    """A session that runs in another process, as its sub-tactics took it along."""
+
+    home: Home | None
+    lineage: tuple[Ancestor, ...]
+
+    def next_child(self) -> int | None:
+        return None  # children in several processes have no order of their own
+
+
+current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=None)
+
+
+def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    """The tags as a dict of their own. Raises TypeError where one is not str -> str."""
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping):
+        raise TypeError(f"tags is a dict of str to str, not {type(tags).__name__}")
+    for name, value in tags.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"a tag is a str and its value a str; got {name!r}: {value!r}")
+    return dict(tags)
+
+
+def describe(error: BaseException) -> Error:
+    """An exception as an event holds it, with its traceback."""
+    try:
+        message = str(error)
+    except Exception:  # a user's __str__ may raise anything
+        message = "(its message could not be made)"
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    code, status = getattr(error, "code", None), getattr(error, "status", None)
+    return Error(
+        name,
+        message,
+        "".join(traceback.format_exception(error)),
+        code if isinstance(code, str) else None,
+        status if isinstance(status, int) else None,
+    )
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception is not a fault of the program but the wish to stop it."""
+    return isinstance(
+        error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit
+    )
+
+
+class SessionScope:
+    """One session, as a context manager for threads and for event loops.
+
+    parent: the session that it is called from, None for a root.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        tactic_path: str,
+        name: str,
+        *,
+        kind: str = "tactic",
+        task: object = None,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        partition: str | None = None,
+        parent: Parent | None = None,
+    ) -> None:
+        self.home = home
+        self._began = 0
+        self._inside = ExitStack()  # what makes this the current session of the code inside
+        self.recorder = Recorder(
+            home.log,
+            tactic_path,
+            ancestors=parent.lineage if parent else (),
+            redact=home.redact,
+            definitions=home.definitions,
+        )
+        self._started = SessionStarted(
+            tactic_path=tactic_path,
+            name=name,
+            kind=kind,
+            partition=home.partition if partition is None else partition,
+            task=to_plain(task),
+            tags=check_tags(tags),
+            metadata=to_plain(metadata),
+            ancestors=self.recorder.ancestors,
+            parent_tool=current_tool.get()
+            if parent is not None and parent is current.get()
+            else None,
+            ordinal=parent.next_child() if parent else None,
+            owner=home.owner(),
+            host=host(),
+            pid=os.getpid(),
+            producer=_PRODUCER,
+            salt=self.recorder.salt,
+        )
+
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """The ancestors of its children, root first."""
+        return self.recorder.lineage
+
+    def next_child(self) -> int | None:
+        """See Parent."""
+        return self.recorder.ordinal("child")
+
+    def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
+        """Into another process goes where it is written and what stands above its children."""
+        return CarriedParent, (self.home if self.home.can_travel else None, self.lineage)
+
+    def _begin(self) -> None:
+        self._began = time.perf_counter_ns()
+        self._inside.enter_context(_set(current, self))
+        self._inside.enter_context(_set(log_context, {"session": self.recorder.session_id}))
+        self.home.opened()
+        self.recorder.stage(self._started)
+        _logger.info("%s called", self.recorder.tactic_path)
+
+    def _end(self, error: BaseException | None) -> None:
+        elapsed = time.perf_counter_ns() - self._began
+        if error is None:
+            delivery = to_plain(self.recorder.delivery)
+            self.recorder.end(SessionSucceeded(delivery=delivery, elapsed=elapsed))
+            _logger.info("%s succeeded in %.1f ms", self.recorder.tactic_path, elapsed / 1_000_000)
+        else:
+            told = describe(error)
+            cancelled = is_cancellation(error)
+            self.recorder.end(SessionFailed(error=told, cancelled=cancelled, elapsed=elapsed))
+            _logger.error("%s failed: %s: %s", self.recorder.tactic_path, told.type, told.message)
+        self._inside.close()
+
+    def __enter__(self) -> Recorder:
+        self._begin()
+        with self._closed_on_error():
+            self.recorder.commit()
+        return self.recorder
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._end(error)
+        try:
+            self.recorder.commit()
+        finally:
+            self.home.closed(root=not self.recorder.ancestors)
+
+    async def __aenter__(self) -> Recorder:
+        self._begin()
+        with self._closed_on_error():
+            await self.recorder.acommit()
+        return self.recorder
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._end(error)
+        root = not self.recorder.ancestors
+        try:
+            # A cancelled task may be cancelled again at any await; the last event must not be lost.
+            if error is not None and is_cancellation(error):
+                self.recorder.commit()
+            else:
+                await self.recorder.acommit()
+        finally:
+            if root and error is None:
+                await asyncio.to_thread(self.home.closed, root=True)
+            else:
+                self.home.closed(root=root)
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._inside.close()
+            self.home.closed(root=False)
+            raise
+
+
+@contextmanager
+def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)

@@ -1,0 +1,538 @@
+"""The store: one log of events, and everything that can be asked of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from lllm.events import log as logs
+from lllm.events.database import Database
+from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
+from lllm.events.holding import HoldingLog, OnError
+from lllm.events.liveness import Liveness
+from lllm.events.locks import tell_after_fork
+from lllm.events.log import KeepsRows, KnowsWriters, LogBackend
+from lllm.events.model import ErrorRecorded, SessionInterrupted, SessionTagged, State
+from lllm.events.noop import NoOpBackend
+from lllm.events.plain import to_plain
+from lllm.events.record import Recorded
+from lllm.events.recorder import Definitions, Redact, new_id, new_salt, state
+from lllm.export import FORMATS, as_json, as_jsonl
+from lllm.projections import loading, queries
+from lllm.projections.call_session import TacticCallSession, fold
+from lllm.projections.costs import CostsView
+from lllm.projections.loading import Found
+from lllm.projections.projector import Projector
+from lllm.projections.queries import Filter
+from lllm.projections.rebuild import Progress, Rebuilt, rebuild
+from lllm.projections.sessions import SessionsView
+from lllm.projections.tags import TagsView
+from lllm.projections.view import View
+from lllm.runtime import Runtime, default_runtime
+from lllm.session import SessionScope, check_tags, current, describe
+from lllm.summaries import (
+    CostGroup,
+    CostSummary,
+    SessionRecord,
+    SessionSummary,
+    cursor_of,
+    datetime_of,
+    line_of,
+    nanoseconds_of,
+    summary_of,
+)
+
+_logger = logging.getLogger("lllm.store")
+_BEHIND_ALL = 1 << 62  # a position for events that have none yet
+STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")
+
+
+class LogStore:
+    """Sessions: written by tactics, listed, loaded, summed up and exported.
+
+    backend: where the events are kept. runtime: the packages that tactic paths are resolved with,
+    None for those loaded in this process. partition: a name for whose sessions these are, which
+    every session written here carries. on_error: "hold" keeps events in memory while the log can't
+    be written; "raise" raises LogUnavailable instead. redact: called with the type and the payload
+    of every event before it is written; what it returns is written. views: projections of one's own
+    beside lllm's.
+
+    Raises LogError or one of its kinds where the backend can't be used.
+    """
+
+    def __init__(
+        self,
+        backend: LogBackend,
+        *,
+        runtime: Runtime | None = None,
+        partition: str = "",
+        on_error: OnError = "hold",
+        redact: Redact | None = None,
+        views: Iterable[View] = (),
+    ) -> None:
+        self.backend = backend
+        self.partition = partition
+        self.redact = redact
+        self.log = HoldingLog(backend, on_error=on_error)
+        self.definitions = Definitions()
+        self._runtime = runtime or default_runtime
+        self._settings = (backend, runtime, partition, on_error, redact, tuple(views))
+        self._liveness = backend.liveness if isinstance(backend, KnowsWriters) else None
+        self._database = (
+            backend.rows_database()
+            if isinstance(backend, KeepsRows)
+            else Database(":memory:", lock=None, version=1)
+        )
+        self._projector = Projector(
+            self.log,
+            self._database,
+            (SessionsView(), TagsView(), CostsView(), *self._settings[-1]),
+            self._lock_file("project.lock"),
+        )
+        self._open = _OpenSessions()
+        self._close = weakref.finalize(
+            self, _close, self.log, self._database, self._projector, self._liveness, self._open
+        )
+        stale = self._projector.stale()
+        if stale:
+            self._rebuild(stale)
+
+    def __repr__(self) -> str:
+        return f"LogStore({self.backend!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[object, ...]]:
+        """Into another process goes how to open the store; it is opened there once."""
+        return _reopened, self._settings
+
+    def _lock_file(self, name: str) -> Path | None:
+        folder = self._database.lock_folder
+        return None if folder is None else folder / name
+
+    # -- what sessions ask of the place they are written to (see session.Home)
+
+    def owner(self) -> str:
+        """The lock that this process holds while it lives; "" where nobody else could look."""
+        try:
+            return "" if self._liveness is None else self._liveness.owner()
+        except OSError as error:
+            _logger.warning("no lock beside the store, so a crash can't be told: %s", error)
+            return ""
+
+    @property
+    def can_travel(self) -> bool:
+        """Whether another process can write here too."""
+        return self._liveness is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is written can be read again."""
+        return not isinstance(self.backend, NoOpBackend)
+
+    def opened(self) -> None:
+        """A session begins here."""
+        self._open.add(1)
+
+    def closed(self, *, root: bool) -> None:
+        """A session has ended; its rows follow, unless another process is at it already."""
+        self._open.add(-1)
+        if root:
+            try:
+                self._projector.catch_up(timeout=0)
+            except LllmError as error:
+                _logger.warning("the rows could not follow the log: %s", error)
+
+    # -- writing
+
+    def session(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        task: object = None,
+        partition: str | None = None,
+    ) -> SessionScope:
+        """A session for code that has no Tactic: `with store.session("my_project::script") as
+        recorder:`, or `async with`. Tactics called inside become its children.
+
+        name: its stable path; the part after the last `::` is its short name. Say what it delivers
+        with `recorder.deliver(value)`. Raises TypeError for tags that are not str -> str.
+        """
+        short = name.rpartition("::")[2]
+        above = current.get()
+        return SessionScope(
+            self, name, short, kind="session", task=task, tags=tags, metadata=metadata,
+            partition=partition, parent=above if above and above.home is self else None,
+        )  # fmt: skip
+
+    def tag(
+        self,
+        session_id: str,
+        tags: Mapping[str, str] | None = None,
+        *,
+        remove: Iterable[str] = (),
+        by: str | None = None,
+    ) -> None:
+        """Add, change or remove tags of a session after it began. The session's own events stay as
+        they are; this is an event beside them.
+
+        by: who says so. Raises TypeError for tags that are not str -> str, SessionNotFound.
+        """
+        changes, removed = check_tags(tags), tuple(remove)
+        self._found(session_id, below=False)
+        event = SessionTagged(
+            about=session_id, set=changes, removed=removed, by=by, salt=new_salt()
+        )
+        state(self.log, f"tagged-{new_id()}", event, salt=event.salt, redact=self.redact)
+
+    def save_error(self, error: BaseException, *, context: object = None) -> str:
+        """Record a failure outside any session. Returns the id that `events` finds it by.
+
+        context: whatever helps to understand it.
+        """
+        event = ErrorRecorded(
+            error=describe(error),
+            context=to_plain(context),
+            partition=self.partition,
+            salt=new_salt(),
+        )
+        stream = f"error-{new_id()}"
+        state(self.log, stream, event, salt=event.salt, redact=self.redact)
+        return stream
+
+    # -- reading
+
+    def list_sessions(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        state: str | None = None,
+        tactic_path: str | None = None,
+        limit: int | None = None,
+        after: dt.datetime | None = None,
+        before: dt.datetime | None = None,
+        partition: str | None = None,
+        cursor: str | None = None,
+    ) -> list[SessionSummary]:
+        """The top-level calls, newest first; with `tactic_path`, the outermost calls of that
+        tactic at any depth.
+
+        state: "success", "failure", "running" or "interrupted". after, before: of the start, the
+        first included, the second not; a naive datetime is UTC. cursor: of the last summary seen,
+        to go on behind it. limit: None for all there are. Raises ValueError for a state, limit or
+        cursor that can't be.
+        """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit is a number of sessions, not {limit}")
+        wanted = self._filter(tags, state, tactic_path, after, before, partition)
+        seen = None if cursor is None else cursor_of(cursor)
+        self._catch_up()
+        with queries.reading(self._database) as connection:
+            rows = queries.list_sessions(connection, wanted, limit, seen)
+            all_tags = queries.tags_of(connection, rows)
+        return [summary_of(row, all_tags[row.number]) for row in rows]
+
+    def _filter(
+        self,
+        tags: Mapping[str, str] | None,
+        state: str | None,
+        tactic_path: str | None,
+        after: dt.datetime | None,
+        before: dt.datetime | None,
+        partition: str | None,
+    ) -> Filter:
+        if state is not None and state not in STATES:
+            raise ValueError(f"state is one of {', '.join(STATES)}; not {state!r}")
+        return Filter(
+            tags=check_tags(tags),
+            state=state,
+            tactic=None if tactic_path is None else self._runtime.resolve(tactic_path),
+            partition=partition,
+            after=None if after is None else nanoseconds_of(after),
+            before=None if before is None else nanoseconds_of(before),
+        )
+
+    def find_id(self, prefix: str) -> str:
+        """The one session id that begins with a prefix.
+
+        Raises SessionNotFound where none does, AmbiguousId where several do.
+        """
+        self._catch_up()
+        with queries.reading(self._database) as connection:
+            ids = queries.ids_beginning(connection, prefix.lower(), 4)
+        if not ids:
+            raise SessionNotFound(f"No session in {self.backend!r} has an id beginning {prefix!r}.")
+        if len(ids) > 1:
+            shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+            raise AmbiguousId(f"{prefix!r} begins several ids: {shown}. Give more of it.")
+        return ids[0]
+
+    def load_session(self, session_id: str) -> TacticCallSession:
+        """A session with everything that happened in it and below it.
+
+        Raises SessionNotFound; LogDamaged where an event is not what was written.
+        """
+        return self._load(session_id)[1]
+
+    def load_session_record(self, session_id: str) -> SessionRecord:
+        """A session with its tags, metadata, start and, where it failed, the traceback.
+
+        Raises what `load_session` raises.
+        """
+        found, session = self._load(session_id)
+        return SessionRecord(
+            session_id=session_id,
+            session=session,
+            tags=found.tags,
+            metadata=session.metadata,
+            timestamp=datetime_of(session.started),
+            traceback=session.traceback,
+        )
+
+    def finished(self, session_id: str) -> TacticCallSession:
+        """A session of this process that has just ended, also where the log could not be written
+        and its events still wait in memory."""
+        held = [
+            Recorded(_BEHIND_ALL + number, *msgspec.structs.astuple(event))
+            for number, event in enumerate(self.log.held)
+        ]
+        if not held:
+            return self.load_session(session_id)
+        found = loading.find(self._database, session_id)
+        stored = [] if found is None else loading.read_sessions(self.log, found)
+        session = fold([*stored, *held], session_id)
+        if session is None:
+            raise SessionNotFound(f"The events of session {session_id!r} were lost.")
+        return session
+
+    def _load(self, session_id: str) -> tuple[Found, TacticCallSession]:
+        found = self._found(session_id)
+        session = fold(loading.read_sessions(self.log, found), session_id)
+        if session is None:
+            raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
+        return found, session
+
+    def _found(self, session_id: str, *, below: bool = True) -> Found:
+        self._catch_up()
+        found = loading.find(self._database, session_id, below=below)
+        if found is None:
+            raise SessionNotFound(
+                f"No session {session_id!r} in {self.backend!r}; list_sessions() shows what is."
+            )
+        return found
+
+    def events(self, session_id: str) -> Iterator[Recorded]:
+        """The events of one session, then what was said of it later; or those of an error's id.
+
+        Raises SessionNotFound.
+        """
+        if session_id.startswith("error-"):
+            recorded = list(self.log.read(stream=session_id))
+            if recorded:
+                return iter(recorded)
+        return iter(loading.read_sessions(self.log, self._found(session_id, below=False)))
+
+    def follow(self, *, after: int | None = None, poll: float = 0.1) -> Iterator[Recorded]:
+        """The events of all sessions as they are written, by any process, without end.
+
+        after: the position to begin behind, None for now. poll: seconds between two looks.
+        """
+        return logs.follow(self.log, after=after, poll=poll)
+
+    def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
+        """A session as text: "json" is the loaded session, "jsonl" its events, verbatim, with all
+        that they refer to, one a line.
+
+        Raises ValueError for another format, SessionNotFound.
+        """
+        if format not in FORMATS:
+            raise ValueError(f"format is one of {', '.join(FORMATS)}; not {format!r}")
+        found, session = self._load(session_id)
+        if format == "json":
+            return as_json(session, found.tags)
+        events = loading.read_sessions(self.log, found)
+        return as_jsonl([*loading.read_definitions(self.log, self._database, events), *events])
+
+    def export_cost_summary(
+        self,
+        *,
+        tactic_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        after: dt.datetime | None = None,
+        before: dt.datetime | None = None,
+        partition: str | None = None,
+        state: str | None = None,
+        group_by: str | None = None,
+    ) -> CostSummary:
+        """What the selected sessions cost, with everything below them; the filters are those of
+        `list_sessions`.
+
+        group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for its
+        own tactic, model, agent and day. Raises ValueError for another.
+        """
+        tag = group_by[4:] if group_by is not None and group_by.startswith("tag:") else None
+        by = next((name for name in queries.GROUPS if name == group_by), None)
+        if group_by is not None and by is None and not tag:
+            raise ValueError(
+                f"group_by is one of {', '.join(queries.GROUPS)} or tag:KEY; not {group_by!r}"
+            )
+        wanted = self._filter(tags, state, tactic_path, after, before, partition)
+        self._catch_up()
+        with queries.reading(self._database) as connection:
+            total = queries.sum_costs(connection, wanted).get("") or queries.NOTHING
+            sessions = queries.count_sessions(connection, wanted)
+            groups: list[CostGroup] = []
+            if tag:
+                sums, counts = queries.sum_costs_by_tag(connection, wanted, tag)
+                groups = [_group(key, sums.get(key), n) for key, n in counts.items()]
+            elif by is not None:
+                by_key = queries.sum_costs(connection, wanted, by)
+                groups = [_group(key, found, None) for key, found in by_key.items()]
+        groups.sort(key=lambda group: (-group["total_cost_usd"], group["key"] or ""))
+        return CostSummary(**line_of(total), session_count=sessions, groups=groups)
+
+    # -- projections
+
+    @property
+    def lag(self) -> int:
+        """How far the rows are behind the log, in positions; 0 after any read that could catch up."""
+        return self._projector.lag()
+
+    def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
+        """Build every view anew from the events, while others go on reading and writing.
+
+        check: replace nothing, and compare what is there with what the events say.
+        progress: called with the position reached and the position to reach.
+        """
+        self.log.write_held()
+        return self._rebuild(None, check=check, progress=progress)
+
+    def _rebuild(
+        self, views: Sequence[View] | None, *, check: bool = False, progress: Progress | None = None
+    ) -> Rebuilt:
+        lock = self._lock_file("rebuild.lock")
+        return rebuild(self._projector, views, lock=lock, check=check, progress=progress)
+
+    def _catch_up(self) -> None:
+        self.log.write_held()
+        self._projector.catch_up()
+        if self._interrupt_dead():
+            self._projector.catch_up()
+
+    def _interrupt_dead(self) -> bool:
+        """Say of the sessions whose process is dead that they were interrupted."""
+        if self._liveness is None:
+            return False
+        with queries.reading(self._database) as connection:
+            running = queries.running(connection)
+        dead = {
+            owner
+            for owner, host in {(owner, host) for _, owner, host, _ in running}
+            if self._liveness.is_dead(owner, host)
+        }
+        for session_id, owner, _, number in running:
+            if owner in dead:
+                self._interrupt(session_id, owner, number)
+        for owner in dead:
+            self._liveness.forget(owner)
+        return bool(dead)
+
+    def _interrupt(self, session_id: str, owner: str, number: int) -> None:
+        last_seq = 0
+        for event in self.log.read(after=number - 1, stream=session_id):
+            last_seq = event.seq
+        event = SessionInterrupted(
+            about=session_id,
+            owner=owner,
+            last_seq=last_seq,
+            found_by=self.owner(),
+            salt=new_salt(),
+        )
+        # The name says what is stated, so that of several finders one is first and the others see
+        # that it is known.
+        stream = f"interrupted-{session_id}-{last_seq}"
+        state(self.log, stream, event, salt=event.salt, redact=self.redact)
+
+    # -- closing
+
+    def close(self) -> None:
+        """Write what waits and let go of every file; closing twice does nothing."""
+        self._close()
+
+    def __enter__(self) -> LogStore:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _group(key: str | None, sums: queries.Sums | None, sessions: int | None) -> CostGroup:
+    return CostGroup(
+        **line_of(sums or queries.NOTHING),
+        key=None if key is None else str(key),
+        session_count=sessions,
+    )
+
+
+class _OpenSessions:
+    """How many sessions this process has begun and not ended."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's open sessions are the parent's."""
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self.count += number
+
+
+def _close(
+    log: HoldingLog,
+    database: Database,
+    projector: Projector,
+    liveness: Liveness | None,
+    sessions: _OpenSessions,
+) -> None:
+    log.close()
+    projector.close()
+    database.close()
+    if liveness is not None:
+        # The lock file of a process that dies with sessions open is what tells that they did.
+        liveness.close(keep_file=sessions.count > 0)
+
+
+_stores: dict[str, LogStore] = {}  # opened in this process for what another one sent
+
+
+def _reopened(
+    backend: LogBackend,
+    runtime: Runtime | None,
+    partition: str,
+    on_error: OnError,
+    redact: Redact | None,
+    views: tuple[View, ...],
+) -> LogStore:
+    key = f"{backend!r} {partition!r} {on_error} {redact!r} {views!r}"
+    if key in _stores:
+        backend.close()
+    else:
+        _stores[key] = LogStore(
+            backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
+            views=views,
+        )  # fmt: skip
+    return _stores[key]

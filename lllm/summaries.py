@@ -1,0 +1,142 @@
+"""What a store hands out: light summaries of sessions, full records, and sums of cost."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TypedDict
+
+import msgspec
+
+from lllm.events.model import State
+from lllm.projections.call_session import TacticCallSession
+from lllm.projections.invoke_cost import dollars
+from lllm.projections.queries import Cursor, SessionRow, Sums
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+
+def datetime_of(nanoseconds: int) -> dt.datetime:
+    """An aware UTC datetime from nanoseconds UTC, to the microsecond."""
+    return _EPOCH + dt.timedelta(microseconds=nanoseconds // 1_000)
+
+
+def nanoseconds_of(moment: dt.datetime) -> int:
+    """Nanoseconds UTC from a datetime; a naive one is taken as UTC."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.timezone.utc)
+    return (aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000
+
+
+class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a list: what is known of a session without loading it.
+
+    total_cost: US dollars, of this session and those below it; unpriced_calls says how many calls
+    it does not include because nobody knows their price. elapsed: seconds, None while it runs.
+    timestamp: when it began, UTC. cursor: give it to `list_sessions` to go on behind this one.
+    """
+
+    session_id: str
+    tactic_name: str
+    tactic_path: str
+    state: State
+    timestamp: dt.datetime
+    elapsed: float | None
+    total_cost: float
+    unpriced_calls: int
+    calls: int
+    failed_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    tags: dict[str, str]
+    partition: str
+    error: str | None
+    cursor: str
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A session with what the store knows about it. traceback: of a failed call, else None."""
+
+    session_id: str
+    session: TacticCallSession
+    tags: dict[str, str]
+    metadata: object
+    timestamp: dt.datetime
+    traceback: str | None
+
+
+class CostLine(TypedDict):
+    """What some calls cost: US dollars, tokens, and how many calls have no known price."""
+
+    total_cost_usd: float
+    calls: int
+    failed_calls: int
+    unpriced_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    audio_prompt_tokens: int
+    audio_completion_tokens: int
+
+
+class CostGroup(CostLine):
+    """One group of a summary. key: the tactic, model, agent, day (YYYY-MM-DD, UTC) or tag value,
+    None for sessions without the tag. session_count: how many sessions have it, for tags only."""
+
+    key: str | None
+    session_count: int | None
+
+
+class CostSummary(CostLine):
+    """What the selected sessions cost with all below them, and by group where that was asked."""
+
+    session_count: int
+    groups: list[CostGroup]
+
+
+def summary_of(row: SessionRow, tags: dict[str, str]) -> SessionSummary:
+    """A list's line from a session's row."""
+    error = f"{row.error_type}: {row.error_message}" if row.error_type else None
+    return SessionSummary(
+        session_id=row.id,
+        tactic_name=row.name,
+        tactic_path=row.tactic,
+        state=msgspec.convert(row.state, State),
+        timestamp=datetime_of(row.started),
+        elapsed=None if row.elapsed is None else row.elapsed / 1_000_000_000,
+        total_cost=dollars(row.cost_nanos or 0),
+        unpriced_calls=row.unpriced_calls or 0,
+        calls=row.calls or 0,
+        failed_calls=row.failed_calls or 0,
+        prompt_tokens=row.input_tokens or 0,
+        completion_tokens=row.output_tokens or 0,
+        tags=tags,
+        partition=row.partition,
+        error=error,
+        cursor=f"{row.started}.{row.id}",
+    )
+
+
+def cursor_of(text: str) -> Cursor:
+    """A summary's cursor as queries take it. Raises ValueError where it is none."""
+    started, _, session_id = text.partition(".")
+    if not started.lstrip("-").isdigit() or not session_id:
+        raise ValueError(f"{text!r} is no cursor; take one from a summary's `cursor`.")
+    return int(started), session_id
+
+
+def line_of(sums: Sums) -> CostLine:
+    """Sums of the cost cube in a user's words."""
+    return CostLine(
+        total_cost_usd=dollars(sums["cost_nanos"]),
+        calls=sums["calls"],
+        failed_calls=sums["failed_calls"],
+        unpriced_calls=sums["unpriced_calls"],
+        prompt_tokens=sums["input_tokens"],
+        completion_tokens=sums["output_tokens"],
+        cached_prompt_tokens=sums["cache_read_tokens"],
+        cache_write_tokens=sums["cache_write_tokens"],
+        reasoning_tokens=sums["reasoning_tokens"],
+        audio_prompt_tokens=sums["audio_input_tokens"],
+        audio_completion_tokens=sums["audio_output_tokens"],
+    )

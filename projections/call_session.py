@@ -1,0 +1,344 @@
+"""What a user looks at: a session folded from its events, and from nothing else.
+
+`fold` is pure. What a tactic returns with `return_session=True` and what a store loads are both its
+result, so they can't differ. Events that this library doesn't know are skipped, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from lllm.events import codec, model
+from lllm.events.model import Content, Error, Event, State, Usage
+from lllm.events.plain import from_plain
+from lllm.events.record import Recorded
+from lllm.projections.invoke_cost import InvokeCost, total
+
+
+class InvokeTrace(msgspec.Struct, kw_only=True):
+    """One attempt to call a model. elapsed: nanoseconds, None while it has not ended.
+
+    state: "success", "failure", or "running" while no answer has come (or will, where the process
+    died). price: "priced", "provider", "free" or "unpriced", and `price_source` who says so.
+    """
+
+    request: int
+    step: int
+    attempt: int
+    provider: str
+    asked: str
+    model: str | None = None
+    state: State = "running"
+    content: Content | None = None
+    finish: str | None = None
+    error: Error | None = None
+    usage: Usage | None = None
+    usage_raw: object = None
+    price: str | None = None
+    price_source: str | None = None
+    price_reason: str | None = None
+    cost: InvokeCost = InvokeCost()
+    started: int
+    elapsed: int | None = None
+    first_token: int | None = None
+
+
+class ToolInterrupt(msgspec.Struct, kw_only=True):
+    """One run of a tool that an answer asked for. arguments: as parsed, else the text as sent.
+
+    told: what the model got. value: what the tool returned, where that is more than its text.
+    repeats: the earlier tool ordinal whose result stands for this one's.
+    """
+
+    tool: int
+    id: str
+    name: str
+    arguments: object = None
+    state: State = "running"
+    told: str | None = None
+    value: object = None
+    repeats: int | None = None
+    error: Error | None = None
+    started: int
+    elapsed: int | None = None
+
+
+class AgentCallSession(msgspec.Struct, kw_only=True):
+    """One `agent.respond()`. The dicts are by step, the model's turns counted from 1.
+
+    delivery: the parsed answer, else its text. interrupts: the tools that ran. exception_retries:
+    why answers were refused; llm_recalls: why calls were made again. started: nanoseconds UTC.
+    """
+
+    agent_name: str
+    state: State = "running"
+    delivery: object = None
+    call: int
+    dialog: int
+    definition: str
+    interrupts: dict[int, list[ToolInterrupt]] = {}
+    exception_retries: dict[int, list[str]] = {}
+    llm_recalls: dict[int, list[str]] = {}
+    invoke_traces: dict[int, list[InvokeTrace]] = {}
+    error: Error | None = None
+    started: int
+    elapsed: int | None = None
+
+    @property
+    def exception_retries_count(self) -> int:
+        """How many answers were refused and asked for again."""
+        return sum(len(reasons) for reasons in self.exception_retries.values())
+
+    @property
+    def llm_recalls_count(self) -> int:
+        """How many calls failed and were made again."""
+        return sum(len(reasons) for reasons in self.llm_recalls.values())
+
+    @property
+    def cost(self) -> InvokeCost:
+        """What its attempts cost together, failed and refused ones included."""
+        return total(trace.cost for traces in self.invoke_traces.values() for trace in traces)
+
+
+class TacticCallSession(msgspec.Struct, kw_only=True):
+    """One call of a tactic, with everything that happened in it.
+
+    agent_sessions: by agent, in the order of their calls. sub_tactic_sessions: the calls of other
+    tactics from this one, by tactic name. started: nanoseconds UTC; elapsed: nanoseconds.
+    delivery: what `call` returned, in its recorded form. invoke_traces: calls to a model outside
+    any agent. unknown_events: how many events this version of lllm could not read.
+    """
+
+    session_id: str
+    tactic_name: str
+    tactic_path: str
+    state: State = "running"
+    task: object = None
+    agent_sessions: dict[str, list[AgentCallSession]] = {}
+    sub_tactic_sessions: dict[str, list[TacticCallSession]] = {}
+    delivery: object = None
+    invoke_traces: list[InvokeTrace] = []
+    error: Error | None = None
+    cancelled: bool = False
+    metadata: object = None
+    partition: str = ""
+    started: int
+    elapsed: int | None = None
+    unknown_events: int = 0
+
+    @property
+    def traceback(self) -> str | None:
+        """The Python traceback of a failed call."""
+        return self.error.traceback if self.error else None
+
+    @property
+    def total_cost(self) -> InvokeCost:
+        """What all attempts of this call and of those below it cost."""
+        own = [call.cost for calls in self.agent_sessions.values() for call in calls]
+        direct = [trace.cost for trace in self.invoke_traces]
+        below = [
+            session.total_cost
+            for sessions in self.sub_tactic_sessions.values()
+            for session in sessions
+        ]
+        return total((*own, *direct, *below))
+
+
+def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | None:
+    """The session that some events tell of, with those below it; None where it never began.
+
+    events: in the order of the log; those of other sessions and definitions are passed over.
+    """
+    folds: dict[str, _Fold] = {}
+    children: list[tuple[str, _Fold]] = []
+    for event in events:
+        payload = codec.decode(event)
+        if isinstance(payload, model.SessionStarted):
+            folds[event.stream] = _Fold(event, payload)
+            if payload.ancestors:
+                children.append((payload.ancestors[-1].session_id, folds[event.stream]))
+        elif isinstance(payload, model.SessionInterrupted):
+            if payload.about in folds:
+                folds[payload.about].interrupted = True
+        elif event.stream in folds:
+            folds[event.stream].take(event, payload)
+    for parent, child in children:
+        if parent in folds:
+            session = child.session
+            siblings = folds[parent].session.sub_tactic_sessions
+            siblings.setdefault(session.tactic_name, []).append(session)
+    for one in folds.values():
+        one.close()
+    return folds[session_id].session if session_id in folds else None
+
+
+class _Fold:
+    """Builds one session, event by event."""
+
+    def __init__(self, event: Recorded, started: model.SessionStarted) -> None:
+        self.session = TacticCallSession(
+            session_id=event.stream,
+            tactic_name=started.name,
+            tactic_path=started.tactic_path,
+            task=from_plain(started.task),
+            metadata=from_plain(started.metadata),
+            partition=started.partition,
+            started=event.time,
+        )
+        self.interrupted = False
+        self._calls: dict[int, AgentCallSession] = {}
+        self._traces: dict[int, InvokeTrace] = {}
+        self._steps: dict[int, tuple[AgentCallSession | None, int]] = {}  # of each request
+        self._tools: dict[int, ToolInterrupt] = {}
+        self._answers: dict[int, Content] = {}
+
+    def take(self, event: Recorded, payload: Event) -> None:
+        handle = _HANDLERS.get(type(payload))
+        if handle is not None:
+            handle(self, event, payload)
+        elif isinstance(payload, model.Unknown):
+            self.session.unknown_events += 1
+
+    def close(self) -> None:
+        if self.session.state != "running" or not self.interrupted:
+            return
+        self.session.state = "interrupted"
+        for call in self._calls.values():
+            if call.state == "running":
+                call.state = "interrupted"
+
+    def _succeeded(self, _: Recorded, payload: model.SessionSucceeded) -> None:
+        self.session.state = "success"
+        self.session.delivery = from_plain(payload.delivery)
+        self.session.elapsed = payload.elapsed
+
+    def _failed(self, _: Recorded, payload: model.SessionFailed) -> None:
+        self.session.state = "failure"
+        self.session.error = payload.error
+        self.session.cancelled = payload.cancelled
+        self.session.elapsed = payload.elapsed
+
+    def _agent_started(self, event: Recorded, payload: model.AgentStarted) -> None:
+        call = AgentCallSession(
+            agent_name=payload.agent,
+            call=payload.call,
+            dialog=payload.dialog,
+            definition=payload.definition,
+            started=event.time,
+        )
+        self._calls[payload.call] = call
+        self.session.agent_sessions.setdefault(payload.agent, []).append(call)
+
+    def _agent_succeeded(self, _: Recorded, payload: model.AgentSucceeded) -> None:
+        call = self._calls.get(payload.call)
+        if call is not None:
+            answer = self._answers.get(payload.answer)
+            text = answer.text if answer else None
+            call.state = "success"
+            call.delivery = text if payload.parsed is None else from_plain(payload.parsed)
+            call.elapsed = payload.elapsed
+
+    def _agent_failed(self, _: Recorded, payload: model.AgentFailed) -> None:
+        call = self._calls.get(payload.call)
+        if call is not None:
+            call.state = "failure"
+            call.error = payload.error
+            call.elapsed = payload.elapsed
+
+    def _requested(self, event: Recorded, payload: model.LLMRequested) -> None:
+        call = self._calls.get(payload.call) if payload.call is not None else None
+        trace = InvokeTrace(
+            request=payload.request,
+            step=payload.step,
+            attempt=payload.attempt,
+            provider=payload.provider,
+            asked=payload.model,
+            started=event.time,
+        )
+        self._traces[payload.request] = trace
+        self._steps[payload.request] = (call, payload.step)
+        if call is None:
+            self.session.invoke_traces.append(trace)
+        else:
+            call.invoke_traces.setdefault(payload.step, []).append(trace)
+
+    def _responded(self, _: Recorded, payload: model.LLMResponded) -> None:
+        self._answers[payload.message] = payload.content
+        trace = self._traces.get(payload.request)
+        if trace is not None:
+            trace.state = "success"
+            trace.model = payload.model
+            trace.content = payload.content
+            trace.finish = payload.finish
+            trace.first_token = payload.first_token
+            _bill(trace, payload)
+
+    def _request_failed(self, _: Recorded, payload: model.LLMFailed) -> None:
+        trace = self._traces.get(payload.request)
+        if trace is not None:
+            trace.state = "failure"
+            trace.error = payload.error
+            trace.content = payload.partial
+            _bill(trace, payload)
+
+    def _tool_called(self, event: Recorded, payload: model.ToolCalled) -> None:
+        tool = ToolInterrupt(
+            tool=payload.tool,
+            id=payload.call_id,
+            name=payload.name,
+            arguments=from_plain(payload.arguments),
+            started=event.time,
+        )
+        self._tools[payload.tool] = tool
+        call, step = self._steps.get(payload.request, (None, 0))
+        if call is not None:
+            call.interrupts.setdefault(step, []).append(tool)
+
+    def _tool_ended(self, _: Recorded, payload: model.ToolReturned | model.ToolFailed) -> None:
+        tool = self._tools.get(payload.tool)
+        if tool is None:
+            return
+        tool.told = payload.content.text
+        tool.elapsed = payload.elapsed
+        if isinstance(payload, model.ToolFailed):
+            tool.state = "failure"
+            tool.error = payload.error
+        else:
+            tool.state = "success"
+            tool.value = from_plain(payload.value)
+            tool.repeats = payload.repeats
+
+    def _retried(self, _: Recorded, payload: model.RetryScheduled) -> None:
+        call, step = self._steps.get(payload.request, (None, 0))
+        if call is not None:
+            retries = call.exception_retries if payload.kind == "exception" else call.llm_recalls
+            retries.setdefault(step, []).append(payload.reason)
+
+
+def _bill(trace: InvokeTrace, payload: model.LLMResponded | model.LLMFailed) -> None:
+    trace.usage = payload.usage
+    trace.usage_raw = payload.usage_raw
+    trace.cost = InvokeCost.of(payload.usage, payload.price)
+    trace.elapsed = payload.elapsed
+    if payload.price is not None:
+        trace.price = payload.price.status
+        trace.price_source = payload.price.source
+        trace.price_reason = payload.price.reason
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    model.SessionSucceeded: _Fold._succeeded,
+    model.SessionFailed: _Fold._failed,
+    model.AgentStarted: _Fold._agent_started,
+    model.AgentSucceeded: _Fold._agent_succeeded,
+    model.AgentFailed: _Fold._agent_failed,
+    model.LLMRequested: _Fold._requested,
+    model.LLMResponded: _Fold._responded,
+    model.LLMFailed: _Fold._request_failed,
+    model.ToolCalled: _Fold._tool_called,
+    model.ToolReturned: _Fold._tool_ended,
+    model.ToolFailed: _Fold._tool_ended,
+    model.RetryScheduled: _Fold._retried,
+}

@@ -1,0 +1,88 @@
+"""Which session an event belongs to, and what stands above it.
+
+Kept for the sessions met lately; for others it is read from their rows, so that catching up in the
+middle of a long session costs one look-up, not a walk through the log.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from lllm.events.model import Ancestor, Event, SessionStarted
+from lllm.events.record import Recorded
+from lllm.projections.view import Happened, SessionContext, Value, storable
+
+_KEPT = 50_000  # sessions; more than one batch can start, so that none is needed and not yet stored
+
+# Where a row is looked up: a column and its value -> the columns below, or None.
+FindRow = Callable[[str, Value], Sequence[Value] | None]
+COLUMNS = "number, id, tactic, partition, started, parent"
+
+
+class Contexts:
+    """The contexts of sessions, by id. find_row: reads one stored row, by a column's value."""
+
+    def __init__(self, find_row: FindRow) -> None:
+        self._find_row = find_row
+        self._kept: OrderedDict[str, SessionContext] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop what is kept: it may have come from a batch that was given up."""
+        self._kept.clear()
+
+    def happened(self, event: Recorded, payload: Event) -> Happened:
+        """An event with the session that it is about."""
+        if isinstance(payload, SessionStarted) and event.seq == 1:
+            return Happened(event, payload, self._start(event, payload))
+        about = getattr(payload, "about", None)
+        return Happened(event, payload, self.of(about if isinstance(about, str) else event.stream))
+
+    def of(self, session_id: str) -> SessionContext | None:
+        """A session's context; None where this log does not know it."""
+        found = self._kept.get(session_id)
+        if found is not None:
+            self._kept.move_to_end(session_id)
+            return found
+        return self._load("id", session_id)
+
+    def _start(self, event: Recorded, started: SessionStarted) -> SessionContext:
+        return self._keep(
+            SessionContext(
+                event.position,
+                event.stream,
+                storable(started.tactic_path),
+                storable(started.partition),
+                event.time,
+                self._nearest(started.ancestors),
+            )
+        )
+
+    def _nearest(self, ancestors: Sequence[Ancestor]) -> SessionContext | None:
+        for ancestor in reversed(ancestors):
+            found = self.of(ancestor.session_id)
+            if found is not None:
+                return found
+        return None
+
+    def _load(self, column: str, value: Value) -> SessionContext | None:
+        row = self._find_row(column, value)
+        if row is None:
+            return None
+        number, session_id, tactic, partition, started, parent = row
+        return self._keep(
+            SessionContext(
+                int(number or 0),
+                str(session_id),
+                str(tactic),
+                str(partition),
+                int(started or 0),
+                None if parent is None else self._load("number", parent),
+            )
+        )
+
+    def _keep(self, context: SessionContext) -> SessionContext:
+        self._kept[context.session_id] = context
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return context

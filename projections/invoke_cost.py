@@ -1,0 +1,102 @@
+"""Tokens and money of attempts to call a model, as a user reads them: floats, in US dollars.
+
+Inside, money is an integer of nano-dollars, so sums are exact; a float appears only here, at the
+edge. A float holds every amount up to four million dollars to the nano-dollar, so adding two costs
+goes by way of the integers and stays exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from lllm.events.model import Price, Usage
+
+_INPUT_PARTS = ("input", "cache_read", "cache_write", "audio_in")
+
+
+def dollars(nanos: int) -> float:
+    """US dollars from nano-dollars."""
+    return nanos / 1_000_000_000
+
+
+def nanos(amount: float) -> int:
+    """Nano-dollars from US dollars."""
+    return round(amount * 1_000_000_000)
+
+
+class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What calling models used and cost.
+
+    prompt_tokens counts all input, cached tokens and cache writes included; completion_tokens all
+    output, reasoning included. Costs are US dollars; the rates, US dollars for one token, stand on
+    the cost of a single attempt and are None on a sum. unpriced_calls: how many calls have a price
+    that nobody knows, and so add nothing to `cost`.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    audio_completion_tokens: int = 0
+    input_cost_per_token: float | None = None
+    output_cost_per_token: float | None = None
+    cache_read_input_token_cost: float | None = None
+    prompt_cost: float = 0.0
+    completion_cost: float = 0.0
+    cost: float = 0.0
+    unpriced_calls: int = 0
+
+    @classmethod
+    def of(cls, usage: Usage | None, price: Price | None) -> InvokeCost:
+        """The cost of one attempt, from what its event says."""
+        used = usage or Usage()
+        parts = price.parts if price else {}
+        prompt = sum(parts.get(name, 0) for name in _INPUT_PARTS)
+        total = price.nanos if price and price.nanos is not None else 0
+        rates = price.rates if price else {}
+        return cls(
+            prompt_tokens=used.input,
+            completion_tokens=used.output,
+            total_tokens=used.input + used.output,
+            cached_prompt_tokens=used.cache_read,
+            cache_write_tokens=used.cache_write_5m + used.cache_write_1h,
+            reasoning_tokens=used.reasoning,
+            audio_prompt_tokens=used.audio_in,
+            audio_completion_tokens=used.audio_out,
+            input_cost_per_token=_rate(rates, "input"),
+            output_cost_per_token=_rate(rates, "output"),
+            cache_read_input_token_cost=_rate(rates, "cache_read"),
+            prompt_cost=dollars(prompt),
+            completion_cost=dollars(total - prompt if parts else 0),
+            cost=dollars(total),
+            unpriced_calls=1 if price is not None and price.nanos is None else 0,
+        )
+
+    def __add__(self, other: InvokeCost) -> InvokeCost:
+        """Both together; the rates of single attempts say nothing about a sum and are left out."""
+        return total((self, other))
+
+
+_COUNTS = tuple(
+    name
+    for name in InvokeCost.__struct_fields__
+    if name.endswith("_tokens") or name == "unpriced_calls"
+)
+_MONEY = ("prompt_cost", "completion_cost", "cost")
+
+
+def total(costs: Iterable[InvokeCost]) -> InvokeCost:
+    """The sum of some costs, exact to the nano-dollar."""
+    all_of = tuple(costs)
+    counts = {name: sum(getattr(cost, name) for cost in all_of) for name in _COUNTS}
+    money = {name: dollars(sum(nanos(getattr(cost, name)) for cost in all_of)) for name in _MONEY}
+    return InvokeCost(**counts, **money)
+
+
+def _rate(rates: dict[str, str], name: str) -> float | None:
+    return float(rates[name]) if name in rates else None

@@ -1,0 +1,85 @@
+"""The events of a session, found by its row: its own, those below it, and what they refer to.
+
+A row knows its session's first and last position, so that range is read and no more. Every digest
+is checked on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.database import Database
+from lllm.events.log import LogBackend
+from lllm.events.model import AgentStarted
+from lllm.events.record import Recorded, check_digest
+from lllm.projections import queries
+from lllm.projections.queries import SessionRow
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A session's row, the rows of it and of all below it, and its tags."""
+
+    row: SessionRow
+    family: list[SessionRow]
+    tags: dict[str, str]
+    statements: list[tuple[int, str]]
+
+
+def find(database: Database, session_id: str, *, below: bool = True) -> Found | None:
+    """What the rows say of a session; None where they don't know it.
+
+    below: whether the sessions below it are meant too.
+    """
+    with queries.reading(database) as connection:
+        row = queries.find_session(connection, session_id)
+        if row is None:
+            return None
+        family = queries.family(connection, row) if below else [row]
+        tags = queries.tags_of(connection, [row])[row.number]
+        return Found(row, family, tags, queries.statements_about(connection, family))
+
+
+def read_sessions(log: LogBackend, found: Found) -> list[Recorded]:
+    """The events of the sessions found and the statements about them, in the order of the log.
+
+    Raises LogDamaged where one is not what was written.
+    """
+    events = [
+        event
+        for row in found.family
+        for event in _checked(log.read(after=row.number - 1, upto=row.last_position, stream=row.id))
+    ]
+    events += [
+        event
+        for position, stream in found.statements
+        for event in _checked(log.read(after=position - 1, upto=position, stream=stream))
+    ]
+    events.sort(key=lambda event: event.position)
+    return events
+
+
+def read_definitions(
+    log: LogBackend, database: Database, events: Sequence[Recorded]
+) -> list[Recorded]:
+    """The agent definitions that some events refer to, in the order of the log."""
+    payloads = [codec.decode(event) for event in events if event.type == AgentStarted.type]
+    streams = {payload.definition for payload in payloads if isinstance(payload, AgentStarted)}
+    definitions: list[Recorded] = []
+    with queries.reading(database) as connection:
+        places = {stream: queries.definition_position(connection, stream) for stream in streams}
+    for stream, position in places.items():
+        if position is not None:
+            definitions += _checked(log.read(after=position - 1, upto=position, stream=stream))
+    return sorted(definitions, key=lambda event: event.position)
+
+
+def _checked(events: Iterator[Recorded]) -> Iterator[Recorded]:
+    salt: bytes | None = None
+    for event in events:
+        if salt is None:
+            salt = codec.salt_of(event)
+        check_digest(event, salt)
+        yield event

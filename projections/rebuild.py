@@ -1,0 +1,223 @@
+"""Makes the rows of views anew, beside the old ones, while writers and readers go on.
+
+The next generation of tables is filled in short transactions, shown in place of the old in one, and
+the old is emptied in chunks. A rebuild can be stopped at any point: what it left is in nobody's way
+and is removed by the next. With `check`, nothing is replaced: the rows that were there are compared
+with those that the log says there should be.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from lllm.events.locks import FileLock, held
+from lllm.projections.projector import Checkpoint, Projector, known_events
+from lllm.projections.rows import create_tables, physical, show_generation
+from lllm.projections.view import Table, Value, View
+
+Progress = Callable[[int, int], None]  # the position reached, the position to reach
+
+_BATCH = 2_000  # events a transaction; larger than live, since a rebuild's rows are all new
+_CHUNK = 2_000  # rows removed in one transaction
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first row in which stored and rebuilt rows differ; a side is None where it has none."""
+
+    view: str
+    table: str
+    key: dict[str, Value]
+    stored: dict[str, Value] | None
+    rebuilt: dict[str, Value] | None
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{name}={value!r}" for name, value in self.key.items())
+        return f"{self.table} at {where}: stored {self.stored}, rebuilt {self.rebuilt}"
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuild did: the views it built, up to which position, and where a check failed."""
+
+    views: tuple[str, ...]
+    position: int
+    difference: Difference | None = None
+
+
+def rebuild(
+    projector: Projector,
+    views: Sequence[View] | None = None,
+    *,
+    lock: Path | None,
+    check: bool = False,
+    progress: Progress | None = None,
+) -> Rebuilt:
+    """Build views anew from the log, or with `check` compare their rows with what it says.
+
+    views: None for all of them. lock: the file that says that a rebuild is under way, None where no
+    other process can have one; a second one waits. progress: called after each batch.
+    """
+    with _alone(lock):
+        chosen = tuple(projector.views if views is None else views)
+        building = _begin(projector, chosen)
+        try:
+            if check:
+                return _compare(projector, building, progress)
+            return _replace(projector, building, progress)
+        finally:
+            _remove_leftovers(projector, chosen)
+
+
+@contextmanager
+def _alone(lock: Path | None) -> Iterator[None]:
+    if lock is None:
+        yield
+        return
+    file_lock = FileLock(lock)
+    try:
+        file_lock.acquire()
+        yield
+    finally:
+        file_lock.close()
+
+
+class _Building:
+    """Views, the generation that is being filled for each, and how far that is."""
+
+    def __init__(self, projector: Projector, generations: dict[View, int]) -> None:
+        self.generations = generations
+        self.position = 0
+        self._projector = projector
+        of_sessions = next((g for view, g in generations.items() if view.name == "sessions"), None)
+        self._contexts = (
+            projector.contexts if of_sessions is None else projector.contexts_of(of_sessions)
+        )
+
+    def feed(self, upto: int, progress: Progress | None) -> None:
+        """Fill the new rows up to a position."""
+        if upto <= self.position:
+            return
+        starts = {
+            view: Checkpoint(view.version, generation, self.position, "")
+            for view, generation in self.generations.items()
+        }
+        for reached in self._projector.feed(starts, upto, self._contexts, batch=_BATCH):
+            self.position = reached
+            if progress is not None:
+                progress(reached, upto)
+
+
+def _begin(projector: Projector, views: Sequence[View]) -> _Building:
+    _remove_leftovers(projector, views)
+    found = projector.checkpoints()
+    generations = {
+        view: found[view.name].generation + 1 if view.name in found else 1 for view in views
+    }
+    with projector.database.write() as connection:
+        assert connection is not None
+        for view, generation in generations.items():
+            create_tables(connection, view, generation)
+    return _Building(projector, generations)
+
+
+def _replace(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
+    building.feed(projector.log.head(), progress)
+    with projector.alone():
+        # What came meanwhile is little; nobody else projects until the new rows are shown.
+        building.feed(projector.log.head(), progress)
+        with projector.database.write() as connection:
+            assert connection is not None
+            for view, generation in building.generations.items():
+                show_generation(connection, view, generation)
+                connection.execute(
+                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+                    (view.name, view.version, generation, building.position, known_events(view)),
+                )
+        projector.contexts.forget()
+    return Rebuilt(tuple(view.name for view in building.generations), building.position)
+
+
+def _compare(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
+    building.feed(projector.log.head(), progress)
+    with projector.database.snapshot() as connection:
+        with projector.alone():
+            projector.pull(projector.log.head())
+            found = projector.checkpoints()
+            positions = {found[view.name].position for view in building.generations}
+            building.feed(max(positions), progress)
+            # The snapshot begins while both stand at one position, and outlasts the lock.
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM checkpoints").fetchone()
+        difference = next(
+            (
+                difference
+                for view, generation in building.generations.items()
+                for table in view.tables
+                for difference in _differences(
+                    connection, view, table, found[view.name].generation, generation
+                )
+            ),
+            None,
+        )
+    names = tuple(view.name for view in building.generations)
+    return Rebuilt(names, building.position, difference)
+
+
+def _differences(
+    connection: sqlite3.Connection, view: View, table: Table, old: int, new: int
+) -> Iterator[Difference]:
+    columns = list(table.columns)
+    listed = ", ".join(columns)
+    stored, rebuilt = physical(table.name, old), physical(table.name, new)
+    for one, other in ((stored, rebuilt), (rebuilt, stored)):
+        row = connection.execute(
+            f"SELECT {listed} FROM {one} EXCEPT SELECT {listed} FROM {other} "
+            f"ORDER BY {', '.join(table.key)} LIMIT 1"
+        ).fetchone()
+        if row is None:
+            continue
+        key = {name: row[columns.index(name)] for name in table.key}
+        sides = [_row(connection, name, columns, key) for name in (stored, rebuilt)]
+        yield Difference(view.name, table.name, key, sides[0], sides[1])
+
+
+def _row(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], key: dict[str, Value]
+) -> dict[str, Value] | None:
+    where = " AND ".join(f"{name} = ?" for name in key)
+    row = connection.execute(
+        f"SELECT {', '.join(columns)} FROM {table} WHERE {where}", tuple(key.values())
+    ).fetchone()
+    return None if row is None else dict(zip(columns, row, strict=True))
+
+
+def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
+    """Drop every generation of these views that is not shown: old rows, or a stopped rebuild's."""
+    found = projector.checkpoints()
+    names = [str(row[0]) for row in projector.database.query(
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+    )]  # fmt: skip
+    for view in views:
+        shown = found[view.name].generation if view.name in found else 0
+        for table in view.tables:
+            pattern = re.compile(rf"{table.name}_v(\d+)")
+            for name in names:
+                match = pattern.fullmatch(name)
+                if match and int(match[1]) != shown:
+                    _drop(projector, table, name)
+
+
+def _drop(projector: Projector, table: Table, name: str) -> None:
+    key = ", ".join(table.key)
+    emptied = f"DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} LIMIT {_CHUNK})"
+    while True:
+        with projector.database.write() as connection:
+            assert connection is not None
+            if connection.execute(emptied).rowcount < _CHUNK:
+                connection.execute(f"DROP TABLE {name}")
+                return

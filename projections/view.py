@@ -1,0 +1,121 @@
+"""What a view is: a named, versioned set of tables, built from events and from nothing else.
+
+A view never sees the engine that keeps its rows. It is handed events and says what changes; the
+projector writes that in bulk, in one transaction with the position it came from, so each event
+counts exactly once, whatever crashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from lllm.events.model import Event
+from lllm.events.record import Recorded
+
+Value = str | int | float | bytes | None
+Key = tuple[Value, ...]
+ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
+
+
+def storable(text: str) -> str:
+    """A text as a row can hold it: UTF-8 has no lone surrogates, so they become escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+class Index(msgspec.Struct, frozen=True):
+    """An index of a table; `where` leaves out the rows that nobody looks for by it."""
+
+    columns: tuple[str, ...]
+    unique: bool = False
+    where: str | None = None
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table of a view. key: the names, among the columns, that tell one row from another."""
+
+    name: str
+    columns: Mapping[str, ColumnType]
+    key: tuple[str, ...]
+    indexes: tuple[Index, ...] = ()
+
+
+class SessionContext(msgspec.Struct, frozen=True):
+    """What is known of a session from its first event on.
+
+    number: the position of that event, the session's number in every table. started: nanoseconds
+    UTC. parent: the session above, None for a root (or where that one is unknown).
+    """
+
+    number: int
+    session_id: str
+    tactic_path: str
+    partition: str
+    started: int
+    parent: SessionContext | None = None
+
+    def chain(self) -> list[SessionContext]:
+        """This session and those above it, root last."""
+        above: list[SessionContext] = []
+        session: SessionContext | None = self
+        while session is not None:
+            above.append(session)
+            session = session.parent
+        return above
+
+    @property
+    def root(self) -> SessionContext:
+        """The session at the top."""
+        return self.chain()[-1]
+
+    @property
+    def outermost(self) -> bool:
+        """Whether no session above is a call of the same tactic."""
+        return all(above.tactic_path != self.tactic_path for above in self.chain()[1:])
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """An event as views get it: decoded once for all of them, with the session that it is about
+    (None for events outside any session, or of one that this log does not know)."""
+
+    event: Recorded
+    payload: Event
+    session: SessionContext | None
+
+
+class Rows(Protocol):
+    """The rows of a view's tables, as its `apply` reads and changes them."""
+
+    def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
+        """A row's columns (the key's not among them) with every change so far, or None."""
+
+    def put(self, table: str, key: Key, **columns: Value) -> None:
+        """Set the named columns and leave the others, making the row where there is none."""
+
+    def add(self, table: str, key: Key, **deltas: int) -> None:
+        """Add to integer columns, exactly; a row or value that is missing counts as zero."""
+
+    def delete(self, table: str, key: Key) -> None:
+        """Remove a row, if it is there."""
+
+
+class View(Protocol):
+    """A named set of tables built from events.
+
+    version: raise it when the tables or their meaning change; they are built anew then.
+    types: the events it wants; others are never decoded for it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def types(self) -> Collection[str]: ...
+    @property
+    def tables(self) -> Sequence[Table]: ...
+
+    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+        """Say what these events, the next of the log in order, change."""
