@@ -24,7 +24,8 @@ from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
 from lllm.events.locks import FileLock, held, rest_during_fork, tell_after_fork
 
 Durability = Literal["process", "power"]
-Row = tuple[object, ...]
+Value = str | int | float | bytes | None
+Row = tuple[Value, ...]
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
 _CHECKPOINT_BYTES = 4 << 20  # of write-ahead log, before it is copied into the database

@@ -56,7 +56,7 @@ class AppendsWithoutWaiting(Protocol):
     """A log that can say at once that it would have to wait, so that an event loop needn't."""
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """As `append`, but None, at once and with nothing stored, where it would wait for a lock."""
+        """As `append`, but None, at once and with nothing stored, where it would wait."""
 
 
 @runtime_checkable

@@ -160,7 +160,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     version: ClassVar[int] = 1
 
 
-class SessionStarted(Event, kw_only=True):
+class SessionStarted(Event, frozen=True, kw_only=True):
     """A tactic call begins. First in its session's stream.
 
     ancestors: the sessions above, root first. ordinal: it is the nth child of its parent there.
@@ -189,7 +189,7 @@ class SessionStarted(Event, kw_only=True):
     salt: bytes
 
 
-class SessionSucceeded(Event, kw_only=True):
+class SessionSucceeded(Event, frozen=True, kw_only=True):
     """A tactic call delivers. Last in its session's stream."""
 
     type: ClassVar[str] = "session.succeeded"
@@ -197,7 +197,7 @@ class SessionSucceeded(Event, kw_only=True):
     elapsed: int
 
 
-class SessionFailed(Event, kw_only=True):
+class SessionFailed(Event, frozen=True, kw_only=True):
     """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream."""
 
     type: ClassVar[str] = "session.failed"
@@ -206,21 +206,21 @@ class SessionFailed(Event, kw_only=True):
     elapsed: int
 
 
-class SessionInterrupted(Event, kw_only=True):
+class SessionInterrupted(Event, frozen=True, kw_only=True):
     """A session's process was found dead. Not terminal: a later event of the owner wins.
 
-    about: the session. last_seq: its last event when it was found.
+    about: the session. owner: the lock that was found free. last_seq: the session's last event
+    when it was found.
     """
 
     type: ClassVar[str] = "session.interrupted"
     about: str
     owner: str
     last_seq: int
-    found_by: str
     salt: bytes
 
 
-class SessionTagged(Event, kw_only=True):
+class SessionTagged(Event, frozen=True, kw_only=True):
     """Tags of the session `about` are added, changed or removed after it began."""
 
     type: ClassVar[str] = "session.tagged"
@@ -231,7 +231,7 @@ class SessionTagged(Event, kw_only=True):
     salt: bytes
 
 
-class SessionErased(Event, kw_only=True):
+class SessionErased(Event, frozen=True, kw_only=True):
     """A session's payloads were erased on purpose; what stays is enough for its row and its bill.
 
     events: how many were erased. started, ended: nanoseconds UTC.
@@ -250,7 +250,7 @@ class SessionErased(Event, kw_only=True):
     salt: bytes
 
 
-class AgentDefined(Event, kw_only=True):
+class AgentDefined(Event, frozen=True, kw_only=True):
     """A definition that this log has not seen. Its stream is named by the digest of its content,
     so it is written once for each log, by whoever is first."""
 
@@ -265,7 +265,7 @@ class AgentDefined(Event, kw_only=True):
     output_schema: object = None
 
 
-class AgentStarted(Event, kw_only=True):
+class AgentStarted(Event, frozen=True, kw_only=True):
     """`agent.respond()` is called. definition: the stream of its AgentDefined."""
 
     type: ClassVar[str] = "agent.started"
@@ -277,7 +277,7 @@ class AgentStarted(Event, kw_only=True):
     limits: Limits
 
 
-class AgentSucceeded(Event, kw_only=True):
+class AgentSucceeded(Event, frozen=True, kw_only=True):
     """`agent.respond()` delivers. answer: the ordinal of the message that it delivers."""
 
     type: ClassVar[str] = "agent.succeeded"
@@ -287,7 +287,7 @@ class AgentSucceeded(Event, kw_only=True):
     elapsed: int
 
 
-class AgentFailed(Event, kw_only=True):
+class AgentFailed(Event, frozen=True, kw_only=True):
     """`agent.respond()` raises."""
 
     type: ClassVar[str] = "agent.failed"
@@ -297,7 +297,7 @@ class AgentFailed(Event, kw_only=True):
     elapsed: int
 
 
-class DialogOpened(Event, kw_only=True):
+class DialogOpened(Event, frozen=True, kw_only=True):
     """A dialog begins: empty, or as the messages of `parent` up to the ordinal `upto`."""
 
     type: ClassVar[str] = "dialog.opened"
@@ -308,7 +308,7 @@ class DialogOpened(Event, kw_only=True):
     upto: int | None = None
 
 
-class MessageAdded(Event, kw_only=True):
+class MessageAdded(Event, frozen=True, kw_only=True):
     """A message enters a dialog that no other event carries."""
 
     type: ClassVar[str] = "message.added"
@@ -320,7 +320,7 @@ class MessageAdded(Event, kw_only=True):
     prompt_args: object = None
 
 
-class LLMRequested(Event, kw_only=True):
+class LLMRequested(Event, frozen=True, kw_only=True):
     """One attempt to call a model begins.
 
     step: counts the model's turns within one agent call; attempt: the tries of that turn.
@@ -347,7 +347,7 @@ class LLMRequested(Event, kw_only=True):
     digest: str
 
 
-class LLMResponded(Event, kw_only=True):
+class LLMResponded(Event, frozen=True, kw_only=True):
     """A model answered.
 
     asked, agent: the model that was asked and the agent that did, so that a bill needs no other
@@ -375,7 +375,7 @@ class LLMResponded(Event, kw_only=True):
     first_token: int | None = None
 
 
-class LLMFailed(Event, kw_only=True):
+class LLMFailed(Event, frozen=True, kw_only=True):
     """One attempt to call a model failed. partial: what had come of its answer."""
 
     type: ClassVar[str] = "llm.failed"
@@ -393,7 +393,7 @@ class LLMFailed(Event, kw_only=True):
     elapsed: int
 
 
-class ToolCalled(Event, kw_only=True):
+class ToolCalled(Event, frozen=True, kw_only=True):
     """A tool interrupt: the answer to `request` asked for a tool, which is about to run.
 
     arguments: as parsed; None where the text that the model sent is not valid JSON.
@@ -407,7 +407,7 @@ class ToolCalled(Event, kw_only=True):
     arguments: object = None
 
 
-class ToolReturned(Event, kw_only=True):
+class ToolReturned(Event, frozen=True, kw_only=True):
     """A tool returned; `content` is the message that the model gets, `value` what was returned,
     where that is more than its text. repeats: the earlier tool ordinal whose result stands."""
 
@@ -420,7 +420,7 @@ class ToolReturned(Event, kw_only=True):
     elapsed: int
 
 
-class ToolFailed(Event, kw_only=True):
+class ToolFailed(Event, frozen=True, kw_only=True):
     """A tool raised, or its name or arguments were wrong; `content` is what the model is told."""
 
     type: ClassVar[str] = "tool.failed"
@@ -431,7 +431,7 @@ class ToolFailed(Event, kw_only=True):
     elapsed: int
 
 
-class RetryScheduled(Event, kw_only=True):
+class RetryScheduled(Event, frozen=True, kw_only=True):
     """The loop goes round again: the answer did not parse or validate (kind exception), or the API
     failed (kind llm_recall). attempt: this is the kth of `limit`. wait: nanoseconds before it."""
 
@@ -445,7 +445,7 @@ class RetryScheduled(Event, kw_only=True):
     reason: str
 
 
-class ErrorRecorded(Event, kw_only=True):
+class ErrorRecorded(Event, frozen=True, kw_only=True):
     """A failure outside any session, given to `save_error`."""
 
     type: ClassVar[str] = "error.recorded"
@@ -455,7 +455,7 @@ class ErrorRecorded(Event, kw_only=True):
     salt: bytes
 
 
-class LogGap(Event, kw_only=True):
+class LogGap(Event, frozen=True, kw_only=True):
     """Events could not be written and were counted instead. Times are nanoseconds UTC."""
 
     type: ClassVar[str] = "log.gap"
@@ -466,7 +466,7 @@ class LogGap(Event, kw_only=True):
     salt: bytes
 
 
-class Unknown(Event, kw_only=True):
+class Unknown(Event, frozen=True, kw_only=True):
     """A type or version that this library doesn't know, or a payload that doesn't fit its type.
     Never written; kept, counted and shown. raw: the payload as JSON values, None where it is no
     JSON. reason: why it could not be read as what it says it is."""

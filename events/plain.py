@@ -105,9 +105,10 @@ def _fields(value: object) -> dict[object, object] | None:
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        names: list[object] = [field.name for field in dataclasses.fields(value)]
+        return {name: getattr(value, str(name)) for name in names}
     if isinstance(value, _PydanticModel):
-        return dict(value.model_dump(mode="python"))
+        return dict[object, object](value.model_dump(mode="python"))
     return None
 
 

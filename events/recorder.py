@@ -203,8 +203,11 @@ class Recorder:
         if not self._pending:
             return
         log = self.log
-        at_once = isinstance(log, AppendsWithoutWaiting) and not self._undefined
-        if at_once and self._committing.acquire(blocking=False):
+        if (
+            isinstance(log, AppendsWithoutWaiting)
+            and not self._undefined
+            and self._committing.acquire(blocking=False)
+        ):
             try:
                 events = self._take()
                 with self._given_back(events):

@@ -119,7 +119,7 @@ class SQLiteBackend:
     ) -> Sequence[int]:
         """Insert what is not stored already. After an error that left it unclear, the events come
         again, perhaps with others behind them."""
-        positions = []
+        positions: list[int] = []
         for event in events:
             found = connection.execute(
                 "SELECT position, digest FROM events WHERE stream = ? AND seq = ?",

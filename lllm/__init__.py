@@ -89,8 +89,8 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AgentCallSession",
     "Agent",
+    "AgentCallSession",
     "AgentError",
     "AmbiguousId",
     "AppendConflict",

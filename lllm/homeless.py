@@ -1,4 +1,4 @@
-"""Where the sessions of a tactic without a log store go: into memory, for as long as the call takes.
+"""Where the sessions of a tactic without a log store go: into memory, for as long as a call takes.
 
 They are recorded all the same, so that `return_session=True` and sub-tactics work alike with and
 without a store.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,19 +11,20 @@ from types import TracebackType
 
 import msgspec
 
+from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
 from lllm.events.database import Database
 from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
-from lllm.events.liveness import Liveness
-from lllm.events.locks import tell_after_fork
 from lllm.events.log import KeepsRows, KnowsWriters, LogBackend
-from lllm.events.model import ErrorRecorded, SessionInterrupted, SessionTagged, State
+from lllm.events.model import ErrorRecorded, SessionTagged, State
 from lllm.events.noop import NoOpBackend
 from lllm.events.plain import to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import Definitions, Redact, new_id, new_salt, state
 from lllm.export import FORMATS, as_json, as_jsonl
+from lllm.interrupted import interrupt_dead
+from lllm.lifetime import OpenSessions, close_parts, reopened
 from lllm.projections import loading, queries
 from lllm.projections.call_session import TacticCallSession, fold
 from lllm.projections.costs import CostsView
@@ -38,13 +38,10 @@ from lllm.projections.view import View
 from lllm.runtime import Runtime, default_runtime
 from lllm.session import SessionScope, check_tags, current, describe
 from lllm.summaries import (
-    CostGroup,
-    CostSummary,
     SessionRecord,
     SessionSummary,
     cursor_of,
     datetime_of,
-    line_of,
     nanoseconds_of,
     summary_of,
 )
@@ -96,9 +93,9 @@ class LogStore:
             (SessionsView(), TagsView(), CostsView(), *self._settings[-1]),
             self._lock_file("project.lock"),
         )
-        self._open = _OpenSessions()
+        self._open = OpenSessions()
         self._close = weakref.finalize(
-            self, _close, self.log, self._database, self._projector, self._liveness, self._open
+            self, close_parts, self.log, self._database, self._projector, self._liveness, self._open
         )
         stale = self._projector.stale()
         if stale:
@@ -109,7 +106,7 @@ class LogStore:
 
     def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[object, ...]]:
         """Into another process goes how to open the store; it is opened there once."""
-        return _reopened, self._settings
+        return reopened, self._settings
 
     def _lock_file(self, name: str) -> Path | None:
         folder = self._database.lock_folder
@@ -377,32 +374,17 @@ class LogStore:
         group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for its
         own tactic, model, agent and day. Raises ValueError for another.
         """
-        tag = group_by[4:] if group_by is not None and group_by.startswith("tag:") else None
-        by = next((name for name in queries.GROUPS if name == group_by), None)
-        if group_by is not None and by is None and not tag:
-            raise ValueError(
-                f"group_by is one of {', '.join(queries.GROUPS)} or tag:KEY; not {group_by!r}"
-            )
+        group = grouping(group_by)
         wanted = self._filter(tags, state, tactic_path, after, before, partition)
         self._catch_up()
         with queries.reading(self._database) as connection:
-            total = queries.sum_costs(connection, wanted).get("") or queries.NOTHING
-            sessions = queries.count_sessions(connection, wanted)
-            groups: list[CostGroup] = []
-            if tag:
-                sums, counts = queries.sum_costs_by_tag(connection, wanted, tag)
-                groups = [_group(key, sums.get(key), n) for key, n in counts.items()]
-            elif by is not None:
-                by_key = queries.sum_costs(connection, wanted, by)
-                groups = [_group(key, found, None) for key, found in by_key.items()]
-        groups.sort(key=lambda group: (-group["total_cost_usd"], group["key"] or ""))
-        return CostSummary(**line_of(total), session_count=sessions, groups=groups)
+            return cost_summary(connection, wanted, group)
 
     # -- projections
 
     @property
     def lag(self) -> int:
-        """How far the rows are behind the log, in positions; 0 after any read that could catch up."""
+        """How far the rows are behind the log, in positions; 0 after a read that caught up."""
         return self._projector.lag()
 
     def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
@@ -423,42 +405,10 @@ class LogStore:
     def _catch_up(self) -> None:
         self.log.write_held()
         self._projector.catch_up()
-        if self._interrupt_dead():
+        if self._liveness is not None and interrupt_dead(
+            self.log, self._database, self._liveness, redact=self.redact
+        ):
             self._projector.catch_up()
-
-    def _interrupt_dead(self) -> bool:
-        """Say of the sessions whose process is dead that they were interrupted."""
-        if self._liveness is None:
-            return False
-        with queries.reading(self._database) as connection:
-            running = queries.running(connection)
-        dead = {
-            owner
-            for owner, host in {(owner, host) for _, owner, host, _ in running}
-            if self._liveness.is_dead(owner, host)
-        }
-        for session_id, owner, _, number in running:
-            if owner in dead:
-                self._interrupt(session_id, owner, number)
-        for owner in dead:
-            self._liveness.forget(owner)
-        return bool(dead)
-
-    def _interrupt(self, session_id: str, owner: str, number: int) -> None:
-        last_seq = 0
-        for event in self.log.read(after=number - 1, stream=session_id):
-            last_seq = event.seq
-        event = SessionInterrupted(
-            about=session_id,
-            owner=owner,
-            last_seq=last_seq,
-            found_by=self.owner(),
-            salt=new_salt(),
-        )
-        # The name says what is stated, so that of several finders one is first and the others see
-        # that it is known.
-        stream = f"interrupted-{session_id}-{last_seq}"
-        state(self.log, stream, event, salt=event.salt, redact=self.redact)
 
     # -- closing
 
@@ -473,66 +423,3 @@ class LogStore:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _group(key: str | None, sums: queries.Sums | None, sessions: int | None) -> CostGroup:
-    return CostGroup(
-        **line_of(sums or queries.NOTHING),
-        key=None if key is None else str(key),
-        session_count=sessions,
-    )
-
-
-class _OpenSessions:
-    """How many sessions this process has begun and not ended."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-        tell_after_fork(self)
-
-    def after_fork(self) -> None:
-        """The parent's open sessions are the parent's."""
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def add(self, number: int) -> None:
-        with self._lock:
-            self.count += number
-
-
-def _close(
-    log: HoldingLog,
-    database: Database,
-    projector: Projector,
-    liveness: Liveness | None,
-    sessions: _OpenSessions,
-) -> None:
-    log.close()
-    projector.close()
-    database.close()
-    if liveness is not None:
-        # The lock file of a process that dies with sessions open is what tells that they did.
-        liveness.close(keep_file=sessions.count > 0)
-
-
-_stores: dict[str, LogStore] = {}  # opened in this process for what another one sent
-
-
-def _reopened(
-    backend: LogBackend,
-    runtime: Runtime | None,
-    partition: str,
-    on_error: OnError,
-    redact: Redact | None,
-    views: tuple[View, ...],
-) -> LogStore:
-    key = f"{backend!r} {partition!r} {on_error} {redact!r} {views!r}"
-    if key in _stores:
-        backend.close()
-    else:
-        _stores[key] = LogStore(
-            backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
-            views=views,
-        )  # fmt: skip
-    return _stores[key]

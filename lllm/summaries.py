@@ -1,18 +1,17 @@
-"""What a store hands out: light summaries of sessions, full records, and sums of cost."""
+"""What a store hands out of a session: a light summary for lists, and the full record."""
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import TypedDict
 
 import msgspec
 
 from lllm.events.model import State
 from lllm.projections.call_session import TacticCallSession
 from lllm.projections.invoke_cost import dollars
-from lllm.projections.queries import Cursor, SessionRow, Sums
+from lllm.projections.queries import Cursor, SessionRow
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def datetime_of(nanoseconds: int) -> dt.datetime:
@@ -22,7 +21,7 @@ def datetime_of(nanoseconds: int) -> dt.datetime:
 
 def nanoseconds_of(moment: dt.datetime) -> int:
     """Nanoseconds UTC from a datetime; a naive one is taken as UTC."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.timezone.utc)
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
     return (aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000
 
 
@@ -63,37 +62,6 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str | None
 
 
-class CostLine(TypedDict):
-    """What some calls cost: US dollars, tokens, and how many calls have no known price."""
-
-    total_cost_usd: float
-    calls: int
-    failed_calls: int
-    unpriced_calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_prompt_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
-    audio_prompt_tokens: int
-    audio_completion_tokens: int
-
-
-class CostGroup(CostLine):
-    """One group of a summary. key: the tactic, model, agent, day (YYYY-MM-DD, UTC) or tag value,
-    None for sessions without the tag. session_count: how many sessions have it, for tags only."""
-
-    key: str | None
-    session_count: int | None
-
-
-class CostSummary(CostLine):
-    """What the selected sessions cost with all below them, and by group where that was asked."""
-
-    session_count: int
-    groups: list[CostGroup]
-
-
 def summary_of(row: SessionRow, tags: dict[str, str]) -> SessionSummary:
     """A list's line from a session's row."""
     error = f"{row.error_type}: {row.error_message}" if row.error_type else None
@@ -123,20 +91,3 @@ def cursor_of(text: str) -> Cursor:
     if not started.lstrip("-").isdigit() or not session_id:
         raise ValueError(f"{text!r} is no cursor; take one from a summary's `cursor`.")
     return int(started), session_id
-
-
-def line_of(sums: Sums) -> CostLine:
-    """Sums of the cost cube in a user's words."""
-    return CostLine(
-        total_cost_usd=dollars(sums["cost_nanos"]),
-        calls=sums["calls"],
-        failed_calls=sums["failed_calls"],
-        unpriced_calls=sums["unpriced_calls"],
-        prompt_tokens=sums["input_tokens"],
-        completion_tokens=sums["output_tokens"],
-        cached_prompt_tokens=sums["cache_read_tokens"],
-        cache_write_tokens=sums["cache_write_tokens"],
-        reasoning_tokens=sums["reasoning_tokens"],
-        audio_prompt_tokens=sums["audio_input_tokens"],
-        audio_completion_tokens=sums["audio_output_tokens"],
-    )

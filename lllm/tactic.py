@@ -8,7 +8,9 @@ import inspect
 import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import ClassVar, Protocol, cast, runtime_checkable
 
 from lllm.agent import Agent
@@ -157,21 +159,19 @@ class Tactic:
         with ThreadPoolExecutor(max_workers) as pool:
             futures: list[Future[object]] = []
             for task in given:
-                # Each thread gets what the caller's context holds, the running session among it.
-                run = copy_context().run
-                futures.append(
-                    pool.submit(
-                        run, self.__call__, task, tags=tags, metadata=metadata,
-                        return_session=return_session, **options,
-                    )
+                one = partial(
+                    self.__call__, task, tags=tags, metadata=metadata,
+                    return_session=return_session, **options,
                 )  # fmt: skip
+                # Each thread gets what the caller's context holds, the running session among it.
+                futures.append(pool.submit(copy_context().run, one))
             if fail_fast:
                 wait(futures, return_when=FIRST_EXCEPTION)
                 failed = [f for f in futures if f.done() and not f.cancelled() and f.exception()]
                 if failed:
                     pool.shutdown(wait=True, cancel_futures=True)
                     return [failed[0].result()]
-        return [future.exception() or future.result() for future in futures]
+        return [_outcome(future) for future in futures]
 
     async def ccall(
         self,
@@ -186,22 +186,18 @@ class Tactic:
     ) -> AsyncIterator[tuple[int, object]]:
         """Call the tactic for each task on the event loop; yields (index of the task, result) as
         they come. The arguments are those of `bcall`."""
-        limit = asyncio.Semaphore(max_workers) if max_workers else None
+        limit = asyncio.Semaphore(max_workers) if max_workers else nullcontext()
 
         async def one(index: int, task: object) -> tuple[int, object]:
             try:
-                if limit is not None:
-                    await limit.acquire()
-                result = await self.acall(
-                    task, tags=tags, metadata=metadata, return_session=return_session, **options
-                )
+                async with limit:
+                    result = await self.acall(
+                        task, tags=tags, metadata=metadata, return_session=return_session, **options
+                    )
             except Exception as error:
                 if fail_fast:
                     raise
                 return index, error
-            finally:
-                if limit is not None:
-                    limit.release()
             return index, result
 
         pending = [asyncio.ensure_future(one(i, task)) for i, task in enumerate(tasks)]
@@ -322,6 +318,11 @@ def _bound(value: object, parent: Parent) -> object:
         if any(isinstance(item, Tactic) for item in entries.values()):
             return {key: _bound(item, parent) for key, item in entries.items()}
     return value
+
+
+def _outcome(future: Future[object]) -> object:
+    error = future.exception()
+    return future.result() if error is None else error
 
 
 def _session_of(scope: SessionScope) -> TacticCallSession:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from lllm.events.database import Value
 from lllm.events.model import Ancestor, Event, SessionStarted
 from lllm.events.record import Recorded
-from lllm.projections.view import Happened, SessionContext, Value, storable
+from lllm.projections.view import Happened, SessionContext, storable
 
 _KEPT = 50_000  # sessions; more than one batch can start, so that none is needed and not yet stored
 

@@ -39,7 +39,7 @@ _CELLS = Table(
 _CELL_COUNTER = Table("cost_cell_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
 _SESSION_COSTS = Table(
     "session_costs",
-    {"session": "INTEGER", "cell": "INTEGER", "day": "INTEGER"} | _SUMS,
+    {"session": "INTEGER", "cell": "INTEGER", "day": "INTEGER", **_SUMS},
     key=("session", "cell", "day"),
 )
 _COSTS = Table(
@@ -51,8 +51,8 @@ _COSTS = Table(
         "tactic": "TEXT",
         "model": "TEXT",
         "agent": "TEXT",
-    }
-    | _SUMS,
+        **_SUMS,
+    },
     key=("scope", "partition", "day", "tactic", "model", "agent"),
 )
 # How many sessions a summary of a scope is about; a tactic's scope counts its outermost calls.

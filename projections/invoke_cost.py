@@ -82,20 +82,27 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
         return total((self, other))
 
 
-_COUNTS = tuple(
-    name
-    for name in InvokeCost.__struct_fields__
-    if name.endswith("_tokens") or name == "unpriced_calls"
-)
-_MONEY = ("prompt_cost", "completion_cost", "cost")
-
-
 def total(costs: Iterable[InvokeCost]) -> InvokeCost:
     """The sum of some costs, exact to the nano-dollar."""
     all_of = tuple(costs)
-    counts = {name: sum(getattr(cost, name) for cost in all_of) for name in _COUNTS}
-    money = {name: dollars(sum(nanos(getattr(cost, name)) for cost in all_of)) for name in _MONEY}
-    return InvokeCost(**counts, **money)
+    return InvokeCost(
+        prompt_tokens=sum(cost.prompt_tokens for cost in all_of),
+        completion_tokens=sum(cost.completion_tokens for cost in all_of),
+        total_tokens=sum(cost.total_tokens for cost in all_of),
+        cached_prompt_tokens=sum(cost.cached_prompt_tokens for cost in all_of),
+        cache_write_tokens=sum(cost.cache_write_tokens for cost in all_of),
+        reasoning_tokens=sum(cost.reasoning_tokens for cost in all_of),
+        audio_prompt_tokens=sum(cost.audio_prompt_tokens for cost in all_of),
+        audio_completion_tokens=sum(cost.audio_completion_tokens for cost in all_of),
+        prompt_cost=_sum_of_dollars(cost.prompt_cost for cost in all_of),
+        completion_cost=_sum_of_dollars(cost.completion_cost for cost in all_of),
+        cost=_sum_of_dollars(cost.cost for cost in all_of),
+        unpriced_calls=sum(cost.unpriced_calls for cost in all_of),
+    )
+
+
+def _sum_of_dollars(amounts: Iterable[float]) -> float:
+    return dollars(sum(nanos(amount) for amount in amounts))
 
 
 def _rate(rates: dict[str, str], name: str) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,14 +18,14 @@ from pathlib import Path
 import msgspec
 
 from lllm.events import codec
-from lllm.events.database import Database
+from lllm.events.database import Database, Value
 from lllm.events.errors import ViewError
 from lllm.events.locks import FileLock, held, tell_after_fork
 from lllm.events.log import LogBackend, read_types
 from lllm.events.model import EVENTS
 from lllm.projections.contexts import COLUMNS, Contexts
 from lllm.projections.rows import Changes, physical
-from lllm.projections.view import Key, Value, View
+from lllm.projections.view import Key, View
 
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
 
@@ -84,7 +84,7 @@ class Projector:
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """What is stored of each view, of this library's or another's."""
-        return read_checkpoints(self.database.query)
+        return read_checkpoints(self.database)
 
     def stale(self) -> list[View]:
         """The views that have no rows yet, or rows that an older version built."""
@@ -211,11 +211,9 @@ class Projector:
             self._lock.close()
 
 
-def read_checkpoints(
-    query: Callable[[str], list[tuple[Value, ...]]],
-) -> dict[str, Checkpoint]:
+def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
     """The stored checkpoint of each view."""
-    rows = query("SELECT view, version, generation, position, known FROM checkpoints")
+    rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
     return {
         str(view): Checkpoint(
             int(version or 0), int(generation or 0), int(position or 0), str(known)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -151,10 +151,10 @@ def _select(
     for facet in facets:
         found = _facet(connection, scope, facet)
         if scope == "child" and facet[0] == "tag":
-            of_root = _facet(connection, "root", facet)
-            if found is None and of_root is None:
+            above = _facet(connection, "root", facet)
+            if found is None and above is None:
                 return None
-            inherited.append((of_root and of_root[1], found and found[1]))
+            inherited.append((above and above[1], found and found[1]))
         elif found is None:
             return None
         else:
@@ -163,12 +163,9 @@ def _select(
     selection = _Selection("facets AS f", ["f.facet = ?"], [numbers[0][1]])
     for _, number in numbers[1:]:
         selection.add(_HAS.format("f.started", "f.session"), number)
-    for of_root_number, own_number in inherited:
-        selection.add(
-            f"({_HAS.format('f.root_started', 'f.root')} OR {_HAS.format('f.started', 'f.session')})",
-            of_root_number,
-            own_number,
-        )
+    of_root, own = _HAS.format("f.root_started", "f.root"), _HAS.format("f.started", "f.session")
+    for numbers_of_tag in inherited:
+        selection.add(f"({of_root} OR {own})", *numbers_of_tag)
     return selection
 
 
@@ -256,12 +253,22 @@ def definition_position(connection: sqlite3.Connection, stream: str) -> int | No
     return None if row is None else row[0]
 
 
-def running(connection: sqlite3.Connection) -> list[tuple[str, str, str, int]]:
-    """The sessions that have not ended: id, owner, host and number."""
-    return connection.execute(
-        "SELECT s.id, r.owner, r.host, s.number FROM running AS r"
+class Running(NamedTuple):
+    """A session that has not ended, and the lock of the process that writes it."""
+
+    id: str
+    number: int
+    owner: str
+    host: str
+
+
+def running(connection: sqlite3.Connection) -> list[Running]:
+    """The sessions that have not ended."""
+    rows = connection.execute(
+        "SELECT s.id, s.number, r.owner, r.host FROM running AS r"
         " JOIN sessions AS s ON s.number = r.session"
-    ).fetchall()
+    )
+    return [Running(*row) for row in rows]
 
 
 # -- costs

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.locks import FileLock, held
+from lllm.events.database import Value
+from lllm.events.locks import FileLock
 from lllm.projections.projector import Checkpoint, Projector, known_events
 from lllm.projections.rows import create_tables, physical, show_generation
-from lllm.projections.view import Table, Value, View
+from lllm.projections.view import Table, View
 
 Progress = Callable[[int, int], None]  # the position reached, the position to reach
 

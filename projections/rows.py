@@ -11,7 +11,8 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from lllm.projections.view import Key, Table, Value, View
+from lllm.events.database import Value
+from lllm.projections.view import Key, Table, View
 
 _Read = Callable[[str, Key], list[tuple[Value, ...]]]  # a SELECT and its parameters
 

@@ -12,10 +12,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from lllm.events.database import Value
 from lllm.events.model import Event
 from lllm.events.record import Recorded
 
-Value = str | int | float | bytes | None
 Key = tuple[Value, ...]
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 

@@ -45,7 +45,7 @@ class Reply:
     end: Literal["whole", "cut", "hang", "drop"] = "whole"
 
 
-def completion(message: JSON, *, finish: str | None = "stop", **fields: object) -> Reply:
+def completion(message: JSON, *, finish: str | None = "stop", **fields: Any) -> Reply:
     """A chat completion. fields: what of its body is to be otherwise (usage, model, ...)."""
     choice = {"index": 0, "message": {"role": "assistant"} | message, "finish_reason": finish}
     body = {
@@ -61,12 +61,12 @@ def completion(message: JSON, *, finish: str | None = "stop", **fields: object) 
     return Reply(body=json.dumps(body | fields).encode(), headers={"x-request-id": "req_1"})
 
 
-def text(content: str, **fields: object) -> Reply:
+def text(content: str, **fields: Any) -> Reply:
     """A plain answer."""
     return completion({"content": content, "refusal": None}, **fields)
 
 
-def tool_calls(*calls: tuple[str, str], **fields: object) -> Reply:
+def tool_calls(*calls: tuple[str, str], **fields: Any) -> Reply:
     """A wish to run tools: pairs of a name and the text of the arguments, valid JSON or not."""
     wishes = [
         {"id": f"call_{number}", "type": "function", "function": {"name": n, "arguments": a}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import json
 import multiprocessing
 import os
@@ -692,7 +693,23 @@ def test_loops_have_clients_of_their_own(server: Loopback) -> None:
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(run) for _ in range(4)]
         assert [job.result() for job in jobs] == [10] * 4
-    assert invoker._by_loop == {}
+    assert invoker._clients._by_loop == {}
+
+
+def test_an_invoker_that_is_gone_leaves_no_connection(
+    server: Loopback, runner: asyncio.Runner
+) -> None:
+    """The clients of an invoker that nobody has any more are closed, those of a live loop too."""
+    invoker = fresh(server)
+    invoker.invoke(ASK)
+    runner.run(invoker.ainvoke(ASK))
+    clients = invoker._clients
+    assert clients._by_loop
+    del invoker
+    gc.collect()
+    runner.run(asyncio.sleep(0.001))  # the loop gets to it when it runs again
+    assert clients._of_threads is None
+    assert clients._by_loop == {}
 
 
 def test_a_cancelled_call_is_cancelled(server: Loopback) -> None:
@@ -751,12 +768,13 @@ def test_a_forked_child_opens_its_own_connection(server: Loopback) -> None:
     """A child asks on a connection of its own, and the parent's goes on as it was."""
     invoker = fresh(server)
     invoker.invoke(ASK)
-    before = invoker._client
+    before = invoker._clients
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            said = invoker.invoke(ASK).content.text if invoker._client is None else "inherited"
+            mine = invoker._clients is not before
+            said = invoker.invoke(ASK).content.text if mine else "inherited"
             os.write(write, said.encode())
         finally:
             os._exit(0)
@@ -765,5 +783,5 @@ def test_a_forked_child_opens_its_own_connection(server: Loopback) -> None:
         assert pipe.read() == "Hello."
     os.waitpid(child, 0)
     invoker.invoke(ASK)
-    assert invoker._client is before
+    assert invoker._clients is before
     invoker.close()

@@ -12,6 +12,7 @@ from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Invoker, Request, named
 from lllm.invokers.scripted import (
+    Reply,
     ScriptedInvoker,
     bad_request,
     rate_limited,
@@ -70,7 +71,7 @@ def test_a_function_may_be_the_script() -> None:
 
 def test_tool_calls_are_answers() -> None:
     """A reply may be one tool call or several; ids count through the conversation."""
-    script = [
+    script: list[Reply] = [
         tool_call("look", {"key": "a"}),
         tool_calls(tool_call("look"), tool_call("put", "{broken"), text="Both."),
         [tool_call("look", call_id="mine")],

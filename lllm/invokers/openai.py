@@ -10,23 +10,22 @@ handler of the SDK's own, whose causes and tracebacks can quote headers.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import os
-import threading
-from typing import TYPE_CHECKING, Protocol, TypedDict
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from lllm.events.errors import ConfigError, InvokeError, MissingExtra
 from lllm.events.locks import tell_after_fork
 from lllm.invokers.chat_completions import answer, payload
 from lllm.invokers.failures import Secrets, from_response, request_id
+from lllm.invokers.openai_clients import Clients, Options
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
-
-    import openai
+    from collections.abc import Mapping
 
     from lllm.invokers import Answer, Request
 
@@ -58,17 +57,6 @@ _PROVIDERS = {
 _inherited: list[object] = []
 
 
-class _Options(TypedDict):
-    """What both kinds of client are made with."""
-
-    base_url: str
-    api_key: str
-    timeout: float
-    organization: str | None
-    project: str | None
-    max_retries: int
-
-
 class _Raw(Protocol):
     """An HTTP answer as the SDK hands it over, unread."""
 
@@ -92,6 +80,50 @@ class _Secret:
     def fits_a_header(self) -> bool:
         """Whether it can be sent as a token of an Authorization header."""
         return self.text.isascii() and self.text.isprintable() and " " not in self.text
+
+
+@dataclass(frozen=True)
+class _Access:
+    """Where the requests go, and by what right."""
+
+    base_url: _Secret  # it may hold a password
+    api_key: _Secret | None
+    provider: str
+    timeout: float
+    organization: str | None
+    project: str | None
+
+    def options(self) -> Options:
+        """For the SDK's clients. Raises ConfigError where there is no key that can be sent."""
+        return Options(
+            base_url=self.base_url.text,
+            api_key=self._key().text,
+            timeout=self.timeout,
+            organization=self.organization,
+            project=self.project,
+            max_retries=0,
+        )
+
+    def _key(self) -> _Secret:
+        key = self.api_key or _Secret(os.environ.get("OPENAI_API_KEY", "").strip())
+        if not key.text and self.provider == "openai":
+            raise ConfigError(
+                "OpenAI asks for an API key: set OPENAI_API_KEY, or give "
+                "OpenAIInvoker(api_key=...)."
+            )
+        if not key.fits_a_header():
+            raise ConfigError(
+                "The API key has characters that no HTTP header can carry. Was more than the key "
+                "copied into OPENAI_API_KEY or api_key=?"
+            )
+        return key if key.text else _Secret(_NO_KEY)
+
+    def secrets(self, key: str) -> Secrets:
+        """All that must not be told. key: the one in use."""
+        ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "")  # the SDK sends them along
+        values = [line.partition(":")[2].strip() for line in ambient.splitlines()]
+        password = urlsplit(self.base_url.text).password
+        return Secrets(None if key == _NO_KEY else key, password, *values)
 
 
 class OpenAIInvoker:
@@ -123,44 +155,39 @@ class OpenAIInvoker:
             raise MissingExtra(
                 'The OpenAI SDK is not installed. Install it with: pip install "lllm[openai]"'
             )
-        self._base_url = _Secret((base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip())
-        self.host, self.port = _address(self._base_url.text)
+        url = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
+        self.host, self.port = _address(url)
         self.provider = _provider(self.host)
-        self._api_key = _Secret(api_key.strip()) if api_key and api_key.strip() else None
-        self._timeout = timeout
-        self._organization = organization
-        self._project = project
+        key = _Secret(api_key.strip()) if api_key and api_key.strip() else None
+        self._access = _Access(_Secret(url), key, self.provider, timeout, organization, project)
         self._begin()
-        tell_after_fork(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._client: openai.OpenAI | None = None
-        self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
+        self._clients = Clients(self._access.options)
+        self._closer = weakref.finalize(self, self._clients.close_all)
+        self._closer.atexit = False
+        tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The child makes clients of its own."""
-        _inherited.append((self._client, self._by_loop))
+        self._closer.detach()
+        _inherited.append(self._clients)
         self._begin()
 
     def __getstate__(self) -> dict[str, object]:
-        ours = ("_lock", "_client", "_by_loop")
+        ours = ("_clients", "_closer")
         return {name: value for name, value in vars(self).items() if name not in ours}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         self._begin()
-        tell_after_fork(self)
 
     def __repr__(self) -> str:
         return f"OpenAIInvoker(provider={self.provider!r}, host={self.host!r}, port={self.port})"
 
     def close(self) -> None:
         """Close the connections of the threads; a later call opens new ones."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._clients.close()
 
     def invoke(self, request: Request) -> Answer:
         """Ask, and wait for the answer.
@@ -169,8 +196,8 @@ class OpenAIInvoker:
         no key for OpenAI, or `params` sets what lllm decides.
         """
         body = payload(request)
-        client = self._of_threads()
-        secrets = self._secrets(client.api_key)
+        client = self._clients.of_threads()
+        secrets = self._access.secrets(client.api_key)
         try:
             # The body is handed over whole: create() refuses params that only others know.
             raw = client.chat.completions.with_raw_response.create(
@@ -185,8 +212,8 @@ class OpenAIInvoker:
     async def ainvoke(self, request: Request) -> Answer:
         """The same on an asyncio event loop."""
         body = payload(request)
-        client = await self._of_running_loop()
-        secrets = self._secrets(client.api_key)
+        client = await self._clients.of_running_loop()
+        secrets = self._access.secrets(client.api_key)
         try:
             raw = await client.chat.completions.with_raw_response.create(
                 model=request.model, messages=[], extra_body=body
@@ -230,97 +257,12 @@ class OpenAIInvoker:
         cause = error.__cause__ or error
         told = secrets.cut_error(f"{type(cause).__name__}: {cause}")
         if isinstance(error, openai.APITimeoutError):
-            message = f"{self.host} sent nothing for {self._timeout:g} seconds ({told})"
+            message = f"{self.host} sent nothing for {self._access.timeout:g} seconds ({told})"
         elif isinstance(error, openai.APIConnectionError):
             message = f"The connection to {self.host}:{self.port} failed ({told})"
         else:
             return InvokeError(f"The request could not be made ({told})", retryable=False)
         return InvokeError(message, retryable=True)
-
-    def _secrets(self, key: str) -> Secrets:
-        ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "")  # the SDK sends them along
-        values = [line.partition(":")[2].strip() for line in ambient.splitlines()]
-        password = urlsplit(self._base_url.text).password
-        return Secrets(None if key == _NO_KEY else key, password, *values)
-
-    def _key(self) -> _Secret:
-        key = self._api_key or _Secret(os.environ.get("OPENAI_API_KEY", "").strip())
-        if not key.text and self.provider == "openai":
-            raise ConfigError(
-                "OpenAI asks for an API key: set OPENAI_API_KEY, or give "
-                "OpenAIInvoker(api_key=...)."
-            )
-        if not key.fits_a_header():
-            raise ConfigError(
-                "The API key has characters that no HTTP header can carry. Was more than the key "
-                "copied into OPENAI_API_KEY or api_key=?"
-            )
-        return key if key.text else _Secret(_NO_KEY)
-
-    def _options(self) -> _Options:
-        return _Options(
-            base_url=self._base_url.text,
-            api_key=self._key().text,
-            timeout=self._timeout,
-            organization=self._organization,
-            project=self._project,
-            max_retries=0,
-        )
-
-    def _of_threads(self) -> openai.OpenAI:
-        with self._lock:
-            if self._client is None:
-                import openai
-
-                self._client = openai.OpenAI(**self._options())
-            return self._client
-
-    async def _of_running_loop(self) -> openai.AsyncOpenAI:
-        loop = asyncio.get_running_loop()
-        found = self._by_loop.get(loop)
-        if found is None:
-            # To import the SDK takes a second, its TLS context some time more: not on the loop.
-            found = await asyncio.to_thread(self._make_for, loop)
-        await found.close_with_loop(self._by_loop)
-        return found.client
-
-    def _make_for(self, loop: asyncio.AbstractEventLoop) -> _OfLoop:
-        import openai
-
-        with self._lock:
-            for other in [other for other in self._by_loop if other.is_closed()]:
-                del self._by_loop[other]
-            if loop not in self._by_loop:
-                self._by_loop[loop] = _OfLoop(openai.AsyncOpenAI(**self._options()))
-            return self._by_loop[loop]
-
-
-class _OfLoop:
-    """The client of one event loop: its connections belong there, and must be closed there."""
-
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        self.client = client
-        self._closer: AsyncGenerator[None, None] | None = None
-
-    async def close_with_loop(self, by_loop: dict[asyncio.AbstractEventLoop, _OfLoop]) -> None:
-        """Have the client closed when the loop ends.
-
-        asyncio.run closes the asynchronous generators that are still open before it closes its
-        loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
-        """
-        if self._closer is None:
-            self._closer = _until_closed(self.client, by_loop)
-            await anext(self._closer)
-
-
-async def _until_closed(
-    client: openai.AsyncOpenAI, by_loop: dict[asyncio.AbstractEventLoop, _OfLoop]
-) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        by_loop.pop(asyncio.get_running_loop(), None)
-        await client.close()
 
 
 def _address(base_url: str) -> tuple[str, int]:

@@ -1,0 +1,42 @@
+"""Sessions whose process died: found by whoever reads, and said once for all."""
+
+from __future__ import annotations
+
+from lllm.events.database import Database
+from lllm.events.liveness import Liveness
+from lllm.events.log import LogBackend
+from lllm.events.model import SessionInterrupted
+from lllm.events.recorder import Redact, new_salt, state
+from lllm.projections import queries
+
+
+def interrupt_dead(
+    log: LogBackend, database: Database, liveness: Liveness, *, redact: Redact | None
+) -> bool:
+    """Say of every running session whose owner is known to be dead that it was interrupted.
+
+    Returns whether there were any. Sessions of another host are left alone: nobody here can know.
+    """
+    with queries.reading(database) as connection:
+        running = queries.running(connection)
+    owners = {(session.owner, session.host) for session in running}
+    dead = {owner for owner, host in owners if liveness.is_dead(owner, host)}
+    for session in running:
+        if session.owner in dead:
+            _interrupt(log, session, redact)
+    for owner in dead:
+        liveness.forget(owner)
+    return bool(dead)
+
+
+def _interrupt(log: LogBackend, session: queries.Running, redact: Redact | None) -> None:
+    last_seq = 0
+    for recorded in log.read(after=session.number - 1, stream=session.id):
+        last_seq = recorded.seq
+    event = SessionInterrupted(
+        about=session.id, owner=session.owner, last_seq=last_seq, salt=new_salt()
+    )
+    # Named after what it states, so that of several finders one is first and the others see that
+    # it is known.
+    stream = f"interrupted-{session.id}-{last_seq}"
+    state(log, stream, event, salt=event.salt, redact=redact)

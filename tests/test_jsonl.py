@@ -1,0 +1,632 @@
+"""What the JSONL log promises beyond the contract: its files, torn tails, damage, segments."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
+from lllm.events.jsonl import LocalFileBackend
+from lllm.events.locks import FileLock
+from lllm.events.memory import MemoryBackend
+from lllm.events.record import NewEvent
+from lllm.testing_writers import batch, event, without_positions
+
+FIRST = f"{0:020}.jsonl"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def files_of(path: Path) -> list[Path]:
+    return sorted(path.glob("*.jsonl"))
+
+
+def salvage(log: LocalFileBackend) -> tuple[list[NewEvent], list[LogDamaged]]:
+    """All that can be read, and every damage that was met on the way."""
+    found: list[NewEvent] = []
+    damages: list[LogDamaged] = []
+    after = 0
+    while True:
+        try:
+            for one in log.read(after=after):
+                found += without_positions([one])
+        except LogDamaged as damage:
+            assert damage.position > after
+            after = damage.position
+            damages.append(damage)
+        else:
+            return found, damages
+
+
+class TestFiles:
+    """What stands on the disk."""
+
+    def test_layout(self, path: Path) -> None:
+        """A new log is a folder with its format, its locks and, once written to, its first
+        segment; the rows' database comes when it is asked for."""
+        log = LocalFileBackend(path)
+        assert json.loads((path / "log.json").read_text()) == {"format": 1}
+        assert log.liveness.owner() in {file.stem for file in (path / "locks").iterdir()}
+        log.append(batch("s", 0))
+        assert sorted(os.listdir(path)) == [FIRST, "locks", "log.json"]
+        assert log.rows_database() is log.rows_database()
+        assert log.rows_path.exists()
+        log.liveness.close()
+        log.close()
+
+    def test_one_line_an_event(self, path: Path) -> None:
+        """Every line is a JSON object that any tool can read, the payload inside it as JSON;
+        `stream` stands first, and `more`, the events of the same append that follow, last."""
+        log = LocalFileBackend(path)
+        stored = event("s", 1, b'{"text":"hello"}', time=5)
+        log.append([stored, *batch("t", 0)])
+        lines = [json.loads(line) for line in (path / FIRST).read_text().splitlines()]
+        assert list(lines[0].items()) == [
+            ("stream", "s"),
+            ("seq", 1),
+            ("time", 5),
+            ("type", "test.happened"),
+            ("version", 1),
+            ("digest", stored.digest.hex()),
+            ("data", {"text": "hello"}),
+            ("more", 3),
+        ]
+        assert [line["more"] for line in lines] == [3, 2, 1, 0]
+
+    @pytest.mark.parametrize(
+        ("data", "field", "value"),
+        [
+            (b'{"a":\n1}', "text", '{"a":\n1}'),
+            (b" 1", "text", " 1"),
+            (b"nonsense", "text", "nonsense"),
+            (b"\xff", "base64", "/w=="),
+        ],
+    )
+    def test_payload_in_a_string(self, path: Path, data: bytes, field: str, value: str) -> None:
+        """A payload that can't stand in a line as it is stands in a string."""
+        LocalFileBackend(path).append([event("s", 1, data)])
+        line = json.loads((path / FIRST).read_text())
+        assert line[field] == value
+        assert "data" not in line
+
+    def test_position_is_the_offset_behind_the_newline(self, path: Path) -> None:
+        """A position is the offset just past an event's newline, so `tail -c +N` goes on there."""
+        positions = LocalFileBackend(path).append([*batch("s", 0), *batch("t", 0)])
+        lines = (path / FIRST).read_bytes().splitlines(keepends=True)
+        ends = [len(b"".join(lines[: n + 1])) for n in range(len(lines))]
+        assert list(positions) == ends
+
+    def test_pickle(self, path: Path) -> None:
+        """A log goes to another process as its path and options."""
+        log = LocalFileBackend(path, durability="power", segment_bytes=10)
+        log.append(batch("s", 0))
+        other = pickle.loads(pickle.dumps(log))
+        assert (other.durability, other.segment_bytes) == ("power", 10)
+        assert list(other.read()) == list(log.read())
+
+
+class TestOpening:
+    """What is refused, and how."""
+
+    def test_newer_format(self, path: Path) -> None:
+        """A log of a newer format is refused, and left as it is."""
+        LocalFileBackend(path).close()
+        (path / "log.json").write_text('{"format": 2}')
+        with pytest.raises(LogTooNew, match="format 2.*Upgrade"):
+            LocalFileBackend(path)
+        assert (path / "log.json").read_text() == '{"format": 2}'
+
+    @pytest.mark.parametrize("content", ["", "[]", "{}", "\x00"])
+    def test_unreadable_format(self, path: Path, content: str) -> None:
+        """A log that does not say its format is refused."""
+        LocalFileBackend(path).close()
+        (path / "log.json").write_text(content)
+        with pytest.raises(LogError, match=r"log\.json does not say the format"):
+            LocalFileBackend(path)
+
+    def test_missing_format(self, path: Path) -> None:
+        """Events without log.json are not taken for a new log."""
+        LocalFileBackend(path).append(batch("s", 0))
+        (path / "log.json").unlink()
+        with pytest.raises(LogError, match=r"log\.json.*is missing"):
+            LocalFileBackend(path)
+
+    def test_path_is_a_file(self, path: Path) -> None:
+        """A path that is a file is refused with the name of the backend for files."""
+        path.write_text("something else")
+        with pytest.raises(LogError, match="is a file.*SQLiteBackend") as refused:
+            LocalFileBackend(path)
+        assert not isinstance(refused.value, LogUnavailable)
+        assert path.read_text() == "something else"
+
+    def test_path_can_not_be_made(self, tmp_path: Path) -> None:
+        """A folder that can't be made is a log that is unavailable; OSError catches it too."""
+        (tmp_path / "file").touch()
+        with pytest.raises(LogUnavailable, match=r"file/log: Not a directory"):
+            LocalFileBackend(tmp_path / "file" / "log")
+        with pytest.raises(OSError, match="Not a directory"):
+            LocalFileBackend(tmp_path / "file" / "log")
+
+    def test_options(self, path: Path) -> None:
+        """An option that makes no sense is refused by name."""
+        with pytest.raises(ValueError, match="durability.*'disk'"):
+            LocalFileBackend(path, durability="disk")  # type: ignore[arg-type] # on purpose
+        with pytest.raises(ValueError, match="segment_bytes.*0"):
+            LocalFileBackend(path, segment_bytes=0)
+
+    def test_closed(self, path: Path) -> None:
+        """An append to a log that was closed says so."""
+        log = LocalFileBackend(path)
+        log.close()
+        with pytest.raises(LogUnavailable, match="has been closed"):
+            log.append(batch("s", 0))
+
+    def test_read_only(self, path: Path) -> None:
+        """A log that can't be locked can still be read, and comes back when it can."""
+        LocalFileBackend(path).append(batch("s", 0))
+        for file in (path / "locks").iterdir():
+            file.unlink()
+        (path / "locks").rmdir()
+        log = LocalFileBackend(path)
+        assert len(list(log.read())) == 3
+        with pytest.raises(LogUnavailable, match="No such file"):
+            log.append(batch("s", 1))
+        (path / "locks").mkdir()
+        log.append(batch("s", 1))
+        assert len(list(log.read())) == 6
+
+    def test_deleted_while_open(self, path: Path) -> None:
+        """Nothing is written to a file that was deleted meanwhile."""
+        log = LocalFileBackend(path)
+        log.append(batch("s", 0))
+        (path / FIRST).unlink()
+        with pytest.raises(LogUnavailable, match="was deleted"):
+            log.append(batch("s", 1))
+
+
+class TestTornTail:
+    """What a process leaves that dies in the middle of a write."""
+
+    def test_every_byte(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Wherever a write was cut short, readers see what was whole, and the next append cuts off
+        the rest and says how much."""
+        log = LocalFileBackend(path)
+        whole = log.append(batch("s", 0))[-1]
+        size = log.append(batch("s", 1, 2))[-1]
+        content = (path / FIRST).read_bytes()
+        log.close()
+        for cut in range(whole, size):
+            (path / FIRST).write_bytes(content[:cut])
+            caplog.clear()
+            log = LocalFileBackend(path)
+            assert log.head() == whole
+            assert without_positions(log.read()) == batch("s", 0)
+            position = log.append([event("t", 1)])[0]
+            assert without_positions(log.read()) == [*batch("s", 0), event("t", 1)]
+            assert log.head() == position == (path / FIRST).stat().st_size
+            log.close()
+            told = [record.getMessage() for record in caplog.records]
+            assert [record.name for record in caplog.records] == ["lllm.store"] * (cut > whole)
+            assert all(f"{path / FIRST}: cut off {cut - whole} bytes" in text for text in told)
+            assert all(f"behind offset {whole}" in text for text in told)
+
+    def test_first_append(self, path: Path) -> None:
+        """A log whose very first append was cut short is empty."""
+        log = LocalFileBackend(path)
+        log.append(batch("s", 0))
+        content = (path / FIRST).read_bytes()
+        (path / FIRST).write_bytes(content[:-1])
+        assert log.head() == 0
+        assert list(log.read()) == []
+        log.append(batch("s", 0))
+        assert (path / FIRST).read_bytes() == content
+
+    def test_ten_rounds_of_garbage(self, path: Path) -> None:
+        """Whatever bytes are added to the end, nothing that was appended is lost."""
+        chance = random.Random(7)
+        log = LocalFileBackend(path)
+        for number in range(10):
+            log.append(batch("s", number))
+            line = (path / FIRST).read_bytes().splitlines(keepends=True)[0]
+            garbage = chance.choice(
+                [
+                    chance.randbytes(chance.randrange(1, 50_000)),
+                    b"\0" * chance.randrange(1, 5_000),
+                    b"\n" * chance.randrange(1, 5),
+                    b',"more":0}\n' * chance.randrange(1, 5) + b"x",
+                    line * chance.randrange(1, 5),  # the first of three, so none is whole
+                    line[: chance.randrange(1, len(line))] + b',"more":0}\n\n',
+                ]
+            )
+            with (path / FIRST).open("ab") as file:
+                file.write(garbage)
+            whole = [one for n in range(number + 1) for one in batch("s", n)]
+            assert without_positions(log.read()) == whole
+            other = LocalFileBackend(path)
+            other.append([event(f"t{number}", 1)])
+            other.close()
+        found = [one for one in log.read() if one.stream == "s"]
+        assert without_positions(found) == [one for n in range(10) for one in batch("s", n)]
+        assert len(list(log.read())) == 40
+
+    def test_long_tail(self, path: Path) -> None:
+        """The last whole append is found behind a cut write of any length."""
+        log = LocalFileBackend(path)
+        log.append(batch("s", 0))
+        with (path / FIRST).open("ab") as file:
+            file.write(b'{"stream":"s","seq":4,"data":"' + b"x" * 3_000_000)
+        assert without_positions(log.read()) == batch("s", 0)
+        log.append(batch("s", 1))
+        assert without_positions(log.read()) == batch("s", 0) + batch("s", 1)
+
+    def test_never_cuts_a_whole_append(self, path: Path) -> None:
+        """Garbage with a whole append behind it is damage, not a tail: it stays, and so does the
+        append."""
+        log = LocalFileBackend(path)
+        log.append(batch("a", 0))
+        log.append(batch("b", 0))
+        content = (path / FIRST).read_bytes()
+        middle = len(content) // 2
+        (path / FIRST).write_bytes(content[:middle] + b"garbage\n" + content[middle:] + b'{"str')
+        log.append(batch("c", 0))
+        found, damages = salvage(log)
+        assert found == batch("a", 0) + batch("b", 0) + batch("c", 0)
+        assert len(damages) == 1
+
+    def test_full_disk(self, path: Path) -> None:
+        """An append that does not fit stores nothing, says so, and can be tried again."""
+        code = """
+import resource, sys
+from lllm.events.errors import LogUnavailable
+from lllm.events.jsonl import LocalFileBackend
+from lllm.testing_writers import batch, without_positions
+log = LocalFileBackend(sys.argv[1])
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+size = log.append(batch("s", 0))[-1]
+for more in (0, 1, 100, 400):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + more, most))
+    try:
+        log.append(batch("s", 1))
+    except LogUnavailable as error:
+        assert "File too large" in str(error), error
+    else:
+        raise AssertionError("nothing was raised")
+    assert log.head() == size == (log.path / ("0" * 20 + ".jsonl")).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+log.append(batch("s", 1))
+log.append(batch("s", 1))
+assert without_positions(log.read()) == batch("s", 0) + batch("s", 1)
+"""
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+    def test_readers_meanwhile(self, path: Path) -> None:
+        """While tails are torn and cut off again, a reader sees whole appends only, and each
+        once."""
+        log = LocalFileBackend(path, segment_bytes=20_000)
+        lock = FileLock(path / "locks" / "write.lock")
+
+        def tear_and_append() -> None:
+            for number in range(200):
+                log.append(batch("s", number))
+                lock.acquire()
+                with files_of(path)[-1].open("ab") as file:
+                    file.write(b'{"stream":"torn",' + b"x" * (number * 97 % 5_000))
+                lock.release()
+
+        log.append([event("first", 1)])
+        writer = threading.Thread(target=tear_and_append)
+        writer.start()
+        seen = list(log.read())
+        while writer.is_alive():
+            seen += log.read(after=seen[-1].position)
+            assert (len(seen) - 1) % 3 == 0
+        seen += log.read(after=seen[-1].position)
+        writer.join()
+        lock.close()
+        assert seen == list(log.read())
+        assert without_positions(seen[1:]) == [one for n in range(200) for one in batch("s", n)]
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.just("append"), st.integers(0, 2), st.integers(1, 4)),
+                st.tuples(st.just("tear"), st.integers(1, 600), st.just(0)),
+                st.tuples(st.just("reopen"), st.integers(1, 2_000), st.just(0)),
+            ),
+            max_size=25,
+        )
+    )
+    def test_like_memory(self, steps: list[tuple[str, int, int]]) -> None:
+        """After any appends, torn writes and openings with segments of any size, the log holds
+        what the log in memory holds."""
+        reference = MemoryBackend()
+        counts = [0, 0, 0]
+        line = (b'{"stream":"s0","seq":' + b"1" * 500 + b"\n") * 2
+        with tempfile.TemporaryDirectory() as folder:
+            log = LocalFileBackend(folder)
+            for step, number, size in steps:
+                if step == "append":
+                    first = counts[number]
+                    counts[number] += size
+                    events = [event(f"s{number}", first + n + 1) for n in range(size)]
+                    assert len(reference.append(events)) == len(log.append(events))
+                elif step == "tear" and files_of(Path(folder)):
+                    with files_of(Path(folder))[-1].open("ab") as file:
+                        file.write(line[:number])
+                elif step == "reopen":
+                    log.close()
+                    log = LocalFileBackend(folder, segment_bytes=number)
+                assert without_positions(log.read()) == without_positions(reference.read())
+            log.close()
+
+
+class TestSegments:
+    """Many files, one log."""
+
+    def test_names(self, path: Path) -> None:
+        """A segment is named after the position that it begins at, begins with an append and holds
+        each of its appends wholly; one that is full is followed by another."""
+        log = LocalFileBackend(path, segment_bytes=1_500)
+        ends = [log.append(batch("s", number))[-1] for number in range(20)]
+        files = files_of(path)
+        begins = [int(file.stem) for file in files]
+        assert len(files) > 5
+        assert set(begins) <= {0, *ends}
+        sizes = [file.stat().st_size for file in files]
+        assert [begin + size for begin, size in zip(begins, sizes, strict=True)] == [
+            *begins[1:],
+            ends[-1],
+        ]
+        assert all(1_500 <= size < 3_000 for size in sizes[:-1])
+
+    def test_read_from_anywhere(self, path: Path) -> None:
+        """A read may begin and end in any segment."""
+        log = LocalFileBackend(path, segment_bytes=1_000)
+        for number in range(8):
+            log.append(batch("s", number))
+        events = list(log.read())
+        for after in range(0, log.head(), 97):
+            upto = after + 2_000
+            assert list(log.read(after=after, upto=upto)) == [
+                one for one in events if after < one.position <= upto
+            ]
+
+    def test_larger_than_a_segment(self, path: Path) -> None:
+        """An append that is larger than a segment stands in one file all the same."""
+        log = LocalFileBackend(path, segment_bytes=100)
+        log.append(batch("s", 0, 50))
+        log.append(batch("t", 0))
+        assert [len(file.read_bytes().splitlines()) for file in files_of(path)] == [50, 3]
+
+    def test_openings_of_different_mind(self, path: Path) -> None:
+        """Processes that want segments of different sizes write the same log."""
+        logs = [LocalFileBackend(path, segment_bytes=size) for size in (300, 5_000, 1 << 20)]
+        for number in range(30):
+            for index, log in enumerate(logs):
+                log.append(batch(f"s{index}", number))
+        found, damages = salvage(logs[0])
+        assert damages == []
+        for index in range(3):
+            mine = [one for one in found if one.stream == f"s{index}"]
+            assert mine == [one for n in range(30) for one in batch(f"s{index}", n)]
+
+    def test_crash_behind_a_new_segment(self, path: Path) -> None:
+        """A segment that was begun and never written to is an empty one."""
+        log = LocalFileBackend(path, segment_bytes=100)
+        head = log.append(batch("s", 0))[-1]
+        (path / f"{head:020}.jsonl").touch()
+        assert log.head() == head
+        assert len(list(log.read())) == 3
+        log.append(batch("s", 1))
+        other = LocalFileBackend(path)
+        other.append(batch("t", 0))
+        assert without_positions(log.read()) == [*batch("s", 0), *batch("s", 1), *batch("t", 0)]
+
+
+def flip(content: bytes, line: int) -> bytes:
+    """One bit of a line's JSON is another."""
+    lines = content.splitlines(keepends=True)
+    lines[line] = lines[line].replace(b'"time":', b'"tima":')
+    return b"".join(lines)
+
+
+def unquote(content: bytes, line: int) -> bytes:
+    """A line is no JSON any more, though it begins and ends like one."""
+    lines = content.splitlines(keepends=True)
+    lines[line] = lines[line].replace(b'"digest":"', b'"digest":')
+    return b"".join(lines)
+
+
+def blank(content: bytes, line: int) -> bytes:
+    """A line is zeros, as a disk may leave them."""
+    lines = content.splitlines(keepends=True)
+    lines[line] = b"\0" * (len(lines[line]) - 1) + b"\n"
+    return b"".join(lines)
+
+
+def behead(content: bytes, line: int) -> bytes:
+    """A line has lost its first bytes."""
+    lines = content.splitlines(keepends=True)
+    lines[line] = lines[line][30:]
+    return b"".join(lines)
+
+
+def cut_end(content: bytes, line: int) -> bytes:
+    """A line has lost its last bytes, its newline among them."""
+    lines = content.splitlines(keepends=True)
+    lines[line] = lines[line][:-30]
+    return b"".join(lines)
+
+
+class TestDamage:
+    """What is stored is not what was written."""
+
+    @pytest.mark.parametrize("segment_bytes", [1_000, 1 << 20])
+    @pytest.mark.parametrize("line", range(3, 6))
+    @pytest.mark.parametrize("damage", [flip, unquote, blank])
+    def test_in_the_middle(self, path: Path, damage: object, line: int, segment_bytes: int) -> None:
+        """A broken line makes its append an error that names file, position and stream; all other
+        appends can be read, before it and after `error.position`."""
+        assert callable(damage)
+        log = LocalFileBackend(path, segment_bytes=segment_bytes)
+        for name in "abcd":
+            positions = log.append(batch(name, 0))
+            log.append(batch(name, 1))
+            if name == "a":
+                end = log.append(batch("broken", 0))[-1]
+        file = next(file for file in files_of(path) if b"broken" in file.read_bytes())
+        content = file.read_bytes()
+        first = content[: content.index(b'{"stream":"broken"')].count(b"\n")
+        file.write_bytes(damage(content, first + line - 3))
+        found, damages = salvage(log)
+        assert found == [one for name in "abcd" for n in range(2) for one in batch(name, n)]
+        (met,) = damages
+        assert met.position == end < positions[-1]
+        assert met.stream == "broken"
+        assert str(file) in str(met)
+        assert str(end) in str(met)
+
+    @pytest.mark.parametrize("damage", [behead, cut_end])
+    def test_bytes_taken_out(self, path: Path, damage: object) -> None:
+        """Where bytes of a line are lost, in a file that others follow, every append that is whole
+        can still be read."""
+        assert callable(damage)
+        log = LocalFileBackend(path, segment_bytes=2_000)
+        for number in range(12):
+            log.append(batch(f"s{number}", 0))
+        file = files_of(path)[1]
+        names = {json.loads(line)["stream"] for line in file.read_bytes().splitlines()}
+        file.write_bytes(damage(file.read_bytes(), 4))
+        found, damages = salvage(log)
+        lost = {f"s{n}" for n in range(12)} - {one.stream for one in found}
+        assert len(lost) in (1, 2)
+        assert lost < names
+        assert found == [
+            one for n in range(12) for one in batch(f"s{n}", 0) if one.stream not in lost
+        ]
+        assert all(str(file) in str(met) for met in damages)
+        assert "missing" in str(damages[-1])
+
+    def test_line_taken_out(self, path: Path) -> None:
+        """What is left of an append that has lost a line is not handed out as if it were whole."""
+        log = LocalFileBackend(path)
+        for name in "abc":
+            log.append(batch(name, 0))
+        lines = (path / FIRST).read_bytes().splitlines(keepends=True)
+        (path / FIRST).write_bytes(b"".join(lines[:4] + lines[5:]))
+        found, damages = salvage(LocalFileBackend(path))
+        assert [one.stream for one in found][:3] == ["a"] * 3
+        assert [one.stream for one in found][-3:] == ["c"] * 3
+        assert damages[0].stream == "b"
+        assert "missing" in str(damages[0])
+
+    def test_segment_taken_out(self, path: Path) -> None:
+        """A missing file is an error that says which positions are missing, from wherever the read
+        begins before it, and not behind it."""
+        log = LocalFileBackend(path, segment_bytes=1_000)
+        for number in range(9):
+            log.append(batch("s", number))
+        files = files_of(path)
+        for missing in (0, 2):
+            files[missing].rename(path / "aside")
+            begin, end = int(files[missing].stem), int(files[missing + 1].stem)
+            with pytest.raises(LogDamaged, match=f"from position {begin} to {end} are missing"):
+                list(log.read(after=begin))
+            found, damages = salvage(log)
+            assert [met.position for met in damages] == [end]
+            assert len(found) == 27 - len((path / "aside").read_bytes().splitlines())
+            (path / "aside").rename(files[missing])
+        assert salvage(log)[1] == []
+
+    def test_bytes_behind_a_full_segment(self, path: Path) -> None:
+        """Bytes that were added to a file that others follow are an error, and nothing is lost."""
+        log = LocalFileBackend(path, segment_bytes=1_000)
+        for number in range(6):
+            log.append(batch("s", number))
+        with files_of(path)[0].open("ab") as file:
+            file.write(b"garbage")
+        found, damages = salvage(log)
+        assert len(found) == 18
+        assert "7 bytes stand behind its end" in str(damages[0])
+
+    def test_of_another_stream(self, path: Path) -> None:
+        """The reader of one stream does not stumble over what is broken in another, unless nobody
+        can tell whose it is."""
+        log = LocalFileBackend(path)
+        for name in "abc":
+            log.append(batch(name, 0))
+        content = (path / FIRST).read_bytes()
+        (path / FIRST).write_bytes(flip(content, 4))
+        assert without_positions(log.read(stream="c")) == batch("c", 0)
+        with pytest.raises(LogDamaged) as met:
+            list(log.read(stream="b"))
+        assert met.value.stream == "b"
+        (path / FIRST).write_bytes(blank(content, 4))
+        with pytest.raises(LogDamaged):
+            list(log.read(stream="c"))
+
+    def test_by_type(self, path: Path) -> None:
+        """The reader of some types is told of appends that nobody can read."""
+        log = LocalFileBackend(path)
+        for name in "abc":
+            log.append(batch(name, 0))
+        (path / FIRST).write_bytes(blank((path / FIRST).read_bytes(), 4))
+        with pytest.raises(LogDamaged):
+            list(log.read_types(["another"]))
+
+    def test_appends_go_on(self, path: Path) -> None:
+        """Damage in the middle does not keep anyone from appending, and what is known is still
+        not stored twice."""
+        log = LocalFileBackend(path)
+        for name in "abc":
+            log.append(batch(name, 0))
+        (path / FIRST).write_bytes(blank((path / FIRST).read_bytes(), 4))
+        other = LocalFileBackend(path)
+        other.append(batch("d", 0))
+        positions = other.append(batch("c", 0))
+        assert positions == [one.position for one in log.read(stream="c", after=log.head() // 2)]
+
+
+class TestWaiting:
+    """Appending where others write."""
+
+    def test_without_waiting(self, path: Path) -> None:
+        """Where somebody else holds the lock, an append that must not wait returns None, and has
+        stored nothing."""
+        log = LocalFileBackend(path)
+        lock = FileLock(path / "locks" / "write.lock")
+        lock.acquire()
+        assert log.try_append(batch("s", 0)) is None
+        assert files_of(path) == []
+        lock.close()
+        assert log.try_append(batch("s", 0)) is not None
+
+    def test_much_to_read(self, path: Path) -> None:
+        """Where others have written much, an append of a new stream that must not wait returns
+        None; one that may, reads it first, and knows every stream in it."""
+        log = LocalFileBackend(path)
+        other = LocalFileBackend(path)
+        log.append(batch("mine", 0))
+        other.append([event("large", 1, b'"%01500000d"' % 0)])
+        other.append(batch("theirs", 0))
+        assert log.try_append(batch("theirs", 0)) is None
+        assert log.try_append(batch("mine", 1)) is not None
+        theirs = [one.position for one in log.read(stream="theirs")]
+        assert log.append(batch("theirs", 0)) == theirs
+        assert log.try_append(batch("theirs", 1)) is not None
