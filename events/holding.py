@@ -3,6 +3,9 @@
 Where the log behind it can't be written, a warning says so once, the events wait in memory, and
 every later append tries again, in order. Past a bound the oldest are dropped and counted, and the
 log says so with a `log.gap`. `on_error="raise"` is for those who would rather stop.
+
+Whatever the log behind raises is taken for a reason to wait, also what its author did not foresee;
+only AppendConflict is an answer, which whoever appends has to know.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from lllm.events import recorder
-from lllm.events.errors import AppendConflict, LogUnavailable
+from lllm.events.errors import AppendConflict, LllmError
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import AppendsWithoutWaiting, LogBackend, read_types
 from lllm.events.model import LogGap
@@ -29,7 +32,8 @@ _RETRY_SECONDS = 0.5  # between two tries of a log that can't be written
 class HoldingLog:
     """A log that takes every append, and writes it when the log behind it can be written.
 
-    on_error: "hold" as said above; "raise" to have LogUnavailable raised instead.
+    on_error: "hold" as said above; "raise" to have what the log behind raises, LogUnavailable as a
+    rule, raised instead.
     held_bytes: how many bytes of payloads may wait.
     """
 
@@ -67,11 +71,8 @@ class HoldingLog:
         if self._raises or not self._held:
             try:
                 return self.behind.append(events)
-            except LogUnavailable as error:
-                if self._raises:
-                    raise
-                self._hold(events, error)
-                return ()
+            except Exception as error:
+                return self._hold(events, error)
         with self._lock:
             self._add(events)
         self.write_held()
@@ -83,40 +84,44 @@ class HoldingLog:
             return None
         try:
             return self.behind.try_append(events)
-        except LogUnavailable as error:
-            if self._raises:
-                raise
-            self._hold(events, error)
-            return ()
+        except Exception as error:
+            return self._hold(events, error)
 
-    def _hold(self, events: Sequence[NewEvent], error: LogUnavailable) -> None:
+    def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
+        if isinstance(error, AppendConflict) or self._raises:
+            raise error
         with self._lock:
             self._add(events)
             self._next_try = time.monotonic() + _RETRY_SECONDS
             if self._warned:
-                return
+                return ()
             self._warned = True
         warnings.warn(
-            f"lllm can't write its log; events wait in memory until it can. {error}",
+            f"lllm can't write its log; events wait in memory until it can. {_told(error)}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+        return ()
 
     def _add(self, events: Sequence[NewEvent]) -> None:
         self._held.append(tuple(events))
         self._bytes += _size(events)
         while self._bytes > self._bound and len(self._held) > 1:
-            dropped = self._held.popleft()
-            self._bytes -= _size(dropped)
-            self._count_lost(dropped)
+            reason = f"the log could not be written, and {self._bound} bytes were held already"
+            self._count_lost(self._drop_first(), reason)
 
-    def _count_lost(self, events: Sequence[NewEvent]) -> None:
+    def _drop_first(self) -> Sequence[NewEvent]:
+        dropped = self._held.popleft()
+        self._bytes -= _size(dropped)
+        return dropped
+
+    def _count_lost(self, events: Sequence[NewEvent], reason: str) -> None:
         before = self._lost
         self._lost = LogGap(
             lost=len(events) + (before.lost if before else 0),
             first_time=before.first_time if before else events[0].time,
             last_time=events[-1].time,
-            reason=f"the log could not be written, and {self._bound} bytes were held already",
+            reason=reason,
             salt=before.salt if before else recorder.new_salt(),
         )
 
@@ -126,26 +131,30 @@ class HoldingLog:
         now: try even if the last try was a moment ago.
         """
         with self._lock:
+            if not self._held and self._lost is None:
+                return True
             if not now and time.monotonic() < self._next_try:
-                return not self._held
+                return False
             try:
-                self._write_gap()
                 while self._held:
-                    self._write_one(self._held[0])
-                    self._bytes -= _size(self._held.popleft())
-            except LogUnavailable:
+                    self._write_gap()
+                    self._write_first()
+                self._write_gap()
+            except Exception:  # whatever keeps the log from being written
                 self._next_try = time.monotonic() + _RETRY_SECONDS
                 return False
             self._warned = False
             return True
 
-    def _write_one(self, events: Sequence[NewEvent]) -> None:
+    def _write_first(self) -> None:
+        events = self._held[0]
         try:
             self.behind.append(events)
-        except AppendConflict:
+        except AppendConflict as conflict:
+            # A statement or definition that another process made meanwhile is no loss.
             if len(events) > 1 or events[0].seq > 1:
-                raise
-            # A statement or definition that another process has made meanwhile.
+                self._count_lost(events, f"other events stand in their place: {conflict}")
+        self._drop_first()
 
     def _write_gap(self) -> None:
         if self._lost is not None:
@@ -183,3 +192,7 @@ class HoldingLog:
 
 def _size(events: Sequence[NewEvent]) -> int:
     return sum(len(event.data) for event in events)
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, LllmError) else f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """Whatever a user passes, as JSON that says all of it, and back again.
 
-JSON has no bytes, no NaN, no tuples and no integer keys. Such a value is written as a marked
+JSON has no bytes, no NaN, no tuples and no integer keys, and its readers take integers of 64 bits
+at most and two surrogates side by side for one character. Such a value is written as a marked
 object, `{"$lllm": kind, ...}`, and `from_plain` makes the value again. What has no faithful form
 (a socket, a cycle) is written as a marked repr, never dropped and never an error. A dataclass,
 Struct or pydantic model is recorded as its fields. A user's own dict with the key `$lllm` is
@@ -14,6 +15,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast, runtime_checkable
@@ -21,7 +23,9 @@ from typing import Protocol, cast, runtime_checkable
 import msgspec
 
 MARK = "$lllm"
-_DEEPEST = 200  # levels of nesting; far below what a JSON decoder refuses to follow
+_DEEPEST = 100  # levels of nesting; far below what a JSON decoder refuses to follow
+
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 # Values with a text form that says everything: how they are written, and read again.
 _TEXTUAL: dict[type, tuple[str, Callable[[str], object]]] = {
@@ -56,8 +60,13 @@ def to_plain(value: object) -> object:
 
 def _plain(value: object, above: tuple[int, ...], depth: int) -> object:
     kind = type(value)
-    if value is None or kind is str or kind is bool or kind is int:
+    if value is None or kind is bool:
         return value
+    if kind is str:
+        return _plain_text(cast(str, value))
+    if kind is int:
+        integer = cast(int, value)
+        return integer if -(2**63) <= integer < 2**64 else {MARK: "int", "value": hex(integer)}
     if kind is float:
         number = cast(float, value)
         return number if math.isfinite(number) else {MARK: "float", "value": repr(number)}
@@ -69,6 +78,18 @@ def _plain(value: object, above: tuple[int, ...], depth: int) -> object:
         return _plain_container(value, (*above, id(value)), depth + 1)
     except Exception:  # a property, a model_dump or an iterator of the user's that raises
         return _opaque(value)
+
+
+def _plain_text(text: str) -> object:
+    if _is_exact(text):
+        return text
+    data = base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+    return {MARK: "str", "base64": data}
+
+
+def _is_exact(text: str) -> bool:
+    """Whether JSON gives a string back as it is."""
+    return text.isascii() or _SURROGATE_PAIR.search(text) is None
 
 
 def _plain_container(value: object, above: tuple[int, ...], depth: int) -> object:
@@ -88,27 +109,26 @@ def _plain_container(value: object, above: tuple[int, ...], depth: int) -> objec
         return {MARK: _TEXTUAL[kind][0], "value": text}
     fields = _fields(value)
     if fields is not None:
-        return _plain_dict(fields, above, depth)
+        return _plain_dict(cast(dict[object, object], fields), above, depth)
     return _opaque(value)
 
 
 def _plain_dict(value: Mapping[object, object], above: tuple[int, ...], depth: int) -> object:
-    if MARK not in value and all(type(key) is str for key in value):
+    if MARK not in value and all(type(key) is str and _is_exact(key) for key in value):
         return {key: _plain(item, above, depth) for key, item in value.items()}
     pairs = [[_plain(k, above, depth), _plain(v, above, depth)] for k, v in value.items()]
     return {MARK: "dict", "items": pairs}
 
 
-def _fields(value: object) -> dict[object, object] | None:
+def _fields(value: object) -> dict[str, object] | None:
     if isinstance(value, msgspec.Struct):
         return {name: getattr(value, name) for name in value.__struct_fields__}
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):
-        names: list[object] = [field.name for field in dataclasses.fields(value)]
-        return {name: getattr(value, str(name)) for name in names}
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, _PydanticModel):
-        return dict[object, object](value.model_dump(mode="python"))
+        return dict(value.model_dump(mode="python"))
     return None
 
 
@@ -118,13 +138,16 @@ def _opaque(value: object) -> dict[str, object]:
 
 def _repr(value: object) -> dict[str, object]:
     try:
-        return {"repr": repr(value)}
+        return {"repr": str.__str__(repr(value))}  # which may be of a subclass of str
     except Exception as error:  # a __repr__ may raise anything; RecursionError on deep values
         return {"error": f"its repr raised {type(error).__name__}"}
 
 
 def _type_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        return f"{kind.__module__}.{kind.__qualname__}"
+    except Exception:  # a metaclass may do as it likes
+        return "?"
 
 
 def from_plain(value: object) -> object:
@@ -150,8 +173,13 @@ def _unmark(value: dict[str, object]) -> object:
         items = cast(list[object], value["items"])
         return _MAKE_SEQUENCE[kind]([from_plain(item) for item in items])
     if kind in ("bytes", "bytearray"):
-        data = base64.b64decode(cast(str, value["base64"]))
+        data = base64.b64decode(cast(str, value["base64"]), validate=True)
         return bytearray(data) if kind == "bytearray" else data
+    if kind == "str":
+        data = base64.b64decode(cast(str, value["base64"]), validate=True)
+        return data.decode("utf-8", "surrogatepass")
+    if kind == "int":
+        return int(cast(str, value["value"]), 16)
     if kind == "float":
         return float(cast(str, value["value"]))
     if kind in _FROM_TEXT:

@@ -16,18 +16,18 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from lllm.events import codec
-from lllm.events.errors import AppendConflict, SessionEnded, WrongProcess
+from lllm.events.errors import AppendConflict, LogUnavailable, SessionEnded, WrongProcess
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import AppendsWithoutWaiting, LogBackend
 from lllm.events.model import AgentDefined, Ancestor, Event
 from lllm.events.record import SALT_BYTES, NewEvent, seal
-
-Redact = Callable[[str, object], object]
+from lllm.events.redaction import Redact as Redact  # part of the Recorder's own interface
+from lllm.events.redaction import payload
+from lllm.events.uninterrupted import in_thread
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
 
@@ -46,20 +46,6 @@ def new_id(now: int | None = None) -> str:
 def new_salt() -> bytes:
     """The random bytes that the commitments of a stream are made with; see `record`."""
     return secrets.token_bytes(SALT_BYTES)
-
-
-def payload(event: Event, redact: Redact | None) -> bytes:
-    """An event's payload as it is stored, after the user's `redact` has seen it.
-
-    A `redact` that raises leaves a marker in place of the payload: better no record than a secret.
-    """
-    data = codec.encode(event)
-    if redact is None:
-        return data
-    try:
-        return codec.encode(redact(event.type, codec.values(data)))
-    except Exception as error:  # the user's function may raise anything
-        return codec.encode({"$lllm": "redacted", "error": type(error).__name__})
 
 
 def state(
@@ -114,14 +100,15 @@ class Recorder:
         self._undefined: dict[str, AgentDefined] = {}
         self._staging = threading.Lock()
         self._committing = threading.Lock()
-        self._in_child = False
+        self.in_child = False
         self._ended = False
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent goes on writing this session; the child must not."""
-        self._in_child = True
+        self.in_child = True
         self._pending = []
+        self._undefined = {}
         self._staging = threading.Lock()
         self._committing = threading.Lock()
 
@@ -145,20 +132,19 @@ class Recorder:
 
         Raises WrongProcess in a forked child, SessionEnded behind the last event.
         """
-        if self._ended:
-            raise SessionEnded(
-                f"Session {self.session_id} has ended, and something of it still runs: a thread "
-                "that nobody waited for, or work that was cancelled."
-            )
-        if self._in_child:
-            raise WrongProcess(
-                f"Session {self.session_id} belongs to the process that began it. Call a tactic in "
-                "the forked process instead; it becomes a session of its own."
-            )
-        now = time.time_ns()
+        self._stage(events)
+
+    def end(self, event: Event) -> None:
+        """Stage the last event; nothing more can be staged behind it."""
+        self._stage((event,), last=True)
+
+    def _stage(self, events: Sequence[Event], *, last: bool = False) -> None:
+        payloads = [payload(event, self._redact) for event in events]  # outside the lock: slow
         with self._staging:
-            for event in events:
-                data = payload(event, self._redact)
+            self._check_open()
+            self._ended = last
+            now = time.time_ns()
+            for event, data in zip(events, payloads, strict=True):
                 self._seq += 1
                 self._pending.append(
                     seal(
@@ -166,6 +152,18 @@ class Recorder:
                         event.type, event.version, data,
                     )
                 )  # fmt: skip
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise SessionEnded(
+                f"Session {self.session_id} has ended, and something of it still runs: a thread "
+                "that nobody waited for, or work that was cancelled."
+            )
+        if self.in_child:
+            raise WrongProcess(
+                f"Session {self.session_id} belongs to the process that began it. Call a tactic in "
+                "the forked process instead; it becomes a session of its own."
+            )
 
     def define(self, definition: AgentDefined) -> str:
         """The name of a definition's stream, the digest of its content in it. What this log has not
@@ -175,11 +173,6 @@ class Recorder:
         if stream not in self.definitions.known:
             self._undefined[stream] = definition
         return stream
-
-    def end(self, event: Event) -> None:
-        """Stage the last event; nothing more can be staged behind it."""
-        self.stage(event)
-        self._ended = True
 
     def commit(self) -> None:
         """Make everything staged durable, in one append.
@@ -199,24 +192,47 @@ class Recorder:
                     self.log.append(events)
 
     async def acommit(self) -> None:
-        """`commit` on an event loop: where it would wait for a lock, it waits in a thread."""
-        if not self._pending:
-            return
+        """`commit` on an event loop: where it would wait for a lock, it waits in a thread, to the
+        end even if the task is cancelled meanwhile."""
+        if not self._commit_at_once():
+            await in_thread(self.commit)
+
+    def _commit_at_once(self) -> bool:
+        """Commit, if nothing has to be waited for; False where something has."""
         log = self.log
-        if (
-            isinstance(log, AppendsWithoutWaiting)
-            and not self._undefined
-            and self._committing.acquire(blocking=False)
-        ):
-            try:
-                events = self._take()
-                with self._given_back(events):
-                    if log.try_append(events) is not None:
-                        return
+        if not isinstance(log, AppendsWithoutWaiting) or self._undefined:
+            return False
+        if not self._committing.acquire(blocking=False):
+            return False  # what this caller staged may be in another's hands, and not yet durable
+        try:
+            events = self._take()
+            if not events:
+                return True
+            with self._given_back(events):
+                stored = log.try_append(events)
+            if stored is None:
                 self._give_back(events)
-            finally:
-                self._committing.release()
-        await asyncio.to_thread(self.commit)
+            return stored is not None
+        finally:
+            self._committing.release()
+
+    def commit_after(self, error: BaseException) -> None:
+        """`commit` on the way out of an error, which is not replaced by LogUnavailable; it carries
+        a note instead."""
+        try:
+            self.commit()
+        except LogUnavailable as unwritten:
+            _note(error, unwritten)
+
+    async def acommit_after(self, error: BaseException) -> None:
+        """The same on an event loop."""
+        if not isinstance(error, Exception | asyncio.CancelledError):
+            self.commit_after(error)  # a coroutine that is being closed can't wait for anything
+            return
+        try:
+            await self.acommit()
+        except LogUnavailable as unwritten:
+            _note(error, unwritten)
 
     def _take(self) -> list[NewEvent]:
         with self._staging:
@@ -234,6 +250,12 @@ class Recorder:
     def _give_back(self, events: list[NewEvent]) -> None:
         with self._staging:
             self._pending[:0] = events
+
+
+def _note(error: BaseException, unwritten: LogUnavailable) -> None:
+    note = f"lllm could not write this to its log: {unwritten}"
+    if error is not unwritten and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
 
 
 log_context: ContextVar[dict[str, str] | None] = ContextVar("lllm_log_context", default=None)

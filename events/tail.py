@@ -20,6 +20,8 @@ from lllm.events.segments import Segment, segment_at, segments_of, whole_end
 if sys.platform == "darwin":
     import fcntl
 
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+
 _log = logging.getLogger("lllm.store")
 
 
@@ -35,6 +37,7 @@ class Tail:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._durable = durable
+        self._fd = -1
         self._file: FileIO | None = None
 
     def __del__(self) -> None:
@@ -43,8 +46,8 @@ class Tail:
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         if self._file is not None:
-            self._file.close()
             self._file = None
+            os.close(self._fd)
 
     def ready(self) -> int:
         """Find the active segment, cut off a torn tail, begin a new segment when it is time.
@@ -87,7 +90,9 @@ class Tail:
         is_new = not segment.path.exists()
         self.close()
         self.segment = segment
-        self._file = FileIO(segment.path, "a+")
+        # A descriptor of our own: a log that nobody closes is closed in silence.
+        self._fd = os.open(segment.path, _APPEND, 0o666)
+        self._file = FileIO(self._fd, "r+", closefd=False)
         if is_new and self._durable:
             sync_folder(self._folder)
         return self._file

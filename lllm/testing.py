@@ -336,7 +336,7 @@ class SharedLogContract(LogContract):
         assert sorted(winners) == list(range(10))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-    def testfork(self, log: LogBackend) -> None:
+    def test_fork(self, log: LogBackend) -> None:
         """After a fork, in the middle of other threads' appends, child and parent both go on."""
         stop = threading.Event()
 

@@ -99,17 +99,16 @@ def _count(rows: Rows, session: SessionContext) -> None:
 def _attempted(
     rows: Rows, happened: Happened, payload: LLMResponded | LLMFailed, session: SessionContext
 ) -> None:
-    deltas = attempt(payload)
-    if deltas is None:
+    sums = attempt(payload)
+    if sums is None:
         return
-    sums = {name: delta for name, delta in deltas.items() if delta}
     day = day_of(happened.event.time)
     own = (session.tactic_path, storable(payload.asked), storable(payload.agent))
     cell = _cell(rows, own)
     chain = session.chain()
     rows.add("costs", ("", chain[-1].partition, day, *own), **sums)
     for above in chain:
-        if above.outermost:
+        if above.parent is None or above.outermost:
             rows.add("session_costs", (above.number, cell, day), **sums)
             rows.add("costs", (above.tactic_path, above.partition, day, *own), **sums)
 

@@ -162,21 +162,20 @@ class Projector:
         """
         generations = {view: at.generation for view, at in views.items()}
         start = min(at.position for at in views.values())
-        types = sorted({name for view in views for name in view.types} | {"session.started"})
+        wanted = {view: frozenset(view.types) for view in views}
+        types = sorted(frozenset({"session.started"}).union(*wanted.values()))
         events = read_types(self.log, types, after=start, upto=upto)
+        changes = Changes(generations, self._read_by_key)
         while True:
             happened = [
                 contexts.happened(event, codec.decode(event)) for event in islice(events, batch)
             ]
             reached = happened[-1].event.position if len(happened) == batch else upto
-            changes = Changes(generations, self._read_by_key)
             for view, at in views.items():
-                wanted = frozenset(view.types)
-                mine = [
-                    one
-                    for one in happened
-                    if one.event.type in wanted and one.event.position > at.position
-                ]
+                kinds = wanted[view]
+                mine = [one for one in happened if one.event.type in kinds]
+                if at.position > start:
+                    mine = [one for one in mine if one.event.position > at.position]
                 if mine:
                     view.apply(changes, mine)
             with self.database.write() as connection:

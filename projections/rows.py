@@ -11,8 +11,12 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from lllm.events.database import Value
 from lllm.projections.view import Key, Table, View
+
+_KNOWN = 20_000  # rows of one table that are kept from batch to batch
 
 _Read = Callable[[str, Key], list[tuple[Value, ...]]]  # a SELECT and its parameters
 
@@ -22,32 +26,70 @@ def physical(table: str, generation: int) -> str:
     return f"{table}_v{generation}"
 
 
-class _Change:
-    """What a batch does to one row: whether what was stored goes (`deleted`), whether the row is
-    there in the end (`kept`), and which columns are set or added to."""
+class _Change(msgspec.Struct, gc=False):
+    """What a batch does to one row: which columns are set or added to, whether what was stored
+    goes (`deleted`), and whether the row is there in the end (`kept`)."""
 
-    __slots__ = ("adds", "deleted", "kept", "puts")
+    puts: dict[str, Value] = {}
+    adds: dict[str, int] = {}
+    deleted: bool = False
+    kept: bool = True
 
-    def __init__(self) -> None:
-        self.deleted = False
+    def put(self, columns: Mapping[str, Value]) -> None:
         self.kept = True
-        self.puts: dict[str, Value] = {}
-        self.adds: dict[str, int] = {}
+        self.puts.update(columns)
+        if self.adds:
+            for name in columns:
+                self.adds.pop(name, None)
+
+    def add(self, deltas: Mapping[str, int]) -> None:
+        self.kept = True
+        puts, adds = self.puts, self.adds
+        for name, delta in deltas.items():
+            if name in puts:
+                puts[name] = _number(puts[name]) + delta
+            else:
+                adds[name] = adds.get(name, 0) + delta
+
+    def on(self, row: Mapping[str, Value]) -> dict[str, Value]:
+        """A row of all columns as it is after this."""
+        return {
+            **row,
+            **self.puts,
+            **{name: _number(row[name]) + delta for name, delta in self.adds.items()},
+        }
 
 
 class _TableChanges:
-    """The changes to one table, and the statements that write them."""
+    """The changes to one table, and the statements that write them.
+
+    known: the rows that were asked for, with every change so far. They stay known when the changes
+    are written, since nobody else writes the table meanwhile.
+    """
 
     def __init__(self, table: Table, generation: int) -> None:
         self.table = table
         self.name = physical(table.name, generation)
-        self.changes: defaultdict[Key, _Change] = defaultdict(_Change)
-        self.stored: dict[Key, dict[str, Value] | None] = {}
-        self.columns = tuple(name for name in table.columns if name not in table.key)
+        self.changes: dict[Key, _Change] = {}
+        self.known: dict[Key, dict[str, Value] | None] = {}
+        columns = tuple(name for name in table.columns if name not in table.key)
+        self.empty: dict[str, Value] = dict.fromkeys(columns)
         where = " AND ".join(f"{name} = ?" for name in table.key)
-        selected = ", ".join(self.columns) or "1"
-        self.select = f"SELECT {selected} FROM {self.name} WHERE {where}"
+        self.select = f"SELECT {', '.join(columns) or '1'} FROM {self.name} WHERE {where}"
         self.delete = f"DELETE FROM {self.name} WHERE {where}"
+
+    def find(self, key: Key, read: _Read) -> dict[str, Value] | None:
+        """A row as it is stored, with what is changed since."""
+        change = self.changes.get(key)
+        if change is None:
+            stored = read(self.select, key)
+            return dict(zip(self.empty, stored[0], strict=False)) if stored else None
+        if not change.kept:
+            return None
+        if change.deleted or self.empty.keys() == change.puts.keys():
+            return change.on(self.empty)  # nothing of what is stored stays
+        stored = read(self.select, key)
+        return change.on(dict(zip(self.empty, stored[0], strict=False)) if stored else self.empty)
 
     def write(self, connection: sqlite3.Connection) -> None:
         gone: list[Key] = []
@@ -64,6 +106,9 @@ class _TableChanges:
             connection.executemany(self.delete, gone)
         for (puts_of, adds_of), values in groups.items():
             connection.executemany(self._upsert(puts_of, adds_of), values)
+        self.changes.clear()
+        if len(self.known) > _KNOWN:
+            self.known.clear()
 
     def _upsert(self, puts: tuple[str, ...], adds: tuple[str, ...]) -> str:
         columns = (*self.table.key, *puts, *adds)
@@ -78,9 +123,10 @@ class _TableChanges:
 
 
 class Changes:
-    """The Rows of one batch: nothing is written before `write`.
+    """The Rows of one batch after another: nothing is written before `write`.
 
-    views: each with the generation whose rows it changes. read: answers a SELECT by key.
+    views: each with the generation whose rows it changes; nobody else may write these meanwhile.
+    read: answers a SELECT by key.
     """
 
     def __init__(self, views: Mapping[View, int], read: _Read) -> None:
@@ -94,60 +140,52 @@ class Changes:
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
         """See Rows."""
         changes = self._tables[table]
-        change = changes.changes.get(key)
-        row = None if change is not None and change.deleted else self._stored(changes, key)
-        if change is None:
+        try:
+            return changes.known[key]
+        except KeyError:
+            row = changes.known[key] = changes.find(key, self._read)
             return row
-        if not change.kept:
-            return None
-        merged = dict.fromkeys(changes.columns) | (row or {}) | change.puts
-        for name, delta in change.adds.items():
-            before = merged[name]
-            merged[name] = (before if isinstance(before, int) else 0) + delta
-        return merged
-
-    def _stored(self, changes: _TableChanges, key: Key) -> dict[str, Value] | None:
-        if key not in changes.stored:
-            rows = self._read(changes.select, key)
-            changes.stored[key] = (
-                dict(zip(changes.columns, rows[0], strict=False)) if rows else None
-            )
-        return changes.stored[key]
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
         """See Rows."""
-        change = self._tables[table].changes[key]
-        change.kept = True
-        change.puts.update(columns)
-        if change.adds:
-            for name in columns:
-                change.adds.pop(name, None)
+        changes = self._tables[table]
+        change = changes.changes.get(key)
+        if change is None:
+            changes.changes[key] = _Change(puts=columns)
+        else:
+            change.put(columns)
+        if key in changes.known:
+            changes.known[key] = {**(changes.known[key] or changes.empty), **columns}
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
         """See Rows."""
-        change = self._tables[table].changes[key]
-        change.kept = True
-        adds = change.adds
-        for name, delta in deltas.items():
-            if name in change.puts:
-                before = change.puts[name]
-                change.puts[name] = (before if isinstance(before, int) else 0) + delta
-            else:
-                adds[name] = adds.get(name, 0) + delta
+        changes = self._tables[table]
+        change = changes.changes.get(key)
+        if change is None:
+            changes.changes[key] = _Change(adds=deltas)
+        else:
+            change.add(deltas)
+        if key in changes.known:
+            row = changes.known[key] or changes.empty
+            summed = {name: _number(row[name]) + delta for name, delta in deltas.items()}
+            changes.known[key] = {**row, **summed}
 
     def delete(self, table: str, key: Key) -> None:
         """See Rows."""
-        change = self._tables[table].changes[key]
-        change.deleted = True
-        change.kept = False
-        change.puts = {}
-        change.adds = {}
+        changes = self._tables[table]
+        changes.changes[key] = _Change(deleted=True, kept=False)
+        changes.known[key] = None
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write everything, inside the caller's transaction."""
+        """Write everything, inside the caller's transaction. Where that fails, this object is of no
+        more use."""
         for changes in self._tables.values():
             if changes.changes:
                 changes.write(connection)
+
+
+def _number(value: Value) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:

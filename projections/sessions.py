@@ -51,6 +51,10 @@ _SESSIONS = Table(
     indexes=(Index(("id",), unique=True), Index(("root",), where="parent IS NOT NULL")),
 )
 
+_SUMMED = (
+    "calls", "failed_calls", "unpriced_calls", "cost_nanos", "input_tokens", "output_tokens",
+)  # fmt: skip
+
 # Few rows, ever: who is asked for, when a reader looks for writers that died.
 _RUNNING = Table(
     "running", {"session": "INTEGER", "owner": "TEXT", "host": "TEXT"}, key=("session",)
@@ -144,13 +148,14 @@ def _called(rows: Rows, happened: Happened, session: SessionContext) -> None:
     deltas = attempt(happened.payload)
     if deltas is None:
         return
-    total = {name: deltas[name] for name in _SESSIONS.columns if deltas.get(name)}
+    total = {name: deltas[name] for name in _SUMMED if name in deltas}
     for above in session.chain():
         rows.add("sessions", (above.number,), **total)
 
 
 def attempt(payload: Event) -> dict[str, int] | None:
-    """What one attempt to call a model adds to every count and cost; None for other events."""
+    """What one attempt to call a model adds to every count and cost, without what it adds nothing
+    to; None for other events."""
     if isinstance(payload, LLMResponded):
         price, usage = payload.price, payload.usage
         deltas = {"calls": 1}
@@ -163,7 +168,7 @@ def attempt(payload: Event) -> dict[str, int] | None:
         return None
     if price.nanos is None:
         deltas["unpriced_calls"] = 1
-    else:
+    elif price.nanos:
         deltas["cost_nanos"] = price.nanos
     if usage is not None:
         _add_usage(deltas, usage)
@@ -174,10 +179,17 @@ _UNKNOWN = Price("unpriced")
 
 
 def _add_usage(deltas: dict[str, int], usage: Usage) -> None:
-    deltas["input_tokens"] = usage.input
-    deltas["output_tokens"] = usage.output
-    deltas["cache_read_tokens"] = usage.cache_read
-    deltas["cache_write_tokens"] = usage.cache_write_5m + usage.cache_write_1h
-    deltas["reasoning_tokens"] = usage.reasoning
-    deltas["audio_input_tokens"] = usage.audio_in
-    deltas["audio_output_tokens"] = usage.audio_out
+    if usage.input:
+        deltas["input_tokens"] = usage.input
+    if usage.output:
+        deltas["output_tokens"] = usage.output
+    if usage.cache_read:
+        deltas["cache_read_tokens"] = usage.cache_read
+    if usage.cache_write_5m or usage.cache_write_1h:
+        deltas["cache_write_tokens"] = usage.cache_write_5m + usage.cache_write_1h
+    if usage.reasoning:
+        deltas["reasoning_tokens"] = usage.reasoning
+    if usage.audio_in:
+        deltas["audio_input_tokens"] = usage.audio_in
+    if usage.audio_out:
+        deltas["audio_output_tokens"] = usage.audio_out

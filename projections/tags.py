@@ -11,6 +11,7 @@ stands, since they are filtered by its tags as well as by their own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from lllm.events.model import SessionStarted, SessionTagged
@@ -72,27 +73,29 @@ class TagsView:
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
+        facets = _Facets(rows)
         for happened in batch:
             if happened.session is not None:
-                _apply(rows, happened, happened.session)
+                _apply(rows, facets, happened, happened.session)
+        facets.write_counts()
 
 
-def _apply(rows: Rows, happened: Happened, session: SessionContext) -> None:
+def _apply(rows: Rows, facets: _Facets, happened: Happened, session: SessionContext) -> None:
     event, payload = happened.event, happened.payload
     if isinstance(payload, SessionStarted):
-        _started(rows, payload, session)
+        _started(rows, facets, payload, session)
     elif event.type in _STATES:
-        _move(rows, session, ("running", "interrupted"), _STATES[event.type])
+        _move(facets, session, ("running", "interrupted"), _STATES[event.type])
     elif event.type == "session.interrupted":
         _statement(rows, happened, session)
-        _move(rows, session, ("running",), "interrupted")
+        _move(facets, session, ("running",), "interrupted")
     elif isinstance(payload, SessionTagged):
         _statement(rows, happened, session)
         for name in payload.removed:
-            _untag(rows, session, name)
+            _untag(rows, facets, session, name)
         for name, value in payload.set.items():
-            _untag(rows, session, name)
-            _tag(rows, session, name, value)
+            _untag(rows, facets, session, name)
+            _tag(rows, facets, session, name, value)
 
 
 def _statement(rows: Rows, happened: Happened, session: SessionContext) -> None:
@@ -100,33 +103,35 @@ def _statement(rows: Rows, happened: Happened, session: SessionContext) -> None:
     rows.put("statements", (session.number, event.position), stream=event.stream)
 
 
-def _started(rows: Rows, started: SessionStarted, session: SessionContext) -> None:
-    _enter(rows, session, ("all", "", ""))
-    _enter(rows, session, ("state", "", "running"))
-    _enter(rows, session, ("tactic", "", session.tactic_path))
-    _enter(rows, session, ("partition", "", session.partition))
+def _started(
+    rows: Rows, facets: _Facets, started: SessionStarted, session: SessionContext
+) -> None:
+    facets.enter(session, ("all", "", ""))
+    facets.enter(session, ("state", "", "running"))
+    facets.enter(session, ("tactic", "", session.tactic_path))
+    facets.enter(session, ("partition", "", session.partition))
     for name, value in started.tags.items():
-        _tag(rows, session, name, value)
+        _tag(rows, facets, session, name, value)
 
 
-def _tag(rows: Rows, session: SessionContext, name: str, value: str) -> None:
+def _tag(rows: Rows, facets: _Facets, session: SessionContext, name: str, value: str) -> None:
     name, value = storable(name), storable(value)
     rows.put("session_tags", (session.number, name), value=value)
-    _enter(rows, session, ("tag", name, value))
+    facets.enter(session, ("tag", name, value))
 
 
-def _untag(rows: Rows, session: SessionContext, name: str) -> None:
+def _untag(rows: Rows, facets: _Facets, session: SessionContext, name: str) -> None:
     name = storable(name)
     row = rows.get("session_tags", (session.number, name))
     if row is not None:
         rows.delete("session_tags", (session.number, name))
-        _leave(rows, session, ("tag", name, str(row["value"])))
+        facets.leave(session, ("tag", name, str(row["value"])))
 
 
-def _move(rows: Rows, session: SessionContext, before: Sequence[str], after: str) -> None:
+def _move(facets: _Facets, session: SessionContext, before: Sequence[str], after: str) -> None:
     for state in before:
-        if _leave(rows, session, ("state", "", state)):
-            _enter(rows, session, ("state", "", after))
+        if facets.leave(session, ("state", "", state)):
+            facets.enter(session, ("state", "", after))
             return
 
 
@@ -137,39 +142,59 @@ def scope(session: SessionContext) -> str | None:
     return "child" if session.outermost else None
 
 
-def _enter(rows: Rows, session: SessionContext, facet: Facet) -> None:
-    where = scope(session)
-    if where is None:
-        return
-    key = (where, *facet)
-    row = rows.get("facet_names", key)
-    if row is None:
-        counter = rows.get("facet_counter", (0,))
-        number = (int(counter["last"] or 0) if counter else 0) + 1
-        rows.put("facet_counter", (0,), last=number)
-        rows.put("facet_names", key, facet=number)
-    else:
-        number = int(row["facet"] or 0)
-    rows.add("facet_names", key, sessions=1)
-    if where == "root":
-        rows.put("facets", (number, session.started, session.number))
-    else:
-        rows.put(
+class _Facets:
+    """The facets of one batch: each one's number is looked up once, and its count added to once."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._counts: Counter[tuple[str, ...]] = Counter()
+
+    def enter(self, session: SessionContext, facet: Facet) -> None:
+        """Put a session under a facet, which it must not be under already."""
+        where = scope(session)
+        if where is None:
+            return
+        name = (where, *facet)
+        root = None if session.parent is None else session.root
+        self._rows.put(
             "facets",
-            (number, session.started, session.number),
-            root_started=session.root.started,
-            root=session.root.number,
+            (self._number(name) or self._new(name), session.started, session.number),
+            root_started=root and root.started,
+            root=root and root.number,
         )
+        self._counts[name] += 1
 
+    def leave(self, session: SessionContext, facet: Facet) -> bool:
+        """Take a session from under a facet; False where it was not there."""
+        where = scope(session)
+        if where is None:
+            return False
+        name = (where, *facet)
+        key = (self._number(name), session.started, session.number)
+        if not key[0] or self._rows.get("facets", key) is None:
+            return False
+        self._rows.delete("facets", key)
+        self._counts[name] -= 1
+        return True
 
-def _leave(rows: Rows, session: SessionContext, facet: Facet) -> bool:
-    where = scope(session)
-    row = rows.get("facet_names", (where, *facet)) if where else None
-    if row is None:
-        return False
-    key = (row["facet"], session.started, session.number)
-    if rows.get("facets", key) is None:
-        return False
-    rows.delete("facets", key)
-    rows.add("facet_names", (where, *facet), sessions=-1)
-    return True
+    def _number(self, name: tuple[str, ...]) -> int:
+        """The number of a facet, 0 where it has none yet."""
+        number = self._numbers.get(name)
+        if number is None:
+            row = self._rows.get("facet_names", name)
+            number = self._numbers[name] = int(row["facet"] or 0) if row else 0
+        return number
+
+    def _new(self, name: tuple[str, ...]) -> int:
+        counter = self._rows.get("facet_counter", (0,))
+        number = self._numbers[name] = (int(counter["last"] or 0) if counter else 0) + 1
+        self._rows.put("facet_counter", (0,), last=number)
+        self._rows.put("facet_names", name, facet=number, sessions=0)
+        return number
+
+    def write_counts(self) -> None:
+        """Say how many more or fewer sessions each facet has."""
+        for name, change in self._counts.items():
+            if change:
+                self._rows.add("facet_names", name, sessions=change)

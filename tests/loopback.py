@@ -117,6 +117,7 @@ Script = Reply | Callable[[Received], Reply]
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # connections are kept, as with the real ones
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
     server: _Server
 
     def do_POST(self) -> None:

@@ -222,9 +222,12 @@ def test_lines_outside_of_a_call_name_none() -> None:
 @pytest.mark.usefixtures("inside")
 def test_a_structlog_line_of_ones_own() -> None:
     """add_session gives session and agent to a user's structlog, and keeps what is there."""
-    with structlog.testing.capture_logs(processors=[add_session]) as found:
-        structlog.get_logger().info("mine", agent="me")
-    assert found == [{"event": "mine", "log_level": "info", "session": "s-1", "agent": "me"}]
+    logger = structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=[add_session, lambda _logger, _name, event_dict: ((event_dict,), {})],
+    )
+    found = logger.info("mine", agent="me")
+    assert found == {"event": "mine", "session": "s-1", "agent": "me"}
 
 
 @pytest.mark.usefixtures("inside")

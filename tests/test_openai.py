@@ -19,7 +19,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from email.utils import format_datetime
 
 import pytest
-from loopback import (
+
+from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
+from lllm.invokers import Answer, Invoker, Request
+from lllm.invokers.failures import retry_after
+from lllm.invokers.openai import _PROVIDERS, OpenAIInvoker
+from tests.loopback import (
     Loopback,
     Received,
     Reply,
@@ -32,12 +38,6 @@ from loopback import (
     text,
     tool_calls,
 )
-
-from lllm.events.errors import ConfigError, InvokeError
-from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
-from lllm.invokers import Answer, Invoker, Request
-from lllm.invokers.failures import retry_after
-from lllm.invokers.openai import _PROVIDERS, OpenAIInvoker
 
 KEY = "sk-proj-Zm9vYmFy-0123456789abcdef"
 ASK = Request(model="gpt-4o-mini", messages=(Content.of("user", "Hi"),))
@@ -547,6 +547,8 @@ def test_a_masked_key_is_cut_out_too(server: Loopback, call: Call) -> None:
     """OpenAI quotes the ends of a wrong key; those go as well."""
     server.answers(failure(401, "Incorrect API key provided: sk-proj-********cdef. See the page."))
     message = str(fail(call, invoker_of(server)))
+    server.answers(failure(403, "The basic organization gave Bearer eyJhbGciOiJIUzI1NiJ9.x.y"))
+    assert "The basic organization gave [api key]" in str(fail(call, invoker_of(server)))
     assert "Incorrect API key provided: [api key]" in message
     assert "cdef" not in message
 
@@ -582,6 +584,27 @@ def test_a_key_no_header_can_carry(key: str, server: Loopback, call: Call) -> No
     with pytest.raises(ConfigError, match="characters") as caught:
         call(OpenAIInvoker(base_url=server.url, api_key=key), ASK)
     assert KEY not in everything_about(caught.value)
+
+
+def test_a_header_that_cannot_be_sent_is_not_quoted(
+    server: Loopback, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a header that HTTP can't carry the error says only where to look."""
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway-Token: gate-\r-secret-token")
+    error = fail(call, fresh(server))
+    assert not error.retryable
+    assert "OPENAI_CUSTOM_HEADERS" in str(error)
+    assert "secret-token" not in everything_about(error)
+
+
+def test_headers_of_the_environment_are_secrets(
+    server: Loopback, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What OPENAI_CUSTOM_HEADERS sends along does not come back in an error."""
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway-Token: gate-secret-token")
+    server.answers(lambda got: failure(403, f"No {got.headers['x-gateway-token']}."))
+    error = fail(call, fresh(server))
+    assert "answered 403 (error): No [api key]." in str(error)
 
 
 # Where it goes, and with which key

@@ -241,6 +241,17 @@ def test_loading_again_finds_what_is_new(tmp_path: Path) -> None:
     assert after["a"] is before
 
 
+def test_a_renamed_package_is_loaded_under_its_new_name(tmp_path: Path) -> None:
+    """Loading again after the package was renamed registers its tactics under the new name."""
+    root = package(tmp_path, "old_name", {"tactics/a.py": tactic("a")})
+    first = load_package(root, Runtime()).tactics["a"]
+    assert tactic_path(first) == "old_name::a"
+    runtime = Runtime()
+    load_package(package(root, "new_name"), runtime)
+    assert runtime.tactics == {"new_name::a": first}
+    assert tactic_path(first) == "new_name::a"
+
+
 def test_a_later_definition_in_the_file_replaces(importable: Path) -> None:
     """Reloading a module replaces its tactics without a word."""
     package(importable, "my_project", {"reloaded_tactic.py": tactic("reloaded")})

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 MARK = "[api key]"
 _SHORTEST_SECRET = 8  # "ollama" or "EMPTY" given as a key is no secret, and may be a word of a text
-_LOOKS_SECRET = re.compile(r"(?i:\b(?:bearer|basic)\s+)[^\s\"',;]+|\bsk-[\w*.…-]{6,}")
+# "Bearer" and "Basic" are words too: what follows must be long and have a digit in it.
+_LOOKS_SECRET = re.compile(
+    r"(?i:\b(?:bearer|basic)\s+)(?:\[api key\]|(?=[^\s\"',;]*\d)[^\s\"',;]{8,})"
+    r"|\bsk-[\w*.…-]{6,}"
+)
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _LONGEST_QUOTE = 500  # characters of an error page that is not JSON
 _SECOND = 1_000_000_000

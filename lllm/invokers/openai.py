@@ -121,7 +121,7 @@ class _Access:
     def secrets(self, key: str) -> Secrets:
         """All that must not be told. key: the one in use."""
         ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "")  # the SDK sends them along
-        values = [line.partition(":")[2].strip() for line in ambient.splitlines()]
+        values = [line.partition(":")[2].strip() for line in ambient.split("\n")]
         password = urlsplit(self.base_url.text).password
         return Secrets(None if key == _NO_KEY else key, password, *values)
 
@@ -256,6 +256,13 @@ class OpenAIInvoker:
             )
         cause = error.__cause__ or error
         told = secrets.cut_error(f"{type(cause).__name__}: {cause}")
+        if "header" in told.lower():
+            # h11 quotes the header that it can't send, escaped, and so unlike the secret.
+            return InvokeError(
+                f"A header of the request can't be sent ({type(cause).__name__}). Are there odd "
+                "characters in organization, project or OPENAI_CUSTOM_HEADERS?",
+                retryable=False,
+            )
         if isinstance(error, openai.APITimeoutError):
             message = f"{self.host} sent nothing for {self._access.timeout:g} seconds ({told})"
         elif isinstance(error, openai.APIConnectionError):

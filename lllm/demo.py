@@ -1,0 +1,175 @@
+"""A support desk: what `lllm demo` runs, and tactics to copy.
+
+`answer_ticket` has one agent sort a ticket and another write the answer, who may use two tools;
+a tactic of its own proofreads it. `SCRIPT` is what the embedded model says, so that everything
+happens once that can: a tool that raises, an answer that does not parse, a 429, a failing call.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from lllm import LogStore, Prompt, Tactic, tool
+from lllm.config import Config
+from lllm.invokers import Invoker
+from lllm.invokers.scripted import Script, rate_limited, tool_call, tool_calls
+
+MODEL = "gpt-4o-mini"  # the one whose list prices the embedded model is given
+
+# -- the tactics
+
+
+class Ticket(msgspec.Struct):
+    """What a customer writes."""
+
+    order: str
+    text: str
+
+
+class Topic(msgspec.Struct):
+    """What a ticket is about."""
+
+    topic: Literal["delivery", "bill", "other"]
+    urgent: bool
+
+
+ORDERS = {
+    "A-17": {"item": "kettle", "sent": "2026-03-02", "paid": "39.00"},
+    "A-18": {"item": "teapot", "sent": "2026-03-04", "paid": "24.50"},
+    "B-04": {"item": "two mugs", "sent": "2026-02-27", "paid": "18.00"},
+}
+
+
+@tool(description="What was ordered under a number, when it was sent, and what was paid.")
+def find_order(order: str) -> dict[str, str]:
+    """The order's record."""
+    return ORDERS[order]
+
+
+@tool(description="Where the parcel of an order is now, as the carrier says.")
+def track_parcel(order: str) -> str:
+    """Always raises: carriers do have such days."""
+    raise TimeoutError(f"The carrier did not answer within 5 s when asked for {order}.")
+
+
+SORT = Prompt(
+    "support/sort",
+    "Sort this ticket: is it about a delivery, a bill or something else, and is it urgent? "
+    'Answer as JSON, like {{"topic": "bill", "urgent": false}}.\n\n{text}',
+    format=Topic,
+)
+WRITE = Prompt(
+    "support/write",
+    "Answer this ticket about the order {order} in three sentences. Look the order up; where it is "
+    "about a delivery, track the parcel too. If a tool fails, say that we are looking into it.\n\n"
+    "{text}",
+    tools=[find_order, track_parcel],
+)
+
+
+class Proofread(Tactic):
+    """Takes a draft and returns it without its mistakes."""
+
+    name = "proofread"
+    agent_group = ("editor",)
+
+    def call(self, task: object, **_: object) -> object:
+        """See Tactic."""
+        editor = self.agents["editor"]
+        editor.open()
+        editor.receive(str(task))
+        return editor.respond().content
+
+
+class AnswerTicket(Tactic):
+    """Takes a Ticket, as a dict; returns its topic and the answer to send."""
+
+    name = "answer_ticket"
+    agent_group = ("sorter", "writer")
+
+    def __init__(self, config: Config | None = None, *, log_store: LogStore | None = None) -> None:
+        super().__init__(config, log_store=log_store)
+        self.proofread = Proofread(config)  # its calls are sessions below this one's
+
+    def call(self, task: object, **_: object) -> object:
+        """See Tactic. Raises LookupError where there is no such order."""
+        ticket = msgspec.convert(task, Ticket)
+
+        sorter = self.agents["sorter"]
+        sorter.open()
+        sorter.receive_prompt(SORT, {"text": ticket.text})
+        topic = msgspec.convert(sorter.respond().parsed, Topic)
+
+        if ticket.order not in ORDERS:
+            raise LookupError(f"There is no order {ticket.order!r}.")
+
+        writer = self.agents["writer"]
+        writer.open()
+        writer.receive_prompt(WRITE, {"order": ticket.order, "text": ticket.text})
+        draft = writer.respond().content
+        return {"topic": topic.topic, "answer": self.proofread(draft)}
+
+
+def config(invoker: Invoker, model: str) -> Config:
+    """The agents, all of them asking one model."""
+    return {
+        "global": {"invoker": invoker, "model_name": model},
+        "agent_configs": [
+            {"name": "sorter", "system_prompt": "You sort the support tickets of a small shop."},
+            {"name": "writer", "system_prompt": "You answer customers, warmly and briefly."},
+            {"name": "editor", "system_prompt": "Correct the spelling; return the text alone."},
+        ],
+    }
+
+
+# -- what happens in the demo
+
+TICKETS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
+    (
+        {"order": "A-17", "text": "Where is my kettle? I have guests on Friday!"},
+        {"customer": "alice", "channel": "mail"},
+    ),
+    (
+        {"order": "B-04", "text": "You charged my card twice for the mugs."},
+        {"customer": "bob", "channel": "chat"},
+    ),
+    (
+        {"order": "A-18", "text": "Does the teapot come with a strainer?"},
+        {"customer": "alice", "channel": "chat"},
+    ),
+    (
+        {"order": "Z-99", "text": "My parcel never came."},
+        {"customer": "carol", "channel": "mail"},
+    ),
+)
+
+SCRIPT: Script = {
+    "sorter": [
+        "This is about a delivery, and it is urgent.",  # no JSON: it is asked again
+        '{"topic": "delivery", "urgent": true}',
+        '{"topic": "bill", "urgent": true}',
+        '{"topic": "other", "urgent": false}',
+        '{"topic": "delivery", "urgent": false}',
+    ],
+    "writer": [
+        tool_calls(
+            tool_call("find_order", {"order": "A-17"}), tool_call("track_parcel", {"order": "A-17"})
+        ),
+        rate_limited(retry_after=0.05),
+        "Your kettle was sent on 2 March. The carrier does not tell us where it is just now, and "
+        "we are looking into it. You wil hear from us before Friday.",
+        tool_call("find_order", {"order": "B-04"}),
+        "We have found a single payment of 18.00 for the mugs. A second one may be a reservation, "
+        "which your bank lifts in a few days. If it does not, write to us agian.",
+        "Yes, a strainer of steel comes with the teapot. It sits in the lid. Enjoy your tea!",
+    ],
+    "editor": [
+        "Your kettle was sent on 2 March. The carrier does not tell us where it is just now, and "
+        "we are looking into it. You will hear from us before Friday.",
+        "We have found a single payment of 18.00 for the mugs. A second one may be a reservation, "
+        "which your bank lifts in a few days. If it does not, write to us again.",
+        "Yes, a strainer of steel comes with the teapot. It sits in the lid. Enjoy your tea!",
+    ],
+}

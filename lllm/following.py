@@ -1,0 +1,82 @@
+"""Events as they come: the last few first, of all sessions or of one and those below it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from lllm.events import codec
+from lllm.events.errors import SessionNotFound
+from lllm.events.model import SessionStarted
+from lllm.events.record import Recorded
+from lllm.projections.call_session import TacticCallSession
+from lllm.store import LogStore
+
+_WINDOW = 1 << 14  # positions of the first look back, which are bytes in a JSONL log
+
+
+class Family:
+    """A session and those below it, also those that begin later.
+
+    Raises SessionNotFound.
+    """
+
+    def __init__(self, store: LogStore, session_id: str) -> None:
+        self._ids: set[str] = set()
+        self._add(store.load_session(session_id))
+
+    def _add(self, session: TacticCallSession) -> None:
+        self._ids.add(session.session_id)
+        for sessions in session.sub_tactic_sessions.values():
+            for one in sessions:
+                self._add(one)
+
+    def concerns(self, event: Recorded) -> bool:
+        """Whether an event is of one of them, or says something about one."""
+        if event.stream in self._ids:
+            return True
+        payload = codec.decode(event)
+        if isinstance(payload, SessionStarted):
+            if any(above.session_id in self._ids for above in payload.ancestors):
+                self._ids.add(event.stream)
+                return True
+            return False
+        return getattr(payload, "about", None) in self._ids
+
+
+def follow(store: LogStore, lines: int, family: Family | None) -> Iterator[Recorded]:
+    """The last events, then those that come, without end.
+
+    lines: how many of the last. family: the sessions that are meant, None for all.
+    """
+    head = store.log.head()
+    yield from _last(store, head, lines, family)
+    for event in store.follow(after=head):
+        if family is None or family.concerns(event):
+            yield event
+
+
+def _last(store: LogStore, head: int, lines: int, family: Family | None) -> Iterator[Recorded]:
+    window = _WINDOW
+    while lines:
+        after = max(0, head - window)
+        found: deque[Recorded] = deque(maxlen=lines)
+        for event in store.log.read(after=after, upto=head):
+            if family is None or family.concerns(event):
+                found.append(event)
+        if len(found) == lines or after == 0:
+            yield from found
+            return
+        window *= 8
+
+
+def session_or_error(store: LogStore, prefix: str) -> str:
+    """The id of a session from its beginning, or of an error that `save_error` gave as it is.
+
+    Raises SessionNotFound, AmbiguousId.
+    """
+    if prefix.startswith("error-"):
+        if not any(True for _ in store.log.read(stream=prefix)):
+            raise SessionNotFound(f"No error {prefix!r} in {store.backend!r}.")
+        return prefix
+    return store.find_id(prefix)

@@ -1,0 +1,82 @@
+"""The store that a command is about: found by its path, and never made by looking for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lllm.events.database import APPLICATION_ID
+from lllm.events.errors import LogError, StoreError
+from lllm.events.log import LogBackend
+from lllm.events.segments import segments_of
+from lllm.store import LogStore
+
+VARIABLE = "LLLM_STORE"
+_SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+# https://sqlite.org/fileformat.html#the_database_header
+_HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION_ID = slice(68, 72)
+
+
+def open_store(path: str) -> LogStore:
+    """The store at a path: a folder of JSONL files, or an SQLite file.
+
+    Raises StoreError where there is none, LogError where what is there can't be opened.
+    """
+    place = Path(path)
+    if place.is_dir():
+        if not ((place / "log.json").exists() or segments_of(place)):
+            raise StoreError(f"{path} is a folder without a log in it: there is no log.json.")
+        return LogStore(_jsonl(place))
+    if not place.exists():
+        raise StoreError(
+            f"There is no store at {path}. A store is made by LogStore, or by `lllm demo`."
+        )
+    _refuse_others(place)
+    return LogStore(_sqlite(place))
+
+
+def _refuse_others(file: Path) -> None:
+    """Look at a file before it is opened, since opening makes a log of what is empty, and leaves a
+    folder of locks beside it.
+
+    Where changes wait in the write-ahead log, the header may be behind, and SQLite has to tell.
+    """
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC):
+        raise LogError(f"{file} is no store: neither an SQLite database nor a folder.")
+    owner = int.from_bytes(header[_APPLICATION_ID], "big")
+    if owner != APPLICATION_ID and not file.with_name(f"{file.name}-wal").exists():
+        raise LogError(f"{file} is a database of another program, and no store.")
+
+
+def open_or_make(path: str, *, partition: str) -> LogStore:
+    """The store at a path, made where there is none: an SQLite file for a name with a suffix like
+    `.db`, a folder for any other.
+
+    partition: of the sessions written. Raises LogError where it can't be opened or made.
+    """
+    place = Path(path)
+    if place.exists():
+        open_store(path).close()  # refuses what is no store
+    is_file = place.is_file() or place.suffix in _SQLITE_SUFFIXES
+    return LogStore(_sqlite(place) if is_file else _jsonl(place), partition=partition)
+
+
+def named_in_environment() -> str | None:
+    """The path that LLLM_STORE names."""
+    return os.environ.get(VARIABLE) or None
+
+
+def _sqlite(path: Path) -> LogBackend:
+    from lllm.events.sqlite import SQLiteBackend
+
+    return SQLiteBackend(path)
+
+
+def _jsonl(path: Path) -> LogBackend:
+    from lllm.events.jsonl import LocalFileBackend
+
+    return LocalFileBackend(path)

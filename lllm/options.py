@@ -1,0 +1,84 @@
+"""Options that several commands of the command line share, and what is made of their texts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import TypedDict, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., object])
+_STATES = ("success", "failure", "running", "interrupted")
+_GROUPS = ("tactic", "model", "agent", "day")
+
+
+class Filters(TypedDict):
+    """Which sessions are meant, in the words of `LogStore.list_sessions`."""
+
+    tags: dict[str, str]
+    state: str | None
+    tactic_path: str | None
+    after: dt.datetime | None
+    before: dt.datetime | None
+    partition: str | None
+
+
+def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
+    """Texts like KEY=VALUE as tags. Raises click.BadParameter for what is none."""
+    tags: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{pair!r} is no tag; write it as KEY=VALUE.", ctx, param)
+        if tags.setdefault(name, value) != value:
+            raise click.BadParameter(f"{name!r} is given two values.", ctx, param)
+    return tags
+
+
+def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dt.datetime | None:
+    """An ISO date or time, local unless it names its zone. Raises click.BadParameter."""
+    if text is None:
+        return None
+    try:
+        return dt.datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(
+            f"{text!r} is no date; write it as 2026-01-31 or 2026-01-31T18:00.", ctx, param
+        ) from error
+
+
+def as_group(ctx: click.Context, param: click.Parameter, text: str) -> str:
+    """What to sum up by. Raises click.BadParameter."""
+    if text not in _GROUPS and (text == "tag:" or not text.startswith("tag:")):
+        listed = ", ".join(_GROUPS)
+        raise click.BadParameter(f"{text!r} is not one of {listed} or tag:KEY.", ctx, param)
+    return text
+
+
+store_option = click.option(
+    "--store", metavar="PATH", help="An SQLite file or a folder.  [default: $LLLM_STORE]"
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+id_argument = click.argument("prefix", metavar="ID")
+
+
+def with_filters(command: F) -> F:
+    """Give a command the options that `Filters` names."""
+    options = (
+        click.option("--tag", "tags", metavar="K=V", multiple=True, callback=as_tags,
+                     help="Only sessions with this tag; repeat it for several."),
+        click.option("--state", metavar="STATE", type=click.Choice(_STATES),
+                     help="Only success, failure, running or interrupted ones."),
+        click.option("--tactic", "tactic_path", metavar="PATH",
+                     help="Only calls of this tactic, at any depth."),
+        click.option("--after", metavar="WHEN", callback=as_moment,
+                     help="Only what began then or later: an ISO date or time, local unless it "
+                     "names its zone."),
+        click.option("--before", metavar="WHEN", callback=as_moment,
+                     help="Only what began earlier than then."),
+        click.option("--partition", metavar="NAME", help="Only sessions of this partition."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,107 @@
+"""Events one a line: where, when, what, and the short form of a payload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.text import Text
+
+from lllm import shown
+from lllm.events import codec
+from lllm.events.record import Recorded
+from lllm.projections.invoke_cost import dollars
+
+SHORT_ID = 12  # characters of an id: its time and a little of its random part
+_SHORT = 60  # characters shown of a value
+_NAME = 18  # columns of the longest type name
+
+# What is said of each type, in this order; of a type that isn't here, everything but the salt.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "session.started": ("tactic_path", "task", "tags"),
+    "session.succeeded": ("elapsed", "delivery"),
+    "session.failed": ("elapsed", "error"),
+    "session.interrupted": ("about", "last_seq"),
+    "session.tagged": ("about", "set", "removed", "by"),
+    "session.erased": ("about", "by", "reason"),
+    "agent.defined": ("name", "model"),
+    "agent.started": ("agent", "call"),
+    "agent.succeeded": ("call", "elapsed", "parsed"),
+    "agent.failed": ("call", "elapsed", "error"),
+    "dialog.opened": ("agent", "alias", "dialog", "parent"),
+    "message.added": ("why", "content"),
+    "llm.requested": ("model", "step", "attempt"),
+    "llm.responded": ("model", "elapsed", "usage", "price", "finish", "content"),
+    "llm.failed": ("asked", "elapsed", "error"),
+    "tool.called": ("name", "arguments"),
+    "tool.returned": ("elapsed", "repeats", "content"),
+    "tool.failed": ("elapsed", "error"),
+    "retry.scheduled": ("kind", "attempt", "limit", "wait", "reason"),
+    "error.recorded": ("error", "context"),
+    "log.gap": ("lost", "reason"),
+}
+_COLOURS = {"session": "bold", "agent": "cyan", "llm": "green", "tool": "magenta"}
+
+
+def show_event(console: Console, event: Recorded, *, with_session: bool = False) -> None:
+    """Print one event; on a terminal it is cut at the edge, so that it stays one line."""
+    line = event_line(event, with_session=with_session)
+    console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def event_line(event: Recorded, *, with_session: bool = False) -> Text:
+    """Position, session, seq, local time, type, and what the payload says in short."""
+    payload = codec.values(event.data)
+    fields: Mapping[str, object] = payload if isinstance(payload, dict) else {"data": payload}
+    line = Text.assemble((f"{event.position:>6} ", "dim"))
+    if with_session:
+        about = fields.get("about")
+        line.append(f"{_subject(event.stream, about):{SHORT_ID}} ", "dim")
+    line.append(f"{event.seq:>3} {shown.clock(event.time)} ")
+    style = _COLOURS.get(event.type.partition(".")[0], "")
+    if event.type.endswith(".failed") or event.type == "error.recorded":
+        style = "red"
+    elif event.type == "retry.scheduled":
+        style = "yellow"
+    line.append(f"{shown.visible(event.type):{_NAME}} ", style)
+    names = _FIELDS.get(event.type) or tuple(name for name in fields if name != "salt")
+    said = [_said(name, fields[name]) for name in names if fields.get(name) is not None]
+    return line.append(" ".join(said))
+
+
+def _subject(stream: str, about: object) -> str:
+    subject = about if isinstance(about, str) else stream
+    return shown.visible(subject[:SHORT_ID])
+
+
+def _said(name: str, value: object) -> str:
+    if name in ("elapsed", "wait") and isinstance(value, int):
+        return f"{name}={shown.nanoseconds(value)}"
+    if isinstance(value, dict):
+        if name == "error":
+            return shown.shortened(f"{value.get('type')}: {value.get('message')}", _SHORT)
+        if name == "content":
+            return _content(value)
+        if name == "usage":
+            used = [n if isinstance(n := value.get(way), int) else 0 for way in ("input", "output")]
+            return shown.tokens(*used)
+        if name == "price":
+            nanos = value.get("nanos")
+            return shown.money(dollars(nanos)) if isinstance(nanos, int) else "unpriced"
+    return f"{shown.visible(name)}={shown.shortened(value, _SHORT)}"
+
+
+def _content(content: Mapping[str, object]) -> str:
+    """What a message says, or the tools that it asks for."""
+    parts, calls = content.get("parts"), content.get("tool_calls")
+    texts = [
+        str(part.get("text") or f"[{part.get('kind')}]")
+        for part in (parts if isinstance(parts, list) else ())
+        if isinstance(part, dict)
+    ]
+    asked = [
+        f"{call.get('name')}({call.get('arguments', '')})"
+        for call in (calls if isinstance(calls, list) else ())
+        if isinstance(call, dict)
+    ]
+    return shown.shortened(" ".join(texts + asked), _SHORT)

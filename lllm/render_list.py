@@ -1,0 +1,75 @@
+"""A list of sessions: a table where it has the room, else two lines for each. Ids are never cut,
+since they are what one copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lllm import shown
+from lllm.summaries import SessionSummary
+from lllm.terminal import joined, show, state_text
+
+_MUCH = 1 << 20  # columns, to measure what a table would like to have
+
+
+def show_list(console: Console, summaries: Sequence[SessionSummary]) -> None:
+    """Print the sessions, in their order."""
+    table = _table(summaries)
+    if console.measure(table, options=console.options.update_width(_MUCH)).maximum > console.width:
+        for summary in summaries:
+            show(console, *_lines(summary))
+    else:
+        show(console, table)
+
+
+def _table(summaries: Iterable[SessionSummary]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, right in (
+        ("ID", False), ("STATE", False), ("TACTIC", False), ("STARTED", False), ("TOOK", True),
+        ("CALLS", True), ("TOKENS", True), ("COST", True), ("TAGS", False),
+    ):  # fmt: skip
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for one in summaries:
+        table.add_row(
+            Text(one.session_id),
+            state_text(one.state),
+            Text(shown.visible(one.tactic_path)),
+            Text(shown.moment(one.timestamp)),
+            Text(shown.duration(one.elapsed)),
+            Text(f"{one.calls:,}"),
+            Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
+            Text(_cost(one)),
+            Text(shown.tag_list(one.tags), "cyan"),
+        )
+    return table
+
+
+def _lines(one: SessionSummary) -> tuple[Text, Padding]:
+    first = joined(
+        (
+            one.session_id,
+            state_text(one.state),
+            shown.moment(one.timestamp),
+            shown.duration(one.elapsed) if one.elapsed is not None else "",
+        ),
+        "  ",
+    )
+    second = joined(
+        (
+            Text(shown.visible(one.tactic_path), "bold"),
+            shown.counted(one.calls, "call"),
+            f"{one.prompt_tokens + one.completion_tokens:,} tokens",
+            _cost(one) if one.calls else "",
+            Text(shown.tag_list(one.tags), "cyan"),
+        )
+    )
+    return first, Padding(second, (0, 0, 0, 4), expand=False)
+
+
+def _cost(one: SessionSummary) -> str:
+    return shown.money(one.total_cost, one.unpriced_calls) if one.calls else "-"

@@ -1,0 +1,218 @@
+"""One session as a tree: agents, the attempts to call their model, tools, retries, sub-tactics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from lllm import shown
+from lllm.events import codec
+from lllm.events.model import Error, RetryScheduled
+from lllm.projections.call_session import (
+    AgentCallSession,
+    InvokeTrace,
+    TacticCallSession,
+    ToolInterrupt,
+)
+from lllm.projections.invoke_cost import InvokeCost
+from lllm.store import LogStore
+from lllm.summaries import SessionRecord
+from lllm.terminal import joined, show, sign, state_text
+
+_LONG = 240  # characters shown of a task or a delivery
+_SHORT = 80  # of arguments, results and messages
+Retries = Mapping[tuple[str, int], RetryScheduled]  # by session and the request that it follows
+
+
+def read_retries(store: LogStore, session: TacticCallSession) -> Retries:
+    """Why and after which wait calls were made again, in a session and those below it."""
+    found: dict[tuple[str, int], RetryScheduled] = {}
+    for one in _family(session):
+        for event in store.events(one.session_id):
+            if event.type == RetryScheduled.type:
+                payload = codec.decode(event)
+                if isinstance(payload, RetryScheduled):
+                    found[one.session_id, payload.request] = payload
+    return found
+
+
+def _family(session: TacticCallSession) -> Iterator[TacticCallSession]:
+    yield session
+    for sessions in session.sub_tactic_sessions.values():
+        for one in sessions:
+            yield from _family(one)
+
+
+def show_session(console: Console, record: SessionRecord, retries: Retries) -> None:
+    """Print a session as a tree, and below it the traceback of a failed one."""
+    session = record.session
+    tree = Tree(_heading(session), guide_style="dim")
+    for line in _particulars(record):
+        tree.add(line)
+    _add_inside(tree, session, retries)
+    show(console, tree)
+    if record.traceback:
+        show_traceback(console, record.traceback)
+
+
+def show_traceback(console: Console, traceback: str) -> None:
+    """Print a traceback, its last line in red."""
+    above, _, last = shown.visible_lines(traceback).rpartition("\n")
+    console.print()
+    console.print(Text(above), soft_wrap=True)
+    console.print(Text(last, "red"), soft_wrap=True)
+
+
+# -- sessions
+
+
+def _heading(session: TacticCallSession) -> Text:
+    return joined(
+        (
+            Text(shown.visible(session.tactic_path), "bold"),
+            state_text(session.state),
+            shown.nanoseconds(session.elapsed) if session.elapsed is not None else "",
+            _spent(session.total_cost),
+        ),
+        "  ",
+    )
+
+
+def _particulars(record: SessionRecord) -> Iterator[Text]:
+    session = record.session
+    yield joined((_labelled("id", session.session_id),
+                  f"started {shown.moment(record.timestamp, seconds=True)}"))  # fmt: skip
+    if record.tags:
+        yield _labelled("tags", Text(shown.tag_list(record.tags), "cyan"))
+    if session.partition:
+        yield _labelled("partition", shown.visible(session.partition))
+    if session.metadata is not None:
+        yield _labelled("metadata", shown.shortened(session.metadata, _LONG))
+    yield _labelled("task", shown.shortened(session.task, _LONG))
+
+
+def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries) -> None:
+    """What happened in a session, in the order in which it began, and how it ended."""
+    calls = [call for calls in session.agent_sessions.values() for call in calls]
+    below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
+    entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
+    entries = sorted([*calls, *below, *session.invoke_traces], key=lambda entry: entry.started)
+    for entry in entries:
+        if isinstance(entry, AgentCallSession):
+            _add_call(tree, session.session_id, entry, retries)
+        elif isinstance(entry, TacticCallSession):
+            branch = tree.add(_heading(entry))
+            branch.add(_labelled("id", entry.session_id))
+            branch.add(_labelled("task", shown.shortened(entry.task, _SHORT)))
+            _add_inside(branch, entry, retries)
+        else:
+            tree.add(_attempt(entry))
+    if session.unknown_events:
+        count = shown.counted(session.unknown_events, "event")
+        tree.add(Text(f"{count} of a newer lllm can't be shown", "yellow"))
+    if session.state == "success":
+        tree.add(_labelled("delivered", shown.shortened(session.delivery, _LONG)))
+    elif session.error is not None:
+        tree.add(_failed(session.error, "cancelled: " if session.cancelled else ""))
+
+
+# -- agents
+
+
+def _add_call(tree: Tree, session_id: str, call: AgentCallSession, retries: Retries) -> None:
+    branch = tree.add(
+        joined(
+            (
+                Text.assemble("agent ", (shown.visible(call.agent_name), "bold")),
+                state_text(call.state),
+                shown.nanoseconds(call.elapsed) if call.elapsed is not None else "",
+                _spent(call.cost),
+            ),
+            "  ",
+        )
+    )
+    for step, traces in call.invoke_traces.items():
+        for trace in traces:
+            node = branch.add(_attempt(trace))
+            if trace is traces[-1]:
+                for tool in call.interrupts.get(step, ()):
+                    node.add(_tool(tool))
+            retry = retries.get((session_id, trace.request))
+            if retry is not None:
+                node.add(_retry(retry))
+    if call.state == "success":
+        branch.add(_labelled("answer", shown.shortened(call.delivery, _LONG)))
+    elif call.error is not None:
+        branch.add(_failed(call.error))
+
+
+def _attempt(trace: InvokeTrace) -> Text:
+    step = f"step {trace.step}" + (f", attempt {trace.attempt}" if trace.attempt > 1 else "")
+    return joined(
+        (
+            Text.assemble(sign(trace.state), f" {step}"),
+            shown.visible(trace.model or trace.asked),
+            shown.nanoseconds(trace.elapsed) if trace.elapsed is not None else "",
+            _used(trace.cost) if trace.usage is not None else "",
+            _price(trace),
+            Text(shown.visible(trace.finish), "dim") if trace.finish else "",
+            _failed(trace.error) if trace.error is not None else "",
+        )
+    )
+
+
+def _price(trace: InvokeTrace) -> str | Text:
+    if trace.price == "unpriced":
+        return Text("unpriced", "yellow")
+    return "" if trace.price is None else shown.money(trace.cost.cost)
+
+
+def _tool(tool: ToolInterrupt) -> Text:
+    line = Text.assemble(
+        sign(tool.state), " ", (shown.visible(tool.name), "magenta"),
+        f" {shown.shortened(tool.arguments, _SHORT)}",
+    )  # fmt: skip
+    if tool.error is not None:
+        line.append(" → ", "dim").append_text(_failed(tool.error))
+    elif tool.repeats is not None:
+        line.append(f" → not run again; the result of call {tool.repeats} stands")
+    elif tool.told is not None:
+        line.append(" → ", "dim").append(shown.shortened(tool.told, _SHORT))
+    if tool.elapsed is not None:
+        line.append(f"  {shown.nanoseconds(tool.elapsed)}", "dim")
+    return line
+
+
+def _retry(retry: RetryScheduled) -> Text:
+    wait = f" after {shown.nanoseconds(retry.wait)}" if retry.wait else ""
+    what = "called again" if retry.kind == "llm_recall" else "asked again"
+    return Text.assemble(
+        (f"↻ {what}{wait} ({retry.attempt} of {retry.limit}): ", "yellow"),
+        shown.shortened(retry.reason, _LONG),
+    )
+
+
+# -- pieces
+
+
+def _labelled(label: str, value: str | Text) -> Text:
+    return Text.assemble((f"{label} ", "dim"), value)
+
+
+def _failed(error: Error, why: str = "") -> Text:
+    message = f"{error.type.rpartition('.')[2]}: {error.message}" if error.message else error.type
+    return Text(why + shown.shortened(message, _LONG), "red")
+
+
+def _used(cost: InvokeCost) -> str:
+    return shown.tokens(cost.prompt_tokens, cost.completion_tokens, cost.cached_prompt_tokens)
+
+
+def _spent(cost: InvokeCost) -> Text:
+    """Tokens and money, where anything was spent."""
+    if not (cost.total_tokens or cost.unpriced_calls):
+        return Text()
+    return Text(f"{_used(cost)}  {shown.money(cost.cost, cost.unpriced_calls)}")

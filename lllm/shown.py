@@ -1,0 +1,111 @@
+"""Values as people read them on a terminal: texts that can't harm it, amounts, times, counts.
+
+What a model, a tool or a user said is shown as text and as nothing else. Control characters, which
+could colour the screen or move the cursor, and characters that hide or turn text around
+(https://trojansource.codes, CVE-2021-42574) are shown as escapes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+from lllm.tools import result_text
+
+# C0, DEL, C1; bidirectional marks and controls; line separators; lone surrogates; what has no width
+# (zero width space, word joiner, byte order mark, tags). Joiners stay: scripts and emoji use them.
+UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    """A text on one line, everything in it that is no plain character as an escape."""
+    return UNSAFE.sub(_escape, text)
+
+
+def visible_lines(text: str) -> str:
+    """A text of several lines, a traceback say, with its lines kept and all else escaped."""
+    return "\n".join(visible(line) for line in text.rstrip("\n").split("\n"))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def shortened(value: object, limit: int) -> str:
+    """Any value as one line of text, JSON where it is no text itself.
+
+    limit: characters that are shown where it is cut; how many are left out is said.
+    """
+    text = result_text(value)
+    if len(text) <= limit + len("… (+20 characters)"):  # as long as saying that it is cut
+        return visible(text)
+    return f"{visible(text[:limit])}… (+{len(text) - limit:,} characters)"
+
+
+def money(amount: float, unpriced: int = 0) -> str:
+    """US dollars. unpriced: calls whose price nobody knows; they are said, and are never zero."""
+    if unpriced and not amount:
+        return f"{unpriced:,} unpriced"
+    if amount >= 100:
+        text = f"${amount:,.2f}"
+    elif amount >= 0.01 or not amount:
+        text = f"${amount:.4f}"
+    elif amount >= 0.000001:
+        text = f"${amount:.6f}"
+    else:
+        text = "<$0.000001"
+    return f"{text} + {unpriced:,} unpriced" if unpriced else text
+
+
+def duration(seconds: float | None) -> str:
+    """How long something took; a dash where it has not ended."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def nanoseconds(count: int | None) -> str:
+    """The same from nanoseconds."""
+    return duration(None if count is None else count / 1_000_000_000)
+
+
+def tokens(prompt: int, completion: int, cached: int = 0) -> str:
+    """What went in and what came out."""
+    text = f"{prompt:,} → {completion:,} tokens"
+    return f"{text} ({cached:,} cached)" if cached else text
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 call", "2 calls"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def moment(time: dt.datetime, *, seconds: bool = False) -> str:
+    """A time in the local time zone, in a form that `--after` takes back."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+
+
+def clock(nanoseconds_utc: int) -> str:
+    """The local time of day to the millisecond."""
+    whole, rest = divmod(nanoseconds_utc, 1_000_000_000)
+    try:
+        time = dt.datetime.fromtimestamp(whole)
+    except (ValueError, OverflowError, OSError):  # a clock that was out of its mind
+        return str(nanoseconds_utc)
+    return f"{time:%H:%M:%S}.{rest // 1_000_000:03}"
+
+
+def tag_list(tags: dict[str, str]) -> str:
+    """Tags as they are given on the command line."""
+    return " ".join(visible(f"{name}={value}") for name, value in sorted(tags.items()))

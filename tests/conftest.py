@@ -1,0 +1,28 @@
+"""What several test files start from: stores on both kinds of file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm.events.log import LogBackend
+
+OpenBackend = Callable[[], LogBackend]
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def open_backend(request: pytest.FixtureRequest, tmp_path: Path) -> OpenBackend:
+    """Opens the test's own log, again and again the same."""
+    if request.param == "sqlite":
+        return lambda: SQLiteBackend(tmp_path / "runs.db")
+    return lambda: LocalFileBackend(tmp_path / "logs")
+
+
+@pytest.fixture
+def store(open_backend: OpenBackend) -> Iterator[LogStore]:
+    """An empty store on each kind of file."""
+    with LogStore(open_backend()) as opened:
+        yield opened

@@ -1,0 +1,187 @@
+"""Histories of a store: many small sessions, written straight by recorders, and what a reader who
+remembers everything would answer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lllm import LogStore
+from lllm.events.model import (
+    Content,
+    Error,
+    LLMFailed,
+    LLMResponded,
+    Price,
+    SessionFailed,
+    SessionStarted,
+    SessionSucceeded,
+    Usage,
+)
+from lllm.events.recorder import Recorder
+
+
+@dataclasses.dataclass
+class Attempt:
+    """One call of a model."""
+
+    model: str
+    agent: str
+    nanos: int | None
+    failed: bool
+    usage: Usage | None
+
+
+@dataclasses.dataclass
+class Session:
+    """A session as the reader who remembers everything knows it."""
+
+    recorder: Recorder
+    tactic: str
+    partition: str
+    parent: Session | None
+    tags: dict[str, str]
+    state: str = "running"
+    attempts: list[Attempt] = dataclasses.field(default_factory=list)
+    children: list[Session] = dataclasses.field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.recorder.session_id
+
+    @property
+    def chain(self) -> list[Session]:
+        """This session and those above it."""
+        return [self] if self.parent is None else [self, *self.parent.chain]
+
+    @property
+    def all_tags(self) -> dict[str, str]:
+        """The root's tags, and over them its own."""
+        return self.chain[-1].tags | self.tags
+
+    @property
+    def outermost(self) -> bool:
+        """Whether no session above is a call of the same tactic."""
+        return all(above.tactic != self.tactic for above in self.chain[1:])
+
+    def below(self) -> list[Session]:
+        """This session and all below it."""
+        return [self, *(one for child in self.children for one in child.below())]
+
+    def all_attempts(self) -> list[tuple[Session, Attempt]]:
+        """The calls of this session and of those below it."""
+        return [(one, attempt) for one in self.below() for attempt in one.attempts]
+
+
+class History:
+    """Writes sessions to a store, and remembers them."""
+
+    def __init__(self, store: LogStore) -> None:
+        self.store = store
+        self.sessions: list[Session] = []
+
+    def start(
+        self, tactic: str, partition: str, tags: dict[str, str], parent: Session | None
+    ) -> Session:
+        """Begin a session."""
+        recorder = Recorder(
+            self.store.log,
+            tactic,
+            ancestors=parent.recorder.lineage if parent else (),
+            definitions=self.store.definitions,
+        )
+        session = Session(recorder, tactic, partition, parent, dict(tags))
+        self.sessions.append(session)
+        if parent is not None:
+            parent.children.append(session)
+        recorder.stage(
+            SessionStarted(
+                tactic_path=tactic,
+                name=tactic,
+                partition=partition,
+                tags=tags,
+                ancestors=recorder.ancestors,
+                salt=recorder.salt,
+            )
+        )
+        recorder.commit()
+        return session
+
+    def attempt(self, session: Session, attempt: Attempt) -> None:
+        """Record one call of a model."""
+        session.attempts.append(attempt)
+        price = (
+            Price("unpriced", reason="nobody knows")
+            if attempt.nanos is None
+            else Price("priced", nanos=attempt.nanos)
+        )
+        request = session.recorder.ordinal("request")
+        if attempt.failed:
+            session.recorder.stage(
+                LLMFailed(
+                    request=request,
+                    agent=attempt.agent,
+                    asked=attempt.model,
+                    error=Error("E", "m"),
+                    usage=attempt.usage,
+                    price=price if attempt.usage else None,
+                    elapsed=1,
+                )
+            )
+        else:
+            session.recorder.stage(
+                LLMResponded(
+                    request=request,
+                    message=session.recorder.ordinal("message"),
+                    content=Content.of("assistant", "text"),
+                    finish="stop",
+                    agent=attempt.agent,
+                    asked=attempt.model,
+                    model=attempt.model,
+                    usage=attempt.usage,
+                    price=price,
+                    elapsed=1,
+                )
+            )
+        session.recorder.commit()
+
+    def finish(self, session: Session, success: bool) -> None:
+        """End a session."""
+        session.state = "success" if success else "failure"
+        if success:
+            session.recorder.end(SessionSucceeded(elapsed=1))
+        else:
+            session.recorder.end(SessionFailed(error=Error("E", "m"), elapsed=1))
+        session.recorder.commit()
+
+    def tag(self, session: Session, tags: dict[str, str], remove: tuple[str, ...]) -> None:
+        """Change tags later."""
+        for name in remove:
+            session.tags.pop(name, None)
+        session.tags |= tags
+        self.store.tag(session.id, tags, remove=remove)
+
+    # -- what a reader who remembers everything would answer
+
+    def listed(
+        self,
+        tags: dict[str, str],
+        state: str | None,
+        tactic: str | None,
+        partition: str | None,
+    ) -> list[Session]:
+        """What list_sessions selects, in no order."""
+        return [
+            one
+            for one in self.sessions
+            if (one.parent is None if tactic is None else one.tactic == tactic and one.outermost)
+            and _has(one, tags)
+            and (state is None or one.state == state)
+            and (partition is None or one.partition == partition)
+        ]
+
+
+def _has(session: Session, tags: dict[str, str]) -> bool:
+    """A session is found by its root's tags and by its own."""
+    root = session.chain[-1].tags
+    return all(root.get(k) == v or session.tags.get(k) == v for k, v in tags.items())
