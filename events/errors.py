@@ -26,6 +26,8 @@ catch as a builtin is that builtin too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class LllmError(Exception):
     """The root: `except LllmError` catches whatever lllm raises on purpose."""
@@ -54,6 +56,10 @@ class LogDamaged(LogError):
         super().__init__(message)
         self.position = position
         self.stream = stream
+
+    def __reduce__(self) -> tuple[Callable[..., LogDamaged], tuple[str, int, str]]:
+        """Pickled by its fields: an error must come home from a worker process."""
+        return _damaged, (str(self), self.position, self.stream)
 
 
 class LogTooNew(LogError):
@@ -135,6 +141,34 @@ class InvokeError(LllmError):
         self.code = code
         self.retry_after = retry_after
         self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Callable[..., InvokeError], tuple[object, ...]]:
+        """Pickled by its fields: an error must come home from a worker process."""
+        return _invoke_error, (
+            str(self), self.retryable, self.status, self.code, self.retry_after, self.request_id,
+        )  # fmt: skip
+
+
+def _damaged(message: str, position: int, stream: str) -> LogDamaged:
+    return LogDamaged(message, position=position, stream=stream)
+
+
+def _invoke_error(
+    message: str,
+    retryable: bool,
+    status: int | None,
+    code: str | None,
+    retry_after: int | None,
+    request_id: str | None,
+) -> InvokeError:
+    return InvokeError(
+        message,
+        retryable=retryable,
+        status=status,
+        code=code,
+        retry_after=retry_after,
+        request_id=request_id,
+    )
 
 
 class AgentError(LllmError):

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from lllm.events import recorder
-from lllm.events.errors import AppendConflict, LllmError
+from lllm.events.errors import AppendConflict, LogError, LogUnavailable
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import AppendsWithoutWaiting, LogBackend, read_types
 from lllm.events.model import LogGap
@@ -32,8 +32,8 @@ _RETRY_SECONDS = 0.5  # between two tries of a log that can't be written
 class HoldingLog:
     """A log that takes every append, and writes it when the log behind it can be written.
 
-    on_error: "hold" as said above; "raise" to have what the log behind raises, LogUnavailable as a
-    rule, raised instead.
+    on_error: "hold" as said above; "raise" to have LogUnavailable, or another LogError, raised
+    instead.
     held_bytes: how many bytes of payloads may wait.
     """
 
@@ -88,8 +88,10 @@ class HoldingLog:
             return self._hold(events, error)
 
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
-        if isinstance(error, AppendConflict) or self._raises:
+        if isinstance(error, AppendConflict):
             raise error
+        if self._raises:
+            raise error if isinstance(error, LogError) else LogUnavailable(_told(error)) from error
         with self._lock:
             self._add(events)
             self._next_try = time.monotonic() + _RETRY_SECONDS
@@ -195,4 +197,4 @@ def _size(events: Sequence[NewEvent]) -> int:
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, LllmError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LogError) else f"{type(error).__name__}: {error}"

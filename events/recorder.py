@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from lllm.events.errors import AppendConflict, LogUnavailable, SessionEnded, WrongProcess
+from lllm.events.errors import AppendConflict, LogError, SessionEnded, WrongProcess
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import AppendsWithoutWaiting, LogBackend
 from lllm.events.model import AgentDefined, Ancestor, Event
@@ -177,8 +177,8 @@ class Recorder:
     def commit(self) -> None:
         """Make everything staged durable, in one append.
 
-        Raises LogUnavailable where the log can't be written and was told to say so; what is staged
-        stays so, for the next try.
+        Raises LogUnavailable, or another LogError, where the log can't be written and was told to
+        say so; what is staged stays so, for the next try.
         """
         with self._committing:
             while self._undefined:
@@ -217,11 +217,11 @@ class Recorder:
             self._committing.release()
 
     def commit_after(self, error: BaseException) -> None:
-        """`commit` on the way out of an error, which is not replaced by LogUnavailable; it carries
-        a note instead."""
+        """`commit` on the way out of an error, which no LogError replaces; it carries a note
+        instead."""
         try:
             self.commit()
-        except LogUnavailable as unwritten:
+        except LogError as unwritten:
             _note(error, unwritten)
 
     async def acommit_after(self, error: BaseException) -> None:
@@ -231,7 +231,7 @@ class Recorder:
             return
         try:
             await self.acommit()
-        except LogUnavailable as unwritten:
+        except LogError as unwritten:
             _note(error, unwritten)
 
     def _take(self) -> list[NewEvent]:
@@ -252,7 +252,7 @@ class Recorder:
             self._pending[:0] = events
 
 
-def _note(error: BaseException, unwritten: LogUnavailable) -> None:
+def _note(error: BaseException, unwritten: LogError) -> None:
     note = f"lllm could not write this to its log: {unwritten}"
     if error is not unwritten and note not in getattr(error, "__notes__", ()):
         error.add_note(note)

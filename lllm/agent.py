@@ -14,22 +14,24 @@ from lllm.effects import adrive, drive
 from lllm.events.errors import ConfigError
 from lllm.events.model import AgentDefined, Content, DialogOpened, MessageAdded
 from lllm.events.plain import to_plain
-from lllm.events.recorder import Recorder
 from lllm.prompt import Prompt
 from lllm.respond import respond
-from lllm.tools import Tool
+from lllm.secret_params import without_secrets
+from lllm.session import SessionScope
+from lllm.tools import Tool, result_text
 
 
 class Agent:
     """One agent within one call of a tactic.
 
-    config: what it is. recorder: of the session that it works for.
+    config: what it is. session: the one that it works for.
     """
 
-    def __init__(self, config: AgentConfig, recorder: Recorder) -> None:
+    def __init__(self, config: AgentConfig, session: SessionScope) -> None:
         self.config = config
         self.name = config.name
-        self.recorder = recorder
+        self.session = session
+        self.recorder = session.recorder
         self._dialogs: dict[str, Dialog] = {}
         self._current: Dialog | None = None
         self._asked: dict[str, Prompt] = {}  # the last prompt with a format or tools, by alias
@@ -113,9 +115,10 @@ class Agent:
 
     # -- messages
 
-    def receive(self, text: str) -> Message:
-        """Add what the user says to the current dialog."""
-        return self.add(self.current_dialog, Content.of("user", text), "user")
+    def receive(self, text: object) -> Message:
+        """Add what the user says to the current dialog. What is not a str (a task may be a dict, a
+        dataclass or a model) is said as JSON."""
+        return self.add(self.current_dialog, Content.of("user", result_text(text)), "user")
 
     def receive_prompt(
         self, prompt: Prompt, prompt_args: Mapping[str, object] | None = None
@@ -194,7 +197,7 @@ class Agent:
             prompts=() if prompt is config.system_prompt else (prompt.path,),
             provider=config.invoker.provider,
             model=config.model_name,
-            params=to_plain(config.model_args),
+            params=to_plain(without_secrets(config.model_args)),
             tools=tuple(tool.definition for tool in self.tools_of(dialog)),
             output_schema=prompt.output_schema(),
         )

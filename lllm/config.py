@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -58,13 +59,14 @@ def read_config(
     given: Config = {} if config is None else config
     if not isinstance(given, Mapping):
         raise ConfigError(f"The config of {owner} is a dict, not {type(given).__name__}.")
-    for key in given:
-        if key not in _TOP:
-            raise ConfigError(f"The config of {owner} has no key {key!r}; known: {_listed(_TOP)}.")
+    _known(given, _TOP, f"The config of {owner}")
     shared = _dict(given.get("global", {}), f"global of {owner}")
     if "name" in shared:
         raise ConfigError(f"global of {owner} can't have the key 'name': each agent has its own.")
+    _known(shared, _KEYS, f"global of {owner}")
     agents = _by_name(given.get("agent_configs", ()), owner)
+    if isinstance(agent_group, str):
+        raise ConfigError(f"agent_group of {owner} is a list of names, not {agent_group!r}.")
     wanted = list(agent_group) or list(agents)
     for name in wanted:
         if name not in agents:
@@ -88,6 +90,7 @@ def _by_name(value: object, owner: str) -> dict[str, Config]:
             raise ConfigError(f"agent config {number} of {owner} needs the key 'name', a str.")
         if name in found:
             raise ConfigError(f"agent_configs of {owner} has two agents of the name {name!r}.")
+        _known(agent, _KEYS, f"agent {name!r} of {owner}")
         found[name] = agent
     return found
 
@@ -104,9 +107,6 @@ def _merged(shared: Config, own: Config) -> dict[str, object]:
 
 
 def _agent(given: dict[str, object], where: str) -> AgentConfig:
-    for key in given:
-        if key not in _KEYS:
-            raise ConfigError(f"{where} has no key {key!r}; known: {_listed(_KEYS)}.")
     prompt = given.get("system_prompt", "")
     if isinstance(prompt, str):
         # A plain string is said as it stands; only a Prompt has placeholders.
@@ -126,6 +126,12 @@ def _agent(given: dict[str, object], where: str) -> AgentConfig:
         max_interrupt_steps=_count(given, "max_interrupt_steps", 10, where),
         recall_wait=_seconds(given, "recall_wait", 1.0, where),
     )
+
+
+def _known(given: Config, keys: Sequence[str], where: str) -> None:
+    for key in given:
+        if key not in keys:
+            raise ConfigError(f"{where} has no key {key!r}; known: {_listed(keys)}.")
 
 
 def _dict(value: object, where: str) -> Config:
@@ -150,7 +156,7 @@ def _count(given: Config, key: str, default: int, where: str) -> int:
 
 def _seconds(given: Config, key: str, default: float, where: str) -> float:
     value = given.get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise ConfigError(f"{key} of {where} is a number of seconds, not {value!r}.")
     return float(value)
 
@@ -158,7 +164,7 @@ def _seconds(given: Config, key: str, default: float, where: str) -> float:
 def _invoker(value: object, where: str) -> Invoker:
     if isinstance(value, str):
         return named(value)
-    if isinstance(value, Invoker):
+    if isinstance(value, Invoker) and not isinstance(value, type):  # a class is not yet one
         return value
     raise ConfigError(f"invoker of {where} is a name or an invoker object, not {value!r}.")
 

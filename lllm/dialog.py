@@ -15,9 +15,9 @@ from lllm.projections.invoke_cost import InvokeCost
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a dialog.
 
-    content: its text. parsed: what the prompt's parser or format made of an answer, else None.
-    tool_calls: the tools that an answer asks for. usage, cost: of the attempt that an answer came
-    from, None on other messages.
+    content: its text. tool_calls: the tools that an answer asks for. What `respond` returns has
+    more: parsed, what the prompt's parser or format made of it; usage and cost, of the attempt that
+    it came from. They are None on the messages of a dialog.
     """
 
     role: str

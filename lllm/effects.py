@@ -1,9 +1,8 @@
 """What an agent asks of the world, apart from how it is carried out.
 
-The logic of an agent is one generator that yields effects: call this model, run that tool, wait.
-`drive` carries them out in a thread and `adrive` on an event loop, so that the logic exists once.
-Before each effect, what is staged is committed: everything that led to a call is durable when the
-call begins.
+The logic of an agent is one generator that yields effects: commit what is staged, call this model,
+run that tool, wait. `drive` carries them out in a thread and `adrive` on an event loop, so that the
+logic exists once.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -33,6 +33,21 @@ class Effect(Protocol):
 
 
 Steps = Generator[Effect, object, T]
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Make durable what led to the effect that follows. It is one of its own, so that a log that
+    can't be written is never taken for a model or a tool that failed."""
+
+    recorder: Recorder
+
+    def run(self) -> object:
+        self.recorder.commit()
+        return None
+
+    async def arun(self) -> object:
+        await self.recorder.acommit()
+        return None
 
 
 class Invoke(msgspec.Struct, frozen=True):
@@ -85,49 +100,43 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 def drive(steps: Steps[T], recorder: Recorder) -> T:
-    """Carry out the effects of `steps` in this thread; returns what they return."""
-    advance: Callable[[], Effect] = lambda: next(steps)  # noqa: E731 # it is set anew below
+    """Carry out the effects of `steps` in this thread; returns what they return, once everything
+    they staged is durable."""
+    advance: Callable[[], Effect] = partial(next, steps)
     try:
         while True:
             effect = advance()
             try:
-                recorder.commit()
                 result = effect.run()
             except BaseException as error:
-                advance = _throw(steps, error)
+                advance = partial(steps.throw, error)
             else:
-                advance = _send(steps, result)
+                advance = partial(steps.send, result)
     except StopIteration as stop:
         returned: T = stop.value
-        return returned
-    finally:
-        recorder.commit()
+    except BaseException as error:
+        recorder.commit_after(error)
+        raise
+    recorder.commit()
+    return returned
 
 
 async def adrive(steps: Steps[T], recorder: Recorder) -> T:
-    """Carry out the effects of `steps` on the event loop; returns what they return."""
-    advance: Callable[[], Effect] = lambda: next(steps)  # noqa: E731 # it is set anew below
+    """The same on the event loop."""
+    advance: Callable[[], Effect] = partial(next, steps)
     try:
         while True:
             effect = advance()
             try:
-                await recorder.acommit()
                 result = await effect.arun()
             except BaseException as error:
-                advance = _throw(steps, error)
+                advance = partial(steps.throw, error)
             else:
-                advance = _send(steps, result)
+                advance = partial(steps.send, result)
     except StopIteration as stop:
         returned: T = stop.value
-        await recorder.acommit()
-        return returned
-    finally:
-        recorder.commit()  # after an error, when an await could be cancelled; else nothing is left
-
-
-def _send(steps: Steps[T], result: object) -> Callable[[], Effect]:
-    return lambda: steps.send(result)
-
-
-def _throw(steps: Steps[T], error: BaseException) -> Callable[[], Effect]:
-    return lambda: steps.throw(error)
+    except BaseException as error:
+        await recorder.acommit_after(error)
+        raise
+    await recorder.acommit()
+    return returned

@@ -10,19 +10,25 @@ from lllm.events.holding import HoldingLog
 from lllm.events.log import LogBackend
 from lllm.events.memory import MemoryBackend
 from lllm.events.noop import NoOpBackend
-from lllm.events.recorder import Definitions, Redact
+from lllm.events.recorder import Definitions
+from lllm.events.redaction import Redact
 from lllm.projections.call_session import TacticCallSession, fold
 
 
 class Homeless:
-    """A log of one call's own. keep: whether anyone will look at it afterwards."""
+    """A log of one call's own.
 
-    partition = ""
-    redact: Redact | None = None
+    keeps: whether anyone will look at it afterwards. partition, redact: those of the store that
+    keeps nothing, where there is one.
+    """
+
     can_travel = False
 
-    def __init__(self, *, keep: bool) -> None:
-        backend: LogBackend = MemoryBackend() if keep else NoOpBackend()
+    def __init__(self, *, keeps: bool, partition: str = "", redact: Redact | None = None) -> None:
+        self.keeps = keeps
+        self.partition = partition
+        self.redact = redact
+        backend: LogBackend = MemoryBackend() if keeps else NoOpBackend()
         self.log = HoldingLog(backend)
         self.definitions = Definitions()
 

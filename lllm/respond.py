@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal
 
 from lllm.dialog import Dialog, Message
-from lllm.effects import Invoke, RunTool, Steps, Wait
-from lllm.events import codec
+from lllm.effects import Commit, Invoke, Steps, Wait
 from lllm.events.errors import AgentError, InvokeError, ParseError
 from lllm.events.model import (
     AgentFailed,
@@ -25,18 +24,14 @@ from lllm.events.model import (
     LLMRequested,
     LLMResponded,
     RetryScheduled,
-    ToolCall,
-    ToolCalled,
-    ToolFailed,
-    ToolReturned,
 )
 from lllm.events.plain import to_plain
 from lllm.events.recorder import log_context
+from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, Request
 from lllm.pricing import price
 from lllm.projections.invoke_cost import InvokeCost
-from lllm.session import describe, is_cancellation
-from lllm.tools import result_text
+from lllm.session import current, describe, during, is_cancellation
 
 if TYPE_CHECKING:
     from lllm.agent import Agent
@@ -50,11 +45,10 @@ _LONGEST_WAIT = 60.0  # seconds, of our own backoff; a provider may ask for long
 
 def respond(agent: Agent, dialog: Dialog) -> Steps[Message]:
     """The steps of one agent call; returns the message that it delivers."""
-    token = log_context.set((log_context.get() or {}) | {"agent": agent.name})
-    try:
+    # A thread of the user's own knows of no session; what tools do belongs to the agent's.
+    session = agent.session
+    with during(current, session), during(log_context, session.log_context | {"agent": agent.name}):
         return (yield from _Call(agent, dialog).steps())
-    finally:
-        log_context.reset(token)
 
 
 class _Call:
@@ -66,16 +60,15 @@ class _Call:
         self.dialog = dialog
         self.recorder = agent.recorder
         self.prompt = agent.prompt_of(dialog)
-        self.tools = {tool.name: tool for tool in agent.tools_of(dialog)}
+        self.interrupts = Interrupts(
+            self.recorder, dialog, agent.tools_of(dialog), self.config.max_interrupt_steps
+        )
         self.number = self.recorder.ordinal("call")
         self.definition = agent.definition_of(dialog)
         self.definition_stream = self.recorder.define(self.definition)
         self.schema = self.prompt.output_schema()
         self.refused = 0  # answers that did not parse
         self.recalled = 0  # calls that failed and were made again
-        self.interrupts = 0  # turns that were spent on tools
-        self.tools_allowed = True
-        self.ran: dict[tuple[str, bytes], tuple[int, str]] = {}  # name, arguments -> tool, result
 
     def steps(self) -> Steps[Message]:
         began = time.perf_counter_ns()
@@ -120,7 +113,7 @@ class _Call:
             request, answer, responded = yield from self._turn(step)
             content = answer.content
             if content.tool_calls:
-                yield from self._interrupt(request, content)
+                yield from self._interrupted(request, content)
                 continue
             try:
                 parsed = self.prompt.parse(content.text)
@@ -136,6 +129,15 @@ class _Call:
                 cost=InvokeCost.of(responded.usage, responded.price),
             )
 
+    def _interrupted(self, request: int, content: Content) -> Steps[None]:
+        if self.interrupts.forbidden:
+            self.interrupts.refuse(request, content.tool_calls)
+            self._refuse(request, "it asked for tools after it was told to answer without", None)
+            return
+        yield from self.interrupts.run(request, content.tool_calls)
+        if self.interrupts.forbidden:
+            self.agent.add(self.dialog, Content.of("user", NO_MORE), "limit")
+
     # -- calling the model
 
     def _turn(self, step: int) -> Steps[tuple[int, Answer, LLMResponded]]:
@@ -146,17 +148,19 @@ class _Call:
             number = self._request(step, attempt)
             began = time.perf_counter_ns()
             try:
-                answer = cast(Answer, (yield self._invoke()))
+                yield Commit(self.recorder)
+                began = time.perf_counter_ns()
+                answer = self._checked((yield Invoke(self.config.invoker, self._asked())))
             except InvokeError as error:
                 wait = self._recall(number, error, time.perf_counter_ns() - began)
-                yield Wait(wait)
             except BaseException as error:
-                elapsed = time.perf_counter_ns() - began
-                self._attempt_failed(number, error, elapsed)
+                self._attempt_failed(number, error, time.perf_counter_ns() - began)
                 raise
             else:
                 elapsed = time.perf_counter_ns() - began
                 return number, answer, self._answered(number, answer, elapsed)
+            yield Commit(self.recorder)
+            yield Wait(wait)
 
     def _request(self, step: int, attempt: int) -> int:
         number = self.recorder.ordinal("request")
@@ -188,23 +192,24 @@ class _Call:
         )
         return number
 
-    def _tool_choice(self) -> str | None:
-        return "none" if self.tools and not self.tools_allowed else None
+    def _tool_choice(self) -> Literal["none"] | None:
+        return "none" if self.definition.tools and self.interrupts.forbidden else None
 
-    def _invoke(self) -> Invoke:
-        config = self.config
-        return Invoke(
-            config.invoker,
-            Request(
-                model=config.model_name,
-                messages=self.dialog.contents,
-                tools=self.definition.tools,
-                params=config.model_args,
-                output_schema=self.schema,
-                tool_choice="none" if self._tool_choice() else None,
-                agent=self.agent.name,
-            ),
+    def _asked(self) -> Request:
+        return Request(
+            model=self.config.model_name,
+            messages=self.dialog.contents,
+            tools=self.definition.tools,
+            params=self.config.model_args,
+            output_schema=self.schema,
+            tool_choice=self._tool_choice(),
+            agent=self.agent.name,
         )
+
+    def _checked(self, answer: object) -> Answer:
+        if not isinstance(answer, Answer):
+            raise TypeError(f"{self.config.invoker!r} gave a {type(answer).__name__}, no Answer.")
+        return answer
 
     def _answered(self, number: int, answer: Answer, elapsed: int) -> LLMResponded:
         responded = LLMResponded(
@@ -249,7 +254,7 @@ class _Call:
                 f"Agent {self.agent.name!r} gave up: the model could not be reached in "
                 f"{self.recalled + 1} calls. {error}"
             ) from error
-        wait = self._backoff() if error.retry_after is None else error.retry_after
+        wait = self._backoff() if error.retry_after is None else max(error.retry_after, 0)
         self.recalled += 1
         self.recorder.stage(
             RetryScheduled(
@@ -268,7 +273,8 @@ class _Call:
         return wait
 
     def _backoff(self) -> int:
-        seconds = min(self.config.recall_wait * 2**self.recalled, _LONGEST_WAIT)
+        doubled = self.config.recall_wait * 2.0 ** min(self.recalled, 60)
+        seconds = min(doubled, _LONGEST_WAIT)
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
 
     def _attempt_failed(self, number: int, error: BaseException, elapsed: int) -> None:
@@ -306,105 +312,3 @@ class _Call:
             )
         )
         _agent_logger.warning("asking again (%d of %d): %s", self.refused, limit, reason)
-
-    # -- running tools
-
-    def _interrupt(self, request: int, content: Content) -> Steps[None]:
-        if not self.tools_allowed:
-            for call in content.tool_calls:
-                self._fail_tool(self._called(request, call, None), call, _NO_MORE_TOOLS, 0)
-            self._refuse(request, "it asked for tools after it was told to answer without", None)
-            return
-        self.interrupts += 1
-        for call in content.tool_calls:
-            yield from self._run(request, call)
-        if self.interrupts >= self.config.max_interrupt_steps:
-            self.tools_allowed = False
-            text = "No more tools can be used. Answer now, with what you know."
-            self.agent.add(self.dialog, Content.of("user", text), "limit")
-
-    def _run(self, request: int, call: ToolCall) -> Steps[None]:
-        tool = self.tools.get(call.name)
-        try:
-            if tool is None:
-                known = ", ".join(self.tools) or "none"
-                raise ParseError(f"There is no tool {call.name!r}; there are: {known}.")
-            arguments = tool.parse_arguments(call.arguments)
-        except ParseError as error:
-            number = self._called(
-                request, call, codec.values(call.arguments.encode("utf-8", "surrogatepass"))
-            )
-            self._fail_tool(number, call, error, 0)
-            return
-        plain = to_plain(arguments)
-        number = self._called(request, call, plain)
-        key = (call.name, codec.encode(plain))
-        if key in self.ran and not tool.repeat:
-            first, result = self.ran[key]
-            text = f"This call was made before, with this result, and is not made again: {result}"
-            self._returned(number, call, text, None, 0, repeats=first)
-            return
-        began = time.perf_counter_ns()
-        try:
-            value = yield RunTool(tool, arguments, number)
-        except BaseException as error:
-            self._fail_tool(number, call, error, time.perf_counter_ns() - began)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            text = result_text(value)
-            self.ran[key] = (number, text)
-            self._returned(number, call, text, value, time.perf_counter_ns() - began)
-
-    def _called(self, request: int, call: ToolCall, arguments: object) -> int:
-        number = self.recorder.ordinal("tool")
-        self.recorder.stage(
-            ToolCalled(
-                tool=number, request=request, call_id=call.id, name=call.name, arguments=arguments
-            )
-        )
-        return number
-
-    def _returned(
-        self,
-        number: int,
-        call: ToolCall,
-        text: str,
-        value: object,
-        elapsed: int,
-        *,
-        repeats: int | None = None,
-    ) -> None:
-        ordinal, content = self._tell(call, text)
-        self.recorder.stage(
-            ToolReturned(
-                tool=number,
-                message=ordinal,
-                content=content,
-                value=None if isinstance(value, str) else to_plain(value),
-                repeats=repeats,
-                elapsed=elapsed,
-            )
-        )
-        _agent_logger.debug("tool %s returned in %.1f ms", call.name, elapsed / 1_000_000)
-
-    def _fail_tool(self, number: int, call: ToolCall, error: BaseException, elapsed: int) -> None:
-        told = describe(error)
-        ours = isinstance(error, ParseError)
-        ordinal, content = self._tell(
-            call, told.message if ours else f"The tool failed: {told.type}: {told.message}"
-        )
-        failed = ToolFailed(
-            tool=number, message=ordinal, content=content, error=told, elapsed=elapsed
-        )
-        self.recorder.stage(failed)
-        _agent_logger.warning("tool %s failed: %s: %s", call.name, told.type, told.message)
-
-    def _tell(self, call: ToolCall, text: str) -> tuple[int, Content]:
-        ordinal = self.recorder.ordinal("message")
-        content = Content("tool", Content.of("tool", text).parts, call_id=call.id)
-        self.dialog.add(ordinal, content)
-        return ordinal, content
-
-
-_NO_MORE_TOOLS = ParseError("No more tools can be used. Answer now, with what you know.")

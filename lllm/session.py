@@ -13,8 +13,9 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -32,7 +33,10 @@ from lllm.events.model import (
     SessionSucceeded,
 )
 from lllm.events.plain import to_plain
-from lllm.events.recorder import Definitions, Recorder, Redact, log_context
+from lllm.events.recorder import Definitions, Recorder, log_context
+from lllm.events.redaction import Redact
+from lllm.events.uninterrupted import in_thread
+from lllm.projections.call_session import TacticCallSession
 from lllm.version import __version__
 
 T = TypeVar("T")
@@ -57,6 +61,10 @@ class Home(Protocol):
     def can_travel(self) -> bool:
         """Whether another process can write here too, so that it can be pickled."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is written can be read again."""
+
     def owner(self) -> str:
         """The name of the lock that this process holds while it lives; "" where there is none."""
 
@@ -64,7 +72,10 @@ class Home(Protocol):
         """A session begins here."""
 
     def closed(self, *, root: bool) -> None:
-        """A session has ended, and its events are durable."""
+        """A session has ended, and its events are durable. root: it has no parent here."""
+
+    def finished(self, session_id: str) -> TacticCallSession:
+        """A session of this process that has just ended."""
 
 
 class Parent(Protocol):
@@ -111,7 +122,7 @@ def describe(error: BaseException) -> Error:
         message = "(its message could not be made)"
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    code, status = getattr(error, "code", None), getattr(error, "status", None)
+    code, status = _attribute(error, "code"), _attribute(error, "status")
     return Error(
         name,
         message,
@@ -119,6 +130,13 @@ def describe(error: BaseException) -> Error:
         code if isinstance(code, str) else None,
         status if isinstance(status, int) else None,
     )
+
+
+def _attribute(error: BaseException, name: str) -> object:
+    try:
+        return getattr(error, name, None)
+    except Exception:  # a property of the user's
+        return None
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -184,18 +202,24 @@ class SessionScope:
 
     def next_child(self) -> int | None:
         """See Parent."""
-        return self.recorder.ordinal("child")
+        return None if self.recorder.in_child else self.recorder.ordinal("child")
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
         """Into another process goes where it is written and what stands above its children."""
         return CarriedParent, (self.home if self.home.can_travel else None, self.lineage)
 
+    @property
+    def log_context(self) -> dict[str, str]:
+        """What a line logged inside belongs to."""
+        return {"session": self.recorder.session_id}
+
     def _begin(self) -> None:
         self._began = time.perf_counter_ns()
-        self._inside.enter_context(_set(current, self))
-        self._inside.enter_context(_set(log_context, {"session": self.recorder.session_id}))
-        self.home.opened()
         self.recorder.stage(self._started)
+        self.home.opened()
+        self._inside.enter_context(during(current, self))
+        self._inside.enter_context(during(current_tool, None))
+        self._inside.enter_context(during(log_context, self.log_context))
         _logger.info("%s called", self.recorder.tactic_path)
 
     def _end(self, error: BaseException | None) -> None:
@@ -213,56 +237,76 @@ class SessionScope:
 
     def __enter__(self) -> Recorder:
         self._begin()
-        with self._closed_on_error():
+        try:
             self.recorder.commit()
+        except BaseException as error:
+            self._leave(error)
+            raise
         return self.recorder
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None, *, follow: bool = True) -> None:
+        """follow: whether the rows shall follow at once, which may take a while."""
+        if self.recorder.in_child:
+            self._inside.close()  # a forked child walks out of a session that is its parent's
+            return
         self._end(error)
         try:
-            self.recorder.commit()
+            if error is None:
+                self.recorder.commit()
+            else:
+                self.recorder.commit_after(error)
         finally:
-            self.home.closed(root=not self.recorder.ancestors)
+            self.home.closed(root=follow and self._is_root)
 
     async def __aenter__(self) -> Recorder:
         self._begin()
-        with self._closed_on_error():
+        try:
             await self.recorder.acommit()
+        except BaseException as error:
+            await self._aleave(error)
+            raise
         return self.recorder
 
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._end(error)
-        root = not self.recorder.ancestors
-        try:
-            # A cancelled task may be cancelled again at any await; the last event must not be lost.
-            if error is not None and is_cancellation(error):
-                self.recorder.commit()
-            else:
-                await self.recorder.acommit()
-        finally:
-            if root and error is None:
-                await asyncio.to_thread(self.home.closed, root=True)
-            else:
-                self.home.closed(root=root)
+        await self._aleave(error)
 
-    @contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
+    async def _aleave(self, error: BaseException | None) -> None:
+        may_wait = error is None or isinstance(error, Exception | asyncio.CancelledError)
+        if not may_wait or self.recorder.in_child:
+            self._leave(error, follow=False)
+            return
+        self._end(error)
         try:
-            yield
-        except BaseException:
-            self._inside.close()
-            self.home.closed(root=False)
-            raise
+            if error is None:
+                await self.recorder.acommit()
+            else:
+                await self.recorder.acommit_after(error)
+        finally:
+            if self._is_root:
+                await in_thread(partial(self.home.closed, root=True))
+            else:
+                self.home.closed(root=False)
+
+    @property
+    def _is_root(self) -> bool:
+        return not self.recorder.ancestors
 
 
 @contextmanager
-def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
+def during(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Have a context variable hold a value inside."""
     token = variable.set(value)
     try:
         yield
     finally:
-        variable.reset(token)
+        # A coroutine or generator that is collected may be closed in another context than it ran
+        # in; there is nothing to set back there.
+        with suppress(ValueError):
+            variable.reset(token)

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import inspect
+import threading
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
-from contextvars import copy_context
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
-from typing import ClassVar, Protocol, cast, runtime_checkable
+from typing import ClassVar, Self
 
+from lllm import batch, subtactics
 from lllm.agent import Agent
 from lllm.config import AgentConfig, Config, read_config
 from lllm.events.errors import ConfigError
 from lllm.homeless import Homeless
 from lllm.invokers import Invoker
-from lllm.projections.call_session import TacticCallSession
 from lllm.runtime import Runtime, default_runtime, tactic_path
 from lllm.session import Home, Parent, SessionScope, current
 from lllm.store import LogStore
 from lllm.tools import wait_for
 
-
-@runtime_checkable
-class _Finished(Protocol):
-    """A home that can show the sessions it was given."""
-
-    def finished(self, session_id: str) -> TacticCallSession: ...
+_warning = threading.Lock()  # so that two threads do not both warn
 
 
 class Tactic:
@@ -61,9 +54,11 @@ class Tactic:
             default_runtime.register(cls)
 
     def __init__(self, config: Config | None = None, *, log_store: LogStore | None = None) -> None:
-        """config: see RUNTIME in the README: `global` for all agents, `agent_configs` for each.
+        """config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes
+        for all agents, and an agent's own value wins. The keys are those of AgentConfig. log_store:
+        where the calls are kept; a sub-tactic has its caller's.
 
-        Raises ConfigError, which names the key, where it can't be.
+        Raises ConfigError, which names the key, where the configuration can't be.
         """
         if not self.name:
             raise ConfigError(f'{type(self).__name__} needs a name: name = "..." in the class.')
@@ -115,7 +110,7 @@ class Tactic:
             if inspect.isawaitable(result):
                 result = wait_for(result)
             recorder.deliver(result)
-        return _session_of(scope) if return_session else result
+        return scope.home.finished(recorder.session_id) if return_session else result
 
     async def acall(
         self,
@@ -137,7 +132,9 @@ class Tactic:
                 if inspect.isawaitable(result):
                     result = await result
             recorder.deliver(result)
-        return await asyncio.to_thread(_session_of, scope) if return_session else result
+        if not return_session:
+            return result
+        return await asyncio.to_thread(scope.home.finished, recorder.session_id)
 
     def bcall(
         self,
@@ -153,25 +150,13 @@ class Tactic:
         """Call the tactic for each task, in threads; returns the results in the order of the tasks.
 
         max_workers: how many run at once. fail_fast: whether the first error is raised and the
-        tasks that have not begun are left; without it, an error stands in its task's place.
+        tasks that have not begun are left; without it, an error stands in its task's place. The
+        rest goes to every call.
         """
-        given = list(tasks)
-        with ThreadPoolExecutor(max_workers) as pool:
-            futures: list[Future[object]] = []
-            for task in given:
-                one = partial(
-                    self.__call__, task, tags=tags, metadata=metadata,
-                    return_session=return_session, **options,
-                )  # fmt: skip
-                # Each thread gets what the caller's context holds, the running session among it.
-                futures.append(pool.submit(copy_context().run, one))
-            if fail_fast:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                failed = [f for f in futures if f.done() and not f.cancelled() and f.exception()]
-                if failed:
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    return [failed[0].result()]
-        return [_outcome(future) for future in futures]
+        call = partial(
+            self.__call__, tags=tags, metadata=metadata, return_session=return_session, **options
+        )
+        return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
     async def ccall(
         self,
@@ -183,31 +168,20 @@ class Tactic:
         metadata: object = None,
         return_session: bool = False,
         **options: object,
-    ) -> AsyncIterator[tuple[int, object]]:
+    ) -> AsyncGenerator[tuple[int, object], None]:
         """Call the tactic for each task on the event loop; yields (index of the task, result) as
-        they come. The arguments are those of `bcall`."""
-        limit = asyncio.Semaphore(max_workers) if max_workers else nullcontext()
+        they come. The arguments are those of `bcall`; without max_workers all run at once.
 
-        async def one(index: int, task: object) -> tuple[int, object]:
-            try:
-                async with limit:
-                    result = await self.acall(
-                        task, tags=tags, metadata=metadata, return_session=return_session, **options
-                    )
-            except Exception as error:
-                if fail_fast:
-                    raise
-                return index, error
-            return index, result
-
-        pending = [asyncio.ensure_future(one(i, task)) for i, task in enumerate(tasks)]
-        try:
-            for future in asyncio.as_completed(pending):
-                yield await future
-        finally:
-            for future in pending:
-                future.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+        Leaving the loop early cancels what still runs, once the generator is closed
+        (`contextlib.aclosing` closes it at once).
+        """
+        call = partial(
+            self.acall, tags=tags, metadata=metadata, return_session=return_session, **options
+        )
+        results = batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
+        async with aclosing(results):
+            async for result in results:
+                yield result
 
     @classmethod
     def quick(
@@ -222,7 +196,7 @@ class Tactic:
     ) -> str:
         """One agent, one answer.
 
-        model: the model's name. invoker: how it is called.
+        model: the model's name. invoker: how it is called. log_store, tags: as for any tactic.
         """
         agent = {
             "name": "assistant",
@@ -243,10 +217,12 @@ class Tactic:
         metadata: object,
         return_session: bool,
     ) -> SessionScope:
-        parent = self._parent or current.get()
-        home = self._home(parent, return_session)
-        if parent is not None and parent.home is not home and self._parent is None:
-            parent = None  # a store of its own, so a tree of its own
+        parent = self._above()
+        home = self._home(parent)
+        if return_session and not home.keeps:
+            home = Homeless(keeps=True, partition=home.partition, redact=home.redact)
+        if parent is not None and parent.home is not home:
+            parent = None  # a place of its own, so a tree of its own
         return SessionScope(
             home,
             tactic_path(type(self)),
@@ -257,42 +233,58 @@ class Tactic:
             parent=parent,
         )
 
-    def _home(self, parent: Parent | None, return_session: bool) -> Home:
-        if self.log_store is not None:
-            if return_session and not self.log_store.keeps:
-                return Homeless(keep=True)
+    def _above(self) -> Parent | None:
+        """The session that this call belongs to: the innermost that is running."""
+        running, bound = current.get(), self._parent
+        if bound is None:
+            return running
+        inside = running is not None and running.lineage[: len(bound.lineage)] == bound.lineage
+        return running if inside else bound
+
+    def _home(self, parent: Parent | None) -> Home:
+        above = parent.home if parent is not None else None
+        if self.log_store is not None and (self.log_store.keeps or above is None):
             return self.log_store
-        if parent is not None and parent.home is not None:
-            return parent.home
-        if not self._warned:
-            self._warned = True
+        if above is not None:
+            return above
+        self._warn_once()
+        return Homeless(keeps=False)
+
+    def _warn_once(self) -> None:
+        with _warning:
+            warned, self._warned = self._warned, True
+        if not warned:
             warnings.warn(
                 f"Tactic {self.name!r} has no log store, so its calls are not kept. Give it one: "
                 f'{type(self).__name__}(config, log_store=sqlite_store("./runs.db")).',
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,  # where the tactic is called
             )
-        return Homeless(keep=return_session)
 
-    def _running(self, scope: SessionScope) -> Tactic:
+    def _running(self, scope: SessionScope) -> Self:
         """The copy that one call runs on: agents of its own, sub-tactics bound to its session."""
-        running = copy.copy(self)
+        running = self._copied()
+        vars(running).update(
+            subtactics.bound(vars(self), Tactic, lambda tactic: tactic._bound_to(scope))
+        )
         running._parent = scope
         running.agents = {
-            name: Agent(config, scope.recorder) for name, config in self._agent_configs.items()
+            name: Agent(config, scope) for name, config in self._agent_configs.items()
         }
-        for attribute, value in vars(self).items():
-            bound = _bound(value, scope)
-            if bound is not value:
-                setattr(running, attribute, bound)
         return running
 
-    def _bound_to(self, parent: Parent) -> Tactic:
-        bound = copy.copy(self)
+    def _bound_to(self, parent: Parent) -> Self:
+        bound = self._copied()
         bound._parent = parent
-        if bound.log_store is None or bound.log_store is parent.home:
+        if bound.log_store is parent.home:
             bound.log_store = None  # it writes where its parent does
         return bound
+
+    def _copied(self) -> Self:
+        # Not copy.copy: it asks __getstate__, which a subclass may have written for pickle.
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
 
 
 class _Quick(Tactic, register=False):
@@ -303,32 +295,6 @@ class _Quick(Tactic, register=False):
         agent.open("main")
         agent.receive(str(task))
         return agent.respond().content
-
-
-def _bound(value: object, parent: Parent) -> object:
-    """A value with every tactic in it bound to a session, looking into lists, tuples and dicts."""
-    if isinstance(value, Tactic):
-        return value._bound_to(parent)
-    if type(value) in (list, tuple):
-        items = cast(Sequence[object], value)
-        if any(isinstance(item, Tactic) for item in items):
-            return type(items)(_bound(item, parent) for item in items)  # type: ignore[call-arg] # list or tuple
-    if type(value) is dict:
-        entries = cast(dict[object, object], value)
-        if any(isinstance(item, Tactic) for item in entries.values()):
-            return {key: _bound(item, parent) for key, item in entries.items()}
-    return value
-
-
-def _outcome(future: Future[object]) -> object:
-    error = future.exception()
-    return future.result() if error is None else error
-
-
-def _session_of(scope: SessionScope) -> TacticCallSession:
-    home = scope.home
-    assert isinstance(home, _Finished)
-    return home.finished(scope.recorder.session_id)
 
 
 def build_tactic(

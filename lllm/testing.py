@@ -301,10 +301,10 @@ class SharedLogContract(LogContract):
         again."""
         other = self.open_log(tmp_path)
         for number in range(5):
+            other.append([event(f"other{number}", 1)])
             positions = list(log.append(batch("s", number)))
             assert other.head() == positions[-1]
             assert list(other.append(batch("s", number))) == positions
-            other.append([event(f"other{number}", 1)])
             with pytest.raises(AppendConflict):
                 log.append([event(f"other{number}", 1, b'"another"')])
         assert list(other.read()) == list(log.read())

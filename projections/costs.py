@@ -62,6 +62,8 @@ _SESSION_COUNTS = Table(
     key=("scope", "partition"),
 )
 
+_Place = tuple[int, int, str, str]  # where something was spent: session, day, model, agent
+
 
 class CostsView:
     """What every attempt to call a model cost, summed in every way that a summary asks for."""
@@ -79,14 +81,20 @@ class CostsView:
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
+        spent: dict[_Place, dict[str, int]] = {}
+        sessions: dict[int, SessionContext] = {}
         for happened in batch:
             payload, session = happened.payload, happened.session
             if session is None:
                 continue
             if isinstance(payload, LLMResponded | LLMFailed):
-                _attempted(rows, happened, payload, session)
+                place = (session.number, day_of(happened.event.time), payload.asked, payload.agent)
+                sessions[session.number] = session
+                _add(spent, place, attempt(payload))
             elif isinstance(payload, SessionStarted):
                 _count(rows, session)
+        for place, sums in spent.items():
+            _spent(rows, sessions[place[0]], place, sums)
 
 
 def _count(rows: Rows, session: SessionContext) -> None:
@@ -96,14 +104,21 @@ def _count(rows: Rows, session: SessionContext) -> None:
         rows.add("session_counts", (session.tactic_path, session.partition), sessions=1)
 
 
-def _attempted(
-    rows: Rows, happened: Happened, payload: LLMResponded | LLMFailed, session: SessionContext
+def _add(
+    spent: dict[_Place, dict[str, int]], place: _Place, deltas: dict[str, int] | None
 ) -> None:
-    sums = attempt(payload)
-    if sums is None:
+    if deltas is None:
         return
-    day = day_of(happened.event.time)
-    own = (session.tactic_path, storable(payload.asked), storable(payload.agent))
+    sums = spent.setdefault(place, deltas)
+    if sums is not deltas:
+        for name, delta in deltas.items():
+            sums[name] = sums.get(name, 0) + delta
+
+
+def _spent(rows: Rows, session: SessionContext, place: _Place, sums: dict[str, int]) -> None:
+    """Add what was spent in one place of a session to all that include it."""
+    _, day, model, agent = place
+    own = (session.tactic_path, storable(model), storable(agent))
     cell = _cell(rows, own)
     chain = session.chain()
     rows.add("costs", ("", chain[-1].partition, day, *own), **sums)

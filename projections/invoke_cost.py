@@ -13,7 +13,7 @@ import msgspec
 
 from lllm.events.model import Price, Usage
 
-_INPUT_PARTS = ("input", "cache_read", "cache_write", "audio_in")
+_OUTPUT_PARTS = ("output", "reasoning", "audio_out")  # all others are what was sent
 
 
 def dollars(nanos: int) -> float:
@@ -56,7 +56,7 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
         """The cost of one attempt, from what its event says."""
         used = usage or Usage()
         parts = price.parts if price else {}
-        prompt = sum(parts.get(name, 0) for name in _INPUT_PARTS)
+        completion = sum(parts.get(name, 0) for name in _OUTPUT_PARTS)
         total = price.nanos if price and price.nanos is not None else 0
         rates = price.rates if price else {}
         return cls(
@@ -71,8 +71,8 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
             input_cost_per_token=_rate(rates, "input"),
             output_cost_per_token=_rate(rates, "output"),
             cache_read_input_token_cost=_rate(rates, "cache_read"),
-            prompt_cost=dollars(prompt),
-            completion_cost=dollars(total - prompt if parts else 0),
+            prompt_cost=dollars(total - completion if parts else 0),
+            completion_cost=dollars(completion),
             cost=dollars(total),
             unpriced_calls=1 if price is not None and price.nanos is None else 0,
         )

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 import msgspec
@@ -171,9 +171,9 @@ class Projector:
                 contexts.happened(event, codec.decode(event)) for event in islice(events, batch)
             ]
             reached = happened[-1].event.position if len(happened) == batch else upto
+            kinds = [one.event.type for one in happened]
             for view, at in views.items():
-                kinds = wanted[view]
-                mine = [one for one in happened if one.event.type in kinds]
+                mine = list(compress(happened, map(wanted[view].__contains__, kinds)))
                 if at.position > start:
                     mine = [one for one in mine if one.event.position > at.position]
                 if mine:

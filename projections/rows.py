@@ -46,10 +46,12 @@ class _Change(msgspec.Struct, gc=False):
         self.kept = True
         puts, adds = self.puts, self.adds
         for name, delta in deltas.items():
-            if name in puts:
+            if name in adds:
+                adds[name] += delta
+            elif name in puts:
                 puts[name] = _number(puts[name]) + delta
             else:
-                adds[name] = adds.get(name, 0) + delta
+                adds[name] = delta
 
     def on(self, row: Mapping[str, Value]) -> dict[str, Value]:
         """A row of all columns as it is after this."""
@@ -101,7 +103,7 @@ class _TableChanges:
                 gone.append(key)
                 if not change.kept:
                     continue
-            groups[tuple(puts), tuple(adds)].append((*key, *puts.values(), *adds.values()))
+            groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
         if gone:
             connection.executemany(self.delete, gone)
         for (puts_of, adds_of), values in groups.items():
@@ -154,7 +156,7 @@ class Changes:
             changes.changes[key] = _Change(puts=columns)
         else:
             change.put(columns)
-        if key in changes.known:
+        if changes.known and key in changes.known:
             changes.known[key] = {**(changes.known[key] or changes.empty), **columns}
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
@@ -165,7 +167,7 @@ class Changes:
             changes.changes[key] = _Change(adds=deltas)
         else:
             change.add(deltas)
-        if key in changes.known:
+        if changes.known and key in changes.known:
             row = changes.known[key] or changes.empty
             summed = {name: _number(row[name]) + delta for name, delta in deltas.items()}
             changes.known[key] = {**row, **summed}

@@ -11,7 +11,6 @@ stands, since they are filtered by its tags as well as by their own.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 
 from lllm.events.model import SessionStarted, SessionTagged
@@ -142,13 +141,22 @@ def scope(session: SessionContext) -> str | None:
     return "child" if session.outermost else None
 
 
+class _Entries:
+    """How many sessions one batch puts under a facet and takes from under it."""
+
+    __slots__ = ("number", "sessions")
+
+    def __init__(self, number: int) -> None:
+        self.number = number  # of the facet; 0 while it has none
+        self.sessions = 0
+
+
 class _Facets:
     """The facets of one batch: each one's number is looked up once, and its count added to once."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._numbers: dict[tuple[str, ...], int] = {}
-        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._entries: dict[tuple[str, ...], _Entries] = {}
 
     def enter(self, session: SessionContext, facet: Facet) -> None:
         """Put a session under a facet, which it must not be under already."""
@@ -156,14 +164,17 @@ class _Facets:
         if where is None:
             return
         name = (where, *facet)
+        entries = self._entries.get(name) or self._look_up(name)
+        if not entries.number:
+            entries.number = self._new_number(name)
+        entries.sessions += 1
         root = None if session.parent is None else session.root
         self._rows.put(
             "facets",
-            (self._number(name) or self._new(name), session.started, session.number),
+            (entries.number, session.started, session.number),
             root_started=root and root.started,
             root=root and root.number,
         )
-        self._counts[name] += 1
 
     def leave(self, session: SessionContext, facet: Facet) -> bool:
         """Take a session from under a facet; False where it was not there."""
@@ -171,30 +182,28 @@ class _Facets:
         if where is None:
             return False
         name = (where, *facet)
-        key = (self._number(name), session.started, session.number)
-        if not key[0] or self._rows.get("facets", key) is None:
+        entries = self._entries.get(name) or self._look_up(name)
+        key = (entries.number, session.started, session.number)
+        if not entries.number or self._rows.get("facets", key) is None:
             return False
         self._rows.delete("facets", key)
-        self._counts[name] -= 1
+        entries.sessions -= 1
         return True
 
-    def _number(self, name: tuple[str, ...]) -> int:
-        """The number of a facet, 0 where it has none yet."""
-        number = self._numbers.get(name)
-        if number is None:
-            row = self._rows.get("facet_names", name)
-            number = self._numbers[name] = int(row["facet"] or 0) if row else 0
-        return number
+    def _look_up(self, name: tuple[str, ...]) -> _Entries:
+        row = self._rows.get("facet_names", name)
+        entries = self._entries[name] = _Entries(int(row["facet"] or 0) if row else 0)
+        return entries
 
-    def _new(self, name: tuple[str, ...]) -> int:
+    def _new_number(self, name: tuple[str, ...]) -> int:
         counter = self._rows.get("facet_counter", (0,))
-        number = self._numbers[name] = (int(counter["last"] or 0) if counter else 0) + 1
+        number = (int(counter["last"] or 0) if counter else 0) + 1
         self._rows.put("facet_counter", (0,), last=number)
         self._rows.put("facet_names", name, facet=number, sessions=0)
         return number
 
     def write_counts(self) -> None:
         """Say how many more or fewer sessions each facet has."""
-        for name, change in self._counts.items():
-            if change:
-                self._rows.add("facet_names", name, sessions=change)
+        for name, entries in self._entries.items():
+            if entries.sessions:
+                self._rows.add("facet_names", name, sessions=entries.sessions)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -274,6 +275,15 @@ class TestTornTail:
         log.append(batch("s", 1))
         assert without_positions(log.read()) == batch("s", 0) + batch("s", 1)
 
+    @pytest.mark.parametrize("length", range(16_384 - 14, 16_384 + 4))
+    def test_tail_of_any_length(self, path: Path, length: int) -> None:
+        """Nor does it matter where the steps of the search for it meet."""
+        log = LocalFileBackend(path)
+        head = log.append(batch("s", 0))[-1]
+        with (path / FIRST).open("ab") as file:
+            file.write(b"x" * length)
+        assert log.head() == head
+
     def test_never_cuts_a_whole_append(self, path: Path) -> None:
         """Garbage with a whole append behind it is damage, not a tail: it stays, and so does the
         append."""
@@ -313,6 +323,24 @@ log.append(batch("s", 1))
 assert without_positions(log.read()) == batch("s", 0) + batch("s", 1)
 """
         subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+    def test_interrupt(self, path: Path) -> None:
+        """An append that is interrupted when all is written, before anyone has noted it, is stored
+        once when it is tried again."""
+        log = LocalFileBackend(path)
+        log.append(batch("s", 0))
+
+        def interrupt(_frame: FrameType, what: str, function: object) -> None:
+            if what == "c_return" and getattr(function, "__name__", "") == "write":
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            log.append(batch("s", 1))
+        positions = log.append(batch("s", 1))
+        assert without_positions(log.read()) == batch("s", 0) + batch("s", 1)
+        assert positions[-1] == log.head()
 
     def test_readers_meanwhile(self, path: Path) -> None:
         """While tails are torn and cut off again, a reader sees whole appends only, and each
@@ -456,6 +484,13 @@ def unquote(content: bytes, line: int) -> bytes:
     return b"".join(lines)
 
 
+def unmore(content: bytes, line: int) -> bytes:
+    """A line does not say how many follow it."""
+    lines = content.splitlines(keepends=True)
+    lines[line] = lines[line].replace(b'"more":', b'"mare":')
+    return b"".join(lines)
+
+
 def blank(content: bytes, line: int) -> bytes:
     """A line is zeros, as a disk may leave them."""
     lines = content.splitlines(keepends=True)
@@ -483,7 +518,7 @@ class TestDamage:
     @pytest.mark.parametrize("segment_bytes", [1_000, 1 << 20])
     @pytest.mark.parametrize(
         ("damage", "line"),
-        [*product([flip, unquote], range(3)), *product([blank], range(1, 3))],
+        [*product([flip, unquote], range(3)), *product([blank, unmore], range(1, 3))],
     )
     def test_in_the_middle(self, path: Path, damage: Damage, line: int, segment_bytes: int) -> None:
         """A broken line makes its append an error that names file, position and stream; all other
@@ -585,11 +620,12 @@ class TestDamage:
         for name in "abc":
             log.append(batch(name, 0))
         content = (path / FIRST).read_bytes()
-        (path / FIRST).write_bytes(flip(content, 4))
-        assert without_positions(log.read(stream="c")) == batch("c", 0)
-        with pytest.raises(LogDamaged) as met:
-            list(log.read(stream="b"))
-        assert met.value.stream == "b"
+        for damage in (flip, unmore):
+            (path / FIRST).write_bytes(damage(content, 4))
+            assert without_positions(log.read(stream="c")) == batch("c", 0)
+            with pytest.raises(LogDamaged) as met:
+                list(log.read(stream="b"))
+            assert met.value.stream == "b"
         (path / FIRST).write_bytes(blank(content, 4))
         with pytest.raises(LogDamaged):
             list(log.read(stream="c"))

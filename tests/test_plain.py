@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lllm.events import codec
@@ -79,6 +79,7 @@ def written_and_read(value: object) -> object:
     return codec.values(codec.encode(value))
 
 
+@example({"\ud83d\ude00": "\ud83d\ude00"})
 @given(VALUES)
 def test_round_trip(value: object) -> None:
     """A value of Python's own types comes back from the log as it was, types and all."""

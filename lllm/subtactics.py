@@ -1,0 +1,42 @@
+"""How a tactic's own attributes become sub-tactics of one running call.
+
+Context variables do not reach the threads of a ThreadPoolExecutor or another process, so a call
+does not rely on them: it runs on a copy of its tactic, in whose attributes every tactic is replaced
+by a copy bound to the running session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
+
+T = TypeVar("T")
+
+_SEARCHED = 256  # entries; a larger container holds data, and looking through it would cost time
+_DEEPEST = 3  # containers in containers
+
+
+def bound(
+    attributes: Mapping[str, object], kind: type[T], bind: Callable[[T], T]
+) -> dict[str, object]:
+    """The attributes with each object of a kind replaced by what `bind` makes of it, also in lists,
+    tuples and dicts. Containers without one stay the same objects."""
+
+    def replaced(value: object, depth: int) -> object:
+        if isinstance(value, kind):
+            return bind(value)
+        if type(value) in (list, tuple):
+            given = cast(Sequence[object], value)
+            if depth < _DEEPEST and len(given) <= _SEARCHED:
+                items = [replaced(item, depth + 1) for item in given]
+                if any(new is not old for new, old in zip(items, given, strict=True)):
+                    return items if type(value) is list else tuple(items)
+        elif type(value) is dict:
+            entries = cast(dict[object, object], value)
+            if depth < _DEEPEST and len(entries) <= _SEARCHED:
+                made = {key: replaced(item, depth + 1) for key, item in entries.items()}
+                if any(made[key] is not entries[key] for key in made):
+                    return made
+        return value
+
+    return {name: replaced(value, 0) for name, value in attributes.items()}

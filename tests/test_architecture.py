@@ -1,0 +1,95 @@
+"""The floors, the public names, and what importing the library costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lllm
+import lllm.logging
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {"events": 0, "projections": 1, "lllm": 2}
+MODULES = sorted(
+    path for floor in FLOORS for path in (ROOT / floor).rglob("*.py") if "build" not in path.parts
+)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of ours that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("lllm.")}
+
+
+def floor_of(module: str) -> str:
+    """The floor that a module stands on."""
+    second = module.split(".")[1]
+    return second if second in FLOORS else "lllm"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downwards(path: Path) -> None:
+    """lllm may import projections, and both may import events; never the other way round."""
+    here = path.relative_to(ROOT).parts[0]
+    above = {name for name in imported(path) if FLOORS[floor_of(name)] > FLOORS[here]}
+    assert above == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """Each module begins with a docstring, and none has a name that says nothing."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert path.stem not in {"utils", "helpers", "common", "misc", "base"}
+
+
+PUBLIC = """
+AgentCallSession Agent AgentError AmbiguousId AppendConflict ConfigError Dialog InvokeCost
+InvokeError LllmError LocalFileBackend LogDamaged LogError LogStore LogTooNew LogUnavailable Message
+MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend
+SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
+ViewError WrongProcess build_tactic load_package tool
+"""
+
+
+def test_the_public_names() -> None:
+    """The public API changes only on purpose."""
+    assert set(lllm.__all__) == {*PUBLIC.split(), "__version__"}
+    for name in lllm.__all__:
+        assert getattr(lllm, name) is not None
+    assert dir(lllm) == sorted(lllm.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        lllm.nonsense  # noqa: B018 # that it is looked up is the test
+    logging_names = {
+        "ColoredFormatter", "local_store", "noop_store", "setup_logging", "sqlite_store",
+    }  # fmt: skip
+    assert logging_names <= set(vars(lllm.logging))
+
+
+HEAVY = {
+    "openai", "anthropic", "genai_prices", "pydantic", "structlog", "rich", "click", "sqlite_utils",
+}  # fmt: skip
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after a program."""
+    code = f"{program}\nimport sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(run.stdout.split())
+
+
+def test_importing_loads_nothing_heavy(tmp_path: Path) -> None:
+    """`import lllm` loads nothing of ours but itself; opening a store loads no SDK, prices or
+    terminal library."""
+    loaded = loaded_by("import lllm")
+    assert {name for name in loaded if name.startswith("lllm")} <= {"lllm", "lllm.version"}
+    opened = f"from lllm import *; LogStore(SQLiteBackend({str(tmp_path / 'r.db')!r})).close()"
+    assert loaded_by(opened) & HEAVY == set()
