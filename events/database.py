@@ -224,7 +224,8 @@ class Database:
                     yield connection
             finally:
                 if self._closed:
-                    connection.close()
+                    with self._locked():  # the last connection to close checkpoints
+                        connection.close()
                 else:
                     readers.append(connection)
 

@@ -11,6 +11,7 @@ about the processes that write the original.
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import threading
@@ -19,6 +20,8 @@ from functools import cache
 from pathlib import Path
 
 from lllm.events.locks import FileLock, tell_after_fork
+
+_OWNER = re.compile("[0-9a-f]+-[0-9a-f]+")  # a name in a log may be anyone's; this is no path
 
 
 @cache
@@ -68,8 +71,8 @@ class Liveness:
         if on_host != host() or (self._mine is not None and self._mine[0] == owner):
             return False
         path = self._path(owner)
-        if path.parent != self._folder or not path.exists():
-            return False  # another place's lock, or a store copied without its locks
+        if not _OWNER.fullmatch(owner) or not path.exists():
+            return False  # no name of ours, or a store copied without its locks
         with suppress(OSError):
             lock = FileLock(path)
             try:
@@ -80,8 +83,9 @@ class Liveness:
 
     def forget(self, owner: str) -> None:
         """Remove a dead owner's lock file, once all its sessions are known as interrupted."""
-        with suppress(OSError):
-            self._path(owner).unlink()
+        if _OWNER.fullmatch(owner):
+            with suppress(OSError):
+                self._path(owner).unlink()
 
     def close(self, *, keep_file: bool = False) -> None:
         """Let go of this process's lock.

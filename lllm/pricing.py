@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TimeOfDateConstraint
 
-NANOS = 1_000_000_000  # nano-dollars in a dollar
+_SECOND = 1_000_000_000  # nanoseconds
 _SOURCE = "genai-prices"
 # A context of our own: the thread's may have been set to a precision that loses money.
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -189,7 +189,7 @@ class _Listed:
         """The rates at a time (nanoseconds UTC), for a request of so many tokens."""
         tier = service_tier if self._by_tier else None
         watched = self._constraints + (self._tier_constraints if tier else ())
-        when = dt.datetime.fromtimestamp(at // NANOS, dt.UTC) if watched else _ANY_DAY
+        when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC) if watched else _ANY_DAY
         # Two times at which the same constraints hold have the same rates.
         key = (tier, *[constraint.active(when) for constraint in watched])
         known = self._known.get(key)
@@ -287,13 +287,3 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("genai-prices")
-
-
-def dollars(nanos: int) -> float:
-    """Nano-dollars as dollars, for the edge of the API; sum before, not after."""
-    return nanos / NANOS
-
-
-def nanos(dollars: float) -> int:
-    """Dollars as nano-dollars, rounded half-even from the shortest text of the float."""
-    return _rounded(Decimal(repr(dollars)), 9)

@@ -34,6 +34,9 @@ _CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
 ) WITHOUT ROWID"""
 
 
+_TAKEN = ("events", "checkpoints")  # tables that stand in the same file
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     """How far a view's rows have come, and what built them.
 
@@ -234,8 +237,11 @@ def _check_names(views: Sequence[View]) -> None:
     names = [view.name for view in views]
     tables = [table.name for view in views for table in view.tables]
     for name in names + tables:
-        if not name.isidentifier():
-            raise ViewError(f"{name!r} can't name a view or table: use letters, digits and _.")
+        if not (name.isidentifier() and name.isascii()) or name in _TAKEN:
+            raise ViewError(
+                f"{name!r} can't name a view or table: use letters, digits and _, and none of "
+                f"{', '.join(_TAKEN)}."
+            )
     for what, given in (("views", names), ("tables", tables)):
         twice = {name for name in given if given.count(name) > 1}
         if twice:

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.events.model import Price, Usage
-from lllm.pricing import dollars, nanos, price
+from lllm.pricing import price
+from lllm.projections.invoke_cost import dollars, nanos
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider

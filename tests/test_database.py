@@ -1,0 +1,132 @@
+"""One SQLite file for many: waiting, checkpoints and forks."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from lllm import LogUnavailable
+from lllm.events.database import Database
+
+SCHEMA = ("CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT)",)
+
+
+def open_database(path: Path) -> Database:
+    """A file with one table."""
+    return Database(path / "a.db", lock=path / "locks" / "write.lock", version=1, schema=SCHEMA)
+
+
+def insert(database: Database, text: str = "x") -> None:
+    """One row, in a transaction of its own."""
+    with database.write() as connection:
+        assert connection is not None
+        connection.execute("INSERT INTO numbers (text) VALUES (?)", (text,))
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    """What raises within a transaction undoes all of it."""
+    database = open_database(tmp_path)
+    with pytest.raises(ZeroDivisionError), database.write() as connection:
+        assert connection is not None
+        connection.execute("INSERT INTO numbers (text) VALUES ('x')")
+        _ = 1 / 0
+    assert database.query("SELECT count(*) FROM numbers") == [(0,)]
+    database.close()
+
+
+def test_waiting_for_a_writer_ends(tmp_path: Path) -> None:
+    """A writer with a timeout gets None while another writes, between threads and connections."""
+    database, other = open_database(tmp_path), open_database(tmp_path)
+    with database.write():
+        with other.write(timeout=0.01) as connection:
+            assert connection is None
+        taken: list[object] = []
+
+        def attempt() -> None:
+            with database.write(timeout=0) as connection:
+                taken.append(connection)
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+        assert taken == [None]
+    insert(other)
+    database.close()
+    other.close()
+
+
+def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
+    """Checkpoints of our own keep the write-ahead log near its bound, also behind a slow reader."""
+    database = open_database(tmp_path)
+    log = Path(f"{tmp_path / 'a.db'}-wal")
+    largest = 0
+    for _ in range(60):
+        insert(database, "x" * 500_000)
+        largest = max(largest, log.stat().st_size)
+    assert largest < 6 << 20
+    with database.snapshot() as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM numbers").fetchone()
+        for _ in range(20):
+            insert(database, "x" * 500_000)
+        assert reader.execute("SELECT count(*) FROM numbers").fetchone() == (60,)
+    for _ in range(20):
+        insert(database, "x" * 500_000)
+    assert log.stat().st_size < 12 << 20
+    assert database.query("SELECT count(*) FROM numbers") == [(100,)]
+    database.close()
+
+
+def test_automatic_checkpoints_are_off(tmp_path: Path) -> None:
+    """SQLite itself never checkpoints: a checkpoint beside a commit can lose it before 3.51.3."""
+    database = open_database(tmp_path)
+    with database.write() as connection, database.snapshot() as reader:
+        assert connection is not None
+        for one in (connection, reader):
+            assert one.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+    database.close()
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+def test_durability_is_what_was_asked(tmp_path: Path, durability: str, synchronous: int) -> None:
+    """The loss of power is survived by syncing every commit, kill -9 without."""
+    database = Database(
+        tmp_path / "a.db",
+        lock=tmp_path / "write.lock",
+        version=1,
+        durability=durability,  # type: ignore[arg-type] # one of the two
+    )
+    with database.write() as connection:
+        assert connection is not None
+        assert connection.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()
+    with pytest.raises(ValueError, match="process"):
+        Database(tmp_path / "a.db", lock=None, version=1, durability="none")  # type: ignore[arg-type] # what is tested
+
+
+def test_a_program_without_our_lock(tmp_path: Path) -> None:
+    """Another program that writes the file is waited for as SQLite does it."""
+    database = open_database(tmp_path)
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO numbers (text) VALUES ('theirs')")
+    waiting = threading.Thread(target=insert, args=(database, "ours"))
+    waiting.start()
+    other.execute("COMMIT")
+    waiting.join()
+    assert database.query("SELECT text FROM numbers") == [("theirs",), ("ours",)]
+    other.close()
+    database.close()
+
+
+def test_a_closed_database_says_so(tmp_path: Path) -> None:
+    """After close, reading and writing are refused with one clear error."""
+    database = open_database(tmp_path)
+    database.close()
+    for use in (lambda: insert(database), lambda: database.query("SELECT 1")):
+        with pytest.raises(LogUnavailable, match="closed"):
+            use()
