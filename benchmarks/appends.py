@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,6 @@ import msgspec
 
 from benchmarks.generate import MESSAGE_BYTES
 from benchmarks.measure import Bar, Figure, Nanoseconds, Spread, in_rounds, median_shown, ratio
-from benchmarks.measure import shown as time_shown
 from lllm.events import codec
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import encode_append
@@ -56,7 +55,7 @@ class _Source:
         self.salt = new_salt()
         self._seq = count(1)
         chance = random.Random(1)
-        words = "order refund table answer source region quarter because version risk".split()
+        words = ["order", "refund", "table", "answer", "source", "region", "quarter", "because", "version", "risk"]
         self._texts = [
             " ".join(chance.choices(words, k=MESSAGE_BYTES // 7)) for _ in range(100)
         ]

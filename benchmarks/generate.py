@@ -71,11 +71,7 @@ _USERS = {f"user-{n}": 6_000 // n + 1 for n in range(1, 2_001)}
 _RATES = {"gpt-4o-mini": (150, 600), "gpt-4o": (2_500, 10_000), "claude-haiku-4-5": (1_000, 5_000)}
 _LIMITS = Limits(3, 3, 10)
 _PRODUCER = Producer("0.1.0", "3.11.7")
-_WORDS = (
-    "the order was placed on Monday and has not arrived customers who ask about refunds expect an "
-    "answer within a day the table shows revenue by region for each quarter please summarise what "
-    "changed between versions and say which of them is risky according to this source it depends"
-).split()
+_WORDS = ["the", "order", "was", "placed", "on", "Monday", "and", "has", "not", "arrived", "customers", "who", "ask", "about", "refunds", "expect", "an", "answer", "within", "a", "day", "the", "table", "shows", "revenue", "by", "region", "for", "each", "quarter", "please", "summarise", "what", "changed", "between", "versions", "and", "say", "which", "of", "them", "is", "risky", "according", "to", "this", "source", "it", "depends"]
 _TRACEBACK = "Traceback (most recent call last):\n" + "".join(
     f'  File "/srv/app/shop/{name}.py", line {line}, in {name}\n    return self.{name}(task)\n'
     for name, line in (("call", 31), ("respond", 88), ("parse", 12), ("price", 140))
@@ -109,6 +105,26 @@ def fill(log: LogBackend, roots: int, *, seed: int = 1) -> Generated:
                 running[place] = following
     writer.flush()
     return Generated(roots, made.count, writer.events, writer.bytes)
+
+
+def one_session(log: LogBackend, number: int, *, agents: int = 2) -> str:
+    """Append one more session, the `number`th after those of `fill`, in one append; returns its id.
+
+    agents: each makes about eleven events.
+    """
+    chance = random.Random(number)
+    made = _Sessions(chance)
+    writer = _Writer(log)
+    time = BEGIN + MONTH + number * 1_000_000_000
+    stream, salt = new_id(time), new_salt()
+    seq = itertools.count(1)
+    for moment in conversation(
+        CHILD, (), salt, made.tags(), chance, made.texts, made.answers, agents=agents
+    ):
+        for event in moment:
+            writer.write(time, stream, salt, next(seq), event)
+    writer.flush()
+    return stream
 
 
 class _Writer:
@@ -169,7 +185,7 @@ class _Sessions:
         tactic = CHILD if above else next(self._tactics)
         seq = itertools.count(1)
         moments = conversation(
-            tactic, above, salt, self._tags() if not above else {}, chance, self.texts, self.answers
+            tactic, above, salt, self.tags() if not above else {}, chance, self.texts, self.answers
         )
         child_at = 3 if not above and chance.random() < 0.12 else 0
         for number, moment in enumerate(moments, 1):
@@ -184,7 +200,8 @@ class _Sessions:
             tagged = SessionTagged(about=stream, set={"reviewed": "yes"}, by="alice", salt=salt)
             writer.write(time, f"tagged-{new_id(time)}", salt, 1, tagged)
 
-    def _tags(self) -> Tags:
+    def tags(self) -> Tags:
+        """Those of the next root."""
         env, experiment = next(self._environments), next(self._experiments)
         if {"env": env, "experiment": experiment}.items() == dict(APART).items():
             experiment = "v1"

@@ -181,15 +181,16 @@ class Recorder:
         say so; what is staged stays so, for the next try.
         """
         with self._committing:
+            if not self._pending:
+                return  # a definition that no event refers to is of no use
             while self._undefined:
                 stream, definition = next(iter(self._undefined.items()))
                 state(self.log, stream, definition, redact=self._redact)
                 self.definitions.known.add(stream)
                 del self._undefined[stream]
             events = self._take()
-            if events:
-                with self._given_back(events):
-                    self.log.append(events)
+            with self._given_back(events):
+                self.log.append(events)
 
     async def acommit(self) -> None:
         """`commit` on an event loop: where it would wait for a lock, it waits in a thread, to the

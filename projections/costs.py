@@ -104,9 +104,7 @@ def _count(rows: Rows, session: SessionContext) -> None:
         rows.add("session_counts", (session.tactic_path, session.partition), sessions=1)
 
 
-def _add(
-    spent: dict[_Place, dict[str, int]], place: _Place, deltas: dict[str, int] | None
-) -> None:
+def _add(spent: dict[_Place, dict[str, int]], place: _Place, deltas: dict[str, int] | None) -> None:
     if deltas is None:
         return
     sums = spent.setdefault(place, deltas)

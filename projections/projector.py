@@ -90,9 +90,15 @@ class Projector:
         return read_checkpoints(self.database)
 
     def stale(self) -> list[View]:
-        """The views that have no rows yet, or rows that an older version built."""
-        found = self.checkpoints()
-        return [view for view in self.views if self._is_stale(view, found.get(view.name))]
+        """The views whose rows can't be gone on with: there are none yet, an older version built
+        them, or they tell of events that the log has lost, as with the loss of power."""
+        found, head = self.checkpoints(), self.log.head()
+        return [
+            view
+            for view in self.views
+            if self._is_stale(view, found.get(view.name))
+            or (view.name in found and found[view.name].position > head)
+        ]
 
     @staticmethod
     def _is_stale(view: View, found: Checkpoint | None) -> bool:

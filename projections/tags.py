@@ -102,9 +102,7 @@ def _statement(rows: Rows, happened: Happened, session: SessionContext) -> None:
     rows.put("statements", (session.number, event.position), stream=event.stream)
 
 
-def _started(
-    rows: Rows, facets: _Facets, started: SessionStarted, session: SessionContext
-) -> None:
+def _started(rows: Rows, facets: _Facets, started: SessionStarted, session: SessionContext) -> None:
     facets.enter(session, ("all", "", ""))
     facets.enter(session, ("state", "", "running"))
     facets.enter(session, ("tactic", "", session.tactic_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,9 +32,10 @@ from tests.runs import Asking, Doing, WatchedLog, called, config, full_disk, pay
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LogStore:
+def store(tmp_path: Path) -> Iterator[LogStore]:
     """An empty store."""
-    return LogStore(SQLiteBackend(tmp_path / "runs.db"))
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        yield opened
 
 
 @tool(description="Look a word up.")

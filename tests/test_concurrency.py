@@ -54,7 +54,9 @@ def work(path: str, worker: int) -> None:
     with LogStore(backend_at(path)) as store:
         tactic = make(store)
         for number in range(CALLS):
-            assert tactic(f"{worker}.{number}", tags={"worker": str(worker)}) == f"{worker}.{number}"
+            assert (
+                tactic(f"{worker}.{number}", tags={"worker": str(worker)}) == f"{worker}.{number}"
+            )
             store.list_sessions(limit=1)
 
 
@@ -62,7 +64,9 @@ def check(store: LogStore, workers: int) -> None:
     """Every call is there once, each stream is whole, and the rows are those of a rebuild."""
     sessions = store.list_sessions()
     assert {one.state for one in sessions} == {"success"}
-    assert Counter(one.tags["worker"] for one in sessions) == {str(n): CALLS for n in range(workers)}
+    assert Counter(one.tags["worker"] for one in sessions) == {
+        str(n): CALLS for n in range(workers)
+    }
     seqs: Counter[str] = Counter()
     for event in store.backend.read():
         seqs[event.stream] += 1

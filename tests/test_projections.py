@@ -64,9 +64,7 @@ class AnyHistory(RuleBasedStateMachine):
         """A tactic is called."""
         return self.history.start(tactic, partition, tags, None)
 
-    @rule(
-        target=open_sessions, tactic=st.sampled_from(TACTICS), tags=TAGS, parent=open_sessions
-    )
+    @rule(target=open_sessions, tactic=st.sampled_from(TACTICS), tags=TAGS, parent=open_sessions)
     def start_child(self, tactic: str, tags: dict[str, str], parent: Session) -> Session:
         """A tactic calls another."""
         return self.history.start(tactic, parent.partition, tags, parent)
@@ -140,8 +138,7 @@ class AnyHistory(RuleBasedStateMachine):
                 elif group_by != "tag:env":
                     groups[getattr(attempt, group_by)] += _nanos((session, attempt))
             found = {
-                group["key"]: round(group["total_cost_usd"] * 10**9)
-                for group in summary["groups"]
+                group["key"]: round(group["total_cost_usd"] * 10**9) for group in summary["groups"]
             }
             assert sum(found.values()) == sum(map(_nanos, attempts))
             if group_by != "tag:env":

@@ -34,7 +34,8 @@ def test_the_python_snippets_run(tmp_path: Path) -> None:
         run = subprocess.run(
             [sys.executable, "-W", "error", str(script)],
             cwd=tmp_path,
-            env=os.environ | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-test-0123456789"},
+            env=os.environ
+            | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-test-0123456789"},
             capture_output=True,
             text=True,
             check=False,

@@ -62,7 +62,7 @@ def ids(store: LogStore, **filters: object) -> list[str]:
 
 
 def test_after_and_before(store: LogStore) -> None:
-    """`after` is included and `before` is not; a naive datetime is UTC, an aware one what it says."""
+    """`after` is included and `before` is not; a naive datetime is UTC."""
     tactic = echo(store)
     for task in "abc":
         tactic(task)
@@ -187,7 +187,7 @@ def test_unknown_ids(store: LogStore) -> None:
 
 
 def test_tags_change_later(store: LogStore) -> None:
-    """Tags are added, changed and removed by events of their own; the session's stay as they were."""
+    """Tags change by events of their own; the session's stay as they were."""
     echo(store)("task", tags={"env": "prod", "old": "1"})
     session_id = ids(store)[0]
     before = list(store.events(session_id))
@@ -241,7 +241,11 @@ def test_a_session_without_a_tactic(store: LogStore) -> None:
         echo(store)("inside")
         recorder.deliver({"done": True})
     summary = store.list_sessions(tactic_path="my_project::script")[0]
-    assert (summary.tactic_name, summary.state, summary.tags) == ("script", "success", {"by": "hand"})
+    assert (summary.tactic_name, summary.state, summary.tags) == (
+        "script",
+        "success",
+        {"by": "hand"},
+    )
     session = store.load_session(recorder.session_id)
     assert (session.task, session.delivery) == ([1], {"done": True})
     assert [child.delivery for child in session.sub_tactic_sessions["echo"]] == ["inside"]
@@ -263,7 +267,9 @@ def test_following_a_store(store: LogStore) -> None:
                 return
 
     echo(store)("before")
-    reader = threading.Thread(target=look, args=(store.follow(after=store.backend.head(), poll=0.01),))
+    reader = threading.Thread(
+        target=look, args=(store.follow(after=store.backend.head(), poll=0.01),)
+    )
     reader.start()
     echo(store)("meanwhile")
     reader.join(10)

@@ -1,0 +1,106 @@
+"""What projecting costs: all rows anew, one session more, nothing new; and what the rows weigh."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+from benchmarks.generate import one_session
+from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, milliseconds
+from lllm import LogStore, SQLiteBackend
+from lllm.projections.costs import CostsView
+from lllm.projections.projector import Projector
+from lllm.projections.rebuild import rebuild
+from lllm.projections.rows import physical
+from lllm.projections.sessions import SessionsView
+from lllm.projections.tags import TagsView
+from lllm.projections.view import View
+
+AREA = "project"
+_PAGE = 500  # rows fetched at once, as the library does
+
+
+def rebuilds(store: LogStore, path: Path, *, quick: bool) -> Iterator[Figure]:
+    """Every row anew, beside the mere reading of the same log."""
+    with closing(sqlite3.connect(path)) as bare:
+        events = bare.execute("SELECT count(*) FROM events").fetchone()[0]
+        taken = in_rounds(
+            {"rebuild": store.rebuild, "read": lambda: _read(bare)}, 3 if quick else 5, warm_up=1
+        )
+    rates = Spread.of(events * 1e9 / time for time in taken["rebuild"])
+    yield Figure(
+        AREA, f"rebuild of all views, {events:,} events", rates, "events/s",
+        f"reading them {median_shown(taken['read'])}; rebuild {median_shown(taken['rebuild'])}",
+        Bar(150_000, "at least"),
+    )  # fmt: skip
+
+
+def _read(bare: sqlite3.Connection) -> None:
+    rows = bare.execute(
+        "SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest FROM events"
+    )
+    while rows.fetchmany(_PAGE):
+        pass
+
+
+def catching_up(path: Path, *, quick: bool) -> Iterator[Figure]:
+    """What a read waits for before it answers, when one session has ended since the last."""
+    log = SQLiteBackend(path)
+    views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView())
+    projector = Projector(log, log.rows_database(), views, path.with_name("project.lock"))
+    rebuild(projector, lock=None)
+    numbers = count(1)
+
+    def add_one() -> None:
+        one_session(log, next(numbers))
+
+    def between() -> None:
+        projector.catch_up()
+        add_one()
+
+    add_one()
+    rounds = 100 if quick else 500
+    one = in_rounds({"one": projector.catch_up}, rounds, between=between)["one"]
+    projector.catch_up()
+    none = in_rounds({"none": projector.catch_up}, rounds)["none"]
+    yield Figure(AREA, "catching up with one session", milliseconds(one), "ms")
+    yield Figure(AREA, "catching up with nothing new", milliseconds(none), "ms")
+    projector.close()
+    log.close()
+
+
+def weights(path: Path, folder: Path) -> Iterator[Figure]:
+    """The bytes that each view's rows and indexes take for a session, packed as VACUUM would."""
+    for view in (SessionsView(), TagsView(), CostsView()):
+        packed = folder / f"{view.name}.db"
+        with closing(sqlite3.connect(path)) as connection:
+            sessions = connection.execute("SELECT count(*) FROM sessions").fetchone()[0]
+            connection.execute("ATTACH ? AS packed", (str(packed),))
+            _copy(connection, view)
+        size = packed.stat().st_size / sessions
+        packed.unlink()
+        yield Figure(
+            AREA, f"rows and indexes of the view {view.name}", Spread(size, size, size),
+            "bytes a session",
+        )  # fmt: skip
+
+
+def _copy(connection: sqlite3.Connection, view: View) -> None:
+    found = connection.execute(
+        "SELECT generation FROM checkpoints WHERE view = ?", (view.name,)
+    ).fetchone()
+    for table in view.tables:
+        name = physical(table.name, found[0])
+        statements = connection.execute(
+            "SELECT sql FROM main.sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL"
+            " ORDER BY type DESC",
+            (name,),
+        ).fetchall()
+        for (sql,) in statements:
+            kind, _, rest = str(sql).partition(name)
+            connection.execute(f"{kind}packed.{name}{rest}")
+        connection.execute(f"INSERT INTO packed.{name} SELECT * FROM main.{name}")
+    connection.commit()
