@@ -16,8 +16,10 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks import appends, imports, reads, rebuilds, recording
 from benchmarks.generate import fill, one_session
@@ -27,6 +29,7 @@ from lllm import LogStore, SQLiteBackend, __version__
 SMALL = 1_000  # sessions
 LARGE = 100_000
 LARGE_QUICK = 5_000
+_WIDTH = 170  # of the table in a file or a pipe
 _LONG = 16  # agents of the session that is loaded, for about 200 events
 
 
@@ -49,6 +52,8 @@ class Machine(msgspec.Struct, frozen=True):
 def main(quick: bool, json_file: Path | None) -> None:
     """Measure what lllm costs, each figure beside the bare operation."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     machine = _machine()
     console.print(_described(machine))
     found: list[Figure] = []
@@ -69,22 +74,31 @@ def _figures(folder: Path, *, quick: bool, console: Console) -> Iterator[Figure]
         yield from appends.figures(folder, quick=quick)
     with console.status("recording sessions"):
         yield from recording.figures(folder / "recording", quick=quick)
-    for roots in (SMALL, LARGE_QUICK if quick else LARGE):
+    large = LARGE_QUICK if quick else LARGE
+    for roots in (SMALL, large):
+        path = folder / f"{roots}.db"
         with console.status(f"making a store of {roots:,} sessions"):
-            path = folder / f"{roots}.db"
-            log = SQLiteBackend(path)
-            fill(log, roots)
-            long = one_session(log, 0, agents=_LONG)
-            log.close()
-        with console.status(f"reading {roots:,} sessions"):
-            store = LogStore(SQLiteBackend(path))
-            yield from reads.figures(store, path, long, quick=quick)
-        with console.status(f"projecting {roots:,} sessions"):
+            long = _make(path, roots)
+        with (
+            console.status(f"reading {roots:,} sessions"),
+            LogStore(SQLiteBackend(path)) as store,
+        ):
+            yield from reads.figures(store, path, roots, long, quick=quick)
+    with console.status(f"projecting {large:,} sessions"):
+        with LogStore(SQLiteBackend(path)) as store:
             yield from rebuilds.rebuilds(store, path, quick=quick)
-            store.close()
-            yield from rebuilds.catching_up(path, quick=quick)
-            yield from rebuilds.weights(path, folder)
-        path.unlink()
+        yield from rebuilds.weights(path, folder)
+        yield from rebuilds.catching_up(path, quick=quick)
+
+
+def _make(path: Path, roots: int) -> str:
+    """Fill a new store; returns the id of a session of many events in it."""
+    log = SQLiteBackend(path)
+    try:
+        fill(log, roots)
+        return one_session(log, 0, agents=_LONG)
+    finally:
+        log.close()
 
 
 def _machine() -> Machine:
@@ -116,19 +130,22 @@ def _described(machine: Machine) -> str:
 
 
 def _table(figures: list[Figure]) -> Table:
-    table = Table("", "", "median", "quartiles", "unit", "bar", "", "in the same rounds")
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("", "median", "quartiles", "unit", "bar", "", "in the same rounds"):
+        table.add_column(heading, justify="right" if heading == "median" else "left")
     area = ""
     for one in figures:
         if one.area != area:
+            area = one.area
             table.add_section()
+            table.add_row(Text(area, "bold"))
         value = one.value
         bar = "" if one.bar is None else f"{one.bar.side} {_number(one.bar.limit)}"
-        met = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[one.met]
+        met = {None: Text(), True: Text("met", "green"), False: Text("missed", "bold red")}[one.met]
         table.add_row(
-            one.area if one.area != area else "", one.what, _number(value.median),
-            f"{_number(value.low)} - {_number(value.high)}", one.unit, bar, met, one.beside,
+            Text(f"  {one.what}"), _number(value.median),
+            f"{_number(value.low)} .. {_number(value.high)}", one.unit, bar, met, one.beside,
         )  # fmt: skip
-        area = one.area
     return table
 
 

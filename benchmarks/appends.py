@@ -13,12 +13,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from io import FileIO
 from itertools import count
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.generate import MESSAGE_BYTES
+from benchmarks.generate import WORDS
 from benchmarks.measure import Bar, Figure, Nanoseconds, Spread, in_rounds, median_shown, ratio
 from lllm.events import codec
 from lllm.events.jsonl import LocalFileBackend
@@ -31,7 +32,7 @@ from lllm.events.sqlite import SQLiteBackend
 
 AREA = "append"
 BATCH = 1_000
-_CHECKPOINTED_AFTER = 500  # rounds; well before the log checkpoints by itself
+_CHECKPOINTED_AFTER = 100  # rounds; well before the log checkpoints by itself
 _INSERT = (
     "INSERT INTO events (stream, seq, time, type, version, data, digest)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -42,7 +43,7 @@ Row = tuple[str, int, int, str, int, str, bytes]
 def figures(folder: Path, *, quick: bool) -> Iterator[Figure]:
     """All that is measured of writing."""
     yield from _one_event(folder / "one", rounds=2_000 if quick else 20_000)
-    yield from _batches(folder / "batch", rounds=30 if quick else 200)
+    yield _batches(folder / "batch", rounds=30 if quick else 200)
     yield _with_checkpoints(folder / "checkpoints", appends=5_000 if quick else 50_000)
     yield _jsonl(folder / "jsonl", rounds=2_000 if quick else 20_000)
 
@@ -55,10 +56,7 @@ class _Source:
         self.salt = new_salt()
         self._seq = count(1)
         chance = random.Random(1)
-        words = ["order", "refund", "table", "answer", "source", "region", "quarter", "because", "version", "risk"]
-        self._texts = [
-            " ".join(chance.choices(words, k=MESSAGE_BYTES // 7)) for _ in range(100)
-        ]
+        self._texts = [" ".join(chance.choices(WORDS, k=100)) for _ in range(100)]
 
     def payload(self) -> MessageAdded:
         """The next event, as its Struct."""
@@ -68,9 +66,7 @@ class _Source:
     def sealed(self, event: Event, seq: int) -> NewEvent:
         """An event as its Recorder hands it to the log."""
         data = codec.encode(event)
-        return seal(
-            self.salt, self.stream, seq, time.time_ns(), event.type, event.version, data
-        )
+        return seal(self.salt, self.stream, seq, time.time_ns(), event.type, event.version, data)
 
 
 def _row(event: NewEvent) -> Row:
@@ -116,33 +112,42 @@ def _insert(bare: sqlite3.Connection, row: Row) -> None:
     bare.execute("COMMIT")
 
 
+class _OneEvent:
+    """The same event in every form that an operation takes, a new one for each round."""
+
+    def __init__(self, pair: _Pair) -> None:
+        self._pair = pair
+        self._source = _Source()
+        self._seqs = count(1, 2)
+        self.prepare()
+
+    def prepare(self) -> None:
+        self._seq = next(self._seqs)
+        if self._seq % (2 * _CHECKPOINTED_AFTER) == 1:
+            self._pair.checkpoint()
+        self._payload = self._source.payload()
+        self._events = [self._source.sealed(self._payload, self._seq)]
+        self._row = _row(self._events[0])
+
+    def bare(self) -> None:
+        _insert(self._pair.bare, self._row)
+
+    def append(self) -> None:
+        self._pair.log.append(self._events)
+
+    def from_struct(self) -> None:
+        self._pair.log.append([self._source.sealed(self._payload, self._seq + 1)])
+
+
 def _one_event(folder: Path, rounds: int) -> Iterator[Figure]:
-    source = _Source()
     with _pair(folder) as pair:
-        seqs = count(1)
-        queue: list[tuple[list[NewEvent], Row, Event, int]] = []
-
-        def prepare() -> None:
-            seq = 2 * next(seqs)
-            if seq % (2 * _CHECKPOINTED_AFTER) == 0:
-                pair.checkpoint()
-            event = source.payload()
-            queue[:] = [([source.sealed(event, seq)], _row(source.sealed(event, seq)), event, seq)]
-
-        prepare()
-        taken = in_rounds(
-            {
-                "bare": lambda: _insert(pair.bare, queue[0][1]),
-                "append": lambda: pair.log.append(queue[0][0]),
-                "Struct": lambda: pair.log.append([source.sealed(queue[0][2], queue[0][3] + 1)]),
-            },
-            rounds,
-            between=prepare,
-        )
-    beside = f"bare BEGIN IMMEDIATE + INSERT + COMMIT {median_shown(taken['bare'])}"
+        one = _OneEvent(pair)
+        operations = {"bare": one.bare, "append": one.append, "Struct": one.from_struct}
+        taken = in_rounds(operations, rounds, between=one.prepare)
+    beside = f"bare {median_shown(taken['bare'])}; append {median_shown(taken['append'])}"
     yield Figure(
-        AREA, "one event to SQLite", ratio(taken["append"], taken["bare"]), "x bare",
-        f"{beside}; append {median_shown(taken['append'])}", Bar(1.6, "at most"),
+        AREA, "one event to SQLite", ratio(taken["append"], taken["bare"]), "x bare", beside,
+        Bar(1.6, "at most"),
     )  # fmt: skip
     yield Figure(
         AREA, "the same from its Struct: encode, seal, append",
@@ -150,38 +155,44 @@ def _one_event(folder: Path, rounds: int) -> Iterator[Figure]:
     )  # fmt: skip
 
 
-def _batches(folder: Path, rounds: int) -> Iterator[Figure]:
-    source = _Source()
+class _Batch:
+    """The same thousand events as Structs and as rows, new ones for each round."""
+
+    def __init__(self, pair: _Pair) -> None:
+        self._pair = pair
+        self._source = _Source()
+        self._firsts = count(1, BATCH)
+        self.prepare()
+
+    def prepare(self) -> None:
+        self._pair.checkpoint()
+        self._first = next(self._firsts)
+        self._payloads = [self._source.payload() for _ in range(BATCH)]
+        self._rows = [_row(event) for event in self._sealed()]
+
+    def _sealed(self) -> list[NewEvent]:
+        return [
+            self._source.sealed(event, seq) for seq, event in enumerate(self._payloads, self._first)
+        ]
+
+    def bare(self) -> None:
+        self._pair.bare.execute("BEGIN IMMEDIATE")
+        self._pair.bare.executemany(_INSERT, self._rows)
+        self._pair.bare.execute("COMMIT")
+
+    def from_structs(self) -> None:
+        self._pair.log.append(self._sealed())
+
+
+def _batches(folder: Path, rounds: int) -> Figure:
     with _pair(folder) as pair:
-        starts = count(1, BATCH)
-        payloads: list[MessageAdded] = []
-        rows: list[Row] = []
-        first = [0]
-
-        def prepare() -> None:
-            pair.checkpoint()
-            first[0] = next(starts)
-            payloads[:] = [source.payload() for _ in range(BATCH)]
-            rows[:] = [
-                _row(source.sealed(event, seq)) for seq, event in enumerate(payloads, first[0])
-            ]
-
-        def from_structs() -> None:
-            pair.log.append(
-                [source.sealed(event, seq) for seq, event in enumerate(payloads, first[0])]
-            )
-
-        def bare() -> None:
-            pair.bare.execute("BEGIN IMMEDIATE")
-            pair.bare.executemany(_INSERT, rows)
-            pair.bare.execute("COMMIT")
-
-        prepare()
-        taken = in_rounds({"bare": bare, "Structs": from_structs}, rounds, between=prepare)
-    yield Figure(
+        batch = _Batch(pair)
+        operations = {"bare": batch.bare, "Structs": batch.from_structs}
+        taken = in_rounds(operations, rounds, between=batch.prepare)
+    return Figure(
         AREA, f"{BATCH:,} events from their Structs",
         ratio(taken["bare"], taken["Structs"]).times(100), "% of bare",
-        f"bare executemany {median_shown(taken['bare'])}; ours {median_shown(taken['Structs'])}",
+        f"executemany {median_shown(taken['bare'])}; append {median_shown(taken['Structs'])}",
         Bar(45, "at least"),
     )  # fmt: skip
 
@@ -214,31 +225,41 @@ def _with_checkpoints(folder: Path, appends: int) -> Figure:
     )  # fmt: skip
 
 
+class _OneLine:
+    """An event and its line, new ones for each round."""
+
+    def __init__(self, log: LocalFileBackend, file: FileIO, lock: FileLock) -> None:
+        self._log = log
+        self._file = file
+        self._lock = lock
+        self._source = _Source()
+        self._seqs = count(1)
+        self.prepare()
+
+    def prepare(self) -> None:
+        self._events = [self._source.sealed(self._source.payload(), next(self._seqs))]
+        self._line = encode_append(self._events)[0]
+
+    def bare(self) -> None:
+        self._lock.acquire()
+        self._file.write(self._line)
+        self._lock.release()
+
+    def append(self) -> None:
+        self._log.append(self._events)
+
+
 def _jsonl(folder: Path, rounds: int) -> Figure:
     folder.mkdir()
-    source = _Source()
-    log = LocalFileBackend(folder / "log")
     lock = FileLock(folder / "bare.lock")
-    seqs = count(1)
-    with (folder / "bare.jsonl").open("ab", buffering=0) as file:
-        queue: list[tuple[list[NewEvent], bytes]] = []
-
-        def prepare() -> None:
-            events = [source.sealed(source.payload(), next(seqs))]
-            queue[:] = [(events, encode_append(events)[0])]
-
-        def bare() -> None:
-            lock.acquire()
-            file.write(queue[0][1])
-            lock.release()
-
-        prepare()
-        taken = in_rounds(
-            {"bare": bare, "append": lambda: log.append(queue[0][0])}, rounds, between=prepare
-        )
-    lock.close()
-    log.close()
+    with (
+        closing(LocalFileBackend(folder / "log")) as log,
+        closing(lock),
+        FileIO(folder / "bare.jsonl", "a") as file,
+    ):
+        one = _OneLine(log, file, lock)
+        taken = in_rounds({"bare": one.bare, "append": one.append}, rounds, between=one.prepare)
     return Figure(
         AREA, "one event to JSONL", ratio(taken["append"], taken["bare"]), "x bare",
-        f"bare flock + write {median_shown(taken['bare'])}; append {median_shown(taken['append'])}",
+        f"flock + write {median_shown(taken['bare'])}; append {median_shown(taken['append'])}",
     )  # fmt: skip

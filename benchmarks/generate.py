@@ -63,15 +63,24 @@ Tags = dict[str, str]
 APART: tuple[tuple[str, str], tuple[str, str]] = (("env", "staging"), ("experiment", "v2"))
 CHILD = "shop::lookup"
 _TACTICS = {
-    "shop::analyzer": 50, "shop::support": 25, "lab::researcher": 15, "lab::judge": 7, "ops::digest": 3,
-}  # fmt: skip
+    "shop::analyzer": 50,
+    "shop::support": 25,
+    "lab::researcher": 15,
+    "lab::judge": 7,
+    "ops::digest": 3,
+}
 _ENVIRONMENTS = {"prod": 80, "staging": 15, "dev": 5}
 _EXPERIMENTS = {f"v{n}": 120 // n for n in range(1, 41)}
 _USERS = {f"user-{n}": 6_000 // n + 1 for n in range(1, 2_001)}
 _RATES = {"gpt-4o-mini": (150, 600), "gpt-4o": (2_500, 10_000), "claude-haiku-4-5": (1_000, 5_000)}
 _LIMITS = Limits(3, 3, 10)
 _PRODUCER = Producer("0.1.0", "3.11.7")
-_WORDS = ["the", "order", "was", "placed", "on", "Monday", "and", "has", "not", "arrived", "customers", "who", "ask", "about", "refunds", "expect", "an", "answer", "within", "a", "day", "the", "table", "shows", "revenue", "by", "region", "for", "each", "quarter", "please", "summarise", "what", "changed", "between", "versions", "and", "say", "which", "of", "them", "is", "risky", "according", "to", "this", "source", "it", "depends"]
+_PROSE = (
+    "the order was placed on Monday and has not arrived customers who ask about refunds expect an "
+    "answer within a day the table shows revenue by region for each quarter please summarise what "
+    "changed between versions and say which of them is risky according to this source it depends"
+)
+WORDS = tuple(_PROSE.split())
 _TRACEBACK = "Traceback (most recent call last):\n" + "".join(
     f'  File "/srv/app/shop/{name}.py", line {line}, in {name}\n    return self.{name}(task)\n'
     for name, line in (("call", 31), ("respond", 88), ("parse", 12), ("price", 140))
@@ -288,11 +297,11 @@ def _agent_call(
         yield [*events, request]
         answer = next(answers)
         if step <= tools:
-            wish = ToolCall(f"call_{counter.tool + 1}", "search", '{"query": "orders of last week"}')
+            wish = ToolCall(f"call_{counter.tool + 1}", "search", '{"query": "last week"}')
             answer = Content("assistant", (), (wish,))
             events = [_responded(counter, agent, request, answer, "tool_calls", chance)]
             tool = counter.next("tool")
-            arguments = {"query": "orders of last week"}
+            arguments = {"query": "last week"}
             called = ToolCalled(
                 tool=tool, request=request.request, call_id=wish.id, name="search",
                 arguments=arguments,
@@ -370,6 +379,6 @@ def _text(chance: random.Random) -> str:
     length = 0
     wanted = chance.lognormvariate(0, 0.6) * MESSAGE_BYTES
     while length < wanted:
-        words.append(chance.choice(_WORDS))
+        words.append(chance.choice(WORDS))
         length += len(words[-1]) + 1
     return " ".join(words)

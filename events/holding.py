@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
+import msgspec
+
 from lllm.events import recorder
 from lllm.events.errors import AppendConflict, LogError, LogUnavailable
 from lllm.events.locks import tell_after_fork
@@ -26,6 +28,7 @@ from lllm.events.record import NewEvent, Recorded
 
 OnError = Literal["hold", "raise"]
 HELD_BYTES = 64 << 20  # of payloads in memory, before the oldest are dropped and counted
+_BEHIND_ALL = 1 << 62
 _RETRY_SECONDS = 0.5  # between two tries of a log that can't be written
 
 
@@ -65,6 +68,13 @@ class HoldingLog:
         """The events that wait, in order."""
         with self._lock:
             return [event for events in self._held for event in events]
+
+    def held_as_recorded(self) -> list[Recorded]:
+        """The same as a reader gets events, with positions behind all that a log has given."""
+        return [
+            Recorded(_BEHIND_ALL + number, *msgspec.structs.astuple(event))
+            for number, event in enumerate(self.held)
+        ]
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         """See LogBackend; events that are held have no position yet, and none is returned."""

@@ -28,13 +28,13 @@ def open_store(path: str) -> LogStore:
     if place.is_dir():
         if not ((place / "log.json").exists() or segments_of(place)):
             raise StoreError(f"{path} is a folder without a log in it: there is no log.json.")
-        return LogStore(_jsonl(place))
+        return _store(_jsonl(place))
     if not place.exists():
         raise StoreError(
             f"There is no store at {path}. A store is made by LogStore, or by `lllm demo`."
         )
     _refuse_others(place)
-    return LogStore(_sqlite(place))
+    return _store(_sqlite(place))
 
 
 def _refuse_others(file: Path) -> None:
@@ -62,7 +62,15 @@ def open_or_make(path: str, *, partition: str) -> LogStore:
     if place.exists():
         open_store(path).close()  # refuses what is no store
     is_file = place.is_file() or place.suffix in _SQLITE_SUFFIXES
-    return LogStore(_sqlite(place) if is_file else _jsonl(place), partition=partition)
+    return _store(_sqlite(place) if is_file else _jsonl(place), partition)
+
+
+def _store(backend: LogBackend, partition: str = "") -> LogStore:
+    try:
+        return LogStore(backend, partition=partition)
+    except BaseException:
+        backend.close()
+        raise
 
 
 def named_in_environment() -> str | None:

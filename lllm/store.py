@@ -9,20 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
-
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
 from lllm.events.database import Database
 from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KeepsRows, KnowsWriters, LogBackend
-from lllm.events.model import ErrorRecorded, SessionTagged, State
+from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.events.noop import NoOpBackend
 from lllm.events.plain import to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import Definitions, Redact, new_id, new_salt, state
 from lllm.export import FORMATS, as_json, as_jsonl
+from lllm.filters import filter_of
 from lllm.interrupted import interrupt_dead
 from lllm.lifetime import OpenSessions, close_parts, reopened
 from lllm.projections import loading, queries
@@ -30,7 +29,6 @@ from lllm.projections.call_session import TacticCallSession, fold
 from lllm.projections.costs import CostsView
 from lllm.projections.loading import Found
 from lllm.projections.projector import Projector
-from lllm.projections.queries import Filter
 from lllm.projections.rebuild import Progress, Rebuilt, rebuild
 from lllm.projections.sessions import SessionsView
 from lllm.projections.tags import TagsView
@@ -42,13 +40,10 @@ from lllm.summaries import (
     SessionSummary,
     cursor_of,
     datetime_of,
-    nanoseconds_of,
     summary_of,
 )
 
 _logger = logging.getLogger("lllm.store")
-_BEHIND_ALL = 1 << 62  # a position for events that have none yet
-STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")
 
 
 class LogStore:
@@ -228,33 +223,13 @@ class LogStore:
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit is a number of sessions, not {limit}")
-        wanted = self._filter(tags, state, tactic_path, after, before, partition)
+        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
         seen = None if cursor is None else cursor_of(cursor)
         self._catch_up()
         with queries.reading(self._database) as connection:
             rows = queries.list_sessions(connection, wanted, limit, seen)
             all_tags = queries.tags_of(connection, rows)
         return [summary_of(row, all_tags[row.number]) for row in rows]
-
-    def _filter(
-        self,
-        tags: Mapping[str, str] | None,
-        state: str | None,
-        tactic_path: str | None,
-        after: dt.datetime | None,
-        before: dt.datetime | None,
-        partition: str | None,
-    ) -> Filter:
-        if state is not None and state not in STATES:
-            raise ValueError(f"state is one of {', '.join(STATES)}; not {state!r}")
-        return Filter(
-            tags=check_tags(tags),
-            state=state,
-            tactic=None if tactic_path is None else self._runtime.resolve(tactic_path),
-            partition=partition,
-            after=None if after is None else nanoseconds_of(after),
-            before=None if before is None else nanoseconds_of(before),
-        )
 
     def find_id(self, prefix: str) -> str:
         """The one session id that begins with a prefix.
@@ -296,15 +271,11 @@ class LogStore:
     def finished(self, session_id: str) -> TacticCallSession:
         """A session of this process that has just ended, also where the log could not be written
         and its events still wait in memory."""
-        held = [
-            Recorded(_BEHIND_ALL + number, *msgspec.structs.astuple(event))
-            for number, event in enumerate(self.log.held)
-        ]
-        if not held:
+        if not self.log.held:
             return self.load_session(session_id)
         found = loading.find(self._database, session_id)
         stored = [] if found is None else loading.read_sessions(self.log, found)
-        session = fold([*stored, *held], session_id)
+        session = fold([*stored, *self.log.held_as_recorded()], session_id)
         if session is None:
             raise SessionNotFound(f"The events of session {session_id!r} were lost.")
         return session
@@ -375,7 +346,7 @@ class LogStore:
         own tactic, model, agent and day. Raises ValueError for another.
         """
         group = grouping(group_by)
-        wanted = self._filter(tags, state, tactic_path, after, before, partition)
+        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
         self._catch_up()
         with queries.reading(self._database) as connection:
             return cost_summary(connection, wanted, group)

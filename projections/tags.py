@@ -170,8 +170,8 @@ class _Facets:
         self._rows.put(
             "facets",
             (entries.number, session.started, session.number),
-            root_started=root and root.started,
-            root=root and root.number,
+            root_started=root.started if root else None,
+            root=root.number if root else None,
         )
 
     def leave(self, session: SessionContext, facet: Facet) -> bool:

@@ -48,7 +48,8 @@ def ask(store: LogStore, task: str, answer: object = "Well.", **tags: str) -> No
 @pytest.fixture(scope="module", params=["runs.db", "runs"])
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that the demo wrote: an SQLite file and a folder of JSONL files."""
-    path = tmp_path_factory.mktemp("demo") / request.param
+    name: str = request.param
+    path = tmp_path_factory.mktemp("demo") / name
     assert main(["demo", "--store", str(path)]) == 0
     return path
 
@@ -56,7 +57,8 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(params=["runs.db", "runs"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Where a store of a test's own is to be."""
-    return tmp_path / request.param
+    name: str = request.param
+    return tmp_path / name
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.conftest import OpenBackend
 
 ROUNDS = int(os.environ.get("LLLM_CRASH_ROUNDS", "12"))
 
-# A process that calls a tactic again and again, and says of each event when its append has returned.
+# Calls a tactic again and again, and says of each event when its append has returned.
 VICTIM = """
 import sys
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic, tool

@@ -29,10 +29,16 @@ def insert(database: Database, text: str = "x") -> None:
 def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     """What raises within a transaction undoes all of it."""
     database = open_database(tmp_path)
-    with pytest.raises(ZeroDivisionError), database.write() as connection:
-        assert connection is not None
-        connection.execute("INSERT INTO numbers (text) VALUES ('x')")
-        _ = 1 / 0
+
+
+    def fail() -> None:
+        with database.write() as connection:
+            assert connection is not None
+            connection.execute("INSERT INTO numbers (text) VALUES ('x')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert database.query("SELECT count(*) FROM numbers") == [(0,)]
     database.close()
 

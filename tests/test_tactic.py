@@ -26,6 +26,7 @@ from lllm import (
     LocalFileBackend,
     LogStore,
     NoOpBackend,
+    Prompt,
     SessionEnded,
     SQLiteBackend,
     Tactic,
@@ -437,14 +438,7 @@ def parse(text: str) -> object:
     return int(text)
 
 
-def number_prompt() -> object:
-    """The prompt of every step."""
-    from lllm import Prompt
-
-    return Prompt("number", "Which number?", parser=parse)
-
-
-NUMBER = number_prompt()
+NUMBER = Prompt("number", "Which number?", parser=parse)
 
 
 def session_of(store: LogStore | None, steps: list[Step], end: str) -> TacticCallSession | None:
@@ -602,7 +596,6 @@ def test_anything_is_recorded(store: LogStore, name: str) -> None:
     got = [session.task, session.metadata, session.delivery, returned]
     if name in FAITHFUL:
         assert got == [FAITHFUL[name]] * 4
-    assert json.loads(store.export_session(summary.session_id))["state"] == "success"
 
 
 def test_a_clock_that_jumps_back_changes_no_duration(
@@ -791,33 +784,15 @@ def test_a_forked_child_leaves_the_session_alone(store: LogStore) -> None:
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_a_forked_child_may_walk_out_of_the_call(store: LogStore) -> None:
-    """A child that leaves the call it was forked in, by returning or raising, writes nothing."""
-
-    def walk(end: Callable[[], object]) -> Callable[[Doing], object]:
-        def do(_: Doing) -> object:
-            nonlocal code
-            code = fork(lambda: walked(end))
-            return "parent"
-
-        def walked(end: Callable[[], object]) -> None:
-            with contextlib.suppress(SystemExit):
-                scope.__exit__(*raised(end))
-
-        return do
-
-    def raised(end: Callable[[], object]) -> tuple[object, ...]:
-        try:
-            end()
-        except BaseException as error:
-            return type(error), error, error.__traceback__
-        return None, None, None
-
-    code = 1
-    for end in (lambda: None, lambda: exec("raise SystemExit(0)")):
-        scope = store.session("script")
-        with scope as recorder:
-            walk(end)(cast(Doing, None))
-            recorder.deliver("parent")
-        assert code == 0
-    assert types(store) == ["session.started", "session.succeeded"] * 2
+@pytest.mark.parametrize("error", [None, SystemExit(0)])
+def test_a_forked_child_may_walk_out_of_the_call(
+    store: LogStore, error: BaseException | None
+) -> None:
+    """A child that leaves the call it was forked in, by returning or raising, writes nothing, and
+    what it raises is not replaced."""
+    scope = store.session("script")
+    with scope as recorder:
+        kind = None if error is None else type(error)
+        assert fork(lambda: scope.__exit__(kind, error, None)) == 0
+        recorder.deliver("parent")
+    assert types(store) == ["session.started", "session.succeeded"]
