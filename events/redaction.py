@@ -14,13 +14,13 @@ from collections.abc import Callable
 import msgspec
 
 from lllm.events import codec
-from lllm.events.model import Content, Error, Event, SessionErased
+from lllm.events.model import Content, Error, Event
 from lllm.events.plain import MARK
 
 Redact = Callable[[str, object], object]
 
-_TEXTS = ("system", "reason")  # fields of type str that quote someone
-_COLLECTIONS = ("tags", "set", "tools", "prompts")
+_QUOTING = {"agent.defined": "system", "retry.scheduled": "reason"}  # fields of type str
+_COLLECTIONS = ("tags", "set", "removed", "tools", "prompts")
 
 
 def payload(event: Event, redact: Redact | None) -> bytes:
@@ -63,7 +63,7 @@ def _marked(event: Event, name: str, anything: bool, why: str) -> object:
         return msgspec.structs.replace(Content.of(value.role, told), call_id=value.call_id)
     if isinstance(value, Error):
         return Error(value.type, told, code=value.code, status=value.status)
-    if name in _TEXTS and not isinstance(event, SessionErased):
+    if name == _QUOTING.get(event.type):
         return told
     if name in _COLLECTIONS:
         return type(value)()

@@ -36,6 +36,11 @@ def echo(request: Request) -> Reply:
     return f"re: {request.messages[-1].text}"
 
 
+def on_main_thread() -> bool:
+    """Whether this is where the event loop runs."""
+    return threading.current_thread() is threading.main_thread()
+
+
 async def asession(tactic: Asking | AsyncAsking | Doing, task: object = "x") -> TacticCallSession:
     """The session of one call on the loop."""
     session = await tactic.acall(task, return_session=True)
@@ -63,7 +68,7 @@ def test_an_async_call_runs_on_the_loop(store: LogStore) -> None:
     class OnLoop(Doing, register=False):
         name = "on-loop"
 
-        async def call(self, task: object, **_: object) -> object:
+        async def call(self, _task: object, **_: object) -> object:
             return await cast(Coroutine[object, object, object], self.do(self))
 
     assert asyncio.run(OnLoop(do, log_store=store).acall("x")) == "done"
@@ -78,7 +83,7 @@ def test_a_plain_call_runs_in_a_thread(store: LogStore) -> None:
     def do(_: Doing) -> object:
         begun.set()
         released.wait()
-        seen.append(threading.current_thread() is threading.main_thread())
+        seen.append(on_main_thread())
         seen.append("session" in current_log_context())
         return "done"
 
@@ -125,15 +130,12 @@ def test_tools_of_both_kinds_run_on_the_loop(store: LogStore) -> None:
 
     @tool(description="a")
     async def on_loop() -> str:
-        seen["on_loop"] = (
-            threading.current_thread() is threading.main_thread(),
-            current_log_context(),
-        )
+        seen["on_loop"] = (on_main_thread(), current_log_context())
         return "1"
 
     @tool(description="b")
     def in_a_thread() -> str:
-        seen["in_a_thread"] = (threading.current_thread() is threading.main_thread(), current_log_context())  # fmt: skip
+        seen["in_a_thread"] = (on_main_thread(), current_log_context())
         return "2"
 
     script = [tool_call("on_loop"), tool_call("in_a_thread"), "done"]
@@ -149,7 +151,7 @@ def test_agents_may_answer_at_the_same_time(store: LogStore) -> None:
     class Gathering(AsyncAsking, register=False):
         name = "gathering"
 
-        async def call(self, task: object, **_: object) -> object:
+        async def call(self, _task: object, **_: object) -> object:
             for agent in self.agents.values():
                 agent.open()
                 agent.receive(f"for {agent.name}")
@@ -176,7 +178,7 @@ def test_a_lock_that_is_held_does_not_hold_the_loop(tmp_path: Path) -> None:
             holds.set()
             release.wait()
 
-    async def main(store: LogStore) -> object:
+    async def main() -> object:
         await asession(tactic)  # so that nothing is done for the first time below
         thread.start()
         await asyncio.to_thread(holds.wait)
@@ -191,7 +193,7 @@ def test_a_lock_that_is_held_does_not_hold_the_loop(tmp_path: Path) -> None:
     thread = threading.Thread(target=hold)
     with LogStore(backend) as store:
         tactic = AsyncAsking(config(echo), log_store=store)
-        assert asyncio.run(main(store)) == "re: x"
+        assert asyncio.run(main()) == "re: x"
         thread.join()
         assert [one.state for one in store.list_sessions()] == ["success", "success"]
     other.close()
@@ -212,7 +214,7 @@ def test_what_is_being_written_is_written(tmp_path: Path, cancels: int) -> None:
 
         lock = other.database.write()
         task = asyncio.create_task(call())
-        while recorder_waits(task):
+        while not log.appends:
             await asyncio.sleep(0)
         for _ in range(cancels):
             for _ in range(20):
@@ -222,9 +224,6 @@ def test_what_is_being_written_is_written(tmp_path: Path, cancels: int) -> None:
         lock.__exit__(None, None, None)
         with pytest.raises(asyncio.CancelledError):
             await task
-
-    def recorder_waits(_: object) -> bool:
-        return not log.appends
 
     with LogStore(log) as store:
         asyncio.run(main(store))
@@ -346,7 +345,8 @@ def test_a_wait_can_be_cancelled(store: LogStore) -> None:
 
 
 def test_a_cancelled_plain_call_can_write_no_more(store: LogStore) -> None:
-    """A plain `call` goes on in its thread when acall is cancelled; its agents raise SessionEnded."""
+    """A plain `call` goes on in its thread when acall is cancelled; its agents raise
+    SessionEnded."""
     begun, released, over = threading.Event(), threading.Event(), threading.Event()
     told: list[BaseException] = []
 

@@ -234,7 +234,7 @@ def test_a_batch_on_a_loop_inside_a_call_is_of_its_session(store: LogStore) -> N
     class Outer(AsyncAsking, register=False):
         name = "outer"
 
-        async def call(self, task: object, **_: object) -> object:
+        async def call(self, _task: object, **_: object) -> object:
             return dict(sorted([pair async for pair in inner.ccall(["a", "b"])]))
 
     asyncio.run(Outer(log_store=store).acall("x"))

@@ -12,36 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
+from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
-from lllm.invokers.scripted import ScriptedInvoker
 from tests.conftest import OpenBackend
+from tests.echo import Echo, echo
 
 CALLS = 12
 Open = Callable[[str], LogBackend]
-
-
-class Echo(Tactic, register=False):
-    """One agent that answers once."""
-
-    name = "echo"
-
-    def call(self, task: object, **_: object) -> object:
-        """Say it to the model."""
-        agent = self.agents["echo"]
-        agent.open("main")
-        agent.receive(str(task))
-        return agent.respond().content
-
-
-def make(store: LogStore) -> Echo:
-    """The tactic on a store."""
-    agent = {
-        "name": "echo",
-        "model_name": "gpt-4o-mini",
-        "invoker": ScriptedInvoker(lambda request: request.messages[-1].text),
-    }
-    return Echo({"agent_configs": [agent]}, log_store=store)
 
 
 def backend_at(path: str) -> LogBackend:
@@ -52,7 +29,7 @@ def backend_at(path: str) -> LogBackend:
 def work(path: str, worker: int) -> None:
     """What each process does."""
     with LogStore(backend_at(path)) as store:
-        tactic = make(store)
+        tactic = echo(store)
         for number in range(CALLS):
             assert (
                 tactic(f"{worker}.{number}", tags={"worker": str(worker)}) == f"{worker}.{number}"
@@ -118,7 +95,7 @@ def _forked(task: Callable[[], None]) -> int:
 
 def test_eight_threads(store: LogStore) -> None:
     """Eight threads share one store and one tactic."""
-    tactic = make(store)
+    tactic = echo(store)
     barrier = threading.Barrier(8)
 
     def run(worker: int) -> None:
@@ -135,7 +112,7 @@ def test_eight_threads(store: LogStore) -> None:
 def test_fork_in_the_middle(store: LogStore) -> None:
     """A child forked while the parent's threads write can write to the same store object, and both
     go on."""
-    tactic = make(store)
+    tactic = echo(store)
     stop = threading.Event()
     numbers = iter(range(CALLS))
 
@@ -175,7 +152,7 @@ def test_a_rebuild_while_others_write(path: str) -> None:
 def test_a_store_in_memory_is_shared_by_threads() -> None:
     """SQLite's :memory: serves every thread of the process."""
     with LogStore(SQLiteBackend(":memory:")) as store:
-        tactic = make(store)
+        tactic = echo(store)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: _write(tactic, n), range(8)))
         check(store, 8)
@@ -184,7 +161,7 @@ def test_a_store_in_memory_is_shared_by_threads() -> None:
 def test_the_same_store_opened_twice_in_one_process(open_backend: OpenBackend) -> None:
     """Two stores on one file in one process see each other's sessions."""
     with LogStore(open_backend()) as one, LogStore(open_backend()) as other:
-        _write(make(one), 0)
-        _write(make(other), 1)
+        _write(echo(one), 0)
+        _write(echo(other), 1)
         check(one, 2)
         check(other, 2)

@@ -24,33 +24,12 @@ from lllm import (
     LogUnavailable,
     SessionNotFound,
     SQLiteBackend,
-    Tactic,
 )
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
-from lllm.invokers.scripted import ScriptedInvoker
 from lllm.projections import queries
 from lllm.projections.queries import Filter
-
-
-class Echo(Tactic, register=False):
-    """One agent that answers once."""
-
-    name = "echo"
-
-    def call(self, task: object, **_: object) -> object:
-        """Say it to the model."""
-        agent = self.agents["echo"]
-        agent.open("main")
-        agent.receive(str(task))
-        return agent.respond().content
-
-
-def echo(store: LogStore) -> Echo:
-    """The tactic on a store."""
-    invoker = ScriptedInvoker(lambda request: request.messages[-1].text)
-    agent = {"name": "echo", "model_name": "gpt-4o-mini", "invoker": invoker}
-    return Echo({"agent_configs": [agent]}, log_store=store)
+from tests.echo import echo
 
 
 def ids(store: LogStore, **filters: object) -> list[str]:
