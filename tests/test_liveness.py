@@ -19,10 +19,10 @@ liveness = Liveness(Path(sys.argv[1]))
 owner = liveness.owner()
 if len(sys.argv) > 2:
     import os
-    if os.fork() == 0:
-        os.close(1)
+    if os.fork() > 0:
         time.sleep(600)
 print(owner, flush=True)
+sys.stdout.close()
 time.sleep(600)
 """
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
 from lllm.events.model import Usage
 from tests.histories import Attempt, History, Session
 
@@ -47,12 +47,13 @@ class AnyHistory(RuleBasedStateMachine):
         """An empty store."""
         self.folder = Path(tempfile.mkdtemp())
         self.jsonl = jsonl
+        self.runtime = Runtime()  # the tactics of other tests have names like these
         self.history = History(self._open())
 
     def _open(self) -> LogStore:
         if self.jsonl:
-            return LogStore(LocalFileBackend(self.folder / "logs"))
-        return LogStore(SQLiteBackend(self.folder / "runs.db"))
+            return LogStore(LocalFileBackend(self.folder / "logs"), runtime=self.runtime)
+        return LogStore(SQLiteBackend(self.folder / "runs.db"), runtime=self.runtime)
 
     @rule(
         target=open_sessions,
