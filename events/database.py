@@ -28,6 +28,9 @@ Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
+# https://sqlite.org/fileformat.html#the_database_header
+_HEADER_BYTES, _MAGIC, _OWNER = 100, b"SQLite format 3\0", slice(68, 72)
+_ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 _CHECKPOINT_BYTES = 4 << 20  # of write-ahead log, before it is copied into the database
 _BUSY_SECONDS = 30.0  # for programs that write the file without our lock
 _PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
@@ -70,11 +73,17 @@ class Database:
         self._read_gate = threading.Lock()  # held while no read may begin
         self._checkpoint_at = _CHECKPOINT_BYTES
         with _translated(self.path):
+            if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
+                _refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
                 lock.parent.mkdir(parents=True, exist_ok=True)
                 self._file_lock = FileLock(lock)
-            with self._locked():
-                self._prepare(schema)
+            try:
+                with self._locked():
+                    self._prepare(schema)
+            except BaseException:
+                self.close()  # nobody gets this object, so nobody else could
+                raise
         rest_during_fork(self)
         tell_after_fork(self)
 
@@ -116,8 +125,12 @@ class Database:
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        connection.execute(f"PRAGMA synchronous={self._synchronous}")
-        connection.execute("PRAGMA wal_autocheckpoint=0")
+        try:
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self, schema: Sequence[str]) -> None:
@@ -126,9 +139,7 @@ class Database:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         if owner != APPLICATION_ID:
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise LogError(
-                    f"{self.path} is a database of another program; give lllm a file of its own."
-                )
+                raise LogError(_ANOTHERS.format(self.path))
             self._create(connection, schema)
         elif found > self._version:
             raise LogTooNew(
@@ -251,6 +262,22 @@ class Database:
                 self._writer = None
         if self._file_lock is not None:
             self._file_lock.close()
+
+
+def _refuse_others(file: Path) -> None:
+    """Raise LogError for a file that is something else, before anything is made beside it.
+
+    Where changes wait in the write-ahead log, the header may be behind, and SQLite has to tell.
+    """
+    if not file.is_file() or file.stat().st_size == 0:
+        return
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC):
+        raise LogError(f"{file} is not an SQLite database; give lllm another path.")
+    owner = int.from_bytes(header[_OWNER], "big")
+    if owner != APPLICATION_ID and not Path(f"{file}-wal").exists():
+        raise LogError(_ANOTHERS.format(file))
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json as json_
 import logging
 import os
-import re
 import sys
 import textwrap
 import threading
@@ -20,6 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, TextIO, cast
 
 from lllm.events.plain import to_plain
+from lllm.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -33,13 +33,9 @@ if TYPE_CHECKING:
     Processor = Callable[[object, str, EventDict], EventDict | str]
 
 LOGGER = "lllm"
-_HANDLER = "lllm.terminal"  # how a second setup_logging finds the handler of the first
+_HANDLER = "lllm.cli.terminal"  # how a second setup_logging finds the handler of the first
 _NONE = "-"  # a SessionFilter's word outside of a call
 _setup = threading.Lock()
-
-# What moves the cursor, starts a line, turns the text around or can't be encoded: C0, DEL, C1,
-# line separators, bidirectional controls (CVE-2021-42574), lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def setup_logging(
@@ -203,10 +199,10 @@ def _escape_values(_logger: object, _method_name: str, event_dict: EventDict) ->
     escaped: EventDict = {}
     for name, value in event_dict.items():
         if name in ("exception", "stack"):
-            lines = [_escaped(line) for line in str(value).split("\n")]
+            lines = [visible(line) for line in str(value).split("\n")]
             escaped[name] = textwrap.indent("\n".join(lines), "    ")
         else:
-            escaped[_escaped(name)] = _shown(value)
+            escaped[visible(name)] = _shown(value)
     return escaped
 
 
@@ -214,15 +210,11 @@ def _shown(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return _escaped(value)
+        return visible(value)
     try:
-        return _escaped(repr(value))
+        return visible(repr(value))
     except Exception as error:  # a __repr__ of theirs may raise anything
         return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
-
-
-def _escaped(text: str) -> str:
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _to_json(_logger: object, _method_name: str, event_dict: EventDict) -> str:

@@ -263,8 +263,7 @@ class Tactic:
 
     def _running(self, scope: SessionScope) -> Self:
         """The copy that one call runs on: agents of its own, sub-tactics bound to its session."""
-        running = self._copied()
-        vars(running).update(
+        running = self._copied(
             subtactics.bound(vars(self), Tactic, lambda tactic: tactic._bound_to(scope))
         )
         running._parent = scope
@@ -274,16 +273,16 @@ class Tactic:
         return running
 
     def _bound_to(self, parent: Parent) -> Self:
-        bound = self._copied()
+        bound = self._copied(vars(self))
         bound._parent = parent
         if bound.log_store is parent.home:
             bound.log_store = None  # it writes where its parent does
         return bound
 
-    def _copied(self) -> Self:
+    def _copied(self, attributes: Mapping[str, object]) -> Self:
         # Not copy.copy: it asks __getstate__, which a subclass may have written for pickle.
         copied = object.__new__(type(self))
-        vars(copied).update(vars(self))
+        vars(copied).update(attributes)
         return copied
 
 

@@ -25,9 +25,10 @@ from lllm.events.log import LogBackend, read_types
 from lllm.events.model import EVENTS
 from lllm.projections.contexts import COLUMNS, Contexts
 from lllm.projections.rows import Changes, physical
-from lllm.projections.view import Key, View
+from lllm.projections.view import Happened, Key, View
 
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
+_AT_ONCE = 200  # events decoded at once: few enough to stay in the processor's cache
 
 _CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
     view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
@@ -171,29 +172,27 @@ class Projector:
         """
         generations = {view: at.generation for view, at in views.items()}
         start = min(at.position for at in views.values())
-        wanted = {view: frozenset(view.types) for view in views}
-        types = sorted(frozenset({"session.started"}).union(*wanted.values()))
+        types = sorted({name for view in views for name in view.types} | {"session.started"})
         events = read_types(self.log, types, after=start, upto=upto)
         changes = Changes(generations, self._read_by_key)
-        while True:
-            happened = [
-                contexts.happened(event, codec.decode(event)) for event in islice(events, batch)
-            ]
-            reached = happened[-1].event.position if len(happened) == batch else upto
-            kinds = [one.event.type for one in happened]
-            for view, at in views.items():
-                mine = list(compress(happened, map(wanted[view].__contains__, kinds)))
-                if at.position > start:
-                    mine = [one for one in mine if one.event.position > at.position]
-                if mine:
-                    view.apply(changes, mine)
+        reached = start
+        while reached < upto:
+            taken = 0
+            while taken < batch and (some := list(islice(events, min(_AT_ONCE, batch - taken)))):
+                taken += len(some)
+                reached = some[-1].position
+                _apply(
+                    views,
+                    changes,
+                    [contexts.happened(event, codec.decode(event)) for event in some],
+                )
+            if taken < batch:
+                reached = upto
             with self.database.write() as connection:
                 assert connection is not None
                 changes.write(connection)
                 _advance(connection, generations, reached)
             yield reached
-            if reached >= upto:
-                return
 
     def _read_by_key(self, select: str, key: Key) -> list[tuple[Value, ...]]:
         return self.database.query(select, key)
@@ -252,3 +251,16 @@ def _check_names(views: Sequence[View]) -> None:
         twice = {name for name in given if given.count(name) > 1}
         if twice:
             raise ViewError(f"Two {what} have the name {min(twice)!r}; rename one of them.")
+
+
+def _apply(
+    views: Mapping[View, Checkpoint], changes: Changes, happened: Sequence[Happened]
+) -> None:
+    kinds = [one.event.type for one in happened]
+    first = happened[0].event.position
+    for view, at in views.items():
+        mine = list(compress(happened, map(frozenset(view.types).__contains__, kinds)))
+        if at.position >= first:
+            mine = [one for one in mine if one.event.position > at.position]
+        if mine:
+            view.apply(changes, mine)

@@ -575,6 +575,33 @@ def test_what_led_to_a_call_is_durable_when_it_begins(tmp_path: Path, on_loop: b
     ]
 
 
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_what_a_failure_brought_is_durable_when_it_is_raised(
+    store: LogStore, on_loop: bool
+) -> None:
+    """Who catches what respond() raises finds its end in the log already."""
+    seen: list[str] = []
+
+    async def acall(agent: Agent) -> None:
+        with pytest.raises(InvokeError):
+            await agent.arespond()
+        seen.extend(types(store)[-2:])
+
+    def do(self: Doing) -> object:
+        agent = self.agents["a"]
+        agent.open()
+        agent.receive("x")
+        if on_loop:
+            return acall(agent)
+        with pytest.raises(InvokeError):
+            agent.respond()
+        seen.extend(types(store)[-2:])
+        return None
+
+    Doing(do, config([bad_request()]), log_store=store)("x")
+    assert seen == ["llm.failed", "agent.failed"]
+
+
 @pytest.mark.parametrize("at", ["llm.requested", "tool.called", "retry.scheduled"])
 def test_where_the_log_must_be_written_nothing_is_called_without_it(
     tmp_path: Path, at: str

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from lllm import LogDamaged, LogStore, LogUnavailable
+from lllm import LogDamaged, LogStore, LogUnavailable, tool
 from lllm.events import codec
 from lllm.events.errors import AppendConflict
 from lllm.events.holding import HoldingLog
 from lllm.events.model import LogGap
-from lllm.events.record import Recorded
+from lllm.events.record import NewEvent, Recorded
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call
 from lllm.testing_writers import batch, event, fork, without_positions
@@ -310,23 +310,35 @@ def test_a_closed_store_does_not_break_a_call(tmp_path: Path) -> None:
         assert tactic("x") == "re: x"
 
 
-def test_a_tool_is_not_blamed_for_the_log(tmp_path: Path) -> None:
-    """An outage with on_error="raise" that begins before a tool ends the call; the model is not
-    told that the tool failed."""
-    log = WatchedLog(tmp_path / "runs.db")
-    store = LogStore(log, on_error="raise")
-    requests: list[Request] = []
+@pytest.mark.parametrize("at", ["tool.called", "llm.requested"])
+def test_nobody_is_blamed_for_the_log(tmp_path: Path, at: str) -> None:
+    """With on_error="raise", a single append that fails before a tool or a model ends the call; it
+    is not told to the model, nor tried again, as a failure of theirs."""
+    ran: list[str] = []
 
-    def script(request: Request) -> Reply:
-        requests.append(request)
-        log.error = full_disk()
-        return tool_call("lookup", {"word": "a"})
+    class FailingOnce(WatchedLog):
+        def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+            if events[-1].type == at and not ran.count("failed"):
+                ran.append("failed")
+                raise full_disk()
+            return super().append(events)
 
-    with pytest.raises(LogUnavailable):
-        Asking(config(script), log_store=store)("x")
-    assert len(requests) == 1
-    log.error = None
-    store.close()
+    @tool(description="work")
+    def work() -> str:
+        ran.append("tool")
+        return "worked"
+
+    def script(_: Request) -> Reply:
+        ran.append("model")
+        return tool_call("work")
+
+    with LogStore(FailingOnce(tmp_path / "runs.db"), on_error="raise") as store:
+        tactic = Asking(config(script, tools=[work]), log_store=store)
+        with pytest.raises(LogUnavailable):
+            tactic("x")
+        assert ran == (["model", "failed"] if at == "tool.called" else ["failed"])
+        (summary,) = store.list_sessions()
+        assert summary.state == "failure"
 
 
 def test_failing_calls_are_recorded_after_an_outage(log: WatchedLog) -> None:

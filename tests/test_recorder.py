@@ -129,6 +129,26 @@ def test_what_could_not_be_written_stays_staged(log: WatchedLog) -> None:
     assert [event.seq for event in events_of(log, recorder)] == [1, 2]
 
 
+def test_what_is_staged_meanwhile_comes_behind(tmp_path: Path) -> None:
+    """What is staged while an append is failing is written behind what it failed to write."""
+
+    class Failing(WatchedLog):
+        def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+            if recorder.ordinal("append") == 1:
+                recorder.stage(opened(2))
+                raise full_disk()
+            return super().append(events)
+
+    log = Failing(tmp_path / "failing.db")
+    recorder = Recorder(log, "t")
+    recorder.stage(opened(1))
+    with pytest.raises(LogUnavailable):
+        recorder.commit()
+    recorder.commit()
+    assert [[event.seq for event in events] for events in log.appends] == [[1, 2]]
+    log.close()
+
+
 def test_an_append_of_unclear_outcome_is_not_stored_twice(log: WatchedLog) -> None:
     """Events that were stored although the append raised are not stored again."""
 
@@ -172,9 +192,10 @@ def test_acommit_waits_for_what_another_is_writing(tmp_path: Path) -> None:
         commit = asyncio.create_task(recorder.acommit())
         for _ in range(20):
             await asyncio.sleep(0)
-        assert not commit.done()
+        early = commit.done()
         release.set()
         await commit
+        assert not early
         assert log.head() == 1
 
     asyncio.run(main())

@@ -246,7 +246,9 @@ def test_a_store_of_its_own_is_a_tree_of_its_own(store: LogStore, tmp_path: Path
         sub = Echoing(log_store=other)
         session = called(Doing(lambda self: inner(self)("a"), log_store=store, inner=sub))
         assert children(session) == []
-        assert [one.tactic_path for one in other.list_sessions()] == ["echoing"]
+        (root,) = other.list_sessions()
+        assert started(other, root.session_id).ancestors == ()
+        assert other.load_session(root.session_id).delivery == "re: a"
 
 
 def test_a_parent_without_a_store_does_not_silence_its_children(store: LogStore) -> None:

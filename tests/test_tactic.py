@@ -177,11 +177,12 @@ def test_threads_warn_once() -> None:
     assert len(caught) == 1
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_return_session_works_without_a_store(keep: bool) -> None:
+@pytest.mark.parametrize("stores", ["none", "outer", "both"])
+def test_return_session_works_without_a_store(stores: str) -> None:
     """return_session works without a store, and with one that keeps nothing (without a warning)."""
-    store = LogStore(NoOpBackend()) if keep else None
-    inner = Asking(config(echo))
+    nothing = LogStore(NoOpBackend())
+    store = None if stores == "none" else nothing
+    inner = Asking(config(echo), log_store=nothing if stores == "both" else None)
 
     def do(self: Doing) -> object:
         below = cast(Asking, vars(self)["inner"])
@@ -192,7 +193,7 @@ def test_return_session_works_without_a_store(keep: bool) -> None:
         return "done"
 
     tactic = Doing(do, log_store=store, inner=inner)
-    with contextlib.nullcontext() if keep else pytest.warns(UserWarning, match="no log store"):
+    with contextlib.nullcontext() if store else pytest.warns(UserWarning, match="no log store"):
         session = called(tactic, tags={"a": "b"})
     assert (session.state, session.delivery) == ("success", "done")
     assert [one.delivery for one in session.sub_tactic_sessions["asking"]] == ["re: one", "re: two"]
@@ -665,16 +666,19 @@ def test_a_redact_that_fails_leaves_marks(open_backend: OpenBackend, wrong: str)
         assert not [event for event in store.log.read() if b"4111" in event.data]
 
 
-def test_the_salt_is_not_redact_s_to_change(open_backend: OpenBackend) -> None:
+@pytest.mark.parametrize("changes", [{}, {"salt": "AAAA"}])
+def test_the_salt_is_not_redact_s_to_change(
+    open_backend: OpenBackend, changes: dict[str, str]
+) -> None:
     """A redact that drops or changes the salt does not make the session unreadable."""
 
     def redact(_: str, payload: object) -> object:
         assert isinstance(payload, dict)
-        return {key: value for key, value in payload.items() if key != "salt"}
+        return {key: value for key, value in payload.items() if key != "salt"} | changes
 
     with LogStore(open_backend(), redact=redact) as store:
         session = called(Asking(config(echo), log_store=store))
-        assert session.delivery == "re: task"
+        assert (session.task, session.delivery) == ("task", "re: task")
 
 
 # -- names, pickles, forks
@@ -722,7 +726,7 @@ class Keeping(Asking, register=False):
 
     def call(self, task: object, **options: object) -> object:
         """With the lock, where there is one."""
-        with vars(self).get("lock", contextlib.nullcontext()):
+        with self.lock:
             return super().call(task, **options)
 
 
@@ -730,6 +734,9 @@ def test_what_pickle_leaves_out_is_there_in_a_call(store: LogStore) -> None:
     """The copy that a call runs on has what a subclass's __getstate__ leaves out."""
     tactic = Keeping(config(["one", "two"]), log_store=store)
     assert tactic("x") == "one"
+    outer = Doing(lambda self: cast(Keeping, vars(self)["inner"])("x"), inner=tactic)
+    with pytest.warns(UserWarning, match="'doing' has no log store"):
+        assert outer("x") == "two"
     assert "lock" not in vars(pickle.loads(pickle.dumps(tactic)))
 
 
@@ -780,6 +787,7 @@ def test_a_forked_child_leaves_the_session_alone(store: LogStore) -> None:
     events = payloads(store, child.session_id)
     assert isinstance(events[0], model.SessionStarted)
     assert [one.session_id for one in events[0].ancestors] == [session.session_id]
+    assert events[0].ordinal is None  # children in several processes have no common order
     seqs = [event.seq for event in store.events(session.session_id)]
     assert seqs == list(range(1, len(seqs) + 1))
 

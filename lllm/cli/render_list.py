@@ -10,9 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lllm import shown
+from lllm.cli import shown
+from lllm.cli.terminal import joined, show, state_text
 from lllm.summaries import SessionSummary
-from lllm.terminal import joined, show, state_text
+from lllm.visible import visible
 
 _MUCH = 1 << 20  # columns, to measure what a table would like to have
 
@@ -38,7 +39,7 @@ def _table(summaries: Iterable[SessionSummary]) -> Table:
         table.add_row(
             Text(one.session_id),
             state_text(one.state),
-            Text(shown.visible(one.tactic_path)),
+            Text(visible(one.tactic_path)),
             Text(shown.moment(one.timestamp)),
             Text(shown.duration(one.elapsed)),
             Text(f"{one.calls:,}"),
@@ -61,7 +62,7 @@ def _lines(one: SessionSummary) -> tuple[Text, Padding]:
     )
     second = joined(
         (
-            Text(shown.visible(one.tactic_path), "bold"),
+            Text(visible(one.tactic_path), "bold"),
             shown.counted(one.calls, "call"),
             f"{one.prompt_tokens + one.completion_tokens:,} tokens",
             _cost(one) if one.calls else "",

@@ -6,26 +6,25 @@ Only click is imported at the start; the store and rich come in when a command n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Unpack
+from collections.abc import Sequence
+from typing import Unpack
 
 import click
 
-from lllm.exits import CommandLine, Finding, run
-from lllm.options import (
+from lllm.cli.exits import CommandLine, Finding, run
+from lllm.cli.options import (
     Filters,
     as_group,
     as_tags,
+    asked_well,
+    given_before,
     id_argument,
     json_option,
+    open_named,
     store_option,
     with_filters,
 )
 from lllm.version import __version__
-
-if TYPE_CHECKING:
-    from lllm.store import LogStore
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,33 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: without the program's name, None for those of the process.
     """
     return run(cli, arguments)
-
-
-def _open(given: str | None) -> LogStore:
-    """The store of `--store`, behind the command or before it, or of LLLM_STORE."""
-    from lllm.opening import named_in_environment, open_store
-
-    path = given or _given_before() or named_in_environment()
-    if path is None:
-        raise click.UsageError("Which store? Give --store PATH, or set LLLM_STORE to its path.")
-    return open_store(path)
-
-
-def _given_before() -> str | None:
-    path: str | None = click.get_current_context().find_root().params.get("store")
-    return path
-
-
-@contextmanager
-def _asked_well() -> Iterator[None]:
-    """What the store refuses (a cursor, a tactic that may be several) was asked wrongly."""
-    try:
-        yield
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-
-
-# -- commands
 
 
 @click.group(
@@ -101,9 +73,9 @@ def demo(store: str | None, model: str | None) -> None:
     (and OPENAI_BASE_URL for another server) and --model, a real one does. The store is left at
     --store, LLLM_STORE or ./lllm-demo/runs.db; a second run adds to it.
     """
-    from lllm import demo_tour
+    from lllm.cli import demo_tour
 
-    demo_tour.run(store or _given_before(), model)
+    demo_tour.run(store or given_before(), model)
 
 
 @cli.command("ls")
@@ -121,11 +93,11 @@ def ls(
     Listed are the calls at the top; with --tactic, the calls of that tactic at any depth. --json
     prints one array with an object for each session.
     """
-    with _open(store) as opened, _asked_well():
+    with open_named(store) as opened, asked_well():
         found = opened.list_sessions(limit=limit + 1 if limit else None, cursor=cursor, **filters)
         page = found[:limit] if limit else found
         if as_json:
-            from lllm.json_output import array, show_json
+            from lllm.cli.json_output import array, show_json
 
             show_json(array(page))
         if not page:
@@ -133,8 +105,8 @@ def ls(
                           else "The store has no sessions yet.")  # fmt: skip
     if as_json:
         return
-    from lllm.render_list import show_list
-    from lllm.terminal import stdout
+    from lllm.cli.render_list import show_list
+    from lllm.cli.terminal import stdout
 
     show_list(stdout(), page)
     if len(found) > len(page):
@@ -151,15 +123,15 @@ def show_(store: str | None, prefix: str, as_json: bool) -> None:
     Agents, attempts to call their models, tools, retries and sub-tactics, each with its time,
     tokens and cost; the traceback of a failed session stands below.
     """
-    with _open(store) as opened:
+    with open_named(store) as opened:
         session_id = opened.find_id(prefix)
         if as_json:
-            from lllm.json_output import show_json
+            from lllm.cli.json_output import show_json
 
             show_json(opened.export_session(session_id))
             return
-        from lllm.render_session import read_retries, show_session
-        from lllm.terminal import stdout
+        from lllm.cli.render_session import read_retries, show_session
+        from lllm.cli.terminal import stdout
 
         record = opened.load_session_record(session_id)
         show_session(stdout(), record, read_retries(opened, record.session))
@@ -176,12 +148,12 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
     short. What was said of the session later, like tags, comes last. ID may also be that of an
     error kept by save_error.
     """
-    from lllm.following import session_or_error
-    from lllm.json_output import show_json
-    from lllm.render_events import show_event
-    from lllm.terminal import stdout
+    from lllm.cli.following import session_or_error
+    from lllm.cli.json_output import show_json
+    from lllm.cli.render_events import show_event
+    from lllm.cli.terminal import stdout
 
-    with _open(store) as opened:
+    with open_named(store) as opened:
         found = opened.events(session_or_error(opened, prefix))
         if as_json:
             from lllm.export import as_jsonl
@@ -201,13 +173,13 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print them as they are written, JSONL.")
 def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> None:
     """Print events as they are written, by any process. Ctrl-C ends it."""
+    from lllm.cli.following import Family, follow
+    from lllm.cli.json_output import show_json
+    from lllm.cli.render_events import show_event
+    from lllm.cli.terminal import stdout
     from lllm.export import as_jsonl
-    from lllm.following import Family, follow
-    from lllm.json_output import show_json
-    from lllm.render_events import show_event
-    from lllm.terminal import stdout
 
-    with _open(store) as opened:
+    with open_named(store) as opened:
         family = None if prefix is None else Family(opened, opened.find_id(prefix))
         console = stdout()
         try:
@@ -231,19 +203,19 @@ def cost(store: str | None, group_by: str, as_json: bool, **filters: Unpack[Filt
 
     A call whose price nobody knows counts as unpriced, never as $0. Days are those of UTC.
     """
-    with _open(store) as opened, _asked_well():
+    with open_named(store) as opened, asked_well():
         summary = opened.export_cost_summary(group_by=group_by, **filters)
     if as_json:
+        from lllm.cli.json_output import show_json
         from lllm.events.codec import encode
-        from lllm.json_output import show_json
 
         show_json(encode(summary).decode())
     if not summary["session_count"]:
         raise Finding("No session fits." if any(filters.values())
                       else "The store has no sessions yet.")  # fmt: skip
     if not as_json:
-        from lllm.render_costs import show_costs
-        from lllm.terminal import stdout
+        from lllm.cli.render_costs import show_costs
+        from lllm.cli.terminal import stdout
 
         show_costs(stdout(), summary, group_by)
 
@@ -257,10 +229,10 @@ def cost(store: str | None, group_by: str, as_json: bool, **filters: Unpack[Filt
               help="Where to write it, instead of printing it.")  # fmt: skip
 def export(store: str | None, prefix: str, format_: str, output: str | None) -> None:
     """Write one session as text that stands alone."""
-    with _open(store) as opened:
+    with open_named(store) as opened:
         text = opened.export_session(opened.find_id(prefix), format_).rstrip("\n") + "\n"
     if output is None:
-        from lllm.json_output import show_json
+        from lllm.cli.json_output import show_json
 
         show_json(text)
     else:
@@ -280,9 +252,9 @@ def tag(store: str | None, prefix: str, tags: dict[str, str], remove: tuple[str,
     """
     if not tags and not remove:
         raise click.UsageError("Which tags? Give some as KEY=VALUE, or --remove KEY.")
-    from lllm.shown import tag_list
+    from lllm.cli.shown import tag_list
 
-    with _open(store) as opened:
+    with open_named(store) as opened:
         session_id = opened.find_id(prefix)
         opened.tag(session_id, tags, remove=remove)
         now = opened.load_session_record(session_id).tags
@@ -298,9 +270,9 @@ def rebuild(store: str | None, check: bool) -> None:
     Others may go on reading and writing meanwhile. With --check, exit code 1 says that something
     differs, and the first difference is printed.
     """
-    from lllm.rebuilding import explained, progress
+    from lllm.cli.rebuilding import explained, progress
 
-    with _open(store) as opened, progress("Checking" if check else "Rebuilding") as report:
+    with open_named(store) as opened, progress("Checking" if check else "Rebuilding") as report:
         built = opened.rebuild(check=check, progress=report)
     views = ", ".join(built.views)
     if built.difference is not None:

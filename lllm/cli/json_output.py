@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 
 from lllm.events.codec import encode
-from lllm.shown import UNSAFE
+from lllm.visible import UNSAFE
 
 
 def show_json(text: str) -> None:

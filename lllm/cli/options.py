@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
-from typing import TypedDict, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from lllm.store import LogStore
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATES = ("success", "failure", "running", "interrupted")
@@ -82,3 +86,31 @@ def with_filters(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def open_named(given: str | None) -> LogStore:
+    """The store of a --store behind the command, or before it, or of LLLM_STORE.
+
+    Raises click.UsageError where none is named, StoreError and LogError as `open_store`.
+    """
+    from lllm.cli.opening import named_in_environment, open_store
+
+    path = given or given_before() or named_in_environment()
+    if path is None:
+        raise click.UsageError("Which store? Give --store PATH, or set LLLM_STORE to its path.")
+    return open_store(path)
+
+
+def given_before() -> str | None:
+    """The path of a --store that stands before the command."""
+    path: str | None = click.get_current_context().find_root().params.get("store")
+    return path
+
+
+@contextmanager
+def asked_well() -> Iterator[None]:
+    """What the store refuses (a cursor, a tactic that may be several) was asked wrongly."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lllm.events.database import APPLICATION_ID
-from lllm.events.errors import LogError, StoreError
+from lllm.events.errors import StoreError
 from lllm.events.log import LogBackend
 from lllm.events.segments import segments_of
 from lllm.store import LogStore
 
 VARIABLE = "LLLM_STORE"
 _SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
-# https://sqlite.org/fileformat.html#the_database_header
-_HEADER_BYTES = 100
-_MAGIC = b"SQLite format 3\0"
-_APPLICATION_ID = slice(68, 72)
 
 
 def open_store(path: str) -> LogStore:
@@ -33,23 +28,9 @@ def open_store(path: str) -> LogStore:
         raise StoreError(
             f"There is no store at {path}. A store is made by LogStore, or by `lllm demo`."
         )
-    _refuse_others(place)
+    if place.stat().st_size == 0:
+        raise StoreError(f"{path} is an empty file, and no store.")  # opening would make it one
     return _store(_sqlite(place))
-
-
-def _refuse_others(file: Path) -> None:
-    """Look at a file before it is opened, since opening makes a log of what is empty, and leaves a
-    folder of locks beside it.
-
-    Where changes wait in the write-ahead log, the header may be behind, and SQLite has to tell.
-    """
-    with file.open("rb") as opened:
-        header = opened.read(_HEADER_BYTES)
-    if not header.startswith(_MAGIC):
-        raise LogError(f"{file} is no store: neither an SQLite database nor a folder.")
-    owner = int.from_bytes(header[_APPLICATION_ID], "big")
-    if owner != APPLICATION_ID and not file.with_name(f"{file.name}-wal").exists():
-        raise LogError(f"{file} is a database of another program, and no store.")
 
 
 def open_or_make(path: str, *, partition: str) -> LogStore:

@@ -82,7 +82,7 @@ def _reason(error: Exception) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    from lllm.shown import visible
+    from lllm.visible import visible
 
     click.echo(f"lllm: {visible(' '.join(message.split()))}", err=True)
     return code

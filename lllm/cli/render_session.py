@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from lllm import shown
+from lllm.cli import shown
+from lllm.cli.terminal import joined, show, sign, state_text
 from lllm.events import codec
 from lllm.events.model import Error, RetryScheduled
 from lllm.projections.call_session import (
@@ -20,7 +21,7 @@ from lllm.projections.call_session import (
 from lllm.projections.invoke_cost import InvokeCost
 from lllm.store import LogStore
 from lllm.summaries import SessionRecord
-from lllm.terminal import joined, show, sign, state_text
+from lllm.visible import visible, visible_lines
 
 _LONG = 240  # characters shown of a task or a delivery
 _SHORT = 80  # of arguments, results and messages
@@ -60,7 +61,7 @@ def show_session(console: Console, record: SessionRecord, retries: Retries) -> N
 
 def show_traceback(console: Console, traceback: str) -> None:
     """Print a traceback, its last line in red."""
-    above, _, last = shown.visible_lines(traceback).rpartition("\n")
+    above, _, last = visible_lines(traceback).rpartition("\n")
     console.print()
     console.print(Text(above), soft_wrap=True)
     console.print(Text(last, "red"), soft_wrap=True)
@@ -72,7 +73,7 @@ def show_traceback(console: Console, traceback: str) -> None:
 def _heading(session: TacticCallSession) -> Text:
     return joined(
         (
-            Text(shown.visible(session.tactic_path), "bold"),
+            Text(visible(session.tactic_path), "bold"),
             state_text(session.state),
             shown.nanoseconds(session.elapsed) if session.elapsed is not None else "",
             _spent(session.total_cost),
@@ -88,7 +89,7 @@ def _particulars(record: SessionRecord) -> Iterator[Text]:
     if record.tags:
         yield _labelled("tags", Text(shown.tag_list(record.tags), "cyan"))
     if session.partition:
-        yield _labelled("partition", shown.visible(session.partition))
+        yield _labelled("partition", visible(session.partition))
     if session.metadata is not None:
         yield _labelled("metadata", shown.shortened(session.metadata, _LONG))
     yield _labelled("task", shown.shortened(session.task, _LONG))
@@ -126,7 +127,7 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, retries: Retr
     branch = tree.add(
         joined(
             (
-                Text.assemble("agent ", (shown.visible(call.agent_name), "bold")),
+                Text.assemble("agent ", (visible(call.agent_name), "bold")),
                 state_text(call.state),
                 shown.nanoseconds(call.elapsed) if call.elapsed is not None else "",
                 _spent(call.cost),
@@ -154,11 +155,11 @@ def _attempt(trace: InvokeTrace) -> Text:
     return joined(
         (
             Text.assemble(sign(trace.state), f" {step}"),
-            shown.visible(trace.model or trace.asked),
+            visible(trace.model or trace.asked),
             shown.nanoseconds(trace.elapsed) if trace.elapsed is not None else "",
             _used(trace.cost) if trace.usage is not None else "",
             _price(trace),
-            Text(shown.visible(trace.finish), "dim") if trace.finish else "",
+            Text(visible(trace.finish), "dim") if trace.finish else "",
             _failed(trace.error) if trace.error is not None else "",
         )
     )
@@ -172,7 +173,7 @@ def _price(trace: InvokeTrace) -> str | Text:
 
 def _tool(tool: ToolInterrupt) -> Text:
     line = Text.assemble(
-        sign(tool.state), " ", (shown.visible(tool.name), "magenta"),
+        sign(tool.state), " ", (visible(tool.name), "magenta"),
         f" {shown.shortened(tool.arguments, _SHORT)}",
     )  # fmt: skip
     if tool.error is not None:

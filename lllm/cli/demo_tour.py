@@ -9,18 +9,19 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from lllm import shown
+from lllm.cli import shown
+from lllm.cli.opening import VARIABLE, named_in_environment, open_or_make
+from lllm.cli.render_costs import show_costs
+from lllm.cli.render_list import show_list
+from lllm.cli.render_session import read_retries, show_session, show_traceback
+from lllm.cli.terminal import joined, sign, stdout
 from lllm.demo import MODEL, SCRIPT, TICKETS, AnswerTicket, config
 from lllm.events.errors import StoreError
 from lllm.invokers import Invoker
 from lllm.invokers.scripted import ScriptedInvoker
-from lllm.opening import VARIABLE, named_in_environment, open_or_make
-from lllm.render_costs import show_costs
-from lllm.render_list import show_list
-from lllm.render_session import read_retries, show_session, show_traceback
 from lllm.store import LogStore
 from lllm.summaries import SessionSummary
-from lllm.terminal import joined, sign, stdout
+from lllm.visible import visible
 
 DEFAULT_PATH = "lllm-demo/runs.db"
 PARTITION = "demo"  # keeps the demo's sessions apart from any others
@@ -74,8 +75,8 @@ def _explain(console: Console, path: str, model: str | None) -> None:
             )
         )
     else:
-        console.print(Text(f"{shown.visible(model)} answers, and is charged for."))
-    console.print(Text(f"Everything goes to {shown.visible(path)}."))
+        console.print(Text(f"{visible(model)} answers, and is charged for."))
+    console.print(Text(f"Everything goes to {visible(path)}."))
     console.print()
 
 

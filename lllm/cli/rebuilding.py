@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from lllm.cli.shown import shortened
+from lllm.visible import visible
 from lllm.projections.rebuild import Difference
-from lllm.shown import shortened, visible
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from lllm.terminal import stderr
+    from lllm.cli.terminal import stderr
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),

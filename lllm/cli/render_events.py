@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.text import Text
 
-from lllm import shown
+from lllm.cli import shown
 from lllm.events import codec
 from lllm.events.record import Recorded
 from lllm.projections.invoke_cost import dollars
+from lllm.visible import visible
 
 SHORT_ID = 12  # characters of an id: its time and a little of its random part
 _SHORT = 60  # characters shown of a value
@@ -63,7 +64,7 @@ def event_line(event: Recorded, *, with_session: bool = False) -> Text:
         style = "red"
     elif event.type == "retry.scheduled":
         style = "yellow"
-    line.append(f"{shown.visible(event.type):{_NAME}} ", style)
+    line.append(f"{visible(event.type):{_NAME}} ", style)
     names = _FIELDS.get(event.type) or tuple(name for name in fields if name != "salt")
     said = [_said(name, fields[name]) for name in names if fields.get(name) is not None]
     return line.append(" ".join(said))
@@ -71,7 +72,7 @@ def event_line(event: Recorded, *, with_session: bool = False) -> Text:
 
 def _subject(stream: str, about: object) -> str:
     subject = about if isinstance(about, str) else stream
-    return shown.visible(subject[:SHORT_ID])
+    return visible(subject[:SHORT_ID])
 
 
 def _said(name: str, value: object) -> str:
@@ -88,7 +89,7 @@ def _said(name: str, value: object) -> str:
         if name == "price":
             nanos = value.get("nanos")
             return shown.money(dollars(nanos)) if isinstance(nanos, int) else "unpriced"
-    return f"{shown.visible(name)}={shown.shortened(value, _SHORT)}"
+    return f"{visible(name)}={shown.shortened(value, _SHORT)}"
 
 
 def _content(content: Mapping[str, object]) -> str:

@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lllm import shown
+from lllm.cli import shown
+from lllm.cli.terminal import show
 from lllm.cost_summary import CostLine, CostSummary
-from lllm.terminal import show
+from lllm.visible import visible
 
 _Count = Literal["calls", "failed_calls", "unpriced_calls", "prompt_tokens", "completion_tokens"]
 
@@ -43,7 +44,7 @@ def _table(summary: CostSummary, group_by: str, bar: int) -> Table:
         footer_style="bold",
     )  # fmt: skip
     heading = "day (UTC)" if group_by == "day" else group_by.removeprefix("tag:")
-    table.add_column(Text(shown.visible(heading)), Text("total"), overflow="fold")
+    table.add_column(Text(visible(heading)), Text("total"), overflow="fold")
     table.add_column("", "", width=bar)
     table.add_column("COST", _money(summary), justify="right", no_wrap=True)
     for title, key in _COUNTS:
@@ -52,7 +53,7 @@ def _table(summary: CostSummary, group_by: str, bar: int) -> Table:
         table.add_column("SESSIONS", f"{summary['session_count']:,}", justify="right")
     most = max((group["total_cost_usd"] for group in summary["groups"]), default=0.0)
     for group in summary["groups"]:
-        key_text = Text(shown.visible(group["key"])) if group["key"] else Text("(none)", "dim")
+        key_text = Text(visible(group["key"])) if group["key"] else Text("(none)", "dim")
         counts = [f"{group[name]:,}" for _, name in _COUNTS]
         sessions = [f"{group['session_count'] or 0:,}"] if by_tag else []
         length = Text(_bar(group["total_cost_usd"], most, bar), "green")
