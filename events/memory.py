@@ -48,6 +48,10 @@ class MemoryBackend:
             self._places |= new
             return positions
 
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See AppendsWithoutWaiting; there is never long to wait."""
+        return self.append(events)
+
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:

@@ -5,9 +5,9 @@ auditor, a bill or a tracing span would ask. Ordinals (message, request, tool, c
 from 1 within the session. Durations are nanoseconds of a monotonic clock; money is an integer of
 nano-dollars. A field of type `object` holds JSON as it was given.
 
-A text is written once, where it enters: `message.added`, `llm.responded` and `tool.returned` are
-messages themselves; later events refer to ranges of ordinals (first and last, both included), so
-a conversation of n turns costs O(n).
+A text is written once, where it enters: `message.added`, `llm.responded`, `tool.returned` and
+`tool.failed` are messages themselves. Since a dialog only grows, later events say what was sent by
+the dialog and the ordinal of its last message, so a conversation of n turns costs O(n).
 
 Changing an event means a new `version` and an upcaster in `codec`; a field that was once written
 is never given another meaning.
@@ -19,7 +19,6 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-Range = tuple[int, int]
 State = Literal["success", "failure", "running", "interrupted"]
 
 
@@ -163,6 +162,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 class SessionStarted(Event, frozen=True, kw_only=True):
     """A tactic call begins. First in its session's stream.
 
+    options: the keyword arguments of the call beside its task.
     ancestors: the sessions above, root first. ordinal: it is the nth child of its parent there.
     owner: the lock that lives as long as the writing process; `host` is where it can be tried.
     salt: 32 random bytes that the commitments of the whole stream are made with.
@@ -174,6 +174,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     kind: str = "tactic"  # tactic | session
     partition: str = ""
     task: object = None
+    options: object = None
     tags: dict[str, str] = {}
     metadata: object = None
     ancestors: tuple[Ancestor, ...] = ()
@@ -324,7 +325,8 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     """One attempt to call a model begins.
 
     step: counts the model's turns within one agent call; attempt: the tries of that turn.
-    messages: what is sent, as ranges of ordinals. digest: SHA-256 of all that is asked, as hex.
+    dialog, upto: what is sent are the messages of this dialog up to this ordinal. digest: SHA-256
+    of all that is asked, as hex.
     definition: says which tools and parameters go with it; `params` overrides its own.
     """
 
@@ -339,7 +341,8 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     host: str | None = None
     port: int | None = None
     model: str
-    messages: tuple[Range, ...] = ()
+    dialog: int | None = None
+    upto: int | None = None
     definition: str | None = None
     params: object = None
     tool_choice: str | None = None

@@ -20,6 +20,10 @@ class NoOpBackend:
     def __repr__(self) -> str:
         return "NoOpBackend()"
 
+    def __reduce__(self) -> tuple[type[NoOpBackend], tuple[()]]:
+        """Into another process goes that nothing is kept."""
+        return NoOpBackend, ()
+
     def after_fork(self) -> None:
         """Another thread may have held the lock."""
         self._lock = threading.Lock()

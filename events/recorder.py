@@ -93,6 +93,7 @@ class Recorder:
         self.salt = new_salt()
         self.definitions = definitions or Definitions()
         self.delivery: object = None
+        self.first_position: int | None = None  # in the log; None while nothing stands there
         self._redact = redact
         self._seq = 0
         self._ordinals: Counter[str] = Counter()
@@ -190,7 +191,7 @@ class Recorder:
                 del self._undefined[stream]
             events = self._take()
             with self._given_back(events):
-                self.log.append(events)
+                self._stored(self.log.append(events))
 
     async def acommit(self) -> None:
         """`commit` on an event loop: where it would wait for a lock, it waits in a thread, to the
@@ -213,9 +214,15 @@ class Recorder:
                 stored = log.try_append(events)
             if stored is None:
                 self._give_back(events)
-            return stored is not None
+                return False
+            self._stored(stored)
+            return True
         finally:
             self._committing.release()
+
+    def _stored(self, positions: Sequence[int]) -> None:
+        if self.first_position is None and positions:
+            self.first_position = positions[0]
 
     def commit_after(self, error: BaseException) -> None:
         """`commit` on the way out of an error, which no LogError replaces; it carries a note

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lllm.events import codec
-from lllm.events.model import Content, Range, ToolCall, Usage
+from lllm.events.model import Content, ToolCall, Usage
 from lllm.projections.invoke_cost import InvokeCost
 
 
@@ -67,17 +67,6 @@ class Dialog:
     def contents(self) -> tuple[Content, ...]:
         """The same as it is sent to a model."""
         return tuple(entry.content for entry in self._entries)
-
-    @property
-    def ranges(self) -> tuple[Range, ...]:
-        """The ordinals of its messages, as ranges from first to last."""
-        ranges: list[Range] = []
-        for entry in self._entries:
-            if ranges and ranges[-1][1] == entry.ordinal - 1:
-                ranges[-1] = (ranges[-1][0], entry.ordinal)
-            else:
-                ranges.append((entry.ordinal, entry.ordinal))
-        return tuple(ranges)
 
     @property
     def last_ordinal(self) -> int | None:

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from lllm import pricing
 from lllm.events.recorder import Recorder
 from lllm.invokers import Invoker, Request
 from lllm.tools import Tool
@@ -60,6 +61,9 @@ class Invoke(msgspec.Struct, frozen=True):
         return self.invoker.invoke(self.request)
 
     async def arun(self) -> object:
+        if not pricing.is_ready():
+            # Reading the prices takes a while; it is done beside the call, not on the loop.
+            asyncio.get_running_loop().run_in_executor(None, pricing.make_ready)
         return await self.invoker.ainvoke(self.request)
 
 

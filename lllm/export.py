@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import msgspec
@@ -19,7 +20,17 @@ def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
     fields = to_plain(session)
     assert isinstance(fields, dict)
     whole = fields | {"tags": to_plain(tags), "total_cost": to_plain(session.total_cost)}
-    return msgspec.json.format(codec.encode(whole), indent=2).decode()
+    text = json.dumps(whole, indent=2, ensure_ascii=False)
+    # A lone surrogate has no UTF-8; where there is one, the text says so with escapes.
+    return text if _encodable(text) else json.dumps(whole, indent=2)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Line(msgspec.Struct):

@@ -10,9 +10,10 @@ from lllm.events.holding import HoldingLog
 from lllm.events.log import LogBackend
 from lllm.events.memory import MemoryBackend
 from lllm.events.noop import NoOpBackend
-from lllm.events.recorder import Definitions
+from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction import Redact
-from lllm.projections.call_session import TacticCallSession, fold
+from lllm.finished import fold_finished
+from lllm.projections.call_session import TacticCallSession
 
 
 class Homeless:
@@ -42,9 +43,6 @@ class Homeless:
     def closed(self, *, root: bool) -> None:
         """Nothing to do: there are no rows."""
 
-    def finished(self, session_id: str) -> TacticCallSession:
+    def finished(self, recorder: Recorder) -> TacticCallSession:
         """The session, folded from what was kept."""
-        session = fold(self.log.read(), session_id)
-        if session is None:
-            raise LookupError(session_id)
-        return session
+        return fold_finished(self.log, recorder)

@@ -101,6 +101,17 @@ def price(
     return _bill(usage, tariff)
 
 
+def is_ready() -> bool:
+    """Whether the price data has been read; the first price takes some tenths of a second more."""
+    return _snapshot.cache_info().currsize > 0
+
+
+def make_ready() -> None:
+    """Read the price data now."""
+    _snapshot()
+    _version()
+
+
 def _bill(usage: Usage, tariff: _Tariff) -> Price:
     counts = _counts(usage)
     taken: dict[str, int] = {}

@@ -74,8 +74,8 @@ class Home(Protocol):
     def closed(self, *, root: bool) -> None:
         """A session has ended, and its events are durable. root: it has no parent here."""
 
-    def finished(self, session_id: str) -> TacticCallSession:
-        """A session of this process that has just ended."""
+    def finished(self, recorder: Recorder) -> TacticCallSession:
+        """The session that a recorder of this process has just ended."""
 
 
 class Parent(Protocol):
@@ -160,6 +160,7 @@ class SessionScope:
         *,
         kind: str = "tactic",
         task: object = None,
+        options: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
         metadata: object = None,
         partition: str | None = None,
@@ -181,6 +182,7 @@ class SessionScope:
             kind=kind,
             partition=home.partition if partition is None else partition,
             task=to_plain(task),
+            options=to_plain(dict(options)) if options else None,
             tags=check_tags(tags),
             metadata=to_plain(metadata),
             ancestors=self.recorder.ancestors,

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -19,9 +20,10 @@ from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.events.noop import NoOpBackend
 from lllm.events.plain import to_plain
 from lllm.events.record import Recorded
-from lllm.events.recorder import Definitions, Redact, new_id, new_salt, state
+from lllm.events.recorder import Definitions, Recorder, Redact, new_id, new_salt, state
 from lllm.export import FORMATS, as_json, as_jsonl
 from lllm.filters import filter_of
+from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
 from lllm.lifetime import OpenSessions, close_parts, reopened
 from lllm.projections import loading, queries
@@ -268,17 +270,13 @@ class LogStore:
             traceback=session.traceback,
         )
 
-    def finished(self, session_id: str) -> TacticCallSession:
+    def finished(self, recorder: Recorder) -> TacticCallSession:
         """A session of this process that has just ended, also where the log could not be written
-        and its events still wait in memory."""
+        or its rows could not follow."""
         if not self.log.held:
-            return self.load_session(session_id)
-        found = loading.find(self._database, session_id)
-        stored = [] if found is None else loading.read_sessions(self.log, found)
-        session = fold([*stored, *self.log.held_as_recorded()], session_id)
-        if session is None:
-            raise SessionNotFound(f"The events of session {session_id!r} were lost.")
-        return session
+            with suppress(SessionNotFound):
+                return self.load_session(recorder.session_id)
+        return fold_finished(self.log, recorder)
 
     def _load(self, session_id: str) -> tuple[Found, TacticCallSession]:
         found = self._found(session_id)

@@ -103,14 +103,14 @@ class Tactic:
 
         Raises what `call` raises; TypeError for tags that are not str -> str.
         """
-        scope = self._scope(task, tags, metadata, return_session)
+        scope = self._scope(task, options, tags, metadata, return_session)
         with scope as recorder:
             running = self._running(scope)
             result = running.call(task, **options)
             if inspect.isawaitable(result):
                 result = wait_for(result)
             recorder.deliver(result)
-        return scope.home.finished(recorder.session_id) if return_session else result
+        return scope.home.finished(recorder) if return_session else result
 
     async def acall(
         self,
@@ -122,7 +122,7 @@ class Tactic:
         **options: object,
     ) -> object:
         """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
-        scope = self._scope(task, tags, metadata, return_session)
+        scope = self._scope(task, options, tags, metadata, return_session)
         async with scope as recorder:
             running = self._running(scope)
             if inspect.iscoroutinefunction(running.call):
@@ -134,7 +134,7 @@ class Tactic:
             recorder.deliver(result)
         if not return_session:
             return result
-        return await asyncio.to_thread(scope.home.finished, recorder.session_id)
+        return await asyncio.to_thread(scope.home.finished, recorder)
 
     def bcall(
         self,
@@ -213,6 +213,7 @@ class Tactic:
     def _scope(
         self,
         task: object,
+        options: Mapping[str, object],
         tags: Mapping[str, str] | None,
         metadata: object,
         return_session: bool,
@@ -228,6 +229,7 @@ class Tactic:
             tactic_path(type(self)),
             self.name,
             task=task,
+            options=options,
             tags=tags,
             metadata=metadata,
             parent=parent,

@@ -107,7 +107,8 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
 
     agent_sessions: by agent, in the order of their calls. sub_tactic_sessions: the calls of other
     tactics from this one, by tactic name. started: nanoseconds UTC; elapsed: nanoseconds.
-    delivery: what `call` returned, in its recorded form. invoke_traces: calls to a model outside
+    options: the keyword arguments of the call. delivery: what `call` returned, in its recorded
+    form. invoke_traces: calls to a model outside
     any agent. unknown_events: how many events this version of lllm could not read.
     """
 
@@ -116,6 +117,7 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
     tactic_path: str
     state: State = "running"
     task: object = None
+    options: object = None
     agent_sessions: dict[str, list[AgentCallSession]] = {}
     sub_tactic_sessions: dict[str, list[TacticCallSession]] = {}
     delivery: object = None
@@ -183,6 +185,7 @@ class _Fold:
             tactic_name=started.name,
             tactic_path=started.tactic_path,
             task=from_plain(started.task),
+            options=from_plain(started.options),
             metadata=from_plain(started.metadata),
             partition=started.partition,
             started=event.time,

@@ -30,7 +30,6 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     """What raises within a transaction undoes all of it."""
     database = open_database(tmp_path)
 
-
     def fail() -> None:
         with database.write() as connection:
             assert connection is not None

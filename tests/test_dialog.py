@@ -11,6 +11,7 @@ from lllm.agent import Agent
 from lllm.events import model
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker
+from lllm.projections.conversation import sent_by_request
 from tests.runs import Doing, called, config, payloads
 
 
@@ -115,8 +116,12 @@ def test_a_fork_shares_what_came_before(tmp_path: Path) -> None:
         (2, "left", 1, 2),
         (3, "leftmost", 2, 4),
     ]
-    asked = [one.messages for one in events if isinstance(one, model.LLMRequested)]
-    assert asked == [((1, 1),), ((1, 3),), ((1, 2), (5, 5)), ((1, 4),)]
+    asked = [(one.dialog, one.upto) for one in events if isinstance(one, model.LLMRequested)]
+    assert asked == [(1, 1), (2, 3), (1, 5), (3, 4)]
+    sent = sent_by_request(events)
+    assert [[content.text for content in sent[n]] for n in (3, 4)] == [
+        ["one", "re: one", "three"], ["one", "re: one", "two", "re: two"],
+    ]  # fmt: skip
 
 
 def test_every_message_has_one_ordinal(tmp_path: Path) -> None:
@@ -140,7 +145,7 @@ def test_every_message_has_one_ordinal(tmp_path: Path) -> None:
 
 
 def test_a_request_says_what_was_sent(tmp_path: Path) -> None:
-    """The ordinals of a request, looked up among the messages, are what the model was sent."""
+    """The dialog and last ordinal of a request tell, with the events, what the model was sent."""
     sent: list[list[str]] = []
 
     def script(request: Request) -> Reply:
@@ -162,17 +167,8 @@ def test_a_request_says_what_was_sent(tmp_path: Path) -> None:
         agent.respond()
 
     events = run(tmp_path, do, script, system_prompt="Be.")
-    texts = {
-        one.message: one.content.text
-        for one in events
-        if isinstance(one, model.MessageAdded | model.LLMResponded)
-    }
-    told = [
-        [texts[n] for first, last in one.messages for n in range(first, last + 1)]
-        for one in events
-        if isinstance(one, model.LLMRequested)
-    ]
-    assert told == sent
+    told = sent_by_request(events)
+    assert [[content.text for content in told[n + 1]] for n in range(len(sent))] == sent
 
 
 def test_requests_that_ask_the_same_have_the_same_digest(tmp_path: Path) -> None:

@@ -378,3 +378,21 @@ def test_the_file_reads_well_in_sqlite_utils(tmp_path: Path) -> None:
     query = "select json_extract(data, '$.delivery') as said from events order by position desc"
     rows = subprocess.run([*run, path, query], check=True, capture_output=True)
     assert json.loads(rows.stdout)[0] == {"said": "task"}
+
+
+def test_exporting_what_utf8_cannot_hold(store: LogStore) -> None:
+    """A session with lone surrogates in it is exported all the same, with escapes."""
+    echo(store)("a\udc80b", metadata={"file": "\ud800"})
+    session_id = ids(store)[0]
+    for format_ in ("json", "jsonl"):
+        text = store.export_session(session_id, format=format_)
+        text.encode()
+        assert "\\udc80" in text
+    assert store.load_session(session_id).delivery == "a\udc80b"
+
+
+def test_the_options_of_a_call_are_kept(store: LogStore) -> None:
+    """Keyword arguments of a call beside its task stand in its record."""
+    session = echo(store)("task", return_session=True, depth=3, style=(1, 2))
+    assert session.options == {"depth": 3, "style": (1, 2)}  # type: ignore[attr-defined] # a session
+    assert echo(store)("task", return_session=True).options is None  # type: ignore[attr-defined] # a session

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lllm.cli.shown import shortened
-from lllm.visible import visible
 from lllm.projections.rebuild import Difference
+from lllm.visible import visible
 
 
 @contextmanager

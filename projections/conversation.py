@@ -1,0 +1,60 @@
+"""What each request sent to its model, from the events of its session alone.
+
+A message stands in the log once. A request names its dialog and the last message of it that was
+sent, so that it costs the same however long the dialog is; a replay or an auditor gets the whole
+conversation back here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lllm.events.model import (
+    Content,
+    DialogOpened,
+    Event,
+    LLMRequested,
+    LLMResponded,
+    MessageAdded,
+    ToolCalled,
+    ToolFailed,
+    ToolReturned,
+)
+
+
+def sent_by_request(events: Iterable[Event]) -> dict[int, tuple[Content, ...]]:
+    """The messages that each request sent, oldest first, by the ordinal of the request.
+
+    events: the payloads of one session, in order.
+    """
+    dialogs: dict[int | None, list[tuple[int, Content]]] = {}
+    of_request: dict[int, int | None] = {}
+    of_tool: dict[int, int | None] = {}
+    sent: dict[int, tuple[Content, ...]] = {}
+    for event in events:
+        match event:
+            case DialogOpened():
+                above = dialogs.get(event.parent, [])
+                dialogs[event.dialog] = [
+                    (ordinal, content) for ordinal, content in above if ordinal <= (event.upto or 0)
+                ]
+            case MessageAdded():
+                dialogs.setdefault(event.dialog, []).append((event.message, event.content))
+            case LLMRequested():
+                of_request[event.request] = event.dialog
+                sent[event.request] = tuple(
+                    content
+                    for ordinal, content in dialogs.get(event.dialog, [])
+                    if ordinal <= (event.upto or 0)
+                )
+            case LLMResponded():
+                dialog = of_request.get(event.request)
+                dialogs.setdefault(dialog, []).append((event.message, event.content))
+            case ToolCalled():
+                of_tool[event.tool] = of_request.get(event.request)
+            case ToolReturned() | ToolFailed():
+                dialog = of_tool.get(event.tool)
+                dialogs.setdefault(dialog, []).append((event.message, event.content))
+            case _:
+                pass
+    return sent
