@@ -276,7 +276,6 @@ def _agent_call(
     """The moments of one `respond()`, the last event of each still to be joined by others."""
     call = counter.next("call")
     model = chance.choice(tuple(_RATES))
-    first = counter.message + 1
     events: list[Event] = [DialogOpened(dialog=call, agent=agent, alias="main")]
     for content, why in ((Content.of("system", AGENT.system), "system"), (next(texts), "user")):
         message = counter.next("message")
@@ -290,10 +289,10 @@ def _agent_call(
     tools = chance.choice((0, 1, 1, 1, 2))
     for step in range(1, tools + 2):
         if chance.random() < 0.08:
-            request = _request(counter, call, step, 1, model, first)
+            request = _request(counter, call, step, 1, model)
             yield [*events, request]
             events = [*_failed(agent, request, call)]
-        request = _request(counter, call, step, 2 if len(events) == 2 else 1, model, first)
+        request = _request(counter, call, step, 2 if len(events) == 2 else 1, model)
         yield [*events, request]
         answer = next(answers)
         if step <= tools:
@@ -315,13 +314,11 @@ def _agent_call(
     yield [*events, AgentSucceeded(call=call, answer=counter.message, elapsed=4_200_000_000)]
 
 
-def _request(
-    counter: _Counter, call: int, step: int, attempt: int, model: str, first: int
-) -> LLMRequested:
+def _request(counter: _Counter, call: int, step: int, attempt: int, model: str) -> LLMRequested:
     return LLMRequested(
         request=counter.next("request"), call=call, step=step, attempt=attempt, provider="openai",
         api="chat.completions", host="api.openai.com", model=model,
-        messages=((first, counter.message),), definition=f"definition-{_DEFINITION}",
+        dialog=call, upto=counter.message, definition=f"definition-{_DEFINITION}",
         digest=_DEFINITION,
     )  # fmt: skip
 

@@ -96,9 +96,10 @@ def _started(rows: Rows, happened: Happened, session: SessionContext) -> None:
     started = happened.payload
     if not isinstance(started, SessionStarted):
         return
+    key = (session.number,)
     rows.put(
         "sessions",
-        (session.number,),
+        key,
         id=session.session_id,
         tactic=session.tactic_path,
         name=storable(started.name),
@@ -107,33 +108,29 @@ def _started(rows: Rows, happened: Happened, session: SessionContext) -> None:
         state="running",
         started=session.started,
         root=session.root.number,
-        parent=session.parent.number if session.parent else None,
-        ordinal=started.ordinal,
     )
-    rows.put(
-        "running", (session.number,), owner=storable(started.owner), host=storable(started.host)
-    )
+    if session.parent is not None:
+        rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
+    rows.put("running", key, owner=storable(started.owner), host=storable(started.host))
 
 
 def _finished(rows: Rows, happened: Happened, session: SessionContext) -> None:
     end = happened.payload
-    if isinstance(end, SessionSucceeded):
-        state, error = "success", None
-    elif isinstance(end, SessionFailed):
-        state, error = "failure", end.error
-    else:
+    if not isinstance(end, SessionSucceeded | SessionFailed):
         return
+    key = (session.number,)
     rows.put(
         "sessions",
-        (session.number,),
-        state=state,
+        key,
+        state="success" if isinstance(end, SessionSucceeded) else "failure",
         ended=happened.event.time,
         elapsed=end.elapsed,
         last_position=happened.event.position,
-        error_type=storable(error.type) if error else None,
-        error_message=storable(error.message) if error else None,
     )
-    rows.delete("running", (session.number,))
+    if isinstance(end, SessionFailed):
+        kind, message = storable(end.error.type), storable(end.error.message)
+        rows.put("sessions", key, error_type=kind, error_message=message)
+    rows.delete("running", key)
 
 
 def _interrupted(rows: Rows, happened: Happened, session: SessionContext) -> None:

@@ -29,6 +29,7 @@ _FACETS = Table(
     },
     key=("facet", "started", "session"),
 )
+_NO_ROOT = 0  # above a root; sqlite3 takes a number without ado, and None only after a search
 _FACET_NAMES = Table(
     "facet_names",
     {
@@ -170,8 +171,8 @@ class _Facets:
         self._rows.put(
             "facets",
             (entries.number, session.started, session.number),
-            root_started=root.started if root else None,
-            root=root.number if root else None,
+            root_started=root.started if root else _NO_ROOT,
+            root=root.number if root else _NO_ROOT,
         )
 
     def leave(self, session: SessionContext, facet: Facet) -> bool:
