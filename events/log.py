@@ -16,6 +16,7 @@ from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 
 
+@runtime_checkable
 class LogBackend(Protocol):
     """An append-only log of events.
 

@@ -9,6 +9,7 @@ loaded and its bill adds up.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import msgspec
@@ -32,8 +33,24 @@ def payload(event: Event, redact: Redact | None) -> bytes:
         written = codec.encode(_with_salt(event, redact(event.type, codec.values(data))))
         msgspec.convert(codec.values(written), type(event))
     except Exception as error:  # the user's function may raise anything
+        _warn_once(redact, error)
         return codec.encode(without_content(event, type(error).__name__))
     return written
+
+
+_warned: set[int] = set()
+
+
+def _warn_once(redact: Redact, error: Exception) -> None:
+    if id(redact) in _warned:
+        return
+    _warned.add(id(redact))
+    warnings.warn(
+        f"redact={redact!r} raised {type(error).__name__} or returned no payload, so the content "
+        f"of such events is not kept: {error}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _with_salt(event: Event, redacted: object) -> object:
@@ -56,7 +73,7 @@ def without_content(event: Event, why: str) -> Event:
 
 def _marked(event: Event, name: str, anything: bool, why: str) -> object:
     value: object = getattr(event, name)
-    told = f"(redacted: redact raised {why})"
+    told = f"(redacted: redact failed with {why})"
     if anything:
         return None if value is None else {MARK: "redacted", "error": why}
     if isinstance(value, Content):

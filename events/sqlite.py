@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lllm.events.database import Database, Durability
-from lllm.events.errors import AppendConflict
+from lllm.events.errors import AppendConflict, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 
@@ -71,6 +71,11 @@ class SQLiteBackend:
             self.path = ":memory:"
         else:
             self.path = Path(path).absolute()
+            if self.path.is_dir():
+                raise LogUnavailable(
+                    f"{self.path} is a folder, and SQLiteBackend keeps its log in a file; "
+                    "LocalFileBackend keeps one in a folder."
+                )
             sidecar = self.path.with_name(f"{self.path.name}-lllm")
             lock = sidecar / "write.lock"
             self.liveness = Liveness(sidecar)

@@ -166,15 +166,24 @@ class Agent:
         """Have the model answer the current dialog: its tools run, failed calls are made again,
         answers that don't parse are asked for again.
 
-        Raises AgentError where the retries are spent; InvokeError where a call failed that can't be
-        mended by another; LogUnavailable, before the model is called, where the log can't be
-        written and was told to say so.
+        Raises ConfigError where nothing was said yet; AgentError where the retries are spent;
+        InvokeError where a call failed that can't be mended by another; LogUnavailable, before the
+        model is called, where the log can't be written and was told to say so.
         """
-        return drive(respond(self, self.current_dialog), self.recorder)
+        return drive(respond(self, self._asked_dialog()), self.recorder)
 
     async def arespond(self) -> Message:
         """`respond` on an event loop."""
-        return await adrive(respond(self, self.current_dialog), self.recorder)
+        return await adrive(respond(self, self._asked_dialog()), self.recorder)
+
+    def _asked_dialog(self) -> Dialog:
+        dialog = self.current_dialog
+        if not len(dialog):
+            raise ConfigError(
+                f"The dialog {dialog.alias!r} of agent {self.name!r} is empty: there is nothing to "
+                "answer. Call receive(text) first."
+            )
+        return dialog
 
     # -- what a call is made with
 

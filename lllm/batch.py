@@ -22,7 +22,7 @@ def in_threads(
     whether the first error is raised and the tasks that have not begun are left; without it, an
     error stands in its task's place. What wants to stop the program is raised either way.
     """
-    _check(max_workers)
+    _check(max_workers, tasks)
     with ThreadPoolExecutor(max_workers) as pool:
         try:
             # Each thread gets what the caller's context holds, the running session among it.
@@ -52,7 +52,7 @@ async def on_loop(
 ) -> AsyncGenerator[tuple[int, object], None]:
     """(index of the task, result) as they come; what still runs when nobody asks any more is
     cancelled. The arguments are those of `in_threads`; None is no limit."""
-    _check(max_workers)
+    _check(max_workers, tasks)
     limit = nullcontext() if max_workers is None else asyncio.Semaphore(max_workers)
 
     async def one(index: int, task: object) -> tuple[int, object]:
@@ -74,6 +74,8 @@ async def on_loop(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _check(max_workers: int | None) -> None:
+def _check(max_workers: int | None, tasks: Iterable[object]) -> None:
+    if isinstance(tasks, str):
+        raise TypeError(f"tasks is a list of tasks; {tasks!r} is one task")
     if max_workers is not None and max_workers < 1:
         raise ValueError(f"max_workers is at least 1, not {max_workers}")

@@ -96,10 +96,10 @@ def read_manifest(root: Path) -> Manifest:
         found = msgspec.convert(tomllib.loads(file.read_text("utf-8")), _File)
     except OSError as error:
         raise PackageError(f"{file} can't be read: {error.strerror}.") from error
+    except msgspec.ValidationError as error:  # a ValueError too
+        raise PackageError(f"{file} is wrong: {error} ($ is the whole file).") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise PackageError(f"{file} is not valid TOML: {error}.") from error
-    except msgspec.ValidationError as error:
-        raise PackageError(f"{file} is wrong: {error} ($ is the whole file).") from error
     return Manifest(
         root=root,
         name=found.package.name,

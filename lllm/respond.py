@@ -132,7 +132,9 @@ class _Call:
     def _interrupted(self, request: int, content: Content) -> Steps[None]:
         if self.interrupts.forbidden:
             self.interrupts.refuse(request, content.tool_calls)
-            self._refuse(request, "it asked for tools after it was told to answer without", None)
+            turns = self.config.max_interrupt_steps
+            reason = f"It asked for more tools after {turns} turns of them (max_interrupt_steps)."
+            self._refuse(request, reason, None)
             return
         yield from self.interrupts.run(request, content.tool_calls)
         if self.interrupts.forbidden:

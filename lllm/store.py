@@ -13,7 +13,7 @@ from types import TracebackType
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
 from lllm.events.database import Database
-from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
+from lllm.events.errors import AmbiguousId, ConfigError, LllmError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KeepsRows, KnowsWriters, LogBackend
 from lllm.events.model import ErrorRecorded, SessionTagged
@@ -71,6 +71,11 @@ class LogStore:
         redact: Redact | None = None,
         views: Iterable[View] = (),
     ) -> None:
+        if not isinstance(backend, LogBackend):
+            raise ConfigError(
+                f"A LogStore is made on a backend, as LogStore(SQLiteBackend('runs.db')); "
+                f"{backend!r} is none."
+            )
         self.backend = backend
         self.partition = partition
         self.redact = redact

@@ -20,7 +20,12 @@ def datetime_of(nanoseconds: int) -> dt.datetime:
 
 
 def nanoseconds_of(moment: dt.datetime) -> int:
-    """Nanoseconds UTC from a datetime; a naive one is taken as UTC."""
+    """Nanoseconds UTC from a datetime; a naive one is taken as UTC.
+
+    Raises TypeError for what is no datetime.
+    """
+    if not isinstance(moment, dt.datetime):
+        raise TypeError(f"a moment is a datetime.datetime, not {moment!r}")
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
     return (aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000
 

@@ -64,6 +64,11 @@ class Tactic:
             raise ConfigError(f'{type(self).__name__} needs a name: name = "..." in the class.')
         if type(self).call is Tactic.call:
             raise ConfigError(f"{type(self).__name__} needs a method `call(self, task)`.")
+        if log_store is not None and not isinstance(log_store, LogStore):
+            raise ConfigError(
+                f"log_store of tactic {self.name!r} is a LogStore, not {log_store!r}: "
+                'sqlite_store("runs.db") makes one.'
+            )
         self.config = config
         self.log_store = log_store
         self.agents = {}
@@ -218,6 +223,10 @@ class Tactic:
         metadata: object,
         return_session: bool,
     ) -> SessionScope:
+        if "_agent_configs" not in vars(self):
+            raise ConfigError(
+                f"{type(self).__name__}.__init__ must call super().__init__(config, log_store=...)."
+            )
         parent = self._above()
         home = self._home(parent)
         if return_session and not home.keeps:
@@ -269,9 +278,9 @@ class Tactic:
             subtactics.bound(vars(self), Tactic, lambda tactic: tactic._bound_to(scope))
         )
         running._parent = scope
-        running.agents = {
-            name: Agent(config, scope) for name, config in self._agent_configs.items()
-        }
+        running.agents = _Agents(
+            (name, Agent(config, scope)) for name, config in self._agent_configs.items()
+        )
         return running
 
     def _bound_to(self, parent: Parent) -> Self:
@@ -286,6 +295,14 @@ class Tactic:
         copied = object.__new__(type(self))
         vars(copied).update(attributes)
         return copied
+
+
+class _Agents(dict[str, Agent]):
+    """The agents of one call, by name."""
+
+    def __missing__(self, name: str) -> Agent:
+        known = ", ".join(self) or "none; agent_configs of the config names them"
+        raise ConfigError(f"There is no agent {name!r}; there are: {known}.")
 
 
 class _Quick(Tactic, register=False):

@@ -151,7 +151,9 @@ def test_a_script_that_is_used_up_says_so() -> None:
     """Asking for more than there is tells how many replies there were and what was asked."""
     invoker = ScriptedInvoker(["one"])
     invoker.invoke(ask())
-    with pytest.raises(InvokeError, match=r"had 1 replies.*'writer'.*'gpt-4o-mini'.*'More'") as e:
+    with pytest.raises(
+        InvokeError, match=r"with 1 replies given.*'writer'.*'gpt-4o-mini'.*'More'"
+    ) as e:
         invoker.invoke(ask("More"))
     assert not e.value.retryable
 

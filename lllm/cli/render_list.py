@@ -42,7 +42,7 @@ def _table(summaries: Iterable[SessionSummary]) -> Table:
             Text(visible(one.tactic_path)),
             Text(shown.moment(one.timestamp)),
             Text(shown.duration(one.elapsed)),
-            Text(f"{one.calls:,}"),
+            Text(_calls(one)),
             Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
             Text(_cost(one)),
             Text(shown.tag_list(one.tags), "cyan"),
@@ -63,13 +63,18 @@ def _lines(one: SessionSummary) -> tuple[Text, Padding]:
     second = joined(
         (
             Text(visible(one.tactic_path), "bold"),
-            shown.counted(one.calls, "call"),
+            f"{_calls(one)} calls",
             f"{one.prompt_tokens + one.completion_tokens:,} tokens",
             _cost(one) if one.calls else "",
             Text(shown.tag_list(one.tags), "cyan"),
         )
     )
     return first, Padding(second, (0, 0, 0, 4), expand=False)
+
+
+def _calls(one: SessionSummary) -> str:
+    """The calls that were answered, and those that failed."""
+    return f"{one.calls:,} + {one.failed_calls:,} failed" if one.failed_calls else f"{one.calls:,}"
 
 
 def _cost(one: SessionSummary) -> str:

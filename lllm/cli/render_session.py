@@ -172,8 +172,9 @@ def _price(trace: InvokeTrace) -> str | Text:
 
 
 def _tool(tool: ToolInterrupt) -> Text:
+    mark = sign(tool.state) if tool.repeats is None else Text("=", "yellow")
     line = Text.assemble(
-        sign(tool.state), " ", (visible(tool.name), "magenta"),
+        mark, " ", (visible(tool.name), "magenta"),
         f" {shown.shortened(tool.arguments, _SHORT)}",
     )  # fmt: skip
     if tool.error is not None:

@@ -153,7 +153,7 @@ class OpenAIInvoker:
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtra(
-                'The OpenAI SDK is not installed. Install it with: pip install "lllm[openai]"'
+                'The OpenAI SDK is not installed. It is in an extra: pip install "lllm[openai]"'
             )
         url = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
         self.host, self.port = _address(url)

@@ -178,7 +178,7 @@ class _Lists:
                 return replies[number]
         whose = f" for agent {agent!r}" if self._by_agent else ""
         raise _used_up(
-            f"The script had {len(replies)} replies{whose}, and all are given. "
+            f"The script{whose} is used up, with {len(replies)} replies given. "
             f"Asked for one more: {_asked(request)}"
         )
 
