@@ -9,7 +9,7 @@ loaded and its bill adds up.
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -38,19 +38,18 @@ def payload(event: Event, redact: Redact | None) -> bytes:
     return written
 
 
-_warned: set[int] = set()
+_logger = logging.getLogger("lllm.store")
+_warned: set[int] = set()  # the functions that were complained of, so that it is said once
 
 
 def _warn_once(redact: Redact, error: Exception) -> None:
     if id(redact) in _warned:
         return
     _warned.add(id(redact))
-    warnings.warn(
-        f"redact={redact!r} raised {type(error).__name__} or returned no payload, so the content "
-        f"of such events is not kept: {error}",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    _logger.warning(
+        "redact=%r raised %s or returned no payload, so such events are kept without content: %s",
+        redact, type(error).__name__, error,
+    )  # fmt: skip
 
 
 def _with_salt(event: Event, redacted: object) -> object:

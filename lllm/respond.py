@@ -133,7 +133,7 @@ class _Call:
         if self.interrupts.forbidden:
             self.interrupts.refuse(request, content.tool_calls)
             turns = self.config.max_interrupt_steps
-            reason = f"It asked for more tools after {turns} turns of them (max_interrupt_steps)."
+            reason = f"It asked for tools again after {turns} turns of them (max_interrupt_steps)."
             self._refuse(request, reason, None)
             return
         yield from self.interrupts.run(request, content.tool_calls)

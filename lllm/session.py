@@ -261,7 +261,6 @@ class SessionScope:
             if error is None:
                 self.recorder.commit()
             else:
-                self._name(error)
                 self.recorder.commit_after(error)
         finally:
             self.home.closed(root=follow and self._is_root)
@@ -290,18 +289,12 @@ class SessionScope:
             if error is None:
                 await self.recorder.acommit()
             else:
-                self._name(error)
                 await self.recorder.acommit_after(error)
         finally:
             if self._is_root:
                 await in_thread(partial(self.home.closed, root=True))
             else:
                 self.home.closed(root=False)
-
-    def _name(self, error: BaseException) -> None:
-        """Say on what leaves the outermost call which session tells of it."""
-        if self._is_root and self.home.can_travel and not is_cancellation(error):
-            error.add_note(f"lllm session {self.recorder.session_id}")
 
     @property
     def _is_root(self) -> bool:
