@@ -20,7 +20,16 @@ from lllm.events.record import Recorded
 # time; a payload is lifted step by step until its version is the one that `model` knows.
 UPCASTERS: dict[tuple[str, int], Callable[[dict[str, object]], dict[str, object]]] = {}
 
-_encoder = msgspec.json.Encoder()
+
+def _plainly(value: object) -> object:
+    if isinstance(value, str):
+        return str.__str__(value)  # a subclass, which msgspec refuses
+    if isinstance(value, int):
+        return int(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plainly)
 _decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {
     (kind.type, kind.version): msgspec.json.Decoder(kind) for kind in EVENTS.values()
 }

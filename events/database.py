@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
-from lllm.events.locks import FileLock, held, rest_during_fork, tell_after_fork
+from lllm.events.locks import FileLock, acquired, held, rest_during_fork, tell_after_fork
 
 Durability = Literal["process", "power"]
 Value = str | int | float | bytes | None
@@ -94,13 +94,28 @@ class Database:
         notes: a transaction that is open at the fork would stay open there, with nobody to end it
         (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
         """
-        deadline = time.monotonic() + _PAUSE_SECONDS
+        began = time.monotonic()
         if not self._thread_lock.acquire(timeout=_PAUSE_SECONDS):
             return False
         self._read_gate.acquire()
-        while self._reading and time.monotonic() < deadline:
+        while self._reading and time.monotonic() < began + _PAUSE_SECONDS:
             time.sleep(_PAUSE_POLL)
+        if self._file_lock is not None and not self._reading:
+            # What stays open would let the child's connections share locks it does not hold.
+            with suppress(OSError, sqlite3.Error):
+                if acquired(self._file_lock, _PAUSE_SECONDS, began):
+                    try:
+                        self._disconnect()
+                    finally:
+                        self._file_lock.release()
         return True
+
+    def _disconnect(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
+        if self._writer is not None and not self._writer.in_transaction:
+            self._writer.close()
+            self._writer = None
 
     def resume(self) -> None:
         """The fork is over."""

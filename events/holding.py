@@ -48,7 +48,8 @@ class HoldingLog:
         self.behind = behind
         self._raises = on_error == "raise"
         self._bound = held_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a session inside
+        self._writing = False
         self._held: deque[Sequence[NewEvent]] = deque()
         self._bytes = 0
         self._lost: LogGap | None = None
@@ -58,7 +59,8 @@ class HoldingLog:
 
     def after_fork(self) -> None:
         """What the parent holds, the parent writes."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._writing = False
         self._held.clear()
         self._bytes = 0
         self._lost = None
@@ -145,8 +147,9 @@ class HoldingLog:
         with self._lock:
             if not self._held and self._lost is None:
                 return True
-            if not now and time.monotonic() < self._next_try:
+            if self._writing or (not now and time.monotonic() < self._next_try):
                 return False
+            self._writing = True
             try:
                 while self._held:
                     self._write_gap()
@@ -155,6 +158,8 @@ class HoldingLog:
             except Exception:  # whatever keeps the log from being written
                 self._next_try = time.monotonic() + _RETRY_SECONDS
                 return False
+            finally:
+                self._writing = False
             self._warned = False
             return True
 

@@ -67,7 +67,8 @@ class LocalFileBackend:
         self.segment_bytes = segment_bytes
         self._locks = self.path / "locks"
         self.liveness = Liveness(self._locks)
-        self._thread_lock = threading.Lock()
+        self._thread_lock = threading.RLock()  # the collector may end a session inside
+        self._busy = False
         self._write_lock: FileLock | None = None
         self._tail = Tail(self.path, segment_bytes, durable=durability == "power")
         self._streams = Streams(self.path)
@@ -87,7 +88,8 @@ class LocalFileBackend:
     def after_fork(self) -> None:
         """The child opens files of its own. Another thread may have been in the middle of an
         append, so nothing that the parent remembered is relied on."""
-        self._thread_lock = threading.Lock()
+        self._thread_lock = threading.RLock()
+        self._busy = False
         self._tail.close()
         self._streams = Streams(self.path)
 
@@ -179,15 +181,21 @@ class LocalFileBackend:
                 with held(self._thread_lock, self._lock_file(), timeout) as mine:
                     if not mine:
                         return None
-                    start = self._tail.ready()
-                    segment = self._tail.segment
-                    if self._streams.are_next(events):
-                        return list(self._store(events, start).values())
-                    if start - self._streams.upto <= _NEAR:
-                        self._streams.catch_up(segment, start)
-                        new, stored = self._split(events)
-                        stored |= self._store(new, start)
-                        return [stored[event.stream, event.seq] for event in events]
+                    if self._busy:
+                        raise LogUnavailable(f"{self.path}: this thread is at an append already.")
+                    self._busy = True
+                    try:
+                        start = self._tail.ready()
+                        segment = self._tail.segment
+                        if self._streams.are_next(events):
+                            return list(self._store(events, start).values())
+                        if start - self._streams.upto <= _NEAR:
+                            self._streams.catch_up(segment, start)
+                            new, stored = self._split(events)
+                            stored |= self._store(new, start)
+                            return [stored[event.stream, event.seq] for event in events]
+                    finally:
+                        self._busy = False
                 if timeout is not None:
                     return None
                 with self._thread_lock:  # and nobody else waits

@@ -86,6 +86,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         """Open the file, creating it where it is missing. Raises OSError where that can't be."""
         self.path = path
+        self._depth = 0
         self._fd: int | None = None  # for __del__, where the next line raises
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         tell_after_fork(self)
@@ -95,12 +96,17 @@ class FileLock:
         if self._fd is None:
             # Closed, or inherited through a fork: a lock of this process's own.
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        return _lock(self._fd, wait)
+        if not self._depth and not _lock(self._fd, wait):
+            return False
+        self._depth += 1
+        return True
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._fd is not None:
-            _unlock(self._fd)
+        if self._depth:
+            self._depth -= 1
+            if not self._depth and self._fd is not None:
+                _unlock(self._fd)
 
     def inode(self) -> int:
         """The number of the locked file in its file system; a copy of the file has another."""
@@ -113,6 +119,7 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+            self._depth = 0
 
     after_fork = close  # the parent's lock is not the child's to keep alive
 
@@ -137,7 +144,7 @@ def held(
     try:
         if between_processes is None:
             yield True
-        elif _acquire(between_processes, timeout, began):
+        elif acquired(between_processes, timeout, began):
             try:
                 yield True
             finally:
@@ -148,7 +155,7 @@ def held(
         between_threads.release()
 
 
-def _acquire(lock: FileLock, timeout: float | None, began: float) -> bool:
+def acquired(lock: FileLock, timeout: float | None, began: float) -> bool:
     if timeout is None:
         return lock.acquire()
     while not lock.acquire(wait=False):

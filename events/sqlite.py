@@ -71,7 +71,7 @@ class SQLiteBackend:
             self.path = ":memory:"
         else:
             self.path = Path(path).absolute()
-            if self.path.is_dir():
+            if os.path.isdir(self.path):  # where it may not be asked, opening tells
                 raise LogUnavailable(
                     f"{self.path} is a folder, and SQLiteBackend keeps its log in a file; "
                     "LocalFileBackend keeps one in a folder."

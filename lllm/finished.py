@@ -19,6 +19,8 @@ def fold_finished(log: HoldingLog, recorder: Recorder) -> TacticCallSession:
     first = recorder.first_position
     stored = log.read(after=first - 1) if first is not None else ()
     session = fold(chain(stored, log.held_as_recorded()), recorder.session_id)
+    if session is None:  # its beginning was held, and written since
+        session = fold(chain(log.read(), log.held_as_recorded()), recorder.session_id)
     if session is None:
         raise SessionNotFound(
             f"Session {recorder.session_id} could not be written, and more events waited in memory "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lllm.events.database import Database
+from lllm.events.holding import HoldingLog
 from lllm.events.liveness import Liveness
 from lllm.events.log import LogBackend
 from lllm.events.model import SessionInterrupted
@@ -11,7 +12,12 @@ from lllm.projections import queries
 
 
 def interrupt_dead(
-    log: LogBackend, database: Database, liveness: Liveness, *, redact: Redact | None
+    log: HoldingLog,
+    database: Database,
+    liveness: Liveness,
+    *,
+    redact: Redact | None,
+    behind: bool,
 ) -> bool:
     """Say of every running session whose owner is known to be dead that it was interrupted.
 
@@ -24,8 +30,9 @@ def interrupt_dead(
     for session in running:
         if session.owner in dead:
             _interrupt(log, session, redact)
-    for owner in dead:
-        liveness.forget(owner)
+    if not log.held and not behind:
+        for owner in dead:
+            liveness.forget(owner)
     return bool(dead)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def close_parts(
         liveness.close(keep_file=sessions.count > 0)
 
 
-_opened: dict[str, LogStore] = {}  # in this process, for tactics that another one sent
+_opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent
 _opening = threading.Lock()
 
 
@@ -69,7 +70,7 @@ def reopened(
     """The store that another process sent: opened by the first tactic that brings it."""
     from lllm.store import LogStore
 
-    key = f"{backend!r} {partition!r} {on_error} {redact!r} {views!r}"
+    key = pickle.dumps((backend, partition, on_error, redact, views))
     with _opening:
         if key in _opened:
             backend.close()

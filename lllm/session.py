@@ -126,10 +126,17 @@ def describe(error: BaseException) -> Error:
     return Error(
         name,
         message,
-        "".join(traceback.format_exception(error)),
+        _traceback(error),
         code if isinstance(code, str) else None,
         status if isinstance(status, int) else None,
     )
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # a user's __notes__ or __cause__ may raise anything
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _attribute(error: BaseException, name: str) -> object:
@@ -310,5 +317,5 @@ def during(variable: ContextVar[T], value: T) -> Iterator[None]:
     finally:
         # A coroutine or generator that is collected may be closed in another context than it ran
         # in; there is nothing to set back there.
-        with suppress(ValueError):
+        with suppress(ValueError, LookupError):
             variable.reset(token)

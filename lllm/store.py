@@ -13,7 +13,7 @@ from types import TracebackType
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
 from lllm.events.database import Database
-from lllm.events.errors import AmbiguousId, ConfigError, LllmError, SessionNotFound
+from lllm.events.errors import AmbiguousId, ConfigError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KeepsRows, KnowsWriters, LogBackend
 from lllm.events.model import ErrorRecorded, SessionTagged
@@ -144,7 +144,7 @@ class LogStore:
         if root:
             try:
                 self._projector.catch_up(timeout=0)
-            except LllmError as error:
+            except Exception as error:  # a user's view may raise anything
                 _logger.warning("the rows could not follow the log: %s", error)
 
     # -- writing
@@ -165,6 +165,8 @@ class LogStore:
         with `recorder.deliver(value)`. Raises TypeError for tags that are not str -> str.
         """
         short = name.rpartition("::")[2]
+        if not short:
+            raise ValueError(f"A session has a name, as 'my_project::script'; {name!r} is none.")
         above = current.get()
         return SessionScope(
             self, name, short, kind="session", task=task, tags=tags, metadata=metadata,
@@ -279,8 +281,10 @@ class LogStore:
         """A session of this process that has just ended, also where the log could not be written
         or its rows could not follow."""
         if not self.log.held:
-            with suppress(SessionNotFound):
-                return self.load_session(recorder.session_id)
+            with suppress(Exception):  # whatever is wrong with the rows, the log has it all
+                found, session = self._load(recorder.session_id)
+                if found.row.last_position is not None:  # else they are behind: children missing
+                    return session
         return fold_finished(self.log, recorder)
 
     def _load(self, session_id: str) -> tuple[Found, TacticCallSession]:
@@ -378,9 +382,9 @@ class LogStore:
 
     def _catch_up(self) -> None:
         self.log.write_held()
-        self._projector.catch_up()
+        behind = not self._projector.catch_up()
         if self._liveness is not None and interrupt_dead(
-            self.log, self._database, self._liveness, redact=self.redact
+            self.log, self._database, self._liveness, redact=self.redact, behind=behind
         ):
             self._projector.catch_up()
 

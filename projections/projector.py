@@ -50,6 +50,12 @@ class Checkpoint(msgspec.Struct, frozen=True):
     position: int
     known: str
 
+    @property
+    def by_newer(self) -> bool:
+        """Whether the rows tell of events that this library can't read."""
+        pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
+        return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
+
 
 def known_events(view: View) -> str:
     """The (type, version) pairs behind a view's rows, as a checkpoint keeps them."""
@@ -72,7 +78,8 @@ class Projector:
         self.database = database
         self.views = tuple(views)
         _check_names(self.views)
-        self._threads = threading.RLock()
+        self._threads = threading.Lock()  # not reentrant: the collector may end a session inside
+        self.rebuilding = threading.Lock()
         self._lock = FileLock(lock) if lock is not None else None
         self.contexts = Contexts(self._find_session)
         with database.write() as connection:
@@ -82,7 +89,8 @@ class Projector:
 
     def after_fork(self) -> None:
         """Another thread of the parent may have held the lock."""
-        self._threads = threading.RLock()
+        self._threads = threading.Lock()
+        self.rebuilding = threading.Lock()
 
     # -- where things stand
 
@@ -105,7 +113,9 @@ class Projector:
     def _is_stale(view: View, found: Checkpoint | None) -> bool:
         if found is None or found.version < view.version:
             return True
-        return found.version == view.version and found.known != known_events(view)
+        if found.version > view.version or found.by_newer:
+            return False
+        return found.known != known_events(view)
 
     def lag(self) -> int:
         """How far the rows are behind the head of the log, in positions."""
@@ -152,7 +162,9 @@ class Projector:
             view: found[view.name]
             for view in self.views
             # Rows that a newer version built are its own to go on with.
-            if view.name in found and found[view.name].version == view.version
+            if view.name in found
+            and found[view.name].version == view.version
+            and not found[view.name].by_newer
         }
         if ready and min(at.position for at in ready.values()) < head:
             self.contexts.forget()

@@ -147,14 +147,14 @@ def _select(
     connection: sqlite3.Connection, scope: str, facets: Sequence[Facet]
 ) -> _Selection | None:
     numbers: list[tuple[int, int]] = []  # (sessions, facet)
-    inherited: list[tuple[int | None, int | None]] = []  # a tag's facet of roots, and of children
+    inherited: list[tuple[int | None, int | None, str]] = []  # a tag of its own, its root's, name
     for facet in facets:
         found = _facet(connection, scope, facet)
         if scope == "child" and facet[0] == "tag":
             above = _facet(connection, "root", facet)
             if found is None and above is None:
                 return None
-            inherited.append((above and above[1], found and found[1]))
+            inherited.append((found and found[1], above and above[1], facet[1]))
         elif found is None:
             return None
         else:
@@ -165,10 +165,11 @@ def _select(
         selection.add(_HAS.format("f.started", "f.session"), number)
     of_root, own = _HAS.format("f.root_started", "f.root"), _HAS.format("f.started", "f.session")
     for numbers_of_tag in inherited:
-        selection.add(f"({of_root} OR {own})", *numbers_of_tag)
+        selection.add(f"({own} OR ({of_root} AND NOT {_OWN_TAG}))", *numbers_of_tag)
     return selection
 
 
+_OWN_TAG = "EXISTS (SELECT 1 FROM session_tags WHERE session = f.session AND name = ?)"
 _HAS = (
     "EXISTS (SELECT 1 FROM facets AS other"
     " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
@@ -295,7 +296,7 @@ def sum_costs(
 ) -> dict[str, Sums]:
     """What the sessions that a filter selects cost with all below them, by group ("" without)."""
     if group_by == "day":
-        group = "format('%d-%02d-%02d', c.day / 10000, c.day / 100 % 100, c.day % 100)"
+        group = "printf('%d-%02d-%02d', c.day / 10000, c.day / 100 % 100, c.day % 100)"
     else:
         group = "''" if group_by is None else f"c.{group_by}"
     groups: dict[str, Sums] = {}

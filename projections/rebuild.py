@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -63,7 +63,7 @@ def rebuild(
     views: None for all of them. lock: the file that says that a rebuild is under way, None where no
     other process can have one; a second one waits. progress: called after each batch.
     """
-    with _alone(lock):
+    with projector.rebuilding, _alone(lock):
         chosen = tuple(projector.views if views is None else views)
         building = _begin(projector, chosen)
         try:
@@ -145,12 +145,13 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
 
 def _compare(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
     building.feed(projector.log.head(), progress)
-    with projector.database.snapshot() as connection:
+    with ExitStack() as stack:
         with projector.alone():
             projector.pull(projector.log.head())
             found = projector.checkpoints()
             positions = {found[view.name].position for view in building.generations}
             building.feed(max(positions), progress)
+            connection = stack.enter_context(projector.database.snapshot())
             # The snapshot begins while both stand at one position, and outlasts the lock.
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM checkpoints").fetchone()

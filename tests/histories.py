@@ -182,6 +182,5 @@ class History:
 
 
 def _has(session: Session, tags: dict[str, str]) -> bool:
-    """A session is found by its root's tags and by its own."""
-    root = session.chain[-1].tags
-    return all(root.get(k) == v or session.tags.get(k) == v for k, v in tags.items())
+    """A session is found by its root's tags, and by its own, which come first."""
+    return all(session.all_tags.get(name) == value for name, value in tags.items())

@@ -14,6 +14,9 @@ import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
+from lllm.events.model import Event
+from lllm.events.record import Recorded
+from lllm.projections.view import Happened
 from tests.conftest import OpenBackend
 from tests.echo import Echo, echo
 
@@ -165,3 +168,46 @@ def test_the_same_store_opened_twice_in_one_process(open_backend: OpenBackend) -
         _write(echo(other), 1)
         check(one, 2)
         check(other, 2)
+
+
+def test_a_child_outlives_its_parents_store(path: str) -> None:
+    """What a forked child appends stays, also when the parent closes its store meanwhile."""
+    store = LogStore(backend_at(path))
+    echo(store)("parent")
+    begun, go_on = os.pipe(), os.pipe()
+
+    def child() -> None:
+        echo(store)("child")
+        os.write(begun[1], b"x")
+        os.read(go_on[0], 1)
+        for number in range(3):
+            echo(store)(f"child {number}")
+
+    pid = _forked(child)
+    os.read(begun[0], 1)
+    store.close()
+    os.write(go_on[1], b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    with LogStore(backend_at(path)) as again:
+        assert len(again.list_sessions()) == 5
+    for end in (*begun, *go_on):
+        os.close(end)
+
+
+def test_a_session_that_the_collector_ends(store: LogStore) -> None:
+    """A session that ends inside a batch of the projector, as the collector may end it, is counted
+    once."""
+    projector = store._projector
+    tactic = echo(store)
+    feed = projector.contexts.happened
+    nested = iter([lambda: tactic("nested")])
+
+    def happened(event: Recorded, payload: Event) -> Happened:
+        for call in nested:
+            call()
+        return feed(event, payload)
+
+    projector.contexts.happened = happened  # type: ignore[method-assign] # in the middle of a batch
+    tactic("outer")
+    assert [one.calls for one in store.list_sessions()] == [1, 1]
+    assert store.export_cost_summary()["calls"] == 2
