@@ -11,6 +11,7 @@ SQLite's own locking, but waits and is waited for as SQLite does it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
-from lllm.events.locks import FileLock, acquired, held, rest_during_fork, tell_after_fork
+from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
 
 Durability = Literal["process", "power"]
 Value = str | int | float | bytes | None
@@ -31,7 +32,8 @@ APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
 # https://sqlite.org/fileformat.html#the_database_header
 _HEADER_BYTES, _MAGIC, _OWNER = 100, b"SQLite format 3\0", slice(68, 72)
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
-_CHECKPOINT_BYTES = 4 << 20  # of write-ahead log, before it is copied into the database
+_CHECKPOINT_BYTES = 8 << 20  # of write-ahead log, before it is copied into the database
+_LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 _BUSY_SECONDS = 30.0  # for programs that write the file without our lock
 _PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
 _PAUSE_POLL = 0.0005  # seconds between two looks
@@ -72,7 +74,9 @@ class Database:
         self._reading: set[object] = set()  # one for each read under way
         self._read_gate = threading.Lock()  # held while no read may begin
         self._checkpoint_at = _CHECKPOINT_BYTES
-        with _translated(self.path):
+        self._wal = f"{path}-wal"
+        self._inserts = -1  # the first of a process looks; it may be its last
+        with _Translated(self.path):
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
                 _refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
@@ -173,10 +177,8 @@ class Database:
 
     # -- writing
 
-    @contextmanager
-    def _locked(self, timeout: float | None = None) -> Iterator[bool]:
-        with held(self._thread_lock, self._file_lock, timeout) as mine:
-            yield mine
+    def _locked(self, timeout: float | None = None) -> Held:
+        return Held(self._thread_lock, self._file_lock, timeout)
 
     @contextmanager
     def write(self, *, timeout: float | None = None) -> Iterator[sqlite3.Connection | None]:
@@ -188,14 +190,11 @@ class Database:
 
         Raises LogUnavailable where it can't be begun or committed.
         """
-        with self._locked(timeout) as mine, _translated(self.path):
-            if not mine:
+        with self._locked(timeout) as mine, _Translated(self.path):
+            connection = self._writing() if mine else None
+            if connection is None or not _begun(connection, wait=timeout is None):
                 yield None
                 return
-            connection = self._writer
-            if connection is None:
-                connection = self._writer = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -205,20 +204,37 @@ class Database:
                 raise
             self._checkpoint_when_due(connection)
 
+    def insert(self, sql: str, row: Row) -> int:
+        """Run one INSERT, a transaction of its own; returns the new rowid.
+
+        Raises LogUnavailable where that can't be done.
+        """
+        with self._locked(), _Translated(self.path):
+            connection = self._writing()
+            rowid = connection.execute(sql, row).lastrowid
+            self._inserts += 1
+            if self._inserts % _LOOK_EVERY == 0:
+                self._checkpoint_when_due(connection)
+        assert rowid is not None
+        return rowid
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+        return self._writer
+
     def _checkpoint_when_due(self, connection: sqlite3.Connection) -> None:
-        if isinstance(self.path, str):
+        if self.path == ":memory:":
             return
         try:
-            size = Path(f"{self.path}-wal").stat().st_size
+            size = os.stat(self._wal).st_size
         except FileNotFoundError:
             return
         if size < self._checkpoint_at:
             return
-        connection.execute("PRAGMA busy_timeout=0")  # readers are not waited for
-        with suppress(sqlite3.OperationalError):
+        with _impatient(connection), suppress(sqlite3.OperationalError):  # readers are not awaited
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             self._checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
-        connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
 
     # -- reading
 
@@ -234,13 +250,13 @@ class Database:
         Raises LogUnavailable where the file can't be read.
         """
         if self.path == ":memory:":
-            with self._thread_lock, _translated(self.path):
+            with self._thread_lock, _Translated(self.path):
                 if self._writer is None:
                     raise LogUnavailable("This store in memory has been closed.")
                 with _ended(self._writer):
                     yield self._writer
             return
-        with self._read_under_way() as readers, _translated(self.path):
+        with self._read_under_way() as readers, _Translated(self.path):
             try:
                 connection = readers.pop()
             except IndexError:
@@ -307,19 +323,58 @@ def _ended(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(path: Path | str) -> Iterator[None]:
-    """What sqlite3 and the file system raise, as our errors with the path and what to do."""
+def _impatient(connection: sqlite3.Connection) -> Iterator[None]:
+    """What others hold is not waited for."""
+    connection.execute("PRAGMA busy_timeout=0")
     try:
         yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.OperationalError as error:
-        raise LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?") from error
-    except sqlite3.DatabaseError as error:
-        if "not a database" in str(error):
-            raise LogError(f"{path} is not an SQLite database; give lllm another path.") from error
-        raise LogDamaged(f"{path}: {error}. Restore a backup.", position=0) from error
-    except LogUnavailable:
-        raise
-    except OSError as error:
-        raise LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?") from error
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
+
+
+def _begun(connection: sqlite3.Connection, *, wait: bool) -> bool:
+    if wait:
+        connection.execute("BEGIN IMMEDIATE")
+        return True
+    with _impatient(connection):
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            # A program that writes without our lock file.
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return False
+            raise
+    return True
+
+
+class _Translated:
+    """A `with` that makes errors of ours, with the path and what to do, of what sqlite3 and the
+    file system raise."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (sqlite3.DatabaseError, OSError)):
+            ours = _translation(error, self._path)
+            if ours is not None:
+                raise ours from error
+
+
+def _translation(error: sqlite3.DatabaseError | OSError, path: Path | str) -> LogError | None:
+    if isinstance(error, (sqlite3.IntegrityError, LogUnavailable)):
+        return None
+    if isinstance(error, OSError):
+        return LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?")
+    if isinstance(error, sqlite3.OperationalError):
+        return LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?")
+    if "not a database" in str(error):
+        return LogError(f"{path} is not an SQLite database; give lllm another path.")
+    if type(error) is sqlite3.DatabaseError:
+        return LogDamaged(f"{path}: {error}. Restore a backup.", position=0)
+    return LogError(f"{path}: {error}.")

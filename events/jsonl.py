@@ -23,7 +23,7 @@ from lllm.events.database import Database, Durability
 from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogTooNew, LogUnavailable
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
 from lllm.events.liveness import Liveness
-from lllm.events.locks import FileLock, held, tell_after_fork
+from lllm.events.locks import FileLock, Held, tell_after_fork
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.streams import Streams
 from lllm.events.tail import Tail, sync, sync_folder
@@ -104,7 +104,7 @@ class LocalFileBackend:
         if self._has_format():
             return
         self._locks.mkdir(parents=True, exist_ok=True)
-        with held(self._thread_lock, self._lock_file()):
+        with Held(self._thread_lock, self._lock_file()):
             if not self._has_format():
                 self._create()
 
@@ -178,7 +178,7 @@ class LocalFileBackend:
             return ()
         with segments.translated(self.path):
             while True:
-                with held(self._thread_lock, self._lock_file(), timeout) as mine:
+                with Held(self._thread_lock, self._lock_file(), timeout) as mine:
                     if not mine:
                         return None
                     if self._busy:

@@ -12,8 +12,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -127,32 +125,45 @@ class FileLock:
         self.close()
 
 
-@contextmanager
-def held(
-    between_threads: threading.RLock | threading.Lock,
-    between_processes: FileLock | None,
-    timeout: float | None = None,
-) -> Iterator[bool]:
-    """Hold both locks; False where they could not be had.
+class Held:
+    """A `with` that holds a lock between threads and one between processes; its value is False
+    where they could not be had.
 
     timeout: seconds to wait, None for as long as it takes.
     """
-    began = time.monotonic()
-    if not between_threads.acquire(timeout=-1 if timeout is None else timeout):
-        yield False
-        return
-    try:
-        if between_processes is None:
-            yield True
-        elif acquired(between_processes, timeout, began):
+
+    __slots__ = ("_between_processes", "_between_threads", "_mine", "_timeout")
+
+    def __init__(
+        self,
+        between_threads: threading.RLock | threading.Lock,
+        between_processes: FileLock | None,
+        timeout: float | None = None,
+    ) -> None:
+        self._between_threads = between_threads
+        self._between_processes = between_processes
+        self._timeout = timeout
+        self._mine = False
+
+    def __enter__(self) -> bool:
+        timeout, lock = self._timeout, self._between_processes
+        began = 0.0 if timeout is None else time.monotonic()
+        if not self._between_threads.acquire(timeout=-1 if timeout is None else timeout):
+            return False
+        try:
+            self._mine = lock is None or acquired(lock, timeout, began)
+        finally:
+            if not self._mine:
+                self._between_threads.release()
+        return self._mine
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
             try:
-                yield True
+                if self._between_processes is not None:
+                    self._between_processes.release()
             finally:
-                between_processes.release()
-        else:
-            yield False
-    finally:
-        between_threads.release()
+                self._between_threads.release()
 
 
 def acquired(lock: FileLock, timeout: float | None, began: float) -> bool:

@@ -14,15 +14,20 @@ guess at their content could be tested against.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from functools import lru_cache
+from hashlib import sha256
 from struct import Struct
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from lllm.events.errors import LogDamaged
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH  # the standard library has no public name for it
+
 SALT_BYTES = 32
+_BLOCK_BYTES = 64  # of SHA-256
 
 _length = Struct(">I").pack
 _sized_number = Struct(">Iq").pack  # a number is a field of 8 bytes
@@ -63,13 +68,30 @@ def leaf_digest(
 ) -> bytes:
     """The 32 bytes that stand for an event in every proof; see above for the formula."""
     name, kind = stream.encode(), type_.encode()
-    commitment = hmac.digest(salt, data, "sha256")
-    return hashlib.sha256(
+    return sha256(
         b"".join((
             b"\x00", _length(len(name)), name, _sized_number(8, seq), _sized_number(8, time),
-            _length(len(kind)), kind, _sized_number(8, version), b"\x00\x00\x00\x20", commitment,
+            _length(len(kind)), kind, _sized_number(8, version),
+            b"\x00\x00\x00\x20", _commitment(salt, data),
         ))
     ).digest()  # fmt: skip
+
+
+def _commitment(salt: bytes, data: bytes) -> bytes:
+    """HMAC-SHA-256, as in RFC 2104. What depends on the key alone is done once for a stream: with
+    hmac.digest, doing it anew for each event is half the cost of sealing one."""
+    inner, outer = _keyed(salt)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(data)
+    outer.update(inner.digest())
+    return outer.digest()
+
+
+@lru_cache(maxsize=1024)
+def _keyed(salt: bytes) -> tuple[HASH, HASH]:
+    key = sha256(salt).digest() if len(salt) > _BLOCK_BYTES else salt
+    key = key.ljust(_BLOCK_BYTES, b"\0")
+    return sha256(bytes(byte ^ 0x36 for byte in key)), sha256(bytes(byte ^ 0x5C for byte in key))
 
 
 def seal(

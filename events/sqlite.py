@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import starmap
 from pathlib import Path
 from typing import Literal, cast
@@ -41,15 +42,16 @@ _SCHEMA = (
        BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
 )
 _INSERT = """INSERT INTO events (stream, seq, time, type, version, data, digest)
-             VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"""
+             VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
              FROM events"""
 
 
-def _values(event: NewEvent) -> tuple[str, int, int, str, int, bytes, bytes]:
-    return (
-        event.stream, event.seq, event.time, event.type, event.version, event.data, event.digest,
-    )  # fmt: skip
+def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
+    data: str | bytes = event.data
+    with suppress(UnicodeDecodeError):  # what is no text is kept as it is, too
+        data = event.data.decode()
+    return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
 
 
 class SQLiteBackend:
@@ -113,6 +115,8 @@ class SQLiteBackend:
         if not events:
             return ()
         try:
+            if len(events) == 1 and timeout is None:  # one statement commits itself
+                return (self.database.insert(_INSERT, _values(events[0])),)
             with self.database.write(timeout=timeout) as connection:
                 return None if connection is None else _insert(connection, events)
         except sqlite3.IntegrityError:

@@ -20,7 +20,7 @@ import msgspec
 from lllm.events import codec
 from lllm.events.database import Database, Value
 from lllm.events.errors import ViewError
-from lllm.events.locks import FileLock, held, tell_after_fork
+from lllm.events.locks import FileLock, Held, tell_after_fork
 from lllm.events.log import LogBackend, read_types
 from lllm.events.model import EVENTS
 from lllm.projections.contexts import COLUMNS, Contexts
@@ -144,7 +144,7 @@ class Projector:
     @contextmanager
     def alone(self, timeout: float | None = None) -> Iterator[bool]:
         """Hold the lock of whoever projects; False where `timeout` seconds were not enough."""
-        with held(self._threads, self._lock, timeout) as mine:
+        with Held(self._threads, self._lock, timeout) as mine:
             yield mine
 
     def _behind(self, found: Mapping[str, Checkpoint], head: int) -> bool:

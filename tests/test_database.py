@@ -71,7 +71,7 @@ def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
     for _ in range(60):
         insert(database, "x" * 500_000)
         largest = max(largest, log.stat().st_size)
-    assert largest < 6 << 20
+    assert largest < 12 << 20
     with database.snapshot() as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM numbers").fetchone()
