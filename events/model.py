@@ -11,6 +11,9 @@ the dialog and the ordinal of its last message, so a conversation of n turns cos
 
 Changing an event means a new `version` and an upcaster in `codec`; a field that was once written
 is never given another meaning.
+
+gc=False: a payload is a tree of plain values, so the garbage collector has nothing to find in it,
+and does not walk the thousands of payloads that a projection or a long session holds.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import msgspec
 State = Literal["success", "failure", "running", "interrupted"]
 
 
-class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One piece of a message. A large binary is a blob beside the log, named by its digest."""
 
     kind: str  # text | image | audio | file | reasoning | refusal
@@ -32,7 +35,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     mime: str | None = None
 
 
-class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A model's wish to run a tool; `arguments` is the text as sent, parsed or not."""
 
     id: str
@@ -40,7 +43,7 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: str = ""
 
 
-class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one message says. `call_id` names the tool call that a message of role tool answers."""
 
     role: str  # system | user | assistant | tool
@@ -59,7 +62,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls(role, (Part("text", text),) if text else ())
 
 
-class Error(msgspec.Struct, frozen=True, omit_defaults=True):
+class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An exception, as far as it can be written down."""
 
     type: str
@@ -69,7 +72,7 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens of one attempt. `input` counts every token that went in, cached ones and cache writes
     included; `output` every token that came out, reasoning included."""
 
@@ -83,7 +86,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     audio_out: int = 0
 
 
-class Price(msgspec.Struct, frozen=True, omit_defaults=True):
+class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one attempt cost, and who says so.
 
     nanos: the sum of `parts`; None where the price is unknown, which is never zero.
@@ -101,7 +104,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
 
 
-class CostCell(msgspec.Struct, frozen=True, omit_defaults=True):
+class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A sum of attempts of one day (UTC), model and agent; all that erasure leaves of a bill."""
 
     day: str
@@ -113,14 +116,14 @@ class CostCell(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage
 
 
-class Ancestor(msgspec.Struct, frozen=True):
+class Ancestor(msgspec.Struct, frozen=True, gc=False):
     """A session above this one."""
 
     session_id: str
     tactic_path: str
 
 
-class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The session that this one was made from."""
 
     session: str
@@ -128,14 +131,14 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int | None = None
 
 
-class Producer(msgspec.Struct, frozen=True):
+class Producer(msgspec.Struct, frozen=True, gc=False):
     """The versions that wrote a session."""
 
     lllm: str
     python: str
 
 
-class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A tool as the model is told of it; `schema` is the JSON schema of its arguments."""
 
     name: str
@@ -144,7 +147,7 @@ class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     strict: bool | None = None
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """How often one respond() may go round for each reason."""
 
     max_exception_retry: int
@@ -152,7 +155,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_interrupt_steps: int
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What all events have in common: a type that is never a Python path, and a schema version."""
 
     type: ClassVar[str]

@@ -9,26 +9,24 @@ with all below them. So a summary never counts a child both by itself and in its
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
-from lllm.events.model import LLMFailed, LLMResponded, SessionStarted
-from lllm.projections.sessions import attempt
-from lllm.projections.view import ColumnType, Happened, Index, Rows, SessionContext, Table, storable
+from lllm.events.model import SessionStarted
+from lllm.projections.spent import ATTEMPTS, Spent
+from lllm.projections.view import (
+    ColumnType,
+    Happened,
+    Index,
+    Key,
+    Rows,
+    SessionContext,
+    Table,
+    storable,
+)
 
-_SUMS: dict[str, ColumnType] = {
-    "calls": "INTEGER",
-    "failed_calls": "INTEGER",
-    "unpriced_calls": "INTEGER",
-    "cost_nanos": "INTEGER",
-    "input_tokens": "INTEGER",
-    "output_tokens": "INTEGER",
-    "cache_read_tokens": "INTEGER",
-    "cache_write_tokens": "INTEGER",
-    "reasoning_tokens": "INTEGER",
-    "audio_input_tokens": "INTEGER",
-    "audio_output_tokens": "INTEGER",
-}
-SUMS = tuple(_SUMS)
+SUMS = Spent.__struct_fields__
+_SUMS: dict[str, ColumnType] = dict.fromkeys(SUMS, "INTEGER")
 
 _CELLS = Table(
     "cost_cells",
@@ -81,20 +79,24 @@ class CostsView:
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
-        spent: dict[_Place, dict[str, int]] = {}
-        sessions: dict[int, SessionContext] = {}
+        spent: dict[_Place, tuple[SessionContext, Spent]] = {}
         for happened in batch:
             payload, session = happened.payload, happened.session
             if session is None:
                 continue
-            if isinstance(payload, LLMResponded | LLMFailed):
+            if isinstance(payload, ATTEMPTS):
                 place = (session.number, day_of(happened.event.time), payload.asked, payload.agent)
-                sessions[session.number] = session
-                _add(spent, place, attempt(payload))
+                found = spent.get(place)
+                if found is None:
+                    found = spent[place] = (session, Spent())
+                found[1].count(payload)
             elif isinstance(payload, SessionStarted):
                 _count(rows, session)
-        for place, sums in spent.items():
-            _spent(rows, sessions[place[0]], place, sums)
+        totals: defaultdict[Key, Spent] = defaultdict(Spent)
+        for place, (session, sums) in spent.items():
+            _add(rows, totals, session, place, sums)
+        for key, sums in totals.items():
+            rows.add("costs", key, **sums.columns(SUMS))
 
 
 def _count(rows: Rows, session: SessionContext) -> None:
@@ -104,26 +106,20 @@ def _count(rows: Rows, session: SessionContext) -> None:
         rows.add("session_counts", (session.tactic_path, session.partition), sessions=1)
 
 
-def _add(spent: dict[_Place, dict[str, int]], place: _Place, deltas: dict[str, int] | None) -> None:
-    if deltas is None:
-        return
-    sums = spent.setdefault(place, deltas)
-    if sums is not deltas:
-        for name, delta in deltas.items():
-            sums[name] = sums.get(name, 0) + delta
-
-
-def _spent(rows: Rows, session: SessionContext, place: _Place, sums: dict[str, int]) -> None:
-    """Add what was spent in one place of a session to all that include it."""
+def _add(
+    rows: Rows, totals: Mapping[Key, Spent], session: SessionContext, place: _Place, sums: Spent
+) -> None:
+    """Add what was spent in one place to everything that includes it."""
     _, day, model, agent = place
     own = (session.tactic_path, storable(model), storable(agent))
     cell = _cell(rows, own)
+    columns = sums.columns(SUMS)
     chain = session.chain()
-    rows.add("costs", ("", chain[-1].partition, day, *own), **sums)
+    totals["", chain[-1].partition, day, *own].include(sums)
     for above in chain:
         if above.parent is None or above.outermost:
-            rows.add("session_costs", (above.number, cell, day), **sums)
-            rows.add("costs", (above.tactic_path, above.partition, day, *own), **sums)
+            rows.add("session_costs", (above.number, cell, day), **columns)
+            totals[above.tactic_path, above.partition, day, *own].include(sums)
 
 
 def _cell(rows: Rows, key: tuple[str, str, str]) -> int:

@@ -28,7 +28,7 @@ from lllm.projections.rows import Changes, physical
 from lllm.projections.view import Happened, Key, View
 
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
-_AT_ONCE = 200  # events decoded at once: few enough to stay in the processor's cache
+_AT_ONCE = 400  # events decoded at once: few enough to stay in the processor's cache
 
 _CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
     view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT

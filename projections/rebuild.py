@@ -25,7 +25,8 @@ from lllm.projections.view import Table, View
 Progress = Callable[[int, int], None]  # the position reached, the position to reach
 
 _BATCH = 2_000  # events a transaction; larger than live, since a rebuild's rows are all new
-_CHUNK = 2_000  # rows removed in one transaction
+_CHUNK = 5_000  # rows removed in one transaction
+_DROPPED = 100_000  # rows of a table that is dropped as it is; the commit takes about 6 ms
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -215,11 +216,14 @@ def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
 
 
 def _drop(projector: Projector, table: Table, name: str) -> None:
+    """Remove a table, so that nobody waits long: dropping it takes as long as it is large."""
     key = ", ".join(table.key)
+    many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
     emptied = f"DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} LIMIT {_CHUNK})"
-    while True:
+    while projector.database.query(many):
         with projector.database.write() as connection:
             assert connection is not None
-            if connection.execute(emptied).rowcount < _CHUNK:
-                connection.execute(f"DROP TABLE {name}")
-                return
+            connection.execute(emptied)
+    with projector.database.write() as connection:
+        assert connection is not None
+        connection.execute(f"DROP TABLE {name}")

@@ -18,6 +18,9 @@ from lllm.projections.view import Key, Table, View
 
 _KNOWN = 20_000  # rows of one table that are kept from batch to batch
 
+_NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and never changed
+_NO_ADDS: dict[str, int] = {}
+
 _Read = Callable[[str, Key], list[tuple[Value, ...]]]  # a SELECT and its parameters
 
 
@@ -30,28 +33,26 @@ class _Change(msgspec.Struct, gc=False):
     """What a batch does to one row: which columns are set or added to, whether what was stored
     goes (`deleted`), and whether the row is there in the end (`kept`)."""
 
-    puts: dict[str, Value] = {}
-    adds: dict[str, int] = {}
+    puts: dict[str, Value]
+    adds: dict[str, int]
     deleted: bool = False
     kept: bool = True
 
-    def put(self, columns: Mapping[str, Value]) -> None:
+    def put(self, columns: dict[str, Value]) -> None:
         self.kept = True
-        self.puts.update(columns)
         if self.adds:
-            for name in columns:
-                self.adds.pop(name, None)
+            self.adds = {name: delta for name, delta in self.adds.items() if name not in columns}
+        self.puts = self.puts | columns if self.puts else columns
 
-    def add(self, deltas: Mapping[str, int]) -> None:
+    def add(self, deltas: dict[str, int]) -> None:
         self.kept = True
-        puts, adds = self.puts, self.adds
+        puts, adds = self.puts, dict(self.adds)
         for name, delta in deltas.items():
-            if name in adds:
-                adds[name] += delta
-            elif name in puts:
+            if name in puts:
                 puts[name] = _number(puts[name]) + delta
             else:
-                adds[name] = delta
+                adds[name] = adds.get(name, 0) + delta
+        self.adds = adds
 
     def on(self, row: Mapping[str, Value]) -> dict[str, Value]:
         """A row of all columns as it is after this."""
@@ -153,7 +154,7 @@ class Changes:
         changes = self._tables[table]
         change = changes.changes.get(key)
         if change is None:
-            changes.changes[key] = _Change(puts=columns)
+            changes.changes[key] = _Change(columns, _NO_ADDS)
         else:
             change.put(columns)
         if changes.known and key in changes.known:
@@ -164,7 +165,7 @@ class Changes:
         changes = self._tables[table]
         change = changes.changes.get(key)
         if change is None:
-            changes.changes[key] = _Change(adds=deltas)
+            changes.changes[key] = _Change(_NO_PUTS, deltas)
         else:
             change.add(deltas)
         if changes.known and key in changes.known:
@@ -175,7 +176,7 @@ class Changes:
     def delete(self, table: str, key: Key) -> None:
         """See Rows."""
         changes = self._tables[table]
-        changes.changes[key] = _Change(deleted=True, kept=False)
+        changes.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
         changes.known[key] = None
 
     def write(self, connection: sqlite3.Connection) -> None:

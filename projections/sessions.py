@@ -6,19 +6,17 @@ below it, in whichever thread or process they ran.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from lllm.events.model import (
-    Event,
-    LLMFailed,
-    LLMResponded,
-    Price,
+    AgentDefined,
     SessionFailed,
     SessionInterrupted,
     SessionStarted,
     SessionSucceeded,
-    Usage,
 )
+from lllm.events.record import Recorded
+from lllm.projections.spent import ATTEMPTS, Spent
 from lllm.projections.view import Happened, Index, Rows, SessionContext, Table, storable
 
 _SESSIONS = Table(
@@ -51,9 +49,8 @@ _SESSIONS = Table(
     indexes=(Index(("id",), unique=True), Index(("root",), where="parent IS NOT NULL")),
 )
 
-_SUMMED = (
-    "calls", "failed_calls", "unpriced_calls", "cost_nanos", "input_tokens", "output_tokens",
-)  # fmt: skip
+_SUMMED = Spent.__struct_fields__[: Spent.__struct_fields__.index("output_tokens") + 1]
+_ENDS = (SessionSucceeded, SessionFailed)
 
 # Few rows, ever: who is asked for, when a reader looks for writers that died.
 _RUNNING = Table(
@@ -70,32 +67,73 @@ class SessionsView:
     name = "sessions"
     version = 1
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
-
-    def __init__(self) -> None:
-        self._on: dict[str, Callable[[Rows, Happened, SessionContext], None]] = {
-            "session.started": _started,
-            "session.succeeded": _finished,
-            "session.failed": _finished,
-            "session.interrupted": _interrupted,
-            "llm.responded": _called,
-            "llm.failed": _called,
-        }
-        self.types: Collection[str] = (*self._on, "agent.defined")
+    types: Collection[str] = (
+        "session.started",
+        "session.succeeded",
+        "session.failed",
+        "session.interrupted",
+        "llm.responded",
+        "llm.failed",
+        "agent.defined",
+    )
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
+        spent: dict[int, tuple[SessionContext, Spent]] = {}
+        running = _Running()
         for happened in batch:
-            event = happened.event
-            if event.type == "agent.defined":
-                rows.put("definitions", (event.stream,), position=event.position)
-            elif happened.session is not None and event.type in self._on:
-                self._on[event.type](rows, happened, happened.session)
+            payload, session = happened.payload, happened.session
+            if session is None:
+                _defined(rows, happened.event)
+            elif isinstance(payload, ATTEMPTS):
+                found = spent.get(session.number)
+                if found is None:
+                    found = spent[session.number] = (session, Spent())
+                found[1].count(payload)
+            elif isinstance(payload, SessionStarted):
+                running.begin(session, payload)
+                _started(rows, payload, session)
+            elif isinstance(payload, _ENDS):
+                running.end(session)
+                _finished(rows, happened.event, payload, session)
+            elif isinstance(payload, SessionInterrupted):
+                running.end(session)
+                _interrupted(rows, session)
+        running.write(rows)
+        for session, sums in spent.values():
+            total = sums.columns(_SUMMED)
+            for above in session.chain():
+                rows.add("sessions", (above.number,), **total)
 
 
-def _started(rows: Rows, happened: Happened, session: SessionContext) -> None:
-    started = happened.payload
-    if not isinstance(started, SessionStarted):
-        return
+class _Running:
+    """Who runs after a batch. Most sessions end in the one that they begin in, and cost nothing."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, SessionStarted] = {}
+        self._ended: list[int] = []
+
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        self._begun[session.number] = started
+
+    def end(self, session: SessionContext) -> None:
+        if self._begun.pop(session.number, None) is None:
+            self._ended.append(session.number)
+
+    def write(self, rows: Rows) -> None:
+        for number in self._ended:
+            rows.delete("running", (number,))
+        for number, started in self._begun.items():
+            owner, host = storable(started.owner), storable(started.host)
+            rows.put("running", (number,), owner=owner, host=host)
+
+
+def _defined(rows: Rows, event: Recorded) -> None:
+    if event.type == AgentDefined.type:
+        rows.put("definitions", (event.stream,), position=event.position)
+
+
+def _started(rows: Rows, started: SessionStarted, session: SessionContext) -> None:
     key = (session.number,)
     rows.put(
         "sessions",
@@ -111,82 +149,26 @@ def _started(rows: Rows, happened: Happened, session: SessionContext) -> None:
     )
     if session.parent is not None:
         rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
-    rows.put("running", key, owner=storable(started.owner), host=storable(started.host))
 
 
-def _finished(rows: Rows, happened: Happened, session: SessionContext) -> None:
-    end = happened.payload
-    if not isinstance(end, SessionSucceeded | SessionFailed):
-        return
+def _finished(
+    rows: Rows, event: Recorded, end: SessionSucceeded | SessionFailed, session: SessionContext
+) -> None:
     key = (session.number,)
     rows.put(
         "sessions",
         key,
         state="success" if isinstance(end, SessionSucceeded) else "failure",
-        ended=happened.event.time,
+        ended=event.time,
         elapsed=end.elapsed,
-        last_position=happened.event.position,
+        last_position=event.position,
     )
     if isinstance(end, SessionFailed):
         kind, message = storable(end.error.type), storable(end.error.message)
         rows.put("sessions", key, error_type=kind, error_message=message)
-    rows.delete("running", key)
 
 
-def _interrupted(rows: Rows, happened: Happened, session: SessionContext) -> None:
+def _interrupted(rows: Rows, session: SessionContext) -> None:
     row = rows.get("sessions", (session.number,))
-    found = isinstance(happened.payload, SessionInterrupted)
-    if found and row is not None and row["state"] == "running":
+    if row is not None and row["state"] == "running":
         rows.put("sessions", (session.number,), state="interrupted")
-        rows.delete("running", (session.number,))
-
-
-def _called(rows: Rows, happened: Happened, session: SessionContext) -> None:
-    deltas = attempt(happened.payload)
-    if deltas is None:
-        return
-    total = {name: deltas[name] for name in _SUMMED if name in deltas}
-    for above in session.chain():
-        rows.add("sessions", (above.number,), **total)
-
-
-def attempt(payload: Event) -> dict[str, int] | None:
-    """What one attempt to call a model adds to every count and cost, without what it adds nothing
-    to; None for other events."""
-    if isinstance(payload, LLMResponded):
-        price, usage = payload.price, payload.usage
-        deltas = {"calls": 1}
-    elif isinstance(payload, LLMFailed):
-        price, usage = payload.price or _UNKNOWN, payload.usage
-        deltas = {"failed_calls": 1}
-        if usage is None:
-            return deltas  # nobody said that it used anything
-    else:
-        return None
-    if price.nanos is None:
-        deltas["unpriced_calls"] = 1
-    elif price.nanos:
-        deltas["cost_nanos"] = price.nanos
-    if usage is not None:
-        _add_usage(deltas, usage)
-    return deltas
-
-
-_UNKNOWN = Price("unpriced")
-
-
-def _add_usage(deltas: dict[str, int], usage: Usage) -> None:
-    if usage.input:
-        deltas["input_tokens"] = usage.input
-    if usage.output:
-        deltas["output_tokens"] = usage.output
-    if usage.cache_read:
-        deltas["cache_read_tokens"] = usage.cache_read
-    if usage.cache_write_5m or usage.cache_write_1h:
-        deltas["cache_write_tokens"] = usage.cache_write_5m + usage.cache_write_1h
-    if usage.reasoning:
-        deltas["reasoning_tokens"] = usage.reasoning
-    if usage.audio_in:
-        deltas["audio_input_tokens"] = usage.audio_in
-    if usage.audio_out:
-        deltas["audio_output_tokens"] = usage.audio_out

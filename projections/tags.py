@@ -13,7 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lllm.events.model import SessionStarted, SessionTagged
+from lllm.events.model import (
+    SessionFailed,
+    SessionInterrupted,
+    SessionStarted,
+    SessionSucceeded,
+    SessionTagged,
+)
 from lllm.projections.view import Happened, Rows, SessionContext, Table, storable
 
 Facet = tuple[str, str, str]  # kind (all, tag, state, tactic, partition), name, value
@@ -54,7 +60,6 @@ _STATEMENTS = Table(
     {"session": "INTEGER", "position": "INTEGER", "stream": "TEXT"},
     key=("session", "position"),
 )
-_STATES = {"session.succeeded": "success", "session.failed": "failure"}
 
 
 class TagsView:
@@ -77,18 +82,22 @@ class TagsView:
         for happened in batch:
             if happened.session is not None:
                 _apply(rows, facets, happened, happened.session)
-        facets.write_counts()
+        facets.write()
 
 
 def _apply(rows: Rows, facets: _Facets, happened: Happened, session: SessionContext) -> None:
-    event, payload = happened.event, happened.payload
+    payload = happened.payload
     if isinstance(payload, SessionStarted):
-        _started(rows, facets, payload, session)
-    elif event.type in _STATES:
-        _move(facets, session, ("running", "interrupted"), _STATES[event.type])
-    elif event.type == "session.interrupted":
+        facets.begin(session)
+        for name, value in payload.tags.items():
+            _tag(rows, facets, session, name, value)
+    elif isinstance(payload, SessionSucceeded):
+        facets.move(session, ("running", "interrupted"), "success")
+    elif isinstance(payload, SessionFailed):
+        facets.move(session, ("running", "interrupted"), "failure")
+    elif isinstance(payload, SessionInterrupted):
         _statement(rows, happened, session)
-        _move(facets, session, ("running",), "interrupted")
+        facets.move(session, ("running",), "interrupted")
     elif isinstance(payload, SessionTagged):
         _statement(rows, happened, session)
         for name in payload.removed:
@@ -103,19 +112,10 @@ def _statement(rows: Rows, happened: Happened, session: SessionContext) -> None:
     rows.put("statements", (session.number, event.position), stream=event.stream)
 
 
-def _started(rows: Rows, facets: _Facets, started: SessionStarted, session: SessionContext) -> None:
-    facets.enter(session, ("all", "", ""))
-    facets.enter(session, ("state", "", "running"))
-    facets.enter(session, ("tactic", "", session.tactic_path))
-    facets.enter(session, ("partition", "", session.partition))
-    for name, value in started.tags.items():
-        _tag(rows, facets, session, name, value)
-
-
 def _tag(rows: Rows, facets: _Facets, session: SessionContext, name: str, value: str) -> None:
     name, value = storable(name), storable(value)
     rows.put("session_tags", (session.number, name), value=value)
-    facets.enter(session, ("tag", name, value))
+    facets.enter(session, "tag", name, value)
 
 
 def _untag(rows: Rows, facets: _Facets, session: SessionContext, name: str) -> None:
@@ -123,14 +123,7 @@ def _untag(rows: Rows, facets: _Facets, session: SessionContext, name: str) -> N
     row = rows.get("session_tags", (session.number, name))
     if row is not None:
         rows.delete("session_tags", (session.number, name))
-        facets.leave(session, ("tag", name, str(row["value"])))
-
-
-def _move(facets: _Facets, session: SessionContext, before: Sequence[str], after: str) -> None:
-    for state in before:
-        if facets.leave(session, ("state", "", state)):
-            facets.enter(session, ("state", "", after))
-            return
+        facets.leave(session, "tag", name, str(row["value"]))
 
 
 def scope(session: SessionContext) -> str | None:
@@ -155,17 +148,36 @@ class _Facets:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._entries: dict[tuple[str, ...], _Entries] = {}
+        self._entries: dict[tuple[str, str, str, str], _Entries] = {}
+        # Most sessions end in the batch that they begin in: only their last state is written.
+        self._begun: dict[int, tuple[SessionContext, str]] = {}
 
-    def enter(self, session: SessionContext, facet: Facet) -> None:
+    def begin(self, session: SessionContext) -> None:
+        """Put a new session under the facets that every session has."""
+        self.enter(session, "all", "", "")
+        self._begun[session.number] = (session, "running")
+        self._entries_of(session, "state", "", "running", make=True)
+        self.enter(session, "tactic", "", session.tactic_path)
+        self.enter(session, "partition", "", session.partition)
+
+    def move(self, session: SessionContext, before: Collection[str], after: str) -> None:
+        """Put a session under another state, if it is under one of those before."""
+        begun = self._begun.get(session.number)
+        if begun is None:
+            if self._leave_any(session, before):
+                self.enter(session, "state", "", after)
+        elif begun[1] in before:
+            self._begun[session.number] = (session, after)
+            self._entries_of(session, "state", "", after, make=True)
+
+    def _leave_any(self, session: SessionContext, states: Collection[str]) -> bool:
+        return any(self.leave(session, "state", "", state) for state in states)
+
+    def enter(self, session: SessionContext, kind: str, name: str, value: str) -> None:
         """Put a session under a facet, which it must not be under already."""
-        where = scope(session)
-        if where is None:
+        entries = self._entries_of(session, kind, name, value, make=True)
+        if entries is None:
             return
-        name = (where, *facet)
-        entries = self._entries.get(name) or self._look_up(name)
-        if not entries.number:
-            entries.number = self._new_number(name)
         entries.sessions += 1
         root = None if session.parent is None else session.root
         self._rows.put(
@@ -175,34 +187,46 @@ class _Facets:
             root=root.number if root else _NO_ROOT,
         )
 
-    def leave(self, session: SessionContext, facet: Facet) -> bool:
+    def leave(self, session: SessionContext, kind: str, name: str, value: str) -> bool:
         """Take a session from under a facet; False where it was not there."""
-        where = scope(session)
-        if where is None:
+        entries = self._entries_of(session, kind, name, value, make=False)
+        if entries is None or not entries.number:
             return False
-        name = (where, *facet)
-        entries = self._entries.get(name) or self._look_up(name)
         key = (entries.number, session.started, session.number)
-        if not entries.number or self._rows.get("facets", key) is None:
+        if self._rows.get("facets", key) is None:
             return False
         self._rows.delete("facets", key)
         entries.sessions -= 1
         return True
 
-    def _look_up(self, name: tuple[str, ...]) -> _Entries:
-        row = self._rows.get("facet_names", name)
-        entries = self._entries[name] = _Entries(int(row["facet"] or 0) if row else 0)
+    def _entries_of(
+        self, session: SessionContext, kind: str, name: str, value: str, *, make: bool
+    ) -> _Entries | None:
+        """Those of a facet, in the lists that can show the session. With `make`, a facet that has
+        no number gets the next: numbers follow the events, wherever a batch ends."""
+        where = scope(session)
+        if where is None:
+            return None
+        facet = (where, kind, name, value)
+        entries = self._entries.get(facet)
+        if entries is None:
+            row = self._rows.get("facet_names", facet)
+            entries = self._entries[facet] = _Entries(int(row["facet"] or 0) if row else 0)
+        if make and not entries.number:
+            entries.number = self._new_number(facet)
         return entries
 
-    def _new_number(self, name: tuple[str, ...]) -> int:
+    def _new_number(self, facet: tuple[str, str, str, str]) -> int:
         counter = self._rows.get("facet_counter", (0,))
         number = (int(counter["last"] or 0) if counter else 0) + 1
         self._rows.put("facet_counter", (0,), last=number)
-        self._rows.put("facet_names", name, facet=number, sessions=0)
+        self._rows.put("facet_names", facet, facet=number, sessions=0)
         return number
 
-    def write_counts(self) -> None:
-        """Say how many more or fewer sessions each facet has."""
-        for name, entries in self._entries.items():
+    def write(self) -> None:
+        """Say what is known only at the end: states, and how many sessions each facet has."""
+        for session, state in self._begun.values():
+            self.enter(session, "state", "", state)
+        for facet, entries in self._entries.items():
             if entries.sessions:
-                self._rows.add("facet_names", name, sessions=entries.sessions)
+                self._rows.add("facet_names", facet, sessions=entries.sessions)

@@ -42,7 +42,7 @@ class Table(msgspec.Struct, frozen=True):
     indexes: tuple[Index, ...] = ()
 
 
-class SessionContext(msgspec.Struct, frozen=True):
+class SessionContext(msgspec.Struct, frozen=True, gc=False):
     """What is known of a session from its first event on.
 
     number: the position of that event, the session's number in every table. started: nanoseconds
@@ -76,7 +76,7 @@ class SessionContext(msgspec.Struct, frozen=True):
         return all(above.tactic_path != self.tactic_path for above in self.chain()[1:])
 
 
-class Happened(msgspec.Struct, frozen=True):
+class Happened(msgspec.Struct, frozen=True, gc=False):
     """An event as views get it: decoded once for all of them, with the session that it is about
     (None for events outside any session, or of one that this log does not know)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,3 +27,14 @@ def store(open_backend: OpenBackend) -> Iterator[LogStore]:
     """An empty store on each kind of file."""
     with LogStore(open_backend()) as opened:
         yield opened
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """The logger is left as it was found: pytest captures what a logger that does not propagate
+    says, and workers can't hand everything on that a test may log."""
+    logger = logging.getLogger("lllm")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    yield
+    logger.level, logger.propagate, logger.handlers[:] = before
+    logger.manager._clear_cache()  # type: ignore[attr-defined]  # typeshed leaves it out

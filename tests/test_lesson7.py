@@ -187,6 +187,7 @@ def test_exporting_a_session(lesson_store: LogStore, tmp_path: Path) -> None:
     assert json.loads(dump.read_text())["session_id"] == session_id
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_terminal_logging() -> None:
     """setup_logging takes a level by name; ColoredFormatter is there for one's own handlers."""
     setup_logging(level="DEBUG")

@@ -37,15 +37,10 @@ class Terminal(StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The logger is left as it was found, and the environment asks for nothing."""
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment asks for nothing."""
     for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
-    logger = logging.getLogger("lllm")
-    before = (logger.level, logger.propagate, list(logger.handlers))
-    yield
-    logger.level, logger.propagate, logger.handlers[:] = before
-    logger.manager._clear_cache()  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
 @pytest.fixture
@@ -62,6 +57,7 @@ def lines(json_: bool = False, stream: StringIO | None = None) -> StringIO:
     return stream
 
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 log = logging.getLogger("lllm.agent")
 
 
