@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -99,9 +99,8 @@ class LogStore:
         self._close = weakref.finalize(
             self, close_parts, self.log, self._database, self._projector, self._liveness, self._open
         )
-        stale = self._projector.stale()
-        if stale:
-            self._rebuild(stale)
+        if self._projector.stale():
+            self._rebuild(stale=True)
 
     def __repr__(self) -> str:
         return f"LogStore({self.backend!r})"
@@ -372,13 +371,13 @@ class LogStore:
         progress: called with the position reached and the position to reach.
         """
         self.log.write_held()
-        return self._rebuild(None, check=check, progress=progress)
+        return self._rebuild(check=check, progress=progress)
 
     def _rebuild(
-        self, views: Sequence[View] | None, *, check: bool = False, progress: Progress | None = None
+        self, *, stale: bool = False, check: bool = False, progress: Progress | None = None
     ) -> Rebuilt:
         lock = self._lock_file("rebuild.lock")
-        return rebuild(self._projector, views, lock=lock, check=check, progress=progress)
+        return rebuild(self._projector, lock=lock, stale=stale, check=check, progress=progress)
 
     def _catch_up(self) -> None:
         self.log.write_held()

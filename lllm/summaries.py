@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 
 import msgspec
 
@@ -12,6 +13,7 @@ from lllm.projections.invoke_cost import dollars
 from lllm.projections.queries import Cursor, SessionRow
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
 
 
 def datetime_of(nanoseconds: int) -> dt.datetime:
@@ -20,14 +22,15 @@ def datetime_of(nanoseconds: int) -> dt.datetime:
 
 
 def nanoseconds_of(moment: dt.datetime) -> int:
-    """Nanoseconds UTC from a datetime; a naive one is taken as UTC.
+    """Nanoseconds UTC from a datetime; a naive one is taken as UTC. Moments that no log can hold,
+    before 1677 and after 2262, are the nearest that one can.
 
     Raises TypeError for what is no datetime.
     """
     if not isinstance(moment, dt.datetime):
         raise TypeError(f"a moment is a datetime.datetime, not {moment!r}")
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
-    return (aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000
+    return max(-_LAST, min((aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000, _LAST))
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,6 @@ def summary_of(row: SessionRow, tags: dict[str, str]) -> SessionSummary:
 def cursor_of(text: str) -> Cursor:
     """A summary's cursor as queries take it. Raises ValueError where it is none."""
     started, _, session_id = text.partition(".")
-    if not started.lstrip("-").isdigit() or not session_id:
+    if not re.fullmatch(r"-?[0-9]{1,19}", started) or not session_id or abs(int(started)) > _LAST:
         raise ValueError(f"{text!r} is no cursor; take one from a summary's `cursor`.")
     return int(started), session_id

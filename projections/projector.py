@@ -50,9 +50,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
     position: int
     known: str
 
-    @property
-    def by_newer(self) -> bool:
-        """Whether the rows tell of events that this library can't read."""
+    def ahead_of(self, view: View) -> bool:
+        """Whether a newer version of the view built the rows, or from events that this library
+        can't read."""
+        if self.version > view.version:
+            return True
         pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
         return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
 
@@ -109,11 +111,20 @@ class Projector:
             or (view.name in found and found[view.name].position > head)
         ]
 
+    def buildable(self) -> list[View]:
+        """The views whose rows no newer version of lllm has built."""
+        found = self.checkpoints()
+        return [
+            view
+            for view in self.views
+            if view.name not in found or not found[view.name].ahead_of(view)
+        ]
+
     @staticmethod
     def _is_stale(view: View, found: Checkpoint | None) -> bool:
         if found is None or found.version < view.version:
             return True
-        if found.version > view.version or found.by_newer:
+        if found.ahead_of(view):
             return False
         return found.known != known_events(view)
 
@@ -164,7 +175,7 @@ class Projector:
             # Rows that a newer version built are its own to go on with.
             if view.name in found
             and found[view.name].version == view.version
-            and not found[view.name].by_newer
+            and not found[view.name].ahead_of(view)
         }
         if ready and min(at.position for at in ready.values()) < head:
             self.contexts.forget()

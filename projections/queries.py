@@ -126,11 +126,11 @@ def _selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[_Sel
     if wanted.state is not None:
         facets.append(("state", "", wanted.state))
     if wanted.partition is not None:
-        facets.append(("partition", "", wanted.partition))
+        facets.append(("partition", "", storable(wanted.partition)))
     if wanted.tactic is None:
         scopes: list[tuple[str, list[Facet]]] = [("root", facets or [("all", "", "")])]
     else:
-        facets.append(("tactic", "", wanted.tactic))
+        facets.append(("tactic", "", storable(wanted.tactic)))
         scopes = [("root", facets), ("child", facets)]
     for scope, among in scopes:
         selection = _select(connection, scope, among)
@@ -188,16 +188,17 @@ def _facet(connection: sqlite3.Connection, scope: str, facet: Facet) -> tuple[in
 
 def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
     """One session's row."""
-    row = connection.execute(f"SELECT {_ROW} FROM sessions AS s WHERE s.id = ?", (session_id,))
-    found = row.fetchone()
+    sql = f"SELECT {_ROW} FROM sessions AS s WHERE s.id = ?"
+    found = connection.execute(sql, (storable(session_id),)).fetchone()
     return None if found is None else SessionRow(*found)
 
 
 def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
     """The ids that begin with a prefix."""
+    begins = storable(prefix)
     rows = connection.execute(
         "SELECT id FROM sessions WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-        (prefix, prefix + "\U0010ffff", limit),
+        (begins, begins + "\U0010ffff", limit),
     )
     return [row[0] for row in rows]
 
@@ -208,10 +209,10 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
         f"""WITH RECURSIVE below(number) AS (
                 SELECT ? UNION
                 SELECT s.number FROM below
-                JOIN sessions AS s ON s.root = ? AND s.parent = below.number
+                CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.number
                     AND s.parent IS NOT NULL
             )
-            SELECT {_ROW} FROM below JOIN sessions AS s ON s.number = below.number
+            SELECT {_ROW} FROM below CROSS JOIN sessions AS s ON s.number = below.number
             ORDER BY s.number""",
         (row.number, row.root),
     )
@@ -267,7 +268,7 @@ def running(connection: sqlite3.Connection) -> list[Running]:
     """The sessions that have not ended."""
     rows = connection.execute(
         "SELECT s.id, s.number, r.owner, r.host FROM running AS r"
-        " JOIN sessions AS s ON s.number = r.session"
+        " CROSS JOIN sessions AS s ON s.number = r.session"
     )
     return [Running(*row) for row in rows]
 
@@ -309,7 +310,7 @@ def sum_costs(
     for selection in _selections(connection, wanted):
         selection.source += " CROSS JOIN session_costs AS c ON c.session = f.session"
         if cells:
-            selection.source += " JOIN cost_cells AS cell ON cell.cell = c.cell"
+            selection.source += " CROSS JOIN cost_cells AS cell ON cell.cell = c.cell"
             group = f"cell.{group_by}"
         sql = f"SELECT {group}, {_SUMMED} {selection.sql} GROUP BY 1"
         _gather(groups, connection.execute(sql, selection.parameters))

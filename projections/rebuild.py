@@ -44,7 +44,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """What a rebuild did: the views it built, up to which position, and where a check failed."""
+    """What a rebuild did: the views it built, up to which position, and where a check failed.
+
+    Views whose rows a newer lllm built are not among them.
+    """
 
     views: tuple[str, ...]
     position: int
@@ -57,15 +60,23 @@ def rebuild(
     *,
     lock: Path | None,
     check: bool = False,
+    stale: bool = False,
     progress: Progress | None = None,
 ) -> Rebuilt:
-    """Build views anew from the log, or with `check` compare their rows with what it says.
+    """Build views anew from the log, or with `check` compare their rows with what it says. Rows
+    that a newer lllm built are left as they are.
 
-    views: None for all of them. lock: the file that says that a rebuild is under way, None where no
-    other process can have one; a second one waits. progress: called after each batch.
+    views: None for all of them. stale: of these only the views whose rows can't be gone on with;
+    whoever waited for another's rebuild finds none. lock: the file that says that a rebuild is
+    under way, None where no other process can have one; a second one waits. progress: called after
+    each batch.
     """
     with projector.rebuilding, _alone(lock):
-        chosen = tuple(projector.views if views is None else views)
+        among = projector.views if views is None else views
+        can = projector.stale() if stale else projector.buildable()
+        chosen = tuple(view for view in among if view in can)
+        if not chosen:
+            return Rebuilt((), 0)
         building = _begin(projector, chosen)
         try:
             if check:

@@ -274,6 +274,8 @@ def rebuild(store: str | None, check: bool) -> None:
 
     with open_named(store) as opened, progress("Checking" if check else "Rebuilding") as report:
         built = opened.rebuild(check=check, progress=report)
+    if not built.views:
+        raise Finding("A newer lllm built these rows; upgrade to check them or build them anew.")
     views = ", ".join(built.views)
     if built.difference is not None:
         click.echo(explained(built.difference))
