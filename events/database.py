@@ -21,20 +21,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
+from lllm.events.errors import LogUnavailable
 from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.sqlite_files import APPLICATION_ID, Translated, is_ours, refuse_others
 
 Durability = Literal["process", "power"]
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
-APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
-# https://sqlite.org/fileformat.html#the_database_header
-_HEADER_BYTES, _MAGIC, _OWNER = 100, b"SQLite format 3\0", slice(68, 72)
-_ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 _CHECKPOINT_BYTES = 8 << 20  # of write-ahead log, before it is copied into the database
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
-_BUSY_SECONDS = 30.0  # for programs that write the file without our lock
+BUSY_SECONDS = 30.0  # for programs that write the file without our lock
 _PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
 _PAUSE_POLL = 0.0005  # seconds between two looks
 
@@ -49,6 +46,8 @@ class Database:
     Raises LogUnavailable where the file can't be opened, LogTooNew where a newer lllm made it, and
     LogError where it is something else.
     """
+
+    read_only = False
 
     def __init__(
         self,
@@ -76,15 +75,14 @@ class Database:
         self._checkpoint_at = _CHECKPOINT_BYTES
         self._wal = f"{path}-wal"
         self._inserts = -1  # the first of a process looks; it may be its last
-        with _Translated(self.path):
+        with Translated(self.path):
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
-                _refuse_others(path)  # where there is a lock, somebody may just be making the file
+                refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
                 lock.parent.mkdir(parents=True, exist_ok=True)
                 self._file_lock = FileLock(lock)
             try:
-                with self._locked():
-                    self._prepare(schema)
+                self._prepare(schema)
             except BaseException:
                 self.close()  # nobody gets this object, so nobody else could
                 raise
@@ -104,15 +102,18 @@ class Database:
         self._read_gate.acquire()
         while self._reading and time.monotonic() < began + _PAUSE_SECONDS:
             time.sleep(_PAUSE_POLL)
-        if self._file_lock is not None and not self._reading:
+        if not self._reading:
             # What stays open would let the child's connections share locks it does not hold.
             with suppress(OSError, sqlite3.Error):
-                if acquired(self._file_lock, _PAUSE_SECONDS, began):
-                    try:
-                        self._disconnect()
-                    finally:
-                        self._file_lock.release()
+                self._rest(began)
         return True
+
+    def _rest(self, began: float) -> None:
+        if self._file_lock is not None and acquired(self._file_lock, _PAUSE_SECONDS, began):
+            try:
+                self._disconnect()
+            finally:
+                self._file_lock.release()
 
     def _disconnect(self) -> None:
         while self._readers:
@@ -142,7 +143,7 @@ class Database:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
@@ -153,18 +154,10 @@ class Database:
         return connection
 
     def _prepare(self, schema: Sequence[str]) -> None:
-        connection = self._writer = self._connect()
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        if owner != APPLICATION_ID:
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise LogError(_ANOTHERS.format(self.path))
-            self._create(connection, schema)
-        elif found > self._version:
-            raise LogTooNew(
-                f"{self.path} has format {found}; this lllm knows formats up to {self._version}. "
-                "Upgrade lllm to open it."
-            )
+        with self._locked():
+            connection = self._writer = self._connect()
+            if not is_ours(connection, self.path, self._version):
+                self._create(connection, schema)
 
     def _create(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -190,7 +183,7 @@ class Database:
 
         Raises LogUnavailable where it can't be begun or committed.
         """
-        with self._locked(timeout) as mine, _Translated(self.path):
+        with self._locked(timeout) as mine, Translated(self.path):
             connection = self._writing() if mine else None
             if connection is None or not _begun(connection, wait=timeout is None):
                 yield None
@@ -209,7 +202,7 @@ class Database:
 
         Raises LogUnavailable where that can't be done.
         """
-        with self._locked(), _Translated(self.path):
+        with self._locked(), Translated(self.path):
             connection = self._writing()
             rowid = connection.execute(sql, row).lastrowid
             self._inserts += 1
@@ -250,13 +243,13 @@ class Database:
         Raises LogUnavailable where the file can't be read.
         """
         if self.path == ":memory:":
-            with self._thread_lock, _Translated(self.path):
+            with self._thread_lock, Translated(self.path):
                 if self._writer is None:
                     raise LogUnavailable("This store in memory has been closed.")
                 with _ended(self._writer):
                     yield self._writer
             return
-        with self._read_under_way() as readers, _Translated(self.path):
+        with self._read_under_way() as readers, Translated(self.path):
             try:
                 connection = readers.pop()
             except IndexError:
@@ -265,7 +258,7 @@ class Database:
                 with _ended(connection):
                     yield connection
             finally:
-                if self._closed:
+                if self._closed or readers is not self._readers:
                     with self._locked():  # the last connection to close checkpoints
                         connection.close()
                 else:
@@ -295,22 +288,6 @@ class Database:
             self._file_lock.close()
 
 
-def _refuse_others(file: Path) -> None:
-    """Raise LogError for a file that is something else, before anything is made beside it.
-
-    Where changes wait in the write-ahead log, the header may be behind, and SQLite has to tell.
-    """
-    if not file.is_file() or file.stat().st_size == 0:
-        return
-    with file.open("rb") as opened:
-        header = opened.read(_HEADER_BYTES)
-    if not header.startswith(_MAGIC):
-        raise LogError(f"{file} is not an SQLite database; give lllm another path.")
-    owner = int.from_bytes(header[_OWNER], "big")
-    if owner != APPLICATION_ID and not Path(f"{file}-wal").exists():
-        raise LogError(_ANOTHERS.format(file))
-
-
 @contextmanager
 def _ended(connection: sqlite3.Connection) -> Iterator[None]:
     """End the transaction that the body began, if it began one."""
@@ -329,7 +306,7 @@ def _impatient(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
 
 
 def _begun(connection: sqlite3.Connection, *, wait: bool) -> bool:
@@ -345,36 +322,3 @@ def _begun(connection: sqlite3.Connection, *, wait: bool) -> bool:
                 return False
             raise
     return True
-
-
-class _Translated:
-    """A `with` that makes errors of ours, with the path and what to do, of what sqlite3 and the
-    file system raise."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path | str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (sqlite3.DatabaseError, OSError)):
-            ours = _translation(error, self._path)
-            if ours is not None:
-                raise ours from error
-
-
-def _translation(error: sqlite3.DatabaseError | OSError, path: Path | str) -> LogError | None:
-    if isinstance(error, (sqlite3.IntegrityError, LogUnavailable)):
-        return None
-    if isinstance(error, OSError):
-        return LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?")
-    if isinstance(error, sqlite3.OperationalError):
-        return LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?")
-    if "not a database" in str(error):
-        return LogError(f"{path} is not an SQLite database; give lllm another path.")
-    if type(error) is sqlite3.DatabaseError:
-        return LogDamaged(f"{path}: {error}. Restore a backup.", position=0)
-    return LogError(f"{path}: {error}.")

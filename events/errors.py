@@ -66,6 +66,10 @@ class LogTooNew(LogError):
     """A newer version of lllm wrote this log; this version refuses to guess at its format."""
 
 
+class LogReadOnly(LogError):
+    """The log was opened to be read; nothing is written to it, or beside it."""
+
+
 class AppendConflict(LogError):
     """Another event stands at this place of the stream already."""
 

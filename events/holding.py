@@ -5,7 +5,7 @@ every later append tries again, in order. Past a bound the oldest are dropped an
 log says so with a `log.gap`. `on_error="raise"` is for those who would rather stop.
 
 Whatever the log behind raises is taken for a reason to wait, also what its author did not foresee;
-only AppendConflict is an answer, which whoever appends has to know.
+only AppendConflict and LogReadOnly are answers, which whoever appends has to know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from lllm.events import recorder
-from lllm.events.errors import AppendConflict, LogError, LogUnavailable
+from lllm.events.errors import AppendConflict, LogError, LogReadOnly, LogUnavailable
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import AppendsWithoutWaiting, LogBackend, read_types
 from lllm.events.model import LogGap
@@ -100,7 +100,7 @@ class HoldingLog:
             return self._hold(events, error)
 
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
-        if isinstance(error, AppendConflict):
+        if isinstance(error, AppendConflict | LogReadOnly):
             raise error
         if self._raises:
             raise error if isinstance(error, LogError) else LogUnavailable(_told(error)) from error

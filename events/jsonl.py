@@ -20,7 +20,14 @@ from pathlib import Path
 
 from lllm.events import segments
 from lllm.events.database import Database, Durability
-from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogTooNew, LogUnavailable
+from lllm.events.errors import (
+    AppendConflict,
+    LogDamaged,
+    LogError,
+    LogReadOnly,
+    LogTooNew,
+    LogUnavailable,
+)
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
 from lllm.events.liveness import Liveness
 from lllm.events.locks import FileLock, Held, tell_after_fork
@@ -33,7 +40,7 @@ ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
 _NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
 
-_Reopen = Callable[[Path, Durability, int], "LocalFileBackend"]
+_Reopen = Callable[[Path, Durability, int, bool], "LocalFileBackend"]
 Place = tuple[str, int]  # of an event: its stream and seq
 
 
@@ -42,7 +49,8 @@ class LocalFileBackend:
 
     path: the folder, made where it is missing. durability: "process" survives kill -9; "power" the
     loss of power too, at the price of an fsync for each append. segment_bytes: the size from which
-    a file is followed by another.
+    a file is followed by another. read_only: write nothing, not even rows; an append raises
+    LogReadOnly.
 
     A log that can't be written can still be read; an append raises LogUnavailable then.
 
@@ -56,6 +64,7 @@ class LocalFileBackend:
         *,
         durability: Durability = "process",
         segment_bytes: int = SEGMENT_BYTES,
+        read_only: bool = False,
     ) -> None:
         if durability not in ("process", "power"):
             raise ValueError(f'durability is "process" or "power", not {durability!r}')
@@ -65,6 +74,7 @@ class LocalFileBackend:
         self.rows_path = self.path / "rows.sqlite"
         self.durability = durability
         self.segment_bytes = segment_bytes
+        self.read_only = read_only
         self._locks = self.path / "locks"
         self.liveness = Liveness(self._locks)
         self._thread_lock = threading.RLock()  # the collector may end a session inside
@@ -81,9 +91,9 @@ class LocalFileBackend:
     def __repr__(self) -> str:
         return f"LocalFileBackend({str(self.path)!r})"
 
-    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int]]:
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool]]:
         """Into another process goes the path; the folder is opened there anew."""
-        return _reopen, (self.path, self.durability, self.segment_bytes)
+        return _reopen, (self.path, self.durability, self.segment_bytes, self.read_only)
 
     def after_fork(self) -> None:
         """The child opens files of its own. Another thread may have been in the middle of an
@@ -103,6 +113,8 @@ class LocalFileBackend:
             )
         if self._has_format():
             return
+        if self.read_only:
+            raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
         self._locks.mkdir(parents=True, exist_ok=True)
         with Held(self._thread_lock, self._lock_file()):
             if not self._has_format():
@@ -157,7 +169,14 @@ class LocalFileBackend:
         with self._thread_lock:
             if self._rows is None:
                 lock = self._locks / "rows.lock"
-                self._rows = Database(self.rows_path, lock=lock, version=ROWS_FORMAT)
+                if not self.read_only:
+                    self._rows = Database(self.rows_path, lock=lock, version=ROWS_FORMAT)
+                elif self.rows_path.exists():
+                    from lllm.events.read_only import ReadOnlyDatabase
+
+                    self._rows = ReadOnlyDatabase(self.rows_path, writers=lock, version=ROWS_FORMAT)
+                else:
+                    self._rows = Database(":memory:", lock=None, version=ROWS_FORMAT)
             return self._rows
 
     # -- appending
@@ -174,6 +193,8 @@ class LocalFileBackend:
         return self._append(events, timeout=0)
 
     def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
         if not events:
             return ()
         with segments.translated(self.path):
@@ -304,5 +325,9 @@ class LocalFileBackend:
                 self._rows = None
 
 
-def _reopen(path: Path, durability: Durability, segment_bytes: int) -> LocalFileBackend:
-    return LocalFileBackend(path, durability=durability, segment_bytes=segment_bytes)
+def _reopen(
+    path: Path, durability: Durability, segment_bytes: int, read_only: bool
+) -> LocalFileBackend:
+    return LocalFileBackend(
+        path, durability=durability, segment_bytes=segment_bytes, read_only=read_only
+    )

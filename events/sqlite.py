@@ -20,6 +20,8 @@ from lllm.events.errors import AppendConflict, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 
+_Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
+
 FORMAT = 1
 _PAGE = 500  # events fetched at once; no statement stays open between two pages
 
@@ -59,13 +61,20 @@ class SQLiteBackend:
 
     path: the file, made where it is missing, or ":memory:" for a log that ends with the process.
     durability: "process" survives kill -9; "power" the loss of power too, at the price of an fsync
-    for each append.
+    for each append. read_only: write nothing, not even beside the file, which may lie on a medium
+    that can't be written; an append raises LogReadOnly.
 
     Raises LogUnavailable where the file can't be opened or made, LogTooNew where a newer lllm wrote
     it, LogError where it is not a log of lllm's.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "process") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "process",
+        read_only: bool = False,
+    ) -> None:
         self.path: Path | Literal[":memory:"]
         self.liveness: Liveness | None = None
         lock: Path | None = None
@@ -82,20 +91,29 @@ class SQLiteBackend:
             lock = sidecar / "write.lock"
             self.liveness = Liveness(sidecar)
         self.durability = durability
-        self.database = Database(
-            self.path, lock=lock, version=FORMAT, schema=_SCHEMA, durability=durability
-        )
+        self.read_only = read_only
+        self.database: Database
+        if not read_only:
+            self.database = Database(
+                self.path, lock=lock, version=FORMAT, schema=_SCHEMA, durability=durability
+            )
+        elif isinstance(self.path, Path) and lock is not None:
+            from lllm.events.read_only import ReadOnlyDatabase
+
+            self.database = ReadOnlyDatabase(self.path, writers=lock, version=FORMAT)
+        else:
+            raise LogUnavailable(
+                "A log in memory is empty at first: read_only makes no sense of it."
+            )
 
     def __repr__(self) -> str:
         return f"SQLiteBackend({str(self.path)!r})"
 
-    def __reduce__(
-        self,
-    ) -> tuple[Callable[[Path, Durability], SQLiteBackend], tuple[Path, Durability]]:
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, bool]]:
         """Into another process goes the path; the file is opened there anew."""
         if isinstance(self.path, str):
             raise TypeError("A store in memory can't go to another process; give it a file.")
-        return _reopen, (self.path, self.durability)
+        return _reopen, (self.path, self.durability, self.read_only)
 
     def rows_database(self) -> Database:
         """The file that projections keep their rows in: the log's own."""
@@ -193,8 +211,8 @@ class SQLiteBackend:
         self.database.close()
 
 
-def _reopen(path: Path, durability: Durability) -> SQLiteBackend:
-    return SQLiteBackend(path, durability=durability)
+def _reopen(path: Path, durability: Durability, read_only: bool) -> SQLiteBackend:
+    return SQLiteBackend(path, durability=durability, read_only=read_only)
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:

@@ -221,20 +221,30 @@ def _to_json(_logger: object, _method_name: str, event_dict: EventDict) -> str:
     return json_.dumps(to_plain(event_dict), ensure_ascii=True)  # every unsafe character escaped
 
 
-def local_store(path: str | Path, *, runtime: Runtime | None = None) -> LogStore:
-    """A LogStore on files in the folder `path`, for development. Raises LogUnavailable."""
+def local_store(
+    path: str | Path, *, runtime: Runtime | None = None, read_only: bool = False
+) -> LogStore:
+    """A LogStore on files in the folder `path`, for development. Raises LogUnavailable.
+
+    read_only: write nothing, there or beside it.
+    """
     from lllm.events.jsonl import LocalFileBackend
     from lllm.store import LogStore
 
-    return LogStore(backend=LocalFileBackend(path=path), runtime=runtime)
+    return LogStore(LocalFileBackend(path, read_only=read_only), runtime=runtime)
 
 
-def sqlite_store(path: str | Path, *, runtime: Runtime | None = None) -> LogStore:
-    """A LogStore in the SQLite database `path`, for production. Raises LogUnavailable."""
+def sqlite_store(
+    path: str | Path, *, runtime: Runtime | None = None, read_only: bool = False
+) -> LogStore:
+    """A LogStore in the SQLite database `path`, for production. Raises LogUnavailable.
+
+    read_only: write nothing, there or beside it.
+    """
     from lllm.events.sqlite import SQLiteBackend
     from lllm.store import LogStore
 
-    return LogStore(backend=SQLiteBackend(path=path), runtime=runtime)
+    return LogStore(SQLiteBackend(path, read_only=read_only), runtime=runtime)
 
 
 def noop_store(*, runtime: Runtime | None = None) -> LogStore:

@@ -12,10 +12,9 @@ from types import TracebackType
 
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
-from lllm.events.database import Database
 from lllm.events.errors import AmbiguousId, ConfigError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
-from lllm.events.log import KeepsRows, KnowsWriters, LogBackend
+from lllm.events.log import KnowsWriters, LogBackend
 from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.events.noop import NoOpBackend
 from lllm.events.plain import to_plain
@@ -35,6 +34,7 @@ from lllm.projections.rebuild import Progress, Rebuilt, rebuild
 from lllm.projections.sessions import SessionsView
 from lllm.projections.tags import TagsView
 from lllm.projections.view import View
+from lllm.rows_place import rows_database
 from lllm.runtime import Runtime, default_runtime
 from lllm.session import SessionScope, check_tags, current, describe
 from lllm.summaries import (
@@ -82,24 +82,22 @@ class LogStore:
         self.log = HoldingLog(backend, on_error=on_error)
         self.definitions = Definitions()
         self._runtime = runtime or default_runtime
-        self._settings = (backend, runtime, partition, on_error, redact, tuple(views))
-        self._liveness = backend.liveness if isinstance(backend, KnowsWriters) else None
-        self._database = (
-            backend.rows_database()
-            if isinstance(backend, KeepsRows)
-            else Database(":memory:", lock=None, version=1)
-        )
+        own_views = tuple(views)
+        self._settings = (backend, runtime, partition, on_error, redact, own_views)
+        self.read_only = bool(getattr(backend, "read_only", False))
+        self._liveness = None
+        if isinstance(backend, KnowsWriters) and not self.read_only:
+            self._liveness = backend.liveness
+        all_views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView(), *own_views)
+        self._database = rows_database(backend, all_views)
         self._projector = Projector(
-            self.log,
-            self._database,
-            (SessionsView(), TagsView(), CostsView(), *self._settings[-1]),
-            self._lock_file("project.lock"),
+            self.log, self._database, all_views, self._lock_file("project.lock")
         )
         self._open = OpenSessions()
         self._close = weakref.finalize(
             self, close_parts, self.log, self._database, self._projector, self._liveness, self._open
         )
-        if self._projector.stale():
+        if not self._database.read_only and self._projector.stale():
             self._rebuild(stale=True)
 
     def __repr__(self) -> str:

@@ -65,6 +65,21 @@ def known_events(view: View) -> str:
     return codec.encode(pairs).decode()
 
 
+def is_stale(view: View, found: Checkpoint | None) -> bool:
+    """Whether a view's rows have to be built anew, by what is stored of them."""
+    if found is None or found.version < view.version:
+        return True
+    return not found.ahead_of(view) and found.known != known_events(view)
+
+
+def can_go_on(database: Database, views: Sequence[View]) -> bool:
+    """Whether a database has rows of all these views, none of them stale."""
+    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
+        return False
+    found = read_checkpoints(database)
+    return not any(is_stale(view, found.get(view.name)) for view in views)
+
+
 class Projector:
     """The views of one log and the database of their rows.
 
@@ -84,9 +99,10 @@ class Projector:
         self.rebuilding = threading.Lock()
         self._lock = FileLock(lock) if lock is not None else None
         self.contexts = Contexts(self._find_session)
-        with database.write() as connection:
-            assert connection is not None
-            connection.execute(_CHECKPOINTS)
+        if not database.read_only:
+            with database.write() as connection:
+                assert connection is not None
+                connection.execute(_CHECKPOINTS)
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -107,7 +123,7 @@ class Projector:
         return [
             view
             for view in self.views
-            if self._is_stale(view, found.get(view.name))
+            if is_stale(view, found.get(view.name))
             or (view.name in found and found[view.name].position > head)
         ]
 
@@ -119,14 +135,6 @@ class Projector:
             for view in self.views
             if view.name not in found or not found[view.name].ahead_of(view)
         ]
-
-    @staticmethod
-    def _is_stale(view: View, found: Checkpoint | None) -> bool:
-        if found is None or found.version < view.version:
-            return True
-        if found.ahead_of(view):
-            return False
-        return found.known != known_events(view)
 
     def lag(self) -> int:
         """How far the rows are behind the head of the log, in positions."""
@@ -142,11 +150,13 @@ class Projector:
         """Bring every view up to the head of the log as it is now.
 
         timeout: seconds to wait for another process that is catching up. Returns False where that
-        took longer: the rows are then those of the checkpoint.
+        took longer, or the rows may not be written: they are then those of the checkpoint.
         """
         head = self.log.head()
         if not self._behind(self.checkpoints(), head):
             return True
+        if self.database.read_only:
+            return False
         with self.alone(timeout) as mine:
             if mine:
                 self.pull(head)
@@ -162,7 +172,7 @@ class Projector:
         return any(
             view.name not in found
             or found[view.name].position < head
-            or self._is_stale(view, found[view.name])
+            or is_stale(view, found[view.name])
             for view in self.views
         )
 

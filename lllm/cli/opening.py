@@ -15,7 +15,8 @@ _SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
 
 def open_store(path: str) -> LogStore:
-    """The store at a path: a folder of JSONL files, or an SQLite file.
+    """The store at a path: a folder of JSONL files, or an SQLite file. What this user can't write
+    is opened to be read only.
 
     Raises StoreError where there is none, LogError where what is there can't be opened.
     """
@@ -62,10 +63,11 @@ def named_in_environment() -> str | None:
 def _sqlite(path: Path) -> LogBackend:
     from lllm.events.sqlite import SQLiteBackend
 
-    return SQLiteBackend(path)
+    both = all(os.access(one, os.W_OK) for one in (path, path.absolute().parent))
+    return SQLiteBackend(path, read_only=path.exists() and not both)
 
 
 def _jsonl(path: Path) -> LogBackend:
     from lllm.events.jsonl import LocalFileBackend
 
-    return LocalFileBackend(path)
+    return LocalFileBackend(path, read_only=path.exists() and not os.access(path, os.W_OK))

@@ -1,0 +1,138 @@
+"""An SQLite file that is read and never written, wherever it lies: on a read-only medium, too.
+
+SQLite wants to make two files beside one in WAL mode, also to read it. Where no change waits in a
+write-ahead log, the file is read as one that does not change (`immutable`), and looked at before
+each read: has it changed, or has a writer come, it is opened again. Meanwhile lllm's writers are
+kept out by a shared lock on the file that they lock. Where changes wait and nobody has the file
+open, they can be read only in a place that can be written, so the files are copied to a temporary
+one. https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#uriimmutable
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lllm.events.database import BUSY_SECONDS, Database
+from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.sqlite_files import Translated, is_ours
+
+if sys.platform != "win32":
+    import fcntl
+
+_Look = tuple[bool, int, int, int]  # whether changes wait, and the file's inode, size and time
+
+
+class ReadOnlyDatabase(Database):
+    """The connections of this process to an SQLite file that it only reads.
+
+    path: the file. writers: the lock file that its writers take. version: of the format.
+
+    Raises LogUnavailable where it is not there or can't be read, LogTooNew where a newer lllm made
+    it, and LogError where it is something else.
+    """
+
+    read_only = True
+
+    def __init__(self, path: Path, *, writers: Path, version: int) -> None:
+        if not path.is_file():
+            raise LogUnavailable(f"There is no {path} to be read.")
+        self._writers = writers
+        self._seen: _Look | None = None
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        super().__init__(path, lock=None, version=version)
+
+    def _prepare(self, schema: Sequence[str]) -> None:
+        del schema
+        with self.snapshot() as connection:
+            if not is_ours(connection, self.path, self._version):
+                raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
+
+    def _writing(self) -> sqlite3.Connection:
+        raise LogReadOnly(f"{self.path} was opened to be read only.")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """See Database."""
+        with _kept_out(self._writers):
+            self._look()
+            with super().snapshot() as connection:
+                yield connection
+
+    def _look(self) -> None:
+        with Translated(self.path), self._thread_lock:
+            found = os.stat(self.path)
+            look = (self._changes_wait(), found.st_ino, found.st_size, found.st_mtime_ns)
+            if look == self._seen:
+                return
+            self._seen = look
+            old, self._readers = self._readers, deque()
+            while old:
+                old.pop().close()
+            self._drop_copy()
+
+    def _changes_wait(self) -> bool:
+        try:
+            return os.stat(f"{self.path}-wal").st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        path, how = Path(self.path), "immutable=1"
+        if self._changes_wait():
+            how = "mode=ro"
+            if not os.path.exists(f"{path}-shm"):
+                path, how = self._copied(), "mode=rw"
+        return sqlite3.connect(
+            f"{path.as_uri()}?{how}", uri=True,
+            timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
+
+    def _copied(self) -> Path:
+        with self._thread_lock:
+            if self._copy is None:
+                self._copy = tempfile.TemporaryDirectory(prefix="lllm-read-only-")
+                for suffix in ("", "-wal"):
+                    shutil.copyfile(f"{self.path}{suffix}", Path(self._copy.name, f"copy{suffix}"))
+            return Path(self._copy.name, "copy")
+
+    def _rest(self, began: float) -> None:
+        del began
+        self._disconnect()
+
+    def close(self) -> None:
+        """See Database."""
+        super().close()
+        self._drop_copy()
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
+
+@contextmanager
+def _kept_out(lock: Path) -> Iterator[None]:
+    """No writer of lllm's commits meanwhile. Where there is no lock file, there is no writer."""
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        file = os.open(lock, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(file)

@@ -1,0 +1,81 @@
+"""What an SQLite file says of itself, and how what goes wrong with one is told to people."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
+
+APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
+# https://sqlite.org/fileformat.html#the_database_header
+_HEADER_BYTES, _MAGIC, _OWNER = 100, b"SQLite format 3\0", slice(68, 72)
+_ANOTHERS = "{} is a database of another program; give lllm a file of its own."
+
+
+def refuse_others(file: Path) -> None:
+    """Raise LogError for a file that is something else, before anything is made beside it.
+
+    Where changes wait in the write-ahead log, the header may be behind, and SQLite has to tell.
+    """
+    if not file.is_file() or file.stat().st_size == 0:
+        return
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC):
+        raise LogError(f"{file} is not an SQLite database; give lllm another path.")
+    owner = int.from_bytes(header[_OWNER], "big")
+    if owner != APPLICATION_ID and not Path(f"{file}-wal").exists():
+        raise LogError(_ANOTHERS.format(file))
+
+
+def is_ours(connection: sqlite3.Connection, path: Path | str, version: int) -> bool:
+    """Whether a file holds what lllm made in it; False for a file with nothing in it.
+
+    version: the newest format that is known here. Raises LogError where another program made it,
+    LogTooNew where a newer lllm did.
+    """
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise LogError(_ANOTHERS.format(path))
+        return False
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > version:
+        raise LogTooNew(
+            f"{path} has format {found}; this lllm knows formats up to {version}. "
+            "Upgrade lllm to open it."
+        )
+    return True
+
+
+class Translated:
+    """A `with` that makes errors of ours, with the path and what to do, of what sqlite3 and the
+    file system raise."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (sqlite3.DatabaseError, OSError)):
+            ours = _translation(error, self._path)
+            if ours is not None:
+                raise ours from error
+
+
+def _translation(error: sqlite3.DatabaseError | OSError, path: Path | str) -> LogError | None:
+    if isinstance(error, (sqlite3.IntegrityError, LogUnavailable)):
+        return None
+    if isinstance(error, OSError):
+        return LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?")
+    if isinstance(error, sqlite3.OperationalError):
+        return LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?")
+    if "not a database" in str(error):
+        return LogError(f"{path} is not an SQLite database; give lllm another path.")
+    if type(error) is sqlite3.DatabaseError:
+        return LogDamaged(f"{path}: {error}. Restore a backup.", position=0)
+    return LogError(f"{path}: {error}.")
