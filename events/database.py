@@ -70,10 +70,12 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         self._readers: deque[sqlite3.Connection] = deque()
         self._inherited: list[object] = []
+        self._torn = False  # a transaction of the parent's was open at the fork
         self._reading: set[object] = set()  # one for each read under way
         self._read_gate = threading.Lock()  # held while no read may begin
         self._checkpoint_at = _CHECKPOINT_BYTES
-        self._wal = f"{path}-wal"
+        self._file, self._wal = os.fspath(path), f"{path}-wal"
+        self._opened: tuple[int, int] | None = None  # the file, as the system knows it
         self._inserts = -1  # the first of a process looks; it may be its last
         with Translated(self.path):
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
@@ -115,13 +117,6 @@ class Database:
             finally:
                 self._file_lock.release()
 
-    def _disconnect(self) -> None:
-        while self._readers:
-            self._readers.pop().close()
-        if self._writer is not None and not self._writer.in_transaction:
-            self._writer.close()
-            self._writer = None
-
     def resume(self) -> None:
         """The fork is over."""
         self._read_gate.release()
@@ -129,6 +124,8 @@ class Database:
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone: closing one here could take its locks away."""
+        writing = self._writer is not None and self._writer.in_transaction
+        self._torn = self.path != ":memory:" and (writing or bool(self._reading))
         self._inherited += [self._writer, *self._readers]
         if self.path != ":memory:":
             self._writer = None
@@ -142,6 +139,11 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        if self._torn:
+            raise LogUnavailable(
+                f"{self.path} can't be used in this process: it was forked while another thread had "
+                f"been using the store for over {_PAUSE_SECONDS:g} seconds. Fork before that begins."
+            )
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -158,6 +160,8 @@ class Database:
             connection = self._writer = self._connect()
             if not is_ours(connection, self.path, self._version):
                 self._create(connection, schema)
+            if self.path != ":memory:":
+                self._opened = _identity(self._file)
 
     def _create(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -212,6 +216,7 @@ class Database:
         return rowid
 
     def _writing(self) -> sqlite3.Connection:
+        self._check_place()
         if self._writer is None:
             self._writer = self._connect()
         return self._writer
@@ -250,6 +255,7 @@ class Database:
                     yield self._writer
             return
         with self._read_under_way() as readers, Translated(self.path):
+            self._check_place()
             try:
                 connection = readers.pop()
             except IndexError:
@@ -277,15 +283,44 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; the last one to close checkpoints, under the lock."""
+        if self._closed:
+            return
+        self._closed = True
         with self._locked():
-            self._closed = True
-            while self._readers:
-                self._readers.pop().close()
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._disconnect()
         if self._file_lock is not None:
             self._file_lock.close()
+
+    # -- the file itself
+
+    def _check_place(self) -> None:
+        """Raise LogUnavailable where the path no longer leads to the file that is open."""
+        if self._opened is None:
+            return
+        try:
+            there = _identity(self._file)
+        except FileNotFoundError:
+            raise LogUnavailable(
+                f"{self.path} was deleted or moved while it was open. Put it back, or open the "
+                "store again."
+            ) from None
+        if there != self._opened:
+            raise LogUnavailable(
+                f"{self.path} was deleted or moved while it was open, and another file stands in "
+                "its place. Open the store again to use that."
+            )
+
+    def _disconnect(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
+        if self._writer is not None and not self._writer.in_transaction:
+            self._writer.close()
+            self._writer = None
+
+
+def _identity(file: str) -> tuple[int, int]:
+    found = os.stat(file)
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

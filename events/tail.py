@@ -73,10 +73,10 @@ class Tail:
         if self._file is None:
             return self._enter_last()
         found = os.fstat(self._file.fileno())
-        if found.st_nlink == 0:
+        if found.st_nlink == 0 or not _is_at(found, self.segment.path):
             raise LogUnavailable(
-                f"{self.segment.path} was deleted while this process wrote it. Restore it, or "
-                "open the store again to begin a new log."
+                f"{self.segment.path} was deleted or moved while this process wrote it. Put it "
+                "back, or open the store again to begin a new log."
             )
         following = self.segment.begin + found.st_size
         if found.st_size and os.path.exists(f"{self._folder}/{following:020}.jsonl"):
@@ -124,6 +124,13 @@ class Tail:
         """
         if self._durable and self._file is not None:
             sync(self._file)
+
+
+def _is_at(opened: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(opened, os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def sync(file: FileIO) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lllm.events.database import Database
 from lllm.events.log import KeepsRows, LogBackend
-from lllm.projections.projector import can_go_on
+from lllm.projections.checkpoints import can_go_on
 from lllm.projections.view import View
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
-from lllm.events.errors import AmbiguousId, ConfigError, SessionNotFound
+from lllm.events.errors import AmbiguousId, ConfigError, LogUnavailable, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KnowsWriters, LogBackend
 from lllm.events.model import ErrorRecorded, SessionTagged
@@ -379,11 +379,19 @@ class LogStore:
 
     def _catch_up(self) -> None:
         self.log.write_held()
-        behind = not self._projector.catch_up()
+        behind = not self._caught_up()
         if self._liveness is not None and interrupt_dead(
             self.log, self._database, self._liveness, redact=self.redact, behind=behind
         ):
-            self._projector.catch_up()
+            self._caught_up()
+
+    def _caught_up(self) -> bool:
+        try:
+            return self._projector.catch_up()
+        except LogUnavailable as error:
+            # A full disk, say: what the rows know already is an answer, and `lag` says how far.
+            _logger.warning("the rows could not follow the log: %s", error)
+            return False
 
     # -- closing
 

@@ -8,76 +8,35 @@ says which.
 
 from __future__ import annotations
 
-import sqlite3
+import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress, islice
 from pathlib import Path
-
-import msgspec
 
 from lllm.events import codec
 from lllm.events.database import Database, Value
 from lllm.events.errors import ViewError
 from lllm.events.locks import FileLock, Held, tell_after_fork
 from lllm.events.log import LogBackend, read_types
-from lllm.events.model import EVENTS
+from lllm.projections.checkpoints import (
+    CHECKPOINTS,
+    Checkpoint,
+    advance,
+    is_stale,
+    read_checkpoints,
+)
 from lllm.projections.contexts import COLUMNS, Contexts
 from lllm.projections.rows import Changes, physical
 from lllm.projections.view import Happened, Key, View
 
+_logger = logging.getLogger("lllm.store")
+
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
 _AT_ONCE = 400  # events decoded at once: few enough to stay in the processor's cache
 
-_CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
-    view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
-) WITHOUT ROWID"""
-
-
 _TAKEN = ("events", "checkpoints")  # tables that stand in the same file
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """How far a view's rows have come, and what built them.
-
-    version: of the view; known: the event types and versions that the library knew then. Where
-    either is another now, the rows are built anew.
-    """
-
-    version: int
-    generation: int
-    position: int
-    known: str
-
-    def ahead_of(self, view: View) -> bool:
-        """Whether a newer version of the view built the rows, or from events that this library
-        can't read."""
-        if self.version > view.version:
-            return True
-        pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
-        return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
-
-
-def known_events(view: View) -> str:
-    """The (type, version) pairs behind a view's rows, as a checkpoint keeps them."""
-    pairs = sorted((name, EVENTS[name].version if name in EVENTS else 0) for name in view.types)
-    return codec.encode(pairs).decode()
-
-
-def is_stale(view: View, found: Checkpoint | None) -> bool:
-    """Whether a view's rows have to be built anew, by what is stored of them."""
-    if found is None or found.version < view.version:
-        return True
-    return not found.ahead_of(view) and found.known != known_events(view)
-
-
-def can_go_on(database: Database, views: Sequence[View]) -> bool:
-    """Whether a database has rows of all these views, none of them stale."""
-    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
-        return False
-    found = read_checkpoints(database)
-    return not any(is_stale(view, found.get(view.name)) for view in views)
 
 
 class Projector:
@@ -97,12 +56,13 @@ class Projector:
         _check_names(self.views)
         self._threads = threading.Lock()  # not reentrant: the collector may end a session inside
         self.rebuilding = threading.Lock()
+        self._stopped: set[View] = set()  # those that raised, until the store is opened again
         self._lock = FileLock(lock) if lock is not None else None
         self.contexts = Contexts(self._find_session)
         if not database.read_only:
             with database.write() as connection:
                 assert connection is not None
-                connection.execute(_CHECKPOINTS)
+                connection.execute(CHECKPOINTS)
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -174,6 +134,7 @@ class Projector:
             or found[view.name].position < head
             or is_stale(view, found[view.name])
             for view in self.views
+            if view not in self._stopped
         )
 
     def pull(self, head: int) -> None:
@@ -182,15 +143,21 @@ class Projector:
         ready = {
             view: found[view.name]
             for view in self.views
+            if view not in self._stopped
             # Rows that a newer version built are its own to go on with.
-            if view.name in found
+            and view.name in found
             and found[view.name].version == view.version
             and not found[view.name].ahead_of(view)
         }
         if ready and min(at.position for at in ready.values()) < head:
             self.contexts.forget()
-            for _ in self.feed(ready, head, self.contexts):
+            for _ in self.feed(ready, head, self.contexts, failed=self._stop):
                 pass
+
+    def _stop(self, view: View, error: ViewError) -> None:
+        """A view of a user's own may raise anything; that is no reason for the others to wait."""
+        self._stopped.add(view)
+        _logger.error("%s It stays where it is; the other views go on.", error, exc_info=error)
 
     def feed(
         self,
@@ -198,11 +165,15 @@ class Projector:
         upto: int,
         contexts: Contexts,
         batch: int = BATCH,
+        failed: Callable[[View, ViewError], None] | None = None,
     ) -> Iterator[int]:
         """Apply the log to `views`, from their checkpoints up to a position, a batch at a time.
 
-        Yields the position reached after each batch is written.
+        failed: told of a view that raises, which is then left where it was. Yields the position
+        reached after each batch is written. Raises ViewError where a view raises and nobody is to
+        be told.
         """
+        views = dict(views)
         generations = {view: at.generation for view, at in views.items()}
         start = min(at.position for at in views.values())
         types = sorted({name for view in views for name in view.types} | {"session.started"})
@@ -214,17 +185,19 @@ class Projector:
             while taken < batch and (some := list(islice(events, min(_AT_ONCE, batch - taken)))):
                 taken += len(some)
                 reached = some[-1].position
-                _apply(
-                    views,
-                    changes,
-                    [contexts.happened(event, codec.decode(event)) for event in some],
-                )
+                happened = [contexts.happened(event, codec.decode(event)) for event in some]
+                for view, error in _apply(views, changes, happened):
+                    if failed is None:
+                        raise error
+                    failed(view, error)
+                    changes.drop(view)
+                    del views[view], generations[view]
             if taken < batch:
                 reached = upto
             with self.database.write() as connection:
                 assert connection is not None
                 changes.write(connection)
-                _advance(connection, generations, reached)
+                advance(connection, generations, reached)
             yield reached
 
     def _read_by_key(self, select: str, key: Key) -> list[tuple[Value, ...]]:
@@ -251,26 +224,6 @@ class Projector:
             self._lock.close()
 
 
-def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
-    """The stored checkpoint of each view."""
-    rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
-    return {
-        str(view): Checkpoint(
-            int(version or 0), int(generation or 0), int(position or 0), str(known)
-        )
-        for view, version, generation, position, known in rows
-    }
-
-
-def _advance(
-    connection: sqlite3.Connection, generations: Mapping[View, int], position: int
-) -> None:
-    connection.executemany(
-        "UPDATE checkpoints SET position = max(position, ?) WHERE view = ? AND generation = ?",
-        [(position, view.name, generation) for view, generation in generations.items()],
-    )
-
-
 def _check_names(views: Sequence[View]) -> None:
     names = [view.name for view in views]
     tables = [table.name for view in views for table in view.tables]
@@ -288,12 +241,27 @@ def _check_names(views: Sequence[View]) -> None:
 
 def _apply(
     views: Mapping[View, Checkpoint], changes: Changes, happened: Sequence[Happened]
-) -> None:
+) -> list[tuple[View, ViewError]]:
+    """Hand each view what it wants; returns those that raised."""
     kinds = [one.event.type for one in happened]
     first = happened[0].event.position
+    failures: list[tuple[View, ViewError]] = []
     for view, at in views.items():
         mine = list(compress(happened, map(frozenset(view.types).__contains__, kinds)))
         if at.position >= first:
             mine = [one for one in mine if one.event.position > at.position]
         if mine:
-            view.apply(changes, mine)
+            try:
+                view.apply(changes, mine)
+            except Exception as error:  # a user's view may raise anything
+                failures.append((view, _told(view, mine, error)))
+    return failures
+
+
+def _told(view: View, batch: Sequence[Happened], error: Exception) -> ViewError:
+    told = ViewError(
+        f"The view {view.name!r} could not take the events from position "
+        f"{batch[0].event.position} to {batch[-1].event.position}: {type(error).__name__}: {error}."
+    )
+    told.__cause__ = error
+    return told

@@ -18,7 +18,8 @@ import msgspec
 
 from lllm.events.database import Value
 from lllm.events.locks import FileLock
-from lllm.projections.projector import Checkpoint, Projector, known_events
+from lllm.projections.checkpoints import Checkpoint, known_events
+from lllm.projections.projector import Projector
 from lllm.projections.rows import create_tables, physical, show_generation
 from lllm.projections.view import Table, View
 

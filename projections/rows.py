@@ -113,6 +113,10 @@ class _TableChanges:
         if len(self.known) > _KNOWN:
             self.known.clear()
 
+    def forget(self) -> None:
+        self.changes.clear()
+        self.known.clear()
+
     def _upsert(self, puts: tuple[str, ...], adds: tuple[str, ...]) -> str:
         columns = (*self.table.key, *puts, *adds)
         sets = [f"{name} = excluded.{name}" for name in puts]
@@ -178,6 +182,11 @@ class Changes:
         changes = self._tables[table]
         changes.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
         changes.known[key] = None
+
+    def drop(self, view: View) -> None:
+        """Forget what a view has changed since the last write."""
+        for table in view.tables:
+            self._tables[table.name].forget()
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write everything, inside the caller's transaction. Where that fails, this object is of no

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -135,3 +136,35 @@ def test_a_closed_database_says_so(tmp_path: Path) -> None:
     for use in (lambda: insert(database), lambda: database.query("SELECT 1")):
         with pytest.raises(LogUnavailable, match="closed"):
             use()
+
+
+def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked while another thread stays in a transaction can't use the file, and is
+    told so; its parent goes on."""
+    monkeypatch.setattr("lllm.events.database._PAUSE_SECONDS", 0.05)
+    database = open_database(tmp_path)
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with database.write() as connection:
+            assert connection is not None
+            connection.execute("INSERT INTO numbers (text) VALUES ('long')")
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    inside.wait()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            insert(database)
+        except LogUnavailable as error:
+            os._exit(0 if "forked while another thread" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    leave.set()
+    thread.join()
+    insert(database)
+    assert database.query("SELECT count(*) FROM numbers") == [(2,)]
+    database.close()

@@ -1,0 +1,81 @@
+"""How far the rows of each view have come, and whether this library can go on with them.
+
+A checkpoint is stored in the transaction that writes the rows it tells of.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.database import Database
+from lllm.events.model import EVENTS
+from lllm.projections.view import View
+
+CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
+    view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
+) WITHOUT ROWID"""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a view's rows have come, and what built them.
+
+    version: of the view; known: the event types and versions that the library knew then. Where
+    either is another now, the rows are built anew.
+    """
+
+    version: int
+    generation: int
+    position: int
+    known: str
+
+    def ahead_of(self, view: View) -> bool:
+        """Whether a newer version of the view built the rows, or from events that this library
+        can't read."""
+        if self.version > view.version:
+            return True
+        pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
+        return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
+
+
+def known_events(view: View) -> str:
+    """The (type, version) pairs behind a view's rows, as a checkpoint keeps them."""
+    pairs = sorted((name, EVENTS[name].version if name in EVENTS else 0) for name in view.types)
+    return codec.encode(pairs).decode()
+
+
+def is_stale(view: View, found: Checkpoint | None) -> bool:
+    """Whether a view's rows have to be built anew, by what is stored of them."""
+    if found is None or found.version < view.version:
+        return True
+    return not found.ahead_of(view) and found.known != known_events(view)
+
+
+def can_go_on(database: Database, views: Sequence[View]) -> bool:
+    """Whether a database has rows of all these views, none of them stale."""
+    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
+        return False
+    found = read_checkpoints(database)
+    return not any(is_stale(view, found.get(view.name)) for view in views)
+
+
+def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
+    """The stored checkpoint of each view."""
+    rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
+    return {
+        str(view): Checkpoint(
+            int(version or 0), int(generation or 0), int(position or 0), str(known)
+        )
+        for view, version, generation, position, known in rows
+    }
+
+
+def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:
+    """Say, in the transaction that writes their rows, how far some views have come."""
+    connection.executemany(
+        "UPDATE checkpoints SET position = max(position, ?) WHERE view = ? AND generation = ?",
+        [(position, view.name, generation) for view, generation in generations.items()],
+    )

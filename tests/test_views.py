@@ -1,0 +1,86 @@
+"""Views of a user's own, beside those of the library."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lllm import LogStore, SQLiteBackend, ViewError
+from lllm.events.model import MessageAdded
+from lllm.projections.view import Happened, Rows, Table
+from tests.echo import echo
+
+
+class Roles:
+    """How many messages each role added."""
+
+    name = "roles"
+    version = 1
+    types = ("message.added",)
+    tables = (Table("roles", {"role": "TEXT", "messages": "INTEGER"}, key=("role",)),)
+    broken = False
+
+    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+        """See View."""
+        for happened in batch:
+            assert isinstance(happened.payload, MessageAdded)
+            rows.add("roles", (happened.payload.content.role,), messages=1)
+        if self.broken:
+            raise ValueError("a bug")
+
+
+def rows_of(path: Path) -> list[tuple[str, int]]:
+    """The view's rows, as a user's own SQL finds them."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT role, messages FROM roles ORDER BY role").fetchall()
+
+
+def test_a_view_of_ones_own(tmp_path: Path) -> None:
+    """It follows the log like the others, is built from what was there before, and checked."""
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path)) as store:
+        echo(store)("before it")
+    with LogStore(SQLiteBackend(path), views=[Roles()]) as store:
+        assert rows_of(path) == [("user", 1)]
+        echo(store)("after it")
+        assert rows_of(path) == [("user", 2)]
+        assert store.rebuild(check=True).difference is None
+
+
+def test_a_view_that_raises_stops_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises is logged once; calls, lists and the other views go on, and where it is mended
+    it goes on from where it was. A rebuild that was asked for says what is wrong."""
+    path, view = tmp_path / "runs.db", Roles()
+    with LogStore(SQLiteBackend(path), views=[view]) as store:
+        echo(store)("one")
+        view.broken = True
+        with caplog.at_level(logging.ERROR, "lllm.store"):
+            echo(store)("two")
+            echo(store)("three")
+        assert len(store.list_sessions()) == 3
+        (told,) = [record.getMessage() for record in caplog.records]
+        assert "The view 'roles' could not take the events" in told
+        assert "ValueError: a bug" in told
+        assert store.lag > 0
+        with pytest.raises(ViewError, match="'roles'"):
+            store.rebuild()
+    assert rows_of(path) == [("user", 1)]
+    with LogStore(SQLiteBackend(path), views=[Roles()]) as store:
+        assert len(store.list_sessions()) == 3
+        assert store.lag == 0
+        assert store.rebuild(check=True).difference is None
+    assert rows_of(path) == [("user", 3)]
+
+
+@pytest.mark.parametrize("name", ["events", "no name", "sessions", ""])
+def test_names_that_can_not_be(tmp_path: Path, name: str) -> None:
+    """A view that would take another's name or table is refused, with what to do."""
+    view = Roles()
+    view.name = name
+    with pytest.raises(ViewError, match=r"use letters|rename"):
+        LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[view])
