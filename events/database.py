@@ -141,8 +141,8 @@ class Database:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._torn:
             raise LogUnavailable(
-                f"{self.path} can't be used in this process: it was forked while another thread had "
-                f"been using the store for over {_PAUSE_SECONDS:g} seconds. Fork before that begins."
+                f"{self.path} can't be used in this process: it was forked while another thread "
+                f"had been using it for over {_PAUSE_SECONDS:g} seconds. Fork before that begins."
             )
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False

@@ -162,9 +162,9 @@ def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.M
         except LogUnavailable as error:
             os._exit(0 if "forked while another thread" in str(error) else 1)
         os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    leave.set()
+    leave.set()  # the child waits its turn
     thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     insert(database)
     assert database.query("SELECT count(*) FROM numbers") == [(2,)]
     database.close()
