@@ -328,8 +328,8 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     """One attempt to call a model begins.
 
     step: counts the model's turns within one agent call; attempt: the tries of that turn.
-    dialog, upto: what is sent are the messages of this dialog up to this ordinal. digest: SHA-256
-    of all that is asked, as hex.
+    dialog, upto: what is sent are the messages of this dialog up to this ordinal. digest:
+    HMAC-SHA-256 of all that is asked, under the session's salt, as hex.
     definition: says which tools and parameters go with it; `params` overrides its own.
     """
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     )
     from lllm.events.jsonl import LocalFileBackend
     from lllm.events.noop import NoOpBackend
+    from lllm.events.redaction import redacted_in
+    from lllm.events.secret_patterns import BEARER, CARD, EMAIL, Pattern
     from lllm.events.sqlite import SQLiteBackend
     from lllm.packages import load_package
     from lllm.projections.call_session import AgentCallSession, TacticCallSession
@@ -63,7 +65,6 @@ _HOMES = {
         "LogDamaged",
         "LogError",
         "LogReadOnly",
-        "LogReadOnly",
         "LogTooNew",
         "LogUnavailable",
         "MissingExtra",
@@ -78,6 +79,8 @@ _HOMES = {
     ),
     "lllm.events.jsonl": ("LocalFileBackend",),
     "lllm.events.noop": ("NoOpBackend",),
+    "lllm.events.redaction": ("redacted_in",),
+    "lllm.events.secret_patterns": ("BEARER", "CARD", "EMAIL", "Pattern"),
     "lllm.events.sqlite": ("SQLiteBackend",),
     "lllm.packages": ("load_package",),
     "lllm.projections.call_session": ("AgentCallSession", "TacticCallSession"),
@@ -92,6 +95,9 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BEARER",
+    "CARD",
+    "EMAIL",
     "Agent",
     "AgentCallSession",
     "AgentError",
@@ -114,6 +120,7 @@ __all__ = [
     "NoOpBackend",
     "PackageError",
     "ParseError",
+    "Pattern",
     "Prompt",
     "PromptError",
     "Runtime",
@@ -130,6 +137,7 @@ __all__ = [
     "__version__",
     "build_tactic",
     "load_package",
+    "redacted_in",
     "tool",
 ]
 

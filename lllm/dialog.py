@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Sequence
 
 import msgspec
@@ -73,9 +74,12 @@ class Dialog:
         """The ordinal of its last message; None while it is empty."""
         return self._entries[-1].ordinal if self._entries else None
 
-    def digest(self, *, asked: object) -> str:
-        """SHA-256, as hex, of all its messages and of what else is asked."""
-        digest = hashlib.sha256(codec.encode(asked))
+    def digest(self, salt: bytes, *, asked: object) -> str:
+        """HMAC-SHA-256, as hex, of all its messages and of what else is asked.
+
+        salt: of the session. What was cut from the messages could be guessed by a bare digest.
+        """
+        digest = hmac.new(salt, codec.encode(asked), "sha256")
         for entry in self._entries:
             digest.update(entry.digest)
         return digest.hexdigest()

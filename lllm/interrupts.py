@@ -17,6 +17,7 @@ from lllm.events.errors import ParseError
 from lllm.events.model import Content, ToolCall, ToolCalled, ToolFailed, ToolReturned
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Recorder
+from lllm.events.secret_patterns import without_keys
 from lllm.session import describe
 from lllm.tools import Tool, result_text
 
@@ -134,7 +135,8 @@ class Interrupts:
         self._recorder.stage(
             ToolFailed(tool=number, message=ordinal, content=content, error=told, elapsed=elapsed)
         )
-        _logger.warning("tool %s failed: %s: %s", call.name, told.type, told.message)
+        message = without_keys(told.message)
+        _logger.warning("tool %s failed: %s: %s", call.name, told.type, message)
 
     def _tell(self, call: ToolCall, text: str) -> tuple[int, Content]:
         ordinal = self._recorder.ordinal("message")

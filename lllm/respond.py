@@ -27,6 +27,7 @@ from lllm.events.model import (
 )
 from lllm.events.plain import to_plain
 from lllm.events.recorder import log_context
+from lllm.events.secret_patterns import without_keys
 from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, Request
 from lllm.pricing import price
@@ -187,7 +188,7 @@ class _Call:
                 upto=self.dialog.last_ordinal,
                 definition=self.definition_stream,
                 tool_choice=self._tool_choice(),
-                digest=self.dialog.digest(asked=asked),
+                digest=self.dialog.digest(self.recorder.salt, asked=asked),
             )
         )
         _invoker_logger.debug(
@@ -271,8 +272,9 @@ class _Call:
             )
         )
         _agent_logger.warning(
-            "calling again in %.2f s (%d of %d): %s", wait / 1e9, self.recalled, limit, error
-        )
+            "calling again in %.2f s (%d of %d): %s",
+            wait / 1e9, self.recalled, limit, without_keys(str(error)),
+        )  # fmt: skip
         return wait
 
     def _backoff(self) -> int:
@@ -314,4 +316,5 @@ class _Call:
                 reason=reason,
             )
         )
-        _agent_logger.warning("asking again (%d of %d): %s", self.refused, limit, reason)
+        told = without_keys(reason)
+        _agent_logger.warning("asking again (%d of %d): %s", self.refused, limit, told)

@@ -35,6 +35,7 @@ from lllm.events.model import (
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
+from lllm.events.secret_patterns import without_keys
 from lllm.events.uninterrupted import in_thread
 from lllm.projections.call_session import TacticCallSession
 from lllm.version import __version__
@@ -241,7 +242,8 @@ class SessionScope:
             told = describe(error)
             cancelled = is_cancellation(error)
             self.recorder.end(SessionFailed(error=told, cancelled=cancelled, elapsed=elapsed))
-            _logger.error("%s failed: %s: %s", self.recorder.tactic_path, told.type, told.message)
+            message = without_keys(told.message)
+            _logger.error("%s failed: %s: %s", self.recorder.tactic_path, told.type, message)
         self._inside.close()
 
     def __enter__(self) -> Recorder:

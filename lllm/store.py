@@ -19,7 +19,8 @@ from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.events.noop import NoOpBackend
 from lllm.events.plain import to_plain
 from lllm.events.record import Recorded
-from lllm.events.recorder import Definitions, Recorder, Redact, new_id, new_salt, state
+from lllm.events.recorder import Definitions, Recorder, new_id, new_salt, state
+from lllm.events.redaction import Redact, checked
 from lllm.export import FORMATS, as_json, as_jsonl
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
@@ -54,9 +55,10 @@ class LogStore:
     backend: where the events are kept. runtime: the packages that tactic paths are resolved with,
     None for those loaded in this process. partition: a name for whose sessions these are, which
     every session written here carries. on_error: "hold" keeps events in memory while the log can't
-    be written; "raise" raises LogUnavailable instead. redact: called with the type and the payload
-    of every event before it is written; what it returns is written. views: projections of one's own
-    beside lllm's.
+    be written; "raise" raises LogUnavailable instead. redact: a function of the type and the
+    payload of every event, whose result is written; or a list of patterns (EMAIL, CARD, BEARER, or
+    a Pattern of one's own) and functions, done in their order; known API keys are always cut.
+    views: projections of one's own beside lllm's.
 
     Raises LogError or one of its kinds where the backend can't be used.
     """
@@ -78,7 +80,7 @@ class LogStore:
             )
         self.backend = backend
         self.partition = partition
-        self.redact = redact
+        self.redact = redact = checked(redact)
         self.log = HoldingLog(backend, on_error=on_error)
         self.definitions = Definitions()
         self._runtime = runtime or default_runtime

@@ -57,7 +57,7 @@ InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore 
 LogUnavailable Message
 MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
-ViewError WrongProcess build_tactic load_package tool
+BEARER CARD EMAIL Pattern ViewError WrongProcess redacted_in build_tactic load_package tool
 """
 
 
