@@ -158,6 +158,7 @@ class LocalFileBackend:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._write_lock is None:
+            self._locks.mkdir(exist_ok=True)  # a backup has none
             self._write_lock = FileLock(self._locks / "write.lock")
         return self._write_lock
 

@@ -1,11 +1,12 @@
 """An SQLite file that is read and never written, wherever it lies: on a read-only medium, too.
 
-SQLite wants to make two files beside one in WAL mode, also to read it. Where no change waits in a
-write-ahead log, the file is read as one that does not change (`immutable`), and looked at before
-each read: has it changed, or has a writer come, it is opened again. Meanwhile lllm's writers are
-kept out by a shared lock on the file that they lock. Where changes wait and nobody has the file
-open, they can be read only in a place that can be written, so the files are copied to a temporary
-one. https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#uriimmutable
+SQLite wants two files beside one in WAL mode, and makes them even to read it. Where a writer has
+made them, they are used. Where there are none, the file is read as one that does not change
+(`immutable`): lllm's writers are kept out by a shared lock on the file that they lock, and before
+each read it is looked at; has it changed, or has a writer come, it is opened again. Where changes
+wait in a write-ahead log that nobody has open, they can be read only in a place that can be
+written, so the files are copied to a temporary one.
+https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#uriimmutable
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lllm.events.database import BUSY_SECONDS, Database
@@ -27,7 +28,7 @@ from lllm.events.sqlite_files import Translated, is_ours
 if sys.platform != "win32":
     import fcntl
 
-_Look = tuple[bool, int, int, int]  # whether changes wait, and the file's inode, size and time
+_Look = tuple[int, ...]  # what tells one state of the file from another
 
 
 class ReadOnlyDatabase(Database):
@@ -61,41 +62,51 @@ class ReadOnlyDatabase(Database):
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """See Database."""
-        with _kept_out(self._writers):
-            self._look()
+        lock = _SharedLock(self._writers)
+        try:
+            shared = self._look()
             with super().snapshot() as connection:
+                if shared:
+                    # The connection holds what SQLite needs to be left alone by writers.
+                    with Translated(self.path):
+                        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                    lock.release()
                 yield connection
+        finally:
+            lock.release()
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Whether others have the file open; what is known of another state is dropped."""
         with Translated(self.path), self._thread_lock:
             found = os.stat(self.path)
-            look = (self._changes_wait(), found.st_ino, found.st_size, found.st_mtime_ns)
-            if look == self._seen:
-                return
-            self._seen = look
-            old, self._readers = self._readers, deque()
-            while old:
-                old.pop().close()
-            self._drop_copy()
+            shared = os.path.exists(f"{self.path}-shm")
+            look = (shared, found.st_ino, *(() if shared else (found.st_size, found.st_mtime_ns)))
+            if look != self._seen:
+                self._seen = look
+                old, self._readers = self._readers, deque()
+                while old:
+                    old.pop().close()
+                self._drop_copy()
+            return shared
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        path, how = Path(self.path), "immutable=1"
+        if os.path.exists(f"{path}-shm"):
+            how = "mode=ro"
+        elif self._changes_wait():
+            path, how = self._copied(), "mode=rw"
+        return sqlite3.connect(
+            f"{path.as_uri()}?{how}", uri=True,
+            timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
 
     def _changes_wait(self) -> bool:
         try:
             return os.stat(f"{self.path}-wal").st_size > 0
         except FileNotFoundError:
             return False
-
-    def _connect(self) -> sqlite3.Connection:
-        if self._closed:
-            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
-        path, how = Path(self.path), "immutable=1"
-        if self._changes_wait():
-            how = "mode=ro"
-            if not os.path.exists(f"{path}-shm"):
-                path, how = self._copied(), "mode=rw"
-        return sqlite3.connect(
-            f"{path.as_uri()}?{how}", uri=True,
-            timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
-        )  # fmt: skip
 
     def _copied(self) -> Path:
         with self._thread_lock:
@@ -120,19 +131,18 @@ class ReadOnlyDatabase(Database):
             self._copy = None
 
 
-@contextmanager
-def _kept_out(lock: Path) -> Iterator[None]:
-    """No writer of lllm's commits meanwhile. Where there is no lock file, there is no writer."""
-    if sys.platform == "win32":
-        yield
-        return
-    try:
-        file = os.open(lock, os.O_RDONLY)
-    except OSError:
-        yield
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(file)
+class _SharedLock:
+    """While it is held, no writer of lllm's commits. Where there is no lock file, there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = -1
+        if sys.platform != "win32":
+            with suppress(OSError):
+                self._file = os.open(path, os.O_RDONLY)
+                fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Let writers go on; releasing twice does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

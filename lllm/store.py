@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -12,6 +13,7 @@ from types import TracebackType
 
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
+from lllm.events.backup import BackedUp, back_up
 from lllm.events.errors import AmbiguousId, ConfigError, LogUnavailable, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KnowsWriters, LogBackend
@@ -356,6 +358,15 @@ class LogStore:
         self._catch_up()
         with queries.reading(self._database) as connection:
             return cost_summary(connection, wanted, group)
+
+    def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
+        """A consistent copy of the log, made while others go on writing to it. To restore it, copy
+        it back.
+
+        destination: where nothing is yet. Raises LogError where something is, or it can't be made.
+        """
+        self.log.write_held()
+        return back_up(self.backend, Path(destination))
 
     # -- projections
 

@@ -22,7 +22,10 @@ from lllm.cli.opening import open_store
 from lllm.export import as_jsonl
 from lllm.invokers.scripted import ScriptedInvoker, reply
 
-COMMANDS = ("demo", "ls", "show", "events", "tail", "cost", "export", "tag", "rebuild")
+COMMANDS = (
+    "demo", "ls", "show", "events", "tail", "cost", "export", "tag", "rebuild", "verify", "doctor",
+    "backup",
+)  # fmt: skip
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -7,6 +7,8 @@ Only click is imported at the start; the store and rich come in when a command n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Unpack
 
 import click
@@ -20,6 +22,7 @@ from lllm.cli.options import (
     given_before,
     id_argument,
     json_option,
+    named,
     open_named,
     store_option,
     with_filters,
@@ -284,3 +287,60 @@ def rebuild(store: str | None, check: bool) -> None:
         click.echo(f"{views}: as the events say, up to position {built.position}.")
     else:
         click.echo(f"{views}: built anew, up to position {built.position}.")
+
+
+@cli.command()
+@store_option
+@json_option
+def verify(store: str | None, as_json: bool) -> None:
+    """Check that every event is what was written, and that none is missing.
+
+    Damage is named with its place, and what stands behind it is checked all the same; exit code 1
+    says that there is some.
+    """
+    from lllm.cli.opening import open_log
+    from lllm.cli.rebuilding import progress
+    from lllm.cli.verifying import show
+    from lllm.events.verify import verify as check
+
+    with closing(open_log(named(store))) as log, progress("Verifying") as report:
+        verified = check(log, progress=report)
+    show(verified, as_json)
+
+
+@cli.command()
+@store_option
+@click.option("--thorough", is_flag=True, help="Read the whole log and check the database's pages.")
+@json_option
+def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
+    """Say how the store is, and what to do.
+
+    Size, sessions that run or were interrupted, events that were lost, rows that are behind, room
+    on the disk. What is wrong stands first; exit code 1 says that there is a problem. Whether every
+    event is what was written is for `lllm verify` to say.
+    """
+    from lllm.cli.doctoring import show_checkup
+    from lllm.doctor import examine
+
+    with open_named(store) as opened:
+        found = examine(opened, thorough=thorough)
+    show_checkup(found, as_json=as_json)
+
+
+@cli.command()
+@store_option
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+def backup(store: str | None, destination: Path) -> None:
+    """Copy the store to DEST, while others go on writing to it.
+
+    DEST is a path where nothing is yet; what has begun is never found there half done. To restore,
+    end the programs that use the store, remove it (an SQLite file with its -wal and -shm beside
+    it), and copy the backup to its place.
+    """
+    from lllm.cli.doctoring import show_backup
+    from lllm.cli.rebuilding import progress
+    from lllm.events.backup import back_up
+
+    with open_named(store) as opened, progress("Backing up") as report:
+        made = back_up(opened.backend, destination, progress=report)
+    show_backup(made)

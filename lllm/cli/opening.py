@@ -20,18 +20,23 @@ def open_store(path: str) -> LogStore:
 
     Raises StoreError where there is none, LogError where what is there can't be opened.
     """
+    return _store(open_log(path))
+
+
+def open_log(path: str) -> LogBackend:
+    """The log of the store at a path, without its rows. Raises as `open_store`."""
     place = Path(path)
     if place.is_dir():
         if not ((place / "log.json").exists() or segments_of(place)):
             raise StoreError(f"{path} is a folder without a log in it: there is no log.json.")
-        return _store(_jsonl(place))
+        return _jsonl(place)
     if not place.exists():
         raise StoreError(
             f"There is no store at {path}. A store is made by LogStore, or by `lllm demo`."
         )
     if place.stat().st_size == 0:
         raise StoreError(f"{path} is an empty file, and no store.")  # opening would make it one
-    return _store(_sqlite(place))
+    return _sqlite(place)
 
 
 def open_or_make(path: str, *, partition: str) -> LogStore:
@@ -42,7 +47,7 @@ def open_or_make(path: str, *, partition: str) -> LogStore:
     """
     place = Path(path)
     if place.exists():
-        open_store(path).close()  # refuses what is no store
+        open_log(path).close()  # refuses what is no store
     is_file = place.is_file() or place.suffix in _SQLITE_SUFFIXES
     return _store(_sqlite(place) if is_file else _jsonl(place), partition)
 

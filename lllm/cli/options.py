@@ -93,12 +93,19 @@ def open_named(given: str | None) -> LogStore:
 
     Raises click.UsageError where none is named, StoreError and LogError as `open_store`.
     """
-    from lllm.cli.opening import named_in_environment, open_store
+    from lllm.cli.opening import open_store
+
+    return open_store(named(given))
+
+
+def named(given: str | None) -> str:
+    """The path of that store. Raises click.UsageError where none is named."""
+    from lllm.cli.opening import named_in_environment
 
     path = given or given_before() or named_in_environment()
     if path is None:
         raise click.UsageError("Which store? Give --store PATH, or set LLLM_STORE to its path.")
-    return open_store(path)
+    return path
 
 
 def given_before() -> str | None:
