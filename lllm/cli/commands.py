@@ -293,7 +293,7 @@ def rebuild(store: str | None, check: bool) -> None:
 @store_option
 @json_option
 def verify(store: str | None, as_json: bool) -> None:
-    """Check that every event is what was written, and that none is missing.
+    """Check that no event was changed or lost.
 
     Damage is named with its place, and what stands behind it is checked all the same; exit code 1
     says that there is some.
