@@ -160,9 +160,10 @@ API_KEYS: tuple[Pattern, ...] = (
     _key("replicate-token", "r8_", r"[A-Za-z0-9]{37}"),
     # Secret and restricted keys, live and of sandboxes: https://docs.stripe.com/keys
     _key("stripe-key", "[sr]k_(?:live|test)_", r"[A-Za-z0-9]{16,}"),
-    # https://docs.x.ai/docs/tutorial; 80 letters and digits, less to be safe.
-    _key("xai-key", "xai-", r"[A-Za-z0-9]{40,}"),
-    # https://docs.perplexity.ai/docs/admin/api-key-management; 48, less to be safe.
+    # 80 characters, less to be safe:
+    # https://docs.gitguardian.com/secrets-detection/secrets-detection-engine/detectors/specifics/x_ai_api_key
+    _key("xai-key", "xai-", r"[A-Za-z0-9_]{40,}"),
+    # 48 letters and digits, by gitleaks' perplexity-api-key; less to be safe.
     _key("perplexity-key", "pplx-", r"[A-Za-z0-9]{40,}"),
 )
 
