@@ -107,7 +107,21 @@ def values(data: bytes) -> object:
         return None
 
 
+class _Salted(msgspec.Struct):
+    salt: bytes = b""
+
+
+_salted = msgspec.json.Decoder(_Salted)
+
+
 def salt_of(event: Recorded) -> bytes:
-    """The salt in the first payload of a stream; the empty salt where it has none."""
-    salt = getattr(decode(event), "salt", b"")
-    return salt if isinstance(salt, bytes) else b""
+    """The salt in the first payload of a stream, of whatever type and version; the empty salt where
+    it has none."""
+    try:
+        return _salted.decode(event.data).salt
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # Python's own decoder takes lone surrogates; what is no JSON has no salt
+    try:
+        return msgspec.convert(json.loads(event.data), _Salted).salt
+    except (ValueError, RecursionError):
+        return b""

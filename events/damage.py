@@ -3,9 +3,10 @@
 The readers that everything else uses stop at damage, so that nobody mistakes half a session for a
 whole one. Here it is noted, and the reading goes on behind it.
 
-A JSONL log says itself where it goes on. Behind its last whole append may stand a write that was
-cut short, which nobody was told is stored: that is no damage. A line that has its end and is no
-event can't come from there. How an SQLite log is read is said in `damaged_rows`.
+A JSONL log says itself where it goes on; an append with a broken line is lost as a whole. Behind
+its last whole append may stand a write that was cut short, which nobody was told is stored: that is
+no damage. A line that has its end and is no event can't come from there. How an SQLite log is read
+is said in `damaged_rows`.
 """
 
 from __future__ import annotations

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, starmap
 from typing import cast
 
 import msgspec
 
 from lllm.events.damage import Damage, Readable
-from lllm.events.database import Row
+from lllm.events.database import Row, Value
 from lllm.events.errors import LogError
 from lllm.events.record import Recorded
 from lllm.events.sqlite import SQLiteBackend
@@ -82,14 +81,12 @@ class ReadableRows(Readable):
         return max(found)
 
     def __iter__(self) -> Iterator[Recorded | Damage]:
-        with ThreadPoolExecutor(1) as beside:  # SQLite runs while Python does something else
-            unindexed = beside.submit(self._unindexed)
-            while self._look <= self.upto:
-                yield from self._next()
-            if self._due <= self.upto:
-                yield self._missing(self.upto)
-            if self._is_whole:  # else it would say the same again
-                yield from unindexed.result()
+        while self._look <= self.upto:
+            yield from self._next()
+        if self._due <= self.upto:
+            yield self._missing(self.upto)
+        if self._is_whole:  # else it would say the same again
+            yield from self._unindexed()
 
     def _next(self) -> Iterator[Recorded | Damage]:
         try:
@@ -99,7 +96,7 @@ class ReadableRows(Readable):
             return self._one_by_one()
         if not rows:
             self._look = self.upto + 1
-        behind = rows.pop() if len(rows) > _PAGE else None
+        behind = rows.pop()[0] if len(rows) > _PAGE else None
         if [row[0] for row in rows] == list(range(self._due, self._due + len(rows))):
             rows = rows[: self.upto + 1 - self._due]  # others go on appending
             self._due += len(rows)
@@ -111,15 +108,15 @@ class ReadableRows(Readable):
         self._look = self._due
         return iter(found)
 
-    def _in_order(self, rows: list[Row], behind: Row | None = None) -> Iterator[Recorded | Damage]:
+    def _in_order(self, rows: list[Row], behind: Value = None) -> Iterator[Recorded | Damage]:
         """Rows as they follow each other in the file, with a Damage where some are missing before
-        one or it is out of order. behind: the row behind them, if there is one."""
-        for row, following in zip(rows, [*rows[1:], behind], strict=False):
-            event = Recorded(*row)
+        one or it is out of order. behind: the position of the row behind them, if there is one."""
+        following = [*(row[0] for row in rows[1:]), behind]
+        for event, next_position in zip(starmap(Recorded, rows), following, strict=False):
             if self._due > self.upto:
                 return  # others go on appending
             if event.position != self._due:
-                is_followed = following is not None and following[0] == self._due + 1
+                is_followed = next_position == self._due + 1
                 yield self._disorder(event, is_followed=is_followed)
                 if is_followed:
                     event = msgspec.structs.replace(event, position=self._due)
@@ -205,22 +202,19 @@ class ReadableRows(Readable):
         return [(cast(bytes, name).decode(errors="backslashreplace"), cast(int, seq))
                 for name, seq in rows]  # fmt: skip
 
-    def _unindexed(self) -> list[Damage]:
+    def _unindexed(self) -> Iterator[Damage]:
         """Rows that the index by stream does not lead to: a session would be loaded without
         them."""
-        found = []
         for first in range(1, self.upto + 1, _RANGE):
-            if not self._is_whole:
-                break
             try:
                 rows = self._database.query(_UNINDEXED, (first, min(first + _RANGE - 1, self.upto)))
             except LogError as error:
                 why = _of_a_part(error).__cause__
-                return [Damage(0, "", 0, f"the index by session is not readable: {why}")]
+                yield Damage(0, "", 0, f"the index by session is not readable: {why}")
+                return
             for position, stream, seq in rows:
                 what = "the index by session does not lead to it"
-                found.append(Damage(cast(int, position), str(stream), cast(int, seq), what))
-        return found
+                yield Damage(cast(int, position), str(stream), cast(int, seq), what)
 
 
 def _positions(first: int, last: int) -> str:

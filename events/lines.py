@@ -83,7 +83,10 @@ def _payload(data: bytes) -> bytes:
 
 def decode(position: int, line: bytes) -> Recorded:
     """The event of one line. Raises ValueError where the line is not one."""
-    found = _decode_line(line)
+    try:
+        found = _decode_line(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if found.data is not msgspec.UNSET:
         data = bytes(found.data)
     elif found.text is not None:

@@ -11,12 +11,12 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from itertools import starmap
+from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import Literal, cast
 
 from lllm.events.database import Database, Durability
-from lllm.events.errors import AppendConflict, LogUnavailable
+from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 
@@ -47,6 +47,9 @@ _INSERT = """INSERT INTO events (stream, seq, time, type, version, data, digest)
              VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
              FROM events"""
+
+
+_NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
 
 
 def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
@@ -170,11 +173,7 @@ class SQLiteBackend:
         """See LogBackend."""
         upto = self.head() if upto is None else upto
         if stream is None:
-            return self._pages(
-                f"{_SELECT} WHERE position > ? AND position <= ? ORDER BY position LIMIT {_PAGE}",
-                after,
-                (upto,),
-            )
+            return self._all(max(after, 0), min(upto, self.head()))
         return self._pages(
             f"{_SELECT} WHERE position > ? AND position <= ? AND stream = ? "
             f"ORDER BY seq LIMIT {_PAGE}",
@@ -194,17 +193,48 @@ class SQLiteBackend:
             (self.head() if upto is None else upto, *types),
         )
 
+    def _all(self, after: int, upto: int) -> Iterator[Recorded]:
+        """Positions have no holes. SQLite believes a damaged row that says another position, and
+        would end the page there, or begin it again."""
+        while after < upto:
+            count = min(_PAGE, upto - after)
+            rows = self.database.query(_NEXT, (after, count))
+            due = list(range(after + 1, after + 1 + count))
+            if [row[0] for row in rows] == due:
+                yield from starmap(Recorded, rows)
+                after += count
+                continue
+            for row, position in zip_longest(rows, due):
+                if row is None or row[0] != position:
+                    raise self._damaged(position)
+                yield Recorded(*row)
+
     def _pages(self, sql: str, after: int, parameters: tuple[object, ...]) -> Iterator[Recorded]:
         while True:
             rows = self.database.query(sql, (after, *parameters))
             yield from starmap(Recorded, rows)
             if len(rows) < _PAGE:
                 return
-            after = cast(int, rows[-1][0])
+            last = rows[-1][0]
+            if not isinstance(last, int) or last <= after:
+                raise self._damaged(after + 1)
+            after = last
+
+    def _damaged(self, position: int) -> LogDamaged:
+        return LogDamaged(
+            f"{self.path} is damaged: position {position} is missing, or its row says another. "
+            "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "
+            "more.",
+            position=position,
+        )
 
     def head(self) -> int:
         """See LogBackend."""
-        return cast(int, self.database.query("SELECT ifnull(max(position), 0) FROM events")[0][0])
+        try:
+            rows = self.database.query("SELECT max(position) FROM events")
+        except LogDamaged:  # in its last page
+            rows = self.database.query("SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'")
+        return cast(int, rows[0][0] or 0)
 
     def close(self) -> None:
         """See LogBackend."""

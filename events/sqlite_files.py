@@ -61,15 +61,20 @@ class Translated:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (sqlite3.DatabaseError, OSError)):
+        if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
             ours = _translation(error, self._path)
             if ours is not None:
                 raise ours from error
 
 
-def _translation(error: sqlite3.DatabaseError | OSError, path: Path | str) -> LogError | None:
+def _translation(
+    error: sqlite3.DatabaseError | OSError | UnicodeDecodeError, path: Path | str
+) -> LogError | None:
     if isinstance(error, (sqlite3.IntegrityError, LogUnavailable)):
         return None
+    if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error):
+        # What SQLite says or reads is no text: sqlite3 has no error of its own for either.
+        return LogDamaged(f"{path} is damaged: {error}. Restore a backup.", position=0)
     if isinstance(error, OSError):
         return LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?")
     if isinstance(error, sqlite3.OperationalError):

@@ -23,7 +23,6 @@ that a line that comes again is told from a new one.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 
@@ -117,25 +116,6 @@ def readable(log: LogBackend) -> Readable:
     return Readable(log)
 
 
-class _Salted(msgspec.Struct):
-    salt: bytes = b""
-
-
-_decode_salted = msgspec.json.Decoder(_Salted).decode
-
-
-def _salt_in(data: bytes) -> bytes:
-    """The salt in a first payload, of whatever type and version; empty where it has none."""
-    try:
-        return _decode_salted(data).salt
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # Python's own decoder takes lone surrogates; what is no JSON has no salt
-    try:
-        return msgspec.convert(json.loads(data), _Salted).salt
-    except (ValueError, RecursionError):
-        return b""
-
-
 class _Stream:
     """How far a stream has come.
 
@@ -199,7 +179,7 @@ class _Check:
             self._end(event)
 
     def _begin(self, event: Recorded) -> _Stream:
-        stream = self._open[event.stream] = _Stream(_salt_in(event.data))
+        stream = self._open[event.stream] = _Stream(codec.salt_of(event))
         if hash(event.stream) in self._ended:
             stream.seq, stream.told = _ENDED, True
             return stream

@@ -14,7 +14,7 @@ from types import TracebackType
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
 from lllm.events.backup import BackedUp, back_up
-from lllm.events.errors import AmbiguousId, ConfigError, LogUnavailable, SessionNotFound
+from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KnowsWriters, LogBackend
 from lllm.events.model import ErrorRecorded, SessionTagged
@@ -401,8 +401,8 @@ class LogStore:
     def _caught_up(self) -> bool:
         try:
             return self._projector.catch_up()
-        except LogUnavailable as error:
-            # A full disk, say: what the rows know already is an answer, and `lag` says how far.
+        except LogError as error:
+            # A full disk, or damage: what the rows know already is an answer; `lag` says how far.
             _logger.warning("the rows could not follow the log: %s", error)
             return False
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from lllm.events import codec
 from lllm.events.database import Database, Value
-from lllm.events.errors import ViewError
+from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.locks import FileLock, Held, tell_after_fork
 from lllm.events.log import LogBackend, read_types
+from lllm.events.record import Recorded
 from lllm.projections.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -177,7 +178,7 @@ class Projector:
         generations = {view: at.generation for view, at in views.items()}
         start = min(at.position for at in views.values())
         types = sorted({name for view in views for name in view.types} | {"session.started"})
-        events = read_types(self.log, types, after=start, upto=upto)
+        events = _undamaged(self.log, types, start, upto)
         changes = Changes(generations, self._read_by_key)
         reached = start
         while reached < upto:
@@ -256,6 +257,19 @@ def _apply(
             except Exception as error:  # a user's view may raise anything
                 failures.append((view, _told(view, mine, error)))
     return failures
+
+
+def _undamaged(log: LogBackend, types: Sequence[str], after: int, upto: int) -> Iterator[Recorded]:
+    """What can be read of some types. Rows can't tell of damage; `lllm verify` does."""
+    while True:
+        try:
+            yield from read_types(log, types, after=after, upto=upto)
+            return
+        except LogDamaged as damage:
+            if damage.position <= after:
+                raise  # nobody knows where to go on
+            _logger.error("%s The lists and sums do without what is damaged.", damage)
+            after = damage.position
 
 
 def _told(view: View, batch: Sequence[Happened], error: Exception) -> ViewError:
