@@ -150,6 +150,8 @@ class Database:
         try:
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute("PRAGMA trusted_schema=OFF")  # https://sqlite.org/security.html
+            connection.execute("PRAGMA cell_size_check=ON")
         except BaseException:
             connection.close()
             raise
@@ -158,7 +160,7 @@ class Database:
     def _prepare(self, schema: Sequence[str]) -> None:
         with self._locked():
             connection = self._writer = self._connect()
-            if not is_ours(connection, self.path, self._version):
+            if not is_ours(connection, self.path, self._version, schema):
                 self._create(connection, schema)
             if self.path != ":memory:":
                 self._opened = _identity(self._file)

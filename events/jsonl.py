@@ -126,7 +126,7 @@ class LocalFileBackend:
             found = json.loads(marker.read_bytes())["format"]
         except FileNotFoundError:
             return False
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise LogError(
                 f'{marker} does not say the format of the log, as in {{"format": {FORMAT}}}. '
                 "Restore it from a backup."
@@ -284,7 +284,10 @@ class LocalFileBackend:
         upto = self._upto(upto)
         if stream is None:
             return self._translated(segments.events_between(self.path, after, upto))
-        prefix = stream_prefix(stream)
+        try:
+            prefix = stream_prefix(stream)
+        except UnicodeEncodeError:
+            return iter(())  # no stream is called so
         return self._translated(
             segments.events_between(
                 self.path,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -33,12 +33,15 @@ _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 Line = tuple[int, bytes]  # the position of an event, and its line without the newline
 
 
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a digest's 8 bytes hold
+
+
 class _Line(msgspec.Struct):
     stream: str
-    seq: int
-    time: int
+    seq: _Number
+    time: _Number
     type: str
-    version: int
+    version: _Number
     digest: str
     more: int
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

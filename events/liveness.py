@@ -21,7 +21,8 @@ from pathlib import Path
 
 from lllm.events.locks import FileLock, tell_after_fork
 
-_OWNER = re.compile("[0-9a-f]+-[0-9a-f]+")  # a name in a log may be anyone's; this is no path
+# A name in a log may be anyone's; this is no path.
+_OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
 
 
 @cache

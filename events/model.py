@@ -18,9 +18,13 @@ and does not walk the thousands of payloads that a projection or a long session 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
+
+# What SQLite holds, and what no amount of one call comes near: so that sums of them stay exact.
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Amount = Annotated[int, msgspec.Meta(ge=-(10**15), le=10**15)]
 
 State = Literal["success", "failure", "running", "interrupted"]
 
@@ -69,21 +73,21 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     message: str
     traceback: str | None = None
     code: str | None = None
-    status: int | None = None
+    status: Number | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens of one attempt. `input` counts every token that went in, cached ones and cache writes
     included; `output` every token that came out, reasoning included."""
 
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write_5m: int = 0
-    cache_write_1h: int = 0
-    reasoning: int = 0
-    audio_in: int = 0
-    audio_out: int = 0
+    input: Amount = 0
+    output: Amount = 0
+    cache_read: Amount = 0
+    cache_write_5m: Amount = 0
+    cache_write_1h: Amount = 0
+    reasoning: Amount = 0
+    audio_in: Amount = 0
+    audio_out: Amount = 0
 
 
 class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -96,8 +100,8 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """
 
     status: Literal["priced", "provider", "free", "unpriced"]
-    nanos: int | None = None
-    parts: dict[str, int] = {}
+    nanos: Amount | None = None
+    parts: dict[str, Amount] = {}
     rates: dict[str, str] = {}
     source: str | None = None
     source_version: str | None = None
@@ -110,9 +114,9 @@ class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     day: str
     model: str
     agent: str
-    calls: int
-    unpriced: int
-    nanos: int
+    calls: Number
+    unpriced: Number
+    nanos: Number
     usage: Usage
 
 
@@ -128,7 +132,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     session: str
     mode: Literal["replay", "fork", "import"]
-    at: int | None = None
+    at: Number | None = None
 
 
 class Producer(msgspec.Struct, frozen=True, gc=False):
@@ -150,9 +154,9 @@ class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Limits(msgspec.Struct, frozen=True, gc=False):
     """How often one respond() may go round for each reason."""
 
-    max_exception_retry: int
-    max_llm_recall: int
-    max_interrupt_steps: int
+    max_exception_retry: Number
+    max_llm_recall: Number
+    max_interrupt_steps: Number
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -181,15 +185,15 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     metadata: object = None
     ancestors: tuple[Ancestor, ...] = ()
-    parent_tool: int | None = None
-    ordinal: int | None = None
+    parent_tool: Number | None = None
+    ordinal: Number | None = None
     origin: Origin | None = None
     owner: str = ""
     host: str = ""
-    pid: int = 0
+    pid: Number = 0
     producer: Producer | None = None
     traceparent: str | None = None
-    budget: int | None = None
+    budget: Number | None = None
     salt: bytes
 
 
@@ -198,7 +202,7 @@ class SessionSucceeded(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "session.succeeded"
     delivery: object = None
-    elapsed: int
+    elapsed: Number
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
@@ -207,7 +211,7 @@ class SessionFailed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "session.failed"
     error: Error
     cancelled: bool = False
-    elapsed: int
+    elapsed: Number
 
 
 class SessionInterrupted(Event, frozen=True, kw_only=True):
@@ -220,7 +224,7 @@ class SessionInterrupted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "session.interrupted"
     about: str
     owner: str
-    last_seq: int
+    last_seq: Number
     salt: bytes
 
 
@@ -245,11 +249,11 @@ class SessionErased(Event, frozen=True, kw_only=True):
     about: str
     by: str
     reason: str
-    events: int
+    events: Number
     tactic_path: str
     state: State
-    started: int
-    ended: int | None = None
+    started: Number
+    ended: Number | None = None
     cost: tuple[CostCell, ...] = ()
     salt: bytes
 
@@ -273,11 +277,11 @@ class AgentStarted(Event, frozen=True, kw_only=True):
     """`agent.respond()` is called. definition: the stream of its AgentDefined."""
 
     type: ClassVar[str] = "agent.started"
-    call: int
+    call: Number
     agent: str
     definition: str
-    dialog: int
-    ordinal: int  # the nth call of this agent in the session
+    dialog: Number
+    ordinal: Number  # the nth call of this agent in the session
     limits: Limits
 
 
@@ -285,39 +289,39 @@ class AgentSucceeded(Event, frozen=True, kw_only=True):
     """`agent.respond()` delivers. answer: the ordinal of the message that it delivers."""
 
     type: ClassVar[str] = "agent.succeeded"
-    call: int
-    answer: int
+    call: Number
+    answer: Number
     parsed: object = None
-    elapsed: int
+    elapsed: Number
 
 
 class AgentFailed(Event, frozen=True, kw_only=True):
     """`agent.respond()` raises."""
 
     type: ClassVar[str] = "agent.failed"
-    call: int
+    call: Number
     error: Error
     cancelled: bool = False
-    elapsed: int
+    elapsed: Number
 
 
 class DialogOpened(Event, frozen=True, kw_only=True):
     """A dialog begins: empty, or as the messages of `parent` up to the ordinal `upto`."""
 
     type: ClassVar[str] = "dialog.opened"
-    dialog: int
+    dialog: Number
     agent: str
     alias: str
-    parent: int | None = None
-    upto: int | None = None
+    parent: Number | None = None
+    upto: Number | None = None
 
 
 class MessageAdded(Event, frozen=True, kw_only=True):
     """A message enters a dialog that no other event carries."""
 
     type: ClassVar[str] = "message.added"
-    message: int
-    dialog: int
+    message: Number
+    dialog: Number
     content: Content
     why: str  # system | user | retry | limit
     prompt: str | None = None
@@ -334,18 +338,18 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     """
 
     type: ClassVar[str] = "llm.requested"
-    request: int
-    call: int | None = None
-    step: int
-    attempt: int
+    request: Number
+    call: Number | None = None
+    step: Number
+    attempt: Number
     operation: str = "chat"  # chat | responses | embeddings
     provider: str
     api: str
     host: str | None = None
-    port: int | None = None
+    port: Number | None = None
     model: str
-    dialog: int | None = None
-    upto: int | None = None
+    dialog: Number | None = None
+    upto: Number | None = None
     definition: str | None = None
     params: object = None
     tool_choice: str | None = None
@@ -362,8 +366,8 @@ class LLMResponded(Event, frozen=True, kw_only=True):
     """
 
     type: ClassVar[str] = "llm.responded"
-    request: int
-    message: int
+    request: Number
+    message: Number
     content: Content
     finish: str  # stop | tool_calls | length | content_filter | other
     finish_raw: str | None = None
@@ -377,26 +381,26 @@ class LLMResponded(Event, frozen=True, kw_only=True):
     usage_raw: object = None
     usage: Usage | None = None
     price: Price
-    elapsed: int
-    first_token: int | None = None
+    elapsed: Number
+    first_token: Number | None = None
 
 
 class LLMFailed(Event, frozen=True, kw_only=True):
     """One attempt to call a model failed. partial: what had come of its answer."""
 
     type: ClassVar[str] = "llm.failed"
-    request: int
+    request: Number
     agent: str = ""
     asked: str
     error: Error
     cancelled: bool = False
     request_id: str | None = None
-    retry_after: int | None = None
+    retry_after: Number | None = None
     partial: Content | None = None
     usage_raw: object = None
     usage: Usage | None = None
     price: Price | None = None
-    elapsed: int
+    elapsed: Number
 
 
 class ToolCalled(Event, frozen=True, kw_only=True):
@@ -406,8 +410,8 @@ class ToolCalled(Event, frozen=True, kw_only=True):
     """
 
     type: ClassVar[str] = "tool.called"
-    tool: int
-    request: int
+    tool: Number
+    request: Number
     call_id: str
     name: str
     arguments: object = None
@@ -418,23 +422,23 @@ class ToolReturned(Event, frozen=True, kw_only=True):
     where that is more than its text. repeats: the earlier tool ordinal whose result stands."""
 
     type: ClassVar[str] = "tool.returned"
-    tool: int
-    message: int
+    tool: Number
+    message: Number
     content: Content
     value: object = None
-    repeats: int | None = None
-    elapsed: int
+    repeats: Number | None = None
+    elapsed: Number
 
 
 class ToolFailed(Event, frozen=True, kw_only=True):
     """A tool raised, or its name or arguments were wrong; `content` is what the model is told."""
 
     type: ClassVar[str] = "tool.failed"
-    tool: int
-    message: int
+    tool: Number
+    message: Number
     content: Content
     error: Error
-    elapsed: int
+    elapsed: Number
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
@@ -442,12 +446,12 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
     failed (kind llm_recall). attempt: this is the kth of `limit`. wait: nanoseconds before it."""
 
     type: ClassVar[str] = "retry.scheduled"
-    call: int
-    request: int
+    call: Number
+    request: Number
     kind: Literal["exception", "llm_recall"]
-    attempt: int
-    limit: int
-    wait: int = 0
+    attempt: Number
+    limit: Number
+    wait: Number = 0
     reason: str
 
 
@@ -465,9 +469,9 @@ class LogGap(Event, frozen=True, kw_only=True):
     """Events could not be written and were counted instead. Times are nanoseconds UTC."""
 
     type: ClassVar[str] = "log.gap"
-    lost: int
-    first_time: int
-    last_time: int
+    lost: Number
+    first_time: Number
+    last_time: Number
     reason: str
     salt: bytes
 
@@ -479,7 +483,7 @@ class Unknown(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "unknown"
     was: str
-    was_version: int
+    was_version: Number
     raw: object = None
     reason: str = ""
 

@@ -23,6 +23,8 @@ from typing import Protocol, cast, runtime_checkable
 import msgspec
 
 MARK = "$lllm"
+_SUSPICIOUS = 1_000  # keys, from which on their hashes are looked at
+_AGAIN = 10_000  # containers that are written once more
 _DEEPEST = 100  # levels of nesting; far below what a JSON decoder refuses to follow
 
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -54,11 +56,31 @@ class _PydanticModel(Protocol):
 
 
 def to_plain(value: object) -> object:
-    """The JSON form of any value at all; never raises, never cuts."""
-    return _plain(value, (), 0)
+    """The JSON form of any value at all; never raises, and cuts only what goes on without end."""
+    return _plain(value, (), _Met())
 
 
-def _plain(value: object, above: tuple[int, ...], depth: int) -> object:
+class _Met:
+    """The containers that were met on the way. Values that meet again on many paths, as the nodes
+    of a graph do, have more paths than anybody could write down."""
+
+    __slots__ = ("again", "kept")
+
+    def __init__(self) -> None:
+        # Kept, since the next one made in the place of one that is gone would have its id.
+        self.kept: dict[int, object] = {}
+        self.again = 0
+
+    def too_often(self, value: object) -> bool:
+        """Whether so much was written twice already that this, too, would be too much."""
+        if id(value) not in self.kept:
+            self.kept[id(value)] = value
+            return False
+        self.again += 1
+        return self.again > _AGAIN
+
+
+def _plain(value: object, above: tuple[int, ...], met: _Met) -> object:
     kind = type(value)
     if value is None or kind is bool:
         return value
@@ -72,10 +94,12 @@ def _plain(value: object, above: tuple[int, ...], depth: int) -> object:
         return number if math.isfinite(number) else {MARK: "float", "value": repr(number)}
     if id(value) in above:
         return {MARK: "cycle", "type": _type_name(kind)}
-    if depth >= _DEEPEST:
+    if len(above) >= _DEEPEST:
         return {MARK: "deep", "type": _type_name(kind)} | _repr(value)
+    if met.too_often(value):
+        return {MARK: "again", "type": _type_name(kind)}
     try:
-        return _plain_container(value, (*above, id(value)), depth + 1)
+        return _plain_container(value, (*above, id(value)), met)
     except Exception:  # a property, a model_dump or an iterator of the user's that raises
         return _opaque(value)
 
@@ -92,14 +116,14 @@ def _is_exact(text: str) -> bool:
     return text.isascii() or _SURROGATE_PAIR.search(text) is None
 
 
-def _plain_container(value: object, above: tuple[int, ...], depth: int) -> object:
+def _plain_container(value: object, above: tuple[int, ...], met: _Met) -> object:
     kind = type(value)
     if kind is list:
-        return [_plain(item, above, depth) for item in cast(list[object], value)]
+        return [_plain(item, above, met) for item in cast(list[object], value)]
     if isinstance(value, dict):
-        return _plain_dict(value, above, depth)
+        return _plain_dict(value, above, met)
     if kind in _SEQUENCES:
-        items = [_plain(item, above, depth) for item in cast(tuple[object, ...], value)]
+        items = [_plain(item, above, met) for item in cast(tuple[object, ...], value)]
         return {MARK: _SEQUENCES[kind], "items": items}
     if kind in (bytes, bytearray):
         data = base64.b64encode(cast(bytes, value)).decode()
@@ -109,14 +133,14 @@ def _plain_container(value: object, above: tuple[int, ...], depth: int) -> objec
         return {MARK: _TEXTUAL[kind][0], "value": text}
     fields = _fields(value)
     if fields is not None:
-        return _plain_dict(cast(dict[object, object], fields), above, depth)
+        return _plain_dict(cast(dict[object, object], fields), above, met)
     return _opaque(value)
 
 
-def _plain_dict(value: Mapping[object, object], above: tuple[int, ...], depth: int) -> object:
+def _plain_dict(value: Mapping[object, object], above: tuple[int, ...], met: _Met) -> object:
     if MARK not in value and all(type(key) is str and _is_exact(key) for key in value):
-        return {key: _plain(item, above, depth) for key, item in value.items()}
-    pairs = [[_plain(k, above, depth), _plain(v, above, depth)] for k, v in value.items()]
+        return {key: _plain(item, above, met) for key, item in value.items()}
+    pairs = [[_plain(k, above, met), _plain(v, above, met)] for k, v in value.items()]
     return {MARK: "dict", "items": pairs}
 
 
@@ -151,27 +175,44 @@ def _type_name(kind: type) -> str:
 
 
 def from_plain(value: object) -> object:
-    """The value that `to_plain` was given; a marked repr, cycle or unknown mark stays as it is."""
+    """The value that `to_plain` was given; a marked repr, cycle or unknown mark stays as it is, and
+    so does what is nested deeper than `to_plain` goes."""
+    return _value(value, 0)
+
+
+def _value(value: object, depth: int) -> object:
+    if depth > 2 * _DEEPEST:
+        return value
     if type(value) is list:
-        return [from_plain(item) for item in value]
+        return [_value(item, depth + 1) for item in value]
     if type(value) is not dict:
         return value
     if MARK not in value:
-        return {key: from_plain(item) for key, item in value.items()}
+        return {key: _value(item, depth + 1) for key, item in value.items()}
     try:
-        return _unmark(value)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return _unmark(value, depth + 1)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         return value  # no writer of ours made this mark; show it
 
 
-def _unmark(value: dict[str, object]) -> object:
+def _told_apart(keys: list[object]) -> list[object]:
+    """The keys of a set or dict. Raises ValueError where so many have one hash that making it would
+    take for ever, which somebody meant."""
+    if len(keys) > _SUSPICIOUS and 2 * len(set(map(hash, keys))) < len(keys):
+        raise ValueError("their hashes are the same")
+    return keys
+
+
+def _unmark(value: dict[str, object], depth: int) -> object:
     kind = cast(str, value[MARK])
     if kind == "dict":
         pairs = cast(list[tuple[object, object]], value["items"])
-        return {from_plain(key): from_plain(item) for key, item in pairs}
+        keys = _told_apart([_value(key, depth) for key, _ in pairs])
+        return dict(zip(keys, (_value(item, depth) for _, item in pairs), strict=True))
     if kind in _MAKE_SEQUENCE:
         items = cast(list[object], value["items"])
-        return _MAKE_SEQUENCE[kind]([from_plain(item) for item in items])
+        made = [_value(item, depth) for item in items]
+        return _MAKE_SEQUENCE[kind](made if kind == "tuple" else _told_apart(made))
     if kind in ("bytes", "bytearray"):
         data = base64.b64decode(cast(str, value["base64"]), validate=True)
         return bytearray(data) if kind == "bytearray" else data

@@ -42,18 +42,19 @@ class ReadOnlyDatabase(Database):
 
     read_only = True
 
-    def __init__(self, path: Path, *, writers: Path, version: int) -> None:
+    def __init__(
+        self, path: Path, *, writers: Path, version: int, schema: Sequence[str] = ()
+    ) -> None:
         if not path.is_file():
             raise LogUnavailable(f"There is no {path} to be read.")
         self._writers = writers
         self._seen: _Look | None = None
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        super().__init__(path, lock=None, version=version)
+        super().__init__(path, lock=None, version=version, schema=schema)
 
     def _prepare(self, schema: Sequence[str]) -> None:
-        del schema
         with self.snapshot() as connection:
-            if not is_ours(connection, self.path, self._version):
+            if not is_ours(connection, self.path, self._version, schema):
                 raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
 
     def _writing(self) -> sqlite3.Connection:

@@ -50,7 +50,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
 
-class Recorded(msgspec.Struct, frozen=True, gc=False):
+class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An event as a log keeps it: a NewEvent with its position, which grows in the order in which
     events become visible."""
 

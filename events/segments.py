@@ -69,23 +69,51 @@ def head(folder: Path) -> int:
         return segments[-1].begin + whole_end(file)
 
 
-def whole_end(file: FileIO) -> int:
+def whole_end(file: FileIO, *, known: bool = False) -> int:
     """Where the last whole append of a segment ends: the file's size, but for a torn tail.
 
     What looks like the end of an append among other bytes is not taken for one, and nothing with a
-    whole append behind it is called a tail.
+    whole append behind it is called a tail. known: a process looked before and has the file open
+    since, so that no power can have been lost in the middle of a line.
     """
     end = file.seek(0, os.SEEK_END)
-    if end == 0 or read_at(file, end - len(WHOLE), len(WHOLE)) == WHOLE:
+    if end == 0:
+        return 0
+    if read_at(file, end - len(WHOLE), len(WHOLE)) == WHOLE and (known or _begins_well(file, end)):
         return end
-    while end := _find_before(file, WHOLE, end):
-        begin = _find_before(file, b"\n", end - 1)
+    window = _WINDOW
+    while end > 0:
+        begin = max(0, end - window)
+        found = _whole_end_within(file, begin, read_at(file, begin, end - begin))
+        if found or begin == 0:
+            return found
+        end = begin + len(WHOLE) - 1
+        window = min(2 * window, _WIDEST)
+    return 0
+
+
+def _begins_well(file: FileIO, end: int) -> bool:
+    """Whether the line that ends somewhere has its beginning: the loss of power may take the first
+    page of a write and leave the second."""
+    begin = _find_before(file, b"\n", end - 1)
+    return read_at(file, begin, len(STREAM)) == STREAM
+
+
+def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
+    """Where the last line ends that ends an append, among the bytes of a file from `begin` on; 0
+    where none does. However many look like one, each byte is read once."""
+    at = len(data)
+    while (at := data.rfind(WHOLE, 0, at)) >= 0:
+        end = at + len(WHOLE)
+        line = data[data.rfind(b"\n", 0, at) + 1 : end]
+        if len(line) == end and begin > 0:  # it may begin further in front, but for one of them
+            start = _find_before(file, b"\n", begin)
+            line = read_at(file, start, begin - start) + line
         try:
-            decode(0, read_at(file, begin, end - begin))
+            decode(0, line)
         except ValueError:
-            end -= 1
-        else:
-            return end
+            continue
+        return begin + end
     return 0
 
 

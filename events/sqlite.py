@@ -11,11 +11,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from itertools import starmap, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, cast
 
-from lllm.events.database import Database, Durability
+import msgspec
+
+from lllm.events.database import Database, Durability, Row
 from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
@@ -103,7 +105,9 @@ class SQLiteBackend:
         elif isinstance(self.path, Path) and lock is not None:
             from lllm.events.read_only import ReadOnlyDatabase
 
-            self.database = ReadOnlyDatabase(self.path, writers=lock, version=FORMAT)
+            self.database = ReadOnlyDatabase(
+                self.path, writers=lock, version=FORMAT, schema=_SCHEMA
+            )
         else:
             raise LogUnavailable(
                 "A log in memory is empty at first: read_only makes no sense of it."
@@ -172,6 +176,8 @@ class SQLiteBackend:
     ) -> Iterator[Recorded]:
         """See LogBackend."""
         upto = self.head() if upto is None else upto
+        if stream is not None and not _is_utf8(stream):
+            return iter(())  # no stream is called so
         if stream is None:
             return self._all(max(after, 0), min(upto, self.head()))
         return self._pages(
@@ -201,18 +207,18 @@ class SQLiteBackend:
             rows = self.database.query(_NEXT, (after, count))
             due = list(range(after + 1, after + 1 + count))
             if [row[0] for row in rows] == due:
-                yield from starmap(Recorded, rows)
+                yield from self._recorded(rows)
                 after += count
                 continue
             for row, position in zip_longest(rows, due):
                 if row is None or row[0] != position:
-                    raise self._damaged(position)
-                yield Recorded(*row)
+                    raise self._damaged(position, upto if row is None else row[0])
+                yield from self._recorded([row])
 
     def _pages(self, sql: str, after: int, parameters: tuple[object, ...]) -> Iterator[Recorded]:
         while True:
             rows = self.database.query(sql, (after, *parameters))
-            yield from starmap(Recorded, rows)
+            yield from self._recorded(rows)
             if len(rows) < _PAGE:
                 return
             last = rows[-1][0]
@@ -220,12 +226,21 @@ class SQLiteBackend:
                 raise self._damaged(after + 1)
             after = last
 
-    def _damaged(self, position: int) -> LogDamaged:
+    def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
+        """Rows as events: SQLite's columns hold what they are not declared to hold, too."""
+        try:
+            return msgspec.convert(rows, list[Recorded])
+        except msgspec.ValidationError:
+            first = next(row for row in rows if not _is_event(row))
+            raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None
+
+    def _damaged(self, position: int, found: object = None) -> LogDamaged:
+        """found: the position that was found in its place."""
         return LogDamaged(
             f"{self.path} is damaged: position {position} is missing, or its row says another. "
             "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "
             "more.",
-            position=position,
+            position=max(position, found - 1) if isinstance(found, int) else position,
         )
 
     def head(self) -> int:
@@ -253,3 +268,19 @@ def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Seque
         last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
     assert last is not None
     return range(last - len(events) + 1, last + 1)
+
+
+def _is_event(row: Row) -> bool:
+    try:
+        msgspec.convert(row, Recorded)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
@@ -10,6 +12,8 @@ from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
 APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
 # https://sqlite.org/fileformat.html#the_database_header
 _HEADER_BYTES, _MAGIC, _OWNER = 100, b"SQLite format 3\0", slice(68, 72)
+_ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)  # a table of a projection's rows
+_LOGS = ("events",)
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 
 
@@ -29,7 +33,9 @@ def refuse_others(file: Path) -> None:
         raise LogError(_ANOTHERS.format(file))
 
 
-def is_ours(connection: sqlite3.Connection, path: Path | str, version: int) -> bool:
+def is_ours(
+    connection: sqlite3.Connection, path: Path | str, version: int, schema: Sequence[str]
+) -> bool:
     """Whether a file holds what lllm made in it; False for a file with nothing in it.
 
     version: the newest format that is known here. Raises LogError where another program made it,
@@ -45,7 +51,46 @@ def is_ours(connection: sqlite3.Connection, path: Path | str, version: int) -> b
             f"{path} has format {found}; this lllm knows formats up to {version}. "
             "Upgrade lllm to open it."
         )
+    _refuse_strange(connection, path, schema)
     return True
+
+
+def _refuse_strange(
+    connection: sqlite3.Connection, path: Path | str, schema: Sequence[str]
+) -> None:
+    """Raise LogError where a table or view of lllm's is not as lllm makes it, or a trigger stands
+    on one: a statement of ours would run what somebody else wrote
+    (https://sqlite.org/security.html).
+
+    Tables, views and triggers of a user's own may stand beside them.
+    """
+    wanted = {statement.split()[2]: _plain(statement) for statement in schema}
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    bases = {match[1] for _, name, _, _ in found if (match := _ROWS.fullmatch(str(name)))}
+    for kind, name, table, sql in found:
+        rows = _ROWS.fullmatch(str(table))
+        if name in wanted:
+            strange = _plain(str(sql)) != wanted.pop(name)
+        elif name in bases:
+            strange = kind != "view" or not re.fullmatch(
+                rf"CREATE VIEW {name} AS SELECT \* FROM {name}_v\d+", str(sql)
+            )
+        elif rows or table in (*_LOGS, "checkpoints"):
+            strange = kind in ("trigger", "view") or (kind == "table" and "GENERATED" in str(sql))
+        else:
+            strange = False
+        if strange:
+            raise LogError(
+                f"{path}: the {kind} {name!r} is not as lllm makes it; somebody changed the file. "
+                "Restore it from a backup."
+            )
+    missing = [name for name, sql in wanted.items() if sql.startswith("CREATE TABLE")]
+    if missing:
+        raise LogError(f"{path}: there is no {missing[0]!r} in it. Restore it from a backup.")
+
+
+def _plain(sql: str) -> str:
+    return " ".join(sql.split())
 
 
 class Translated:

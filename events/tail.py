@@ -54,9 +54,10 @@ class Tail:
 
         Returns the position where the next append begins. Raises OSError where that can't be done.
         """
+        before = self._file
         file = self._active()
         size = os.fstat(file.fileno()).st_size
-        end = whole_end(file)
+        end = whole_end(file, known=file is before)
         if end < size:
             _log.warning(
                 "%s: cut off %d bytes behind offset %d. They were no whole append: a process died "

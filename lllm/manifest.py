@@ -98,7 +98,7 @@ def read_manifest(root: Path) -> Manifest:
         raise PackageError(f"{file} can't be read: {error.strerror}.") from error
     except msgspec.ValidationError as error:  # a ValueError too
         raise PackageError(f"{file} is wrong: {error} ($ is the whole file).") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError
         raise PackageError(f"{file} is not valid TOML: {error}.") from error
     return Manifest(
         root=root,
@@ -133,7 +133,10 @@ def _split(
     match = pattern.fullmatch(entry.strip())
     if match is None or re.search(r"\s(under|as)(\s|\Z)", match["path"]):
         raise PackageError(f"{root / FILE_NAME}: {key} has {entry!r}, which is not {form!r}.")
-    return (root / match["path"]).resolve(), match["name"] or ""
+    try:
+        return (root / match["path"]).resolve(), match["name"] or ""
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a ring of links
+        raise PackageError(f"{root / FILE_NAME}: {key} has {entry!r}: {error}.") from error
 
 
 def nearest_manifest(file: Path) -> Manifest | None:

@@ -18,6 +18,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from lllm.events.importing import importing
 from lllm.events.model import Price, Usage
 
 if TYPE_CHECKING:
@@ -287,14 +288,16 @@ def _provider(name: str) -> str | None:
 
 @cache
 def _snapshot() -> DataSnapshot:
-    from genai_prices.data import providers
-    from genai_prices.data_snapshot import DataSnapshot
+    with importing():
+        from genai_prices.data import providers
+        from genai_prices.data_snapshot import DataSnapshot
 
     return DataSnapshot(providers=providers, from_auto_update=False)
 
 
 @cache
 def _version() -> str:
-    from importlib.metadata import version
+    with importing():
+        from importlib.metadata import version
 
-    return version("genai-prices")
+        return version("genai-prices")

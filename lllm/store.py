@@ -223,8 +223,8 @@ class LogStore:
         partition: str | None = None,
         cursor: str | None = None,
     ) -> list[SessionSummary]:
-        """The top-level calls, newest first; with `tactic_path`, the outermost calls of that
-        tactic at any depth.
+        """The top-level calls, newest first (by start, then id); with `tactic_path`, the outermost
+        calls of that tactic at any depth.
 
         state: "success", "failure", "running" or "interrupted". after, before: of the start, the
         first included, the second not; a naive datetime is UTC. cursor: of the last summary seen,

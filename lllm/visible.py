@@ -1,18 +1,25 @@
 """Texts of others, made safe for a terminal.
 
 Control characters, which could colour the screen or move the cursor, and characters that hide or
-turn text around (https://trojansource.codes, CVE-2021-42574) are shown as escapes.
+turn text around (https://trojansource.codes, CVE-2021-42574) are shown as escapes. Hidden are those
+that Unicode calls default ignorable (Default_Ignorable_Code_Point in DerivedCoreProperties.txt),
+but for joiners and variation selectors, without which scripts and emoji are not what they are.
 """
 
 from __future__ import annotations
 
 import re
 
-# C0, DEL, C1; bidirectional marks and controls; line separators; lone surrogates; what has no width
-# (zero width space, word joiner, byte order mark, tags). Joiners stay: scripts and emoji use them.
 UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "["
+    "\x00-\x1f\x7f-\x9f"  # controls: C0, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction: marks, embeddings, isolates
+    "\u2028\u2029"  # line ends
+    "\ud800-\udfff"  # lone surrogates
+    "\xad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff"
+    "\U000e01f0-\U000e0fff"  # what is not seen
+    "]"
 )
 
 

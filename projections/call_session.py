@@ -6,7 +6,7 @@ result, so they can't differ. Events that this library doesn't know are skipped,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -138,14 +138,15 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
     @property
     def total_cost(self) -> InvokeCost:
         """What all attempts of this call and of those below it cost."""
-        own = [call.cost for calls in self.agent_sessions.values() for call in calls]
-        direct = [trace.cost for trace in self.invoke_traces]
-        below = [
-            session.total_cost
-            for sessions in self.sub_tactic_sessions.values()
-            for session in sessions
-        ]
-        return total((*own, *direct, *below))
+        costs: list[InvokeCost] = []
+        waiting = [self]
+        while waiting:  # a log may hold more levels than a stack
+            one = waiting.pop()
+            costs += [call.cost for calls in one.agent_sessions.values() for call in calls]
+            costs += [trace.cost for trace in one.invoke_traces]
+            for sessions in one.sub_tactic_sessions.values():
+                waiting += sessions
+        return total(costs)
 
 
 def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | None:
@@ -158,6 +159,8 @@ def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | Non
     for event in events:
         payload = codec.decode(event)
         if isinstance(payload, model.SessionStarted):
+            if event.stream in folds or event.seq != 1:
+                continue  # a session begins once
             folds[event.stream] = _Fold(event, payload)
             if payload.ancestors:
                 children.append((payload.ancestors[-1].session_id, folds[event.stream]))
@@ -166,14 +169,28 @@ def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | Non
                 folds[payload.about].interrupted = True
         elif event.stream in folds:
             folds[event.stream].take(event, payload)
-    for parent, child in children:
-        if parent in folds:
-            session = child.session
-            siblings = folds[parent].session.sub_tactic_sessions
-            siblings.setdefault(session.tactic_name, []).append(session)
+    _put_below(folds, children)
     for one in folds.values():
         one.close()
     return folds[session_id].session if session_id in folds else None
+
+
+def _put_below(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]) -> None:
+    """Put each session into its parent's."""
+    above: dict[str, str] = {}
+    for parent, child in children:
+        session = child.session
+        if parent in folds and not _is_above(session.session_id, parent, above):
+            above[session.session_id] = parent
+            siblings = folds[parent].session.sub_tactic_sessions
+            siblings.setdefault(session.tactic_name, []).append(session)
+
+
+def _is_above(session_id: str, other: str | None, above: Mapping[str, str]) -> bool:
+    """Whether a session is another or stands above it: then it can't be below it, too."""
+    while other is not None and other != session_id:
+        other = above.get(other)
+    return other is not None
 
 
 class _Fold:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated
 
 import msgspec
 
@@ -20,6 +22,9 @@ CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
 ) WITHOUT ROWID"""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     """How far a view's rows have come, and what built them.
 
@@ -27,9 +32,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     either is another now, the rows are built anew.
     """
 
-    version: int
-    generation: int
-    position: int
+    version: _Count
+    generation: _Count
+    position: _Count
     known: str
 
     def ahead_of(self, view: View) -> bool:
@@ -37,8 +42,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
         can't read."""
         if self.version > view.version:
             return True
-        pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
+        pairs = self._pairs()
         return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
+
+    def _pairs(self) -> list[tuple[str, int]]:
+        try:
+            return msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
+        except (ValueError, RecursionError):
+            return []  # what no lllm wrote is not what is known now, so the rows are built anew
 
 
 def known_events(view: View) -> str:
@@ -65,12 +76,13 @@ def can_go_on(database: Database, views: Sequence[View]) -> bool:
 def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
     """The stored checkpoint of each view."""
     rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
-    return {
-        str(view): Checkpoint(
-            int(version or 0), int(generation or 0), int(position or 0), str(known)
-        )
-        for view, version, generation, position, known in rows
-    }
+    found: dict[str, Checkpoint] = {}
+    for view, *rest in rows:
+        with suppress(msgspec.ValidationError):  # the rows of what is no checkpoint are built anew
+            found[str(view)] = msgspec.convert(
+                dict(zip(Checkpoint.__struct_fields__, rest, strict=True)), Checkpoint
+            )
+    return found
 
 
 def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:

@@ -34,8 +34,9 @@ class Contexts:
 
     def happened(self, event: Recorded, payload: Event) -> Happened:
         """An event with the session that it is about."""
-        if isinstance(payload, SessionStarted) and event.seq == 1:
-            return Happened(event, payload, self._start(event, payload))
+        if isinstance(payload, SessionStarted):
+            # A session begins once: with the first event of its stream.
+            return Happened(event, payload, self._start(event, payload) if event.seq == 1 else None)
         about = getattr(payload, "about", None)
         return Happened(event, payload, self.of(about if isinstance(about, str) else event.stream))
 
@@ -45,6 +46,8 @@ class Contexts:
         if found is not None:
             self._kept.move_to_end(session_id)
             return found
+        if storable(session_id) != session_id:
+            return None  # a row's id is UTF-8
         return self._load("id", session_id)
 
     def _start(self, event: Recorded, started: SessionStarted) -> SessionContext:
@@ -71,14 +74,17 @@ class Contexts:
         if row is None:
             return None
         number, session_id, tactic, partition, started, parent = row
+        above = None
+        if isinstance(parent, int) and isinstance(number, int) and parent < number:
+            above = self._load("number", parent)  # no row of ours is its own ancestor
         return self._keep(
             SessionContext(
-                int(number or 0),
+                number if isinstance(number, int) else 0,
                 str(session_id),
                 str(tactic),
                 str(partition),
-                int(started or 0),
-                None if parent is None else self._load("number", parent),
+                started if isinstance(started, int) else 0,
+                above,
             )
         )
 

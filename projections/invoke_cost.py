@@ -7,6 +7,7 @@ goes by way of the integers and stays exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -106,4 +107,8 @@ def _sum_of_dollars(amounts: Iterable[float]) -> float:
 
 
 def _rate(rates: dict[str, str], name: str) -> float | None:
-    return float(rates[name]) if name in rates else None
+    try:
+        rate = float(rates[name])
+    except (KeyError, ValueError):
+        return None
+    return rate if math.isfinite(rate) else None

@@ -9,6 +9,7 @@ says which.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ _logger = logging.getLogger("lllm.store")
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
 _AT_ONCE = 400  # events decoded at once: few enough to stay in the processor's cache
 
+_PLACES = 100  # of damage that are passed over at once; each is looked up in a read of its own
 _TAKEN = ("events", "checkpoints")  # tables that stand in the same file
 
 
@@ -195,7 +197,7 @@ class Projector:
                     del views[view], generations[view]
             if taken < batch:
                 reached = upto
-            with self.database.write() as connection:
+            with _told_as_damage(reached), self.database.write() as connection:
                 assert connection is not None
                 changes.write(connection)
                 advance(connection, generations, reached)
@@ -260,16 +262,41 @@ def _apply(
 
 
 def _undamaged(log: LogBackend, types: Sequence[str], after: int, upto: int) -> Iterator[Recorded]:
-    """What can be read of some types. Rows can't tell of damage; `lllm verify` does."""
+    """What can be read of some types. Rows can't tell of damage; `lllm verify` does.
+
+    Raises LogDamaged where nobody knows where to go on, or the log is damaged all over.
+    """
+    places = 0
     while True:
         try:
             yield from read_types(log, types, after=after, upto=upto)
             return
         except LogDamaged as damage:
-            if damage.position <= after:
-                raise  # nobody knows where to go on
-            _logger.error("%s The lists and sums do without what is damaged.", damage)
+            places += 1
+            if damage.position <= after or places > _PLACES:
+                raise
+            if places == 1:
+                _logger.error(
+                    "%s The lists and sums do without it, and without what else is damaged.", damage
+                )
             after = damage.position
+
+
+@contextmanager
+def _told_as_damage(upto: int) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise LogDamaged(
+            f"Up to position {upto} of the log, a session begins that has begun already ({error}). "
+            "Restore the log from a backup.",
+            position=upto,
+        ) from error
+    except OverflowError as error:
+        raise ViewError(
+            "The rows of a view hold a number beyond all that lllm writes; `lllm rebuild`, or "
+            "LogStore.rebuild(), makes them anew."
+        ) from error
 
 
 def _told(view: View, batch: Sequence[Happened], error: Exception) -> ViewError:

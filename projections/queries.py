@@ -10,11 +10,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from lllm.events.database import Database, Row
+from lllm.events.errors import ViewError
+from lllm.events.model import State
 from lllm.projections.costs import SUMS
 from lllm.projections.tags import Facet
 from lllm.projections.view import storable
@@ -23,7 +25,11 @@ GroupBy = Literal["tactic", "model", "agent", "day"]
 GROUPS: tuple[GroupBy, ...] = ("tactic", "model", "agent", "day")
 
 
-class SessionRow(msgspec.Struct, frozen=True):
+T = TypeVar("T")
+_ALL = 2**63 - 1  # rows; SQLite counts no more
+
+
+class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     """What the session table says of one session; times are nanoseconds (UTC, or elapsed)."""
 
     number: int
@@ -32,7 +38,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     name: str
     kind: str
     partition: str
-    state: str
+    state: State
     started: int
     ended: int | None
     elapsed: int | None
@@ -52,6 +58,21 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 _ROW = ", ".join(f"s.{name}" for name in SessionRow.__struct_fields__)
 Cursor = tuple[int, str]  # start in nanoseconds UTC, id: the last session that was seen
+
+
+def _session_row(row: Row) -> SessionRow:
+    """A row, typed. Raises ViewError where somebody else wrote it: SQLite types no columns."""
+    return _typed(row, SessionRow, "sessions")
+
+
+def _typed(rows: object, kind: type[T], table: str) -> T:
+    try:
+        return msgspec.convert(rows, kind)
+    except msgspec.ValidationError as error:
+        raise ViewError(
+            f"A row of the table {table} is not as lllm writes it ({error}); `lllm rebuild`, or "
+            "LogStore.rebuild(), makes it anew."
+        ) from error
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -110,10 +131,12 @@ def list_sessions(
         if cursor is not None:
             started, session_id = cursor
             selection.add("f.started <= ?", started)
-            selection.add("(f.started < ? OR s.id < ?)", started, session_id)
+            selection.add("(f.started < ? OR s.id < ?)", started, storable(session_id))
         sql = f"SELECT {_ROW} {selection.sql} ORDER BY f.started DESC, s.id DESC LIMIT ?"
-        rows += connection.execute(sql, (*selection.parameters, -1 if limit is None else limit))
-    found = [SessionRow(*row) for row in rows]  # type: ignore[arg-type] # SQLite types no columns
+        rows += connection.execute(
+            sql, (*selection.parameters, -1 if limit is None else min(limit, _ALL))
+        )
+    found = [_session_row(row) for row in rows]
     found.sort(key=lambda row: (row.started, row.id), reverse=True)
     return found if limit is None else found[:limit]
 
@@ -190,7 +213,7 @@ def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow 
     """One session's row."""
     sql = f"SELECT {_ROW} FROM sessions AS s WHERE s.id = ?"
     found = connection.execute(sql, (storable(session_id),)).fetchone()
-    return None if found is None else SessionRow(*found)
+    return None if found is None else _session_row(found)
 
 
 def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
@@ -216,7 +239,7 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
             ORDER BY s.number""",
         (row.number, row.root),
     )
-    return [SessionRow(*found) for found in rows]
+    return [_session_row(found) for found in rows]
 
 
 def tags_of(
@@ -228,9 +251,10 @@ def tags_of(
     for start in range(0, len(numbers), 500):  # SQLite bounds the parameters of a statement
         some = numbers[start : start + 500]
         marks = ", ".join("?" * len(some))
-        for session, name, value in connection.execute(
+        found = connection.execute(
             f"SELECT session, name, value FROM session_tags WHERE session IN ({marks})", some
-        ):
+        ).fetchall()
+        for session, name, value in _typed(found, list[tuple[int, str, str]], "session_tags"):
             own[session][name] = value
     return {row.number: own[row.root] | own[row.number] for row in rows}
 
@@ -244,15 +268,15 @@ def statements_about(
         found += connection.execute(
             "SELECT position, stream FROM statements WHERE session = ?", (row.number,)
         )
-    return sorted(found)
+    return sorted(_typed(found, list[tuple[int, str]], "statements"))
 
 
 def definition_position(connection: sqlite3.Connection, stream: str) -> int | None:
     """Where in the log an agent's definition stands."""
     row = connection.execute(
-        "SELECT position FROM definitions WHERE stream = ?", (stream,)
+        "SELECT position FROM definitions WHERE stream = ?", (storable(stream),)
     ).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else _typed(row[0], int, "definitions")
 
 
 class Running(NamedTuple):
@@ -270,7 +294,7 @@ def running(connection: sqlite3.Connection) -> list[Running]:
         "SELECT s.id, s.number, r.owner, r.host FROM running AS r"
         " CROSS JOIN sessions AS s ON s.number = r.session"
     )
-    return [Running(*row) for row in rows]
+    return _typed(rows.fetchall(), list[Running], "running")
 
 
 # -- costs
@@ -328,7 +352,7 @@ def sum_costs_by_tag(
         " (SELECT value FROM session_tags WHERE session = f.root AND name = ?))"
     )
     for selection in _selections(connection, wanted):
-        parameters = (name, name, *selection.parameters)
+        parameters = (storable(name), storable(name), *selection.parameters)
         for found, sessions in connection.execute(
             f"SELECT {value}, count(*) {selection.sql} GROUP BY 1", parameters
         ):
@@ -340,9 +364,10 @@ def sum_costs_by_tag(
 
 
 def _scope(wanted: Filter, scope: str, partition: str) -> tuple[str, list[object]]:
+    tactic = storable(wanted.tactic or "")
     if wanted.partition is None:
-        return f"{scope} = ?", [wanted.tactic or ""]
-    return f"{scope} = ? AND {partition} = ?", [wanted.tactic or "", wanted.partition]
+        return f"{scope} = ?", [tactic]
+    return f"{scope} = ? AND {partition} = ?", [tactic, storable(wanted.partition)]
 
 
 def _gather(groups: dict, rows: sqlite3.Cursor) -> None:  # type: ignore[type-arg]

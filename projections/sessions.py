@@ -130,7 +130,7 @@ class _Running:
 
 def _defined(rows: Rows, event: Recorded) -> None:
     if event.type == AgentDefined.type:
-        rows.put("definitions", (event.stream,), position=event.position)
+        rows.put("definitions", (storable(event.stream),), position=event.position)
 
 
 def _started(rows: Rows, started: SessionStarted, session: SessionContext) -> None:

@@ -53,6 +53,9 @@ def values_of(kind: object) -> st.SearchStrategy[object]:
         return SIMPLE[kind]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return structs_of(kind)
+    if origin is typing.Annotated:
+        (bounds,) = kind.__metadata__  # type: ignore[attr-defined]
+        return st.integers(bounds.ge, bounds.le)
     if origin is typing.Literal:
         return st.sampled_from(inside)
     if origin in (typing.Union, types.UnionType):

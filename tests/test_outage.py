@@ -42,9 +42,7 @@ with warnings.catch_warnings(record=True) as caught, LogStore(kind(path)) as sto
 def test_a_full_disk(kind: str, tmp_path: Path) -> None:
     """While nothing can be written the calls go on with one warning, lists say what they know, and
     all events stand in the log, in order, once there is space again."""
-    subprocess.run(
-        [sys.executable, "-c", _FULL, kind, str(tmp_path / "log"), "300000"], check=True
-    )
+    subprocess.run([sys.executable, "-c", _FULL, kind, str(tmp_path / "log"), "300000"], check=True)
     with LogStore(KINDS[kind](tmp_path / "log")) as store:
         sessions = store.list_sessions(state="success")
         tasks = [str(store.load_session(one.session_id).task)[:6] for one in reversed(sessions)]

@@ -23,11 +23,13 @@ codec.UPCASTERS["llm.responded", 1] = lambda payload: payload | {"finish": "lift
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from tests.echo import echo
-with LogStore({"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}[sys.argv[1]](sys.argv[2])) as store:
+kind = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}[sys.argv[1]]
+with LogStore(kind(sys.argv[2])) as store:
     if sys.argv[3] == "write":
         echo(store)("newer")
     tasks = [str(store.load_session(one.session_id).task) for one in store.list_sessions()]
-    print(*tasks, store.export_cost_summary()["calls"], store.lag, store.rebuild(check=True).difference)
+    calls, lag = store.export_cost_summary()["calls"], store.lag
+    print(*tasks, calls, lag, store.rebuild(check=True).difference)
 """
 
 

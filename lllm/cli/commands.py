@@ -28,6 +28,7 @@ from lllm.cli.options import (
     with_filters,
 )
 from lllm.version import __version__
+from lllm.visible import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +114,7 @@ def ls(
 
     show_list(stdout(), page)
     if len(found) > len(page):
-        click.echo(f"There are more; go on with: --cursor {page[-1].cursor}", err=True)
+        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)
 
 
 @cli.command("show")
@@ -261,7 +262,7 @@ def tag(store: str | None, prefix: str, tags: dict[str, str], remove: tuple[str,
         session_id = opened.find_id(prefix)
         opened.tag(session_id, tags, remove=remove)
         now = opened.load_session_record(session_id).tags
-    click.echo(f"{session_id}  {tag_list(now) or 'no tags'}")
+    click.echo(f"{visible(session_id)}  {tag_list(now) or 'no tags'}")
 
 
 @cli.command()

@@ -11,11 +11,13 @@ command quietly.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 import click
@@ -56,7 +58,7 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _logged():
         warnings.showwarning = _show_warning
         try:
             ended = command.main(arguments, prog_name="lllm", standalone_mode=False)
@@ -86,6 +88,26 @@ def _say(message: str, code: int) -> int:
 
     click.echo(f"lllm: {visible(' '.join(message.split()))}", err=True)
     return code
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What a store logs while a command runs is said in the same way. Without a handler, `logging`
+    would print it as it is, with whatever somebody wrote into the store."""
+    logger, handler = logging.getLogger("lllm.store"), _Said(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Said(logging.Handler):
+    """Log lines as lines of the command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        _say(record.getMessage(), 0)
 
 
 def _show_warning(

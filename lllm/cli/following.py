@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+from lllm.cli.families import family
 from lllm.events import codec
 from lllm.events.errors import SessionNotFound
 from lllm.events.model import SessionStarted
 from lllm.events.record import Recorded
-from lllm.projections.call_session import TacticCallSession
 from lllm.store import LogStore
 
 _WINDOW = 1 << 14  # positions of the first look back, which are bytes in a JSONL log
+_ALL = 1 << 62  # events; no log has more
 
 
 class Family:
@@ -22,14 +23,7 @@ class Family:
     """
 
     def __init__(self, store: LogStore, session_id: str) -> None:
-        self._ids: set[str] = set()
-        self._add(store.load_session(session_id))
-
-    def _add(self, session: TacticCallSession) -> None:
-        self._ids.add(session.session_id)
-        for sessions in session.sub_tactic_sessions.values():
-            for one in sessions:
-                self._add(one)
+        self._ids = {one.session_id for one in family(store.load_session(session_id))}
 
     def concerns(self, event: Recorded) -> bool:
         """Whether an event is of one of them, or says something about one."""
@@ -44,25 +38,25 @@ class Family:
         return getattr(payload, "about", None) in self._ids
 
 
-def follow(store: LogStore, lines: int, family: Family | None) -> Iterator[Recorded]:
+def follow(store: LogStore, lines: int, only: Family | None) -> Iterator[Recorded]:
     """The last events, then those that come, without end.
 
-    lines: how many of the last. family: the sessions that are meant, None for all.
+    lines: how many of the last. only: the sessions that are meant, None for all.
     """
     head = store.log.head()
-    yield from _last(store, head, lines, family)
+    yield from _last(store, head, lines, only)
     for event in store.follow(after=head):
-        if family is None or family.concerns(event):
+        if only is None or only.concerns(event):
             yield event
 
 
-def _last(store: LogStore, head: int, lines: int, family: Family | None) -> Iterator[Recorded]:
+def _last(store: LogStore, head: int, lines: int, only: Family | None) -> Iterator[Recorded]:
     window = _WINDOW
     while lines:
         after = max(0, head - window)
-        found: deque[Recorded] = deque(maxlen=lines)
+        found: deque[Recorded] = deque(maxlen=min(lines, _ALL))
         for event in store.log.read(after=after, upto=head):
-            if family is None or family.concerns(event):
+            if only is None or only.concerns(event):
                 found.append(event)
         if len(found) == lines or after == 0:
             yield from found

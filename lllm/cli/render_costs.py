@@ -11,13 +11,13 @@ from rich.text import Text
 from lllm.cli import shown
 from lllm.cli.terminal import show
 from lllm.cost_summary import CostLine, CostSummary
-from lllm.visible import visible
 
 _Count = Literal["calls", "failed_calls", "unpriced_calls", "prompt_tokens", "completion_tokens"]
 
 _BAR = 20  # columns of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_MUCH = 1 << 20  # columns, to measure what a table would like to have
+_MUCH = 1 << 30  # columns, to measure what a table would like to have
+_KEY = 1_000  # characters shown of a group's name; every row is padded to the longest
 _COUNTS: tuple[tuple[str, _Count], ...] = (
     ("CALLS", "calls"),
     ("FAILED", "failed_calls"),
@@ -44,7 +44,7 @@ def _table(summary: CostSummary, group_by: str, bar: int) -> Table:
         footer_style="bold",
     )  # fmt: skip
     heading = "day (UTC)" if group_by == "day" else group_by.removeprefix("tag:")
-    table.add_column(Text(visible(heading)), Text("total"), overflow="fold")
+    table.add_column(Text(shown.shortened(heading, _KEY)), Text("total"), overflow="fold")
     table.add_column("", "", width=bar)
     table.add_column("COST", _money(summary), justify="right", no_wrap=True)
     for title, key in _COUNTS:
@@ -53,7 +53,9 @@ def _table(summary: CostSummary, group_by: str, bar: int) -> Table:
         table.add_column("SESSIONS", f"{summary['session_count']:,}", justify="right")
     most = max((group["total_cost_usd"] for group in summary["groups"]), default=0.0)
     for group in summary["groups"]:
-        key_text = Text(visible(group["key"])) if group["key"] else Text("(none)", "dim")
+        key_text = (
+            Text(shown.shortened(group["key"], _KEY)) if group["key"] else Text("(none)", "dim")
+        )
         counts = [f"{group[name]:,}" for _, name in _COUNTS]
         sessions = [f"{group['session_count'] or 0:,}"] if by_tag else []
         length = Text(_bar(group["total_cost_usd"], most, bar), "green")

@@ -10,7 +10,7 @@ from rich.text import Text
 from lllm.cli import shown
 from lllm.events import codec
 from lllm.events.record import Recorded
-from lllm.projections.invoke_cost import dollars
+from lllm.tools import result_text
 from lllm.visible import visible
 
 SHORT_ID = 12  # characters of an id: its time and a little of its random part
@@ -80,7 +80,8 @@ def _said(name: str, value: object) -> str:
         return f"{name}={shown.nanoseconds(value)}"
     if isinstance(value, dict):
         if name == "error":
-            return shown.shortened(f"{value.get('type')}: {value.get('message')}", _SHORT)
+            said = f"{result_text(value.get('type'))}: {result_text(value.get('message'))}"
+            return shown.shortened(said, _SHORT)
         if name == "content":
             return _content(value)
         if name == "usage":
@@ -88,7 +89,7 @@ def _said(name: str, value: object) -> str:
             return shown.tokens(*used)
         if name == "price":
             nanos = value.get("nanos")
-            return shown.money(dollars(nanos)) if isinstance(nanos, int) else "unpriced"
+            return shown.nano_dollars(nanos) if isinstance(nanos, int) else "unpriced"
     return f"{visible(name)}={shown.shortened(value, _SHORT)}"
 
 
@@ -96,12 +97,12 @@ def _content(content: Mapping[str, object]) -> str:
     """What a message says, or the tools that it asks for."""
     parts, calls = content.get("parts"), content.get("tool_calls")
     texts = [
-        str(part.get("text") or f"[{part.get('kind')}]")
+        result_text(part.get("text") or f"[{result_text(part.get('kind'))}]")
         for part in (parts if isinstance(parts, list) else ())
         if isinstance(part, dict)
     ]
     asked = [
-        f"{call.get('name')}({call.get('arguments', '')})"
+        f"{result_text(call.get('name'))}({result_text(call.get('arguments', ''))})"
         for call in (calls if isinstance(calls, list) else ())
         if isinstance(call, dict)
     ]

@@ -15,13 +15,15 @@ from lllm.cli.terminal import joined, show, state_text
 from lllm.summaries import SessionSummary
 from lllm.visible import visible
 
-_MUCH = 1 << 20  # columns, to measure what a table would like to have
+_MUCH = 1 << 30  # columns, to measure what a table would like to have
+_WIDEST = 10_000  # columns of a table; in a wider one, every row would be padded to the longest
 
 
 def show_list(console: Console, summaries: Sequence[SessionSummary]) -> None:
     """Print the sessions, in their order."""
     table = _table(summaries)
-    if console.measure(table, options=console.options.update_width(_MUCH)).maximum > console.width:
+    wished = console.measure(table, options=console.options.update_width(_MUCH)).maximum
+    if wished > min(console.width, _WIDEST):
         for summary in summaries:
             show(console, *_lines(summary))
     else:
@@ -37,7 +39,7 @@ def _table(summaries: Iterable[SessionSummary]) -> Table:
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for one in summaries:
         table.add_row(
-            Text(one.session_id),
+            Text(visible(one.session_id)),
             state_text(one.state),
             Text(visible(one.tactic_path)),
             Text(shown.moment(one.timestamp)),
@@ -53,7 +55,7 @@ def _table(summaries: Iterable[SessionSummary]) -> Table:
 def _lines(one: SessionSummary) -> tuple[Text, Padding]:
     first = joined(
         (
-            one.session_id,
+            visible(one.session_id),
             state_text(one.state),
             shown.moment(one.timestamp),
             shown.duration(one.elapsed) if one.elapsed is not None else "",

@@ -9,6 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from lllm.cli import shown
+from lllm.cli.families import family
 from lllm.cli.terminal import joined, show, sign, state_text
 from lllm.events import codec
 from lllm.events.model import Error, RetryScheduled
@@ -23,6 +24,9 @@ from lllm.store import LogStore
 from lllm.summaries import SessionRecord
 from lllm.visible import visible, visible_lines
 
+_INDENT = 4  # columns of a level of the tree
+_ROOM = 60  # columns that a session's own levels and a few words need
+_DEEPEST = 100  # levels of sessions
 _LONG = 240  # characters shown of a task or a delivery
 _SHORT = 80  # of arguments, results and messages
 Retries = Mapping[tuple[str, int], RetryScheduled]  # by session and the request that it follows
@@ -31,7 +35,7 @@ Retries = Mapping[tuple[str, int], RetryScheduled]  # by session and the request
 def read_retries(store: LogStore, session: TacticCallSession) -> Retries:
     """Why and after which wait calls were made again, in a session and those below it."""
     found: dict[tuple[str, int], RetryScheduled] = {}
-    for one in _family(session):
+    for one in family(session):
         for event in store.events(one.session_id):
             if event.type == RetryScheduled.type:
                 payload = codec.decode(event)
@@ -40,20 +44,14 @@ def read_retries(store: LogStore, session: TacticCallSession) -> Retries:
     return found
 
 
-def _family(session: TacticCallSession) -> Iterator[TacticCallSession]:
-    yield session
-    for sessions in session.sub_tactic_sessions.values():
-        for one in sessions:
-            yield from _family(one)
-
-
 def show_session(console: Console, record: SessionRecord, retries: Retries) -> None:
     """Print a session as a tree, and below it the traceback of a failed one."""
     session = record.session
     tree = Tree(_heading(session), guide_style="dim")
     for line in _particulars(record):
         tree.add(line)
-    _add_inside(tree, session, retries)
+    levels = (console.width - _ROOM) // _INDENT
+    _add_inside(tree, session, retries, max(1, min(levels, _DEEPEST)))
     show(console, tree)
     if record.traceback:
         show_traceback(console, record.traceback)
@@ -84,7 +82,7 @@ def _heading(session: TacticCallSession) -> Text:
 
 def _particulars(record: SessionRecord) -> Iterator[Text]:
     session = record.session
-    yield joined((_labelled("id", session.session_id),
+    yield joined((_labelled("id", visible(session.session_id)),
                   f"started {shown.moment(record.timestamp, seconds=True)}"))  # fmt: skip
     if record.tags:
         yield _labelled("tags", Text(shown.tag_list(record.tags), "cyan"))
@@ -95,8 +93,11 @@ def _particulars(record: SessionRecord) -> Iterator[Text]:
     yield _labelled("task", shown.shortened(session.task, _LONG))
 
 
-def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries) -> None:
-    """What happened in a session, in the order in which it began, and how it ended."""
+def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries, levels: int) -> None:
+    """What happened in a session, in the order in which it began, and how it ended.
+
+    levels: of sessions below it that are shown; rich would leave out, in silence, what has no room.
+    """
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
     entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
@@ -106,9 +107,12 @@ def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries) -> Non
             _add_call(tree, session.session_id, entry, retries)
         elif isinstance(entry, TacticCallSession):
             branch = tree.add(_heading(entry))
-            branch.add(_labelled("id", entry.session_id))
+            branch.add(_labelled("id", visible(entry.session_id)))
             branch.add(_labelled("task", shown.shortened(entry.task, _SHORT)))
-            _add_inside(branch, entry, retries)
+            if levels:
+                _add_inside(branch, entry, retries, levels - 1)
+            else:
+                branch.add(_elsewhere(entry))
         else:
             tree.add(_attempt(entry))
     if session.unknown_events:
@@ -118,6 +122,12 @@ def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries) -> Non
         tree.add(_labelled("delivered", shown.shortened(session.delivery, _LONG)))
     elif session.error is not None:
         tree.add(_failed(session.error, "cancelled: " if session.cancelled else ""))
+
+
+def _elsewhere(session: TacticCallSession) -> Text:
+    count = shown.counted(sum(1 for _ in family(session)) - 1, "session")
+    command = f"lllm show {visible(session.session_id)}"
+    return Text(f"… what is in it, and {count} below it: {command}", "yellow")
 
 
 # -- agents

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 
+from lllm.projections.invoke_cost import dollars
 from lllm.tools import result_text
 from lllm.visible import visible
+
+_MOST = 1 << 63  # nanoseconds or nano-dollars; more than this is nobody's time or money
 
 
 def shortened(value: object, limit: int) -> str:
@@ -37,6 +40,13 @@ def money(amount: float, unpriced: int = 0) -> str:
     return f"{text} + {unpriced:,} unpriced" if unpriced else text
 
 
+def nano_dollars(count: int) -> str:
+    """US dollars from nano-dollars; what nobody pays is shown as the number that it is."""
+    if abs(count) >= _MOST:
+        return shortened(f"{count} nano-dollars", 40)
+    return money(dollars(count))
+
+
 def duration(seconds: float | None) -> str:
     """How long something took; a dash where it has not ended."""
     if seconds is None:
@@ -53,7 +63,9 @@ def duration(seconds: float | None) -> str:
 
 
 def nanoseconds(count: int | None) -> str:
-    """The same from nanoseconds."""
+    """The same from nanoseconds; what no clock counts is shown as the number that it is."""
+    if count is not None and abs(count) >= _MOST:
+        return shortened(f"{count} ns", 40)
     return duration(None if count is None else count / 1_000_000_000)
 
 

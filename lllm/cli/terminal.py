@@ -6,6 +6,7 @@ rich's own interpretation of brackets, emoji codes and numbers is off.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from lllm.events.model import State
 
-_UNBOUNDED = 1 << 20  # columns of a pipe: no line there is cut or wrapped
+_UNBOUNDED = 1 << 30  # columns of a pipe: no line there is cut or wrapped
 
 _SIGNS: dict[State, tuple[str, str]] = {
     "success": ("✓", "green"),
@@ -32,7 +33,8 @@ class _Console(Console):
 
 
 def stdout() -> Console:
-    """The standard output. Colours are for terminals, and NO_COLOR turns them off there."""
+    """The standard output. Styles are for terminals, and NO_COLOR turns all of them off there, bold
+    and dim too (https://no-color.org)."""
     return _console(width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
@@ -43,8 +45,9 @@ def stderr() -> Console:
 
 def _console(*, stderr: bool = False, width: int | None) -> Console:
     return _Console(
-        stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
-    )
+        stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )  # fmt: skip
 
 
 def show(console: Console, *renderables: RenderableType) -> None:

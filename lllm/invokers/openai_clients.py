@@ -11,6 +11,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypedDict
 
+from lllm.events.importing import importing
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
@@ -41,7 +43,8 @@ class Clients:
         """The client for calls that wait."""
         with self._lock:
             if self._of_threads is None:
-                import openai
+                with importing():
+                    import openai
 
                 self._of_threads = openai.OpenAI(**self._options())
             return self._of_threads
@@ -57,7 +60,8 @@ class Clients:
         return found.client
 
     def _make_for(self, loop: asyncio.AbstractEventLoop) -> _OfLoop:
-        import openai
+        with importing():
+            import openai
 
         with self._lock:
             for other in [other for other in self._by_loop if other.is_closed()]:
