@@ -12,6 +12,8 @@ import threading
 
 from lllm.events.locks import rest_during_fork, tell_after_fork
 
+_LONGEST = 30.0  # seconds that a fork waits for an import
+
 
 class _Importing:
     def __init__(self) -> None:
@@ -20,8 +22,7 @@ class _Importing:
         tell_after_fork(self)
 
     def pause(self) -> bool:
-        self._lock.acquire()
-        return True
+        return self._lock.acquire(timeout=_LONGEST)
 
     def resume(self) -> None:
         self._lock.release()

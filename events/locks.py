@@ -7,6 +7,7 @@ its owner. `after_fork` is how locks, and all that holds one, hear of it.
 
 from __future__ import annotations
 
+import logging  # noqa: F401 - first: its own hook must be called behind ours, see below
 import os
 import sys
 import threading
@@ -73,6 +74,8 @@ def _resume_all() -> None:
     _paused.things = []
 
 
+# What registers last is called first. logging's hook takes the lock that every logger needs; taken
+# before ours, threads that we wait for could not go on.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
 

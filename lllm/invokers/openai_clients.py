@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypedDict
 
 from lllm.events.importing import importing
+from lllm.events.locks import tell_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -38,6 +39,13 @@ class Clients:
         self._lock = threading.Lock()
         self._of_threads: openai.OpenAI | None = None
         self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A child makes clients of its own: two processes can't read from one connection."""
+        self._lock = threading.Lock()
+        self._of_threads = None
+        self._by_loop = {}
 
     def of_threads(self) -> openai.OpenAI:
         """The client for calls that wait."""
@@ -46,7 +54,7 @@ class Clients:
                 with importing():
                     import openai
 
-                self._of_threads = openai.OpenAI(**self._options())
+                    self._of_threads = openai.OpenAI(**self._options())
             return self._of_threads
 
     async def of_running_loop(self) -> openai.AsyncOpenAI:
@@ -63,7 +71,7 @@ class Clients:
         with importing():
             import openai
 
-        with self._lock:
+        with self._lock, importing():
             for other in [other for other in self._by_loop if other.is_closed()]:
                 del self._by_loop[other]
             if loop not in self._by_loop:
