@@ -5,6 +5,7 @@
     │   ├── LogUnavailable   (OSError)      it can't be opened or written now
     │   ├── LogDamaged                      what is stored is not what was written
     │   ├── LogTooNew                       a newer lllm wrote it
+    │   ├── LogReadOnly                     it was opened to be read only
     │   ├── AppendConflict                  other events stand at this place in the stream
     │   ├── WrongProcess                    a recorder was used in a process that is not its own
     │   └── SessionEnded                    a recorder was used after its session's last event

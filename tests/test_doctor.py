@@ -153,7 +153,7 @@ def test_gaps(store: LogStore) -> None:
     second = 1_000_000_000
     gap = LogGap(lost=12, first_time=0, last_time=5 * second, reason="no room", salt=b"s" * 32)
     state(store.log, "gap-1", gap, salt=gap.salt)
-    late = LogGap(lost=1, first_time=0, last_time=2**62 * 2, reason="later", salt=b"s" * 32)
+    late = LogGap(lost=1, first_time=0, last_time=2**63 - 1, reason="later", salt=b"s" * 32)
     state(store.log, "gap-2", late, salt=late.salt)
     found = examine(store)
     assert found.log.gaps is not None

@@ -295,7 +295,8 @@ _FREE: dict[object, object] = {
 }  # fmt: skip
 _QUOTING = {("agent.defined", "system"), ("retry.scheduled", "reason")}
 _PLAIN: dict[str, object] = {
-    "str": "s", "int": 7, "str | None": "s", "int | None": 7, "bool": True, "bytes": b"\x01" * 32,
+    "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "bool": True,
+    "bytes": b"\x01" * 32,
     "State": "success", "Limits": model.Limits(1, 2, 3), "Price": model.Price("free", 0),
     "Price | None": model.Price("free", 0), "Usage | None": model.Usage(1, 2),
     "Origin | None": None, "Producer | None": model.Producer("1", "3"),
