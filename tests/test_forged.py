@@ -10,7 +10,7 @@ import sqlite3
 import types
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 
@@ -488,13 +488,13 @@ def tampered(folder: Path, *statements: str, kind: str = "sqlite") -> Path:
     path = forge(kind, folder, [*session("a1", REQUEST, response(), tags={"k": "v"}), *below])
     with open_store(str(path)) as store:
         store.list_sessions()
-    connection = sqlite3.connect(path if kind == "sqlite" else path / "rows.sqlite")
-    connection.execute("PRAGMA trusted_schema = ON")
-    connection.execute("PRAGMA writable_schema = ON")
-    for statement in statements:
-        connection.executescript(statement)
-    connection.commit()
-    connection.close()
+    file = path if kind == "sqlite" else path / "rows.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA trusted_schema = ON")
+        connection.execute("PRAGMA writable_schema = ON")
+        for statement in statements:
+            connection.executescript(statement)
+        connection.commit()
     return path
 
 
