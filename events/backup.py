@@ -31,7 +31,7 @@ import msgspec
 from lllm.events.database import Database
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
-from lllm.events.locks import FileLock
+from lllm.events.locks import FileLock, is_held
 from lllm.events.log import LogBackend
 from lllm.events.segments import segments_of
 from lllm.events.sqlite import SQLiteBackend
@@ -154,18 +154,11 @@ def stopped_backups(folder: Path) -> list[Path]:
     return [
         draft
         for draft in sorted(folder.glob("*.partial"))
-        if draft.is_dir() and (draft / _LOCK).exists() and _is_draft(draft) and not _held(draft)
+        if draft.is_dir()
+        and (draft / _LOCK).exists()
+        and _is_draft(draft)
+        and not is_held(draft / _LOCK)
     ]
-
-
-def _held(draft: Path) -> bool:
-    with suppress(OSError):
-        lock = FileLock(draft / _LOCK)
-        try:
-            return not lock.acquire(wait=False)
-        finally:
-            lock.close()
-    return False
 
 
 @contextmanager

@@ -46,6 +46,15 @@ def encode(value: object) -> bytes:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text is one that UTF-8 can hold: it has no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def decode(event: Recorded) -> Event:
     """The payload of a recorded event as a Struct of `model`; `Unknown` where that can't be."""
     key = (event.type, event.version)

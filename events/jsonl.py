@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 
 from lllm.events import segments
+from lllm.events.codec import is_utf8
 from lllm.events.database import Database, Durability
 from lllm.events.errors import (
     AppendConflict,
@@ -284,10 +285,9 @@ class LocalFileBackend:
         upto = self._upto(upto)
         if stream is None:
             return self._translated(segments.events_between(self.path, after, upto))
-        try:
-            prefix = stream_prefix(stream)
-        except UnicodeEncodeError:
+        if not is_utf8(stream):
             return iter(())  # no stream is called so
+        prefix = stream_prefix(stream)
         return self._translated(
             segments.events_between(
                 self.path,

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -126,6 +127,19 @@ class FileLock:
 
     def __del__(self) -> None:
         self.close()
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock on a file; False where there is none, or nobody can know."""
+    if not path.exists():
+        return False
+    with suppress(OSError):
+        lock = FileLock(path)
+        try:
+            return not lock.acquire(wait=False)
+        finally:
+            lock.close()
+    return False
 
 
 class Held:

@@ -17,6 +17,7 @@ from typing import Literal, cast
 
 import msgspec
 
+from lllm.events.codec import is_utf8
 from lllm.events.database import Database, Durability, Row
 from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
@@ -176,7 +177,7 @@ class SQLiteBackend:
     ) -> Iterator[Recorded]:
         """See LogBackend."""
         upto = self.head() if upto is None else upto
-        if stream is not None and not _is_utf8(stream):
+        if stream is not None and not is_utf8(stream):
             return iter(())  # no stream is called so
         if stream is None:
             return self._all(max(after, 0), min(upto, self.head()))
@@ -274,13 +275,5 @@ def _is_event(row: Row) -> bool:
     try:
         msgspec.convert(row, Recorded)
     except msgspec.ValidationError:
-        return False
-    return True
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
         return False
     return True

@@ -23,7 +23,7 @@ from lllm.events.database import Database
 from lllm.events.errors import LllmError, LogDamaged
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.liveness import host
-from lllm.events.locks import FileLock
+from lllm.events.locks import is_held
 from lllm.events.log import read_types
 from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap, SessionErased
@@ -183,7 +183,7 @@ def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recor
 
 
 def _rows(store: LogStore, head: int, lag: int, troubles: list[str]) -> RowFacts:
-    database = store._database
+    database, locks = store._database, _locks(store)
     apart = isinstance(store.backend, LocalFileBackend) and isinstance(database.path, Path)
     found: Mapping[str, Checkpoint] = {}
     sessions: dict[str, int] = {}
@@ -204,7 +204,7 @@ def _rows(store: LogStore, head: int, lag: int, troubles: list[str]) -> RowFacts
         sessions=sessions,
         elsewhere=elsewhere,
         leftovers=leftovers,
-        rebuilding=_is_held(_locks(store), "rebuild.lock"),
+        rebuilding=locks is not None and is_held(locks / "rebuild.lock"),
     )
 
 
@@ -231,18 +231,6 @@ def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, .
     names = store._database.query("SELECT name FROM sqlite_master WHERE type = 'table'")
     matches = [match for (name,) in names if (match := _GENERATION.fullmatch(str(name)))]
     return tuple(sorted(m[0] for m in matches if shown.get(m[1], int(m[2])) != int(m[2])))
-
-
-def _is_held(locks: Path | None, name: str) -> bool:
-    if locks is None or not (locks / name).exists():
-        return False
-    with suppress(OSError):
-        lock = FileLock(locks / name)
-        try:
-            return not lock.acquire(wait=False)
-        finally:
-            lock.close()
-    return False
 
 
 def _can_be_asked(store: LogStore, owner: str, on_host: str) -> bool:

@@ -23,15 +23,7 @@ def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
     whole = fields | {"tags": to_plain(tags), "total_cost": to_plain(session.total_cost)}
     text = json.dumps(whole, indent=2, ensure_ascii=False)
     # A lone surrogate has no UTF-8; where there is one, the text says so with escapes.
-    return text if _encodable(text) else json.dumps(whole, indent=2)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if codec.is_utf8(text) else json.dumps(whole, indent=2)
 
 
 class _Line(msgspec.Struct):
