@@ -8,8 +8,9 @@ comes from the cube where the question allows it, else from the cells of the ses
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import sub
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -18,7 +19,7 @@ from lllm.events.database import Database, Row
 from lllm.events.errors import ViewError
 from lllm.events.model import State
 from lllm.projections.costs import SUMS
-from lllm.projections.tags import Facet
+from lllm.projections.tags import NO_PARTITION, Facet, numbers_in
 from lllm.projections.view import storable
 
 GroupBy = Literal["tactic", "model", "agent", "day"]
@@ -30,7 +31,7 @@ _ALL = 2**63 - 1  # rows; SQLite counts no more
 
 
 class SessionRow(msgspec.Struct, frozen=True, array_like=True):
-    """What the session table says of one session; times are nanoseconds (UTC, or elapsed)."""
+    """What the rows say of one session; times are nanoseconds (UTC, or elapsed)."""
 
     number: int
     id: str
@@ -56,16 +57,21 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     output_tokens: int | None
 
 
-_ROW = ", ".join(f"s.{name}" for name in SessionRow.__struct_fields__)
+_OF_TOTALS = SessionRow.__struct_fields__[-6:]  # the others stand in the row of the session
+_ROW = ", ".join(
+    f"{'t' if name in _OF_TOTALS else 's'}.{name}" for name in SessionRow.__struct_fields__
+)
+_TOTALS = "LEFT JOIN session_totals AS t ON t.session = s.number"
 Cursor = tuple[int, str]  # start in nanoseconds UTC, id: the last session that was seen
 
 
-def _session_row(row: Row) -> SessionRow:
-    """A row, typed. Raises ViewError where somebody else wrote it: SQLite types no columns."""
-    return _typed(row, SessionRow, "sessions")
+def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
+    return _typed(rows, list[SessionRow], "sessions")
 
 
 def _typed(rows: object, kind: type[T], table: str) -> T:
+    """Rows as they are meant. Raises ViewError where somebody else wrote them: SQLite types no
+    columns."""
     try:
         return msgspec.convert(rows, kind)
     except msgspec.ValidationError as error:
@@ -95,11 +101,13 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class _Selection(msgspec.Struct):
-    """A SELECT's FROM and WHERE, and their parameters."""
+    """A SELECT's FROM and WHERE, and their parameters. root: the column that tells the root of
+    each session."""
 
     source: str
     where: list[str]
     parameters: list[object]
+    root: str = "f.session"
 
     def add(self, condition: str, *parameters: object) -> None:
         self.where.append(condition)
@@ -127,7 +135,7 @@ def list_sessions(
     """The sessions that a filter selects, newest first by (start, id)."""
     rows: list[Row] = []
     for selection in _selections(connection, wanted):
-        selection.source += " CROSS JOIN sessions AS s ON s.number = f.session"
+        selection.source += f" CROSS JOIN sessions AS s ON s.number = f.session {_TOTALS}"
         if cursor is not None:
             started, session_id = cursor
             selection.add("f.started <= ?", started)
@@ -136,7 +144,7 @@ def list_sessions(
         rows += connection.execute(
             sql, (*selection.parameters, -1 if limit is None else min(limit, _ALL))
         )
-    found = [_session_row(row) for row in rows]
+    found = _session_rows(rows)
     found.sort(key=lambda row: (row.started, row.id), reverse=True)
     return found if limit is None else found[:limit]
 
@@ -148,72 +156,88 @@ def _selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[_Sel
     ]
     if wanted.state is not None:
         facets.append(("state", "", wanted.state))
-    if wanted.partition is not None:
+    if wanted.partition is not None and wanted.partition != NO_PARTITION:
         facets.append(("partition", "", storable(wanted.partition)))
-    if wanted.tactic is None:
-        scopes: list[tuple[str, list[Facet]]] = [("root", facets or [("all", "", "")])]
-    else:
+    if wanted.tactic is not None:
         facets.append(("tactic", "", storable(wanted.tactic)))
-        scopes = [("root", facets), ("child", facets)]
-    for scope, among in scopes:
-        selection = _select(connection, scope, among)
+    selections = [_among_roots(connection, facets)]
+    if wanted.tactic is not None:
+        selections.append(_among_children(connection, facets))
+    for selection in selections:
         if selection is None:
             continue
         if wanted.after is not None:
             selection.add("f.started >= ?", wanted.after)
         if wanted.before is not None:
             selection.add("f.started < ?", wanted.before)
+        if wanted.partition == NO_PARTITION:
+            selection.add(_WITHOUT_PARTITION, NO_PARTITION)
         yield selection
 
 
-def _select(
-    connection: sqlite3.Connection, scope: str, facets: Sequence[Facet]
-) -> _Selection | None:
-    numbers: list[tuple[int, int]] = []  # (sessions, facet)
-    inherited: list[tuple[int | None, int | None, str]] = []  # a tag of its own, its root's, name
-    for facet in facets:
-        found = _facet(connection, scope, facet)
-        if scope == "child" and facet[0] == "tag":
-            above = _facet(connection, "root", facet)
-            if found is None and above is None:
-                return None
-            inherited.append((found and found[1], above and above[1], facet[1]))
-        elif found is None:
-            return None
-        else:
-            numbers.append(found)
-    numbers.sort()
-    selection = _Selection("facets AS f", ["f.facet = ?"], [numbers[0][1]])
-    for _, number in numbers[1:]:
-        selection.add(_HAS.format("f.started", "f.session"), number)
-    of_root, own = _HAS.format("f.root_started", "f.root"), _HAS.format("f.started", "f.session")
-    for numbers_of_tag in inherited:
-        selection.add(f"({own} OR ({of_root} AND NOT {_OWN_TAG}))", *numbers_of_tag)
+def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> _Selection | None:
+    if not facets:
+        return _Selection(_ROOTS, ["1"], [])
+    numbers = [_numbered(connection, facet) for facet in facets]
+    if not all(found.roots for found in numbers):
+        return None
+    numbers.sort(key=lambda found: found.roots)
+    selection = _Selection("facets AS f", ["f.facet = ?"], [numbers[0].facet])
+    for found in numbers[1:]:
+        selection.add(_HAS.format("facets", "f.started", "f.session"), found.facet)
     return selection
 
 
-_OWN_TAG = "EXISTS (SELECT 1 FROM session_tags WHERE session = f.session AND name = ?)"
+def _among_children(connection: sqlite3.Connection, facets: Sequence[Facet]) -> _Selection | None:
+    """Children have the tags of their root, but for those that they have themselves."""
+    tags = [facet for facet in facets if facet[0] == "tag"]
+    numbers = [_numbered(connection, facet) for facet in facets if facet not in tags]
+    if not all(found.children for found in numbers):
+        return None
+    numbers.sort(key=lambda found: found.children)
+    selection = _Selection("child_facets AS f", ["f.facet = ?"], [numbers[0].facet], "f.root")
+    for found in numbers[1:]:
+        selection.add(_HAS.format("child_facets", "f.started", "f.session"), found.facet)
+    own = _HAS.format("child_facets", "f.started", "f.session")
+    of_root = _HAS.format("facets", "f.root_started", "f.root")
+    for facet in tags:
+        tag, named = _numbered(connection, facet), _numbered(connection, ("named", facet[1], ""))
+        if not (tag.roots or tag.children):
+            return None
+        selection.add(f"({own} OR ({of_root} AND NOT {own}))", tag.facet, tag.facet, named.facet)
+    return selection
+
+
+_ROOTS = "(SELECT number AS session, started FROM sessions WHERE parent IS NULL) AS f"
 _HAS = (
-    "EXISTS (SELECT 1 FROM facets AS other"
+    "EXISTS (SELECT 1 FROM {} AS other"
     " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
 )
+_WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
 
 
-def _facet(connection: sqlite3.Connection, scope: str, facet: Facet) -> tuple[int, int] | None:
-    """How many sessions a facet has, and its number."""
+class _Numbered(NamedTuple):
+    """The number of a facet, and how many roots and children have it; 0 where nobody ever had."""
+
+    facet: int
+    roots: int
+    children: int
+
+
+def _numbered(connection: sqlite3.Connection, facet: Facet) -> _Numbered:
     row = connection.execute(
-        "SELECT sessions, facet FROM facet_names"
-        " WHERE scope = ? AND kind = ? AND name = ? AND value = ?",
-        (scope, *facet),
+        "SELECT facet, roots, children FROM facet_numbers"
+        " WHERE kind = ? AND name = ? AND value = ?",
+        facet,
     ).fetchone()
-    return None if row is None else (row[0], row[1])
+    return _Numbered(0, 0, 0) if row is None else _typed(row, _Numbered, "facet_numbers")
 
 
 def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
     """One session's row."""
-    sql = f"SELECT {_ROW} FROM sessions AS s WHERE s.id = ?"
-    found = connection.execute(sql, (storable(session_id),)).fetchone()
-    return None if found is None else _session_row(found)
+    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE s.id = ?"
+    found = _session_rows(connection.execute(sql, (storable(session_id),)).fetchall())
+    return found[0] if found else None
 
 
 def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
@@ -235,28 +259,50 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
                 CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.number
                     AND s.parent IS NOT NULL
             )
-            SELECT {_ROW} FROM below CROSS JOIN sessions AS s ON s.number = below.number
+            SELECT {_ROW} FROM below CROSS JOIN sessions AS s ON s.number = below.number {_TOTALS}
             ORDER BY s.number""",
         (row.number, row.root),
     )
-    return [_session_row(found) for found in rows]
+    return _session_rows(rows.fetchall())
 
 
 def tags_of(
     connection: sqlite3.Connection, rows: Sequence[SessionRow]
 ) -> dict[int, dict[str, str]]:
     """The tags of some sessions, by number: their root's, and over them their own."""
-    numbers = sorted({row.number for row in rows} | {row.root for row in rows})
-    own: dict[int, dict[str, str]] = {number: {} for number in numbers}
-    for start in range(0, len(numbers), 500):  # SQLite bounds the parameters of a statement
-        some = numbers[start : start + 500]
-        marks = ", ".join("?" * len(some))
-        found = connection.execute(
-            f"SELECT session, name, value FROM session_tags WHERE session IN ({marks})", some
-        ).fetchall()
-        for session, name, value in _typed(found, list[tuple[int, str, str]], "session_tags"):
-            own[session][name] = value
-    return {row.number: own[row.root] | own[row.number] for row in rows}
+    own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
+    return {row.number: own.get(row.root, {}) | own.get(row.number, {}) for row in rows}
+
+
+def _own_tags(
+    connection: sqlite3.Connection, sessions: Collection[int]
+) -> dict[int, dict[str, str]]:
+    facets = {
+        session: numbers_in(found)
+        for session, found in _of_each(
+            connection, "SELECT session, facets FROM session_tags WHERE session", sessions
+        )
+    }
+    named = {number for numbers in facets.values() for number in numbers}
+    found = _of_each(connection, "SELECT facet, name, value FROM tag_names WHERE facet", named)
+    tags = {
+        facet: (name, value)
+        for facet, name, value in _typed(found, list[tuple[int, str, str]], "tag_names")
+    }
+    return {
+        session: dict(tags[number] for number in numbers if number in tags)
+        for session, numbers in facets.items()
+    }
+
+
+def _of_each(connection: sqlite3.Connection, select: str, keys: Collection[int]) -> list[Row]:
+    """The rows that have some key each."""
+    rows: list[Row] = []
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
+        some = wanted[start : start + 500]
+        rows += connection.execute(f"{select} IN ({', '.join('?' * len(some))})", some)
+    return rows
 
 
 def statements_about(
@@ -307,7 +353,7 @@ NOTHING: Sums = dict.fromkeys(SUMS, 0)
 def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
     """How many sessions a summary is about."""
     if wanted.answered_by_cube:
-        where, parameters = _scope(wanted, "scope", "partition")
+        where, parameters = _scope(wanted, "scope", "partition", storable(wanted.tactic or ""))
         sql = f"SELECT ifnull(sum(sessions), 0) FROM session_counts WHERE {where}"
         return int(connection.execute(sql, parameters).fetchone()[0])
     return sum(
@@ -326,13 +372,14 @@ def sum_costs(
         group = "''" if group_by is None else f"c.{group_by}"
     groups: dict[str, Sums] = {}
     if wanted.answered_by_cube:
-        where, parameters = _scope(wanted, "c.scope", "c.partition")
+        where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
         sql = f"SELECT {group}, {_SUMMED} FROM costs AS c WHERE {where} GROUP BY 1"
         _gather(groups, connection.execute(sql, parameters))
         return groups
     cells = group_by in ("tactic", "model", "agent")
+    sums = "session_totals" if group_by is None else "session_costs"
     for selection in _selections(connection, wanted):
-        selection.source += " CROSS JOIN session_costs AS c ON c.session = f.session"
+        selection.source += f" CROSS JOIN {sums} AS c ON c.session = f.session"
         if cells:
             selection.source += " CROSS JOIN cost_cells AS cell ON cell.cell = c.cell"
             group = f"cell.{group_by}"
@@ -345,32 +392,66 @@ def sum_costs_by_tag(
     connection: sqlite3.Connection, wanted: Filter, name: str
 ) -> tuple[dict[str | None, Sums], dict[str | None, int]]:
     """The same by the value of a tag (None: sessions without it), and the sessions of each."""
+    if wanted.answered_by_cube and wanted.tactic is None:
+        return _by_tag_in_cube(connection, wanted, storable(name))
     groups: dict[str | None, Sums] = {}
     counts: dict[str | None, int] = {}
-    value = (
-        "ifnull((SELECT value FROM session_tags WHERE session = f.session AND name = ?),"
-        " (SELECT value FROM session_tags WHERE session = f.root AND name = ?))"
-    )
     for selection in _selections(connection, wanted):
-        parameters = (storable(name), storable(name), *selection.parameters)
-        for found, sessions in connection.execute(
-            f"SELECT {value}, count(*) {selection.sql} GROUP BY 1", parameters
-        ):
-            counts[found] = counts.get(found, 0) + sessions
-        selection.source += " CROSS JOIN session_costs AS c ON c.session = f.session"
-        sql = f"SELECT {value}, {_SUMMED} {selection.sql} GROUP BY 1"
-        _gather(groups, connection.execute(sql, parameters))
+        selection.source += (
+            " LEFT JOIN session_tags AS own ON own.session = f.session"
+            f" LEFT JOIN session_tags AS above ON above.session = {selection.root}"
+            " LEFT JOIN session_totals AS c ON c.session = f.session"
+        )
+        rows = connection.execute(
+            f"SELECT above.facets, own.facets, count(*), {_SUMMED} {selection.sql} GROUP BY 1, 2",
+            selection.parameters,
+        ).fetchall()
+        # A facet's number belongs to one tag: what has the same facets has the same value.
+        values = _values_of(connection, storable(name))
+        for of_root, own, sessions, *sums in rows:
+            numbers = [*numbers_in(of_root), *numbers_in(own)]
+            value = next((values[number] for number in reversed(numbers) if number in values), None)
+            counts[value] = counts.get(value, 0) + sessions
+            _gather(groups, [(value, *sums)])
     return groups, counts
 
 
-def _scope(wanted: Filter, scope: str, partition: str) -> tuple[str, list[object]]:
-    tactic = storable(wanted.tactic or "")
+def _values_of(connection: sqlite3.Connection, name: str) -> dict[int, str]:
+    """The values that a tag has, by the number of their facet."""
+    return dict(
+        connection.execute(
+            "SELECT facet, value FROM facet_numbers WHERE kind = 'tag' AND name = ?", (name,)
+        ).fetchall()
+    )
+
+
+def _by_tag_in_cube(
+    connection: sqlite3.Connection, wanted: Filter, name: str
+) -> tuple[dict[str | None, Sums], dict[str | None, int]]:
+    where, parameters = _scope(wanted, "c.name", "c.partition", name)
+    groups: dict[str | None, Sums] = {}
+    counts: dict[str | None, int] = {}
+    sql = f"SELECT value, sum(sessions), {_SUMMED} FROM tag_costs AS c WHERE {where} GROUP BY 1"
+    for value, sessions, *sums in connection.execute(sql, parameters):
+        if sessions:
+            counts[value] = sessions
+            _gather(groups, [(value, *sums)])
+    total = sum_costs(connection, wanted).get("") or NOTHING
+    without = count_sessions(connection, wanted) - sum(counts.values())
+    if without:
+        counts[None] = without
+        tagged = [sum(found[column] for found in groups.values()) for column in SUMS]
+        _gather(groups, [(None, *map(sub, total.values(), tagged))])
+    return groups, counts
+
+
+def _scope(wanted: Filter, scope: str, partition: str, value: str) -> tuple[str, list[object]]:
     if wanted.partition is None:
-        return f"{scope} = ?", [tactic]
-    return f"{scope} = ? AND {partition} = ?", [tactic, storable(wanted.partition)]
+        return f"{scope} = ?", [value]
+    return f"{scope} = ? AND {partition} = ?", [value, storable(wanted.partition)]
 
 
-def _gather(groups: dict, rows: sqlite3.Cursor) -> None:  # type: ignore[type-arg]
+def _gather(groups: dict, rows: Iterable[Row]) -> None:  # type: ignore[type-arg]
     for key, *sums in rows:
         before = groups.get(key)
         if not any(sums) and before is None and key == "":

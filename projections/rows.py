@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import compress
 
 import msgspec
 
@@ -46,6 +48,9 @@ class _Change(msgspec.Struct, gc=False):
 
     def add(self, deltas: dict[str, int]) -> None:
         self.kept = True
+        if not self.adds and self.puts.keys().isdisjoint(deltas):
+            self.adds = deltas
+            return
         puts, adds = self.puts, dict(self.adds)
         for name, delta in deltas.items():
             if name in puts:
@@ -63,7 +68,51 @@ class _Change(msgspec.Struct, gc=False):
         }
 
 
-class _TableChanges:
+class _SetChanges:
+    """The changes to a table whose rows are nothing but their key: which are there in the end."""
+
+    def __init__(self, table: Table, generation: int) -> None:
+        self.name = physical(table.name, generation)
+        self.kept: dict[Key, bool] = {}
+        where = " AND ".join(f"{name} = ?" for name in table.key)
+        marks = ", ".join("?" * len(table.key))
+        columns = ", ".join(table.key)
+        self._select = f"SELECT 1 FROM {self.name} WHERE {where}"
+        self._delete = f"DELETE FROM {self.name} WHERE {where}"
+        self._insert = f"INSERT OR IGNORE INTO {self.name} ({columns}) VALUES ({marks})"
+
+    def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
+        kept = self.kept.get(key)
+        if kept is None:
+            kept = bool(read(self._select, key))
+        return _NO_PUTS if kept else None
+
+    def put(self, key: Key, _: dict[str, Value]) -> None:
+        self.kept[key] = True
+
+    def add(self, key: Key, _: dict[str, int]) -> None:
+        self.kept[key] = True
+
+    def delete(self, key: Key) -> None:
+        self.kept[key] = False
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        there = list(compress(self.kept, self.kept.values()))
+        with suppress(TypeError):  # texts beside numbers
+            # In the order of the table: neighbours are written while their page is at hand.
+            there.sort()  # type: ignore[type-var] # values of one column are of one type
+        if len(there) < len(self.kept):
+            gone = [key for key, kept in self.kept.items() if not kept]
+            connection.executemany(self._delete, gone)
+        if there:
+            connection.executemany(self._insert, there)
+        self.kept = {}
+
+    def forget(self) -> None:
+        self.kept = {}
+
+
+class _RowChanges:
     """The changes to one table, and the statements that write them.
 
     known: the rows that were asked for, with every change so far. They stay known when the changes
@@ -71,28 +120,62 @@ class _TableChanges:
     """
 
     def __init__(self, table: Table, generation: int) -> None:
-        self.table = table
         self.name = physical(table.name, generation)
         self.changes: dict[Key, _Change] = {}
         self.known: dict[Key, dict[str, Value] | None] = {}
+        self._key = table.key
         columns = tuple(name for name in table.columns if name not in table.key)
-        self.empty: dict[str, Value] = dict.fromkeys(columns)
+        self._empty: dict[str, Value] = dict.fromkeys(columns)
         where = " AND ".join(f"{name} = ?" for name in table.key)
-        self.select = f"SELECT {', '.join(columns) or '1'} FROM {self.name} WHERE {where}"
-        self.delete = f"DELETE FROM {self.name} WHERE {where}"
+        self._select = f"SELECT {', '.join(columns)} FROM {self.name} WHERE {where}"
+        self._delete = f"DELETE FROM {self.name} WHERE {where}"
+        self._upserts: dict[tuple[str, ...], str] = {}
 
-    def find(self, key: Key, read: _Read) -> dict[str, Value] | None:
+    def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
+        try:
+            return self.known[key]
+        except KeyError:
+            row = self.known[key] = self._find(key, read)
+            return row
+
+    def put(self, key: Key, columns: dict[str, Value]) -> None:
+        change = self.changes.get(key)
+        if change is None:
+            self.changes[key] = _Change(columns, _NO_ADDS)
+        else:
+            change.put(columns)
+        if self.known and key in self.known:
+            self.known[key] = {**(self.known[key] or self._empty), **columns}
+
+    def add(self, key: Key, deltas: dict[str, int]) -> None:
+        change = self.changes.get(key)
+        if change is None:
+            self.changes[key] = _Change(_NO_PUTS, deltas)
+        else:
+            change.add(deltas)
+        if self.known and key in self.known:
+            row = self.known[key] or self._empty
+            summed = {name: _number(row[name]) + delta for name, delta in deltas.items()}
+            self.known[key] = {**row, **summed}
+
+    def delete(self, key: Key) -> None:
+        self.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
+        self.known[key] = None
+
+    def _find(self, key: Key, read: _Read) -> dict[str, Value] | None:
         """A row as it is stored, with what is changed since."""
         change = self.changes.get(key)
         if change is None:
-            stored = read(self.select, key)
-            return dict(zip(self.empty, stored[0], strict=False)) if stored else None
+            return self._stored(key, read)
         if not change.kept:
             return None
-        if change.deleted or self.empty.keys() == change.puts.keys():
-            return change.on(self.empty)  # nothing of what is stored stays
-        stored = read(self.select, key)
-        return change.on(dict(zip(self.empty, stored[0], strict=False)) if stored else self.empty)
+        if change.deleted or self._empty.keys() == change.puts.keys():
+            return change.on(self._empty)  # nothing of what is stored stays
+        return change.on(self._stored(key, read) or self._empty)
+
+    def _stored(self, key: Key, read: _Read) -> dict[str, Value] | None:
+        stored = read(self._select, key)
+        return dict(zip(self._empty, stored[0], strict=False)) if stored else None
 
     def write(self, connection: sqlite3.Connection) -> None:
         gone: list[Key] = []
@@ -106,27 +189,30 @@ class _TableChanges:
                     continue
             groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
         if gone:
-            connection.executemany(self.delete, gone)
+            connection.executemany(self._delete, gone)
         for (puts_of, adds_of), values in groups.items():
             connection.executemany(self._upsert(puts_of, adds_of), values)
-        self.changes.clear()
+        self.changes = {}
         if len(self.known) > _KNOWN:
-            self.known.clear()
+            self.known = {}
 
     def forget(self) -> None:
-        self.changes.clear()
-        self.known.clear()
+        self.changes = {}
+        self.known = {}
 
     def _upsert(self, puts: tuple[str, ...], adds: tuple[str, ...]) -> str:
-        columns = (*self.table.key, *puts, *adds)
-        sets = [f"{name} = excluded.{name}" for name in puts]
-        sets += [f"{name} = ifnull({name}, 0) + excluded.{name}" for name in adds]
-        action = f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING"
-        marks = ", ".join("?" * len(columns))
-        return (
-            f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES ({marks}) "
-            f"ON CONFLICT ({', '.join(self.table.key)}) DO {action}"
-        )
+        found = self._upserts.get((*puts, "+", *adds))
+        if found is None:
+            columns = (*self._key, *puts, *adds)
+            sets = [f"{name} = excluded.{name}" for name in puts]
+            sets += [f"{name} = ifnull({name}, 0) + excluded.{name}" for name in adds]
+            action = f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING"
+            found = self._upserts[(*puts, "+", *adds)] = (
+                f"INSERT INTO {self.name} ({', '.join(columns)}) "
+                f"VALUES ({', '.join('?' * len(columns))}) "
+                f"ON CONFLICT ({', '.join(self._key)}) DO {action}"
+            )
+        return found
 
 
 class Changes:
@@ -139,49 +225,28 @@ class Changes:
     def __init__(self, views: Mapping[View, int], read: _Read) -> None:
         self._read = read
         self._tables = {
-            table.name: _TableChanges(table, generation)
+            table.name: (_SetChanges if {*table.columns} == {*table.key} else _RowChanges)(
+                table, generation
+            )
             for view, generation in views.items()
             for table in view.tables
         }
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
         """See Rows."""
-        changes = self._tables[table]
-        try:
-            return changes.known[key]
-        except KeyError:
-            row = changes.known[key] = changes.find(key, self._read)
-            return row
+        return self._tables[table].get(key, self._read)
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
         """See Rows."""
-        changes = self._tables[table]
-        change = changes.changes.get(key)
-        if change is None:
-            changes.changes[key] = _Change(columns, _NO_ADDS)
-        else:
-            change.put(columns)
-        if changes.known and key in changes.known:
-            changes.known[key] = {**(changes.known[key] or changes.empty), **columns}
+        self._tables[table].put(key, columns)
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
         """See Rows."""
-        changes = self._tables[table]
-        change = changes.changes.get(key)
-        if change is None:
-            changes.changes[key] = _Change(_NO_PUTS, deltas)
-        else:
-            change.add(deltas)
-        if changes.known and key in changes.known:
-            row = changes.known[key] or changes.empty
-            summed = {name: _number(row[name]) + delta for name, delta in deltas.items()}
-            changes.known[key] = {**row, **summed}
+        self._tables[table].add(key, deltas)
 
     def delete(self, table: str, key: Key) -> None:
         """See Rows."""
-        changes = self._tables[table]
-        changes.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
-        changes.known[key] = None
+        self._tables[table].delete(key)
 
     def drop(self, view: View) -> None:
         """Forget what a view has changed since the last write."""
@@ -192,8 +257,7 @@ class Changes:
         """Write everything, inside the caller's transaction. Where that fails, this object is of no
         more use."""
         for changes in self._tables.values():
-            if changes.changes:
-                changes.write(connection)
+            changes.write(connection)
 
 
 def _number(value: Value) -> int:

@@ -1,7 +1,6 @@
 """The session rows: everything that a list shows, so that no list ever reads a payload.
 
-A session's number is the position of its first event. Its counts and costs include the sessions
-below it, in whichever thread or process they ran.
+A session's number is the position of its first event. What it cost stands in the rows of the costs.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from lllm.events.model import (
     SessionSucceeded,
 )
 from lllm.events.record import Recorded
-from lllm.projections.spent import ATTEMPTS, Spent
 from lllm.projections.view import Happened, Index, Rows, SessionContext, Table, storable
 
 _SESSIONS = Table(
@@ -38,18 +36,15 @@ _SESSIONS = Table(
         "ordinal": "INTEGER",
         "error_type": "TEXT",
         "error_message": "TEXT",
-        "calls": "INTEGER",
-        "failed_calls": "INTEGER",
-        "unpriced_calls": "INTEGER",
-        "cost_nanos": "INTEGER",
-        "input_tokens": "INTEGER",
-        "output_tokens": "INTEGER",
     },
     key=("number",),
-    indexes=(Index(("id",), unique=True), Index(("root",), where="parent IS NOT NULL")),
+    indexes=(
+        Index(("id",), unique=True),
+        Index(("root",), where="parent IS NOT NULL"),
+        Index(("started",), where="parent IS NULL"),
+    ),
 )
 
-_SUMMED = Spent.__struct_fields__[: Spent.__struct_fields__.index("output_tokens") + 1]
 _ENDS = (SessionSucceeded, SessionFailed)
 
 # Few rows, ever: who is asked for, when a reader looks for writers that died.
@@ -65,31 +60,23 @@ class SessionsView:
     """One row a session."""
 
     name = "sessions"
-    version = 1
+    version = 2
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
     types: Collection[str] = (
         "session.started",
         "session.succeeded",
         "session.failed",
         "session.interrupted",
-        "llm.responded",
-        "llm.failed",
         "agent.defined",
     )
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
-        spent: dict[int, tuple[SessionContext, Spent]] = {}
         running = _Running()
         for happened in batch:
             payload, session = happened.payload, happened.session
             if session is None:
                 _defined(rows, happened.event)
-            elif isinstance(payload, ATTEMPTS):
-                found = spent.get(session.number)
-                if found is None:
-                    found = spent[session.number] = (session, Spent())
-                found[1].count(payload)
             elif isinstance(payload, SessionStarted):
                 running.begin(session, payload)
                 _started(rows, payload, session)
@@ -100,10 +87,6 @@ class SessionsView:
                 running.end(session)
                 _interrupted(rows, session)
         running.write(rows)
-        for session, sums in spent.values():
-            total = sums.columns(_SUMMED)
-            for above in session.chain():
-                rows.add("sessions", (above.number,), **total)
 
 
 class _Running:

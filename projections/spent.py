@@ -50,22 +50,6 @@ class Spent(msgspec.Struct, gc=False):
             self.audio_input_tokens += usage.audio_in
             self.audio_output_tokens += usage.audio_out
 
-    def include(self, other: Spent) -> None:
-        """Add what others add up to."""
-        self.calls += other.calls
-        self.failed_calls += other.failed_calls
-        self.unpriced_calls += other.unpriced_calls
-        self.cost_nanos += other.cost_nanos
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.cache_read_tokens += other.cache_read_tokens
-        self.cache_write_tokens += other.cache_write_tokens
-        self.reasoning_tokens += other.reasoning_tokens
-        self.audio_input_tokens += other.audio_input_tokens
-        self.audio_output_tokens += other.audio_output_tokens
-
-    def columns(self, names: tuple[str, ...]) -> dict[str, int]:
-        """The sums that are not zero. names: the fields, or as many from the first on as are
-        wanted."""
-        sums = zip(names, msgspec.structs.astuple(self), strict=False)
-        return {name: value for name, value in sums if value}
+    def sums(self) -> tuple[int, ...]:
+        """The sums in the order of their columns."""
+        return msgspec.structs.astuple(self)

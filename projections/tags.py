@@ -1,17 +1,17 @@
 """The tag index: which sessions have a tag, a state, a tactic or a partition.
 
 Each such property is a facet with a small number of its own. One table, (facet, started, session),
-answers every filter newest first, by walking the rarest facet and looking the others up; another
-counts the sessions of each facet, which tells the rarest.
+answers every filter newest first, by walking the rarest facet and looking the others up; the count
+of sessions of each facet tells the rarest.
 
-Two scopes are kept apart: `root` for the calls that a plain list shows, `child` for the outermost
-calls of a tactic below a root, which a list by tactic shows too. Children carry where their root
-stands, since they are filtered by its tags as well as by their own.
+The calls that a plain list shows, the roots, are kept in one table. Another keeps the outermost
+calls of a tactic below a root, which a list by tactic shows too, with where their root stands,
+since they are filtered by its tags as well as by their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from lllm.events.model import (
     SessionFailed,
@@ -22,10 +22,17 @@ from lllm.events.model import (
 )
 from lllm.projections.view import Happened, Rows, SessionContext, Table, storable
 
-Facet = tuple[str, str, str]  # kind (all, tag, state, tactic, partition), name, value
+# kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
+Facet = tuple[str, str, str]
+NO_PARTITION = ""  # is no facet: most sessions have none, and their rows tell
 
 _FACETS = Table(
     "facets",
+    {"facet": "INTEGER", "started": "INTEGER", "session": "INTEGER"},
+    key=("facet", "started", "session"),
+)
+_CHILD_FACETS = Table(
+    "child_facets",
     {
         "facet": "INTEGER",
         "started": "INTEGER",
@@ -35,25 +42,25 @@ _FACETS = Table(
     },
     key=("facet", "started", "session"),
 )
-_NO_ROOT = 0  # above a root; sqlite3 takes a number without ado, and None only after a search
-_FACET_NAMES = Table(
-    "facet_names",
+# The number of a facet, and how many roots and how many children have it.
+_FACET_NUMBERS = Table(
+    "facet_numbers",
     {
-        "scope": "TEXT",
         "kind": "TEXT",
         "name": "TEXT",
         "value": "TEXT",
         "facet": "INTEGER",
-        "sessions": "INTEGER",
+        "roots": "INTEGER",
+        "children": "INTEGER",
     },
-    key=("scope", "kind", "name", "value"),
+    key=("kind", "name", "value"),
+)
+_TAG_NAMES = Table(
+    "tag_names", {"facet": "INTEGER", "name": "TEXT", "value": "TEXT"}, key=("facet",)
 )
 _FACET_COUNTER = Table("facet_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
-_SESSION_TAGS = Table(
-    "session_tags",
-    {"session": "INTEGER", "name": "TEXT", "value": "TEXT"},
-    key=("session", "name"),
-)
+# The tags of a session's own: the numbers of their facets.
+_SESSION_TAGS = Table("session_tags", {"session": "INTEGER", "facets": "TEXT"}, key=("session",))
 # What others said of a session later; each is a stream of its own.
 _STATEMENTS = Table(
     "statements",
@@ -66,8 +73,16 @@ class TagsView:
     """The facets of every session that a list can show."""
 
     name = "tags"
-    version = 1
-    tables: Sequence[Table] = (_FACETS, _FACET_NAMES, _FACET_COUNTER, _SESSION_TAGS, _STATEMENTS)
+    version = 2
+    tables: Sequence[Table] = (
+        _FACETS,
+        _CHILD_FACETS,
+        _FACET_NUMBERS,
+        _TAG_NAMES,
+        _FACET_COUNTER,
+        _SESSION_TAGS,
+        _STATEMENTS,
+    )
     types: Collection[str] = (
         "session.started",
         "session.succeeded",
@@ -80,31 +95,22 @@ class TagsView:
         """See View."""
         facets = _Facets(rows)
         for happened in batch:
-            if happened.session is not None:
-                _apply(rows, facets, happened, happened.session)
+            payload, session = happened.payload, happened.session
+            if session is None:
+                continue
+            if isinstance(payload, SessionStarted):
+                facets.begin(session, payload)
+            elif isinstance(payload, SessionSucceeded):
+                facets.move(session, ("running", "interrupted"), "success")
+            elif isinstance(payload, SessionFailed):
+                facets.move(session, ("running", "interrupted"), "failure")
+            elif isinstance(payload, SessionInterrupted):
+                _statement(rows, happened, session)
+                facets.move(session, ("running",), "interrupted")
+            elif isinstance(payload, SessionTagged):
+                _statement(rows, happened, session)
+                facets.tag(session, payload)
         facets.write()
-
-
-def _apply(rows: Rows, facets: _Facets, happened: Happened, session: SessionContext) -> None:
-    payload = happened.payload
-    if isinstance(payload, SessionStarted):
-        facets.begin(session)
-        for name, value in payload.tags.items():
-            _tag(rows, facets, session, name, value)
-    elif isinstance(payload, SessionSucceeded):
-        facets.move(session, ("running", "interrupted"), "success")
-    elif isinstance(payload, SessionFailed):
-        facets.move(session, ("running", "interrupted"), "failure")
-    elif isinstance(payload, SessionInterrupted):
-        _statement(rows, happened, session)
-        facets.move(session, ("running",), "interrupted")
-    elif isinstance(payload, SessionTagged):
-        _statement(rows, happened, session)
-        for name in payload.removed:
-            _untag(rows, facets, session, name)
-        for name, value in payload.set.items():
-            _untag(rows, facets, session, name)
-            _tag(rows, facets, session, name, value)
 
 
 def _statement(rows: Rows, happened: Happened, session: SessionContext) -> None:
@@ -112,35 +118,28 @@ def _statement(rows: Rows, happened: Happened, session: SessionContext) -> None:
     rows.put("statements", (session.number, event.position), stream=event.stream)
 
 
-def _tag(rows: Rows, facets: _Facets, session: SessionContext, name: str, value: str) -> None:
-    name, value = storable(name), storable(value)
-    rows.put("session_tags", (session.number, name), value=value)
-    facets.enter(session, "tag", name, value)
+def listed(session: SessionContext) -> bool:
+    """Whether a list can show a session: no call inside a call of the same tactic is shown."""
+    return session.parent is None or session.outermost
 
 
-def _untag(rows: Rows, facets: _Facets, session: SessionContext, name: str) -> None:
-    name = storable(name)
-    row = rows.get("session_tags", (session.number, name))
-    if row is not None:
-        rows.delete("session_tags", (session.number, name))
-        facets.leave(session, "tag", name, str(row["value"]))
-
-
-def scope(session: SessionContext) -> str | None:
-    """The lists that can show a session; None for a call inside a call of the same tactic."""
-    if session.parent is None:
-        return "root"
-    return "child" if session.outermost else None
+def numbers_in(facets: object) -> list[int]:
+    """The facets that a row of `session_tags` names."""
+    try:
+        return [int(number) for number in str(facets or "").split()]
+    except ValueError:
+        return []  # lllm writes no such row
 
 
 class _Entries:
-    """How many sessions one batch puts under a facet and takes from under it."""
+    """How many sessions one batch puts under a facet, less those it takes from under it."""
 
-    __slots__ = ("number", "sessions")
+    __slots__ = ("children", "number", "roots")
 
     def __init__(self, number: int) -> None:
-        self.number = number  # of the facet; 0 while it has none
-        self.sessions = 0
+        self.number = number
+        self.roots = 0
+        self.children = 0
 
 
 class _Facets:
@@ -148,85 +147,120 @@ class _Facets:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._entries: dict[tuple[str, str, str, str], _Entries] = {}
+        self._entries: dict[Facet, _Entries] = {}
         # Most sessions end in the batch that they begin in: only their last state is written.
         self._begun: dict[int, tuple[SessionContext, str]] = {}
 
-    def begin(self, session: SessionContext) -> None:
-        """Put a new session under the facets that every session has."""
-        self.enter(session, "all", "", "")
-        self._begun[session.number] = (session, "running")
-        self._entries_of(session, "state", "", "running", make=True)
-        self.enter(session, "tactic", "", session.tactic_path)
-        self.enter(session, "partition", "", session.partition)
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        """Put a new session under the facets that it has from the first."""
+        if listed(session):
+            self._begun[session.number] = (session, "running")
+            self._of(("state", "", "running"))
+            self._enter(session, ("tactic", "", session.tactic_path))
+            if session.partition != NO_PARTITION:
+                self._enter(session, ("partition", "", session.partition))
+        if started.tags:
+            self._set_tags(session, [], started.tags, ())
+
+    def tag(self, session: SessionContext, change: SessionTagged) -> None:
+        """Change a session's own tags."""
+        row = self._rows.get("session_tags", (session.number,))
+        before = numbers_in(row["facets"]) if row else []
+        self._set_tags(session, before, change.set, change.removed)
+
+    def _set_tags(
+        self,
+        session: SessionContext,
+        before: Sequence[int],
+        changes: Mapping[str, str],
+        removed: Collection[str],
+    ) -> None:
+        """Take the tags of some names from a session, and give it others."""
+        numbers = list(before)
+        gone = {storable(name) for name in (*changes, *removed)} if before else set()
+        for number in before:
+            found = self._rows.get("tag_names", (number,))
+            if found is not None and found["name"] in gone:
+                numbers.remove(number)
+                self._leave_tag(session, str(found["name"]), str(found["value"]))
+        for name, value in {storable(name): storable(changes[name]) for name in changes}.items():
+            numbers.append(self._enter(session, ("tag", name, value)))
+            if session.parent is not None:
+                self._enter(session, ("named", name, ""))
+        facets = " ".join(map(str, sorted(numbers)))
+        self._rows.put("session_tags", (session.number,), facets=facets)
+
+    def _leave_tag(self, session: SessionContext, name: str, value: str) -> None:
+        self._leave(session, ("tag", name, value))
+        if session.parent is not None:
+            self._leave(session, ("named", name, ""))
 
     def move(self, session: SessionContext, before: Collection[str], after: str) -> None:
         """Put a session under another state, if it is under one of those before."""
         begun = self._begun.get(session.number)
-        if begun is None:
-            if self._leave_any(session, before):
-                self.enter(session, "state", "", after)
-        elif begun[1] in before:
-            self._begun[session.number] = (session, after)
-            self._entries_of(session, "state", "", after, make=True)
+        if begun is not None:
+            if begun[1] in before:
+                self._begun[session.number] = (session, after)
+                self._of(("state", "", after))
+        elif any(self._leave(session, ("state", "", state)) for state in before):
+            self._enter(session, ("state", "", after))
 
-    def _leave_any(self, session: SessionContext, states: Collection[str]) -> bool:
-        return any(self.leave(session, "state", "", state) for state in states)
-
-    def enter(self, session: SessionContext, kind: str, name: str, value: str) -> None:
-        """Put a session under a facet, which it must not be under already."""
-        entries = self._entries_of(session, kind, name, value, make=True)
-        if entries is None:
-            return
-        entries.sessions += 1
-        root = None if session.parent is None else session.root
-        self._rows.put(
-            "facets",
-            (entries.number, session.started, session.number),
-            root_started=root.started if root else _NO_ROOT,
-            root=root.number if root else _NO_ROOT,
-        )
-
-    def leave(self, session: SessionContext, kind: str, name: str, value: str) -> bool:
-        """Take a session from under a facet; False where it was not there."""
-        entries = self._entries_of(session, kind, name, value, make=False)
-        if entries is None or not entries.number:
-            return False
+    def _enter(self, session: SessionContext, facet: Facet) -> int:
+        """Put a session under a facet, which it must not be under already, in the list that shows
+        it, if any does; returns the facet's number."""
+        entries = self._of(facet)
         key = (entries.number, session.started, session.number)
-        if self._rows.get("facets", key) is None:
+        if session.parent is None:
+            entries.roots += 1
+            self._rows.put("facets", key)
+        elif session.outermost:
+            entries.children += 1
+            root = session.root
+            self._rows.put("child_facets", key, root_started=root.started, root=root.number)
+        return entries.number
+
+    def _leave(self, session: SessionContext, facet: Facet) -> bool:
+        """Take a session from under a facet; False where it was not there."""
+        table = "facets" if session.parent is None else "child_facets"
+        if facet not in self._entries and self._rows.get("facet_numbers", facet) is None:
             return False
-        self._rows.delete("facets", key)
-        entries.sessions -= 1
+        entries = self._of(facet)
+        key = (entries.number, session.started, session.number)
+        if self._rows.get(table, key) is None:
+            return False
+        self._rows.delete(table, key)
+        if session.parent is None:
+            entries.roots -= 1
+        else:
+            entries.children -= 1
         return True
 
-    def _entries_of(
-        self, session: SessionContext, kind: str, name: str, value: str, *, make: bool
-    ) -> _Entries | None:
-        """Those of a facet, in the lists that can show the session. With `make`, a facet that has
-        no number gets the next: numbers follow the events, wherever a batch ends."""
-        where = scope(session)
-        if where is None:
-            return None
-        facet = (where, kind, name, value)
+    def _of(self, facet: Facet) -> _Entries:
+        """Those of a facet. A new one gets the next number: numbers follow the events, wherever a
+        batch ends."""
         entries = self._entries.get(facet)
         if entries is None:
-            row = self._rows.get("facet_names", facet)
-            entries = self._entries[facet] = _Entries(int(row["facet"] or 0) if row else 0)
-        if make and not entries.number:
-            entries.number = self._new_number(facet)
+            row = self._rows.get("facet_numbers", facet)
+            number = self._new_number(facet) if row is None else int(row["facet"] or 0)
+            entries = self._entries[facet] = _Entries(number)
         return entries
 
-    def _new_number(self, facet: tuple[str, str, str, str]) -> int:
+    def _new_number(self, facet: Facet) -> int:
         counter = self._rows.get("facet_counter", (0,))
         number = (int(counter["last"] or 0) if counter else 0) + 1
         self._rows.put("facet_counter", (0,), last=number)
-        self._rows.put("facet_names", facet, facet=number, sessions=0)
+        self._rows.put("facet_numbers", facet, facet=number, roots=0, children=0)
+        kind, name, value = facet
+        if kind == "tag":
+            self._rows.put("tag_names", (number,), name=name, value=value)
         return number
 
     def write(self) -> None:
         """Say what is known only at the end: states, and how many sessions each facet has."""
         for session, state in self._begun.values():
-            self.enter(session, "state", "", state)
+            self._enter(session, ("state", "", state))
         for facet, entries in self._entries.items():
-            if entries.sessions:
-                self._rows.add("facet_names", facet, sessions=entries.sessions)
+            if entries.roots or entries.children:
+                self._rows.add(
+                    "facet_numbers", facet, roots=entries.roots, children=entries.children
+                )

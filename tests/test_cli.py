@@ -521,10 +521,13 @@ def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
     assert "as the events say" in run("rebuild", "--check", "--store", path)
     connection = sqlite3.connect(rows)
     (table,) = connection.execute(
-        "SELECT name FROM sqlite_master WHERE name GLOB 'sessions_v[0-9]*' AND type = 'table'"
+        "SELECT name FROM sqlite_master WHERE name GLOB 'session_totals_v[0-9]*' AND type = 'table'"
     ).fetchone()
     with connection:
-        connection.execute(f"UPDATE {table} SET calls = 77 WHERE state = 'failure'")
+        connection.execute(
+            f"UPDATE {table} SET calls = 77 WHERE session IN"
+            " (SELECT number FROM sessions WHERE state = 'failure')"
+        )
     connection.close()
     out = run("rebuild", "--check", "--store", path, code=1)
     assert "calls is 77, by the events 1" in out

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
 from lllm.events.model import Usage
+from lllm.projections.view import storable
 from tests.histories import Attempt, History, Session
 
 TACTICS = ("a", "p::b")
@@ -144,6 +145,15 @@ class AnyHistory(RuleBasedStateMachine):
             assert sum(found.values()) == sum(map(_nanos, attempts))
             if group_by != "tag:env":
                 assert {key: nanos for key, nanos in found.items() if nanos} == dict(+groups)
+        by_tag: dict[str | None, tuple[int, int]] = {}
+        for one in expected:
+            value = one.all_tags.get("env") and storable(one.all_tags["env"])
+            sessions, nanos = by_tag.get(value, (0, 0))
+            by_tag[value] = (sessions + 1, nanos + sum(map(_nanos, one.all_attempts())))
+        assert by_tag == {
+            group["key"]: (group["session_count"], round(group["total_cost_usd"] * 10**9))
+            for group in summary["groups"]
+        }
 
     @rule()
     def page_through(self) -> None:
