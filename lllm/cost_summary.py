@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import TypedDict
 
-from lllm.projections import queries
+from lllm.projections import cost_queries
+from lllm.projections.cost_queries import GroupBy, Sums
 from lllm.projections.invoke_cost import dollars
-from lllm.projections.queries import Filter, GroupBy, Sums
+from lllm.projections.selection import Filter
 
 
 class CostLine(TypedDict):
@@ -71,22 +72,24 @@ def grouping(group_by: str | None) -> Grouping:
         return Grouping(column=None, tag=None)
     if group_by.startswith("tag:") and group_by != "tag:":
         return Grouping(column=None, tag=group_by.removeprefix("tag:"))
-    for column in queries.GROUPS:
+    for column in cost_queries.GROUPS:
         if column == group_by:
             return Grouping(column=column, tag=None)
-    raise ValueError(f"group_by is one of {', '.join(queries.GROUPS)} or tag:KEY; not {group_by!r}")
+    raise ValueError(
+        f"group_by is one of {', '.join(cost_queries.GROUPS)} or tag:KEY; not {group_by!r}"
+    )
 
 
 def cost_summary(connection: sqlite3.Connection, wanted: Filter, by: Grouping) -> CostSummary:
     """The sums of the sessions that a filter selects, and its groups, dearest first."""
-    total = queries.sum_costs(connection, wanted).get("") or queries.NOTHING
-    sessions = queries.count_sessions(connection, wanted)
+    total = cost_queries.sum_costs(connection, wanted).get("") or cost_queries.NOTHING
+    sessions = cost_queries.count_sessions(connection, wanted)
     groups: list[CostGroup] = []
     if by["tag"] is not None:
-        sums, counts = queries.sum_costs_by_tag(connection, wanted, by["tag"])
-        groups = [_group(key, sums.get(key, queries.NOTHING), n) for key, n in counts.items()]
+        sums, counts = cost_queries.sum_costs_by_tag(connection, wanted, by["tag"])
+        groups = [_group(key, sums.get(key, cost_queries.NOTHING), n) for key, n in counts.items()]
     elif by["column"] is not None:
-        found = queries.sum_costs(connection, wanted, by["column"])
+        found = cost_queries.sum_costs(connection, wanted, by["column"])
         groups = [_group(key, line, None) for key, line in found.items()]
     groups.sort(key=lambda group: (-group["total_cost_usd"], group["key"] or ""))
     return CostSummary(**line_of(total), session_count=sessions, groups=groups)

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 
 from lllm.events.model import State
-from lllm.projections.queries import Filter
+from lllm.projections.selection import Filter
 from lllm.runtime import Runtime
 from lllm.session import check_tags
 from lllm.summaries import nanoseconds_of

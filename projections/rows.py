@@ -12,10 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import compress
+from typing import TypeVar
 
 import msgspec
 
 from lllm.events.database import Value
+from lllm.events.errors import ViewError
 from lllm.projections.view import Key, Table, View
 
 _KNOWN = 20_000  # rows of one table that are kept from batch to batch
@@ -23,12 +25,25 @@ _KNOWN = 20_000  # rows of one table that are kept from batch to batch
 _NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and never changed
 _NO_ADDS: dict[str, int] = {}
 
+T = TypeVar("T")
 _Read = Callable[[str, Key], list[tuple[Value, ...]]]  # a SELECT and its parameters
 
 
 def physical(table: str, generation: int) -> str:
     """The name of the table that holds the rows of one generation."""
     return f"{table}_v{generation}"
+
+
+def typed(rows: object, kind: type[T], table: str) -> T:
+    """Rows as they are meant. Raises ViewError where somebody else wrote them: SQLite types no
+    columns."""
+    try:
+        return msgspec.convert(rows, kind)
+    except msgspec.ValidationError as error:
+        raise ViewError(
+            f"A row of the table {table} is not as lllm writes it ({error}); `lllm rebuild`, or "
+            "LogStore.rebuild(), makes it anew."
+        ) from error
 
 
 class _Change(msgspec.Struct, gc=False):
@@ -100,7 +115,7 @@ class _SetChanges:
         there = list(compress(self.kept, self.kept.values()))
         with suppress(TypeError):  # texts beside numbers
             # In the order of the table: neighbours are written while their page is at hand.
-            there.sort()  # type: ignore[type-var] # values of one column are of one type
+            there.sort()
         if len(there) < len(self.kept):
             gone = [key for key, kept in self.kept.items() if not kept]
             connection.executemany(self._delete, gone)

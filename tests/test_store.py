@@ -29,8 +29,8 @@ from lllm import (
 )
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
-from lllm.projections import queries
-from lllm.projections.queries import Filter
+from lllm.projections import cost_queries, queries
+from lllm.projections.selection import Filter
 from lllm.projections.sessions import SessionsView
 from tests.echo import echo
 
@@ -161,9 +161,9 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
         queries.family(connection, row)
         for wanted in filters:
             queries.list_sessions(connection, wanted, 10, None)
-            queries.count_sessions(connection, wanted)
-            queries.sum_costs(connection, wanted, "model")
-            queries.sum_costs_by_tag(connection, wanted, "a")
+            cost_queries.count_sessions(connection, wanted)
+            cost_queries.sum_costs(connection, wanted, "model")
+            cost_queries.sum_costs_by_tag(connection, wanted, "a")
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.
         small = (

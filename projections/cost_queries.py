@@ -1,0 +1,134 @@
+"""What the sessions of a filter cost: sums from the cube where the question allows it, else from
+the cells and totals of the sessions selected.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from operator import sub
+from typing import Literal, TypeVar
+
+from lllm.projections.costs import SUMS
+from lllm.projections.rows import typed
+from lllm.projections.selection import Filter, selections
+from lllm.projections.tags import numbers_in
+from lllm.projections.view import storable
+
+GroupBy = Literal["tactic", "model", "agent", "day"]
+GROUPS: tuple[GroupBy, ...] = ("tactic", "model", "agent", "day")
+
+_SUMMED = ", ".join(f"ifnull(sum(c.{name}), 0)" for name in SUMS)
+Sums = dict[str, int]
+NOTHING: Sums = dict.fromkeys(SUMS, 0)
+K = TypeVar("K", str, str | None)
+
+
+def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
+    """How many sessions a summary is about."""
+    if wanted.answered_by_cube:
+        where, parameters = _scope(wanted, "scope", "partition", storable(wanted.tactic or ""))
+        sql = f"SELECT ifnull(sum(sessions), 0) FROM session_counts WHERE {where}"
+        return int(connection.execute(sql, parameters).fetchone()[0])
+    return sum(
+        connection.execute(f"SELECT count(*) {selection.sql}", selection.parameters).fetchone()[0]
+        for selection in selections(connection, wanted)
+    )
+
+
+def sum_costs(
+    connection: sqlite3.Connection, wanted: Filter, group_by: GroupBy | None = None
+) -> dict[str, Sums]:
+    """What the sessions that a filter selects cost with all below them, by group ("" without)."""
+    if group_by == "day":
+        group = "printf('%d-%02d-%02d', c.day / 10000, c.day / 100 % 100, c.day % 100)"
+    else:
+        group = "''" if group_by is None else f"c.{group_by}"
+    groups: dict[str, Sums] = {}
+    if wanted.answered_by_cube:
+        where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
+        sql = f"SELECT {group}, {_SUMMED} FROM costs AS c WHERE {where} GROUP BY 1"
+        for key, *sums in connection.execute(sql, parameters):
+            _gather(groups, key, sums)
+        return groups
+    cells = group_by in ("tactic", "model", "agent")
+    table = "session_totals" if group_by is None else "session_costs"
+    for selection in selections(connection, wanted):
+        selection.source += f" CROSS JOIN {table} AS c ON c.session = f.session"
+        if cells:
+            selection.source += " CROSS JOIN cost_cells AS cell ON cell.cell = c.cell"
+            group = f"cell.{group_by}"
+        sql = f"SELECT {group}, {_SUMMED} {selection.sql} GROUP BY 1"
+        for key, *sums in connection.execute(sql, selection.parameters):
+            _gather(groups, key, sums)
+    return groups
+
+
+def sum_costs_by_tag(
+    connection: sqlite3.Connection, wanted: Filter, name: str
+) -> tuple[dict[str | None, Sums], dict[str | None, int]]:
+    """The same by the value of a tag (None: sessions without it), and the sessions of each."""
+    if wanted.answered_by_cube and wanted.tactic is None:
+        return _by_tag_in_cube(connection, wanted, storable(name))
+    groups: dict[str | None, Sums] = {}
+    counts: dict[str | None, int] = {}
+    for selection in selections(connection, wanted):
+        selection.source += (
+            " LEFT JOIN session_tags AS own ON own.session = f.session"
+            f" LEFT JOIN session_tags AS above ON above.session = {selection.root}"
+            " LEFT JOIN session_totals AS c ON c.session = f.session"
+        )
+        rows = connection.execute(
+            f"SELECT above.facets, own.facets, count(*), {_SUMMED} {selection.sql} GROUP BY 1, 2",
+            selection.parameters,
+        ).fetchall()
+        # A facet's number belongs to one tag: what has the same facets has the same value.
+        values = _values_of(connection, storable(name))
+        for of_root, own, sessions, *sums in rows:
+            numbers = [*numbers_in(of_root), *numbers_in(own)]
+            value = next((values[number] for number in reversed(numbers) if number in values), None)
+            counts[value] = counts.get(value, 0) + sessions
+            _gather(groups, value, sums)
+    return groups, counts
+
+
+def _values_of(connection: sqlite3.Connection, name: str) -> dict[int, str]:
+    """The values that a tag has, by the number of their facet."""
+    return dict(
+        connection.execute(
+            "SELECT facet, value FROM facet_numbers WHERE kind = 'tag' AND name = ?", (name,)
+        ).fetchall()
+    )
+
+
+def _by_tag_in_cube(
+    connection: sqlite3.Connection, wanted: Filter, name: str
+) -> tuple[dict[str | None, Sums], dict[str | None, int]]:
+    where, parameters = _scope(wanted, "c.name", "c.partition", name)
+    groups: dict[str | None, Sums] = {}
+    counts: dict[str | None, int] = {}
+    sql = f"SELECT value, sum(sessions), {_SUMMED} FROM tag_costs AS c WHERE {where} GROUP BY 1"
+    for value, sessions, *sums in connection.execute(sql, parameters):
+        if sessions:
+            counts[value] = sessions
+            _gather(groups, value, sums)
+    total = sum_costs(connection, wanted).get("") or NOTHING
+    without = count_sessions(connection, wanted) - sum(counts.values())
+    if without:
+        counts[None] = without
+        tagged = [sum(found[column] for found in groups.values()) for column in SUMS]
+        _gather(groups, None, map(sub, total.values(), tagged))
+    return groups, counts
+
+
+def _scope(wanted: Filter, scope: str, partition: str, value: str) -> tuple[str, list[object]]:
+    if wanted.partition is None:
+        return f"{scope} = ?", [value]
+    return f"{scope} = ? AND {partition} = ?", [value, storable(wanted.partition)]
+
+
+def _gather(groups: dict[K, Sums], key: K, sums: Iterable[object]) -> None:
+    """Add sums to those of a group."""
+    before = groups.get(key, NOTHING)
+    found = typed([*sums], list[int], "costs")
+    groups[key] = {name: before[name] + value for name, value in zip(SUMS, found, strict=True)}
