@@ -15,14 +15,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from lllm.events.errors import LogUnavailable
 from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
 from lllm.events.sqlite_files import APPLICATION_ID, Translated, is_ours, refuse_others
 
 Durability = Literal["process", "power"]
@@ -33,7 +33,6 @@ _CHECKPOINT_BYTES = 8 << 20  # of write-ahead log, before it is copied into the 
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
 _PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
-_PAUSE_POLL = 0.0005  # seconds between two looks
 
 
 class Database:
@@ -67,15 +66,15 @@ class Database:
         self._closed = False
         self._thread_lock = threading.RLock()
         self._file_lock: FileLock | None = None
-        self._writer: sqlite3.Connection | None = None
-        self._readers: deque[sqlite3.Connection] = deque()
+        self._writer: Connection | None = None
         self._inherited: list[object] = []
         self._torn = False  # a transaction of the parent's was open at the fork
-        self._reading: set[object] = set()  # one for each read under way
-        self._read_gate = threading.Lock()  # held while no read may begin
         self._checkpoint_at = _CHECKPOINT_BYTES
         self._file, self._wal = os.fspath(path), f"{path}-wal"
         self._opened: tuple[int, int] | None = None  # the file, as the system knows it
+        self._readers = Readers(
+            Path(path), connect=self._connect, drop=self._drop, check=self._check_place
+        )
         self._inserts = -1  # the first of a process looks; it may be its last
         with Translated(self.path):
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
@@ -101,10 +100,8 @@ class Database:
         began = time.monotonic()
         if not self._thread_lock.acquire(timeout=_PAUSE_SECONDS):
             return False
-        self._read_gate.acquire()
-        while self._reading and time.monotonic() < began + _PAUSE_SECONDS:
-            time.sleep(_PAUSE_POLL)
-        if not self._reading:
+        self._readers.gate.acquire()
+        if self._readers.wait(began + _PAUSE_SECONDS):
             # What stays open would let the child's connections share locks it does not hold.
             with suppress(OSError, sqlite3.Error):
                 self._rest(began)
@@ -119,24 +116,22 @@ class Database:
 
     def resume(self) -> None:
         """The fork is over."""
-        self._read_gate.release()
+        self._readers.gate.release()
         self._thread_lock.release()
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone: closing one here could take its locks away."""
         writing = self._writer is not None and self._writer.in_transaction
-        self._torn = self.path != ":memory:" and (writing or bool(self._reading))
-        self._inherited += [self._writer, *self._readers]
+        self._torn = self.path != ":memory:" and (writing or bool(self._readers.under_way))
+        self._inherited += [self._writer, *self._readers.free]
         if self.path != ":memory:":
             self._writer = None
-            self._readers = deque()
         self._thread_lock = threading.RLock()
-        self._read_gate = threading.Lock()
-        self._reading = set()
+        self._readers.after_fork()
 
     # -- opening
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._torn:
@@ -145,8 +140,9 @@ class Database:
                 f"had been using it for over {_PAUSE_SECONDS:g} seconds. Fork before that begins."
             )
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+            factory=Connection,
+        )  # fmt: skip
         try:
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -180,7 +176,7 @@ class Database:
         return Held(self._thread_lock, self._file_lock, timeout)
 
     @contextmanager
-    def write(self, *, timeout: float | None = None) -> Iterator[sqlite3.Connection | None]:
+    def write(self, *, timeout: float | None = None) -> Iterator[Connection | None]:
         """A transaction that nobody else writes beside: committed at the end, rolled back when
         anything is raised.
 
@@ -217,7 +213,7 @@ class Database:
         assert rowid is not None
         return rowid
 
-    def _writing(self) -> sqlite3.Connection:
+    def _writing(self) -> Connection:
         self._check_place()
         if self._writer is None:
             self._writer = self._connect()
@@ -243,45 +239,26 @@ class Database:
         with self.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> AbstractContextManager[Connection]:
         """A connection to read with; between BEGIN and COMMIT it sees one state of the file.
 
         Raises LogUnavailable where the file can't be read.
         """
         if self.path == ":memory:":
-            with self._thread_lock, Translated(self.path):
-                if self._writer is None:
-                    raise LogUnavailable("This store in memory has been closed.")
-                with _ended(self._writer):
-                    yield self._writer
-            return
-        with self._read_under_way() as readers, Translated(self.path):
-            self._check_place()
-            try:
-                connection = readers.pop()
-            except IndexError:
-                connection = self._connect()
-            try:
-                with _ended(connection):
-                    yield connection
-            finally:
-                if self._closed or readers is not self._readers:
-                    with self._locked():  # the last connection to close checkpoints
-                        connection.close()
-                else:
-                    readers.append(connection)
+            return ReadingInMemory(self._writer, self._thread_lock)
+        return Reading(self._readers)
 
-    @contextmanager
-    def _read_under_way(self) -> Iterator[deque[sqlite3.Connection]]:
-        token = object()
-        with self._read_gate:
-            reading = self._reading
-            reading.add(token)
-        try:
-            yield self._readers
-        finally:
-            reading.discard(token)
+    def state(self) -> tuple[int, int]:
+        """What is another after every commit, by whichever process; it may change without one."""
+        with self.snapshot() as connection:
+            if self.path == ":memory:":
+                return 0, connection.total_changes
+            # Counts what other connections commit: https://sqlite.org/pragma.html#pragma_data_version
+            return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def _drop(self, connection: Connection) -> None:
+        with self._locked():  # the last connection to close checkpoints
+            connection.close()
 
     def close(self) -> None:
         """Close every connection; the last one to close checkpoints, under the lock."""
@@ -313,8 +290,8 @@ class Database:
             )
 
     def _disconnect(self) -> None:
-        while self._readers:
-            self._readers.pop().close()
+        for connection in self._readers.renew():
+            connection.close()
         if self._writer is not None and not self._writer.in_transaction:
             self._writer.close()
             self._writer = None
@@ -323,17 +300,6 @@ class Database:
 def _identity(file: str) -> tuple[int, int]:
     found = os.stat(file)
     return found.st_dev, found.st_ino
-
-
-@contextmanager
-def _ended(connection: sqlite3.Connection) -> Iterator[None]:
-    """End the transaction that the body began, if it began one."""
-    within = connection.in_transaction
-    try:
-        yield
-    finally:
-        if connection.in_transaction and not within:
-            connection.execute("ROLLBACK")
 
 
 @contextmanager

@@ -16,13 +16,13 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lllm.events.database import BUSY_SECONDS, Database
 from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.readers import Connection
 from lllm.events.sqlite_files import Translated, is_ours
 
 if sys.platform != "win32":
@@ -57,11 +57,11 @@ class ReadOnlyDatabase(Database):
             if not is_ours(connection, self.path, self._version, schema):
                 raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
 
-    def _writing(self) -> sqlite3.Connection:
+    def _writing(self) -> Connection:
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[Connection]:
         """See Database."""
         lock = _SharedLock(self._writers)
         try:
@@ -84,13 +84,12 @@ class ReadOnlyDatabase(Database):
             look = (shared, found.st_ino, *(() if shared else (found.st_size, found.st_mtime_ns)))
             if look != self._seen:
                 self._seen = look
-                old, self._readers = self._readers, deque()
-                while old:
-                    old.pop().close()
+                for connection in self._readers.renew():
+                    connection.close()
                 self._drop_copy()
             return shared
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         path, how = Path(self.path), "immutable=1"
@@ -100,7 +99,7 @@ class ReadOnlyDatabase(Database):
             path, how = self._copied(), "mode=rw"
         return sqlite3.connect(
             f"{path.as_uri()}?{how}", uri=True,
-            timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+            timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection,
         )  # fmt: skip
 
     def _changes_wait(self) -> bool:

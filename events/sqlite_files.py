@@ -106,10 +106,17 @@ class Translated:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
-            ours = _translation(error, self._path)
-            if ours is not None:
+        if error is not None:
+            ours = translated(error, self._path)
+            if ours is not error:
                 raise ours from error
+
+
+def translated(error: BaseException, path: Path | str) -> BaseException:
+    """The error of ours that an error of sqlite3 or the file system amounts to, or itself."""
+    if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
+        return _translation(error, path) or error
+    return error
 
 
 def _translation(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Annotated
 
 import msgspec
@@ -54,7 +55,12 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 def known_events(view: View) -> str:
     """The (type, version) pairs behind a view's rows, as a checkpoint keeps them."""
-    pairs = sorted((name, EVENTS[name].version if name in EVENTS else 0) for name in view.types)
+    return _known(frozenset(view.types))
+
+
+@cache
+def _known(types: frozenset[str]) -> str:
+    pairs = sorted((name, EVENTS[name].version if name in EVENTS else 0) for name in types)
     return codec.encode(pairs).decode()
 
 

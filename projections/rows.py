@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from lllm.events.database import Value
+from lllm.events.database import Row, Value
 from lllm.events.errors import ViewError
 from lllm.projections.view import Key, Table, View
 
@@ -26,7 +26,7 @@ _NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and nev
 _NO_ADDS: dict[str, int] = {}
 
 T = TypeVar("T")
-_Read = Callable[[str, Key], list[tuple[Value, ...]]]  # a SELECT and its parameters
+_Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
 
 
 def physical(table: str, generation: int) -> str:
@@ -233,19 +233,24 @@ class _RowChanges:
 class Changes:
     """The Rows of one batch after another: nothing is written before `write`.
 
-    views: each with the generation whose rows it changes; nobody else may write these meanwhile.
-    read: answers a SELECT by key.
+    generations: of each view, whose rows are changed; nobody else may write these meanwhile.
+    connection: what rows are read with.
     """
 
-    def __init__(self, views: Mapping[View, int], read: _Read) -> None:
-        self._read = read
+    connection: sqlite3.Connection
+
+    def __init__(self, generations: Mapping[View, int]) -> None:
+        self.generations = generations
         self._tables = {
             table.name: (_SetChanges if {*table.columns} == {*table.key} else _RowChanges)(
                 table, generation
             )
-            for view, generation in views.items()
+            for view, generation in generations.items()
             for table in view.tables
         }
+
+    def _read(self, select: str, key: Key) -> list[Row]:
+        return self.connection.execute(select, key).fetchall()
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
         """See Rows."""
@@ -267,6 +272,11 @@ class Changes:
         """Forget what a view has changed since the last write."""
         for table in view.tables:
             self._tables[table.name].forget()
+
+    def forget(self) -> None:
+        """Begin anew: what is known of the rows may not be so any more."""
+        for changes in self._tables.values():
+            changes.forget()
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write everything, inside the caller's transaction. Where that fails, this object is of no

@@ -1,0 +1,153 @@
+"""The connections that the threads of a process read one SQLite file with.
+
+Each is used by one thread at a time and kept for the next. A fork waits until none is in use.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from lllm.events.errors import LogUnavailable
+from lllm.events.sqlite_files import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_POLL = 0.0005  # seconds between two looks at whether the reads have ended
+_serials = count(1)
+
+
+class Connection(sqlite3.Connection):
+    """serial: tells those that are read with apart, also from others that stood in their place."""
+
+    serial = 0
+
+
+class Readers:
+    """The connections that are free, and the reads that are under way.
+
+    connect: makes a connection. drop: closes one that nobody is to use again. check: asked before
+    each read whether the file is still in its place.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connect: Callable[[], Connection],
+        drop: Callable[[Connection], None],
+        check: Callable[[], None],
+    ) -> None:
+        self.path = path
+        self.connect = connect
+        self.drop = drop
+        self.check = check
+        self.free: deque[Connection] = deque()
+        self.under_way: set[object] = set()
+        self.gate = threading.Lock()  # held while no read may begin
+
+    def renew(self) -> deque[Connection]:
+        """Begin with new connections; those in use are dropped when they are given back. Returns
+        those that were free."""
+        before, self.free = self.free, deque()
+        return before
+
+    def after_fork(self) -> None:
+        """The reads of other threads went on in the parent, with its connections."""
+        self.free = deque()
+        self.under_way = set()
+        self.gate = threading.Lock()
+
+    def wait(self, until: float) -> bool:
+        """Whether no read is under way, at once or before a time by the monotonic clock. The gate
+        is held."""
+        while self.under_way and time.monotonic() < until:
+            time.sleep(_POLL)
+        return not self.under_way
+
+
+class Reading:
+    """A `with` that gives a connection to read with. A class rather than a generator: it is entered
+    for every query, and four generators took longer than the query."""
+
+    __slots__ = ("_connection", "_free", "_readers", "_under_way")
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    def __enter__(self) -> Connection:
+        readers = self._readers
+        with readers.gate:
+            self._under_way = readers.under_way
+            self._under_way.add(self)
+        try:
+            readers.check()
+            self._free = readers.free
+            try:
+                self._connection = self._free.pop()
+            except IndexError:
+                self._connection = readers.connect()
+                self._connection.serial = next(_serials)
+        except BaseException as error:
+            self._under_way.discard(self)
+            raise translated(error, readers.path) from error
+        return self._connection
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        readers, connection = self._readers, self._connection
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as failed:
+            error = error or failed
+        finally:
+            if self._free is readers.free:
+                self._free.append(connection)
+            else:
+                readers.drop(connection)
+            self._under_way.discard(self)
+        if error is not None:
+            ours = translated(error, readers.path)
+            if ours is not error:
+                raise ours from error
+
+
+class ReadingInMemory:
+    """The same for a database in memory, which has one connection for everything: whoever reads
+    keeps the others out."""
+
+    __slots__ = ("_connection", "_lock", "_within")
+
+    def __init__(self, connection: Connection | None, lock: threading.RLock) -> None:
+        self._lock = lock
+        self._connection = connection
+
+    def __enter__(self) -> Connection:
+        if self._connection is None:
+            raise LogUnavailable("This store in memory has been closed.")
+        self._lock.acquire()
+        self._within = self._connection.in_transaction
+        return self._connection
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        try:
+            if self._connection.in_transaction and not self._within:
+                self._connection.execute("ROLLBACK")
+        finally:
+            self._lock.release()
+        if error is not None:
+            ours = translated(error, ":memory:")
+            if ours is not error:
+                raise ours from error
