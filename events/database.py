@@ -30,6 +30,7 @@ Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
 _CHECKPOINT_BYTES = 8 << 20  # of write-ahead log, before it is copied into the database
+_WRITER_CACHE = 16 << 20  # bytes, at most: a rebuild writes all over many tables
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
 _PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
@@ -76,6 +77,8 @@ class Database:
             Path(path), connect=self._connect, drop=self._drop, check=self._check_place
         )
         self._inserts = -1  # the first of a process looks; it may be its last
+        rest_during_fork(self)
+        tell_after_fork(self)
         with Translated(self.path):
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
                 refuse_others(path)  # where there is a lock, somebody may just be making the file
@@ -87,8 +90,6 @@ class Database:
             except BaseException:
                 self.close()  # nobody gets this object, so nobody else could
                 raise
-        rest_during_fork(self)
-        tell_after_fork(self)
 
     def pause(self) -> bool:
         """Let other threads finish what they do here, before a fork.
@@ -217,6 +218,7 @@ class Database:
         self._check_place()
         if self._writer is None:
             self._writer = self._connect()
+            self._writer.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
         return self._writer
 
     def _checkpoint_when_due(self, connection: sqlite3.Connection) -> None:

@@ -8,38 +8,13 @@ by a thread that is not there: its own import would wait for ever
 
 from __future__ import annotations
 
-import threading
+from contextlib import AbstractContextManager
 
-from lllm.events.locks import rest_during_fork, tell_after_fork
+from lllm.events.locks import RestingLock
 
-_LONGEST = 30.0  # seconds that a fork waits for an import
-
-
-class _Importing:
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        rest_during_fork(self)
-        tell_after_fork(self)
-
-    def pause(self) -> bool:
-        return self._lock.acquire(timeout=_LONGEST)
-
-    def resume(self) -> None:
-        self._lock.release()
-
-    def after_fork(self) -> None:
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+_one = RestingLock(order=1)
 
 
-_one = _Importing()
-
-
-def importing() -> _Importing:
+def importing() -> AbstractContextManager[None]:
     """A `with` around an import that may be a program's first of a module."""
-    return _one
+    return _one.held()

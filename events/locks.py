@@ -2,7 +2,8 @@
 
 flock, not POSIX record locks: those are lost when any descriptor of the file is closed. flock
 belongs to the open file, so a forked child must close what it inherited, or the lock would outlive
-its owner. `after_fork` is how locks, and all that holds one, hear of it.
+its owner. `after_fork` is how locks, and all that holds one, hear of it. A lock between threads is
+inherited, too, with nobody there to give it back; ThreadLock is one that is not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -56,17 +58,24 @@ class Pausable(Protocol):
         """Called after the fork, in the same thread of the parent."""
 
 
-_pausable: weakref.WeakSet[Pausable] = weakref.WeakSet()
+_pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary()
 _paused = threading.local()
+_INNERMOST = 9
 
 
-def rest_during_fork(thing: Pausable) -> None:
-    """Have `thing` pause at each fork while it lives."""
-    _pausable.add(thing)
+def rest_during_fork(thing: Pausable, order: int = _INNERMOST) -> None:
+    """Have `thing` pause at each fork while it lives.
+
+    order: the lower pauses first. What is held while others are taken must be lower than those, or
+    the fork would hold what it waits for.
+    """
+    _pausable[thing] = order
 
 
 def _pause_all() -> None:
-    _paused.things = [thing for thing in list(_pausable) if thing.pause()]
+    # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
+    alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
+    _paused.things = [thing for thing in sorted(alive, key=_pausable.__getitem__) if thing.pause()]
 
 
 def _resume_all() -> None:
@@ -79,6 +88,45 @@ def _resume_all() -> None:
 # before ours, threads that we wait for could not go on.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
+
+
+class ThreadLock:
+    """A reentrant lock between the threads of one process. A forked child has one of its own, free:
+    whoever held its parent's is not there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave the parent's lock to the parent."""
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A `with` that holds it, also across a fork inside."""
+        with self._lock:
+            yield
+
+
+class RestingLock(ThreadLock):
+    """One that a fork waits for, so that no child finds half done what it guards.
+
+    order: see rest_during_fork. longest: seconds that a fork waits.
+    """
+
+    def __init__(self, order: int, longest: float = 30.0) -> None:
+        super().__init__()
+        self._longest = longest
+        rest_during_fork(self, order)
+
+    def pause(self) -> bool:
+        """Wait until no other thread holds it."""
+        return self._lock.acquire(timeout=self._longest)
+
+    def resume(self) -> None:
+        """The fork is over."""
+        self._lock.release()
 
 
 class FileLock:

@@ -145,7 +145,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lllm' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME_OF[name]), name)
+    from lllm.events.importing import importing
+
+    with importing():
+        value: object = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lllm.events.database import Database
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.liveness import Liveness
-from lllm.events.locks import tell_after_fork
+from lllm.events.locks import ThreadLock, tell_after_fork
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Redact
 from lllm.projections.projector import Projector
@@ -56,7 +56,7 @@ def close_parts(
 
 
 _opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent
-_opening = threading.Lock()
+_opening = ThreadLock()
 
 
 def reopened(
@@ -71,7 +71,7 @@ def reopened(
     from lllm.store import LogStore
 
     key = pickle.dumps((backend, partition, on_error, redact, views))
-    with _opening:
+    with _opening.held():
         if key in _opened:
             backend.close()
         else:

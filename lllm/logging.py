@@ -14,10 +14,10 @@ import logging
 import os
 import sys
 import textwrap
-import threading
 import traceback
 from typing import TYPE_CHECKING, TextIO, cast
 
+from lllm.events.locks import ThreadLock
 from lllm.events.plain import to_plain
 from lllm.visible import visible
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LOGGER = "lllm"
 _HANDLER = "lllm.cli.terminal"  # how a second setup_logging finds the handler of the first
 _NONE = "-"  # a SessionFilter's word outside of a call
-_setup = threading.Lock()
+_setup = ThreadLock()
 
 
 def setup_logging(
@@ -55,7 +55,7 @@ def setup_logging(
     handler.set_name(_HANDLER)
     handler.setFormatter(_JSONFormatter() if json else ColoredFormatter(colors=_colors(target)))
     logger = logging.getLogger(LOGGER)
-    with _setup:
+    with _setup.held():
         for other in [item for item in logger.handlers if item.get_name() == _HANDLER]:
             logger.removeHandler(other)
         logger.addHandler(handler)

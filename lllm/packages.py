@@ -11,12 +11,12 @@ import hashlib
 import importlib
 import re
 import sys
-import threading
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import PackageError
+from lllm.events.locks import RestingLock
 from lllm.manifest import FILE_NAME, Folder, Manifest, nearest_manifest, read_manifest
 from lllm.runtime import (
     Package,
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Package", "Runtime", "default_runtime", "load_package", "tactic_path"]
 
-_one_load = threading.RLock()  # one load at a time: no file is executed twice
+# One load at a time: no file is executed twice. A load imports, and so pauses before imports do.
+_one_load = RestingLock(order=0)
 
 
 def load_package(path: str | Path, runtime: Runtime | None = None) -> Package:
@@ -51,7 +52,7 @@ def load_package(path: str | Path, runtime: Runtime | None = None) -> Package:
     packages than before.
     """
     root = _root_of(Path(path))
-    with _one_load:
+    with _one_load.held():
         forget_paths()
         importlib.invalidate_caches()
         manifests: dict[Path, Manifest] = {}

@@ -18,8 +18,10 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from lllm.events.importing import importing
-from lllm.events.model import Price, Usage
+from lllm.events.model import Amount, Price, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -102,6 +104,15 @@ def price(
     return _bill(usage, tariff)
 
 
+def believable(usage: Usage | None) -> Usage | None:
+    """A usage that an event can hold, None for one with counts that can't be; its `price` says so.
+
+    The bounds are those of `events.model.Amount`; what is beyond them would be written, and could
+    not be read again.
+    """
+    return usage if usage is None or _holds(*msgspec.structs.astuple(usage)) else None
+
+
 def is_ready() -> bool:
     """Whether the price data has been read; the first price takes some tenths of a second more."""
     return _snapshot.cache_info().currsize > 0
@@ -132,9 +143,12 @@ def _bill(usage: Usage, tariff: _Tariff) -> Price:
     parts = {component: _rounded(exact, 3) for component, exact in sums.items()}
     if tariff.request is not None:
         parts["request"] = _rounded(tariff.request, 9)
+    nanos = sum(parts.values())
+    if not _holds(nanos):
+        return _unpriced("The sum is beyond all that a call can cost.")
     return Price(
         status="priced",
-        nanos=sum(parts.values()),
+        nanos=nanos,
         parts=parts,
         rates=dict(tariff.texts),
         source=_SOURCE,
@@ -162,6 +176,8 @@ def _counts(usage: Usage) -> dict[str, int]:
 
 def _nonsense(usage: Usage) -> str | None:
     """What is impossible about a usage, None for one that makes sense."""
+    if believable(usage) is None:
+        return "The usage has counts that are no whole numbers, or beyond all that a call can use."
     cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     if any(getattr(usage, name) < 0 for name in usage.__struct_fields__):
         return "The usage has negative counts."
@@ -174,6 +190,15 @@ def _nonsense(usage: Usage) -> str | None:
         if inner > outer:
             return f"The usage counts {inner} {name} tokens among {outer} of {whole}."
     return None
+
+
+def _holds(*amounts: object) -> bool:
+    """Whether an event can hold them."""
+    try:
+        msgspec.convert(amounts, tuple[Amount, ...])
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _rounded(exact: Decimal, shift: int) -> int:

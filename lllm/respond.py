@@ -30,7 +30,7 @@ from lllm.events.recorder import log_context
 from lllm.events.secret_patterns import without_keys
 from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, Request
-from lllm.pricing import price
+from lllm.pricing import believable, price
 from lllm.projections.invoke_cost import InvokeCost
 from lllm.session import current, describe, during, is_cancellation
 
@@ -230,7 +230,7 @@ class _Call:
             service_tier=answer.service_tier,
             fingerprint=answer.fingerprint,
             usage_raw=to_plain(answer.usage_raw),
-            usage=answer.usage,
+            usage=believable(answer.usage),
             price=price(
                 answer.usage,
                 provider=self.config.invoker.provider,

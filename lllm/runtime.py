@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from lllm.events.errors import ConfigError
+from lllm.events.locks import tell_after_fork
 from lllm.manifest import forget_manifests, nearest_manifest
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ class Runtime:
         self._tactics: dict[str, _Registered] = {}
         self._packages: dict[Path, Package] = {}
         self._defined: dict[Path, dict[str, type]] = {}
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
     @property
     def tactics(self) -> dict[str, type]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -15,6 +14,7 @@ from lllm import batch, subtactics
 from lllm.agent import Agent
 from lllm.config import AgentConfig, Config, read_config
 from lllm.events.errors import ConfigError
+from lllm.events.locks import ThreadLock
 from lllm.homeless import Homeless
 from lllm.invokers import Invoker
 from lllm.runtime import Runtime, default_runtime, tactic_path
@@ -22,7 +22,7 @@ from lllm.session import Home, Parent, SessionScope, current
 from lllm.store import LogStore
 from lllm.tools import wait_for
 
-_warning = threading.Lock()  # so that two threads do not both warn
+_warning = ThreadLock()  # so that two threads do not both warn
 
 
 class Tactic:
@@ -262,7 +262,7 @@ class Tactic:
         return Homeless(keeps=False)
 
     def _warn_once(self) -> None:
-        with _warning:
+        with _warning.held():
             warned, self._warned = self._warned, True
         if not warned:
             warnings.warn(

@@ -505,6 +505,27 @@ def test_tag(fresh: LogStore, path: Path, run: Run) -> None:
         assert store.list_sessions(tags={"why": "a=b"})[0].tags == {"env": "prod", "why": "a=b"}
 
 
+def test_tag_on_a_full_disk(fresh: LogStore, path: Path) -> None:
+    """Tags that can't be written are an error, not a promise: they would be held by a process that
+    ends."""
+    ask(fresh, "x")
+    (session_id,) = ids(path)
+    full = (
+        "import resource, sys; from lllm.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (36_000, resource.RLIM_INFINITY))\n"
+        "sys.exit(main())"
+    )
+    tag = ["tag", session_id, f"long={'x' * 60_000}", "--store", str(path)]
+    ended = subprocess.run(
+        [sys.executable, "-c", full, *tag], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("lllm: The tags were not written. ")
+    assert len(ended.stderr.splitlines()) == 1
+    with open_store(str(path)) as store:
+        assert store.list_sessions()[0].tags == {}
+
+
 def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
     """A rebuild says what it built; a check names the first difference, and a rebuild mends it."""
     path = tmp_path / demo.name

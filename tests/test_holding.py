@@ -180,10 +180,12 @@ def test_those_who_would_rather_stop(log: WatchedLog) -> None:
 
 
 def test_what_the_parent_holds_the_child_does_not_write(log: WatchedLog) -> None:
-    """After a fork the child holds nothing: the parent writes what waits, once."""
-    holding = HoldingLog(log)
+    """After a fork the child holds nothing, and knows of no gap: the parent writes what waits, and
+    what it had to drop, once."""
+    holding = HoldingLog(log, held_bytes=1)
     log.error = full_disk()
     with outage():
+        holding.append(batch("dropped", 0))
         holding.append(batch("a", 0))
 
     def in_child() -> None:
@@ -195,7 +197,9 @@ def test_what_the_parent_holds_the_child_does_not_write(log: WatchedLog) -> None
     assert fork(in_child) == 0
     log.error = None
     assert holding.write_held(now=True)
-    assert len(stored(holding)) == 3
+    gap, *kept = stored(holding)
+    assert gap.type == "log.gap"
+    assert without_positions(kept) == batch("a", 0)
 
 
 def test_threads_may_append_through_an_outage(log: WatchedLog) -> None:

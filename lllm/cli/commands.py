@@ -27,6 +27,7 @@ from lllm.cli.options import (
     store_option,
     with_filters,
 )
+from lllm.events.errors import LogUnavailable
 from lllm.version import __version__
 from lllm.visible import visible
 
@@ -258,9 +259,12 @@ def tag(store: str | None, prefix: str, tags: dict[str, str], remove: tuple[str,
         raise click.UsageError("Which tags? Give some as KEY=VALUE, or --remove KEY.")
     from lllm.cli.shown import tag_list
 
-    with open_named(store) as opened:
+    with open_named(store, on_error="raise") as opened:  # what is held would end with this process
         session_id = opened.find_id(prefix)
-        opened.tag(session_id, tags, remove=remove)
+        try:
+            opened.tag(session_id, tags, remove=remove)
+        except LogUnavailable as error:
+            raise Finding(f"The tags were not written. {error}") from error
         now = opened.load_session_record(session_id).tags
     click.echo(f"{visible(session_id)}  {tag_list(now) or 'no tags'}")
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lllm.events.errors import StoreError
+from lllm.events.holding import OnError
 from lllm.events.log import LogBackend
 from lllm.events.segments import segments_of
 from lllm.store import LogStore
@@ -14,13 +15,14 @@ VARIABLE = "LLLM_STORE"
 _SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
 
-def open_store(path: str) -> LogStore:
+def open_store(path: str, *, on_error: OnError = "hold") -> LogStore:
     """The store at a path: a folder of JSONL files, or an SQLite file. What this user can't write
     is opened to be read only.
 
-    Raises StoreError where there is none, LogError where what is there can't be opened.
+    on_error: as LogStore's. Raises StoreError where there is none, LogError where what is there
+    can't be opened.
     """
-    return _store(open_log(path))
+    return _store(open_log(path), on_error=on_error)
 
 
 def open_log(path: str) -> LogBackend:
@@ -52,9 +54,9 @@ def open_or_make(path: str, *, partition: str) -> LogStore:
     return _store(_sqlite(place) if is_file else _jsonl(place), partition)
 
 
-def _store(backend: LogBackend, partition: str = "") -> LogStore:
+def _store(backend: LogBackend, partition: str = "", on_error: OnError = "hold") -> LogStore:
     try:
-        return LogStore(backend, partition=partition)
+        return LogStore(backend, partition=partition, on_error=on_error)
     except BaseException:
         backend.close()
         raise

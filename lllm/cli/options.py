@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from lllm.events.holding import OnError
     from lllm.store import LogStore
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -88,14 +89,15 @@ def with_filters(command: F) -> F:
     return command
 
 
-def open_named(given: str | None) -> LogStore:
+def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:
     """The store of a --store behind the command, or before it, or of LLLM_STORE.
 
-    Raises click.UsageError where none is named, StoreError and LogError as `open_store`.
+    on_error: as LogStore's. Raises click.UsageError where none is named, StoreError and LogError
+    as `open_store`.
     """
     from lllm.cli.opening import open_store
 
-    return open_store(named(given))
+    return open_store(named(given), on_error=on_error)
 
 
 def named(given: str | None) -> str:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 
 from lllm.events.errors import ConfigError
+from lllm.events.importing import importing
 from lllm.events.model import Content, ToolDefinition, Usage
 
 Finish = Literal["stop", "tool_calls", "length", "content_filter", "other"]
@@ -87,7 +88,8 @@ def named(name: str) -> Invoker:
     MissingExtra where its SDK is not installed.
     """
     if name == "openai":
-        from lllm.invokers.openai import OpenAIInvoker
+        with importing():
+            from lllm.invokers.openai import OpenAIInvoker
 
         return OpenAIInvoker()
     if name == "scripted":

@@ -103,7 +103,7 @@ def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -
         except ValueError:
             continue
         if math.isfinite(wait) and wait >= 0:
-            return round(wait * unit)
+            return _in_bounds(wait * unit)
     try:
         date = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
@@ -111,4 +111,9 @@ def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -
     if date.tzinfo is None:  # "-0000": UTC, by RFC 5322
         date = date.replace(tzinfo=dt.UTC)
     wait = (date - (now or dt.datetime.now(dt.UTC))).total_seconds()
-    return max(0, round(wait * _SECOND))
+    return _in_bounds(max(0.0, wait * _SECOND))
+
+
+def _in_bounds(wait: float) -> int | None:
+    """Whole nanoseconds; None for a wait of centuries, which nobody means and no event holds."""
+    return round(wait) if wait < 2**63 else None

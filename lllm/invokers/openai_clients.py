@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, TypedDict
 
 from lllm.events.importing import importing
@@ -54,7 +55,9 @@ class Clients:
                 with importing():
                     import openai
 
-                    self._of_threads = openai.OpenAI(**self._options())
+                    client = openai.OpenAI(**self._options())
+                    _import_the_rest(client)
+                    self._of_threads = client
             return self._of_threads
 
     async def of_running_loop(self) -> openai.AsyncOpenAI:
@@ -76,6 +79,9 @@ class Clients:
                 del self._by_loop[other]
             if loop not in self._by_loop:
                 client = openai.AsyncOpenAI(**self._options())
+                _import_the_rest(client)
+                with suppress(ImportError):  # another version may name it otherwise
+                    import_module("anyio._backends._asyncio")
                 self._by_loop[loop] = _OfLoop(client, self._by_loop)
             return self._by_loop[loop]
 
@@ -92,6 +98,19 @@ class Clients:
         for loop, found in list(self._by_loop.items()):
             with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(found.close_soon)
+
+
+def _import_the_rest(client: openai.OpenAI | openai.AsyncOpenAI) -> None:
+    """Import now what the first call would import, when no fork waits for it.
+
+    The SDK imports a resource when it is first asked for. Up to Python 3.11 a cached property has a
+    lock, held while it is worked out (https://github.com/python/cpython/issues/87634), which a
+    child would inherit, too: the resources are such, and the processor that the headers tell of.
+    """
+    import encodings.idna  # noqa: F401 - the codec that looks up hosts
+
+    client.chat.completions.with_raw_response  # noqa: B018 - asking for it is what imports it
+    client.platform_headers()
 
 
 class _OfLoop:

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from lllm import LogStore
+from lllm import InvokeError, LogStore, pricing
+from lllm.invokers import Request
+from lllm.invokers.openai import OpenAIInvoker
 from lllm.testing_writers import event
 from tests.echo import echo
 from tests.survival import crowd
@@ -174,14 +176,42 @@ def fork_beside_an_import(module: str, use: Callable[[], object]) -> None:
     sys.exit(code != 0)
 
 
-def test_a_fork_beside_a_first_import() -> None:
-    """A child that is forked while another thread reads the price data for the first time can use
-    it, too: it does not wait for a thread that it has not."""
+def read_the_prices() -> None:
+    """Read the data that the first price needs."""
+    pricing.make_ready()
+
+
+def call_a_model() -> None:
+    """Call one by the SDK, which nobody serves."""
+    with pytest.raises(InvokeError):
+        _unserved.invoke(Request("gpt-4o-mini", ()))
+
+
+def call_a_model_on_a_loop() -> None:
+    """The same on an event loop."""
+    with pytest.raises(InvokeError):
+        asyncio.run(_unserved.ainvoke(Request("gpt-4o-mini", ())))
+
+
+_unserved = OpenAIInvoker(base_url="http://127.0.0.1:1", api_key="none")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("genai_prices.data", read_the_prices),
+        ("openai", call_a_model),
+        ("anyio._backends._asyncio", call_a_model_on_a_loop),
+    ],
+)
+def test_a_fork_beside_a_first_import(module: str, use: Callable[[], None]) -> None:
+    """A child that is forked while another thread reads the price data, or calls a model, for the
+    first time can do so, too: it does not wait for a thread that it has not."""
     code = (
-        "import lllm.pricing\n"
         "from tests.survival import crowd, test_many\n"
         "crowd.PATIENCE = 15\n"
-        "test_many.fork_beside_an_import('genai_prices.data', lllm.pricing.make_ready)"
+        f"test_many.fork_beside_an_import({module!r}, test_many.{use.__name__})"
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=60)
