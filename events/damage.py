@@ -84,7 +84,7 @@ class ReadableLines(Readable):
 
     def __iter__(self) -> Iterator[Recorded | Damage]:
         yield from super().__iter__()
-        with segments.translated(self._folder):
+        with segments.Translated(self._folder):
             damage = self._look_at_tail()
         if damage is not None:
             yield damage

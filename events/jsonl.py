@@ -85,7 +85,7 @@ class LocalFileBackend:
         self._streams = Streams(self.path)
         self._rows: Database | None = None
         self._closed = False
-        with segments.translated(self.path):
+        with segments.Translated(self.path):
             self._open()
         tell_after_fork(self)
 
@@ -199,7 +199,7 @@ class LocalFileBackend:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         if not events:
             return ()
-        with segments.translated(self.path):
+        with segments.Translated(self.path):
             while True:
                 with Held(self._thread_lock, self._lock_file(), timeout) as mine:
                     if not mine:
@@ -275,7 +275,7 @@ class LocalFileBackend:
 
     def head(self) -> int:
         """See LogBackend."""
-        with segments.translated(self.path):
+        with segments.Translated(self.path):
             return segments.head(self.path)
 
     def read(
@@ -314,7 +314,7 @@ class LocalFileBackend:
         return head if upto is None else min(upto, head)
 
     def _translated(self, events: Iterator[Recorded]) -> Iterator[Recorded]:
-        with segments.translated(self.path):
+        with segments.Translated(self.path):
             yield from events
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from io import FileIO
 from itertools import zip_longest
 from pathlib import Path
@@ -47,17 +46,23 @@ def segments_of(folder: Path) -> list[Segment]:
     return [Segment(folder / name, int(name[:20])) for name in names]
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """What the file system raises, as our error with the path and what to do."""
-    try:
-        yield
-    except LogError:
-        raise
-    except OSError as error:
-        raise LogUnavailable(
-            f"{path}: {error.strerror or error}. Is it writable, and is there space left?"
-        ) from error
+class Translated:
+    """A `with` that makes our error, with the path and what to do, of what the file system
+    raises."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, LogError):
+            raise LogUnavailable(
+                f"{self._path}: {error.strerror or error}. Is it writable, and is there space left?"
+            ) from error
 
 
 def head(folder: Path) -> int:

@@ -1,7 +1,8 @@
 """The end of a JSONL log, where appends go.
 
-Everything here happens under the log's locks. Before each append the last bytes are checked: what
-a process left that died in the middle of a write is cut off, never anything that is a whole append.
+Everything here happens under the log's locks. Before an append behind somebody else's the last
+bytes are checked: what a process left that died in the middle of a write is cut off, never anything
+that is a whole append.
 An append is one write; where it fails half way, the file is cut back to where it began.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -21,6 +23,8 @@ if sys.platform == "darwin":
     import fcntl
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+
+_COARSEST = 2_500_000_000  # nanoseconds; the stamps of FAT are the coarsest, two seconds apart
 
 _log = logging.getLogger("lllm.store")
 
@@ -35,16 +39,20 @@ class Tail:
     def __init__(self, folder: Path, segment_bytes: int, *, durable: bool) -> None:
         self.segment = segment_at(folder, 0)
         self._folder = folder
+        self._folder_name = os.fspath(folder)  # os.stat takes a text in half the time
         self._segment_bytes = segment_bytes
         self._durable = durable
         self._fd = -1
         self._file: FileIO | None = None
+        self._size = -1  # of the segment as this process left it, -1 where it must be looked at
+        self._named = -1  # when the names in the folder changed last, in nanoseconds, if long ago
 
     def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        self._size = -1
         if self._file is not None:
             self._file = None
             os.close(self._fd)
@@ -54,6 +62,9 @@ class Tail:
 
         Returns the position where the next append begins. Raises OSError where that can't be done.
         """
+        if self._is_as_left():
+            return self.segment.begin + self._size
+        self._size, self._named = -1, self._last_named()
         before = self._file
         file = self._active()
         size = os.fstat(file.fileno()).st_size
@@ -69,6 +80,30 @@ class Tail:
             self._enter(segment_at(self._folder, self.segment.begin + end))
             end = 0
         return self.segment.begin + end
+
+    def _is_as_left(self) -> bool:
+        """Whether this process wrote last, into a segment that is not full, and no file in the
+        folder was made, moved or deleted since: then there is nothing to look for."""
+        if self._size < 0:
+            return False
+        found = os.fstat(self._fd)
+        return (
+            found.st_size == self._size
+            and found.st_nlink > 0
+            and self._folder_changed() == self._named
+        )
+
+    def _last_named(self) -> int:
+        """When a name in the folder changed last; -1 where that is so short a time ago that another
+        change might get the same stamp."""
+        changed = self._folder_changed()
+        return changed if time.time_ns() - changed > _COARSEST else -1
+
+    def _folder_changed(self) -> int:
+        try:
+            return os.stat(self._folder_name).st_mtime_ns
+        except FileNotFoundError:  # whoever looks for the segment tells
+            return -1
 
     def _active(self) -> FileIO:
         if self._file is None:
@@ -106,6 +141,7 @@ class Tail:
         file = self._file
         assert file is not None
         begin = position - self.segment.begin
+        self._size = -1
         rest = memoryview(data)
         try:
             while rest:
@@ -116,6 +152,8 @@ class Tail:
                 if os.fstat(file.fileno()).st_size != begin + len(data):
                     file.truncate(begin)
             raise
+        if self._named >= 0 and begin + len(data) < self._segment_bytes:
+            self._size = begin + len(data)
 
     def sync(self) -> None:
         """Wait until what was written survives the loss of power, where that was asked for.
