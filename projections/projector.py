@@ -36,7 +36,8 @@ from lllm.projections.view import Happened, View
 _logger = logging.getLogger("lllm.store")
 
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
-_AT_ONCE = 400  # events decoded at once: few enough to stay in the processor's cache
+_AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
+_PART = 2_000  # rows written in one transaction where they need not be visible at once
 
 _PLACES = 100  # of damage that are passed over at once; each is looked up in a read of its own
 _TAKEN = ("events", "checkpoints")  # tables that stand in the same file
@@ -181,13 +182,15 @@ class Projector:
         upto: int,
         contexts: Contexts,
         batch: int = BATCH,
+        unseen: bool = False,
         failed: Callable[[View, ViewError], None] | None = None,
     ) -> Iterator[int]:
         """Apply the log to `views`, from their checkpoints up to a position, a batch at a time.
 
-        failed: told of a view that raises, which is then left where it was. Yields the position
-        reached after each batch is written. Raises ViewError where a view raises and nobody is to
-        be told.
+        unseen: nobody reads these rows yet, so a batch need not become visible at once and with its
+        position: it may be large, and is written in parts that keep nobody waiting. failed: told of
+        a view that raises, which is then left where it was. Yields the position reached after each
+        batch is written. Raises ViewError where a view raises and nobody is to be told.
         """
         views = dict(views)
         generations = {view: at.generation for view, at in views.items()}
@@ -212,11 +215,26 @@ class Projector:
                     del views[view], generations[view]
             if taken < batch:
                 reached = upto
-            with _told_as_damage(reached), self.database.write() as connection:
-                assert connection is not None
-                changes.write(connection)
-                advance(connection, generations, reached)
+            with _told_as_damage(reached):
+                if unseen:
+                    self._write_in_parts(changes)
+                else:
+                    self._write(changes, generations, reached)
             yield reached
+
+    def _write(self, changes: Changes, generations: Mapping[View, int], reached: int) -> None:
+        with self.database.write() as connection:
+            assert connection is not None
+            for sql, rows in changes.statements():
+                connection.executemany(sql, rows)
+            advance(connection, generations, reached)
+
+    def _write_in_parts(self, changes: Changes) -> None:
+        for sql, rows in changes.statements():
+            for start in range(0, len(rows), _PART):
+                with self.database.write() as connection:
+                    assert connection is not None
+                    connection.executemany(sql, rows[start : start + _PART])
 
     def _changes_of(self, generations: Mapping[View, int]) -> Changes:
         """The empty changes of some views; the statements for the last ones that were asked for

@@ -25,7 +25,7 @@ from lllm.projections.view import Table, View
 
 Progress = Callable[[int, int], None]  # the position reached, the position to reach
 
-_BATCH = 2_000  # events a transaction; larger than live, since a rebuild's rows are all new
+_BATCH = 20_000  # events: what is added to one row is added up first, and each page written once
 _CHUNK = 5_000  # rows removed in one transaction
 _DROPPED = 100_000  # rows of a table that is dropped as it is: up to some 20 ms
 
@@ -120,7 +120,7 @@ class _Building:
             view: Checkpoint(view.version, generation, self.position, "")
             for view, generation in self.generations.items()
         }
-        for reached in self._projector.feed(starts, upto, self._contexts, batch=_BATCH):
+        for reached in self._projector.feed(starts, upto, self._contexts, _BATCH, unseen=True):
             self.position = reached
             if progress is not None:
                 progress(reached, upto)

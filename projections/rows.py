@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import compress
 from typing import TypeVar
@@ -26,6 +26,7 @@ _NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and nev
 _NO_ADDS: dict[str, int] = {}
 
 T = TypeVar("T")
+Statement = tuple[str, list[Key]]  # SQL, and the parameters of each time that it is run
 _Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
 
 
@@ -111,17 +112,14 @@ class _SetChanges:
     def delete(self, key: Key) -> None:
         self.kept[key] = False
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def statements(self) -> Iterator[Statement]:
         there = list(compress(self.kept, self.kept.values()))
-        with suppress(TypeError):  # texts beside numbers
-            # In the order of the table: neighbours are written while their page is at hand.
-            there.sort()
-        if len(there) < len(self.kept):
-            gone = [key for key, kept in self.kept.items() if not kept]
-            connection.executemany(self._delete, gone)
-        if there:
-            connection.executemany(self._insert, there)
+        gone = [key for key, kept in self.kept.items() if not kept]
         self.kept = {}
+        if gone:
+            yield self._delete, gone
+        if there:
+            yield self._insert, _in_order(there)
 
     def forget(self) -> None:
         self.kept = {}
@@ -192,7 +190,7 @@ class _RowChanges:
         stored = read(self._select, key)
         return dict(zip(self._empty, stored[0], strict=False)) if stored else None
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def statements(self) -> Iterator[Statement]:
         gone: list[Key] = []
         # Rows that change the same columns are written by one statement.
         groups: defaultdict[tuple[tuple[str, ...], tuple[str, ...]], list[Key]] = defaultdict(list)
@@ -203,13 +201,13 @@ class _RowChanges:
                 if not change.kept:
                     continue
             groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
-        if gone:
-            connection.executemany(self._delete, gone)
-        for (puts_of, adds_of), values in groups.items():
-            connection.executemany(self._upsert(puts_of, adds_of), values)
         self.changes = {}
         if len(self.known) > _KNOWN:
             self.known = {}
+        if gone:
+            yield self._delete, gone
+        for (puts_of, adds_of), rows in groups.items():
+            yield self._upsert(puts_of, adds_of), _in_order(rows)
 
     def forget(self) -> None:
         self.changes = {}
@@ -278,11 +276,18 @@ class Changes:
         for changes in self._tables.values():
             changes.forget()
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Write everything, inside the caller's transaction. Where that fails, this object is of no
-        more use."""
+    def statements(self) -> Iterator[Statement]:
+        """What writes everything, in this order; it is forgotten here on the way."""
         for changes in self._tables.values():
-            changes.write(connection)
+            yield from changes.statements()
+
+
+def _in_order(rows: list[Key]) -> list[Key]:
+    """Rows in the order of their table: neighbours are written while their page is at hand, and
+    each page once."""
+    with suppress(TypeError):  # a column that holds texts beside numbers
+        rows.sort()
+    return rows
 
 
 def _number(value: Value) -> int:
