@@ -82,14 +82,14 @@ def grouping(group_by: str | None) -> Grouping:
 
 def cost_summary(connection: sqlite3.Connection, wanted: Filter, by: Grouping) -> CostSummary:
     """The sums of the sessions that a filter selects, and its groups, dearest first."""
-    total = cost_queries.sum_costs(connection, wanted).get("") or cost_queries.NOTHING
+    total = cost_queries.sum_costs(connection, wanted)
     sessions = cost_queries.count_sessions(connection, wanted)
     groups: list[CostGroup] = []
     if by["tag"] is not None:
         sums, counts = cost_queries.sum_costs_by_tag(connection, wanted, by["tag"])
         groups = [_group(key, sums.get(key, cost_queries.NOTHING), n) for key, n in counts.items()]
     elif by["column"] is not None:
-        found = cost_queries.sum_costs(connection, wanted, by["column"])
+        found = cost_queries.sum_costs_by(connection, wanted, by["column"])
         groups = [_group(key, line, None) for key, line in found.items()]
     groups.sort(key=lambda group: (-group["total_cost_usd"], group["key"] or ""))
     return CostSummary(**line_of(total), session_count=sessions, groups=groups)

@@ -77,7 +77,7 @@ def summary_of(row: SessionRow, tags: dict[str, str]) -> SessionSummary:
         session_id=row.id,
         tactic_name=row.name,
         tactic_path=row.tactic,
-        state=msgspec.convert(row.state, State),
+        state=row.state,
         timestamp=datetime_of(row.started),
         elapsed=None if row.elapsed is None else row.elapsed / 1_000_000_000,
         total_cost=dollars(row.cost_nanos or 0),

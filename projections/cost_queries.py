@@ -30,38 +30,76 @@ def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
         where, parameters = _scope(wanted, "scope", "partition", storable(wanted.tactic or ""))
         sql = f"SELECT ifnull(sum(sessions), 0) FROM session_counts WHERE {where}"
         return int(connection.execute(sql, parameters).fetchone()[0])
+    tag = wanted.only_tag
+    if tag is not None:
+        return _of_tag(connection, wanted, *tag)[0]
     return sum(
         connection.execute(f"SELECT count(*) {selection.sql}", selection.parameters).fetchone()[0]
         for selection in selections(connection, wanted)
     )
 
 
-def sum_costs(
-    connection: sqlite3.Connection, wanted: Filter, group_by: GroupBy | None = None
-) -> dict[str, Sums]:
-    """What the sessions that a filter selects cost with all below them, by group ("" without)."""
-    if group_by == "day":
-        group = "printf('%d-%02d-%02d', c.day / 10000, c.day / 100 % 100, c.day % 100)"
+def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
+    """What the sessions that a filter selects cost with all below them."""
+    found: dict[str, Sums] = {}
+    if wanted.answered_by_cube:
+        where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
+        sql = f"SELECT {_SUMMED} FROM costs AS c WHERE {where}"
+        _gather(found, "", connection.execute(sql, parameters).fetchone())
+    elif wanted.only_tag is not None:
+        _gather(found, "", _of_tag(connection, wanted, *wanted.only_tag)[1:])
     else:
-        group = "''" if group_by is None else f"c.{group_by}"
+        for selection in selections(connection, wanted):
+            selection.source += " CROSS JOIN session_totals AS c ON c.session = f.session"
+            sql = f"SELECT {_SUMMED} {selection.sql}"
+            _gather(found, "", connection.execute(sql, selection.parameters).fetchone())
+    return found.get("", NOTHING)
+
+
+def _of_tag(
+    connection: sqlite3.Connection, wanted: Filter, name: str, value: str
+) -> tuple[int, ...]:
+    """How many roots have a tag, and what they cost."""
+    where, parameters = _scope(wanted, "c.name", "c.partition", storable(name))
+    sql = (
+        f"SELECT ifnull(sum(sessions), 0), {_SUMMED} FROM tag_costs AS c"
+        f" WHERE {where} AND c.value = ?"
+    )
+    row = connection.execute(sql, (*parameters, storable(value))).fetchone()
+    return typed(row, tuple[int, ...], "tag_costs")
+
+
+def sum_costs_by(
+    connection: sqlite3.Connection, wanted: Filter, group_by: GroupBy
+) -> dict[str, Sums]:
+    """The same by the tactic, model, agent or day that each attempt counts for."""
     groups: dict[str, Sums] = {}
     if wanted.answered_by_cube:
         where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
-        sql = f"SELECT {group}, {_SUMMED} FROM costs AS c WHERE {where} GROUP BY 1"
+        sql = f"SELECT c.{group_by}, {_SUMMED} FROM costs AS c WHERE {where} GROUP BY 1"
         for key, *sums in connection.execute(sql, parameters):
-            _gather(groups, key, sums)
+            _gather(groups, _shown(group_by, key), sums)
         return groups
-    cells = group_by in ("tactic", "model", "agent")
-    table = "session_totals" if group_by is None else "session_costs"
+    # Numbers are sorted faster than names, and there are few of them to be named.
+    names = None if group_by == "day" else _cells(connection, group_by)
+    column = "day" if names is None else "cell"
     for selection in selections(connection, wanted):
-        selection.source += f" CROSS JOIN {table} AS c ON c.session = f.session"
-        if cells:
-            selection.source += " CROSS JOIN cost_cells AS cell ON cell.cell = c.cell"
-            group = f"cell.{group_by}"
-        sql = f"SELECT {group}, {_SUMMED} {selection.sql} GROUP BY 1"
+        selection.source += " CROSS JOIN session_costs AS c ON c.session = f.session"
+        sql = f"SELECT c.{column}, {_SUMMED} {selection.sql} GROUP BY 1"
         for key, *sums in connection.execute(sql, selection.parameters):
-            _gather(groups, key, sums)
+            _gather(groups, _shown(group_by, key) if names is None else names.get(key, ""), sums)
     return groups
+
+
+def _cells(connection: sqlite3.Connection, column: GroupBy) -> dict[object, str]:
+    found = connection.execute(f"SELECT cell, {column} FROM cost_cells").fetchall()
+    return dict(typed(found, list[tuple[object, str]], "cost_cells"))
+
+
+def _shown(group_by: GroupBy, key: object) -> str:
+    if group_by != "day" or not isinstance(key, int):
+        return str(key)
+    return f"{key // 10_000}-{key // 100 % 100:02}-{key % 100:02}"
 
 
 def sum_costs_by_tag(
@@ -112,7 +150,7 @@ def _by_tag_in_cube(
         if sessions:
             counts[value] = sessions
             _gather(groups, value, sums)
-    total = sum_costs(connection, wanted).get("") or NOTHING
+    total = sum_costs(connection, wanted)
     without = count_sessions(connection, wanted) - sum(counts.values())
     if without:
         counts[None] = without

@@ -35,6 +35,14 @@ class Filter(msgspec.Struct, frozen=True):
         """Whether sums over all sessions of a tactic and partition are what is asked for."""
         return not self.tags and self.state is None and self.after is None and self.before is None
 
+    @property
+    def only_tag(self) -> tuple[str, str] | None:
+        """The one tag that all of the filter is, but for a partition; None for other filters."""
+        if len(self.tags) != 1 or self.tactic is not None:
+            return None
+        others = (self.state, self.after, self.before)
+        return next(iter(self.tags.items())) if others == (None, None, None) else None
+
 
 class Selection(msgspec.Struct):
     """A SELECT's FROM and WHERE, and their parameters. root: the column that tells the root of

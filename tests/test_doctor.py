@@ -253,6 +253,7 @@ def test_a_damaged_line(tmp_path: Path) -> None:
         for _ in range(3):
             with store.session("tests::well"):
                 pass
+        store.list_sessions()  # brings the rows up to date
         segment = tmp_path / "logs" / f"{0:020}.jsonl"
         lines = segment.read_bytes().split(b"\n")
         lines[2] = b"#" * len(lines[2])

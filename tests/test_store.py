@@ -162,7 +162,8 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
         for wanted in filters:
             queries.list_sessions(connection, wanted, 10, None)
             cost_queries.count_sessions(connection, wanted)
-            cost_queries.sum_costs(connection, wanted, "model")
+            cost_queries.sum_costs(connection, wanted)
+            cost_queries.sum_costs_by(connection, wanted, "model")
             cost_queries.sum_costs_by_tag(connection, wanted, "a")
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.
@@ -183,6 +184,20 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
                 scanned = plan.removeprefix("SCAN ").partition("_v")[0].partition(" ")[0]
                 in_order = "_by_started" in plan and "LIMIT" in statement
                 assert not plan.startswith("SCAN") or scanned in small or in_order, plan
+
+
+def test_rows_follow_without_a_reader(tmp_path: Path) -> None:
+    """What is closed is up to date for programs that only read the rows; sessions that end fast one
+    after another are taken together."""
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path)) as store:
+        for number in range(20):
+            echo(store)(str(number))
+    with closing(sqlite3.connect(path)) as connection:
+        (followed,) = connection.execute(
+            "SELECT count(*) FROM sessions WHERE state = 'success'"
+        ).fetchone()
+    assert followed == 20
 
 
 # -- single sessions
