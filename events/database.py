@@ -201,7 +201,7 @@ class Database:
             self._checkpoint_when_due(connection)
 
     def insert(self, sql: str, row: Row) -> int:
-        """Run one INSERT, a transaction of its own; returns the new rowid.
+        """Run one INSERT, a transaction of its own; returns the rowid of its last row.
 
         Raises LogUnavailable where that can't be done.
         """

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal, cast
 
@@ -46,8 +46,11 @@ _SCHEMA = (
     """CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
        BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
 )
-_INSERT = """INSERT INTO events (stream, seq, time, type, version, data, digest)
-             VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
+_ROW = "(?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"{_INTO} {_ROW}"
+_FEW = 16  # events that are appended by one statement, which commits itself
+_INSERTS = [f"{_INTO} {', '.join([_ROW] * count)}" for count in range(_FEW + 1)]
 _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
              FROM events"""
 
@@ -141,8 +144,10 @@ class SQLiteBackend:
         if not events:
             return ()
         try:
-            if len(events) == 1 and timeout is None:  # one statement commits itself
-                return (self.database.insert(_INSERT, _values(events[0])),)
+            if len(events) <= _FEW and timeout is None:
+                values = tuple(chain.from_iterable(map(_values, events)))
+                last = self.database.insert(_INSERTS[len(events)], values)
+                return range(last - len(events) + 1, last + 1)
             with self.database.write(timeout=timeout) as connection:
                 return None if connection is None else _insert(connection, events)
         except sqlite3.IntegrityError:
