@@ -20,8 +20,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from lllm.events.errors import LogUnavailable
-from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.errors import LogError, LogUnavailable
+from lllm.events.locks import FairLock, FileLock, Held, acquired, rest_during_fork, tell_after_fork
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
 from lllm.events.sqlite_files import APPLICATION_ID, Translated, is_ours, refuse_others
 
@@ -29,7 +29,9 @@ Durability = Literal["process", "power"]
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
-_CHECKPOINT_BYTES = 8 << 20  # of write-ahead log, before it is copied into the database
+# Of write-ahead log, before it is copied into the database. With 8 writers a copy makes 8 appends
+# wait; at 12 kB an append, this keeps them below one in a hundred.
+_CHECKPOINT_BYTES = 16 << 20
 _WRITER_CACHE = 16 << 20  # bytes, at most: a rebuild writes all over many tables
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
@@ -84,7 +86,7 @@ class Database:
                 refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
                 lock.parent.mkdir(parents=True, exist_ok=True)
-                self._file_lock = FileLock(lock)
+                self._file_lock = FairLock(lock)
             try:
                 self._prepare(schema)
             except BaseException:
@@ -198,7 +200,9 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self._checkpoint_when_due(connection)
+            due = self._checkpoint_is_due()
+        if due:
+            self._checkpoint()
 
     def insert(self, sql: str, row: Row) -> int:
         """Run one INSERT, a transaction of its own; returns the rowid of its last row.
@@ -209,8 +213,9 @@ class Database:
             connection = self._writing()
             rowid = connection.execute(sql, row).lastrowid
             self._inserts += 1
-            if self._inserts % _LOOK_EVERY == 0:
-                self._checkpoint_when_due(connection)
+            due = self._inserts % _LOOK_EVERY == 0 and self._checkpoint_is_due()
+        if due:
+            self._checkpoint()
         assert rowid is not None
         return rowid
 
@@ -221,18 +226,30 @@ class Database:
             self._writer.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
         return self._writer
 
-    def _checkpoint_when_due(self, connection: sqlite3.Connection) -> None:
+    def _checkpoint_is_due(self) -> bool:
         if self.path == ":memory:":
-            return
+            return False
         try:
-            size = os.stat(self._wal).st_size
+            return os.stat(self._wal).st_size >= self._checkpoint_at
         except FileNotFoundError:
-            return
-        if size < self._checkpoint_at:
-            return
-        with _impatient(connection), suppress(sqlite3.OperationalError):  # readers are not awaited
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            self._checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
+            return False
+
+    def _checkpoint(self) -> None:
+        """Copy the write-ahead log into the database. Where that can't be, the next one tries.
+
+        SQLite waits first until that log is on the disk, which takes longer than all the rest. So
+        it is put there before the lock is taken, while others go on.
+        """
+        with suppress(OSError), open(self._wal, "rb") as wal:
+            os.fsync(wal.fileno())
+        with suppress(LogError), self._locked(), Translated(self.path):
+            connection = self._writing()
+            if not self._checkpoint_is_due():
+                return  # another process was faster
+            size = os.stat(self._wal).st_size
+            with _impatient(connection), suppress(sqlite3.OperationalError):  # no reader is awaited
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
 
     # -- reading
 

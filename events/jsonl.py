@@ -31,7 +31,7 @@ from lllm.events.errors import (
 )
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
 from lllm.events.liveness import Liveness
-from lllm.events.locks import FileLock, Held, tell_after_fork
+from lllm.events.locks import FairLock, Held, tell_after_fork
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.streams import Streams
 from lllm.events.tail import Tail, sync, sync_folder
@@ -80,7 +80,7 @@ class LocalFileBackend:
         self.liveness = Liveness(self._locks)
         self._thread_lock = threading.RLock()  # the collector may end a session inside
         self._busy = False
-        self._write_lock: FileLock | None = None
+        self._write_lock: FairLock | None = None
         self._tail = Tail(self.path, segment_bytes, durable=durability == "power")
         self._streams = Streams(self.path)
         self._rows: Database | None = None
@@ -155,12 +155,12 @@ class LocalFileBackend:
             sync_folder(self.path)
             sync_folder(self.path.parent)
 
-    def _lock_file(self) -> FileLock:
+    def _lock_file(self) -> FairLock:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._write_lock is None:
             self._locks.mkdir(exist_ok=True)  # a backup has none
-            self._write_lock = FileLock(self._locks / "write.lock")
+            self._write_lock = FairLock(self._locks / "write.lock")
         return self._write_lock
 
     def rows_database(self) -> Database:

@@ -25,6 +25,7 @@ else:
     import fcntl
 
 
+_TURN = 0.002  # seconds that a process may go on taking a lock that others wait for
 _POLL = 0.0005  # seconds between two tries of a lock that is waited for with a timeout
 
 
@@ -175,6 +176,43 @@ class FileLock:
 
     def __del__(self) -> None:
         self.close()
+
+
+class FairLock(FileLock):
+    """A FileLock that nobody waits long for, however many want it.
+
+    A lock that is free is nobody's: a process that gives it back and wants it again has it before
+    those that were woken get the processor, for as long as the scheduler lets it run; with many
+    writers that adds up to seconds. So whoever has had it for a while queues up: it takes a second
+    lock first, which the foremost of those that wait holds until it has had its turn.
+    """
+
+    _queue: FileLock | None = None  # for __del__, where it can't be opened
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._queue = FileLock(path.with_suffix(".queue"))
+        self._turn_ends = 0.0  # by the monotonic clock
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """See FileLock; without `wait`, nobody queues."""
+        if not wait or self._depth or time.monotonic() < self._turn_ends or self._queue is None:
+            return super().acquire(wait=wait)
+        self._queue.acquire()
+        try:
+            super().acquire()
+        finally:
+            self._queue.release()
+        self._turn_ends = time.monotonic() + _TURN
+        return True
+
+    def close(self) -> None:
+        """Close both files, and so release the locks."""
+        super().close()
+        if self._queue is not None:
+            self._queue.close()
+
+    after_fork = close
 
 
 def is_held(path: Path) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import threading
 from typing import TYPE_CHECKING
 
+from lllm.catching_up import CatchUp
 from lllm.events.database import Database
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.liveness import Liveness
@@ -21,25 +21,17 @@ if TYPE_CHECKING:
     from lllm.store import LogStore
 
 
-_logger = logging.getLogger("lllm.store")
-
-
 class OpenSessions:
-    """How many sessions this process has begun in a store and not ended.
-
-    unfollowed: whether one has ended since this process last brought the rows up to date.
-    """
+    """How many sessions this process has begun in a store and not ended."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.unfollowed = False
         self._lock = threading.Lock()
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent's open sessions are the parent's."""
         self.count = 0
-        self.unfollowed = False
         self._lock = threading.Lock()
 
     def add(self, number: int) -> None:
@@ -48,25 +40,16 @@ class OpenSessions:
             self.count += number
 
 
-def follow(projector: Projector) -> None:
-    """Bring the rows up to date, unless another process is at it: reads do it, too."""
-    try:
-        projector.catch_up(timeout=0)
-    except Exception as error:  # a user's view may raise anything
-        _logger.warning("the rows could not follow the log: %s", error)
-
-
 def close_parts(
     log: HoldingLog,
     database: Database,
     projector: Projector,
+    catch_up: CatchUp,
     liveness: Liveness | None,
     sessions: OpenSessions,
 ) -> None:
     """Close what a store is made of; also at the interpreter's exit, where nobody closed it."""
-    if sessions.unfollowed:
-        log.write_held(now=True)
-        follow(projector)
+    catch_up.close()
     log.close()
     projector.close()
     database.close()

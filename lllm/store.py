@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from lllm.catching_up import CatchUp
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
 from lllm.events.backup import BackedUp, back_up
@@ -28,7 +28,7 @@ from lllm.export import FORMATS, as_json, as_jsonl
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
-from lllm.lifetime import OpenSessions, close_parts, follow, reopened
+from lllm.lifetime import OpenSessions, close_parts, reopened
 from lllm.projections import loading, queries
 from lllm.projections.call_session import TacticCallSession, fold
 from lllm.projections.costs import CostsView
@@ -50,8 +50,6 @@ from lllm.summaries import (
 )
 
 _logger = logging.getLogger("lllm.store")
-
-_FOLLOW_EVERY = 0.1  # seconds: where sessions end faster, their rows follow several at a time
 
 
 class LogStore:
@@ -101,10 +99,11 @@ class LogStore:
             self.log, self._database, all_views, self._lock_file("project.lock")
         )
         self._open = OpenSessions()
-        self._follow_at = 0.0  # by the monotonic clock
+        self._catch_up_soon = CatchUp(self._projector)
         self._close = weakref.finalize(
-            self, close_parts, self.log, self._database, self._projector, self._liveness, self._open
-        )
+            self, close_parts, self.log, self._database, self._projector, self._catch_up_soon,
+            self._liveness, self._open,
+        )  # fmt: skip
         if not self._database.read_only and self._projector.stale():
             self._rebuild(stale=True)
 
@@ -144,16 +143,10 @@ class LogStore:
         self._open.add(1)
 
     def closed(self, *, root: bool) -> None:
-        """A session has ended; its rows follow, unless another process is at it already, or they
-        followed a moment ago: what comes thick is taken together, at the latest when it is asked
-        for."""
+        """A session has ended; its rows follow."""
         self._open.add(-1)
         if root:
-            now = time.monotonic()
-            self._open.unfollowed = now < self._follow_at
-            if not self._open.unfollowed:
-                follow(self._projector)
-                self._follow_at = now + _FOLLOW_EVERY
+            self._catch_up_soon.session_ended()
 
     # -- writing
 

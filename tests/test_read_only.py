@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def test_a_writer_is_followed(opens: Opens) -> None:
         with LogStore(opens(False)) as writer:
             for number in range(2, 5):
                 echo(writer)("task")
+                while len(reader.list_sessions()) < number:  # their rows follow in a moment
+                    time.sleep(0.01)
                 assert len(reader.list_sessions()) == number
         assert len(reader.list_sessions()) == 4
         filled(opens)
@@ -126,6 +129,7 @@ def test_what_waits_in_a_write_ahead_log_is_read(tmp_path: Path) -> None:
     they are read too, and nothing is written beside either."""
     code = f"""
 import os
+import time
 from lllm import LogStore, SQLiteBackend
 from tests.echo import echo
 from tests.runs import Doing

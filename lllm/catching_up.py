@@ -1,0 +1,81 @@
+"""Rows that follow the sessions that end, ten times a second at most.
+
+To bring the rows up to date after each session took 44 % of what a short one costs. The first that
+ends is followed at once; those that end within a tenth of a second of it are taken together, by a
+thread, or by whoever reads before it wakes. Only programs that can't bring rows up to date
+themselves (readers of a read-only store, or of the tables by hand) see the difference.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from lllm.events.locks import tell_after_fork
+from lllm.projections.projector import Projector
+
+_EVERY = 0.1  # seconds
+
+_logger = logging.getLogger("lllm.store")
+
+
+class CatchUp:
+    """Catches up with the log for the sessions that end in this process."""
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
+        self._next = 0.0  # by the monotonic clock
+        self._later: threading.Timer | None = None  # waits
+        self._last: threading.Timer | None = None  # waits, catches up or has ended
+        self._lock = threading.Lock()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's thread is not there; what it was to do, it does in the parent."""
+        self._later = self._last = None
+        self._lock = threading.Lock()
+
+    def session_ended(self) -> None:
+        """Catch up now, or soon."""
+        now = time.monotonic()
+        with self._lock:
+            if self._later is not None:
+                return  # it will see this session, too
+            if now < self._next and self._start_later(self._next - now):
+                return
+            self._next = now + _EVERY
+        self._catch_up()
+
+    def _start_later(self, seconds: float) -> bool:
+        timer = threading.Timer(seconds, self._run)
+        timer.daemon = True
+        timer.name = "lllm catches up"
+        try:
+            timer.start()
+        except RuntimeError:  # the interpreter ends, or there are too many threads
+            return False
+        self._later = self._last = timer
+        return True
+
+    def _run(self) -> None:
+        with self._lock:
+            self._later = None
+            self._next = time.monotonic() + _EVERY
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        try:
+            self._projector.catch_up(timeout=0)
+        except Exception as error:  # a user's view may raise anything
+            _logger.warning("the rows could not follow the log: %s", error)
+
+    def close(self) -> None:
+        """Do now what was to be done soon."""
+        with self._lock:
+            later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
+            self._catch_up()
+        if self._last is not None and self._last is not threading.current_thread():
+            self._last.join()
