@@ -1,156 +1,156 @@
-"""Measures lllm: `python -m benchmarks [--quick] [--json FILE]`, from the root of the repository.
+"""Measures lllm: `python -m benchmarks [--quick]`, from the root of the repository.
 
-Everything happens in a temporary folder, which is deleted. The full run makes a store of 100,000
-sessions and takes about half an hour and 5 GB of disk; `--quick` takes about a minute.
+Everything happens in a temporary folder, which is deleted. The full run makes a store of a million
+sessions and measures other tools, too; it takes most of an hour and 10 GB of disk. `--quick` takes
+under two minutes: smaller stores, fewer rounds, and no other tools unless they are asked for.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from benchmarks import appends, imports, reads, rebuilds, recording
-from benchmarks.generate import fill, one_session
+from benchmarks import (
+    appends,
+    crowds,
+    disk,
+    imports,
+    peers,
+    reads,
+    rebuilds,
+    recording,
+    results,
+)
+from benchmarks.generate import Shape, fill, one_session
+from benchmarks.generate_command import generate_command
+from benchmarks.machine import described, this_machine
 from benchmarks.measure import Figure
-from lllm import LogStore, SQLiteBackend, __version__
+from benchmarks.soak import soak_command
+from lllm import LogStore, SQLiteBackend
 
-SMALL = 1_000  # sessions
-LARGE = 100_000
-LARGE_QUICK = 5_000
+SIZES: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (100_000, "small"), (1_000_000, "small"))
+SIZES_QUICK: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (5_000, "usual"))
+PROJECTED, PROJECTED_QUICK = 100_000, 5_000  # sessions whose rows are built anew
 _WIDTH = 170  # of the table in a file or a pipe
 _LONG = 16  # agents of the session that is loaded, for about 200 events
+_VENVS = Path("~/.cache/lllm-benchmarks").expanduser()
 
 
-class Machine(msgspec.Struct, frozen=True):
-    """What the figures were measured on, and how busy it was with other things."""
-
-    cpu: str
-    cores: int
-    system: str
-    python: str
-    sqlite: str
-    lllm: str
-    load_before: float
-    date: str
-
-
-@click.command()
-@click.option("--quick", is_flag=True, help="Smaller stores and fewer rounds: about a minute.")
+@click.group(invoke_without_command=True)
+@click.option("--quick", is_flag=True, help="Smaller stores, fewer rounds: under two minutes.")
+@click.option("--peers/--no-peers", "with_peers", default=None,
+    help="Measure beside other tools, too; a quick run does not unless it is asked to.",
+)  # fmt: skip
+@click.option("--venvs", type=click.Path(path_type=Path, file_okay=False), default=_VENVS,
+    show_default=True, help="Where each peer gets an environment of its own; kept, 1.4 GB.",
+)  # fmt: skip
+@click.option("--only", metavar="WORD", help="Only the areas that have this word in their name.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures.")
-def main(quick: bool, json_file: Path | None) -> None:
-    """Measure what lllm costs, each figure beside the bare operation."""
+@click.option("--markdown", type=click.Path(path_type=Path),
+    help="Write the figures as a page, and charts beside it.",
+)  # fmt: skip
+@click.pass_context
+def main(
+    context: click.Context,
+    quick: bool,
+    with_peers: bool | None,
+    venvs: Path,
+    only: str | None,
+    json_file: Path | None,
+    markdown: Path | None,
+) -> None:
+    """Measure what lllm costs, beside the bare operation and beside other tools."""
+    if context.invoked_subcommand is not None:
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    machine = _machine()
-    console.print(_described(machine))
-    found: list[Figure] = []
+    machine = this_machine()
+    console.print(described(machine))
+    run = _Run(
+        console, venvs, quick=quick, with_peers=not quick if with_peers is None else with_peers
+    )
     with tempfile.TemporaryDirectory(prefix="lllm-benchmarks-") as folder:
-        for figure in _figures(Path(folder), quick=quick, console=console):
-            found.append(figure)
-    console.print(_table(found))
+        found = list(run.figures(Path(folder), only or ""))
+    console.print(results.table(found))
     if json_file is not None:
-        figures = [msgspec.to_builtins(one) | {"met": one.met} for one in found]
-        result = {"machine": machine, "quick": quick, "figures": figures}
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+        results.write_json(json_file, machine, found, quick=quick)
+    if markdown is not None:
+        results.write_markdown(markdown, machine, found, quick=quick)
 
 
-def _figures(folder: Path, *, quick: bool, console: Console) -> Iterator[Figure]:
-    with console.status("importing"):
-        yield from imports.figures(quick=quick)
-    with console.status("appending"):
-        yield from appends.figures(folder, quick=quick)
-    with console.status("recording sessions"):
-        yield from recording.figures(folder / "recording", quick=quick)
-    large = LARGE_QUICK if quick else LARGE
-    for roots in (SMALL, large):
-        path = folder / f"{roots}.db"
-        with console.status(f"making a store of {roots:,} sessions"):
-            long = _make(path, roots)
-        with (
-            console.status(f"reading {roots:,} sessions"),
-            LogStore(SQLiteBackend(path)) as store,
-        ):
-            yield from reads.figures(store, path, roots, long, quick=quick)
-    with console.status(f"projecting {large:,} sessions"):
+main.add_command(generate_command)
+main.add_command(soak_command)
+
+
+class _Run:
+    """One run: what is measured, one area after another."""
+
+    def __init__(self, console: Console, venvs: Path, *, quick: bool, with_peers: bool) -> None:
+        self._console = console
+        self._venvs = venvs
+        self._quick = quick
+        self._with_peers = with_peers
+
+    def figures(self, folder: Path, only: str) -> Iterator[Figure]:
+        """The figures of the areas that have a word in their name."""
+        quick = self._quick
+        areas = {
+            "start": lambda: imports.figures(folder / "start", quick=quick),
+            "append": lambda: appends.figures(folder / "append", quick=quick),
+            "crowd": lambda: crowds.figures(folder / "crowd", quick=quick),
+            "recording": lambda: recording.figures(folder / "recording", quick=quick),
+            "disk": lambda: disk.figures(folder / "disk", quick=quick),
+            "peers": lambda: self._beside_peers(folder / "peers"),
+            "project": lambda: self._projected(folder / "project"),
+            "read": lambda: self._read(folder / "read"),
+        }
+        for name, measured in areas.items():
+            if only in name:
+                with self._console.status(name) as self._status:
+                    yield from measured()
+
+    def _beside_peers(self, folder: Path) -> Iterator[Figure]:
+        if self._with_peers:
+            self._venvs.mkdir(parents=True, exist_ok=True)
+            yield from peers.figures(
+                folder, self._venvs, quick=self._quick, told=self._status.update
+            )
+
+    def _projected(self, folder: Path) -> Iterator[Figure]:
+        folder.mkdir()
+        path = folder / "runs.db"
+        roots = PROJECTED_QUICK if self._quick else PROJECTED
+        self._make(path, roots, "usual")
+        self._status.update(f"projecting {roots:,} sessions")
         with LogStore(SQLiteBackend(path)) as store:
-            yield from rebuilds.rebuilds(store, path, quick=quick)
+            yield from rebuilds.rebuilds(store, path, quick=self._quick)
         yield from rebuilds.weights(path, folder)
-        yield from rebuilds.catching_up(path, quick=quick)
+        yield from rebuilds.catching_up(path, quick=self._quick)
 
+    def _read(self, folder: Path) -> Iterator[Figure]:
+        folder.mkdir()
+        for roots, shape in SIZES_QUICK if self._quick else SIZES:
+            path = folder / f"{roots}.db"
+            long = self._make(path, roots, shape)
+            self._status.update(f"reading {roots:,} sessions")
+            with LogStore(SQLiteBackend(path)) as store:
+                yield from reads.figures(store, path, roots, long, quick=self._quick)
+        yield from imports.listing(path, roots, quick=self._quick)
 
-def _make(path: Path, roots: int) -> str:
-    """Fill a new store; returns the id of a session of many events in it."""
-    log = SQLiteBackend(path)
-    try:
-        fill(log, roots)
-        return one_session(log, 0, agents=_LONG)
-    finally:
-        log.close()
-
-
-def _machine() -> Machine:
-    return Machine(
-        cpu=_cpu(),
-        cores=os.cpu_count() or 0,
-        system=f"{platform.system()} {platform.release()}",
-        python=f"{platform.python_implementation()} {platform.python_version()}",
-        sqlite=sqlite3.sqlite_version,
-        lllm=__version__,
-        load_before=os.getloadavg()[0],
-        date=time.strftime("%Y-%m-%d"),
-    )
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
-
-
-def _described(machine: Machine) -> str:
-    return (
-        f"lllm {machine.lllm} on {machine.cpu}, {machine.cores} cores, {machine.system}; "
-        f"{machine.python}, SQLite {machine.sqlite}; load before: {machine.load_before:.1f}"
-    )
-
-
-def _table(figures: list[Figure]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("", "median", "quartiles", "unit", "bar", "", "in the same rounds"):
-        table.add_column(heading, justify="right" if heading == "median" else "left")
-    area = ""
-    for one in figures:
-        if one.area != area:
-            area = one.area
-            table.add_section()
-            table.add_row(Text(area, "bold"))
-        value = one.value
-        bar = "" if one.bar is None else f"{one.bar.side} {_number(one.bar.limit)}"
-        met = {None: Text(), True: Text("met", "green"), False: Text("missed", "bold red")}[one.met]
-        table.add_row(
-            Text(f"  {one.what}"), _number(value.median),
-            f"{_number(value.low)} .. {_number(value.high)}", one.unit, bar, met, one.beside,
-        )  # fmt: skip
-    return table
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    def _make(self, path: Path, roots: int, shape: Shape) -> str:
+        """Fill a new store; returns the id of a session of many events in it."""
+        self._status.update(f"making a store of {roots:,} sessions")
+        log = SQLiteBackend(path)
+        try:
+            fill(log, roots, shape=shape, halves=shape == "small")
+            return one_session(log, 0, agents=_LONG)
+        finally:
+            log.close()
 
 
 if __name__ == "__main__":

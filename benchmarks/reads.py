@@ -1,85 +1,133 @@
-"""What questions cost, at a thousand sessions and at a hundred thousand.
+"""What questions cost, in stores of a thousand to a million sessions.
 
-Two tags are asked for in several ways: the rarer one first, last, both common, and two common ones
-that never meet, for which a list must look at every session of the rarer of them before it knows
-that there is none.
+Lists are asked for by each filter and by pairs and triples of tags, the rarer one first and last.
+Where 50 sessions that fit come early, or the rarest filter has few sessions, a list is answered at
+once; two halves of all sessions that never meet are the worst case: every session of one of them
+must be looked up in the other before it is known that there is none.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import TypedDict
 
-from benchmarks.generate import APART
+from benchmarks.facets import APART, HALVES, USER, user_of_at_most
 from benchmarks.measure import Bar, Figure, Operation, in_rounds, median_shown, milliseconds
 from lllm import LogStore
 
-AREA = "read"
 _TACTIC = "shop::analyzer"
-_APART = "two common ones that never meet"
-_LISTS = {
-    "the first tag rare": {"user": "user-30", "env": "prod"},
-    "the second tag rare": {"env": "prod", "user": "user-30"},
-    "both tags common": {"env": "prod", "experiment": "v1"},
-    "one of 5 %, one of 12 %": {"env": "dev", "experiment": "v2"},
-    _APART: dict(APART),
-}
-_BAR = Bar(2.0, "at most")
+_MILLISECOND = Bar(1.0, "at most")
+_CUBE = Bar(3.0, "at most")
+_BY_VALUE = Bar(50.0, "at most")
+_MANY = 10_000  # sessions of a tag whose cost is asked for
+_OF_MANY = Bar(25.0, "at most")
+_LOAD = Bar(1.5, "at most")
+_WORST = Bar(150.0, "at most")
+
+
+class _Asked(TypedDict, total=False):
+    tags: Mapping[str, str]
+    state: str
+    tactic_path: str
+
+
+def _lists(roots: int) -> dict[str, _Asked]:
+    rare = {USER: user_of_at_most(1_000, roots)}
+    return {
+        "no filter": {},
+        "state": {"state": "failure"},
+        "tactic": {"tactic_path": _TACTIC},
+        "a tag of at most 1,000 sessions": {"tags": rare},
+        "a tag of 80 %": {"tags": {"env": "prod"}},
+        "two tags, the rare one first": {"tags": {**rare, "env": "prod"}},
+        "two tags, the rare one second": {"tags": {"env": "prod", **rare}},
+        "two common tags": {"tags": {"env": "prod", "experiment": "v1"}},
+        "a tag and a state": {"tags": {"experiment": "v1"}, "state": "success"},
+        "a tag and a tactic": {"tags": {"experiment": "v1"}, "tactic_path": _TACTIC},
+        "three tags": {"tags": {"env": "prod", "experiment": "v1", **rare}},
+    }
 
 
 def figures(store: LogStore, path: Path, roots: int, long: str, *, quick: bool) -> Iterator[Figure]:
     """All that is measured of reading one store.
 
-    roots: how many top-level sessions it has. long: the id of a session of many events.
+    roots: how many top-level sessions it has. long: the id of a session of about 200 events.
     """
     store.list_sessions(limit=1)  # catches up
-    area = f"{AREA}, {roots:,} sessions"
-    rounds = 50 if quick else 300
-    yield from _lists(store, path, area, rounds)
-    yield from _others(store, area, long, rounds)
+    area = f"read, {roots:,} sessions"
+    yield from _of_lists(store, path, area, roots, 30 if quick else 200)
+    yield from _of_costs(store, area, roots, 30 if quick else 200)
+    yield _of_loading(store, area, long, 50 if quick else 300)
+    worst = HALVES if _count(store, HALVES[0]) else APART
+    yield _of_the_worst(store, area, worst, 5 if quick else 20)
 
 
-def _lists(store: LogStore, path: Path, area: str, rounds: int) -> Iterator[Figure]:
-    newest = "SELECT * FROM sessions WHERE parent IS NULL ORDER BY number DESC LIMIT 50"
+def _of_lists(store: LogStore, path: Path, area: str, roots: int, rounds: int) -> Iterator[Figure]:
+    newest = "SELECT * FROM sessions WHERE parent IS NULL ORDER BY started DESC LIMIT 50"
+    lists = _lists(roots)
     with closing(sqlite3.connect(path)) as bare:
-        operations = {name: _list(store, tags) for name, tags in _LISTS.items()}
+        operations = {name: _list(store, asked) for name, asked in lists.items()}
         operations["bare"] = lambda: bare.execute(newest).fetchall()
         taken = in_rounds(operations, rounds)
     beside = f"the newest 50 rows by hand {median_shown(taken['bare'])}"
-    for name, tags in _LISTS.items():
-        found = len(store.list_sessions(tags=tags, limit=50))
+    for name, asked in lists.items():
+        found = len(store.list_sessions(limit=50, **asked))
         yield Figure(
-            area, f"two tags, limit=50: {name} ({found} found)", milliseconds(taken[name]), "ms",
-            beside, None if name == _APART else _BAR,
+            area, f"list_sessions(limit=50): {name} ({found} found)", milliseconds(taken[name]),
+            "ms", beside, _MILLISECOND,
         )  # fmt: skip
 
 
-def _list(store: LogStore, tags: dict[str, str]) -> Operation:
-    return lambda: store.list_sessions(tags=tags, limit=50)
+def _list(store: LogStore, asked: _Asked) -> Operation:
+    return lambda: store.list_sessions(limit=50, **asked)
 
 
-def _others(store: LogStore, area: str, long: str, rounds: int) -> Iterator[Figure]:
-    events = len(list(store.events(long)))
-    taken = in_rounds(
-        {
-            "list_sessions(limit=50)": lambda: store.list_sessions(limit=50),
-            'list_sessions(state="failure", limit=50)': lambda: store.list_sessions(
-                state="failure", limit=50
-            ),
-            "list_sessions(tactic_path=..., limit=50)": lambda: store.list_sessions(
-                tactic_path=_TACTIC, limit=50
-            ),
-            "export_cost_summary(tactic_path=...)": lambda: store.export_cost_summary(
-                tactic_path=_TACTIC
-            ),
-            'export_cost_summary(group_by="model")': lambda: store.export_cost_summary(
-                group_by="model"
-            ),
-            f"load_session, {events} events": lambda: store.load_session(long),
-        },
-        rounds,
-    )
+def _of_the_worst(
+    store: LogStore, area: str, apart: tuple[tuple[str, str], tuple[str, str]], rounds: int
+) -> Figure:
+    tags = dict(apart)
+    smaller = min(_count(store, tag) for tag in apart)
+    bar = _WORST if apart == HALVES else Bar(max(1.0, smaller / 1_000), "at most")
+    taken = in_rounds({"worst": _list(store, {"tags": tags})}, rounds)["worst"]
+    assert not store.list_sessions(tags=tags, limit=1)
+    return Figure(
+        area, f"list_sessions(limit=50): two tags that never meet, {smaller:,} sessions or more",
+        milliseconds(taken), "ms", bar=bar,
+    )  # fmt: skip
+
+
+def _count(store: LogStore, tag: tuple[str, str]) -> int:
+    return store.export_cost_summary(tags=dict([tag]))["session_count"]
+
+
+def _of_costs(store: LogStore, area: str, roots: int, rounds: int) -> Iterator[Figure]:
+    asked: dict[str, tuple[Operation, Bar | None]] = {
+        f"cost by {group_by}": (_cost(store, {}, group_by), bar)
+        for group_by, bar in (
+            ("tactic", _CUBE), ("model", _CUBE), ("day", _CUBE), (f"tag:{USER}", _BY_VALUE),
+        )
+    }  # fmt: skip
+    many = {USER: user_of_at_most(_MANY, roots)}
+    if roots > _MANY:
+        of_many = f"of a tag of {_count(store, *many.items()):,} sessions"
+        asked[f"cost {of_many}"] = (_cost(store, many, None), _OF_MANY)
+        asked[f"cost by model {of_many}"] = (_cost(store, many, "model"), _OF_MANY)
+    taken = in_rounds({name: operation for name, (operation, _) in asked.items()}, rounds)
     for name, times in taken.items():
-        yield Figure(area, name, milliseconds(times), "ms")
+        yield Figure(area, name, milliseconds(times), "ms", bar=asked[name][1])
+
+
+def _cost(store: LogStore, tags: Mapping[str, str], group_by: str | None) -> Operation:
+    return lambda: store.export_cost_summary(tags=tags, group_by=group_by)
+
+
+def _of_loading(store: LogStore, area: str, long: str, rounds: int) -> Figure:
+    events = len(list(store.events(long)))
+    taken = in_rounds({"load": lambda: store.load_session(long)}, rounds)["load"]
+    return Figure(
+        area, f"load_session, {events} events, digests checked", milliseconds(taken), "ms",
+        bar=_LOAD,
+    )  # fmt: skip

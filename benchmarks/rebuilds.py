@@ -34,7 +34,7 @@ def rebuilds(store: LogStore, path: Path, *, quick: bool) -> Iterator[Figure]:
     yield Figure(
         AREA, f"rebuild of all views, {events:,} events", rates, "events/s",
         f"reading them {median_shown(taken['read'])}; rebuild {median_shown(taken['rebuild'])}",
-        Bar(150_000, "at least"),
+        Bar(250_000, "at least"),
     )  # fmt: skip
 
 
@@ -66,8 +66,12 @@ def catching_up(path: Path, *, quick: bool) -> Iterator[Figure]:
     one = in_rounds({"one": projector.catch_up}, rounds, between=between)["one"]
     projector.catch_up()
     none = in_rounds({"none": projector.catch_up}, rounds)["none"]
-    yield Figure(AREA, "catching up with one session", milliseconds(one), "ms")
-    yield Figure(AREA, "catching up with nothing new", milliseconds(none), "ms")
+    yield Figure(
+        AREA, "catching up with one session", milliseconds(one), "ms", bar=Bar(0.25, "at most")
+    )
+    yield Figure(
+        AREA, "catching up with nothing new", milliseconds(none), "ms", bar=Bar(0.01, "at most")
+    )
     projector.close()
     log.close()
 
@@ -84,7 +88,7 @@ def weights(path: Path, folder: Path) -> Iterator[Figure]:
         packed.unlink()
         yield Figure(
             AREA, f"rows and indexes of the view {view.name}", Spread(size, size, size),
-            "bytes a session",
+            "bytes a session", bar=Bar(120, "at most") if view.name == TagsView.name else None,
         )  # fmt: skip
 
 
