@@ -196,14 +196,19 @@ class FairLock(FileLock):
 
     def acquire(self, *, wait: bool = True) -> bool:
         """See FileLock; without `wait`, nobody queues."""
-        if not wait or self._depth or time.monotonic() < self._turn_ends or self._queue is None:
-            return super().acquire(wait=wait)
-        self._queue.acquire()
-        try:
-            super().acquire()
-        finally:
-            self._queue.release()
-        self._turn_ends = time.monotonic() + _TURN
+        now = time.monotonic()
+        queue = self._queue
+        if not wait or self._depth or now < self._turn_ends or queue is None:
+            return FileLock.acquire(self, wait=wait)
+        # Who has not had it for a while keeps nobody from it by being quick.
+        if now < self._turn_ends + _TURN or not FileLock.acquire(self, wait=False):
+            queue.acquire()
+            try:
+                FileLock.acquire(self)
+            finally:
+                queue.release()
+            now = time.monotonic()
+        self._turn_ends = now + _TURN
         return True
 
     def close(self) -> None:

@@ -145,6 +145,8 @@ class SQLiteBackend:
             return ()
         try:
             if len(events) <= _FEW and timeout is None:
+                if len(events) == 1:
+                    return (self.database.insert(_INSERT, _values(events[0])),)
                 values = tuple(chain.from_iterable(map(_values, events)))
                 last = self.database.insert(_INSERTS[len(events)], values)
                 return range(last - len(events) + 1, last + 1)

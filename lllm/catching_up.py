@@ -26,15 +26,17 @@ class CatchUp:
     def __init__(self, projector: Projector) -> None:
         self._projector = projector
         self._next = 0.0  # by the monotonic clock
-        self._later: threading.Timer | None = None  # waits
-        self._last: threading.Timer | None = None  # waits, catches up or has ended
+        self._later: threading.Timer | None = None
         self._lock = threading.Lock()
+        self._at_it = threading.RLock()  # the collector may close the store inside
+        self._closed = False
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent's thread is not there; what it was to do, it does in the parent."""
-        self._later = self._last = None
+        self._later = None
         self._lock = threading.Lock()
+        self._at_it = threading.RLock()
 
     def session_ended(self) -> None:
         """Catch up now, or soon."""
@@ -55,20 +57,23 @@ class CatchUp:
             timer.start()
         except RuntimeError:  # the interpreter ends, or there are too many threads
             return False
-        self._later = self._last = timer
+        self._later = timer
         return True
 
     def _run(self) -> None:
         with self._lock:
             self._later = None
             self._next = time.monotonic() + _EVERY
-        self._catch_up()
+        with self._at_it:
+            if not self._closed:
+                self._catch_up()
 
     def _catch_up(self) -> None:
         try:
             self._projector.catch_up(timeout=0)
         except Exception as error:  # a user's view may raise anything
-            _logger.warning("the rows could not follow the log: %s", error)
+            if not self._closed:
+                _logger.warning("the rows could not follow the log: %s", error)
 
     def close(self) -> None:
         """Do now what was to be done soon."""
@@ -77,5 +82,5 @@ class CatchUp:
         if later is not None:
             later.cancel()
             self._catch_up()
-        if self._last is not None and self._last is not threading.current_thread():
-            self._last.join()
+        with self._at_it:
+            self._closed = True

@@ -23,6 +23,7 @@ def test_a_turn_needs_no_queue(tmp_path: Path) -> None:
 def test_whose_turn_has_ended_queues_up(tmp_path: Path) -> None:
     """Who has had its turn waits behind those that queue for theirs, though the lock is free."""
     lock, queue = FairLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
+    lock._turn_ends = time.monotonic()
     queue.acquire()
     had = threading.Event()
 
@@ -37,6 +38,15 @@ def test_whose_turn_has_ended_queues_up(tmp_path: Path) -> None:
     thread.join()
     assert had.is_set()
     assert queue.acquire(wait=False)  # whoever has its turn leaves the queue to the next
+    queue.close()
+    lock.close()
+
+
+def test_who_comes_seldom_needs_no_queue(tmp_path: Path) -> None:
+    """Who has not had the lock for a while takes it when it is free."""
+    lock, queue = FairLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
+    queue.acquire()
+    assert lock.acquire()
     queue.close()
     lock.close()
 
