@@ -109,7 +109,8 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
     tactics from this one, by tactic name. started: nanoseconds UTC; elapsed: nanoseconds.
     options: the keyword arguments of the call. delivery: what `call` returned, in its recorded
     form. invoke_traces: calls to a model outside
-    any agent. unknown_events: how many events this version of lllm could not read.
+    any agent. unknown_events: how many events this version of lllm could not read; missing_events:
+    how many are not in the log, which could not be written then, or is damaged.
     """
 
     session_id: str
@@ -129,6 +130,7 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
     started: int
     elapsed: int | None = None
     unknown_events: int = 0
+    missing_events: int = 0
 
     @property
     def traceback(self) -> str | None:
@@ -208,6 +210,7 @@ class _Fold:
             started=event.time,
         )
         self.interrupted = False
+        self._seq = event.seq
         self._calls: dict[int, AgentCallSession] = {}
         self._traces: dict[int, InvokeTrace] = {}
         self._steps: dict[int, tuple[AgentCallSession | None, int]] = {}  # of each request
@@ -215,6 +218,8 @@ class _Fold:
         self._answers: dict[int, Content] = {}
 
     def take(self, event: Recorded, payload: Event) -> None:
+        self.session.missing_events += max(0, event.seq - self._seq - 1)
+        self._seq = max(self._seq, event.seq)
         handle = _HANDLERS.get(type(payload))
         if handle is not None:
             handle(self, event, payload)

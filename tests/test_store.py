@@ -217,6 +217,22 @@ def test_unknown_ids(store: LogStore) -> None:
         assert isinstance(caught.value, KeyError)
 
 
+def test_missing_events_are_counted(tmp_path: Path) -> None:
+    """A session that lost events in the middle says how many; a whole one says none."""
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path)) as store:
+        echo(store)("task")
+        session_id = ids(store)[0]
+        assert store.load_session(session_id).missing_events == 0
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER events_are_never_deleted")
+        connection.execute("DELETE FROM events WHERE stream = ? AND seq IN (3, 4)", (session_id,))
+        trigger = "CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events "
+        connection.execute(f"{trigger} BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END")
+    with LogStore(SQLiteBackend(path)) as store:
+        assert store.load_session(session_id).missing_events == 2
+
+
 def test_tags_change_later(store: LogStore) -> None:
     """Tags change by events of their own; the session's stay as they were."""
     echo(store)("task", tags={"env": "prod", "old": "1"})

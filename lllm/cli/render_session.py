@@ -118,6 +118,9 @@ def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries, levels
     if session.unknown_events:
         count = shown.counted(session.unknown_events, "event")
         tree.add(Text(f"{count} of a newer lllm can't be shown", "yellow"))
+    if session.missing_events:
+        count = shown.counted(session.missing_events, "event")
+        tree.add(Text(f"{count} missing in the log; `lllm verify` tells more", "yellow"))
     if session.state == "success":
         tree.add(_labelled("delivered", shown.shortened(session.delivery, _LONG)))
     elif session.error is not None:
