@@ -67,16 +67,25 @@ class Liveness:
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}.lock"
 
+    def can_tell(self, owner: str, on_host: str) -> bool:
+        """Whether it can be known here if the process behind a lock lives: not of another host's,
+        of a name that is none of ours, or in a copy of the store."""
+        if on_host != host() or not _OWNER.fullmatch(owner):
+            return False
+        with suppress(OSError):
+            return owner.endswith(f"-{self._path(owner).stat().st_ino:x}")
+        return False
+
     def is_dead(self, owner: str, on_host: str) -> bool:
         """Whether the process behind a lock is known to be dead; False where nobody can know."""
-        if on_host != host() or (self._mine is not None and self._mine[0] == owner):
+        if self._mine is not None and self._mine[0] == owner:
             return False
-        path = self._path(owner)
-        if not _OWNER.fullmatch(owner) or not path.exists():
-            return False  # no name of ours, or a store copied without its locks
+        if not self.can_tell(owner, on_host):
+            return False
         with suppress(OSError):
-            lock = FileLock(path)
+            lock = FileLock(self._path(owner))
             try:
+                # Another file may have taken its place since.
                 return owner.endswith(f"-{lock.inode():x}") and lock.acquire(wait=False)
             finally:
                 lock.close()

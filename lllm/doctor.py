@@ -22,7 +22,7 @@ from lllm.events.backup import stopped_backups
 from lllm.events.database import Database
 from lllm.events.errors import LllmError, LogDamaged
 from lllm.events.jsonl import LocalFileBackend
-from lllm.events.liveness import host
+from lllm.events.liveness import Liveness
 from lllm.events.locks import is_held
 from lllm.events.log import read_types
 from lllm.events.memory import MemoryBackend
@@ -196,7 +196,10 @@ def _rows(store: LogStore, head: int, lag: int, troubles: list[str]) -> RowFacts
             states = connection.execute("SELECT state, count(*) FROM sessions GROUP BY 1")
             sessions = {str(state): int(count) for state, count in states}
             running = queries.running(connection)
-        elsewhere = sum(not _can_be_asked(store, str(one.owner), one.host) for one in running)
+        asked = None if locks is None else Liveness(locks)
+        elsewhere = sum(
+            asked is None or not asked.can_tell(str(one.owner), one.host) for one in running
+        )
     return RowFacts(
         bytes=_bytes_of(Path(database.path)) if apart else None,
         lag=lag,
@@ -231,16 +234,6 @@ def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, .
     names = store._database.query("SELECT name FROM sqlite_master WHERE type = 'table'")
     matches = [match for (name,) in names if (match := _GENERATION.fullmatch(str(name)))]
     return tuple(sorted(m[0] for m in matches if shown.get(m[1], int(m[2])) != int(m[2])))
-
-
-def _can_be_asked(store: LogStore, owner: str, on_host: str) -> bool:
-    """Whether somebody here can tell if the process behind a session lives."""
-    locks = _locks(store)
-    if locks is None or on_host != host() or not re.fullmatch("[0-9a-f]+-[0-9a-f]+", owner):
-        return False
-    with suppress(OSError):
-        return owner.endswith(f"-{(locks / f'{owner}.lock').stat().st_ino:x}")
-    return False
 
 
 # -- what they stand on
