@@ -22,6 +22,8 @@ from lllm.events.model import EVENTS
 from lllm.events.record import NewEvent, seal
 from tests.watched import Hung, Watched
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("LLLM_SURVIVAL_ROUNDS", "0"))  # 0: a few of each kind
 TIME = 1_700_000_000_000_000_000
 GOOD = "the-good-one"

@@ -28,6 +28,8 @@ from lllm.projections.call_session import TacticCallSession
 from lllm.projections.view import storable
 from lllm.visible import visible
 
+pytestmark = pytest.mark.slow
+
 ESC = "\x1b"
 NASTY = {
     "parent folder": "../../../../pwned",

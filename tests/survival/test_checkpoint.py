@@ -12,6 +12,8 @@ from lllm.testing_writers import fork
 from tests.echo import echo
 from tests.survival.places import KINDS, Kind, Place
 
+pytestmark = pytest.mark.slow
+
 
 def die(*_: object) -> None:
     """Be killed."""

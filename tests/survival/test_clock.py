@@ -25,6 +25,8 @@ from tests.survival.places import KINDS, Kind, Place
 from tests.survival.scale import Scale, asked_for
 from tests.survival.writers import outer
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600 * 10**9
 CALLS = 5
 

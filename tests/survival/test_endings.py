@@ -29,6 +29,8 @@ from tests.survival.records import (
 )  # fmt: skip
 from tests.survival.scale import Scale
 
+pytestmark = pytest.mark.slow
+
 
 class Way(NamedTuple):
     """One way for a program to end: which, by which signal, with which code, and what is left."""

@@ -14,6 +14,8 @@ from tests.survival.places import DURABILITIES, KINDS, Kind, Place
 from tests.survival.scale import Scale, asked_for
 from tests.survival.writers import JOBS, any_death, killed, outer
 
+pytestmark = pytest.mark.slow
+
 _ROUNDS_A_STORE = 6  # then a new one, so that its beginning is met, too
 
 

@@ -27,6 +27,8 @@ from tests.survival.memory import Memory, seen
 from tests.survival.places import KINDS, Kind, Place
 from tests.survival.scale import Scale, asked_for
 
+pytestmark = pytest.mark.slow
+
 HERE, THERE = "here", "there"
 WHOSE = st.sampled_from([HERE, THERE])
 TAGS = st.dictionaries(st.sampled_from(["env", "user"]), st.sampled_from(["x", "y"]))

@@ -30,6 +30,8 @@ from tests.survival.places import KINDS, Kind, Place
 from tests.survival.scale import Scale, asked_for
 from tests.survival.writers import processes, strict
 
+pytestmark = pytest.mark.slow
+
 _PAYLOAD = b'"' + b"x" * 60_000 + b'"'
 
 

@@ -20,6 +20,8 @@ from tests.survival.endings import slow_on_a_loop
 from tests.survival.places import KINDS, Kind, Place
 from tests.survival.records import CANCELLED, EXITED, FAILED, STOPPED, SUCCESS, Record, left_behind
 
+pytestmark = pytest.mark.slow
+
 
 def keyboard_interrupt_in_a_tool(store: LogStore) -> None:
     """Somebody presses Ctrl-C while a tool runs."""

@@ -26,6 +26,8 @@ from tests.survival.tearing import (
     places_to_cut,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def cut(scale: Scale, folder: Path, kind: Kind) -> Figures:
     """Cut the last write at every byte, or the whole write-ahead log at every place.
