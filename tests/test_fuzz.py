@@ -40,6 +40,7 @@ ROUNDS = int(os.environ.get("LLLM_SURVIVAL_ROUNDS", "0"))
 FEW, SOME, MANY = (ROUNDS or count for count in (25, 60, 300))
 # What can't be written any more is told to the user, too; here it is expected.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:lllm can't write its log"),
     pytest.mark.filterwarnings("ignore:lllm could not write"),
 ]
