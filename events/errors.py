@@ -19,6 +19,7 @@
     ├── ParseError           (ValueError)   an answer can't be parsed; raised by a user's parser
     ├── MissingExtra         (ImportError)  an SDK is not installed; the message names the extra
     ├── InvokeError                         one attempt to call a model failed
+    ├── BudgetExceeded                      what a call may spend is spent
     └── AgentError                          an agent gave up; what it met last is the cause
 
 Each says what was wrong, where, and what to do about it. An error that Python programmers would
@@ -174,6 +175,26 @@ def _invoke_error(
         retry_after=retry_after,
         request_id=request_id,
     )
+
+
+class BudgetExceeded(LllmError):
+    """What a call may spend on models is spent; the next call of a model did not happen.
+
+    spent_usd, limit_usd: US dollars, of the budget that is spent.
+    """
+
+    def __init__(self, message: str, *, spent_usd: float, limit_usd: float) -> None:
+        super().__init__(message)
+        self.spent_usd = spent_usd
+        self.limit_usd = limit_usd
+
+    def __reduce__(self) -> tuple[Callable[..., BudgetExceeded], tuple[str, float, float]]:
+        """Pickled by its fields: an error must come home from a worker process."""
+        return _budget_exceeded, (str(self), self.spent_usd, self.limit_usd)
+
+
+def _budget_exceeded(message: str, spent_usd: float, limit_usd: float) -> BudgetExceeded:
+    return BudgetExceeded(message, spent_usd=spent_usd, limit_usd=limit_usd)
 
 
 class AgentError(LllmError):

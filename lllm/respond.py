@@ -148,6 +148,7 @@ class _Call:
         attempt = 0
         while True:
             attempt += 1
+            self.agent.session.budget.check(f"the next call of {self.config.model_name}")
             number = self._request(step, attempt)
             began = time.perf_counter_ns()
             try:
@@ -241,6 +242,7 @@ class _Call:
             elapsed=elapsed,
         )
         self.recorder.stage(responded)
+        self.agent.session.budget.spend(responded.price)
         self.dialog.add(responded.message, answer.content)
         _invoker_logger.debug(
             "%s answered in %.0f ms (%s)", answer.model, elapsed / 1_000_000, answer.finish

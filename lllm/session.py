@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from lllm.budget import Budget
 from lllm.effects import current_tool
 from lllm.events.holding import HoldingLog
 from lllm.events.liveness import host
@@ -86,6 +87,10 @@ class Parent(Protocol):
     def home(self) -> Home | None: ...
     @property
     def lineage(self) -> tuple[Ancestor, ...]: ...
+    @property
+    def budget(self) -> Budget:
+        """What its children spend comes out of this, too."""
+
     def next_child(self) -> int | None:
         """The number of its next child; None where that can't be counted."""
 
@@ -95,6 +100,7 @@ class CarriedParent(msgspec.Struct, frozen=True):
 
     home: Home | None
     lineage: tuple[Ancestor, ...]
+    budget: Budget
 
     def next_child(self) -> int | None:
         return None  # children in several processes have no order of their own
@@ -157,7 +163,8 @@ def is_cancellation(error: BaseException) -> bool:
 class SessionScope:
     """One session, as a context manager for threads and for event loops.
 
-    parent: the session that it is called from, None for a root.
+    parent: the session that it is called from, None for a root. budget: what it may spend on
+    models, None for whatever it takes.
     """
 
     def __init__(
@@ -173,8 +180,10 @@ class SessionScope:
         metadata: object = None,
         partition: str | None = None,
         parent: Parent | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.home = home
+        self.budget = budget or Budget(above=parent.budget if parent else None)
         self._began = 0
         self._inside = ExitStack()  # what makes this the current session of the code inside
         self.recorder = Recorder(
@@ -216,7 +225,8 @@ class SessionScope:
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
         """Into another process goes where it is written and what stands above its children."""
-        return CarriedParent, (self.home if self.home.can_travel else None, self.lineage)
+        home = self.home if self.home.can_travel else None
+        return CarriedParent, (home, self.lineage, self.budget)
 
     @property
     def log_context(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from lllm.budget import Budget, limit_of
 from lllm.catching_up import CatchUp
 from lllm.cost_summary import CostSummary, cost_summary, grouping
 from lllm.events import log as logs
@@ -158,12 +159,14 @@ class LogStore:
         metadata: object = None,
         task: object = None,
         partition: str | None = None,
+        budget_usd: float | None = None,
     ) -> SessionScope:
         """A session for code that has no Tactic: `with store.session("my_project::script") as
         recorder:`, or `async with`. Tactics called inside become its children.
 
         name: its stable path; the part after the last `::` is its short name. Say what it delivers
-        with `recorder.deliver(value)`. Raises TypeError for tags that are not str -> str.
+        with `recorder.deliver(value)`. budget_usd: US dollars that the tactics called inside may
+        spend on models. Raises TypeError for tags that are not str -> str.
         """
         short = name.rpartition("::")[2]
         if not short:
@@ -172,6 +175,7 @@ class LogStore:
         return SessionScope(
             self, name, short, kind="session", task=task, tags=tags, metadata=metadata,
             partition=partition, parent=above if above and above.home is self else None,
+            budget=Budget(limit_of(budget_usd), above=above.budget if above else None),
         )  # fmt: skip
 
     def tag(

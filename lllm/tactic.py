@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 from lllm import batch, subtactics
 from lllm.agent import Agent
+from lllm.budget import Budget, limit_of
 from lllm.config import AgentConfig, Config, read_config
 from lllm.events.errors import ConfigError
 from lllm.events.locks import ThreadLock
@@ -53,10 +54,17 @@ class Tactic:
         if register and cls.name:
             default_runtime.register(cls)
 
-    def __init__(self, config: Config | None = None, *, log_store: LogStore | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        log_store: LogStore | None = None,
+        budget_usd: float | None = None,
+    ) -> None:
         """config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes
         for all agents, and an agent's own value wins. The keys are those of AgentConfig. log_store:
-        where the calls are kept; a sub-tactic has its caller's.
+        where the calls are kept; a sub-tactic has its caller's. budget_usd: US dollars that one
+        call may spend on models, its sub-tactics' calls included; None for whatever it takes.
 
         Raises ConfigError, which names the key, where the configuration can't be.
         """
@@ -75,6 +83,7 @@ class Tactic:
         self._agent_configs: dict[str, AgentConfig] = read_config(
             config, self.agent_group, f"tactic {self.name!r}"
         )
+        self._budget = limit_of(budget_usd)
         self._parent: Parent | None = None
         self._warned = False
 
@@ -99,16 +108,19 @@ class Tactic:
         tags: Mapping[str, str] | None = None,
         metadata: object = None,
         return_session: bool = False,
+        budget_usd: float | None = None,
         **options: object,
     ) -> object:
         """Call the tactic; returns what `call` returns, or with `return_session` the session.
 
         task: str, dict, dataclass, Struct or pydantic model. tags: str to str, to find the session
-        by. metadata: anything worth keeping with it. options: handed to `call`.
+        by. metadata: anything worth keeping with it. budget_usd: what it may spend on models, in
+        US dollars, instead of what the tactic was made with. options: handed to `call`.
 
-        Raises what `call` raises; TypeError for tags that are not str -> str.
+        Raises what `call` raises; TypeError for tags that are not str -> str; BudgetExceeded
+        instead of the first call of a model after the budget is spent.
         """
-        scope = self._scope(task, options, tags, metadata, return_session)
+        scope = self._scope(task, options, tags, metadata, return_session, budget_usd)
         with scope as recorder:
             running = self._running(scope)
             result = running.call(task, **options)
@@ -124,10 +136,11 @@ class Tactic:
         tags: Mapping[str, str] | None = None,
         metadata: object = None,
         return_session: bool = False,
+        budget_usd: float | None = None,
         **options: object,
     ) -> object:
         """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
-        scope = self._scope(task, options, tags, metadata, return_session)
+        scope = self._scope(task, options, tags, metadata, return_session, budget_usd)
         async with scope as recorder:
             running = self._running(scope)
             if inspect.iscoroutinefunction(running.call):
@@ -150,17 +163,19 @@ class Tactic:
         tags: Mapping[str, str] | None = None,
         metadata: object = None,
         return_session: bool = False,
+        budget_usd: float | None = None,
         **options: object,
     ) -> list[object]:
         """Call the tactic for each task, in threads; returns the results in the order of the tasks.
 
         max_workers: how many run at once. fail_fast: whether the first error is raised and the
         tasks that have not begun are left; without it, an error stands in its task's place. The
-        rest goes to every call.
+        rest goes to every call: each has a budget of its own.
         """
         call = partial(
-            self.__call__, tags=tags, metadata=metadata, return_session=return_session, **options
-        )
+            self.__call__, tags=tags, metadata=metadata, return_session=return_session,
+            budget_usd=budget_usd, **options,
+        )  # fmt: skip
         return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
     async def ccall(
@@ -172,6 +187,7 @@ class Tactic:
         tags: Mapping[str, str] | None = None,
         metadata: object = None,
         return_session: bool = False,
+        budget_usd: float | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, object], None]:
         """Call the tactic for each task on the event loop; yields (index of the task, result) as
@@ -181,8 +197,9 @@ class Tactic:
         (`contextlib.aclosing` closes it at once).
         """
         call = partial(
-            self.acall, tags=tags, metadata=metadata, return_session=return_session, **options
-        )
+            self.acall, tags=tags, metadata=metadata, return_session=return_session,
+            budget_usd=budget_usd, **options,
+        )  # fmt: skip
         results = batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
         async with aclosing(results):
             async for result in results:
@@ -222,12 +239,15 @@ class Tactic:
         tags: Mapping[str, str] | None,
         metadata: object,
         return_session: bool,
+        budget_usd: float | None,
     ) -> SessionScope:
         if "_agent_configs" not in vars(self):
             raise ConfigError(
                 f"{type(self).__name__}.__init__ must call super().__init__(config, log_store=...)."
             )
         parent = self._above()
+        limit = self._budget if budget_usd is None else limit_of(budget_usd)
+        budget = Budget(limit, above=parent.budget if parent is not None else None)
         home = self._home(parent)
         if return_session and not home.keeps:
             home = Homeless(keeps=True, partition=home.partition, redact=home.redact)
@@ -242,6 +262,7 @@ class Tactic:
             tags=tags,
             metadata=metadata,
             parent=parent,
+            budget=budget,
         )
 
     def _above(self) -> Parent | None:

@@ -1,0 +1,93 @@
+"""What a call may spend on models, and what it has spent.
+
+A budget is asked before each call of a model and told of the cost after it: the call that crosses
+it is the last. What a sub-tactic spends, its caller spends too. Agents that answer at the same time
+share one budget: each of them may have one call under way when it is crossed.
+"""
+
+from __future__ import annotations
+
+from lllm.events.errors import BudgetExceeded, ConfigError
+from lllm.events.locks import ThreadLock
+from lllm.events.model import Price
+from lllm.projections.invoke_cost import dollars, nanos
+
+_MOST = 10**6  # US dollars; more is a slip of the keyboard
+
+
+class Budget:
+    """A limit in nano-dollars, None for none, and what was spent under it.
+
+    above: the budget of the caller, which all of this comes out of, too.
+    """
+
+    def __init__(self, limit: int | None = None, above: Budget | None = None) -> None:
+        self.limit = limit
+        self.spent = 0
+        self.unpriced = 0  # calls whose cost nobody knows
+        self.above = above
+        self._lock = ThreadLock()
+
+    def check(self, what: str) -> None:
+        """Before something that costs.
+
+        what: it, in words. Raises BudgetExceeded where this budget, or one above, is spent.
+        """
+        budget: Budget | None = self
+        while budget is not None:
+            if budget.limit is not None and budget.spent >= budget.limit:
+                raise BudgetExceeded(
+                    f"{dollars(budget.spent):.9g} US$ of a budget of "
+                    f"{dollars(budget.limit):.9g} US$ are spent, so {what} did not happen."
+                    + budget._unknown(),
+                    spent_usd=dollars(budget.spent),
+                    limit_usd=dollars(budget.limit),
+                )
+            budget = budget.above
+
+    def _unknown(self) -> str:
+        if not self.unpriced:
+            return ""
+        return f" What {self.unpriced} more cost is not known."
+
+    def spend(self, price: Price | None) -> None:
+        """After it: what it cost."""
+        cost = price.nanos if price is not None else None
+        budget: Budget | None = self
+        while budget is not None:
+            with budget._lock.held():
+                if cost is None:
+                    budget.unpriced += 1
+                else:
+                    budget.spent += cost
+            budget = budget.above
+
+    def __reduce__(self) -> tuple[type[Budget], tuple[int | None]]:
+        """Another process gets what is left; what it spends is not known here."""
+        return Budget, (self.left(),)
+
+    def left(self) -> int | None:
+        """Nano-dollars that are left in the tightest of the budgets; None without any limit."""
+        budget: Budget | None = self
+        least: int | None = None
+        while budget is not None:
+            if budget.limit is not None:
+                left = max(0, budget.limit - budget.spent)
+                least = left if least is None else min(least, left)
+            budget = budget.above
+        return least
+
+
+def limit_of(budget_usd: float | None) -> int | None:
+    """A limit in nano-dollars from US dollars, as a user gives them.
+
+    Raises ConfigError for what is no amount of money.
+    """
+    if budget_usd is None:
+        return None
+    is_number = isinstance(budget_usd, int | float) and not isinstance(budget_usd, bool)
+    if is_number and 0 <= budget_usd <= _MOST:  # NaN is not
+        return nanos(budget_usd)
+    raise ConfigError(
+        f"budget_usd is a number of US dollars from 0 to {_MOST:,}, not {budget_usd!r}."
+    )

@@ -1,0 +1,199 @@
+"""What a call may spend on models.
+
+gpt-4o-mini costs 0.15 US$ for a million tokens of input (https://openai.com/api/pricing/), so each
+scripted answer here costs 0.15 US$.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lllm import BudgetExceeded, ConfigError, LogStore, SQLiteBackend, Tactic
+from lllm.events.model import Usage
+from lllm.invokers.scripted import ScriptedReply, reply
+from tests.runs import config
+
+ANSWER: ScriptedReply = reply("yes", usage=Usage(input=1_000_000))
+
+
+class Asks(Tactic, register=False):
+    """Asks its agent so many times; counts the answers."""
+
+    name = "asks"
+    answers = 0
+
+    def call(self, task: Any, **_: object) -> object:
+        """One dialog for each question."""
+        agent = self.agents["a"]
+        for number in range(task):
+            agent.open(f"dialog-{number}")
+            agent.receive("?")
+            agent.respond()
+            type(self).answers += 1
+        return "done"
+
+
+class AsyncAsks(Tactic, register=False):
+    """Asks all at once."""
+
+    name = "async-asks"
+
+    async def call(self, task: Any, **_: object) -> object:
+        """One after another, on an event loop."""
+        agent = self.agents["a"]
+        for number in range(task):
+            agent.open(f"dialog-{number}")
+            agent.receive("?")
+            await agent.arespond()
+        return "done"
+
+
+class Calls(Tactic, register=False):
+    """Calls a sub-tactic for each number of its task."""
+
+    name = "calls"
+
+    def __init__(self, sub: Tactic, **options: Any) -> None:
+        super().__init__(None, **options)
+        self.sub = sub
+
+    def call(self, task: Any, **_: object) -> object:
+        """One after another."""
+        return [self.sub(number) for number in task]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    """A store of one test."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        yield opened
+
+
+def asks(store: LogStore | None = None, budget_usd: float | None = None) -> Asks:
+    """The tactic, with a script that always answers."""
+    Asks.answers = 0
+    return Asks(config(lambda _: ANSWER), log_store=store, budget_usd=budget_usd)
+
+
+def test_the_call_after_the_one_that_crosses_it(store: LogStore) -> None:
+    """The call that crosses the budget is answered; the next is not made, and the session fails
+    with what was spent and what was allowed."""
+    with pytest.raises(BudgetExceeded, match="gpt-4o-mini did not happen") as caught:
+        asks(store, 0.20)(5)
+    assert (caught.value.spent_usd, caught.value.limit_usd) == (0.30, 0.20)
+    assert "0.3 US$ of a budget of 0.2 US$" in str(caught.value)
+    assert Asks.answers == 2
+    (summary,) = store.list_sessions()
+    assert (summary.state, summary.calls, summary.total_cost) == ("failure", 2, 0.30)
+    assert summary.error is not None
+    assert summary.error.startswith("lllm.events.errors.BudgetExceeded: 0.3 US$")
+    assert summary.failed_calls == 0
+
+
+def test_a_budget_of_one_call(store: LogStore) -> None:
+    """A budget given with the call stands for the tactic's; each call has its own."""
+    tactic = asks(store, 0.15)
+    assert tactic(3, budget_usd=10) == "done"
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded):
+            tactic(3)
+    with pytest.raises(BudgetExceeded):
+        tactic(1, budget_usd=0)
+    assert tactic.bcall([1, 1, 1]) == ["done", "done", "done"]
+
+
+def test_sub_tactics_spend_from_their_callers(store: LogStore) -> None:
+    """What a sub-tactic spends, its caller has spent; its own budget holds, too."""
+    caller = Calls(asks(), log_store=store, budget_usd=0.40)
+    with pytest.raises(BudgetExceeded) as caught:
+        caller([1, 1, 1, 1])
+    assert caught.value.limit_usd == 0.40
+    assert Asks.answers == 3
+    tight = Calls(asks(budget_usd=0.10), log_store=store, budget_usd=10)
+    with pytest.raises(BudgetExceeded) as caught:
+        tight([1, 2])
+    assert caught.value.limit_usd == 0.10
+
+
+def test_a_store_of_its_own(store: LogStore, tmp_path: Path) -> None:
+    """A sub-tactic that is recorded elsewhere spends its caller's money all the same."""
+    with LogStore(SQLiteBackend(tmp_path / "other.db")) as other:
+        caller = Calls(asks(other), log_store=store, budget_usd=0.20)
+        with pytest.raises(BudgetExceeded):
+            caller([1, 1, 1])
+    assert Asks.answers == 2
+
+
+def test_sessions_without_a_tactic(store: LogStore) -> None:
+    """Tactics called inside a session of the store spend its budget."""
+    tactic = asks(store)
+
+    def script() -> None:
+        with store.session("my::script", budget_usd=0.20):
+            for _ in range(5):
+                tactic(1)
+
+    with pytest.raises(BudgetExceeded):
+        script()
+    assert Asks.answers == 2
+
+
+def test_on_an_event_loop(store: LogStore) -> None:
+    """The same for calls on an event loop."""
+    tactic = AsyncAsks(config(lambda _: ANSWER), log_store=store, budget_usd=0.20)
+    with pytest.raises(BudgetExceeded):
+        asyncio.run(tactic.acall(5))
+    assert store.list_sessions()[0].calls == 2
+
+
+def test_agents_at_the_same_time_share_it(store: LogStore) -> None:
+    """Whatever is under way when the budget is crossed ends; nothing is begun after it."""
+    together = threading.Barrier(3)
+
+    def answer(_: object) -> ScriptedReply:
+        together.wait(10)
+        return ANSWER
+
+    class Fans(Tactic, register=False):
+        name = "fans"
+
+        def call(self, task: Any, **_: object) -> object:
+            """Three at once, so many times."""
+            return self.sub.bcall([task] * 3, max_workers=3, fail_fast=False)
+
+    fans = Fans(log_store=store, budget_usd=0.30)
+    fans.sub = Asks(config(answer))  # type: ignore[attr-defined] # any attribute will do
+    results = fans(2)
+    assert isinstance(results, list)
+    assert [type(one) for one in results] == [BudgetExceeded] * 3
+    assert results[0].spent_usd == 0.45
+
+
+def test_what_nobody_knows_the_price_of(store: LogStore) -> None:
+    """Calls without a known price spend nothing, and the error says that there were some."""
+    answers = [reply("?", usage=None), ANSWER, ANSWER]
+    tactic = Asks(config(answers), log_store=store, budget_usd=0.10)
+    with pytest.raises(BudgetExceeded, match="What 1 more cost is not known"):
+        tactic(3)
+
+
+@pytest.mark.parametrize("budget", [-1, float("nan"), float("inf"), "1", True, 10**7])
+def test_what_is_no_budget(budget: Any) -> None:
+    """A budget is a number of US dollars; anything else is a ConfigError, before anything runs."""
+    with pytest.raises(ConfigError, match="budget_usd is a number of US dollars"):
+        asks(budget_usd=budget)
+    with pytest.raises(ConfigError, match="budget_usd"):
+        asks()(1, budget_usd=budget)
+
+
+def test_the_error_travels() -> None:
+    """An error from a worker process has what it had there."""
+    error = BudgetExceeded("spent", spent_usd=0.3, limit_usd=0.2)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.spent_usd, again.limit_usd) == ("spent", 0.3, 0.2)
