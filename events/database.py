@@ -32,6 +32,7 @@ Row = tuple[Value, ...]
 # Of write-ahead log, before it is copied into the database. With 8 writers a copy makes 8 appends
 # wait; at 12 kB an append, this keeps them below one in a hundred.
 _CHECKPOINT_BYTES = 16 << 20
+_UNWAITED = 4  # times as much, before one who must not wait copies it
 _WRITER_CACHE = 16 << 20  # bytes, at most: a rebuild writes all over many tables
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
@@ -103,7 +104,7 @@ class Database:
         began = time.monotonic()
         if not self._thread_lock.acquire(timeout=_PAUSE_SECONDS):
             return False
-        self._readers.gate.acquire()
+        self._readers.shut()
         if self._readers.wait(began + _PAUSE_SECONDS):
             # What stays open would let the child's connections share locks it does not hold.
             with suppress(OSError, sqlite3.Error):
@@ -119,7 +120,7 @@ class Database:
 
     def resume(self) -> None:
         """The fork is over."""
-        self._readers.gate.release()
+        self._readers.open_again()
         self._thread_lock.release()
 
     def after_fork(self) -> None:
@@ -158,7 +159,7 @@ class Database:
 
     def _prepare(self, schema: Sequence[str]) -> None:
         with self._locked():
-            connection = self._writer = self._connect()
+            connection = self._writing()
             if not is_ours(connection, self.path, self._version, schema):
                 self._create(connection, schema)
             if self.path != ":memory:":
@@ -200,18 +201,20 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            due = self._checkpoint_is_due()
+            due = self._checkpoint_is_due(unwaited=timeout == 0)
         if due:
-            self._checkpoint()
+            self._checkpoint(timeout)
 
-    def insert(self, sql: str, row: Row) -> int:
+    def insert(self, sql: str, values: Row) -> int:
         """Run one INSERT, a transaction of its own; returns the rowid of its last row.
 
-        Raises LogUnavailable where that can't be done.
+        values: of all its rows, one after another. Raises LogUnavailable where that can't be done.
         """
         with self._locked(), Translated(self.path):
             connection = self._writing()
-            rowid = connection.execute(sql, row).lastrowid
+            if connection.in_transaction:  # the collector ends a session in the middle of another's
+                raise LogUnavailable(f"{self.path}: this thread is at a write already.")
+            rowid = connection.execute(sql, values).lastrowid
             self._inserts += 1
             due = self._inserts % _LOOK_EVERY == 0 and self._checkpoint_is_due()
         if due:
@@ -226,15 +229,17 @@ class Database:
             self._writer.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
         return self._writer
 
-    def _checkpoint_is_due(self) -> bool:
+    def _checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
+        """unwaited: whether it had better be done by somebody who may wait, if there is one."""
         if self.path == ":memory:":
             return False
         try:
-            return os.stat(self._wal).st_size >= self._checkpoint_at
+            size = os.stat(self._wal).st_size
         except FileNotFoundError:
             return False
+        return size >= (self._checkpoint_at * _UNWAITED if unwaited else self._checkpoint_at)
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, timeout: float | None = None) -> None:
         """Copy the write-ahead log into the database. Where that can't be, the next one tries.
 
         SQLite waits first until that log is on the disk, which takes longer than all the rest. So
@@ -242,10 +247,10 @@ class Database:
         """
         with suppress(OSError), open(self._wal, "rb") as wal:
             os.fsync(wal.fileno())
-        with suppress(LogError), self._locked(), Translated(self.path):
+        with suppress(LogError), Translated(self.path), self._locked(timeout) as mine:
+            if not mine or self._closed or not self._checkpoint_is_due():
+                return  # another was faster
             connection = self._writing()
-            if not self._checkpoint_is_due():
-                return  # another process was faster
             size = os.stat(self._wal).st_size
             with _impatient(connection), suppress(sqlite3.OperationalError):  # no reader is awaited
                 busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -264,20 +269,28 @@ class Database:
         Raises LogUnavailable where the file can't be read.
         """
         if self.path == ":memory:":
-            return ReadingInMemory(self._writer, self._thread_lock)
+            return ReadingInMemory(self._in_memory, self._thread_lock)
         return Reading(self._readers)
 
     def state(self) -> tuple[int, int]:
-        """What is another after every commit, by whichever process; it may change without one."""
+        """Something that differs after every commit, by whichever process; also without one, at
+        times."""
         with self.snapshot() as connection:
             if self.path == ":memory:":
                 return 0, connection.total_changes
             # Counts what other connections commit: https://sqlite.org/pragma.html#pragma_data_version
             return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
 
+    def _in_memory(self) -> Connection:
+        if self._writer is None:
+            raise LogUnavailable("This store in memory has been closed.")
+        return self._writer
+
     def _drop(self, connection: Connection) -> None:
         with self._locked():  # the last connection to close checkpoints
             connection.close()
+            if self._closed and self._file_lock is not None:
+                self._file_lock.close()
 
     def close(self) -> None:
         """Close every connection; the last one to close checkpoints, under the lock."""
@@ -286,8 +299,8 @@ class Database:
         self._closed = True
         with self._locked():
             self._disconnect()
-        if self._file_lock is not None:
-            self._file_lock.close()
+            if self._file_lock is not None:
+                self._file_lock.close()  # no sooner: closing a connection checkpoints
 
     # -- the file itself
 
@@ -309,8 +322,9 @@ class Database:
             )
 
     def _disconnect(self) -> None:
-        for connection in self._readers.renew():
-            connection.close()
+        free = self._readers.renew()
+        while free:  # a thread that is just beginning to read may take one still
+            free.pop().close()
         if self._writer is not None and not self._writer.in_transaction:
             self._writer.close()
             self._writer = None

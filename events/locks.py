@@ -76,7 +76,10 @@ def rest_during_fork(thing: Pausable, order: int = _INNERMOST) -> None:
 def _pause_all() -> None:
     # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
     alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
-    _paused.things = [thing for thing in sorted(alive, key=_pausable.__getitem__) if thing.pause()]
+    _paused.things = []
+    for thing in sorted(alive, key=_pausable.__getitem__):
+        if thing.pause():  # one by one: Ctrl-C may come while another is waited for
+            _paused.things.append(thing)
 
 
 def _resume_all() -> None:
@@ -185,6 +188,9 @@ class FairLock(FileLock):
     those that were woken get the processor, for as long as the scheduler lets it run; with many
     writers that adds up to seconds. So whoever has had it for a while queues up: it takes a second
     lock first, which the foremost of those that wait holds until it has had its turn.
+
+    Known trade-off (accepted): the foremost, suspended (SIGSTOP) just then, stops those behind it
+    until it goes on, as one that is suspended while it holds the lock does.
     """
 
     _queue: FileLock | None = None  # for __del__, where it can't be opened
@@ -275,6 +281,7 @@ class Held:
 
 
 def acquired(lock: FileLock, timeout: float | None, began: float) -> bool:
+    """Whether a lock could be had within so many seconds of a time by the monotonic clock."""
     if timeout is None:
         return lock.acquire()
     while not lock.acquire(wait=False):

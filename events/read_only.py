@@ -84,8 +84,9 @@ class ReadOnlyDatabase(Database):
             look = (shared, found.st_ino, *(() if shared else (found.st_size, found.st_mtime_ns)))
             if look != self._seen:
                 self._seen = look
-                for connection in self._readers.renew():
-                    connection.close()
+                free = self._readers.renew()
+                while free:  # a thread that is just beginning to read may take one still
+                    free.pop().close()
                 self._drop_copy()
             return shared
 

@@ -25,7 +25,10 @@ _serials = count(1)
 
 
 class Connection(sqlite3.Connection):
-    """serial: tells those that are read with apart, also from others that stood in their place."""
+    """A connection that can be told from every other one of this process.
+
+    serial: the number of one to read with; no other gets it, before or after.
+    """
 
     serial = 0
 
@@ -52,6 +55,7 @@ class Readers:
         self.free: deque[Connection] = deque()
         self.under_way: set[object] = set()
         self.gate = threading.Lock()  # held while no read may begin
+        self._shut_by = 0  # the thread that forks
 
     def renew(self) -> deque[Connection]:
         """Begin with new connections; those in use are dropped when they are given back. Returns
@@ -59,11 +63,37 @@ class Readers:
         before, self.free = self.free, deque()
         return before
 
+    def shut(self) -> None:
+        """Let no read begin, until `open_again`."""
+        self.gate.acquire()
+        self._shut_by = threading.get_ident()
+
+    def open_again(self) -> None:
+        """Let reads begin."""
+        self._shut_by = 0
+        self.gate.release()
+
+    def enter(self, read: object) -> set[object]:
+        """Count a read as under way, once reads may begin; returns where it is counted.
+
+        Raises LogUnavailable where this thread would wait for itself: in the middle of a fork.
+        """
+        if not self.gate.acquire(blocking=False):
+            if self._shut_by == threading.get_ident():
+                raise LogUnavailable(f"{self.path} can't be read while this thread forks.")
+            self.gate.acquire()
+        try:
+            self.under_way.add(read)
+            return self.under_way
+        finally:
+            self.gate.release()
+
     def after_fork(self) -> None:
         """The reads of other threads went on in the parent, with its connections."""
         self.free = deque()
         self.under_way = set()
         self.gate = threading.Lock()
+        self._shut_by = 0
 
     def wait(self, until: float) -> bool:
         """Whether no read is under way, at once or before a time by the monotonic clock. The gate
@@ -84,9 +114,7 @@ class Reading:
 
     def __enter__(self) -> Connection:
         readers = self._readers
-        with readers.gate:
-            self._under_way = readers.under_way
-            self._under_way.add(self)
+        self._under_way = readers.enter(self)
         try:
             readers.check()
             self._free = readers.free
@@ -97,7 +125,10 @@ class Reading:
                 self._connection.serial = next(_serials)
         except BaseException as error:
             self._under_way.discard(self)
-            raise translated(error, readers.path) from error
+            ours = translated(error, readers.path)
+            if ours is error:
+                raise
+            raise ours from error
         return self._connection
 
     def __exit__(
@@ -107,13 +138,14 @@ class Reading:
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except sqlite3.Error as failed:
-            error = error or failed
-        finally:
             if self._free is readers.free:
                 self._free.append(connection)
             else:
                 readers.drop(connection)
+        except (sqlite3.Error, OSError) as failed:
+            connection.close()
+            error = error or failed
+        finally:
             self._under_way.discard(self)
         if error is not None:
             ours = translated(error, readers.path)
@@ -125,23 +157,25 @@ class ReadingInMemory:
     """The same for a database in memory, which has one connection for everything: whoever reads
     keeps the others out."""
 
-    __slots__ = ("_connection", "_lock", "_within")
+    __slots__ = ("_connected", "_connection", "_lock", "_within")
 
-    def __init__(self, connection: Connection | None, lock: threading.RLock) -> None:
+    def __init__(self, connected: Callable[[], Connection], lock: threading.RLock) -> None:
+        self._connected = connected
         self._lock = lock
-        self._connection = connection
 
     def __enter__(self) -> Connection:
-        if self._connection is None:
-            raise LogUnavailable("This store in memory has been closed.")
         self._lock.acquire()
-        self._within = self._connection.in_transaction
+        try:
+            self._connection = self._connected()
+            self._within = self._connection.in_transaction
+        except BaseException:
+            self._lock.release()
+            raise
         return self._connection
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        assert self._connection is not None
         try:
             if self._connection.in_transaction and not self._within:
                 self._connection.execute("ROLLBACK")

@@ -50,7 +50,7 @@ _INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VAL
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
 _INSERT = f"{_INTO} {_ROW}"
 _FEW = 16  # events that are appended by one statement, which commits itself
-_INSERTS = [f"{_INTO} {', '.join([_ROW] * count)}" for count in range(_FEW + 1)]
+_INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
 _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
              FROM events"""
 

@@ -27,21 +27,24 @@ class CatchUp:
         self._projector = projector
         self._next = 0.0  # by the monotonic clock
         self._later: threading.Timer | None = None
-        self._lock = threading.Lock()
-        self._at_it = threading.RLock()  # the collector may close the store inside
+        # Reentrant: the collector may end a session, or close the store, inside.
+        self._lock = threading.RLock()
+        self._at_it = threading.RLock()
         self._closed = False
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent's thread is not there; what it was to do, it does in the parent."""
         self._later = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._at_it = threading.RLock()
 
     def session_ended(self) -> None:
         """Catch up now, or soon."""
         now = time.monotonic()
         with self._lock:
+            if self._closed:
+                return  # also at the interpreter's end, where no thread begins any more
             if self._later is not None:
                 return  # it will see this session, too
             if now < self._next and self._start_later(self._next - now):
@@ -69,11 +72,19 @@ class CatchUp:
                 self._catch_up()
 
     def _catch_up(self) -> None:
+        if not self._caught_up():
+            # Another is at it, and may have begun before the session ended.
+            with self._lock:
+                if self._later is None and not self._closed:
+                    self._start_later(_EVERY)
+
+    def _caught_up(self) -> bool:
         try:
-            self._projector.catch_up(timeout=0)
+            return self._projector.catch_up(timeout=0)
         except Exception as error:  # a user's view may raise anything
             if not self._closed:
                 _logger.warning("the rows could not follow the log: %s", error)
+        return True
 
     def close(self) -> None:
         """Do now what was to be done soon."""
@@ -81,6 +92,6 @@ class CatchUp:
             later, self._later = self._later, None
         if later is not None:
             later.cancel()
-            self._catch_up()
+            self._caught_up()
         with self._at_it:
             self._closed = True

@@ -85,11 +85,15 @@ class Contexts:
                 str(partition),
                 started if isinstance(started, int) else 0,
                 above,
-            )
+            ),
+            stored=True,
         )
 
-    def _keep(self, context: SessionContext) -> SessionContext:
+    def _keep(self, context: SessionContext, *, stored: bool = False) -> SessionContext:
+        """stored: whether its row can be read again, so that it is the first to be forgotten."""
         self._kept[context.session_id] = context
+        if stored:
+            self._kept.move_to_end(context.session_id, last=False)
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return context

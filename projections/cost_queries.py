@@ -5,12 +5,13 @@ the cells and totals of the sessions selected.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import sub
 from typing import Literal, TypeVar
 
+from lllm.events.database import Row
 from lllm.projections.costs import SUMS
-from lllm.projections.rows import typed
+from lllm.projections.rows import rows_of, typed
 from lllm.projections.selection import Filter, selections
 from lllm.projections.tags import numbers_in
 from lllm.projections.view import storable
@@ -108,35 +109,33 @@ def sum_costs_by_tag(
     """The same by the value of a tag (None: sessions without it), and the sessions of each."""
     if wanted.answered_by_cube and wanted.tactic is None:
         return _by_tag_in_cube(connection, wanted, storable(name))
-    groups: dict[str | None, Sums] = {}
-    counts: dict[str | None, int] = {}
+    rows: list[Row] = []
     for selection in selections(connection, wanted):
         selection.source += (
             " LEFT JOIN session_tags AS own ON own.session = f.session"
             f" LEFT JOIN session_tags AS above ON above.session = {selection.root}"
             " LEFT JOIN session_totals AS c ON c.session = f.session"
         )
-        rows = connection.execute(
-            f"SELECT above.facets, own.facets, count(*), {_SUMMED} {selection.sql} GROUP BY 1, 2",
-            selection.parameters,
-        ).fetchall()
-        # A facet's number belongs to one tag: what has the same facets has the same value.
-        values = _values_of(connection, storable(name))
-        for of_root, own, sessions, *sums in rows:
-            numbers = [*numbers_in(of_root), *numbers_in(own)]
-            value = next((values[number] for number in reversed(numbers) if number in values), None)
-            counts[value] = counts.get(value, 0) + sessions
-            _gather(groups, value, sums)
+        sql = f"SELECT above.facets, own.facets, count(*), {_SUMMED} {selection.sql} GROUP BY 1, 2"
+        rows += connection.execute(sql, selection.parameters)
+    # A facet's number belongs to one tag: what has the same facets has the same value.
+    values = _values_of(connection, rows, storable(name))
+    groups: dict[str | None, Sums] = {}
+    counts: dict[str | None, int] = {}
+    for of_root, own, sessions, *sums in rows:
+        numbers = [*numbers_in(of_root), *numbers_in(own)]
+        value = next((values[number] for number in reversed(numbers) if number in values), None)
+        counts[value] = counts.get(value, 0) + typed(sessions, int, "facets")
+        _gather(groups, value, sums)
     return groups, counts
 
 
-def _values_of(connection: sqlite3.Connection, name: str) -> dict[int, str]:
-    """The values that a tag has, by the number of their facet."""
-    return dict(
-        connection.execute(
-            "SELECT facet, value FROM facet_numbers WHERE kind = 'tag' AND name = ?", (name,)
-        ).fetchall()
-    )
+def _values_of(connection: sqlite3.Connection, rows: Sequence[Row], name: str) -> dict[int, str]:
+    """The values of a tag among the facets that some rows begin with, by the facets' numbers."""
+    numbers = {number for row in rows for facets in row[:2] for number in numbers_in(facets)}
+    found = rows_of(connection, "SELECT facet, name, value FROM tag_names WHERE facet", numbers)
+    tags = typed(found, list[tuple[int, str, str]], "tag_names")
+    return {facet: value for facet, named, value in tags if named == name}
 
 
 def _by_tag_in_cube(
@@ -146,7 +145,8 @@ def _by_tag_in_cube(
     groups: dict[str | None, Sums] = {}
     counts: dict[str | None, int] = {}
     sql = f"SELECT value, sum(sessions), {_SUMMED} FROM tag_costs AS c WHERE {where} GROUP BY 1"
-    for value, sessions, *sums in connection.execute(sql, parameters):
+    for found, number, *sums in connection.execute(sql, parameters):
+        value, sessions = typed((found, number), tuple[str, int], "tag_costs")
         if sessions:
             counts[value] = sessions
             _gather(groups, value, sums)

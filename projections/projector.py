@@ -19,6 +19,7 @@ from pathlib import Path
 from lllm.events import codec
 from lllm.events.database import Database, Value
 from lllm.events.errors import LogDamaged, ViewError
+from lllm.events.holding import HoldingLog
 from lllm.events.locks import FileLock, Held, tell_after_fork
 from lllm.events.log import KeepsRows, LogBackend, read_types
 from lllm.events.record import Recorded
@@ -62,7 +63,8 @@ class Projector:
         self.rebuilding = threading.Lock()
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         # The state of log and rows in which there was nothing to do, and what rows are changed by.
-        self._in_one = isinstance(log, KeepsRows) and log.rows_database() is database
+        backend = log.behind if isinstance(log, HoldingLog) else log
+        self._in_one = isinstance(backend, KeepsRows) and backend.rows_database() is database
         self._even: tuple[object, ...] | None = None
         self._changes: Changes | None = None
         self._lock = FileLock(lock) if lock is not None else None

@@ -11,7 +11,7 @@ import msgspec
 
 from lllm.events.database import Database, Row
 from lllm.events.model import State
-from lllm.projections.rows import typed
+from lllm.projections.rows import rows_of, typed
 from lllm.projections.selection import Filter, selections
 from lllm.projections.tags import numbers_in
 from lllm.projections.view import storable
@@ -136,15 +136,13 @@ def _own_tags(
     facets = {
         session: numbers_in(found)
         for session, found in typed(
-            _of_each(
-                connection, "SELECT session, facets FROM session_tags WHERE session", sessions
-            ),
+            rows_of(connection, "SELECT session, facets FROM session_tags WHERE session", sessions),
             list[tuple[int, object]],
             "session_tags",
         )
     }
     named = {number for numbers in facets.values() for number in numbers}
-    found = _of_each(connection, "SELECT facet, name, value FROM tag_names WHERE facet", named)
+    found = rows_of(connection, "SELECT facet, name, value FROM tag_names WHERE facet", named)
     tags = {
         facet: (name, value)
         for facet, name, value in typed(found, list[tuple[int, str, str]], "tag_names")
@@ -153,16 +151,6 @@ def _own_tags(
         session: dict(tags[number] for number in numbers if number in tags)
         for session, numbers in facets.items()
     }
-
-
-def _of_each(connection: sqlite3.Connection, select: str, keys: Collection[int]) -> list[Row]:
-    """The rows that have some key each."""
-    rows: list[Row] = []
-    wanted = sorted(keys)
-    for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
-        some = wanted[start : start + 500]
-        rows += connection.execute(f"{select} IN ({', '.join('?' * len(some))})", some)
-    return rows
 
 
 def statements_about(

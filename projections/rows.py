@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import compress
 from typing import TypeVar
@@ -95,7 +95,10 @@ class _SetChanges:
         columns = ", ".join(table.key)
         self._select = f"SELECT 1 FROM {self.name} WHERE {where}"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
-        self._insert = f"INSERT OR IGNORE INTO {self.name} ({columns}) VALUES ({marks})"
+        self._insert = (
+            f"INSERT INTO {self.name} ({columns}) VALUES ({marks})"
+            f" ON CONFLICT ({columns}) DO NOTHING"
+        )
 
     def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
         kept = self.kept.get(key)
@@ -229,7 +232,7 @@ class _RowChanges:
 
 
 class Changes:
-    """The Rows of one batch after another: nothing is written before `write`.
+    """The Rows of one batch after another. Nothing is written here: `statements` says how.
 
     generations: of each view, whose rows are changed; nobody else may write these meanwhile.
     connection: what rows are read with.
@@ -280,6 +283,16 @@ class Changes:
         """What writes everything, in this order; it is forgotten here on the way."""
         for changes in self._tables.values():
             yield from changes.statements()
+
+
+def rows_of(connection: sqlite3.Connection, select: str, keys: Collection[int]) -> list[Row]:
+    """The rows that have some numbers for a key. select: up to the name of the key's column."""
+    found: list[Row] = []
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
+        some = wanted[start : start + 500]
+        found += connection.execute(f"{select} IN ({', '.join('?' * len(some))})", some)
+    return found
 
 
 def _in_order(rows: list[Key]) -> list[Key]:

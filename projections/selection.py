@@ -73,10 +73,10 @@ def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selec
         facets.append(("partition", "", storable(wanted.partition)))
     if wanted.tactic is not None:
         facets.append(("tactic", "", storable(wanted.tactic)))
-    selections = [_among_roots(connection, facets)]
+    scopes = [_among_roots(connection, facets)]
     if wanted.tactic is not None:
-        selections.append(_among_children(connection, facets))
-    for selection in selections:
+        scopes.append(_among_children(connection, facets))
+    for selection in scopes:
         if selection is None:
             continue
         if wanted.after is not None:

@@ -40,7 +40,7 @@ _SESSIONS = Table(
     key=("number",),
     indexes=(
         Index(("id",), unique=True),
-        Index(("root",), where="parent IS NOT NULL"),
+        Index(("root", "parent"), where="parent IS NOT NULL"),
         Index(("started",), where="parent IS NULL"),
     ),
 )

@@ -27,6 +27,16 @@ def insert(database: Database, text: str = "x") -> None:
         connection.execute("INSERT INTO numbers (text) VALUES (?)", (text,))
 
 
+def in_memory() -> Database:
+    """The same in memory."""
+    return Database(":memory:", lock=None, version=1, schema=SCHEMA)
+
+
+def insert_one(database: Database, text: str = "x") -> int:
+    """One row, by a statement that commits itself."""
+    return database.insert("INSERT INTO numbers (text) VALUES (?)", (text,))
+
+
 def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     """What raises within a transaction undoes all of it."""
     database = open_database(tmp_path)
@@ -83,6 +93,59 @@ def test_the_write_ahead_log_stays_small(tmp_path: Path) -> None:
         insert(database, "x" * 500_000)
     assert log.stat().st_size < 20 << 20
     assert database.query("SELECT count(*) FROM numbers") == [(140,)]
+    database.close()
+
+
+def test_an_insert_within_a_transaction(tmp_path: Path) -> None:
+    """What the collector writes in the middle of a transaction of the same thread is refused: it
+    would go with the transaction where that fails."""
+    database = open_database(tmp_path)
+    with database.write() as connection:
+        assert connection is not None
+        with pytest.raises(LogUnavailable, match="this thread is at a write already"):
+            insert_one(database)
+    insert_one(database)
+    assert database.query("SELECT count(*) FROM numbers") == [(1,)]
+    database.close()
+
+
+def test_an_error_is_not_its_own_cause(tmp_path: Path) -> None:
+    """Whoever follows the causes of an error comes to an end."""
+    for path in (tmp_path / "a.db", ":memory:"):
+        database = in_memory() if path == ":memory:" else open_database(tmp_path)
+        database.close()
+        with pytest.raises(LogUnavailable, match="closed") as caught:
+            database.query("SELECT 1")
+        assert caught.value.__cause__ is not caught.value
+
+
+def test_a_closed_database_in_memory_keeps_no_lock() -> None:
+    """Whoever reads from a database in memory that is being closed keeps no other thread out."""
+    database = in_memory()
+    reading = database.snapshot()
+    database.close()
+    with pytest.raises(LogUnavailable), reading:
+        pass
+    free: list[bool] = []
+    thread = threading.Thread(target=lambda: free.append(database._thread_lock.acquire(timeout=5)))
+    thread.start()
+    thread.join()
+    assert free == [True]
+
+
+def test_who_may_not_wait_leaves_the_checkpoint(tmp_path: Path) -> None:
+    """A write without waiting copies the write-ahead log only where nobody else has for long."""
+    database = open_database(tmp_path)
+    log = Path(f"{tmp_path / 'a.db'}-wal")
+    largest = 0
+    for _ in range(50):
+        with database.write(timeout=0) as connection:
+            assert connection is not None
+            connection.execute("INSERT INTO numbers (text) VALUES (?)", ("x" * 500_000,))
+        largest = max(largest, log.stat().st_size)
+    assert 20 << 20 < largest < 80 << 20
+    insert(database)
+    assert log.stat().st_size < 1 << 20
     database.close()
 
 

@@ -319,3 +319,28 @@ def test_a_fork_beside_calls(tmp_path: Path) -> None:
     assert {one.state for one in listed} == {"success"}
     assert store.rebuild(check=True).difference is None
     store.close()
+
+
+def test_a_read_in_the_middle_of_a_fork(tmp_path: Path) -> None:
+    """A hook of the program's own that reads while its thread forks is told, and does not hang."""
+    script = f"""
+import os
+opened = []
+def before():
+    if opened:
+        try:
+            opened[0].list_sessions()
+        except Exception as error:
+            print(error, flush=True)
+os.register_at_fork(before=before)
+from lllm import LogStore, SQLiteBackend
+opened.append(LogStore(SQLiteBackend({str(tmp_path / "runs.db")!r})))
+child = os.fork()
+if child == 0:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+    run = [sys.executable, "-W", "ignore", "-c", script]
+    told = subprocess.run(run, check=True, capture_output=True, text=True, timeout=PATIENCE * 3)
+    assert "can't be read while this thread forks" in told.stdout
+    assert told.stdout.endswith("\n0\n")

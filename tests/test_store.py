@@ -177,6 +177,9 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
             "facet_numbers",
             "tag_costs",
         )
+        below = next(one for one in statements if "RECURSIVE" in one)
+        plan_of_family = connection.execute(f"EXPLAIN QUERY PLAN {below}").fetchall()
+        assert any("_by_root_parent (root=? AND parent=?)" in str(row[3]) for row in plan_of_family)
         for statement in statements:
             for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
                 plan = str(row[3])

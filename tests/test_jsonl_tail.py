@@ -1,0 +1,81 @@
+"""An appender to a JSONL log that comes back to its own end, and what others did meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lllm.events.errors import LogUnavailable
+from lllm.events.jsonl import LocalFileBackend
+from lllm.testing_writers import event
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the log is."""
+    return tmp_path / "logs"
+
+
+def files_of(path: Path) -> list[Path]:
+    """The segments of a log."""
+    return sorted(path.glob("*.jsonl"))
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[LocalFileBackend]:
+    """A log whose folder is old enough for its time stamp to be trusted."""
+    with closing(LocalFileBackend(path)) as log:
+        log.append([event("a", 1)])
+        aged(path)
+        log.append([event("a", 2)])
+        log.append([event("a", 3)])
+        assert log._tail._is_as_left()
+        yield log
+
+
+def aged(path: Path) -> None:
+    """Let the names in the folder have changed ten seconds ago."""
+    long_ago = time.time_ns() - 10_000_000_000
+    os.utime(path, ns=(long_ago, long_ago))
+
+
+def test_another_writes(log: LocalFileBackend, path: Path) -> None:
+    """What another process wrote meanwhile stays, a torn line of it is cut off."""
+    with closing(LocalFileBackend(path)) as other:
+        other.append([event("b", 1)])
+        log.append([event("a", 4)])
+    with files_of(path)[-1].open("ab") as file:
+        file.write(b'{"stream":"torn')
+    log.append([event("a", 5)])
+    assert [(e.stream, e.seq) for e in log.read()] == [
+        ("a", 1), ("a", 2), ("a", 3), ("b", 1), ("a", 4), ("a", 5),
+    ]  # fmt: skip
+
+
+def test_another_begins_a_segment(log: LocalFileBackend, path: Path) -> None:
+    """A process that finds the segment full begins another, and this one goes on there."""
+    with closing(LocalFileBackend(path, segment_bytes=100)) as other:
+        other.append([event("b", 1)])
+    log.append([event("a", 4)])
+    assert len(files_of(path)) == 2
+    assert [(e.stream, e.seq) for e in log.read()][-2:] == [("b", 1), ("a", 4)]
+
+
+def test_the_file_is_moved_or_deleted(log: LocalFileBackend, path: Path) -> None:
+    """Nothing is written to a file that is not in its place any more."""
+    segment = files_of(path)[-1]
+    segment.rename(path / "elsewhere")
+    with pytest.raises(LogUnavailable, match="deleted or moved"):
+        log.append([event("a", 4)])
+    (path / "elsewhere").rename(segment)
+    aged(path)
+    log.append([event("a", 4)])
+    log.append([event("a", 5)])
+    segment.unlink()
+    with pytest.raises(LogUnavailable, match="deleted or moved"):
+        log.append([event("a", 6)])
