@@ -7,7 +7,8 @@ from itertools import chain
 from lllm.events.errors import SessionNotFound
 from lllm.events.holding import HoldingLog
 from lllm.events.recorder import Recorder
-from lllm.projections.call_session import TacticCallSession, fold
+from lllm.projections.call_session import TacticCallSession
+from lllm.projections.folding import fold
 
 
 def fold_finished(log: HoldingLog, recorder: Recorder) -> TacticCallSession:

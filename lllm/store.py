@@ -31,8 +31,9 @@ from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
 from lllm.lifetime import OpenSessions, close_parts, reopened
 from lllm.projections import loading, queries
-from lllm.projections.call_session import TacticCallSession, fold
+from lllm.projections.call_session import TacticCallSession
 from lllm.projections.costs import CostsView
+from lllm.projections.folding import fold
 from lllm.projections.loading import Found
 from lllm.projections.projector import Projector
 from lllm.projections.rebuild import Progress, Rebuilt, rebuild

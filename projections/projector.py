@@ -21,8 +21,7 @@ from lllm.events.database import Database, Value
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.holding import HoldingLog
 from lllm.events.locks import FileLock, Held, tell_after_fork
-from lllm.events.log import KeepsRows, LogBackend, read_types
-from lllm.events.record import Recorded
+from lllm.events.log import KeepsRows, LogBackend
 from lllm.projections.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -32,16 +31,14 @@ from lllm.projections.checkpoints import (
 )
 from lllm.projections.contexts import COLUMNS, Contexts
 from lllm.projections.rows import Changes, physical
-from lllm.projections.view import Happened, View
+from lllm.projections.undamaged import undamaged
+from lllm.projections.view import Happened, View, check_names
 
 _logger = logging.getLogger("lllm.store")
 
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
 _AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
 _PART = 2_000  # rows written in one transaction where they need not be visible at once
-
-_PLACES = 100  # of damage that are passed over at once; each is looked up in a read of its own
-_TAKEN = ("events", "checkpoints")  # tables that stand in the same file
 
 
 class Projector:
@@ -58,7 +55,7 @@ class Projector:
         self.log = log
         self.database = database
         self.views = tuple(views)
-        _check_names(self.views)
+        check_names(self.views)
         self._threads = threading.Lock()  # not reentrant: the collector may end a session inside
         self.rebuilding = threading.Lock()
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
@@ -198,7 +195,7 @@ class Projector:
         generations = {view: at.generation for view, at in views.items()}
         start = min(at.position for at in views.values())
         types = sorted({name for view in views for name in view.types} | {"session.started"})
-        events = _undamaged(self.log, types, start, upto)
+        events = undamaged(self.log, types, start, upto)
         changes = self._changes_of(generations)
         reached = start
         while reached < upto:
@@ -268,21 +265,6 @@ class Projector:
             self._lock.close()
 
 
-def _check_names(views: Sequence[View]) -> None:
-    names = [view.name for view in views]
-    tables = [table.name for view in views for table in view.tables]
-    for name in names + tables:
-        if not (name.isidentifier() and name.isascii()) or name in _TAKEN:
-            raise ViewError(
-                f"{name!r} can't name a view or table: use letters, digits and _, and none of "
-                f"{', '.join(_TAKEN)}."
-            )
-    for what, given in (("views", names), ("tables", tables)):
-        twice = {name for name in given if given.count(name) > 1}
-        if twice:
-            raise ViewError(f"Two {what} have the name {min(twice)!r}; rename one of them.")
-
-
 def _apply(
     views: Mapping[View, Checkpoint], changes: Changes, happened: Sequence[Happened]
 ) -> list[tuple[View, ViewError]]:
@@ -300,27 +282,6 @@ def _apply(
             except Exception as error:  # a user's view may raise anything
                 failures.append((view, _told(view, mine, error)))
     return failures
-
-
-def _undamaged(log: LogBackend, types: Sequence[str], after: int, upto: int) -> Iterator[Recorded]:
-    """What can be read of some types. Rows can't tell of damage; `lllm verify` does.
-
-    Raises LogDamaged where nobody knows where to go on, or the log is damaged all over.
-    """
-    places = 0
-    while True:
-        try:
-            yield from read_types(log, types, after=after, upto=upto)
-            return
-        except LogDamaged as damage:
-            places += 1
-            if damage.position <= after or places > _PLACES:
-                raise
-            if places == 1:
-                _logger.error(
-                    "%s The lists and sums do without it, and without what else is damaged.", damage
-                )
-            after = damage.position
 
 
 @contextmanager

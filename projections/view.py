@@ -13,10 +13,12 @@ from typing import Literal, Protocol
 import msgspec
 
 from lllm.events.database import Value
+from lllm.events.errors import ViewError
 from lllm.events.model import Event
 from lllm.events.record import Recorded
 
 Key = tuple[Value, ...]
+_TAKEN = ("events", "checkpoints")  # tables that stand in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
@@ -119,3 +121,19 @@ class View(Protocol):
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """Say what these events, the next of the log in order, change."""
+
+
+def check_names(views: Sequence[View]) -> None:
+    """Raise ViewError where two views share a name or a table, or one can not be named so."""
+    names = [view.name for view in views]
+    tables = [table.name for view in views for table in view.tables]
+    for name in names + tables:
+        if not (name.isidentifier() and name.isascii()) or name in _TAKEN:
+            raise ViewError(
+                f"{name!r} can't name a view or table: use letters, digits and _, and none of "
+                f"{', '.join(_TAKEN)}."
+            )
+    for what, given in (("views", names), ("tables", tables)):
+        twice = {name for name in given if given.count(name) > 1}
+        if twice:
+            raise ViewError(f"Two {what} have the name {min(twice)!r}; rename one of them.")

@@ -34,7 +34,7 @@ from lllm.events.errors import LogError, StoreError
 from lllm.events.model import EVENTS, Event
 from lllm.events.plain import from_plain, to_plain
 from lllm.events.record import NewEvent, Recorded, seal
-from lllm.projections.call_session import fold
+from lllm.projections.folding import fold
 
 ROUNDS = int(os.environ.get("LLLM_SURVIVAL_ROUNDS", "0"))
 FEW, SOME, MANY = (ROUNDS or count for count in (25, 60, 300))
