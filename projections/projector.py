@@ -21,7 +21,8 @@ from lllm.events.database import Database, Value
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.holding import HoldingLog
 from lllm.events.locks import FileLock, Held, tell_after_fork
-from lllm.events.log import KeepsRows, LogBackend
+from lllm.events.log import LogBackend
+from lllm.events.sqlite import SQLiteBackend
 from lllm.projections.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -61,7 +62,7 @@ class Projector:
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         # The state of log and rows in which there was nothing to do, and what rows are changed by.
         backend = log.behind if isinstance(log, HoldingLog) else log
-        self._in_one = isinstance(backend, KeepsRows) and backend.rows_database() is database
+        self._in_one = isinstance(backend, SQLiteBackend) and backend.database is database
         self._even: tuple[object, ...] | None = None
         self._changes: Changes | None = None
         self._lock = FileLock(lock) if lock is not None else None
