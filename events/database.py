@@ -33,7 +33,9 @@ Row = tuple[Value, ...]
 # wait; at 12 kB an append, this keeps them below one in a hundred.
 _CHECKPOINT_BYTES = 16 << 20
 _UNWAITED = 4  # times as much, before one who must not wait copies it
-_WRITER_CACHE = 16 << 20  # bytes, at most: a rebuild writes all over many tables
+# Bytes of pages that a connection keeps at most: a rebuild writes all over many tables, and a list of
+# three tags in a million sessions looks all over one.
+_WRITER_CACHE, _READER_CACHE = 16 << 20, 8 << 20
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
 _PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
@@ -150,6 +152,7 @@ class Database:
         try:
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute(f"PRAGMA cache_size=-{_READER_CACHE >> 10}")
             connection.execute("PRAGMA trusted_schema=OFF")  # https://sqlite.org/security.html
             connection.execute("PRAGMA cell_size_check=ON")
         except BaseException:
