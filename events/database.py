@@ -33,8 +33,8 @@ Row = tuple[Value, ...]
 # wait; at 12 kB an append, this keeps them below one in a hundred.
 _CHECKPOINT_BYTES = 16 << 20
 _UNWAITED = 4  # times as much, before one who must not wait copies it
-# Bytes of pages that a connection keeps at most: a rebuild writes all over many tables, and a list of
-# three tags in a million sessions looks all over one.
+# Bytes of pages that a connection keeps at most: a rebuild writes all over many tables, and a list
+# of three tags in a million sessions looks all over one.
 _WRITER_CACHE, _READER_CACHE = 16 << 20, 8 << 20
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
