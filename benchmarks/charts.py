@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -19,7 +20,8 @@ _LEFT, _RIGHT = 80, 30  # beside what is drawn
 _TITLE = 50  # above the first panel
 _PANEL, _GAP = 150, 58
 _BAR, _BAR_GAP = 22, 12
-_LABELS = 250  # left of the bars
+_LETTER = 6.8  # of a label, on the average
+_ACROSS = 480  # of the bars
 _VALUES = 90  # right of them
 _COLOURS = ("#1f6f8b", "#c8553d", "#5b8c5a", "#8e6c8a", "#b58a2a")
 _INK, _GRID = "#333", "#ddd"
@@ -73,11 +75,14 @@ def _panel(panel: Panel, number: int, span: Point) -> Iterator[str]:
             yield _text(right, top - 8, name, anchor="end", colour=colour, bold=True)
 
 
-def bars(title: str, rows: Sequence[tuple[str, float]], unit: str) -> str:
+def bars(
+    title: str, rows: Sequence[tuple[str, float]], unit: str, *, better: Literal["more", "less"]
+) -> str:
     """Ratios as horizontal bars on a logarithmic scale, the line at 1 drawn through.
 
-    rows: names and values above 0, drawn in their order. Raises ValueError for another value, or
-    where there is none.
+    rows: names and values above 0, drawn in their order. better: whether those above 1 or those
+    below have the colour of what is well. Raises ValueError for another value, or where there is
+    none.
     """
     if not rows or not all(0 < value < math.inf for _, value in rows):
         raise ValueError("a logarithmic scale needs values above 0, and at least one")
@@ -85,7 +90,9 @@ def bars(title: str, rows: Sequence[tuple[str, float]], unit: str) -> str:
     low = math.floor(math.log10(min([*values, 1.0])))
     high = max(math.ceil(math.log10(max([*values, 1.0]))), low + 1)
     bottom = _TITLE + len(rows) * (_BAR + _BAR_GAP)
-    across = _Scale((low, high), (_LABELS, _WIDTH - _VALUES))
+    left = 30 + _LETTER * max(len(name) for name, _ in rows)
+    right = left + _ACROSS
+    across = _Scale((low, high), (left, right))
     body = []
     for power in range(low, high + 1):
         body.append(_line(across(power), _TITLE - 6, across(power), bottom, _GRID))
@@ -95,13 +102,14 @@ def bars(title: str, rows: Sequence[tuple[str, float]], unit: str) -> str:
         begin, end = sorted((across(0.0), across(math.log10(value))))
         body.append(
             f'<rect x="{begin:.1f}" y="{top}" width="{max(end - begin, 1):.1f}" height="{_BAR}" '
-            f'fill="{_COLOURS[value > 1]}"/>'
+            f'fill="{_COLOURS[(value > 1) != (better == "more")]}"/>'
         )
-        body.append(_text(_LABELS - 10, top + _BAR - 6, name, anchor="end"))
-        body.append(_text(max(end, across(0.0)) + 6, top + _BAR - 6, f"{value:,.3g}", bold=True))
+        body.append(_text(left - 10, top + _BAR - 6, name, anchor="end"))
+        shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        body.append(_text(max(end, across(0.0)) + 6, top + _BAR - 6, shown, bold=True))
     body.append(_line(across(0.0), _TITLE - 6, across(0.0), bottom, _INK))
-    body.append(_text((_LABELS + _WIDTH - _VALUES) / 2, bottom + 40, unit, anchor="middle"))
-    return _document(title, bottom + 56, body)
+    body.append(_text((left + right) / 2, bottom + 40, unit, anchor="middle"))
+    return _document(title, bottom + 56, body, width=right + _VALUES)
 
 
 class _Scale:
@@ -125,10 +133,11 @@ def _ticks(low: float, high: float) -> Iterator[float]:
         yield round(number * step, 12)
 
 
-def _document(title: str, height: float, body: Sequence[str]) -> str:
+def _document(title: str, height: float, body: Sequence[str], *, width: float = _WIDTH) -> str:
     return "\n".join((
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:g}" '
-        f'width="{_WIDTH}" height="{height:g}" font-family="sans-serif" font-size="12" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}" font-family="sans-serif" font-size="12" '
+        'role="img">',
         f"<title>{escape(title)}</title>",
         '<rect width="100%" height="100%" fill="white"/>',
         _text(20, 26, title, bold=True, size=16),

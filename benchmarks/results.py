@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def _tables(figures: Sequence[Figure]) -> Iterator[str]:
         yield f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
+def _short(what: str) -> str:
+    """The filter of a list, without what was found."""
+    return re.sub(r"^.*?: |, \d[\d,]* sessions or more$| \([\d,]+ found\)$", "", what)
+
+
 def _charts(figures: Sequence[Figure]) -> dict[str, str]:
     """By the name of the file without its ending."""
     ratios = [
@@ -100,14 +106,14 @@ def _charts(figures: Sequence[Figure]) -> dict[str, str]:
         if one.area.startswith(_PEERS) and one.unit.startswith("x its") and one.value.median > 0
     ]
     lists = [
-        (f"{one.what.partition(': ')[2]}, {one.area.removeprefix('read, ')}", one.value.median)
+        (f"{_short(one.what)}, {one.area.removeprefix('read, ')}", one.value.median)
         for one in figures
         if one.area.startswith("read") and one.what.startswith("list_sessions")
     ]
     drawn: dict[str, str] = {}
     if ratios:
         title = "How many times as fast as its peers lllm is (below 1: slower)"
-        drawn["beside-peers"] = charts.bars(title, ratios, "x")
+        drawn["beside-peers"] = charts.bars(title, ratios, "x", better="more")
     if lists:
-        drawn["lists"] = charts.bars("list_sessions(limit=50)", lists, "ms")
+        drawn["lists"] = charts.bars("list_sessions(limit=50)", lists, "ms", better="less")
     return drawn

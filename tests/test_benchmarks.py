@@ -158,7 +158,9 @@ def test_lines_of_nothing() -> None:
 def test_bars() -> None:
     """A bar begins at 1 and goes to its value, left for what is below 1; the values stand beside
     them."""
-    svg = charts.bars("peers", [("slow", 100.0), ("fast", 0.1), ("alike", 1.0)], "times")
+    svg = charts.bars(
+        "peers", [("slow", 100.0), ("fast", 0.1), ("alike", 1.0)], "times", better="less"
+    )
     assert {"peers", "slow", "fast", "alike", "times", "100", "0.1"} <= set(texts(svg))
     rects = [one.attrib for one in ElementTree.fromstring(svg).iter() if one.tag.endswith("rect")]
     slow, fast, alike = ((float(one["x"]), float(one["width"])) for one in rects[1:])
@@ -171,7 +173,7 @@ def test_bars() -> None:
 def test_bars_of_nothing(rows: list[tuple[str, float]]) -> None:
     """What has no place on a logarithmic scale is refused."""
     with pytest.raises(ValueError, match="above 0"):
-        charts.bars("peers", rows, "times")
+        charts.bars("peers", rows, "times", better="less")
 
 
 def samples(rates: list[int], memory: list[float]) -> list[Sample]:
