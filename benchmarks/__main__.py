@@ -1,8 +1,8 @@
 """Measures lllm: `python -m benchmarks [--quick]`, from the root of the repository.
 
 Everything happens in a temporary folder, which is deleted. The full run makes a store of a million
-sessions and measures other tools, too; it takes 20 minutes or more, and 8 GB of disk. `--quick` takes
-under two minutes: smaller stores, fewer rounds, and no other tools unless they are asked for.
+sessions and measures other tools, too; it takes 20 minutes or more, and 8 GB of disk. `--quick`
+takes under two minutes: smaller stores, fewer rounds, no other tools unless they are asked for.
 """
 
 from __future__ import annotations

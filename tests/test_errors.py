@@ -35,6 +35,8 @@ def test_errors_cross_processes(kind: type[errors.LllmError]) -> None:
         error: errors.LllmError = errors.LogDamaged("what was wrong", position=3, stream="s")
     elif kind is errors.InvokeError:
         error = errors.InvokeError("what was wrong", retryable=True, status=429, retry_after=5)
+    elif kind is errors.BudgetExceeded:
+        error = errors.BudgetExceeded("what was wrong", spent_usd=0.3, limit_usd=0.2)
     else:
         error = kind("what was wrong")
     again = pickle.loads(pickle.dumps(error))
