@@ -24,6 +24,7 @@ from benchmarks import (
     rebuilds,
     recording,
     results,
+    scans,
 )
 from benchmarks.generate import Shape, fill, one_session
 from benchmarks.generate_command import generate_command
@@ -106,6 +107,7 @@ class _Run:
             "recording": lambda: recording.figures(folder / "recording", quick=quick),
             "disk": lambda: disk.figures(folder / "disk", quick=quick),
             "peers": lambda: self._beside_peers(folder / "peers"),
+            "scan": lambda: scans.figures(folder / "scan", quick=quick),
             "project": lambda: self._projected(folder / "project"),
             "read": lambda: self._read(folder / "read"),
         }
@@ -129,6 +131,7 @@ class _Run:
         self._status.update(f"projecting {roots:,} sessions")
         with LogStore(SQLiteBackend(path)) as store:
             yield from rebuilds.rebuilds(store, path, quick=self._quick)
+        yield rebuilds.memory(path, roots)
         yield from rebuilds.weights(path, folder)
         yield from rebuilds.catching_up(path, quick=self._quick)
 

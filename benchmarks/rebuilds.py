@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
@@ -35,6 +37,26 @@ def rebuilds(store: LogStore, path: Path, *, quick: bool) -> Iterator[Figure]:
         AREA, f"rebuild of all views, {events:,} events", rates, "events/s",
         f"reading them {median_shown(taken['read'])}; rebuild {median_shown(taken['rebuild'])}",
         Bar(250_000, "at least"),
+    )  # fmt: skip
+
+
+_REBUILD = """
+import resource, sys
+from lllm import LogStore, SQLiteBackend
+with LogStore(SQLiteBackend({path!r})) as store:
+    store.rebuild()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
+print(peak if sys.platform == "darwin" else peak * 1024)
+"""
+
+
+def memory(path: Path, roots: int) -> Figure:
+    """What a process that builds all rows anew takes at most."""
+    run = [sys.executable, "-c", _REBUILD.format(path=str(path))]
+    peak = int(subprocess.run(run, check=True, capture_output=True).stdout) / 1e6
+    return Figure(
+        AREA, f"memory of a rebuild of {roots:,} sessions, at most", Spread.of([peak]), "MB",
+        bar=Bar(150, "at most"),
     )  # fmt: skip
 
 
