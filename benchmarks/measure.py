@@ -136,3 +136,8 @@ def shown(nanoseconds: float) -> str:
 def median_shown(taken: Sequence[int]) -> str:
     """The median of measurements in nanoseconds, for people."""
     return shown(statistics.median(taken))
+
+
+def number(value: float) -> str:
+    """A figure for people, to three digits or to the whole."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

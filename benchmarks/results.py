@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmarks import charts
 from benchmarks.machine import Machine, described
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, number
 
 HEADINGS = ("", "median", "quartiles", "unit", "bar", "", "in the same rounds")
 _PEERS = "beside its peers"
@@ -42,14 +42,10 @@ def _cells(one: Figure) -> tuple[str, ...]:
     value = one.value
     if math.isnan(value.median):
         return "", "", "", "", "not measured", one.beside
-    bar = "" if one.bar is None else f"{one.bar.side} {_number(one.bar.limit)}"
+    bar = "" if one.bar is None else f"{one.bar.side} {number(one.bar.limit)}"
     met = {None: "", True: "met", False: "missed"}[one.met]
-    spread = f"{_number(value.low)} .. {_number(value.high)}"
-    return _number(value.median), spread, one.unit, bar, met, one.beside
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    spread = f"{number(value.low)} .. {number(value.high)}"
+    return number(value.median), spread, one.unit, bar, met, one.beside
 
 
 def write_json(path: Path, machine: Machine, figures: Sequence[Figure], *, quick: bool) -> None:
