@@ -105,7 +105,7 @@ def bars(
             f'fill="{_COLOURS[(value > 1) != (better == "more")]}"/>'
         )
         body.append(_text(left - 10, top + _BAR - 6, name, anchor="end"))
-        shown = number(value)
+        shown = in_digits(value)
         body.append(_text(max(end, across(0.0)) + 6, top + _BAR - 6, shown, bold=True))
     body.append(_line(across(0.0), _TITLE - 6, across(0.0), bottom, _INK))
     body.append(_text((left + right) / 2, bottom + 40, unit, anchor="middle"))

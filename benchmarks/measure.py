@@ -138,6 +138,6 @@ def median_shown(taken: Sequence[int]) -> str:
     return shown(statistics.median(taken))
 
 
-def number(value: float) -> str:
+def in_digits(value: float) -> str:
     """A figure for people, to three digits or to the whole."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

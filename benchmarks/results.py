@@ -14,7 +14,7 @@ from rich.text import Text
 
 from benchmarks import charts
 from benchmarks.machine import Machine, described
-from benchmarks.measure import Figure, number
+from benchmarks.measure import Figure, in_digits
 
 HEADINGS = ("", "median", "quartiles", "unit", "bar", "", "in the same rounds")
 _PEERS = "beside its peers"
@@ -42,10 +42,10 @@ def _cells(one: Figure) -> tuple[str, ...]:
     value = one.value
     if math.isnan(value.median):
         return "", "", "", "", "not measured", one.beside
-    bar = "" if one.bar is None else f"{one.bar.side} {number(one.bar.limit)}"
+    bar = "" if one.bar is None else f"{one.bar.side} {in_digits(one.bar.limit)}"
     met = {None: "", True: "met", False: "missed"}[one.met]
-    spread = f"{number(value.low)} .. {number(value.high)}"
-    return number(value.median), spread, one.unit, bar, met, one.beside
+    spread = f"{in_digits(value.low)} .. {in_digits(value.high)}"
+    return in_digits(value.median), spread, one.unit, bar, met, one.beside
 
 
 def write_json(path: Path, machine: Machine, figures: Sequence[Figure], *, quick: bool) -> None:

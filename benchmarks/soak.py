@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.charts import Panel, lines
 from benchmarks.generate import fill
-from benchmarks.measure import number
+from benchmarks.measure import in_digits
 from benchmarks.soak_workers import Ended, Kind, News, Place, Role, Sample, opened, work
 from lllm import LogStore
 from lllm.events.verify import verify
@@ -100,7 +100,9 @@ def soak_command(
     console.print(_table(found))
     for trend in found.trends:
         verdict = "flat" if trend.flat else "[bold]not flat[/bold]"
-        console.print(f"{trend.what}: {number(trend.first)} -> {number(trend.last)}, {verdict}")
+        console.print(
+            f"{trend.what}: {in_digits(trend.first)} -> {in_digits(trend.last)}, {verdict}"
+        )
     for wrong in found.wrong:
         console.print(wrong, style="red", markup=False)
     console.print(f"{found.written:,} events written, {len(found.wrong)} things went wrong")
@@ -265,4 +267,4 @@ def _table(found: Soaked) -> Table:
 
 def _cell(among: Sequence[Sample], role: Role, take: _Take) -> str:
     values = [take(one) for one in among if one.role == role]
-    return number(statistics.median(values)) if values else ""
+    return in_digits(statistics.median(values)) if values else ""
