@@ -13,6 +13,8 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
+from benchmarks.measure import in_digits
+
 Point = tuple[float, float]
 
 _WIDTH = 860
