@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import LogUnavailable
-from lllm.events.sqlite_files import translated
+from lllm.events.sqlite_files import raise_translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,10 +125,8 @@ class Reading:
                 self._connection.serial = next(_serials)
         except BaseException as error:
             self._under_way.discard(self)
-            ours = translated(error, readers.path)
-            if ours is error:
-                raise
-            raise ours from error
+            raise_translated(error, readers.path)
+            raise
         return self._connection
 
     def __exit__(
@@ -147,10 +145,7 @@ class Reading:
             error = error or failed
         finally:
             self._under_way.discard(self)
-        if error is not None:
-            ours = translated(error, readers.path)
-            if ours is not error:
-                raise ours from error
+        raise_translated(error, readers.path)
 
 
 class ReadingInMemory:
@@ -181,7 +176,4 @@ class ReadingInMemory:
                 self._connection.execute("ROLLBACK")
         finally:
             self._lock.release()
-        if error is not None:
-            ours = translated(error, ":memory:")
-            if ours is not error:
-                raise ours from error
+        raise_translated(error, ":memory:")

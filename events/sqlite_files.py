@@ -106,17 +106,16 @@ class Translated:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None:
-            ours = translated(error, self._path)
-            if ours is not error:
-                raise ours from error
+        raise_translated(error, self._path)
 
 
-def translated(error: BaseException, path: Path | str) -> BaseException:
-    """The error of ours that an error of sqlite3 or the file system amounts to, or itself."""
+def raise_translated(error: BaseException | None, path: Path | str) -> None:
+    """Raise the error of ours that an error of sqlite3 or the file system amounts to. For any other
+    error, nothing happens: whoever has it raises it."""
     if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
-        return _translation(error, path) or error
-    return error
+        ours = _translation(error, path)
+        if ours is not None:
+            raise ours from error
 
 
 def _translation(

@@ -7,12 +7,15 @@ share one budget: each of them may have one call under way when it is crossed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lllm.events.errors import BudgetExceeded, ConfigError
 from lllm.events.locks import ThreadLock
 from lllm.events.model import Price
 from lllm.projections.invoke_cost import dollars, nanos
 
 _MOST = 10**6  # US dollars; more is a slip of the keyboard
+_spending = ThreadLock()  # one for all: it is held for an addition
 
 
 class Budget:
@@ -26,15 +29,20 @@ class Budget:
         self.spent = 0
         self.unpriced = 0  # calls whose cost nobody knows
         self.above = above
-        self._lock = ThreadLock()
+
+    def _all(self) -> Iterator[Budget]:
+        """This budget, and those that it comes out of."""
+        budget: Budget | None = self
+        while budget is not None:
+            yield budget
+            budget = budget.above
 
     def check(self, what: str) -> None:
         """Before something that costs.
 
         what: it, in words. Raises BudgetExceeded where this budget, or one above, is spent.
         """
-        budget: Budget | None = self
-        while budget is not None:
+        for budget in self._all():
             if budget.limit is not None and budget.spent >= budget.limit:
                 raise BudgetExceeded(
                     f"{dollars(budget.spent):.9g} US$ of a budget of "
@@ -43,7 +51,6 @@ class Budget:
                     spent_usd=dollars(budget.spent),
                     limit_usd=dollars(budget.limit),
                 )
-            budget = budget.above
 
     def _unknown(self) -> str:
         if not self.unpriced:
@@ -53,14 +60,12 @@ class Budget:
     def spend(self, price: Price | None) -> None:
         """After it: what it cost."""
         cost = price.nanos if price is not None else None
-        budget: Budget | None = self
-        while budget is not None:
-            with budget._lock.held():
+        with _spending.held():
+            for budget in self._all():
                 if cost is None:
                     budget.unpriced += 1
                 else:
                     budget.spent += cost
-            budget = budget.above
 
     def __reduce__(self) -> tuple[type[Budget], tuple[int | None]]:
         """Another process gets what is left; what it spends is not known here."""
@@ -68,14 +73,8 @@ class Budget:
 
     def left(self) -> int | None:
         """Nano-dollars that are left in the tightest of the budgets; None without any limit."""
-        budget: Budget | None = self
-        least: int | None = None
-        while budget is not None:
-            if budget.limit is not None:
-                left = max(0, budget.limit - budget.spent)
-                least = left if least is None else min(least, left)
-            budget = budget.above
-        return least
+        left = [max(0, one.limit - one.spent) for one in self._all() if one.limit is not None]
+        return min(left, default=None)
 
 
 def limit_of(budget_usd: float | None) -> int | None:

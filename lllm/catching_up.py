@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 
-from lllm.events.locks import tell_after_fork
+from lllm.events.locks import ThreadLock, tell_after_fork
 from lllm.projections.projector import Projector
 
 _EVERY = 0.1  # seconds
@@ -28,21 +28,19 @@ class CatchUp:
         self._next = 0.0  # by the monotonic clock
         self._later: threading.Timer | None = None
         # Reentrant: the collector may end a session, or close the store, inside.
-        self._lock = threading.RLock()
-        self._at_it = threading.RLock()
+        self._lock = ThreadLock()
+        self._at_it = ThreadLock()
         self._closed = False
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent's thread is not there; what it was to do, it does in the parent."""
         self._later = None
-        self._lock = threading.RLock()
-        self._at_it = threading.RLock()
 
     def session_ended(self) -> None:
         """Catch up now, or soon."""
         now = time.monotonic()
-        with self._lock:
+        with self._lock.held():
             if self._closed:
                 return  # also at the interpreter's end, where no thread begins any more
             if self._later is not None:
@@ -64,17 +62,17 @@ class CatchUp:
         return True
 
     def _run(self) -> None:
-        with self._lock:
+        with self._lock.held():
             self._later = None
             self._next = time.monotonic() + _EVERY
-        with self._at_it:
+        with self._at_it.held():
             if not self._closed:
                 self._catch_up()
 
     def _catch_up(self) -> None:
         if not self._caught_up():
             # Another is at it, and may have begun before the session ended.
-            with self._lock:
+            with self._lock.held():
                 if self._later is None and not self._closed:
                     self._start_later(_EVERY)
 
@@ -88,10 +86,10 @@ class CatchUp:
 
     def close(self) -> None:
         """Do now what was to be done soon."""
-        with self._lock:
+        with self._lock.held():
             later, self._later = self._later, None
         if later is not None:
             later.cancel()
             self._caught_up()
-        with self._at_it:
+        with self._at_it.held():
             self._closed = True

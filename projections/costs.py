@@ -29,6 +29,7 @@ from lllm.projections.view import (
     Rows,
     SessionContext,
     Table,
+    next_number,
     storable,
 )
 
@@ -259,9 +260,7 @@ def _cell(rows: Rows, key: tuple[str, str, str]) -> int:
     row = rows.get("cost_cells", key)
     if row is not None:
         return int(row["cell"] or 0)
-    counter = rows.get("cost_cell_counter", (0,))
-    number = (int(counter["last"] or 0) if counter else 0) + 1
-    rows.put("cost_cell_counter", (0,), last=number)
+    number = next_number(rows, "cost_cell_counter")
     rows.put("cost_cells", key, cell=number)
     return number
 

@@ -66,7 +66,7 @@ class Projector:
         self._even: tuple[object, ...] | None = None
         self._changes: Changes | None = None
         self._lock = FileLock(lock) if lock is not None else None
-        self.contexts = Contexts(self._find_session)
+        self.contexts = self._contexts("sessions")
         if not database.read_only:
             with database.write() as connection:
                 assert connection is not None
@@ -121,10 +121,12 @@ class Projector:
         timeout: seconds to wait for another process that is catching up. Returns False where that
         took longer, or the rows may not be written: they are then those of the checkpoint.
         """
-        state = self._state()
+        head = None if self._in_one else self.log.head()
+        state = (self.database.state(), head)  # a third of what looking at log and rows costs
         if state == self._even:
             return True
-        head = self.log.head()
+        if head is None:
+            head = self.log.head()
         if not self._behind(self.checkpoints(), head):
             self._even = state
             return True
@@ -134,10 +136,6 @@ class Projector:
             if mine:
                 self.pull(head)
             return mine
-
-    def _state(self) -> tuple[object, ...]:
-        """Stands for what a look at log and rows would find; costs a third of that look."""
-        return self.database.state(), None if self._in_one else self.log.head()
 
     @contextmanager
     def alone(self, timeout: float | None = None) -> Iterator[bool]:
@@ -245,14 +243,11 @@ class Projector:
         changes.forget()
         return changes
 
-    def _find_session(self, column: str, value: Value) -> Sequence[Value] | None:
-        rows = self.database.query(f"SELECT {COLUMNS} FROM sessions WHERE {column} = ?", (value,))
-        return rows[0] if rows else None
-
     def contexts_of(self, generation: int) -> Contexts:
         """Contexts read from the rows that a rebuild is making of the sessions."""
-        table = physical("sessions", generation)
+        return self._contexts(physical("sessions", generation))
 
+    def _contexts(self, table: str) -> Contexts:
         def find(column: str, value: Value) -> Sequence[Value] | None:
             sql = f"SELECT {COLUMNS} FROM {table} WHERE {column} = ?"
             rows = self.database.query(sql, (value,))

@@ -20,7 +20,7 @@ from lllm.events.model import (
     SessionSucceeded,
     SessionTagged,
 )
-from lllm.projections.view import Happened, Rows, SessionContext, Table, storable
+from lllm.projections.view import Happened, Rows, SessionContext, Table, next_number, storable
 
 # kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
 Facet = tuple[str, str, str]
@@ -246,9 +246,7 @@ class _Facets:
         return entries
 
     def _new_number(self, facet: Facet) -> int:
-        counter = self._rows.get("facet_counter", (0,))
-        number = (int(counter["last"] or 0) if counter else 0) + 1
-        self._rows.put("facet_counter", (0,), last=number)
+        number = next_number(self._rows, "facet_counter")
         self._rows.put("facet_numbers", facet, facet=number, roots=0, children=0)
         kind, name, value = facet
         if kind == "tag":

@@ -123,6 +123,14 @@ class View(Protocol):
         """Say what these events, the next of the log in order, change."""
 
 
+def next_number(rows: Rows, counter: str) -> int:
+    """1, 2, 3 ... from a table of one row, with the key 0, that keeps the `last` number given."""
+    row = rows.get(counter, (0,))
+    number = (int(row["last"] or 0) if row else 0) + 1
+    rows.put(counter, (0,), last=number)
+    return number
+
+
 def check_names(views: Sequence[View]) -> None:
     """Raise ViewError where two views share a name or a table, or one can not be named so."""
     names = [view.name for view in views]
