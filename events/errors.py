@@ -29,6 +29,10 @@ catch as a builtin is that builtin too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lllm.events.model import Content, Usage
 
 
 class LllmError(Exception):
@@ -129,6 +133,8 @@ class InvokeError(LllmError):
     code: the provider's own word for it, as sent.
     retry_after: nanoseconds that the provider asked to wait, None where it did not say.
     request_id: the provider's id of the request, for its support.
+    partial, usage, usage_raw: what had come of an answer that was cut off, and what the provider
+        had said by then that it used; None where nothing had.
     """
 
     def __init__(
@@ -140,6 +146,9 @@ class InvokeError(LllmError):
         code: str | None = None,
         retry_after: int | None = None,
         request_id: str | None = None,
+        partial: Content | None = None,
+        usage: Usage | None = None,
+        usage_raw: object = None,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
@@ -147,34 +156,23 @@ class InvokeError(LllmError):
         self.code = code
         self.retry_after = retry_after
         self.request_id = request_id
+        self.partial = partial
+        self.usage = usage
+        self.usage_raw = usage_raw
 
-    def __reduce__(self) -> tuple[Callable[..., InvokeError], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., InvokeError], tuple[str, dict[str, object]]]:
         """Pickled by its fields: an error must come home from a worker process."""
-        return _invoke_error, (
-            str(self), self.retryable, self.status, self.code, self.retry_after, self.request_id,
-        )  # fmt: skip
+        return _invoke_error, (str(self), vars(self))
 
 
 def _damaged(message: str, position: int, stream: str) -> LogDamaged:
     return LogDamaged(message, position=position, stream=stream)
 
 
-def _invoke_error(
-    message: str,
-    retryable: bool,
-    status: int | None,
-    code: str | None,
-    retry_after: int | None,
-    request_id: str | None,
-) -> InvokeError:
-    return InvokeError(
-        message,
-        retryable=retryable,
-        status=status,
-        code=code,
-        retry_after=retry_after,
-        request_id=request_id,
-    )
+def _invoke_error(message: str, fields: dict[str, object]) -> InvokeError:
+    error = InvokeError(message, retryable=False)
+    vars(error).update(fields)
+    return error
 
 
 class BudgetExceeded(LllmError):

@@ -97,6 +97,8 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     parts: nano-dollars of each component (input, cache_read, cache_write, output, audio_in,
         audio_out), each rounded half-even once.
     rates: US dollars for one token of each component, as decimal text.
+    effective: the date from which the rates hold, YYYY-MM-DD, where the source says one.
+    reason: why there is no price, or why it is nothing.
     """
 
     status: Literal["priced", "provider", "free", "unpriced"]
@@ -105,6 +107,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     rates: dict[str, str] = {}
     source: str | None = None
     source_version: str | None = None
+    effective: str | None = None
     reason: str | None = None
 
 
@@ -403,6 +406,18 @@ class LLMFailed(Event, frozen=True, kw_only=True):
     elapsed: Number
 
 
+class LLMRefused(Event, frozen=True, kw_only=True):
+    """An answer was thrown away: it did not parse, or asked for tools where none were left. What it
+    cost stays in the bill, and counts as wasted. asked, agent: as its LLMResponded says."""
+
+    type: ClassVar[str] = "llm.refused"
+    request: Number
+    agent: str = ""
+    asked: str
+    cost: Number | None = None  # nano-dollars, None where nobody knows
+    reason: str
+
+
 class ToolCalled(Event, frozen=True, kw_only=True):
     """A tool interrupt: the answer to `request` asked for a tool, which is about to run.
 
@@ -493,7 +508,7 @@ EVENTS: dict[str, type[Event]] = {
     for kind in (
         SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
         SessionErased, AgentDefined, AgentStarted, AgentSucceeded, AgentFailed, DialogOpened,
-        MessageAdded, LLMRequested, LLMResponded, LLMFailed, ToolCalled, ToolReturned, ToolFailed,
-        RetryScheduled, ErrorRecorded, LogGap,
+        MessageAdded, LLMRequested, LLMResponded, LLMFailed, LLMRefused, ToolCalled, ToolReturned,
+        ToolFailed, RetryScheduled, ErrorRecorded, LogGap,
     )
 }  # fmt: skip

@@ -6,6 +6,7 @@ answer the current one, and is one agent call in the session's record (see `lllm
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 from lllm.config import AgentConfig, only_once
@@ -15,9 +16,10 @@ from lllm.events.errors import ConfigError
 from lllm.events.model import AgentDefined, Content, DialogOpened, MessageAdded
 from lllm.events.plain import to_plain
 from lllm.prompt import Prompt
-from lllm.respond import respond
+from lllm.respond import OnPiece, respond
 from lllm.secret_params import without_secrets
 from lllm.session import SessionScope
+from lllm.streaming import AnswerStream
 from lllm.tools import Tool, result_text
 
 
@@ -162,19 +164,26 @@ class Agent:
 
     # -- answers
 
-    def respond(self) -> Message:
+    def respond(self, on_text: OnPiece | None = None) -> Message:
         """Have the model answer the current dialog: its tools run, failed calls are made again,
         answers that don't parse are asked for again.
+
+        on_text: called with each piece of what the model says, as it comes (see Piece); where the
+        invoker can't stream, with the whole of it at once. What it raises ends the call.
 
         Raises ConfigError where nothing was said yet; AgentError where the retries are spent;
         InvokeError where a call failed that can't be mended by another; LogUnavailable, before the
         model is called, where the log can't be written and was told to say so.
         """
-        return drive(respond(self, self._asked_dialog()), self.recorder)
+        return drive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
 
-    async def arespond(self) -> Message:
-        """`respond` on an event loop."""
-        return await adrive(respond(self, self._asked_dialog()), self.recorder)
+    async def arespond(self, on_text: OnPiece | None = None) -> Message:
+        """`respond` on an event loop; on_text is called on it."""
+        return await adrive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
+
+    def stream(self) -> AnswerStream:
+        """`arespond` as an `async for` over the pieces of its text; see AnswerStream."""
+        return AnswerStream(self.arespond)
 
     def _asked_dialog(self) -> Dialog:
         dialog = self.current_dialog
@@ -210,3 +219,12 @@ class Agent:
             tools=tuple(tool.definition for tool in self.tools_of(dialog)),
             output_schema=prompt.output_schema(),
         )
+
+
+def _plain(on_text: OnPiece | None) -> OnPiece | None:
+    if inspect.iscoroutinefunction(on_text):
+        raise ConfigError(
+            "on_text is a plain function; to await something for each piece, use "
+            "`async for piece in agent.stream()`."
+        )
+    return on_text

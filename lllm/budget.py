@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from lllm.events.errors import BudgetExceeded, ConfigError
 from lllm.events.locks import ThreadLock
-from lllm.events.model import Price
+from lllm.events.model import LLMFailed, LLMResponded, Price
 from lllm.projections.invoke_cost import dollars, nanos
 
 _MOST = 10**6  # US dollars; more is a slip of the keyboard
@@ -57,9 +57,14 @@ class Budget:
             return ""
         return f" What {self.unpriced} more cost is not known."
 
-    def spend(self, price: Price | None) -> None:
-        """After it: what it cost."""
-        cost = price.nanos if price is not None else None
+    def spend_on(self, attempt: LLMResponded | LLMFailed) -> None:
+        """After it: what it cost. A failed attempt that nobody says used anything cost nothing."""
+        if attempt.price is not None:
+            self.spend(attempt.price)
+
+    def spend(self, price: Price) -> None:
+        """After it: what it cost, by its price."""
+        cost = price.nanos
         with _spending.held():
             for budget in self._all():
                 if cost is None:

@@ -29,6 +29,26 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     cost: InvokeCost | None = None
 
 
+class Piece(str):
+    """A piece of the text of an answer that is still coming.
+
+    request: the call of the model that it comes from, counted in the session. attempt: of that
+    call. Where an attempt fails, or its answer is asked for again, what it said is void: pieces of
+    the next `request` begin anew.
+    """
+
+    __slots__ = ("attempt", "request")
+
+    request: int
+    attempt: int
+
+    def __new__(cls, text: str, *, request: int, attempt: int) -> Piece:
+        piece = super().__new__(cls, text)
+        piece.request = request
+        piece.attempt = attempt
+        return piece
+
+
 class _Entry(msgspec.Struct, frozen=True):
     """A message as the log knows it: its ordinal in the session and the digest of its content."""
 

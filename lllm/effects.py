@@ -18,7 +18,7 @@ import msgspec
 
 from lllm import pricing
 from lllm.events.recorder import Recorder
-from lllm.invokers import Invoker, Request
+from lllm.invokers import Answer, Invoker, OnText, Request, Streams
 from lllm.tools import Tool
 
 T = TypeVar("T")
@@ -52,19 +52,35 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Invoke(msgspec.Struct, frozen=True):
-    """Call a model once; gives an Answer."""
+    """Call a model once; gives an Answer. on_text: gets its text while it comes, or all of it at
+    once from an invoker that can't stream."""
 
     invoker: Invoker
     request: Request
+    on_text: OnText | None = None
 
     def run(self) -> object:
-        return self.invoker.invoke(self.request)
+        if self.on_text is None:
+            return self.invoker.invoke(self.request)
+        if isinstance(self.invoker, Streams):
+            return self.invoker.stream(self.request, self.on_text)
+        return self._told(self.invoker.invoke(self.request), self.on_text)
 
     async def arun(self) -> object:
         if not pricing.is_ready():
             # Reading the prices takes a while; it is done beside the call, not on the loop.
             asyncio.get_running_loop().run_in_executor(None, pricing.make_ready)
-        return await self.invoker.ainvoke(self.request)
+        if self.on_text is None:
+            return await self.invoker.ainvoke(self.request)
+        if isinstance(self.invoker, Streams):
+            return await self.invoker.astream(self.request, self.on_text)
+        return self._told(await self.invoker.ainvoke(self.request), self.on_text)
+
+    @staticmethod
+    def _told(answer: Answer, on_text: OnText) -> Answer:
+        if isinstance(answer, Answer) and answer.content.text:
+            on_text(answer.content.text)
+        return answer
 
 
 class RunTool(msgspec.Struct, frozen=True):

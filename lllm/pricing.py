@@ -75,7 +75,14 @@ class _Tariff(NamedTuple):
 
 
 def price(
-    usage: Usage | None, *, provider: str, model: str, at: int, service_tier: str | None = None
+    usage: Usage | None,
+    *,
+    provider: str,
+    model: str,
+    at: int,
+    service_tier: str | None = None,
+    billed: int | None = None,
+    free: str | None = None,
 ) -> Price:
     """The price of one attempt.
 
@@ -83,9 +90,15 @@ def price(
     proxy, a scripted model) is told by the model's name, "openai/gpt-4o-mini" included.
     at: when the attempt began, nanoseconds UTC; rates change with the date and the time of day.
     service_tier: as the provider sent it ("flex", "priority"), which may have rates of its own.
+    billed: nano-dollars that the provider itself says it cost; that stands.
+    free: why it cost nothing, None where it did not.
 
     Never raises; a status "unpriced" comes with its reason.
     """
+    if free is not None:
+        return Price("free", nanos=0, reason=free)
+    if billed is not None and billed >= 0 and _holds(billed):
+        return Price("provider", nanos=billed, source=provider)
     if usage is None:
         return Price("unpriced", reason="The provider sent no usage that could be read.")
     nonsense = _nonsense(usage)

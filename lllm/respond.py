@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from lllm.dialog import Dialog, Message
+import msgspec
+
+from lllm.dialog import Dialog, Message, Piece
 from lllm.effects import Commit, Invoke, Steps, Wait
 from lllm.events.errors import AgentError, InvokeError, ParseError
 from lllm.events.model import (
@@ -21,15 +24,17 @@ from lllm.events.model import (
     Content,
     Limits,
     LLMFailed,
+    LLMRefused,
     LLMRequested,
     LLMResponded,
+    Price,
     RetryScheduled,
 )
 from lllm.events.plain import to_plain
 from lllm.events.recorder import log_context
 from lllm.events.secret_patterns import without_keys
 from lllm.interrupts import NO_MORE, Interrupts
-from lllm.invokers import Answer, Request
+from lllm.invokers import Answer, OnText, Request, Streams
 from lllm.pricing import believable, price
 from lllm.projections.invoke_cost import InvokeCost
 from lllm.session import current, describe, during, is_cancellation
@@ -41,22 +46,27 @@ _agent_logger = logging.getLogger("lllm.agent")
 _agent_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
 _invoker_logger = logging.getLogger("lllm.invoker")
 _invoker_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
+OnPiece = Callable[[Piece], object]
 _LONGEST_WAIT = 60.0  # seconds, of our own backoff; a provider may ask for longer
 
 
-def respond(agent: Agent, dialog: Dialog) -> Steps[Message]:
-    """The steps of one agent call; returns the message that it delivers."""
+def respond(agent: Agent, dialog: Dialog, on_text: OnPiece | None = None) -> Steps[Message]:
+    """The steps of one agent call; returns the message that it delivers.
+
+    on_text: gets what the model says while it comes.
+    """
     # A thread of the user's own knows of no session; what tools do belongs to the agent's.
     session = agent.session
     with during(current, session), during(log_context, session.log_context | {"agent": agent.name}):
-        return (yield from _Call(agent, dialog).steps())
+        return (yield from _Call(agent, dialog, on_text).steps())
 
 
 class _Call:
     """One agent call, while it runs."""
 
-    def __init__(self, agent: Agent, dialog: Dialog) -> None:
+    def __init__(self, agent: Agent, dialog: Dialog, on_text: OnPiece | None) -> None:
         self.agent = agent
+        self.on_text = on_text
         self.config = agent.config
         self.dialog = dialog
         self.recorder = agent.recorder
@@ -111,15 +121,15 @@ class _Call:
         step = 0
         while True:
             step += 1
-            request, answer, responded = yield from self._turn(step)
-            content = answer.content
+            responded = yield from self._turn(step)
+            content = responded.content
             if content.tool_calls:
-                yield from self._interrupted(request, content)
+                yield from self._interrupted(responded)
                 continue
             try:
                 parsed = self.prompt.parse(content.text)
             except ParseError as error:
-                self._refuse(request, str(error), error)
+                self._refuse(responded, str(error), error)
                 self.agent.add(self.dialog, Content.of("user", str(error)), "retry")
                 continue
             return responded.message, Message(
@@ -130,20 +140,21 @@ class _Call:
                 cost=InvokeCost.of(responded.usage, responded.price),
             )
 
-    def _interrupted(self, request: int, content: Content) -> Steps[None]:
+    def _interrupted(self, answer: LLMResponded) -> Steps[None]:
+        request, wanted = answer.request, answer.content.tool_calls
         if self.interrupts.forbidden:
-            self.interrupts.refuse(request, content.tool_calls)
+            self.interrupts.refuse(request, wanted)
             turns = self.config.max_interrupt_steps
             reason = f"It asked for tools again after {turns} turns of them (max_interrupt_steps)."
-            self._refuse(request, reason, None)
+            self._refuse(answer, reason, None)
             return
-        yield from self.interrupts.run(request, content.tool_calls)
+        yield from self.interrupts.run(request, wanted)
         if self.interrupts.forbidden:
             self.agent.add(self.dialog, Content.of("user", NO_MORE), "limit")
 
     # -- calling the model
 
-    def _turn(self, step: int) -> Steps[tuple[int, Answer, LLMResponded]]:
+    def _turn(self, step: int) -> Steps[LLMResponded]:
         """One answer of the model, however many attempts it takes."""
         attempt = 0
         while True:
@@ -154,7 +165,8 @@ class _Call:
             try:
                 yield Commit(self.recorder)
                 began = time.perf_counter_ns()
-                answer = self._checked((yield Invoke(self.config.invoker, self._asked())))
+                invoke = Invoke(self.config.invoker, self._asked(), self._told(number, attempt))
+                answer = self._checked((yield invoke))
             except InvokeError as error:
                 wait = self._recall(number, error, time.perf_counter_ns() - began)
             except BaseException as error:
@@ -162,7 +174,7 @@ class _Call:
                 raise
             else:
                 elapsed = time.perf_counter_ns() - began
-                return number, answer, self._answered(number, answer, elapsed)
+                return self._answered(number, answer, elapsed)
             yield Commit(self.recorder)
             yield Wait(wait)
 
@@ -189,6 +201,7 @@ class _Call:
                 upto=self.dialog.last_ordinal,
                 definition=self.definition_stream,
                 tool_choice=self._tool_choice(),
+                stream=self.on_text is not None and isinstance(invoker, Streams),
                 digest=self.dialog.digest(self.recorder.salt, asked=asked),
             )
         )
@@ -210,6 +223,12 @@ class _Call:
             tool_choice=self._tool_choice(),
             agent=self.agent.name,
         )
+
+    def _told(self, request: int, attempt: int) -> OnText | None:
+        on_text = self.on_text
+        if on_text is None:
+            return None
+        return lambda text: on_text(Piece(text, request=request, attempt=attempt))
 
     def _checked(self, answer: object) -> Answer:
         if not isinstance(answer, Answer):
@@ -238,8 +257,11 @@ class _Call:
                 model=answer.model,
                 at=time.time_ns() - elapsed,
                 service_tier=answer.service_tier,
+                billed=answer.billed,
+                free=answer.free,
             ),
             elapsed=elapsed,
+            first_token=answer.first_token,
         )
         self.recorder.stage(responded)
         self.agent.session.budget.spend(responded.price)
@@ -285,22 +307,50 @@ class _Call:
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
 
     def _attempt_failed(self, number: int, error: BaseException, elapsed: int) -> None:
-        told = describe(error)
-        self.recorder.stage(
-            LLMFailed(
-                request=number,
-                agent=self.agent.name,
-                asked=self.config.model_name,
-                error=told,
-                cancelled=is_cancellation(error),
-                request_id=error.request_id if isinstance(error, InvokeError) else None,
-                retry_after=error.retry_after if isinstance(error, InvokeError) else None,
-                elapsed=elapsed,
+        invoked = error if isinstance(error, InvokeError) else None
+        failed = LLMFailed(
+            request=number,
+            agent=self.agent.name,
+            asked=self.config.model_name,
+            error=describe(error),
+            cancelled=is_cancellation(error),
+            elapsed=elapsed,
+        )
+        if invoked is not None:
+            failed = msgspec.structs.replace(
+                failed,
+                request_id=invoked.request_id,
+                retry_after=invoked.retry_after,
+                partial=invoked.partial,
+                usage_raw=to_plain(invoked.usage_raw),
+                usage=believable(invoked.usage),
+                price=self._price_of_part(invoked, elapsed),
             )
+        self.recorder.stage(failed)
+        self.agent.session.budget.spend_on(failed)
+
+    def _price_of_part(self, error: InvokeError, elapsed: int) -> Price | None:
+        """What an answer cost that was cut off; None where nothing of one had come."""
+        if error.partial is None and error.usage is None:
+            return None
+        return price(
+            error.usage,
+            provider=self.config.invoker.provider,
+            model=self.config.model_name,
+            at=time.time_ns() - elapsed,
         )
 
-    def _refuse(self, number: int, reason: str, error: Exception | None) -> None:
+    def _refuse(self, answer: LLMResponded, reason: str, error: Exception | None) -> None:
         """Schedule another answer after one that could not be taken."""
+        self.recorder.stage(
+            LLMRefused(
+                request=answer.request,
+                agent=answer.agent,
+                asked=answer.asked,
+                cost=answer.price.nanos,
+                reason=reason,
+            )
+        )
         limit = self.config.max_exception_retry
         if self.refused >= limit:
             raise AgentError(
@@ -311,7 +361,7 @@ class _Call:
         self.recorder.stage(
             RetryScheduled(
                 call=self.number,
-                request=number,
+                request=answer.request,
                 kind="exception",
                 attempt=self.refused,
                 limit=limit,

@@ -13,6 +13,7 @@ class InvokeTrace(msgspec.Struct, kw_only=True):
 
     state: "success", "failure", or "running" while no answer has come (or will, where the process
     died). price: "priced", "provider", "free" or "unpriced", and `price_source` who says so.
+    wasted: whether its answer was thrown away, or never came whole.
     """
 
     request: int
@@ -34,6 +35,7 @@ class InvokeTrace(msgspec.Struct, kw_only=True):
     started: int
     elapsed: int | None = None
     first_token: int | None = None
+    wasted: bool = False
 
 
 class ToolInterrupt(msgspec.Struct, kw_only=True):

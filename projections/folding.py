@@ -174,9 +174,15 @@ class _Fold:
         trace = self._traces.get(payload.request)
         if trace is not None:
             trace.state = "failure"
+            trace.wasted = True
             trace.error = payload.error
             trace.content = payload.partial
             _bill(trace, payload)
+
+    def _refused(self, _: Recorded, payload: model.LLMRefused) -> None:
+        trace = self._traces.get(payload.request)
+        if trace is not None:
+            trace.wasted = True
 
     def _tool_called(self, event: Recorded, payload: model.ToolCalled) -> None:
         tool = ToolInterrupt(
@@ -232,6 +238,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     model.LLMRequested: _Fold._requested,
     model.LLMResponded: _Fold._responded,
     model.LLMFailed: _Fold._request_failed,
+    model.LLMRefused: _Fold._refused,
     model.ToolCalled: _Fold._tool_called,
     model.ToolReturned: _Fold._tool_ended,
     model.ToolFailed: _Fold._tool_ended,

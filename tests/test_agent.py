@@ -511,7 +511,7 @@ def test_which_events_make_which_appends(tmp_path: Path) -> None:
         ["tool.returned", "llm.requested"],
         ["llm.failed", "retry.scheduled"],
         ["llm.requested"],
-        ["llm.responded", "retry.scheduled", "message.added", "llm.requested"],
+        ["llm.responded", "llm.refused", "retry.scheduled", "message.added", "llm.requested"],
         ["llm.responded", "agent.succeeded"],
         ["message.added", "agent.started", "llm.requested"],
         ["llm.responded", "agent.succeeded"],

@@ -12,9 +12,9 @@ from lllm.events import codec
 from lllm.events.model import Content, LLMResponded, Usage
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
-from lllm.invokers.chat_completions import usage
 from lllm.invokers.failures import retry_after
 from lllm.pricing import believable, price
+from lllm.usage import of_chat
 from tests.runs import MODEL, Asking, called, config, payloads
 
 MOST = 10**15
@@ -50,7 +50,7 @@ def test_a_usage_beyond_belief(tmp_path: Path, count: int) -> None:
     """A usage that no event can hold is left out; the provider's own words are kept, and there is
     no price, for a reason that is told."""
     raw = {"prompt_tokens": count, "completion_tokens": 1}
-    event = answered(usage(raw), raw, tmp_path)
+    event = answered(of_chat(raw), raw, tmp_path)
     assert event.usage is None
     assert (event.price.status, event.price.nanos) == ("unpriced", None)
     assert "beyond all that a call can use" in str(event.price.reason)

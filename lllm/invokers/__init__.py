@@ -8,6 +8,7 @@ attempt is an event of its own and the agent decides about the next one. What fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -41,7 +42,9 @@ class Answer(msgspec.Struct, frozen=True):
 
     finish: why the model stopped, in our words; `finish_raw` in the provider's. model: the one that
     answered, by the provider's name for it. usage_raw: the usage as the provider sent it; `usage`
-    the same in our terms, None where it sent none or nonsense.
+    the same in our terms, None where it sent none or nonsense. billed: nano-dollars, where the
+    provider says itself what it cost. free: why it cost nothing, as "served from a cache".
+    first_token: nanoseconds from the request to the first piece of a stream.
     """
 
     content: Content
@@ -54,6 +57,12 @@ class Answer(msgspec.Struct, frozen=True):
     fingerprint: str | None = None
     usage_raw: object = None
     usage: Usage | None = None
+    billed: int | None = None
+    free: str | None = None
+    first_token: int | None = None
+
+
+OnText = Callable[[str], object]  # gets the text of an answer, piece by piece
 
 
 @runtime_checkable
@@ -79,6 +88,21 @@ class Invoker(Protocol):
 
     async def ainvoke(self, request: Request) -> Answer:
         """The same on an event loop."""
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """What an invoker has, too, that can hand on an answer's text while it comes.
+
+    A stream that ends too early, or with an error, raises an InvokeError whose `partial` and
+    `usage` say what had come.
+    """
+
+    def stream(self, request: Request, on_text: OnText) -> Answer:
+        """`invoke`, with on_text called for each piece of text. What on_text raises ends it."""
+
+    async def astream(self, request: Request, on_text: OnText) -> Answer:
+        """The same on an event loop; on_text is called on it."""
 
 
 def named(name: str) -> Invoker:

@@ -14,8 +14,9 @@ import re
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import ConfigError, InvokeError
-from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
+from lllm.usage import of_chat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +160,7 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         service_tier=_text(whole.get("service_tier")),
         fingerprint=_text(whole.get("system_fingerprint")),
         usage_raw=whole.get("usage"),
-        usage=usage(whole.get("usage")),
+        usage=of_chat(whole.get("usage")),
     )
 
 
@@ -196,47 +197,6 @@ def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
         name = _text(function.get("name")) or ""
         found.append(ToolCall(_text(asked.get("id")) or f"call_{number}", name, arguments))
     return tuple(found)
-
-
-def usage(raw: object) -> Usage | None:
-    """The counts in our terms; None where a count is not a whole number of tokens.
-
-    A detail that is missing or null is none; the two totals must be there.
-    """
-    whole = _mapping(raw)
-    inward = _mapping(whole.get("prompt_tokens_details"))
-    outward = _mapping(whole.get("completion_tokens_details"))
-    counts = [
-        whole.get("prompt_tokens"),
-        whole.get("completion_tokens"),
-        # DeepSeek counts hits of its cache beside the prompt's details:
-        # https://api-docs.deepseek.com/guides/kv_cache
-        _first(inward.get("cached_tokens"), whole.get("prompt_cache_hit_tokens")),
-        _first(inward.get("cache_write_tokens")),
-        _first(outward.get("reasoning_tokens")),
-        _first(inward.get("audio_tokens")),
-        _first(outward.get("audio_tokens")),
-    ]
-    if not all(type(count) is int and count >= 0 for count in counts):
-        return None
-    asked, said, cached, written, reasoning, audio_in, audio_out = (
-        count for count in counts if isinstance(count, int)
-    )
-    if whole.get("total_tokens") == asked + said + reasoning:
-        said += reasoning  # xAI counts reasoning beside the completion, not in it
-    return Usage(
-        input=asked,
-        output=said,
-        cache_read=cached,
-        cache_write_5m=written,
-        reasoning=reasoning,
-        audio_in=audio_in,
-        audio_out=audio_out,
-    )
-
-
-def _first(*values: object) -> object:
-    return next((value for value in values if value is not None), 0)
 
 
 def _mapping(value: object) -> Mapping[str, object]:
