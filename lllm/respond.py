@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
+from lllm.attempts import Attempt
 from lllm.dialog import Dialog, Message, Piece
 from lllm.effects import Commit, Invoke, Steps, Wait
 from lllm.events.errors import AgentError, InvokeError, ParseError
@@ -23,11 +22,9 @@ from lllm.events.model import (
     AgentSucceeded,
     Content,
     Limits,
-    LLMFailed,
     LLMRefused,
     LLMRequested,
     LLMResponded,
-    Price,
     RetryScheduled,
 )
 from lllm.events.plain import to_plain
@@ -35,7 +32,6 @@ from lllm.events.recorder import log_context
 from lllm.events.secret_patterns import without_keys
 from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, OnText, Request, Streams
-from lllm.pricing import believable, price
 from lllm.projections.invoke_cost import InvokeCost
 from lllm.session import current, describe, during, is_cancellation
 
@@ -161,20 +157,19 @@ class _Call:
             attempt += 1
             self.agent.session.budget.check(f"the next call of {self.config.model_name}")
             number = self._request(step, attempt)
-            began = time.perf_counter_ns()
+            trying = self._attempt(number)
             try:
                 yield Commit(self.recorder)
-                began = time.perf_counter_ns()
+                trying = self._attempt(number)
                 invoke = Invoke(self.config.invoker, self._asked(), self._told(number, attempt))
                 answer = self._checked((yield invoke))
             except InvokeError as error:
-                wait = self._recall(number, error, time.perf_counter_ns() - began)
+                wait = self._recall(trying, error)
             except BaseException as error:
-                self._attempt_failed(number, error, time.perf_counter_ns() - began)
+                self._attempt_failed(trying, error)
                 raise
             else:
-                elapsed = time.perf_counter_ns() - began
-                return self._answered(number, answer, elapsed)
+                return self._answered(trying, answer)
             yield Commit(self.recorder)
             yield Wait(wait)
 
@@ -235,45 +230,28 @@ class _Call:
             raise TypeError(f"{self.config.invoker!r} gave a {type(answer).__name__}, no Answer.")
         return answer
 
-    def _answered(self, number: int, answer: Answer, elapsed: int) -> LLMResponded:
-        responded = LLMResponded(
+    def _attempt(self, number: int) -> Attempt:
+        return Attempt(
             request=number,
-            message=self.recorder.ordinal("message"),
-            content=answer.content,
-            finish=answer.finish,
-            finish_raw=answer.finish_raw,
             agent=self.agent.name,
+            provider=self.config.invoker.provider,
             asked=self.config.model_name,
-            model=answer.model,
-            response_id=answer.response_id,
-            request_id=answer.request_id,
-            service_tier=answer.service_tier,
-            fingerprint=answer.fingerprint,
-            usage_raw=to_plain(answer.usage_raw),
-            usage=believable(answer.usage),
-            price=price(
-                answer.usage,
-                provider=self.config.invoker.provider,
-                model=answer.model,
-                at=time.time_ns() - elapsed,
-                service_tier=answer.service_tier,
-                billed=answer.billed,
-                free=answer.free,
-            ),
-            elapsed=elapsed,
-            first_token=answer.first_token,
+            began=time.perf_counter_ns(),
         )
+
+    def _answered(self, attempt: Attempt, answer: Answer) -> LLMResponded:
+        responded = attempt.responded(answer, message=self.recorder.ordinal("message"))
         self.recorder.stage(responded)
-        self.agent.session.budget.spend(responded.price)
+        self.agent.session.budget.spend_on(responded)
         self.dialog.add(responded.message, answer.content)
         _invoker_logger.debug(
-            "%s answered in %.0f ms (%s)", answer.model, elapsed / 1_000_000, answer.finish
+            "%s answered in %.0f ms (%s)", answer.model, responded.elapsed / 1e6, answer.finish
         )
         return responded
 
-    def _recall(self, number: int, error: InvokeError, elapsed: int) -> int:
+    def _recall(self, attempt: Attempt, error: InvokeError) -> int:
         """Schedule another call after one that failed; returns the wait in nanoseconds."""
-        self._attempt_failed(number, error, elapsed)
+        self._attempt_failed(attempt, error)
         if not error.retryable:
             raise error
         limit = self.config.max_llm_recall
@@ -287,7 +265,7 @@ class _Call:
         self.recorder.stage(
             RetryScheduled(
                 call=self.number,
-                request=number,
+                request=attempt.request,
                 kind="llm_recall",
                 attempt=self.recalled,
                 limit=limit,
@@ -306,39 +284,10 @@ class _Call:
         seconds = min(doubled, _LONGEST_WAIT)
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
 
-    def _attempt_failed(self, number: int, error: BaseException, elapsed: int) -> None:
-        invoked = error if isinstance(error, InvokeError) else None
-        failed = LLMFailed(
-            request=number,
-            agent=self.agent.name,
-            asked=self.config.model_name,
-            error=describe(error),
-            cancelled=is_cancellation(error),
-            elapsed=elapsed,
-        )
-        if invoked is not None:
-            failed = msgspec.structs.replace(
-                failed,
-                request_id=invoked.request_id,
-                retry_after=invoked.retry_after,
-                partial=invoked.partial,
-                usage_raw=to_plain(invoked.usage_raw),
-                usage=believable(invoked.usage),
-                price=self._price_of_part(invoked, elapsed),
-            )
+    def _attempt_failed(self, attempt: Attempt, error: BaseException) -> None:
+        failed = attempt.failed(error)
         self.recorder.stage(failed)
         self.agent.session.budget.spend_on(failed)
-
-    def _price_of_part(self, error: InvokeError, elapsed: int) -> Price | None:
-        """What an answer cost that was cut off; None where nothing of one had come."""
-        if error.partial is None and error.usage is None:
-            return None
-        return price(
-            error.usage,
-            provider=self.config.invoker.provider,
-            model=self.config.model_name,
-            at=time.time_ns() - elapsed,
-        )
 
     def _refuse(self, answer: LLMResponded, reason: str, error: Exception | None) -> None:
         """Schedule another answer after one that could not be taken."""
