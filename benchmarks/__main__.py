@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks import (
     appends,
+    captures,
     crowds,
     disk,
     imports,
@@ -105,6 +106,7 @@ class _Run:
             "append": lambda: appends.figures(folder / "append", quick=quick),
             "crowd": lambda: crowds.figures(folder / "crowd", quick=quick),
             "recording": lambda: recording.figures(folder / "recording", quick=quick),
+            "capture": lambda: captures.figures(folder / "capture", quick=quick),
             "disk": lambda: disk.figures(folder / "disk", quick=quick),
             "peers": lambda: self._beside_peers(folder / "peers"),
             "scan": lambda: scans.figures(folder / "scan", quick=quick),

@@ -118,6 +118,11 @@ class Recorder:
         """The ancestors that a child session of this one has."""
         return (*self.ancestors, Ancestor(self.session_id, self.tactic_path))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether events can still be added, in this process."""
+        return not (self._ended or self.in_child)
+
     def deliver(self, value: object) -> None:
         """Say what the session delivers, in code that has no function to return it from."""
         self.delivery = value

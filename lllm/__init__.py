@@ -14,7 +14,8 @@ from lllm.version import __version__
 
 if TYPE_CHECKING:
     from lllm.agent import Agent
-    from lllm.dialog import Dialog, Message
+    from lllm.capturing import capture
+    from lllm.dialog import Dialog, Message, Piece
     from lllm.events.errors import (
         AgentError,
         AmbiguousId,
@@ -55,7 +56,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "lllm.agent": ("Agent",),
-    "lllm.dialog": ("Dialog", "Message"),
+    "lllm.capturing": ("capture",),
+    "lllm.dialog": ("Dialog", "Message", "Piece"),
     "lllm.events.errors": (
         "AgentError",
         "AmbiguousId",
@@ -124,6 +126,7 @@ __all__ = [
     "PackageError",
     "ParseError",
     "Pattern",
+    "Piece",
     "Prompt",
     "PromptError",
     "Runtime",
@@ -139,6 +142,7 @@ __all__ = [
     "WrongProcess",
     "__version__",
     "build_tactic",
+    "capture",
     "load_package",
     "redacted_in",
     "tool",

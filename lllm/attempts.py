@@ -12,6 +12,7 @@ from lllm.events.errors import InvokeError
 from lllm.events.model import LLMFailed, LLMResponded, Price
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
+from lllm.price_table import PriceTable
 from lllm.pricing import believable, price
 from lllm.session import describe, is_cancellation
 
@@ -20,6 +21,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """One attempt that is under way.
 
     request: its ordinal in the session. asked: the model. began: of `time.perf_counter_ns`.
+    prices: the user's own.
     """
 
     request: int
@@ -27,6 +29,7 @@ class Attempt(msgspec.Struct, frozen=True):
     provider: str
     asked: str
     began: int
+    prices: PriceTable | None = None
 
     def responded(self, answer: Answer, *, message: int) -> LLMResponded:
         """It was answered. message: the ordinal of the answer."""
@@ -54,6 +57,9 @@ class Attempt(msgspec.Struct, frozen=True):
                 service_tier=answer.service_tier,
                 billed=answer.billed,
                 free=answer.free,
+                prices=self.prices,
+                asked=self.asked,
+                usage_raw=answer.usage_raw,
             ),
             elapsed=elapsed,
             first_token=answer.first_token,
@@ -87,5 +93,10 @@ class Attempt(msgspec.Struct, frozen=True):
         if error.partial is None and error.usage is None:
             return None
         return price(
-            error.usage, provider=self.provider, model=self.asked, at=time.time_ns() - elapsed
+            error.usage,
+            provider=self.provider,
+            model=self.asked,
+            at=time.time_ns() - elapsed,
+            prices=self.prices,
+            usage_raw=error.usage_raw,
         )

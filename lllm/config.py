@@ -12,7 +12,8 @@ from typing import cast
 import msgspec
 
 from lllm.events.errors import ConfigError
-from lllm.invokers import Invoker, named
+from lllm.invokers import Invoker
+from lllm.invokers.by_name import ByName, PerModel
 from lllm.prompt import Prompt
 from lllm.tools import Tool, as_tool
 
@@ -23,7 +24,8 @@ _TOP = ("global", "agent_configs")
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One agent: what it is told, which model it asks and how often it tries again.
 
-    invoker: how the model is called, an object or a name. model_args: what else the provider takes
+    invoker: how the model is called; configured as an object, by name, or not at all, and chosen by
+    the model's name then (`lllm.invokers.by_name`). model_args: what else the provider takes
     (temperature, max_tokens, ...), by its names. max_exception_retry: answers refused because they
     don't parse. max_llm_recall: calls that failed. max_interrupt_steps: turns spent on tools.
     recall_wait: seconds before a failed call is made again where the provider doesn't say, doubled
@@ -74,8 +76,10 @@ def read_config(
                 f"{owner} has the agent {name!r} in its agent_group and no config for it; "
                 f"agent_configs has {_listed(agents) if agents else 'none'}."
             )
+    invokers = ByName()
     return {
-        name: _agent(_merged(shared, agents[name]), f"agent {name!r} of {owner}") for name in wanted
+        name: _agent(_merged(shared, agents[name]), invokers, f"agent {name!r} of {owner}")
+        for name in wanted
     }
 
 
@@ -106,7 +110,7 @@ def _merged(shared: Config, own: Config) -> dict[str, object]:
     return merged
 
 
-def _agent(given: dict[str, object], where: str) -> AgentConfig:
+def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfig:
     prompt = given.get("system_prompt", "")
     if isinstance(prompt, str):
         # A plain string is said as it stands; only a Prompt has placeholders.
@@ -114,11 +118,12 @@ def _agent(given: dict[str, object], where: str) -> AgentConfig:
         prompt = Prompt(f"{name}/system", prompt.replace("{", "{{").replace("}", "}}"))
     elif not isinstance(prompt, Prompt):
         raise ConfigError(f"system_prompt of {where} is a str or a Prompt, not {prompt!r}.")
+    model = _str(given, "model_name", where)
     return AgentConfig(
         name=str(given["name"]),
-        model_name=_str(given, "model_name", where),
+        model_name=model,
         system_prompt=prompt,
-        invoker=_invoker(given.get("invoker", "openai"), where),
+        invoker=_invoker(given.get("invoker"), model, invokers, where),
         model_args=dict(_dict(given.get("model_args", {}), f"model_args of {where}")),
         tools=_tools(given.get("tools", ()), where),
         max_exception_retry=_count(given, "max_exception_retry", 3, where),
@@ -161,12 +166,15 @@ def _seconds(given: Config, key: str, default: float, where: str) -> float:
     return float(value)
 
 
-def _invoker(value: object, where: str) -> Invoker:
-    if isinstance(value, str):
-        return named(value)
-    if isinstance(value, Invoker) and not isinstance(value, type):  # a class is not yet one
-        return value
-    raise ConfigError(f"invoker of {where} is a name or an invoker object, not {value!r}.")
+def _invoker(value: object, model: str, invokers: ByName, where: str) -> Invoker:
+    if value is None or isinstance(value, str):
+        try:
+            value = invokers.chosen(model) if value is None else invokers.named(value)
+        except ConfigError as error:
+            raise ConfigError(f"model_name or invoker of {where}: {error}") from None
+    if not isinstance(value, Invoker) or isinstance(value, type):  # a class is not yet one
+        raise ConfigError(f"invoker of {where} is a name or an invoker object, not {value!r}.")
+    return value.for_model(model) if isinstance(value, PerModel) else value
 
 
 def _tools(value: object, where: str) -> tuple[Tool[..., object], ...]:

@@ -109,6 +109,6 @@ class Dialog:
         digest = hashlib.sha256(codec.encode(content)).digest()
         self._entries.append(_Entry(ordinal, content, digest))
 
-    def forked(self, number: int, alias: str) -> Dialog:
-        """A dialog that begins as this one is now."""
-        return Dialog(number, alias, self._entries)
+    def forked(self, number: int, alias: str, *, upto: int | None = None) -> Dialog:
+        """A dialog that begins as this one is now, or with its first `upto` messages."""
+        return Dialog(number, alias, self._entries[:upto])

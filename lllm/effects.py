@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from lllm import pricing
 from lllm.events.recorder import Recorder
 from lllm.invokers import Answer, Invoker, OnText, Request, Streams
+from lllm.price_data import make_ready_aside
 from lllm.tools import Tool
 
 T = TypeVar("T")
@@ -67,9 +67,7 @@ class Invoke(msgspec.Struct, frozen=True):
         return self._told(self.invoker.invoke(self.request), self.on_text)
 
     async def arun(self) -> object:
-        if not pricing.is_ready():
-            # Reading the prices takes a while; it is done beside the call, not on the loop.
-            asyncio.get_running_loop().run_in_executor(None, pricing.make_ready)
+        make_ready_aside()
         if self.on_text is None:
             return await self.invoker.ainvoke(self.request)
         if isinstance(self.invoker, Streams):

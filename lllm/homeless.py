@@ -13,22 +13,31 @@ from lllm.events.noop import NoOpBackend
 from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction import Redact
 from lllm.finished import fold_finished
+from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
 
 
 class Homeless:
     """A log of one call's own.
 
-    keeps: whether anyone will look at it afterwards. partition, redact: those of the store that
-    keeps nothing, where there is one.
+    keeps: whether anyone will look at it afterwards. partition, redact, prices: those of the store
+    that keeps nothing, where there is one.
     """
 
     can_travel = False
 
-    def __init__(self, *, keeps: bool, partition: str = "", redact: Redact | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        keeps: bool,
+        partition: str = "",
+        redact: Redact | None = None,
+        prices: PriceTable | None = None,
+    ) -> None:
         self.keeps = keeps
         self.partition = partition
         self.redact = redact
+        self.prices = prices
         backend: LogBackend = MemoryBackend() if keeps else NoOpBackend()
         self.log = HoldingLog(backend)
         self.definitions = Definitions()

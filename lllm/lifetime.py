@@ -13,6 +13,7 @@ from lllm.events.liveness import Liveness
 from lllm.events.locks import ThreadLock, tell_after_fork
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Redact
+from lllm.price_table import PriceTable
 from lllm.projections.projector import Projector
 from lllm.projections.view import View
 
@@ -69,11 +70,12 @@ def reopened(
     on_error: OnError,
     redact: Redact | None,
     views: tuple[View, ...],
+    prices: PriceTable | None,
 ) -> LogStore:
     """The store that another process sent: opened by the first tactic that brings it."""
     from lllm.store import LogStore
 
-    key = pickle.dumps((backend, partition, on_error, redact, views))
+    key = pickle.dumps((backend, partition, on_error, redact, views, prices))
     with _opening.held():
         if key in _opened:
             backend.close()
@@ -85,5 +87,6 @@ def reopened(
                 on_error=on_error,
                 redact=redact,
                 views=views,
+                prices=prices,
             )
         return _opened[key]

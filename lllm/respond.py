@@ -237,6 +237,7 @@ class _Call:
             provider=self.config.invoker.provider,
             asked=self.config.model_name,
             began=time.perf_counter_ns(),
+            prices=self.agent.session.home.prices,
         )
 
     def _answered(self, attempt: Attempt, answer: Answer) -> LLMResponded:

@@ -38,6 +38,7 @@ from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
 from lllm.events.secret_patterns import without_keys
 from lllm.events.uninterrupted import in_thread
+from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
 from lllm.version import __version__
 
@@ -57,6 +58,8 @@ class Home(Protocol):
     def definitions(self) -> Definitions: ...
     @property
     def redact(self) -> Redact | None: ...
+    @property
+    def prices(self) -> PriceTable | None: ...
     @property
     def partition(self) -> str: ...
     @property
@@ -139,6 +142,14 @@ def describe(error: BaseException) -> Error:
     )
 
 
+def described(error: BaseException, clean: Callable[[str], str]) -> Error:
+    """The same, with texts as they may be told."""
+    told = describe(error)
+    texts = {"message": told.message, "traceback": told.traceback, "code": told.code}
+    cleaned = {name: clean(text) for name, text in texts.items() if text is not None}
+    return msgspec.structs.replace(told, **cleaned)
+
+
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
@@ -185,6 +196,7 @@ class SessionScope:
         self.home = home
         self.budget = budget or Budget(above=parent.budget if parent else None)
         self._began = 0
+        self._clean: Callable[[str], str] = str
         self._inside = ExitStack()  # what makes this the current session of the code inside
         self.recorder = Recorder(
             home.log,
@@ -234,13 +246,10 @@ class SessionScope:
         return {"session": self.recorder.session_id}
 
     def _begin(self) -> None:
-        self._began = time.perf_counter_ns()
-        self.recorder.stage(self._started)
-        self.home.opened()
+        self._announce()
         self._inside.enter_context(during(current, self))
         self._inside.enter_context(during(current_tool, None))
         self._inside.enter_context(during(log_context, self.log_context))
-        _logger.info("%s called", self.recorder.tactic_path)
 
     def _end(self, error: BaseException | None) -> None:
         elapsed = time.perf_counter_ns() - self._began
@@ -249,7 +258,7 @@ class SessionScope:
             self.recorder.end(SessionSucceeded(delivery=delivery, elapsed=elapsed))
             _logger.info("%s succeeded in %.1f ms", self.recorder.tactic_path, elapsed / 1_000_000)
         else:
-            told = describe(error)
+            told = described(error, self._clean)
             cancelled = is_cancellation(error)
             self.recorder.end(SessionFailed(error=told, cancelled=cancelled, elapsed=elapsed))
             message = without_keys(told.message)
@@ -261,17 +270,33 @@ class SessionScope:
         try:
             self.recorder.commit()
         except BaseException as error:
-            self._leave(error)
+            self.leave(error)
             raise
         return self.recorder
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._leave(error)
+        self.leave(error)
 
-    def _leave(self, error: BaseException | None, *, follow: bool = True) -> None:
-        """follow: whether the rows shall follow at once, which may take a while."""
+    def begin_apart(self, clean: Callable[[str], str]) -> None:
+        """Begin it for what no code runs inside of: it becomes nobody's current session. The end is
+        `leave` or `aleave`. clean: cuts from an error's text what must not be told."""
+        self._clean = clean
+        self._announce()
+
+    def _announce(self) -> None:
+        self._began = time.perf_counter_ns()
+        self.recorder.stage(self._started)
+        self.home.opened()
+        _logger.info("%s called", self.recorder.tactic_path)
+
+    def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
+        """End it, and make that durable.
+
+        error: what it failed with. follow: whether the rows shall follow at once, which may take a
+        while.
+        """
         if self.recorder.in_child:
             self._inside.close()  # a forked child walks out of a session that is its parent's
             return
@@ -289,19 +314,20 @@ class SessionScope:
         try:
             await self.recorder.acommit()
         except BaseException as error:
-            await self._aleave(error)
+            await self.aleave(error)
             raise
         return self.recorder
 
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        await self._aleave(error)
+        await self.aleave(error)
 
-    async def _aleave(self, error: BaseException | None) -> None:
+    async def aleave(self, error: BaseException | None) -> None:
+        """`leave` on an event loop."""
         may_wait = error is None or isinstance(error, Exception | asyncio.CancelledError)
         if not may_wait or self.recorder.in_child:
-            self._leave(error, follow=False)
+            self.leave(error, follow=False)
             return
         self._end(error)
         try:

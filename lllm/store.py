@@ -6,14 +6,16 @@ import datetime as dt
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from lllm.budget import Budget, limit_of
 from lllm.catching_up import CatchUp
-from lllm.cost_summary import CostSummary, cost_summary, grouping
+from lllm.cost_summary import CostSummary, grouping, recorded, summary_of_costs
+from lllm.decorated import path_of, session_around
 from lllm.events import log as logs
 from lllm.events.backup import BackedUp, back_up
 from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
@@ -30,6 +32,7 @@ from lllm.filters import filter_of
 from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
 from lllm.lifetime import OpenSessions, close_parts, reopened
+from lllm.price_table import Prices, PriceTable
 from lllm.projections import loading, queries
 from lllm.projections.call_session import TacticCallSession
 from lllm.projections.costs import CostsView
@@ -40,18 +43,24 @@ from lllm.projections.rebuild import Progress, Rebuilt, rebuild
 from lllm.projections.sessions import SessionsView
 from lllm.projections.tags import TagsView
 from lllm.projections.view import View
+from lllm.repricing import OtherPrices, Repricing, repriced
 from lllm.rows_place import rows_database
 from lllm.runtime import Runtime, default_runtime
 from lllm.session import SessionScope, check_tags, current, describe
 from lllm.summaries import (
     SessionRecord,
     SessionSummary,
-    cursor_of,
+    Sort,
     datetime_of,
+    listing,
     summary_of,
 )
 
 _logger = logging.getLogger("lllm.store")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class LogStore:
@@ -63,9 +72,13 @@ class LogStore:
     be written; "raise" raises LogUnavailable instead. redact: a function of the type and the
     payload of every event, whose result is written; or a list of patterns (EMAIL, CARD, BEARER, or
     a Pattern of one's own) and functions, done in their order; known API keys are always cut.
-    views: projections of one's own beside lllm's.
+    views: projections of one's own beside lllm's. prices: what models cost in US dollars for a
+    million tokens, as {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage
+    and provider, for those that no price data knows, or that cost you something else; see
+    `PriceTable.of`.
 
-    Raises LogError or one of its kinds where the backend can't be used.
+    Raises LogError or one of its kinds where the backend can't be used, ConfigError for prices that
+    can't be.
     """
 
     def __init__(
@@ -77,6 +90,7 @@ class LogStore:
         on_error: OnError = "hold",
         redact: Redact | None = None,
         views: Iterable[View] = (),
+        prices: Prices | PriceTable | None = None,
     ) -> None:
         if not isinstance(backend, LogBackend):
             raise ConfigError(
@@ -86,11 +100,14 @@ class LogStore:
         self.backend = backend
         self.partition = partition
         self.redact = redact = checked(redact)
+        self.prices = None if prices is None else PriceTable.of(prices)
         self.log = HoldingLog(backend, on_error=on_error)
         self.definitions = Definitions()
         self._runtime = runtime or default_runtime
         own_views = tuple(views)
-        self._settings = (backend, runtime, partition, on_error, redact, own_views)
+        self._settings = (
+            backend, runtime, partition, on_error, redact, own_views, self.prices,
+        )  # fmt: skip
         self.read_only = bool(getattr(backend, "read_only", False))
         self._liveness = None
         if isinstance(backend, KnowsWriters) and not self.read_only:
@@ -169,14 +186,58 @@ class LogStore:
         with `recorder.deliver(value)`. budget_usd: US dollars that the tactics called inside may
         spend on models. Raises TypeError for tags that are not str -> str.
         """
-        short = name.rpartition("::")[2]
-        if not short:
+        if not name.rpartition("::")[2]:
             raise ValueError(f"A session has a name, as 'my_project::script'; {name!r} is none.")
+        return self._scope(
+            name, "session", task, None, tags, metadata, partition, limit_of(budget_usd)
+        )
+
+    def tactic(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        partition: str | None = None,
+        budget_usd: float | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make each call of a function a session: `@store.tactic("summarize")` above a `def` or an
+        `async def`. Calls from inside of another session are its children.
+
+        name: the short name, to which the nearest lllm.toml above the file adds the package, or a
+        stable path with `::`. The first argument of a call is its task, what it returns its
+        delivery. The rest is as for `session`, for every call. Raises ConfigError for a name that
+        is none, and for generators.
+        """
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            path, limit = path_of(function, name), limit_of(budget_usd)
+
+            def opening(task: object, options: dict[str, object]) -> SessionScope:
+                return self._scope(path, "tactic", task, options, tags, metadata, partition, limit)
+
+            return session_around(function, opening)
+
+        return decorate
+
+    def _scope(
+        self,
+        path: str,
+        kind: str,
+        task: object,
+        options: Mapping[str, object] | None,
+        tags: Mapping[str, str] | None,
+        metadata: object,
+        partition: str | None,
+        limit: int | None,
+    ) -> SessionScope:
+        """A session below the one that is running here. limit: nano-dollars."""
         above = current.get()
         return SessionScope(
-            self, name, short, kind="session", task=task, tags=tags, metadata=metadata,
-            partition=partition, parent=above if above and above.home is self else None,
-            budget=Budget(limit_of(budget_usd), above=above.budget if above else None),
+            self, path, path.rpartition("::")[2], kind=kind, task=task, options=options, tags=tags,
+            metadata=metadata, partition=partition,
+            parent=above if above and above.home is self else None,
+            budget=Budget(limit, above=above.budget if above else None),
         )  # fmt: skip
 
     def tag(
@@ -227,24 +288,26 @@ class LogStore:
         before: dt.datetime | None = None,
         partition: str | None = None,
         cursor: str | None = None,
+        sort: Sort = "started",
     ) -> list[SessionSummary]:
         """The top-level calls, newest first (by start, then id); with `tactic_path`, the outermost
         calls of that tactic at any depth.
 
+        sort: "cost" lists the most expensive first, children included, and the newer of two that
+        cost the same. All that the filters select is looked at then: half a second for a million.
+
         state: "success", "failure", "running" or "interrupted". after, before: of the start, the
         first included, the second not; a naive datetime is UTC. cursor: of the last summary seen,
-        to go on behind it. limit: None for all there are. Raises ValueError for a state, limit or
-        cursor that can't be.
+        to go on behind it. limit: None for all there are. Raises ValueError for a state, limit,
+        sort or cursor that can't be.
         """
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit is a number of sessions, not {limit}")
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
-        seen = None if cursor is None else cursor_of(cursor)
+        find = listing(sort, limit, cursor)
         self._catch_up()
         with queries.reading(self._database) as connection:
-            rows = queries.list_sessions(connection, wanted, limit, seen)
+            rows = find(connection, wanted)
             all_tags = queries.tags_of(connection, rows)
-        return [summary_of(row, all_tags[row.number]) for row in rows]
+        return [summary_of(row, all_tags[row.number], sort) for row in rows]
 
     def find_id(self, prefix: str) -> str:
         """The one session id that begins with a prefix.
@@ -350,19 +413,34 @@ class LogStore:
         before: dt.datetime | None = None,
         partition: str | None = None,
         state: str | None = None,
-        group_by: str | None = None,
+        group_by: str | Sequence[str] | None = None,
+        prices: OtherPrices = "recorded",
+        as_model: str | None = None,
     ) -> CostSummary:
         """What the selected sessions cost, with everything below them; the filters are those of
         `list_sessions`.
 
         group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for its
-        own tactic, model, agent and day. Raises ValueError for another.
+        own tactic, model, agent and day. Of several, each stands within the one before it.
+        prices: "recorded" are those of the time of each call; "current" prices its usage as this
+        store would today; a table or function (see `PriceTable.of`) prices what it names, and
+        the rest is priced as today. as_model: price every call as this model's, whoever answered.
+        Both change no event: the log is read anew for them, about a minute for a million sessions.
+
+        Raises ValueError for a group that there isn't, ConfigError for prices that can't be or an
+        `as_model` without a price, LogDamaged where usage can't be read anew.
         """
-        group = grouping(group_by)
+        by = grouping(group_by)
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
+        new = None
+        if prices != "recorded" or as_model is not None:
+            new = Repricing(prices, as_model, self.prices)
         self._catch_up()
+        if new is not None:
+            found = repriced(self.log, self._database, wanted, by, new)
+            return summary_of_costs(found, new.asked, as_model)
         with queries.reading(self._database) as connection:
-            return cost_summary(connection, wanted, group)
+            return summary_of_costs(recorded(connection, wanted, by))
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
         """A consistent copy of the log, made while others go on writing to it. To restore it, copy

@@ -212,13 +212,14 @@ class Tactic:
         *,
         model: str,
         system_prompt: str = "",
-        invoker: Invoker | str = "openai",
+        invoker: Invoker | str | None = None,
         log_store: LogStore | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
         """One agent, one answer.
 
-        model: the model's name. invoker: how it is called. log_store, tags: as for any tactic.
+        model: the model's name. invoker: how it is called, None to tell by the model's name.
+        log_store, tags: as for any tactic.
         """
         agent = {
             "name": "assistant",
@@ -250,7 +251,9 @@ class Tactic:
         budget = Budget(limit, above=parent.budget if parent is not None else None)
         home = self._home(parent)
         if return_session and not home.keeps:
-            home = Homeless(keeps=True, partition=home.partition, redact=home.redact)
+            home = Homeless(
+                keeps=True, partition=home.partition, redact=home.redact, prices=home.prices
+            )
         if parent is not None and parent.home is not home:
             parent = None  # a place of its own, so a tree of its own
         return SessionScope(

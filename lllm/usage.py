@@ -1,114 +1,237 @@
 """Tokens in our terms, from a usage as a provider sent it.
 
 Each API counts in its own way what includes what, and every provider of a dialect has its accent;
-the rules stand beside the fields that they are about. A detail that is missing or null is none; the
-totals must be there. What is no whole number of tokens makes the whole usage None: a bill that
-guesses is worse than one that says it doesn't know.
+the rules stand beside the fields that they are about. A usage says by its own fields who wrote it,
+which holds behind a proxy too, so nobody is asked for the provider's name.
+
+A detail that is missing or null is none; the totals must be there. What is no whole number of
+tokens makes the whole usage None: a bill that guesses is worse than one that says it doesn't know.
+
+These rules, and not genai-prices' extractors, because those know neither a proxy nor a provider of
+one's own, take floats, and miss some of what is counted here; a test names every difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from operator import add
+
+from msgspec.structs import astuple
 
 from lllm.events.model import Usage
+from lllm.tariff import EXACT, nanos_of, number
+
+# Where a prompt's tokens read from a cache are counted, in the prompt's details or beside them.
+# Several may stand in one usage, and say the same or, unused, 0.
+_CACHED = (
+    "cached_tokens",  # OpenAI and most; beside the details with Moonshot:
+    # https://platform.kimi.ai/docs/api/chat
+    "num_cached_tokens",  # Mistral: https://docs.mistral.ai/api/#tag/chat
+    "prompt_cache_hit_tokens",  # DeepSeek: https://api-docs.deepseek.com/guides/kv_cache
+    "cache_read_input_tokens",  # LiteLLM and Databricks for Claude, Perplexity's Agent API
+)
+_WRITTEN = (
+    # https://platform.openai.com/docs/guides/prompt-caching,
+    # https://openrouter.ai/docs/use-cases/usage-accounting
+    "cache_write_tokens",
+    "cache_creation_tokens",  # LiteLLM: https://docs.litellm.ai/docs/completion/prompt_caching
+    "cache_creation_input_tokens",  # LiteLLM, too, and Qwen:
+    # https://www.alibabacloud.com/help/en/model-studio/context-cache
+)
+_LIFETIMES = ("cache_creation_token_details", "cache_creation")  # LiteLLM's, and Qwen's
+# Only Perplexity has these: https://docs.perplexity.ai/api-reference/chat-completions-post
+_PERPLEXITYS = ("citation_tokens", "num_search_queries", "search_context_size")
+# xAI counts money in ticks, 10**10 to a US dollar: https://docs.x.ai/developers/cost-tracking
+_TICK = -10
+
+
+class _Unreadable(ValueError):
+    """What should be a number of tokens is something else."""
 
 
 def of_chat(raw: object) -> Usage | None:
     """Of Chat Completions, where input and output include all their details:
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage"""
-    whole = _mapping(raw)
-    inward = _mapping(whole.get("prompt_tokens_details"))
-    outward = _mapping(whole.get("completion_tokens_details"))
-    counts = _counts(
-        whole.get("prompt_tokens"),
-        whole.get("completion_tokens"),
-        # DeepSeek counts hits of its cache beside the prompt's details:
-        # https://api-docs.deepseek.com/guides/kv_cache
-        _first(inward.get("cached_tokens"), whole.get("prompt_cache_hit_tokens")),
-        _first(inward.get("cache_write_tokens")),
-        _first(outward.get("reasoning_tokens")),
-        _first(inward.get("audio_tokens")),
-        _first(outward.get("audio_tokens")),
-    )
-    if counts is None:
+    return _of_details(raw, "prompt_tokens", "completion_tokens")
+
+
+def of_responses(raw: object) -> Usage | None:
+    """Of the Responses API, where input and output include all their details:
+    https://platform.openai.com/docs/api-reference/responses/object#responses/object-usage"""
+    return _of_details(raw, "input_tokens", "output_tokens")
+
+
+def of_messages(raw: object) -> Usage | None:
+    """Of Anthropic's Messages, on Bedrock and Vertex too, whose input leaves out what was read from
+    or written to the cache:
+    https://docs.claude.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance"""
+    try:
+        usage = _message(raw)
+        # Anthropic counts what a compaction of the context used beside the answer's own tokens:
+        # https://platform.claude.com/docs/en/build-with-claude/compaction-threshold
+        iterations = raw.get("iterations") if isinstance(raw, dict) else None
+        for one in iterations if isinstance(iterations, list) else ():
+            if _mapping(one).get("type") == "compaction":
+                usage = _sum(usage, _message(one))
+    except _Unreadable:
         return None
-    asked, said, cached, written, reasoning, audio_in, audio_out = counts
-    if whole.get("total_tokens") == asked + said + reasoning:
-        said += reasoning  # xAI counts reasoning beside the completion, not in it
+    return usage
+
+
+def of_embeddings(raw: object) -> Usage | None:
+    """Of an embedding, which has no output:
+    https://platform.openai.com/docs/api-reference/embeddings/create"""
+    try:
+        return Usage(input=_count(_mapping(raw).get("prompt_tokens")))
+    except _Unreadable:
+        return None
+
+
+def unreadable(raw: object) -> str:
+    """Why there is no usage in what a provider sent, as a sentence."""
+    if raw is None:
+        return "The provider sent no usage that could be read."
+    for name, value in _counts_in(raw):
+        try:
+            _count(0 if value is None else value)
+        except _Unreadable:
+            return f"The usage can't be read: {name[:40]} is {_shown(value)}, no number of tokens."
+    return "The usage can't be read: it lacks the tokens that went in, or those that came out."
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | float | bool):
+        return repr(value)[:40]
+    return "below zero" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
+def billed_of(raw: object) -> int | None:
+    """Nano-dollars that a provider itself says a call cost; None where its usage says nothing of
+    it, or nonsense."""
+    whole = raw if isinstance(raw, dict) else {}
+    ticks = number(whole.get("cost_in_usd_ticks"))
+    if ticks is not None:
+        return nanos_of(ticks.scaleb(_TICK, EXACT))
+    cost = whole.get("cost")
+    if isinstance(cost, dict):
+        # https://docs.perplexity.ai/getting-started/pricing
+        cost = cost.get("total_cost") if cost.get("currency") in (None, "USD") else None
+    dollars = number(cost)
+    if dollars is None:
+        return None
+    return nanos_of(EXACT.add(dollars, _upstream(whole, dollars)))
+
+
+def _upstream(whole: Mapping[str, object], charged: Decimal) -> Decimal:
+    """What the provider behind OpenRouter bills to a key of the user's own; `cost` is only what
+    OpenRouter itself takes then: https://openrouter.ai/docs/use-cases/usage-accounting"""
+    details = whole.get("cost_details")
+    named = details.get("upstream_inference_cost") if isinstance(details, dict) else None
+    upstream = number(named) or Decimal(0)
+    # Without a key of the user's own it is null, or repeats the cost.
+    own_key = whole.get("is_byok", upstream != charged)
+    return upstream if own_key is True else Decimal(0)
+
+
+def _of_details(raw: object, inward_name: str, outward_name: str) -> Usage | None:
+    """Of the two dialects of OpenAI, which differ in names."""
+    try:
+        whole = _mapping(raw)
+        # Mistral has the singular, too.
+        details = [f"{inward_name}_details", "prompt_token_details"]
+        inward = [whole, *[_mapping(whole.get(name)) for name in details]]
+        outward = _mapping(whole.get(f"{outward_name}_details"))
+        asked, said = _count(whole.get(inward_name)), _count(whole.get(outward_name))
+        cached = _greatest(inward, *_CACHED)
+        written, for_an_hour = _writes(inward, *_WRITTEN)
+        # Databricks and Perplexity count it beside the details.
+        reasoning = _greatest([whole, outward], "reasoning_tokens")
+        audio_in = _greatest(inward[1:], "audio_tokens")
+        audio_out = _greatest([outward], "audio_tokens")
+        beside = _greatest([whole], "total_tokens") - asked - said
+    except _Unreadable:
+        return None
+    if beside > 0 and reasoning == 0 and beside == cached + written:
+        asked += beside  # a gateway to Anthropic whose input leaves them out, as Anthropic's does
+    elif beside > 0 and reasoning in (0, beside):
+        # xAI's output leaves out reasoning, the total has it:
+        # https://docs.x.ai/docs/key-information/consumption-and-rate-limits
+        # Google's does the same, and gives no details: https://discuss.ai.google.dev/t/127400
+        said, reasoning = said + beside, beside
+    elif any(name in whole for name in _PERPLEXITYS):
+        said += reasoning  # which neither output nor total has
     return Usage(
         input=asked,
         output=said,
         cache_read=cached,
-        cache_write_5m=written,
+        cache_write_5m=written - for_an_hour,
+        cache_write_1h=for_an_hour,
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
     )
 
 
-def of_responses(raw: object) -> Usage | None:
-    """Of the Responses API, where input and output include all their details:
-    https://platform.openai.com/docs/api-reference/responses/object#responses/object-usage"""
+def _message(raw: object) -> Usage:
+    """Of one answer, or one part of it, as Anthropic counts."""
     whole = _mapping(raw)
-    inward = _mapping(whole.get("input_tokens_details"))
-    outward = _mapping(whole.get("output_tokens_details"))
-    counts = _counts(
-        whole.get("input_tokens"),
-        whole.get("output_tokens"),
-        _first(inward.get("cached_tokens")),
-        _first(inward.get("cache_write_tokens")),
-        _first(outward.get("reasoning_tokens")),
-    )
-    if counts is None:
-        return None
-    asked, said, cached, written, reasoning = counts
+    cached = _greatest([whole], "cache_read_input_tokens")
+    written, for_an_hour = _writes([whole], "cache_creation_input_tokens")
     return Usage(
-        input=asked, output=said, cache_read=cached, cache_write_5m=written, reasoning=reasoning
-    )
-
-
-def of_messages(raw: object) -> Usage | None:
-    """Of Anthropic's Messages, whose input leaves out what was read from or written to the cache:
-    https://docs.claude.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance"""
-    whole = _mapping(raw)
-    created = _mapping(whole.get("cache_creation"))
-    outward = _mapping(whole.get("output_tokens_details"))
-    counts = _counts(
-        whole.get("input_tokens"),
-        whole.get("output_tokens"),
-        _first(whole.get("cache_read_input_tokens")),
-        _first(whole.get("cache_creation_input_tokens")),
-        _first(created.get("ephemeral_1h_input_tokens")),
-        _first(outward.get("thinking_tokens")),
-    )
-    if counts is None:
-        return None
-    asked, said, cached, written, for_an_hour, reasoning = counts
-    return Usage(
-        input=asked + cached + written,
-        output=said,
+        input=_count(whole.get("input_tokens")) + cached + written,
+        output=_count(whole.get("output_tokens")),
         cache_read=cached,
         cache_write_5m=written - for_an_hour,
         cache_write_1h=for_an_hour,
-        reasoning=reasoning,
+        reasoning=_greatest([_mapping(whole.get("output_tokens_details"))], "thinking_tokens"),
     )
 
 
-def of_embeddings(raw: object) -> Usage | None:
-    """Of an embedding, which has no output."""
-    counts = _counts(_mapping(raw).get("prompt_tokens"))
-    return None if counts is None else Usage(input=counts[0])
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(*map(add, astuple(one), astuple(other)))
 
 
-def _counts(*values: object) -> list[int] | None:
-    """The values, None where one is no number of tokens."""
-    counts = [value for value in values if type(value) is int and value >= 0]
-    return counts if len(counts) == len(values) else None
+def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, int]:
+    """Tokens written to a cache, and those among them that stay for an hour."""
+    written = _greatest(places, *names)
+    lifetimes = [_mapping(place.get(name)) for place in places for name in _LIFETIMES]
+    for_an_hour = _greatest(lifetimes, "ephemeral_1h_input_tokens")
+    known = for_an_hour + _greatest(lifetimes, "ephemeral_5m_input_tokens")
+    if 0 < written < known:
+        raise _Unreadable
+    return written or known, for_an_hour
 
 
-def _first(*values: object) -> object:
-    return next((value for value in values if value is not None), 0)
+def _greatest(places: Sequence[Mapping[str, object]], *names: str) -> int:
+    """One count that may stand under several names, and be missing or null: then it is 0."""
+    found = [0]
+    for place in places:
+        for name in names:
+            value = place.get(name)
+            if value is not None:
+                found.append(_count(value))
+    return max(found)
+
+
+def _count(value: object) -> int:
+    if type(value) is int and value >= 0:  # a bool is an int, too
+        return value
+    raise _Unreadable
 
 
 def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+    if isinstance(value, dict):
+        return value
+    if value:  # PHP servers write an empty object as []
+        raise _Unreadable
+    return {}
+
+
+def _counts_in(raw: object) -> Iterator[tuple[str, object]]:
+    """What is named as a number of tokens in a usage, and in its details."""
+    whole = raw if isinstance(raw, dict) else {}
+    for place in (whole, *whole.values()):
+        for name, value in place.items() if isinstance(place, dict) else ():
+            if str(name).endswith("_tokens"):
+                yield str(name), value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from lllm.events.model import Content, Error, State, Usage
@@ -13,6 +15,8 @@ class InvokeTrace(msgspec.Struct, kw_only=True):
 
     state: "success", "failure", or "running" while no answer has come (or will, where the process
     died). price: "priced", "provider", "free" or "unpriced", and `price_source` who says so.
+    price_version: of the price data; price_effective: the date from which its rates hold. rates:
+    US dollars for one token of each kind, as decimal text; parts: nano-dollars of each component.
     wasted: whether its answer was thrown away, or never came whole.
     """
 
@@ -30,7 +34,11 @@ class InvokeTrace(msgspec.Struct, kw_only=True):
     usage_raw: object = None
     price: str | None = None
     price_source: str | None = None
+    price_version: str | None = None
+    price_effective: str | None = None
     price_reason: str | None = None
+    rates: dict[str, str] = {}
+    parts: dict[str, int] = {}
     cost: InvokeCost = InvokeCost()
     started: int
     elapsed: int | None = None
@@ -92,7 +100,15 @@ class AgentCallSession(msgspec.Struct, kw_only=True):
     @property
     def cost(self) -> InvokeCost:
         """What its attempts cost together, failed and refused ones included."""
-        return total(trace.cost for traces in self.invoke_traces.values() for trace in traces)
+        return total(trace.cost for trace in self._traces())
+
+    @property
+    def wasted_cost(self) -> InvokeCost:
+        """What those of them cost whose answer was thrown away, or never came whole."""
+        return total(trace.cost for trace in self._traces() if trace.wasted)
+
+    def _traces(self) -> Iterator[InvokeTrace]:
+        return (trace for traces in self.invoke_traces.values() for trace in traces)
 
 
 class TacticCallSession(msgspec.Struct, kw_only=True):
@@ -133,12 +149,20 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
     @property
     def total_cost(self) -> InvokeCost:
         """What all attempts of this call and of those below it cost."""
-        costs: list[InvokeCost] = []
+        return total(trace.cost for trace in self._traces())
+
+    @property
+    def wasted_cost(self) -> InvokeCost:
+        """What those of them cost whose answer was thrown away, or never came whole."""
+        return total(trace.cost for trace in self._traces() if trace.wasted)
+
+    def _traces(self) -> Iterator[InvokeTrace]:
         waiting = [self]
         while waiting:  # a log may hold more levels than a stack
             one = waiting.pop()
-            costs += [call.cost for calls in one.agent_sessions.values() for call in calls]
-            costs += [trace.cost for trace in one.invoke_traces]
+            for calls in one.agent_sessions.values():
+                for call in calls:
+                    yield from call._traces()
+            yield from one.invoke_traces
             for sessions in one.sub_tactic_sessions.values():
                 waiting += sessions
-        return total(costs)

@@ -5,9 +5,10 @@ the cells and totals of the sessions selected.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from operator import sub
-from typing import Literal, TypeVar
+from typing import NamedTuple
 
 from lllm.events.database import Row
 from lllm.projections.costs import SUMS
@@ -16,13 +17,21 @@ from lllm.projections.selection import Filter, selections
 from lllm.projections.tags import numbers_in
 from lllm.projections.view import storable
 
-GroupBy = Literal["tactic", "model", "agent", "day"]
-GROUPS: tuple[GroupBy, ...] = ("tactic", "model", "agent", "day")
+COLUMNS = ("tactic", "model", "agent", "day")
 
+
+class Group(NamedTuple):
+    """What sums are grouped by: a column of the cube, or the value of a tag."""
+
+    column: str  # one of COLUMNS, or "" for a tag
+    tag: str = ""
+
+
+_AT_ONCE = 1_000  # rows whose tags are looked up together
 _SUMMED = ", ".join(f"ifnull(sum(c.{name}), 0)" for name in SUMS)
 Sums = dict[str, int]
 NOTHING: Sums = dict.fromkeys(SUMS, 0)
-K = TypeVar("K", str, str | None)
+Keys = tuple[str | None, ...]  # one for each group; None for sessions without the tag
 
 
 def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
@@ -42,19 +51,19 @@ def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
 
 def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
     """What the sessions that a filter selects cost with all below them."""
-    found: dict[str, Sums] = {}
+    found: dict[Keys, Sums] = {}
     if wanted.answered_by_cube:
         where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
         sql = f"SELECT {_SUMMED} FROM costs AS c WHERE {where}"
-        _gather(found, "", connection.execute(sql, parameters).fetchone())
+        _gather(found, (), connection.execute(sql, parameters).fetchone())
     elif wanted.only_tag is not None:
-        _gather(found, "", _of_tag(connection, wanted, *wanted.only_tag)[1:])
+        _gather(found, (), _of_tag(connection, wanted, *wanted.only_tag)[1:])
     else:
         for selection in selections(connection, wanted):
             selection.source += " CROSS JOIN session_totals AS c ON c.session = f.session"
             sql = f"SELECT {_SUMMED} {selection.sql}"
-            _gather(found, "", connection.execute(sql, selection.parameters).fetchone())
-    return found.get("", NOTHING)
+            _gather(found, (), connection.execute(sql, selection.parameters).fetchone())
+    return found.get((), NOTHING)
 
 
 def _of_tag(
@@ -71,91 +80,141 @@ def _of_tag(
 
 
 def sum_costs_by(
-    connection: sqlite3.Connection, wanted: Filter, group_by: GroupBy
-) -> dict[str, Sums]:
-    """The same by the tactic, model, agent or day that each attempt counts for."""
-    groups: dict[str, Sums] = {}
-    if wanted.answered_by_cube:
-        where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
-        sql = f"SELECT c.{group_by}, {_SUMMED} FROM costs AS c WHERE {where} GROUP BY 1"
-        for key, *sums in connection.execute(sql, parameters):
-            _gather(groups, _shown(group_by, key), sums)
-        return groups
+    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group]
+) -> dict[Keys, Sums]:
+    """The same by the tactic, model, agent and day that each attempt counts for, and by the tags
+    of the selected sessions."""
+    if wanted.answered_by_cube and all(group.column for group in by):
+        return _in_cube(connection, wanted, by)
     # Numbers are sorted faster than names, and there are few of them to be named.
-    names = None if group_by == "day" else _cells(connection, group_by)
-    column = "day" if names is None else "cell"
-    for selection in selections(connection, wanted):
-        selection.source += " CROSS JOIN session_costs AS c ON c.session = f.session"
-        sql = f"SELECT c.{column}, {_SUMMED} {selection.sql} GROUP BY 1"
-        for key, *sums in connection.execute(sql, selection.parameters):
-            _gather(groups, _shown(group_by, key) if names is None else names.get(key, ""), sums)
+    columns = {group.column for group in by}
+    by_cell, by_day = not columns <= {"day", ""}, "day" in columns
+    cells = _cells(connection) if by_cell else {}
+    fields = [*compress(("c.cell", "c.day"), (by_cell, by_day))]
+    source = " CROSS JOIN session_costs AS c ON c.session = f.session"
+    groups: dict[Keys, Sums] = {}
+    for tags, row in _rows(connection, wanted, source, fields, tags_of(by), _SUMMED):
+        of = cells.get(row[0], {}) if by_cell else {}
+        if by_day:
+            of = of | {"day": shown_day(row[len(fields) - 1])}
+        keys = [tags.get(group.tag) if group.tag else of.get(group.column, "") for group in by]
+        _gather(groups, (*keys,), row[len(fields) :])
     return groups
 
 
-def _cells(connection: sqlite3.Connection, column: GroupBy) -> dict[object, str]:
-    found = connection.execute(f"SELECT cell, {column} FROM cost_cells").fetchall()
-    return dict(typed(found, list[tuple[object, str]], "cost_cells"))
+def _in_cube(
+    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group]
+) -> dict[Keys, Sums]:
+    where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
+    columns = ", ".join(f"c.{group.column}" for group in by)
+    sql = f"SELECT {columns}, {_SUMMED} FROM costs AS c WHERE {where} GROUP BY {columns}"
+    groups: dict[Keys, Sums] = {}
+    for row in connection.execute(sql, parameters):
+        keys = [
+            shown_day(key) if group.column == "day" else str(key)
+            for group, key in zip(by, row, strict=False)
+        ]
+        _gather(groups, (*keys,), row[len(by) :])
+    return groups
 
 
-def _shown(group_by: GroupBy, key: object) -> str:
-    if group_by != "day" or not isinstance(key, int):
-        return str(key)
-    return f"{key // 10_000}-{key // 100 % 100:02}-{key % 100:02}"
+def _cells(connection: sqlite3.Connection) -> dict[object, dict[str, str]]:
+    found = connection.execute("SELECT cell, tactic, model, agent FROM cost_cells").fetchall()
+    cells = typed(found, list[tuple[object, str, str, str]], "cost_cells")
+    return {cell: dict(zip(COLUMNS, names, strict=False)) for cell, *names in cells}
 
 
-def sum_costs_by_tag(
-    connection: sqlite3.Connection, wanted: Filter, name: str
-) -> tuple[dict[str | None, Sums], dict[str | None, int]]:
-    """The same by the value of a tag (None: sessions without it), and the sessions of each."""
-    if wanted.answered_by_cube and wanted.tactic is None:
-        return _by_tag_in_cube(connection, wanted, storable(name))
-    rows: list[Row] = []
-    for selection in selections(connection, wanted):
-        selection.source += (
-            " LEFT JOIN session_tags AS own ON own.session = f.session"
-            f" LEFT JOIN session_tags AS above ON above.session = {selection.root}"
-            " LEFT JOIN session_totals AS c ON c.session = f.session"
-        )
-        sql = f"SELECT above.facets, own.facets, count(*), {_SUMMED} {selection.sql} GROUP BY 1, 2"
-        rows += connection.execute(sql, selection.parameters)
-    # A facet's number belongs to one tag: what has the same facets has the same value.
-    values = _values_of(connection, rows, storable(name))
-    groups: dict[str | None, Sums] = {}
-    counts: dict[str | None, int] = {}
-    for of_root, own, sessions, *sums in rows:
-        numbers = [*numbers_in(of_root), *numbers_in(own)]
-        value = next((values[number] for number in reversed(numbers) if number in values), None)
-        counts[value] = counts.get(value, 0) + typed(sessions, int, "facets")
-        _gather(groups, value, sums)
+def shown_day(day: object) -> str:
+    """A day of the cube, the number YYYYMMDD, as YYYY-MM-DD."""
+    if not isinstance(day, int):
+        return str(day)
+    return f"{day // 10_000}-{day // 100 % 100:02}-{day % 100:02}"
+
+
+def sum_costs_by_tags(
+    connection: sqlite3.Connection, wanted: Filter, names: Sequence[str]
+) -> tuple[dict[Keys, Sums], dict[Keys, int]]:
+    """The same by the values of some tags, and the sessions of each."""
+    if len(names) == 1 and wanted.answered_by_cube and wanted.tactic is None:
+        return _by_tag_in_cube(connection, wanted, names[0])
+    groups: dict[Keys, Sums] = {}
+    counts: dict[Keys, int] = {}
+    source = " LEFT JOIN session_totals AS c ON c.session = f.session"
+    for tags, row in _rows(connection, wanted, source, (), names, f"count(*), {_SUMMED}"):
+        keys = (*map(tags.get, names),)
+        counts[keys] = counts.get(keys, 0) + typed(row[0], int, "facets")
+        _gather(groups, keys, row[1:])
     return groups, counts
 
 
-def _values_of(connection: sqlite3.Connection, rows: Sequence[Row], name: str) -> dict[int, str]:
-    """The values of a tag among the facets that some rows begin with, by the facets' numbers."""
+def tags_of(by: Iterable[Group]) -> list[str]:
+    """The names of the tags, among some groups."""
+    return [group.tag for group in by if group.tag]
+
+
+def _rows(
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    source: str,
+    fields: Sequence[str],
+    tags: Sequence[str],
+    sums: str,
+) -> Iterator[tuple[dict[str, str], Row]]:
+    """The sums over the sessions selected by some fields, each with the tags among `tags` that its
+    sessions have; there may be several of the same tags.
+
+    source: joins what is summed to the sessions.
+    """
+    facets = ("above.facets", "own.facets") if tags else ()
+    selected = (*facets, *fields)
+    places = ", ".join(str(place) for place in range(1, len(selected) + 1))
+    for selection in selections(connection, wanted):
+        if tags:
+            selection.source += (
+                " LEFT JOIN session_tags AS own ON own.session = f.session"
+                f" LEFT JOIN session_tags AS above ON above.session = {selection.root}"
+            )
+        selection.source += source
+        sql = f"SELECT {', '.join((*selected, sums))} {selection.sql} GROUP BY {places}"
+        cursor = connection.execute(sql, selection.parameters)
+        while rows := cursor.fetchmany(_AT_ONCE):
+            if not tags:
+                yield from (({}, row) for row in rows)
+                continue
+            named = _tags_among(connection, rows, tags)
+            for of_root, own, *rest in rows:
+                numbers = (*numbers_in(of_root), *numbers_in(own))  # its own come first
+                yield dict(named[number] for number in numbers if number in named), (*rest,)
+
+
+def _tags_among(
+    connection: sqlite3.Connection, rows: Sequence[Row], names: Sequence[str]
+) -> dict[int, tuple[str, str]]:
+    """The tags of some names among the facets that rows begin with, by the facets' numbers."""
     numbers = {number for row in rows for facets in row[:2] for number in numbers_in(facets)}
     found = rows_of(connection, "SELECT facet, name, value FROM tag_names WHERE facet", numbers)
     tags = typed(found, list[tuple[int, str, str]], "tag_names")
-    return {facet: value for facet, named, value in tags if named == name}
+    return {facet: (name, value) for facet, name, value in tags if name in names}
 
 
 def _by_tag_in_cube(
     connection: sqlite3.Connection, wanted: Filter, name: str
-) -> tuple[dict[str | None, Sums], dict[str | None, int]]:
+) -> tuple[dict[Keys, Sums], dict[Keys, int]]:
     where, parameters = _scope(wanted, "c.name", "c.partition", name)
-    groups: dict[str | None, Sums] = {}
-    counts: dict[str | None, int] = {}
+    groups: dict[Keys, Sums] = {}
+    counts: dict[Keys, int] = {}
     sql = f"SELECT value, sum(sessions), {_SUMMED} FROM tag_costs AS c WHERE {where} GROUP BY 1"
     for found, number, *sums in connection.execute(sql, parameters):
         value, sessions = typed((found, number), tuple[str, int], "tag_costs")
         if sessions:
-            counts[value] = sessions
-            _gather(groups, value, sums)
+            counts[(value,)] = sessions
+            _gather(groups, (value,), sums)
     total = sum_costs(connection, wanted)
     without = count_sessions(connection, wanted) - sum(counts.values())
     if without:
-        counts[None] = without
+        counts[(None,)] = without
         tagged = [sum(found[column] for found in groups.values()) for column in SUMS]
-        _gather(groups, None, map(sub, total.values(), tagged))
+        _gather(groups, (None,), map(sub, total.values(), tagged))
     return groups, counts
 
 
@@ -165,8 +224,8 @@ def _scope(wanted: Filter, scope: str, partition: str, value: str) -> tuple[str,
     return f"{scope} = ? AND {partition} = ?", [value, storable(wanted.partition)]
 
 
-def _gather(groups: dict[K, Sums], key: K, sums: Iterable[object]) -> None:
+def _gather(groups: dict[Keys, Sums], keys: Keys, sums: Iterable[object]) -> None:
     """Add sums to those of a group."""
-    before = groups.get(key, NOTHING)
+    before = groups.get(keys, NOTHING)
     found = typed([*sums], list[int], "costs")
-    groups[key] = {name: before[name] + value for name, value in zip(SUMS, found, strict=True)}
+    groups[keys] = {name: before[name] + value for name, value in zip(SUMS, found, strict=True)}

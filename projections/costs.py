@@ -19,8 +19,8 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.database import Value
-from lllm.events.model import LLMFailed, LLMResponded, SessionStarted, SessionTagged
-from lllm.projections.spent import ATTEMPTS, Spent
+from lllm.events.model import SessionStarted, SessionTagged
+from lllm.projections.spent import BILLED, Billed, Spent
 from lllm.projections.view import (
     ColumnType,
     Happened,
@@ -87,7 +87,7 @@ class CostsView:
     """What every attempt to call a model cost, summed in every way that a summary asks for."""
 
     name = "costs"
-    version = 2
+    version = 3
     tables: Sequence[Table] = (
         _CELLS,
         _CELL_COUNTER,
@@ -97,7 +97,13 @@ class CostsView:
         _SESSION_TOTALS,
         _TAG_COSTS,
     )
-    types: Collection[str] = ("session.started", "session.tagged", "llm.responded", "llm.failed")
+    types: Collection[str] = (
+        "session.started",
+        "session.tagged",
+        "llm.responded",
+        "llm.failed",
+        "llm.refused",
+    )
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
@@ -106,7 +112,7 @@ class CostsView:
             payload, session = happened.payload, happened.session
             if session is None:
                 continue
-            if isinstance(payload, ATTEMPTS):
+            if isinstance(payload, BILLED):
                 sums.count(session, happened.event.time, payload)
             elif isinstance(payload, SessionStarted):
                 sums.begin(session, payload)
@@ -127,12 +133,12 @@ class _Sums:
         self._tags: dict[int, dict[str, str]] = {}
         self._moved: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
-    def count(self, session: SessionContext, time: int, attempt: LLMResponded | LLMFailed) -> None:
-        place = (session.number, day_of(time), attempt.asked, attempt.agent)
+    def count(self, session: SessionContext, time: int, billed: Billed) -> None:
+        place = (session.number, day_of(time), billed.asked, billed.agent)
         found = self._spent.get(place)
         if found is None:
             found = self._spent[place] = (session, Spent())
-        found[1].count(attempt)
+        found[1].count(billed)
 
     def begin(self, session: SessionContext, started: SessionStarted) -> None:
         """Count a new session, and its tags if it is a root."""

@@ -226,7 +226,11 @@ def _bill(trace: InvokeTrace, payload: model.LLMResponded | model.LLMFailed) -> 
     if payload.price is not None:
         trace.price = payload.price.status
         trace.price_source = payload.price.source
+        trace.price_version = payload.price.source_version
+        trace.price_effective = payload.price.effective
         trace.price_reason = payload.price.reason
+        trace.rates = payload.price.rates
+        trace.parts = payload.price.parts
 
 
 _HANDLERS: dict[type, Callable[..., None]] = {

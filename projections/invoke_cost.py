@@ -75,7 +75,7 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
             prompt_cost=dollars(total - completion if parts else 0),
             completion_cost=dollars(completion),
             cost=dollars(total),
-            unpriced_calls=1 if price is not None and price.nanos is None else 0,
+            unpriced_calls=int(usage is not None if price is None else price.nanos is None),
         )
 
     def __add__(self, other: InvokeCost) -> InvokeCost:

@@ -42,16 +42,20 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     failed_calls: int | None
     unpriced_calls: int | None
     cost_nanos: int | None
+    wasted_nanos: int | None
     input_tokens: int | None
     output_tokens: int | None
 
 
-_OF_TOTALS = SessionRow.__struct_fields__[-6:]  # the others stand in the row of the session
+_OF_TOTALS = SessionRow.__struct_fields__[-7:]  # the others stand in the row of the session
 _ROW = ", ".join(
     f"{'t' if name in _OF_TOTALS else 's'}.{name}" for name in SessionRow.__struct_fields__
 )
 _TOTALS = "LEFT JOIN session_totals AS t ON t.session = s.number"
-Cursor = tuple[int, str]  # start in nanoseconds UTC, id: the last session that was seen
+# The last session that was seen: its start in nanoseconds UTC and its id; or, among the dearest,
+# its nano-dollars and its number.
+Cursor = tuple[int, str]
+DearCursor = tuple[int, int]
 
 
 def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
@@ -89,11 +93,52 @@ def list_sessions(
     return found if limit is None else found[:limit]
 
 
+def dearest_sessions(
+    connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: DearCursor | None
+) -> list[SessionRow]:
+    """The sessions that a filter selects, the most expensive first; of those that cost the same,
+    the one that began last.
+
+    Known trade-off (accepted): every session selected is looked at. An index by cost would be
+    written anew for each batch of a rebuild, since costs come in parts.
+    """
+    rows: list[Row] = []
+    for selection in selections(connection, wanted):
+        selection.source += " LEFT JOIN session_totals AS t ON t.session = f.session"
+        if cursor is not None:
+            selection.add("(ifnull(t.cost_nanos, 0), f.session) < (?, ?)", *cursor)
+        # First the numbers alone: what is sorted and mostly left out is not read.
+        sql = f"""SELECT {_ROW} FROM (
+                SELECT f.session AS number, ifnull(t.cost_nanos, 0) AS nanos {selection.sql}
+                ORDER BY nanos DESC, f.session DESC LIMIT ?
+            ) AS f CROSS JOIN sessions AS s ON s.number = f.number {_TOTALS}"""
+        rows += connection.execute(
+            sql, (*selection.parameters, -1 if limit is None else min(limit, _ALL))
+        )
+    found = _session_rows(rows)
+    found.sort(key=lambda row: (row.cost_nanos or 0, row.number), reverse=True)
+    return found if limit is None else found[:limit]
+
+
 def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
     """One session's row."""
-    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE s.id = ?"
-    found = _session_rows(connection.execute(sql, (storable(session_id),)).fetchall())
+    return _one_session(connection, "s.id = ?", storable(session_id))
+
+
+def numbered_session(connection: sqlite3.Connection, number: int) -> SessionRow | None:
+    """The row of the session with a number."""
+    return _one_session(connection, "s.number = ?", number)
+
+
+def _one_session(connection: sqlite3.Connection, where: str, value: str | int) -> SessionRow | None:
+    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
+    found = _session_rows(connection.execute(sql, (value,)).fetchall())
     return found[0] if found else None
+
+
+def count_all(connection: sqlite3.Connection) -> int:
+    """How many sessions there are, at any depth."""
+    return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
 
 def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import msgspec
 
-from lllm.events.model import LLMFailed, LLMResponded
+from lllm.events.model import LLMFailed, LLMRefused, LLMResponded
 
-ATTEMPTS = (LLMResponded, LLMFailed)  # `X | Y` would be made anew for each event it is asked of
+Billed = LLMResponded | LLMFailed | LLMRefused
+BILLED = (LLMResponded, LLMFailed, LLMRefused)  # `X | Y` would be made anew for each event
 
 
 class Spent(msgspec.Struct, gc=False):
     """The sums of some attempts, under the names of the columns that keep them.
 
-    A call whose price is unknown is counted as unpriced, and adds nothing to the cost. Input and
-    output include what the names below them count apart.
+    A call whose price is unknown is counted as unpriced, and adds nothing to the cost. Wasted is
+    what those cost, among all, whose answer was thrown away or never came whole. Input and output
+    include what the names below them count apart.
     """
 
     calls: int = 0
     failed_calls: int = 0
     unpriced_calls: int = 0
     cost_nanos: int = 0
+    wasted_nanos: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
@@ -28,19 +31,22 @@ class Spent(msgspec.Struct, gc=False):
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
 
-    def count(self, attempt: LLMResponded | LLMFailed) -> None:
-        """Add one attempt."""
-        usage, price = attempt.usage, attempt.price
-        if isinstance(attempt, LLMResponded):
+    def count(self, billed: Billed) -> None:
+        """Add one attempt, or that the answer of one was refused."""
+        if isinstance(billed, LLMRefused):
+            self.wasted_nanos += billed.cost or 0
+            return
+        usage, price = billed.usage, billed.price
+        nanos = None if price is None else price.nanos
+        if isinstance(billed, LLMResponded):
             self.calls += 1
         else:
             self.failed_calls += 1
-            if usage is None:
-                return  # nobody said that it used anything
-        if price is None or price.nanos is None:
+            self.wasted_nanos += nanos or 0
+        if nanos is not None:
+            self.cost_nanos += nanos
+        elif price is not None or usage is not None:  # else nobody said that it used anything
             self.unpriced_calls += 1
-        else:
-            self.cost_nanos += price.nanos
         if usage is not None:
             self.input_tokens += usage.input
             self.output_tokens += usage.output

@@ -10,6 +10,8 @@ from lllm.events.model import (
     Content,
     Error,
     LLMFailed,
+    LLMRefused,
+    LLMRequested,
     LLMResponded,
     Price,
     SessionFailed,
@@ -22,13 +24,38 @@ from lllm.events.recorder import Recorder
 
 @dataclasses.dataclass
 class Attempt:
-    """One call of a model."""
+    """One call of a model.
+
+    nanos: what it cost; None where nobody knows. refused: whether its answer was thrown away. A
+    failed one has a price where it used something, or what it cost is known all the same.
+    """
 
     model: str
     agent: str
     nanos: int | None
     failed: bool
     usage: Usage | None
+    refused: bool = False
+
+    @property
+    def priced(self) -> bool:
+        """Whether anybody says that it used or cost something."""
+        return not self.failed or self.usage is not None or bool(self.nanos)
+
+    @property
+    def cost(self) -> int:
+        """Nano-dollars that are in the sums."""
+        return self.nanos or 0 if self.priced else 0
+
+    @property
+    def wasted(self) -> int:
+        """Those of them that bought nothing."""
+        return self.cost if self.failed or self.refused else 0
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether it cost something, and nobody knows how much."""
+        return self.priced and self.nanos is None
 
 
 @dataclasses.dataclass
@@ -116,6 +143,18 @@ class History:
             else Price("priced", nanos=attempt.nanos)
         )
         request = session.recorder.ordinal("request")
+        session.recorder.stage(
+            LLMRequested(
+                request=request,
+                step=request,
+                attempt=1,
+                provider="scripted",
+                api="scripted",
+                model=attempt.model,
+                digest="",
+            )
+        )
+        session.recorder.commit()
         if attempt.failed:
             session.recorder.stage(
                 LLMFailed(
@@ -124,7 +163,7 @@ class History:
                     asked=attempt.model,
                     error=Error("E", "m"),
                     usage=attempt.usage,
-                    price=price if attempt.usage else None,
+                    price=price if attempt.priced else None,
                     elapsed=1,
                 )
             )
@@ -143,6 +182,16 @@ class History:
                     elapsed=1,
                 )
             )
+            if attempt.refused:
+                session.recorder.stage(
+                    LLMRefused(
+                        request=request,
+                        agent=attempt.agent,
+                        asked=attempt.model,
+                        cost=attempt.nanos,
+                        reason="no JSON",
+                    )
+                )
         session.recorder.commit()
 
     def finish(self, session: Session, success: bool) -> None:

@@ -1,4 +1,4 @@
-"""A provider on this machine: an HTTP server that answers as Chat Completions does.
+"""A provider on this machine: an HTTP server that answers as its script says.
 
     with Loopback() as server:
         server.answers(text("Hello."), failure(429, headers={"Retry-After": "2"}))
@@ -6,7 +6,8 @@
         assert server.requests[0].body["model"] == "gpt-4o-mini"
 
 The replies are given in order; the last one again and again. Everything that a test wants to see
-broken can be broken: statuses, bodies, JSON, connections.
+broken can be broken: statuses, bodies, JSON, connections. What is here speaks Chat Completions, in
+one piece; streams and other dialects are in the modules beside this one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,13 +37,18 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. end: how the connection ends ("cut": in the middle of the body; "hang": never,
-    until the server is closed; "drop": before anything is sent)."""
+    """One answer.
+
+    pieces: a body that comes piece by piece, instead of `body`; an event among them is waited for
+    before the next one is sent. end: how the connection ends ("cut": in the middle of the body;
+    "hang": never, until the server is closed; "drop": before anything is sent).
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     end: Literal["whole", "cut", "hang", "drop"] = "whole"
+    pieces: Iterable[bytes | threading.Event] | None = None
 
 
 def completion(message: JSON, *, finish: str | None = "stop", **fields: Any) -> Reply:
@@ -74,6 +80,20 @@ def tool_calls(*calls: tuple[str, str], **fields: Any) -> Reply:
     ]
     message = {"content": None, "tool_calls": wishes}
     return completion(message, finish="tool_calls", **fields)
+
+
+def embeddings(*vectors: list[float], tokens: int = 4) -> Reply:
+    """Embeddings, one for each text."""
+    body = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, vector in enumerate(vectors)
+        ],
+        "model": "text-embedding-3-small",
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return Reply(body=json.dumps(body).encode(), headers={"x-request-id": "req_1"})
 
 
 def failure(
@@ -125,28 +145,38 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length) or b"{}")
         headers = {name.lower(): value for name, value in self.headers.items()}
         reply = self.server.owner.next(Received(self.path, headers, body))
+        self.close_connection = reply.end != "whole"
+        if reply.pieces is not None:
+            self._head(reply, "text/event-stream", ("Transfer-Encoding", "chunked"))
+            self._pieces(reply.pieces)
+            self.wfile.write(b"0\r\n\r\n" if reply.end == "whole" else b"")
+        elif reply.end in ("whole", "cut"):
+            self._head(reply, "application/json", ("Content-Length", str(len(reply.body))))
+            half = len(reply.body) // 2 if reply.end == "cut" else None
+            self.wfile.write(reply.body[:half])
         if reply.end == "hang":
             self.server.owner.closing.wait()
-        if reply.end in ("hang", "drop"):
-            self.close_connection = True
-            return
+
+    def _head(self, reply: Reply, kind: str, length: tuple[str, str]) -> None:
         self.send_response(reply.status)
-        for name, value in reply.headers.items():
+        for name, value in ({"Content-Type": kind} | dict([length]) | dict(reply.headers)).items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        if reply.end == "cut":
-            self.wfile.write(reply.body[: len(reply.body) // 2])
-            self.close_connection = True
-        else:
-            self.wfile.write(reply.body)
+
+    def _pieces(self, pieces: Iterable[bytes | threading.Event]) -> None:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                continue
+            while not piece.wait(0.01) and not self.server.owner.closing.is_set():
+                pass
 
     def handle(self) -> None:
         try:
             super().handle()
         except OSError:
             self.close_connection = True  # the client went away, as after its timeout
+            self.server.owner.left.set()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
         """Say nothing."""
@@ -183,12 +213,14 @@ class _Server(ThreadingHTTPServer):
 class Loopback:
     """The server, in a thread of its own, from `with` to its end.
 
-    url: the base URL for a client. requests: what came in, in order.
+    url: the base URL for a client. requests: what came in, in order. left: set when a client went
+    away before it had its answer.
     """
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.closing = threading.Event()
+        self.left = threading.Event()
         self._replies: list[Script] = [text("Hello.")]
         self._lock = threading.Lock()
         self._server = _Server(self)

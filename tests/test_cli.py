@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import click
@@ -18,9 +20,14 @@ import pytest
 
 from lllm import LogStore, Tactic
 from lllm.cli import cli, main
+from lllm.cli.arithmetic import explained
 from lllm.cli.opening import open_store
+from lllm.events.model import Price, Usage
 from lllm.export import as_jsonl
 from lllm.invokers.scripted import ScriptedInvoker, reply
+from lllm.pricing import price as price_of
+from lllm.projections.call_session import InvokeTrace
+from lllm.projections.invoke_cost import InvokeCost
 
 COMMANDS = (
     "demo", "ls", "show", "events", "tail", "cost", "export", "tag", "rebuild", "verify", "doctor",
@@ -245,6 +252,18 @@ def test_list_pages(demo: Path, run: Run) -> None:
             break
         options = ["--cursor", run.err.split()[-1]]
     assert seen == ids(demo)
+
+
+def test_list_by_cost(demo: Path, run: Run) -> None:
+    """--sort cost lists the most expensive first, page by page."""
+    whole = json.loads(run("ls", "--sort", "cost", "--json", "--store", demo))
+    costs = [one["total_cost"] for one in whole]
+    assert costs == sorted(costs, reverse=True)
+    first = run("ls", "--sort", "cost", "--limit", 3, "--store", demo).splitlines()
+    rest = ["--cursor", run.err.split()[-1]]
+    second = run("ls", "--sort", "cost", *rest, "--store", demo).splitlines()
+    listed = [line.split()[0] for line in (*first[1:], *second[1:])]
+    assert listed == [one["session_id"] for one in whole]
 
 
 def test_list_as_json(demo: Path, run: Run) -> None:
@@ -479,6 +498,148 @@ def test_cost_as_json(demo: Path, run: Run) -> None:
     assert "day (UTC)" in run("cost", "--by", "day", "--store", demo)
 
 
+def test_cost_in_groups(demo: Path, run: Run) -> None:
+    """--by twice shows groups within groups, indented, each with its bar, and what was wasted only
+    where something was."""
+    lines = run("cost", "--by", "tactic", "--by", "agent", "--store", demo).splitlines()
+    assert lines[0].split()[:4] == ["tactic", "/", "agent", "COST"]
+    assert [re.match(r" *\w+", line)[0] for line in lines[1:]] == [  # type: ignore[index] # each begins with a name
+        "answer_ticket", "  writer", "  sorter", "proofread", "  editor", "total",
+    ]  # fmt: skip
+    assert [line.count("█") for line in lines[1:3]] == [20, 14]
+    assert "WASTED" in lines[0]
+    assert "UNPRICED" not in lines[0]
+    assert lines[3].split()[-3:] == ["$0.000015", "339", "49"]
+    assert "WASTED" not in run("cost", "--tactic", "proofread", "--store", demo)
+
+
+def test_cost_as_csv(demo: Path, run: Run) -> None:
+    """--csv prints one line for each innermost group, whose amounts add up to the total exactly."""
+    options = ["--by", "tactic", "--by", "tag:customer", "--by", "model"]
+    rows = list(csv.DictReader(run("cost", *options, "--csv", "--store", demo).splitlines()))
+    assert list(rows[0])[:5] == [
+        "tactic", "tag:customer", "model", "session_count", "total_cost_usd",
+    ]  # fmt: skip
+    assert [(row["tactic"], row["tag:customer"]) for row in rows] == [
+        ("answer_ticket", "alice"), ("answer_ticket", "bob"), ("answer_ticket", "carol"),
+        ("proofread", "alice"), ("proofread", "bob"),
+    ]  # fmt: skip
+    assert sum(Decimal(row["total_cost_usd"]) for row in rows) == Decimal("0.000361950")
+    assert sum(int(row["calls"]) for row in rows) == 13
+    by_tag = list(
+        csv.DictReader(run("cost", "--by", "tag:no", "--csv", "--store", demo).splitlines())
+    )
+    assert [(row["tag:no"], row["session_count"]) for row in by_tag] == [("", "4")]
+    nothing = run("cost", "--csv", "--after", "2100-01-01", "--store", demo, code=1)
+    assert nothing.splitlines()[0].startswith("tactic,session_count,total_cost_usd")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".toml"])
+def test_cost_at_other_prices(demo: Path, run: Run, tmp_path: Path, suffix: str) -> None:
+    """Other prices, or another model, are shown beside what was recorded, with the difference."""
+    lines = run("cost", "--as-model", "gpt-4o", "--store", demo).splitlines()
+    assert lines[0].split()[1:4] == ["COST", "RECORDED", "DIFFERENCE"]
+    assert lines[-2].split()[:4] == ["total", "$0.006032", "$0.000362", "+$0.005671"]
+    assert lines[-1] == "COST is as gpt-4o, at the prices of the day of each call."
+    table = tmp_path / f"prices{suffix}"
+    rates = {"input": 0.01, "output": 0.1}
+    table.write_text(
+        json.dumps({"gpt-4o-mini": rates}) if suffix == ".json"
+        else "[gpt-4o-mini]\ninput = 0.01\noutput = 0.1\n"
+    )  # fmt: skip
+    options = ["--prices", table, "--by", "model", "--store", demo]
+    found = json.loads(run("cost", *options, "--json"))
+    assert found["total_cost_usd"] == (1_349 * 10 + 266 * 100) / 10**9
+    assert found["prices"] == "given"
+    assert run("cost", *options).splitlines()[-2].split()[3] == "-$0.000322"
+    same = run("cost", "--prices", "current", "--csv", "--store", demo)
+    assert same == run("cost", "--csv", "--store", demo)
+
+
+def test_prices_that_are_none(demo: Path, run: Run, tmp_path: Path) -> None:
+    """A file that is no table of prices is bad input, told in one line that names what is wrong."""
+    texts = {
+        "a.json": "{", "b.json": "[]", "c.toml": "x", "d.toml": "[m]\ninput = 1", "e.json": "\xff",
+        "f.json": '{"m": {"input": NaN, "output": 1}}', "g.json": "[" * 100_000,
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    for name in (*texts, "none.toml", "folder.json", "currant"):
+        (tmp_path / "folder.json").mkdir(exist_ok=True)
+        assert run("cost", "--prices", tmp_path / name, "--store", demo, code=2) == ""
+        assert len(run.err.splitlines()) == 1
+        assert run.err.startswith("lllm: ")
+    run("cost", "--as-model", "no-such-model", "--store", demo, code=2)
+    assert "no-such-model" in run.err
+
+
+AMOUNT = re.compile(r"([\d,]+) (in|cached|out) x \$([\d.]+)/M")
+
+
+def test_the_cost_table_can_be_checked(demo: Path, run: Run) -> None:
+    """From what `show` prints of each session, tokens times rates, the cost table of the demo can
+    be worked out with a pocket calculator."""
+    bills: dict[str, Decimal] = {}
+    for session_id in ids(demo):
+        out = run("show", session_id, "--store", demo)
+        customer = re.search(r"customer=(\w+)", out)
+        assert customer
+        for line in out.splitlines():
+            products = AMOUNT.findall(line)
+            if products:
+                made = sum(
+                    int(tokens.replace(",", "")) * Decimal(rate) / 1_000_000
+                    for tokens, _, rate in products
+                )
+                assert Decimal(line.rpartition("= $")[2]) == made
+                bills[customer[1]] = bills.get(customer[1], Decimal(0)) + made
+    shown = {
+        line.split()[0]: next(word for word in line.split() if word.startswith("$"))
+        for line in run("cost", "--by", "tag:customer", "--store", demo).splitlines()[1:]
+    }
+    bills["total"] = sum(bills.values(), Decimal(0))
+    assert shown == {name: f"${bill:.6f}" for name, bill in bills.items()}
+
+
+@pytest.mark.parametrize(
+    ("usage", "price", "said"),
+    [
+        (
+            Usage(input=1_200, output=80, cache_read=300, cache_write_5m=100, reasoning=30),
+            None,
+            "800 in x $3.00/M + 300 cached x $0.30/M + 100 written x $3.75/M"
+            " + 80 out x $15.00/M = $0.004065",
+        ),
+        (Usage(input=3), Price("priced", nanos=5, parts={"total": 5}, source="user"),
+         "$0.000000005, as user says"),
+        (Usage(input=3), Price("priced", nanos=5, parts={"input": 2, "new": 3}),
+         "input $0.000000002 + new $0.000000003 = $0.000000005"),
+        (Usage(input=3), Price("priced", nanos=0, parts={"input": 0}, rates={"input": "1E-10"}),
+         "3 in x $0.0001/M ≈ $0.00"),
+        (None, Price("provider", nanos=2_500_000_000, source="openrouter"),
+         "$2.50, as openrouter says"),
+        (None, Price("free", nanos=0, reason="from a cache"), "free: from a cache"),
+        (None, Price("unpriced", reason="nobody\x1b knows"), "unpriced: nobody\\x1b knows"),
+        (Usage(input=3), Price("priced", nanos=3, parts={"input": 3}, rates={"input": "NaN"}),
+         "$0.000000003"),
+        (Usage(input=3), Price("priced", nanos=3, parts={"input": 3}, rates={"newer": "1"}),
+         "$0.000000003"),
+        (None, None, ""),
+    ],
+)  # fmt: skip
+def test_how_a_price_is_explained(usage: Usage | None, price: Price | None, said: str) -> None:
+    """A price is shown as the products that make it, and where it was not made so, by who says it
+    or why there is none."""
+    if usage is not None and price is None:
+        price = price_of(usage, provider="anthropic", model="claude-sonnet-4-5", at=0)
+    trace = InvokeTrace(request=1, step=1, attempt=1, provider="p", asked="m", started=0)
+    trace.usage, trace.cost = usage, InvokeCost.of(usage, price)
+    if price is not None:
+        trace.price, trace.price_source = price.status, price.source
+        trace.price_reason, trace.rates, trace.parts = price.reason, price.rates, price.parts
+    assert explained(trace) == said
+
+
 # -- export, tag, rebuild
 
 
@@ -583,6 +744,11 @@ def test_rebuild_shows_progress(demo: Path) -> None:
         ["show"],
         ["cost", "--by", "colour"],
         ["cost", "--by", "tag:"],
+        ["cost", "--by", "model", "--by", "model"],
+        ["cost", "--json", "--csv"],
+        ["cost", "--prices", "yesterday's"],
+        ["ls", "--sort", "length"],
+        ["ls", "--sort", "cost", "--cursor", "1.x"],
         ["export", "0", "--format", "xml"],
         ["tag", "0"],
         ["tag", "0", "alone"],

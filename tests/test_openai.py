@@ -23,8 +23,9 @@ import pytest
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Invoker, Request
+from lllm.invokers.access import PROVIDERS
 from lllm.invokers.failures import retry_after
-from lllm.invokers.openai import _PROVIDERS, OpenAIInvoker
+from lllm.invokers.openai import OpenAIInvoker
 from tests.loopback import (
     Loopback,
     Received,
@@ -279,12 +280,16 @@ def test_tool_calls_keep_their_text(server: Loopback, call: Call) -> None:
         ),
         ({"content": [{"type": "text", "text": "a"}, {"text": "b"}]}, (Part("text", "ab"),)),
         (
+            {"content": [{"type": "thinking", "thinking": [{"text": "Hm"}]}, {"text": "4"}]},
+            (Part("reasoning", "Hm"), Part("text", "4")),
+        ),
+        (
             {"content": None, "audio": {"id": "audio_1", "data": "d2F2", "transcript": "Hi"}},
             (Part("audio", "Hi", {"id": "audio_1", "data": "d2F2", "transcript": "Hi"}),),
         ),
         ({"content": ""}, ()),
     ],
-    ids=["refusal", "reasoning", "pieces", "audio", "empty"],
+    ids=["refusal", "reasoning", "pieces", "pieces of reasoning", "audio", "empty"],
 )
 def test_parts_of_an_answer(
     message: dict[str, object], parts: tuple[Part, ...], server: Loopback, call: Call
@@ -382,6 +387,13 @@ def test_usage_in_our_terms(raw: object, usage: Usage | None, server: Loopback, 
     answer = call(invoker_of(server), ASK)
     assert answer.usage == usage
     assert json.dumps(answer.usage_raw) == json.dumps(raw)
+
+
+def test_a_provider_may_say_the_cost(server: Loopback, call: Call) -> None:
+    """What the provider itself says that an answer cost is in it, in nano-dollars."""
+    # https://openrouter.ai/docs/use-cases/usage-accounting
+    server.answers(text("x", usage={"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.00014}))
+    assert call(OpenAIInvoker(base_url=server.url, provider="openrouter"), ASK).billed == 140_000
 
 
 def test_an_answer_without_the_extras(server: Loopback, call: Call) -> None:
@@ -654,12 +666,37 @@ def test_who_answers(base_url: str | None, provider: str, host: str, port: int) 
     assert (invoker.provider, invoker.host, invoker.port) == (provider, host, port)
 
 
+def test_a_provider_of_ones_own(
+    server: Loopback, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers, which variable has the key, and what of a model's name is not sent can be
+    said."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    invoker = OpenAIInvoker(
+        base_url=server.url, provider="groq", api_key_env="GROQ_API_KEY", model_prefix="groq/"
+    )
+    server.answers(text("Hi", model=None))
+    answer = call(invoker, Request("groq/openai/gpt-oss-20b", ()))
+    assert invoker.provider == "groq"
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert server.requests[0].body["model"] == answer.model == "openai/gpt-oss-20b"
+
+
+@pytest.mark.parametrize("host", ["api.groq.com/openai", "openrouter.ai/api"])
+def test_known_providers_ask_for_a_key(host: str, call: Call) -> None:
+    """A provider that is known is not called without a key, and the error names its variable."""
+    invoker = OpenAIInvoker(base_url=f"https://{host}/v1", api_key_env="THEIR_API_KEY")
+    with pytest.raises(ConfigError, match=r"set THEIR_API_KEY, or give .*api_key="):
+        call(invoker, ASK)
+
+
 def test_providers_are_named_as_in_the_price_data() -> None:
     """Each host that is known by name is the same provider's in genai-prices."""
     from genai_prices.data import providers
 
     patterns = {known.id: known.api_pattern for known in providers}
-    for host, name in _PROVIDERS.items():
+    for host, name in PROVIDERS.items():
         assert re.match(patterns[name], f"https://{host}/v1")
 
 

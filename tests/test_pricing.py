@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.events.model import Price, Usage
+from lllm.local_models import local_provider
 from lllm.pricing import price
 from lllm.projections.invoke_cost import dollars, nanos
 
@@ -125,6 +126,37 @@ def test_a_service_tier_has_its_rates() -> None:
     assert (standard, flex, other) == (1_250_000, 625_000, 1_250_000)
 
 
+def test_a_batch_and_a_fast_answer_have_theirs() -> None:
+    """So do Anthropic's batches and its fast mode, which are no service tiers to genai-prices."""
+    batch, standard, fast = (
+        price(Usage(input=1000), provider="anthropic", model=model, at=AT, service_tier=tier)
+        for model, tier in (
+            ("claude-haiku-4-5", "batch"),
+            ("claude-haiku-4-5", "standard"),
+            ("claude-opus-4-8", "fast"),
+        )
+    )
+    assert (batch.nanos, standard.nanos) == (500_000, 1_000_000)
+    assert (fast.nanos, fast.status) == (10_000_000, "priced")
+
+
+def test_the_date_from_which_rates_hold() -> None:
+    """A price names the date from which its rates hold, where the data says one, also for the rates
+    of a tier."""
+
+    def effective(model: str, when: str, tier: str | None = None) -> str | None:
+        got = price(Usage(input=1), provider="openai", model=model, at=ns(when), service_tier=tier)
+        return got.effective
+
+    assert effective("o3", "2025-06-09T23:59") is None
+    assert effective("o3", "2025-06-10T00:00") == "2025-06-10"
+    assert effective("gpt-4o-mini", "2026-11-01T12:00") is None
+    assert effective("gpt-5", "2026-11-01T12:00", "flex") == "2026-10-12"
+    assert effective("gpt-5", "2026-10-11T12:00", "flex") is None
+    assert effective("gpt-5.6-sol", "2026-11-01T12:00", "flex") == "2026-10-12"
+    assert effective("gpt-5.6-sol", "2026-11-01T12:00") == "2026-08-21"
+
+
 def test_a_request_may_have_a_fee() -> None:
     """A fee for the request is a part of its own."""
     got = price(Usage(input=10, output=10), provider="perplexity", model="sonar", at=AT)
@@ -193,6 +225,51 @@ def test_what_cannot_be_priced_says_why(
     assert (got.status, got.nanos, got.parts) == ("unpriced", None, {})
     assert got.reason is not None
     assert reason in got.reason
+
+
+def test_a_price_that_is_missing_says_what_to_do() -> None:
+    """The reason of a model that is not listed names the version of the data, and how to give
+    prices of one's own."""
+    got = price(Usage(input=1), provider="acme", model="my-model", at=AT)
+    assert got.reason == (
+        f"genai-prices {got.source_version} lists no model 'my-model' of provider 'acme'. Say what "
+        'it costs with LogStore(..., prices={\'my-model\': {"input": ..., "output": ...}}) in US '
+        "dollars for a million tokens, or 0 where it costs nothing."
+    )
+
+
+@pytest.mark.parametrize("provider", ["ollama", "lm-studio"])
+@pytest.mark.parametrize("usage", [Usage(input=10, output=10), None])
+def test_a_model_of_ones_own_machine_is_free(provider: str, usage: Usage | None) -> None:
+    """A model served by Ollama or LM Studio costs nothing; those that Ollama passes on to its own
+    servers do."""
+    got = price(usage, provider=provider, model="llama3.2", at=AT)
+    assert (got.status, got.nanos) == ("free", 0)
+    assert provider in str(got.reason)
+    for model in ("gpt-oss:120b-cloud", "glm-4.6:cloud"):
+        assert price(usage, provider=provider, model=model, at=AT).status == "unpriced"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "provider"),
+    [
+        ("localhost", 11434, "ollama"),
+        ("LOCALHOST", 11434, "ollama"),
+        ("127.0.0.1", 11434, "ollama"),
+        ("127.8.9.10", 1234, "lm-studio"),
+        ("::1", 1234, "lm-studio"),
+        ("localhost", 8000, None),
+        ("localhost", 4000, None),
+        ("192.168.0.2", 11434, None),
+        ("ollama.com", 11434, None),
+        ("localhost.example.com", 11434, None),
+        ("localhost", None, None),
+        (None, None, None),
+    ],
+)
+def test_what_is_certainly_local(host: str | None, port: int | None, provider: str | None) -> None:
+    """Only a server on this machine, at the port that Ollama or LM Studio use, is theirs."""
+    assert local_provider(host, port) == provider
 
 
 def test_no_tokens_cost_nothing() -> None:

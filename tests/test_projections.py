@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
-from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from hypothesis.stateful import (
 )
 
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
+from lllm.cost_summary import CostGroup, CostLine
 from lllm.events.model import Usage
 from lllm.projections.view import storable
+from lllm.summaries import SORTS, SessionSummary
 from tests.histories import Attempt, History, Session
 
 TACTICS = ("a", "p::b")
@@ -33,7 +37,26 @@ ATTEMPTS = st.builds(
     nanos=st.none() | st.integers(0, 10**12),
     failed=st.booleans(),
     usage=st.none() | st.builds(Usage, input=st.integers(0, 10**6), output=st.integers(0, 10**6)),
+    refused=st.booleans(),
 )
+GROUPINGS = (
+    (),
+    ("tactic",),
+    ("model",),
+    ("agent",),
+    ("day",),
+    ("tag:env",),
+    ("tactic", "model"),
+    ("agent", "day", "model", "tactic"),
+    ("tag:env", "model"),
+    ("tag:env", "tag:user"),
+    ("model", "tag:user", "tactic"),
+)
+
+
+def at_other_prices(_: str, usage: Usage, __: str) -> Decimal:
+    """Prices that nobody else has."""
+    return Decimal(3 * usage.input + 7 * usage.output).scaleb(-9)
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -126,45 +149,64 @@ class AnyHistory(RuleBasedStateMachine):
         tactic: str | None,
         partition: str | None,
     ) -> None:
-        attempts = [pair for one in expected for pair in one.all_attempts()]
-        for group_by in ("tactic", "model", "agent", "tag:env"):
+        # Of each: the session selected, the session that called, and the call.
+        attempts = [(one, *pair) for one in expected for pair in one.all_attempts()]
+        for by in GROUPINGS:
             summary = self.history.store.export_cost_summary(
-                tags=tags, state=state, tactic_path=tactic, partition=partition, group_by=group_by
+                tags=tags, state=state, tactic_path=tactic, partition=partition, group_by=by
             )
             assert summary["session_count"] == len(expected)
-            assert round(summary["total_cost_usd"] * 10**9) == sum(map(_nanos, attempts))
-            groups: Counter[str] = Counter()
-            for session, attempt in attempts:
-                if group_by == "tactic":
-                    groups[session.tactic] += _nanos((session, attempt))
-                elif group_by != "tag:env":
-                    groups[getattr(attempt, group_by)] += _nanos((session, attempt))
-            found = {
-                group["key"]: round(group["total_cost_usd"] * 10**9) for group in summary["groups"]
-            }
-            assert sum(found.values()) == sum(map(_nanos, attempts))
-            if group_by != "tag:env":
-                assert {key: nanos for key, nanos in found.items() if nanos} == dict(+groups)
-        by_tag: dict[str | None, tuple[int, int]] = {}
-        for one in expected:
-            value = one.all_tags.get("env") and storable(one.all_tags["env"])
-            sessions, nanos = by_tag.get(value, (0, 0))
-            by_tag[value] = (sessions + 1, nanos + sum(map(_nanos, one.all_attempts())))
-        assert by_tag == {
-            group["key"]: (group["session_count"], round(group["total_cost_usd"] * 10**9))
-            for group in summary["groups"]
-        }
+            _is_sum_of(summary, [attempt for *_, attempt in attempts])
+            _are_groups(summary["groups"], by, expected, attempts)
+
+    @rule(tags=TAGS, tactic=st.none() | st.sampled_from(TACTICS), by=st.sampled_from(GROUPINGS))
+    def price_anew(self, tags: dict[str, str], tactic: str | None, by: tuple[str, ...]) -> None:
+        """At other prices, the same sessions and groups cost what their usage makes, and what is
+        recorded stands beside it."""
+        asked = {"tags": tags, "tactic_path": tactic, "group_by": by}
+        then = self.history.store.export_cost_summary(**asked)  # type: ignore[arg-type] # its own words
+        now = self.history.store.export_cost_summary(**asked, prices=at_other_prices)  # type: ignore[arg-type] # its own words
+        expected = self.history.listed(tags, None, tactic, None)
+        attempts = [(one, *pair) for one in expected for pair in one.all_attempts()]
+        anew = [(one, session, _anew(attempt)) for one, session, attempt in attempts]
+        assert now["session_count"] == len(expected)
+        assert now["recorded_cost_usd"] == then["total_cost_usd"]
+        _is_sum_of(now, [attempt for *_, attempt in anew])
+        _are_groups(now["groups"], by, expected, anew)
+
+    @rule(session=open_sessions | all_sessions)
+    def load(self, session: Session) -> None:
+        """A session's own sums are those of its attempts, and of its line in a list."""
+        loaded = self.history.store.load_session(session.id)
+        attempts = [attempt for _, attempt in session.all_attempts()]
+        assert loaded.total_cost.cost == sum(one.cost for one in attempts) / 10**9
+        assert loaded.wasted_cost.cost == sum(one.wasted for one in attempts) / 10**9
+        assert loaded.total_cost.unpriced_calls == sum(one.unpriced for one in attempts)
+        for line in self.history.store.list_sessions():
+            if line.session_id == session.id:
+                assert line.total_cost == loaded.total_cost.cost
+                assert line.wasted_cost == loaded.wasted_cost.cost
+                assert line.unpriced_calls == loaded.total_cost.unpriced_calls
 
     @rule()
     def page_through(self) -> None:
-        """Pages by cursor give every session once, in the order of the whole list."""
+        """Pages by cursor give every session once, in the order of the whole list; by cost, that is
+        the most expensive first, and the newer of two that cost the same."""
         store = self.history.store
-        paged: list[str] = []
-        cursor = None
-        while page := store.list_sessions(limit=2, cursor=cursor):
-            paged += [one.session_id for one in page]
-            cursor = page[-1].cursor
-        assert paged == [one.session_id for one in store.list_sessions()]
+        for sort, tactic in product(SORTS, (None, TACTICS[0])):
+            paged: list[SessionSummary] = []
+            while page := store.list_sessions(
+                limit=2, cursor=paged[-1].cursor if paged else None, sort=sort, tactic_path=tactic
+            ):
+                paged += page
+            assert paged == store.list_sessions(sort=sort, tactic_path=tactic)
+            assert {one.session_id for one in paged} == {
+                one.id for one in self.history.listed({}, None, tactic, None)
+            }
+        began = [one.id for one in self.history.sessions]
+        dearest = store.list_sessions(sort="cost")
+        keys = [(one.total_cost, began.index(one.session_id)) for one in dearest]
+        assert keys == sorted(keys, reverse=True)
 
     @rule()
     def rebuilt_equals_live(self) -> None:
@@ -184,15 +226,73 @@ class AnyHistory(RuleBasedStateMachine):
             (None, "acme"),
         ):
             self.list_and_sum(*question)
+        for tags, tactic in product(({}, {"env": "x"}), (None, *TACTICS)):
+            self.price_anew(tags, tactic, ("tag:env", "model"))
         self.history.store.close()
         shutil.rmtree(self.folder)
 
 
-def _nanos(pair: tuple[Session, Attempt]) -> int:
-    attempt = pair[1]
-    if attempt.failed and attempt.usage is None:
-        return 0
-    return attempt.nanos or 0
+Counted = tuple[Session, Session, Attempt]  # the session selected, the one that called, the call
+
+
+def _anew(attempt: Attempt) -> Attempt:
+    usage = attempt.usage
+    nanos = None if usage is None else 3 * usage.input + 7 * usage.output
+    if not attempt.priced:
+        nanos = 0  # nobody said that it used anything
+    return dataclasses.replace(attempt, nanos=nanos, usage=usage or NONE)
+
+
+NONE = Usage()
+
+
+def _is_sum_of(line: CostLine, attempts: Sequence[Attempt]) -> None:
+    assert round(line["total_cost_usd"] * 10**9) == sum(one.cost for one in attempts)
+    assert round(line["wasted_cost_usd"] * 10**9) == sum(one.wasted for one in attempts)
+    assert line["unpriced_calls"] == sum(one.unpriced for one in attempts)
+    assert line["calls"] == sum(not one.failed for one in attempts)
+    assert line["failed_calls"] == sum(one.failed for one in attempts)
+
+
+def _are_groups(
+    groups: Sequence[CostGroup], by: Sequence[str], selected: list[Session], found: list[Counted]
+) -> None:
+    """Whether these are the groups of some attempts, and theirs within them. selected: the sessions
+    that are counted, while only tags have been asked for."""
+    if not by:
+        assert groups == []
+        return
+    name, inner = by[0], by[1:]
+    counted = name.startswith("tag:")
+    keys = {_key(name, one) for one in found}
+    if counted:
+        keys |= {_value(name, one) for one in selected}
+    assert len(groups) == len(keys)
+    assert [one["total_cost_usd"] for one in groups] == sorted(
+        (one["total_cost_usd"] for one in groups), reverse=True
+    )
+    for group in groups:
+        key = None if name == "day" else group["key"]
+        assert key in keys
+        mine = [one for one in found if _key(name, one) == key]
+        sessions = [one for one in selected if counted and _value(name, one) == key]
+        _is_sum_of(group, [attempt for *_, attempt in mine])
+        assert group["session_count"] == (len(sessions) or None)
+        _are_groups(group["groups"], inner, sessions, mine)
+
+
+def _key(group: str, counted: Counted) -> str | None:
+    selected, session, attempt = counted
+    if group.startswith("tag:"):
+        return _value(group, selected)
+    if group == "day":
+        return None  # whichever it is
+    return session.tactic if group == "tactic" else str(getattr(attempt, group))
+
+
+def _value(group: str, session: Session) -> str | None:
+    value = session.all_tags.get(group.removeprefix("tag:"))
+    return value and storable(value)
 
 
 TestAnyHistory = AnyHistory.TestCase

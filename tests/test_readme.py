@@ -44,7 +44,8 @@ def test_the_python_snippets_run(tmp_path: Path) -> None:
     printed = run.stdout.splitlines()
     assert printed[0] == "Berlin is home to 3.7 million people."
     assert "RuntimeError: no good" in printed
-    assert printed[-1] == "8"
+    assert "8" in printed
+    assert printed[-1] == "It rained."
     assert (tmp_path / "runs.db").exists()
     assert b"sk-test-0123456789" not in (tmp_path / "runs.db").read_bytes()
 

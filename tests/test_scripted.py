@@ -10,7 +10,8 @@ import pytest
 
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, ToolCall, ToolDefinition, Usage
-from lllm.invokers import Answer, Invoker, Request, named
+from lllm.invokers import Answer, Invoker, Request
+from lllm.invokers.by_name import named
 from lllm.invokers.scripted import (
     Reply,
     ScriptedInvoker,

@@ -30,6 +30,7 @@ from lllm import (
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.projections import cost_queries, queries
+from lllm.projections.cost_queries import Group
 from lllm.projections.selection import Filter
 from lllm.projections.sessions import SessionsView
 from tests.echo import echo
@@ -163,8 +164,11 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
             queries.list_sessions(connection, wanted, 10, None)
             cost_queries.count_sessions(connection, wanted)
             cost_queries.sum_costs(connection, wanted)
-            cost_queries.sum_costs_by(connection, wanted, "model")
-            cost_queries.sum_costs_by_tag(connection, wanted, "a")
+            cost_queries.sum_costs_by(connection, wanted, [Group("model")])
+            cost_queries.sum_costs_by_tags(connection, wanted, ["a"])
+            if wanted != Filter():  # all sessions are what is looked at then
+                cost_queries.sum_costs_by(connection, wanted, [Group("", "a"), Group("model")])
+                queries.dearest_sessions(connection, wanted, 10, None)
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.
         small = (
@@ -176,6 +180,7 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
             "session_counts",
             "facet_numbers",
             "tag_costs",
+            "f",  # the sessions that a list by cost has chosen
         )
         below = next(one for one in statements if "RECURSIVE" in one)
         plan_of_family = connection.execute(f"EXPLAIN QUERY PLAN {below}").fetchall()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 
 import click
@@ -16,8 +15,9 @@ from lllm.cli.render_list import show_list
 from lllm.cli.render_session import read_retries, show_session, show_traceback
 from lllm.cli.terminal import joined, sign, stdout
 from lllm.demo import MODEL, SCRIPT, TICKETS, AnswerTicket, config
-from lllm.events.errors import StoreError
+from lllm.events.errors import ConfigError, MissingExtra, StoreError
 from lllm.invokers import Invoker
+from lllm.invokers.by_name import check_key, chosen
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.store import LogStore
 from lllm.summaries import SessionSummary
@@ -36,7 +36,7 @@ def run(given: str | None, model: str | None) -> None:
     Raises click.UsageError where a model can't be asked, StoreError for a store that LLLM_STORE
     names and that others use, LogError where the store can't be opened.
     """
-    invoker = ScriptedInvoker(SCRIPT) if model is None else _real()
+    invoker = ScriptedInvoker(SCRIPT) if model is None else _real(model)
     path = given or named_in_environment() or DEFAULT_PATH
     console = stdout()
     with open_or_make(path, partition=PARTITION) as store:
@@ -47,12 +47,12 @@ def run(given: str | None, model: str | None) -> None:
         _walk(console, store, f"--store {shlex.quote(path)}")
 
 
-def _real() -> Invoker:
-    if not (os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL")):
-        raise click.UsageError("--model asks a real model: set OPENAI_API_KEY to your key first.")
-    from lllm.invokers.openai import OpenAIInvoker
-
-    return OpenAIInvoker()
+def _real(model: str) -> Invoker:
+    try:
+        check_key(model)
+        return chosen(model)
+    except (ConfigError, MissingExtra) as error:
+        raise click.UsageError(f"--model asks a real model. {error}") from None
 
 
 def _refuse_others(store: LogStore, path: str) -> None:
@@ -114,7 +114,7 @@ def _walk(console: Console, store: LogStore, option: str) -> None:
 
     for group_by, title in (("tactic", "Cost by tactic"), ("tag:customer", "Cost by customer")):
         _command(console, f"lllm cost --by {group_by} {option}", title)
-        show_costs(console, store.export_cost_summary(group_by=group_by), group_by)
+        show_costs(console, store.export_cost_summary(group_by=group_by), (group_by,))
 
     console.print()
     console.print(Text("Three to try next:", "bold"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.call_session import InvokeTrace, TacticCallSession
 
 
 def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
@@ -20,3 +20,12 @@ def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
         yield one
         below = [child for children in one.sub_tactic_sessions.values() for child in children]
         waiting += reversed(below)
+
+
+def attempts(session: TacticCallSession) -> Iterator[InvokeTrace]:
+    """The calls of a model in one session, those of its agents first."""
+    for calls in session.agent_sessions.values():
+        for call in calls:
+            for traces in call.invoke_traces.values():
+                yield from traces
+    yield from session.invoke_traces

@@ -53,12 +53,17 @@ def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> d
         ) from error
 
 
-def as_group(ctx: click.Context, param: click.Parameter, text: str) -> str:
-    """What to sum up by. Raises click.BadParameter."""
-    if text not in _GROUPS and (text == "tag:" or not text.startswith("tag:")):
-        listed = ", ".join(_GROUPS)
-        raise click.BadParameter(f"{text!r} is not one of {listed} or tag:KEY.", ctx, param)
-    return text
+def as_groups(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What to sum up by, each once. Raises click.BadParameter."""
+    for text in texts:
+        if text not in _GROUPS and (text == "tag:" or not text.startswith("tag:")):
+            listed = ", ".join(_GROUPS)
+            raise click.BadParameter(f"{text!r} is not one of {listed} or tag:KEY.", ctx, param)
+        if texts.count(text) > 1:
+            raise click.BadParameter(f"{text!r} is given twice.", ctx, param)
+    return texts
 
 
 store_option = click.option(

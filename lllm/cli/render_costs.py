@@ -1,8 +1,9 @@
-"""What was spent, as a table with a bar for each group and the total below."""
+"""What was spent, as a table with a bar for each group and the total below; groups within a group
+stand below it, indented."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,63 +11,125 @@ from rich.text import Text
 
 from lllm.cli import shown
 from lllm.cli.terminal import show
-from lllm.cost_summary import CostLine, CostSummary
-
-_Count = Literal["calls", "failed_calls", "unpriced_calls", "prompt_tokens", "completion_tokens"]
+from lllm.cost_summary import CostGroup, CostLine, CostSummary
+from lllm.projections.invoke_cost import dollars, nanos
+from lllm.visible import visible
 
 _BAR = 20  # columns of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MUCH = 1 << 30  # columns, to measure what a table would like to have
 _KEY = 1_000  # characters shown of a group's name; every row is padded to the longest
-_COUNTS: tuple[tuple[str, _Count], ...] = (
-    ("CALLS", "calls"),
-    ("FAILED", "failed_calls"),
-    ("UNPRICED", "unpriced_calls"),
-    ("IN", "prompt_tokens"),
-    ("OUT", "completion_tokens"),
-)
+_INDENT = 2  # columns of a level
+_BARS = ("green", "cyan")  # by level; the inner ones are shares of the same whole
+Column = tuple[str, Callable[[CostLine], str | Text]]  # title, and what a line says there
 
 
-def show_costs(console: Console, summary: CostSummary, group_by: str) -> None:
-    """Print a summary that was made with this `group_by`."""
-    bare = _table(summary, group_by, 0)
+def show_costs(console: Console, summary: CostSummary, by: Sequence[str]) -> None:
+    """Print a summary that was made with these groups."""
+    bare = _table(summary, by, 0)
     free = (
         console.width - console.measure(bare, options=console.options.update_width(_MUCH)).maximum
     )
-    show(console, _table(summary, group_by, max(0, min(free, _BAR))))
+    show(console, _table(summary, by, max(0, min(free, _BAR))))
+    if _is_repriced(summary):
+        show(console, Text(_basis(summary), "dim"))
 
 
-def _table(summary: CostSummary, group_by: str, bar: int) -> Table:
+def _table(summary: CostSummary, by: Sequence[str], bar: int) -> Table:
     """bar: columns of the longest bar."""
-    by_tag = group_by.startswith("tag:")
     table = Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=True,
         footer_style="bold",
     )  # fmt: skip
-    heading = "day (UTC)" if group_by == "day" else group_by.removeprefix("tag:")
-    table.add_column(Text(shown.shortened(heading, _KEY)), Text("total"), overflow="fold")
+    table.add_column(Text(_heading(by)), Text("total"), overflow="fold")
     table.add_column("", "", width=bar)
-    table.add_column("COST", _money(summary), justify="right", no_wrap=True)
-    for title, key in _COUNTS:
-        table.add_column(title, f"{summary[key]:,}", justify="right", no_wrap=True)
+    columns = _columns(summary)
+    for title, said in columns:
+        table.add_column(title, said(summary), justify="right", no_wrap=True)
+    by_tag = by[0].startswith("tag:")
     if by_tag:
         table.add_column("SESSIONS", f"{summary['session_count']:,}", justify="right")
     most = max((group["total_cost_usd"] for group in summary["groups"]), default=0.0)
-    for group in summary["groups"]:
-        key_text = (
-            Text(shown.shortened(group["key"], _KEY)) if group["key"] else Text("(none)", "dim")
-        )
-        counts = [f"{group[name]:,}" for _, name in _COUNTS]
-        sessions = [f"{group['session_count'] or 0:,}"] if by_tag else []
-        length = Text(_bar(group["total_cost_usd"], most, bar), "green")
-        table.add_row(key_text, length, _money(group), *counts, *sessions)
+    for level, group in _rows(summary["groups"]):
+        length = Text(_bar(group["total_cost_usd"], most, bar), _BARS[min(level, 1)])
+        count = group["session_count"]
+        sessions = ["" if count is None else f"{count:,}"] if by_tag else []
+        cells = [said(group) for _, said in columns]
+        table.add_row(_name(level, group), length, *cells, *sessions)
     return table
+
+
+def _heading(by: Sequence[str]) -> str:
+    names = ("day (UTC)" if one == "day" else one.removeprefix("tag:") for one in by)
+    return " / ".join(shown.shortened(name, _KEY) for name in names)
+
+
+def _columns(summary: CostSummary) -> list[Column]:
+    """Those that have something to say."""
+    columns: list[Column] = [("COST", _money)]
+    if _is_repriced(summary):
+        columns += [
+            ("RECORDED", lambda line: shown.money(line["recorded_cost_usd"])),
+            ("DIFFERENCE", _difference),
+        ]
+    columns += [
+        ("CALLS", lambda line: f"{line['calls']:,}"),
+        ("FAILED", lambda line: f"{line['failed_calls']:,}"),
+    ]
+    if summary["wasted_cost_usd"]:
+        columns.append(("WASTED", _wasted))
+    if summary["unpriced_calls"]:
+        columns.append(("UNPRICED", lambda line: f"{line['unpriced_calls']:,}"))
+    columns += [
+        ("IN", lambda line: f"{line['prompt_tokens']:,}"),
+        ("OUT", lambda line: f"{line['completion_tokens']:,}"),
+    ]
+    return columns
+
+
+def _rows(groups: Sequence[CostGroup], level: int = 0) -> Iterator[tuple[int, CostGroup]]:
+    for group in groups:
+        yield level, group
+        yield from _rows(group["groups"], level + 1)
+
+
+def _name(level: int, group: CostGroup) -> Text:
+    indent = " " * (_INDENT * level)
+    if group["key"]:
+        return Text(indent + shown.shortened(group["key"], _KEY))
+    return Text(f"{indent}(none)", "dim")
 
 
 def _money(line: CostLine) -> Text:
     if not line["total_cost_usd"] and line["unpriced_calls"]:
         return Text("unknown", "yellow")
     return Text(shown.money(line["total_cost_usd"]))
+
+
+def _wasted(line: CostLine) -> str:
+    return shown.money(line["wasted_cost_usd"]) if line["wasted_cost_usd"] else ""
+
+
+def _difference(line: CostLine) -> str:
+    more = nanos(line["total_cost_usd"]) - nanos(line["recorded_cost_usd"])
+    if not line["total_cost_usd"] and line["unpriced_calls"]:
+        return ""
+    return ("+" if more > 0 else "-" if more < 0 else "") + shown.money(dollars(abs(more)))
+
+
+def _is_repriced(summary: CostSummary) -> bool:
+    return summary["prices"] != "recorded" or summary["as_model"] is not None
+
+
+def _basis(summary: CostSummary) -> str:
+    """What the costs are made with."""
+    prices = {
+        "recorded": "the prices of the day of each call",
+        "current": "today's prices",
+        "given": "the prices given; what they do not name, at today's",
+    }[summary["prices"]]
+    model = f"as {visible(summary['as_model'])}, " if summary["as_model"] is not None else ""
+    return f"COST is {model}at {prices}."
 
 
 def _bar(amount: float, most: float, columns: int) -> str:

@@ -9,7 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from lllm.cli import shown
-from lllm.cli.families import family
+from lllm.cli.arithmetic import explained
+from lllm.cli.families import attempts, family
 from lllm.cli.terminal import joined, show, sign, state_text
 from lllm.events import codec
 from lllm.events.model import Error, RetryScheduled
@@ -74,7 +75,7 @@ def _heading(session: TacticCallSession) -> Text:
             Text(visible(session.tactic_path), "bold"),
             state_text(session.state),
             shown.nanoseconds(session.elapsed) if session.elapsed is not None else "",
-            _spent(session.total_cost),
+            _spent(session.total_cost, session.wasted_cost),
         ),
         "  ",
     )
@@ -91,6 +92,9 @@ def _particulars(record: SessionRecord) -> Iterator[Text]:
     if session.metadata is not None:
         yield _labelled("metadata", shown.shortened(session.metadata, _LONG))
     yield _labelled("task", shown.shortened(session.task, _LONG))
+    prices = sorted({_source(trace) for one in family(session) for trace in attempts(one)} - {""})
+    if prices:
+        yield _labelled("prices", ", ".join(prices))
 
 
 def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries, levels: int) -> None:
@@ -114,7 +118,7 @@ def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries, levels
             else:
                 branch.add(_elsewhere(entry))
         else:
-            tree.add(_attempt(entry))
+            _add_attempt(tree, entry)
     if session.unknown_events:
         count = shown.counted(session.unknown_events, "event")
         tree.add(Text(f"{count} of a newer lllm can't be shown", "yellow"))
@@ -133,6 +137,13 @@ def _elsewhere(session: TacticCallSession) -> Text:
     return Text(f"… what is in it, and {count} below it: {command}", "yellow")
 
 
+def _source(trace: InvokeTrace) -> str:
+    """Whose prices are taken, in which version."""
+    if trace.price != "priced":
+        return ""
+    return visible(f"{trace.price_source or ''} {trace.price_version or ''}".strip())
+
+
 # -- agents
 
 
@@ -143,14 +154,14 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, retries: Retr
                 Text.assemble("agent ", (visible(call.agent_name), "bold")),
                 state_text(call.state),
                 shown.nanoseconds(call.elapsed) if call.elapsed is not None else "",
-                _spent(call.cost),
+                _spent(call.cost, call.wasted_cost),
             ),
             "  ",
         )
     )
     for step, traces in call.invoke_traces.items():
         for trace in traces:
-            node = branch.add(_attempt(trace))
+            node = _add_attempt(branch, trace)
             if trace is traces[-1]:
                 for tool in call.interrupts.get(step, ()):
                     node.add(_tool(tool))
@@ -163,6 +174,14 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, retries: Retr
         branch.add(_failed(call.error))
 
 
+def _add_attempt(tree: Tree, trace: InvokeTrace) -> Tree:
+    node = tree.add(_attempt(trace))
+    bill = explained(trace)
+    if bill:
+        node.add(Text(bill, "dim"))
+    return node
+
+
 def _attempt(trace: InvokeTrace) -> Text:
     step = f"step {trace.step}" + (f", attempt {trace.attempt}" if trace.attempt > 1 else "")
     return joined(
@@ -172,6 +191,7 @@ def _attempt(trace: InvokeTrace) -> Text:
             shown.nanoseconds(trace.elapsed) if trace.elapsed is not None else "",
             _used(trace.cost) if trace.usage is not None else "",
             _price(trace),
+            Text("wasted", "yellow") if trace.wasted and trace.cost.cost else "",
             Text(visible(trace.finish), "dim") if trace.finish else "",
             _failed(trace.error) if trace.error is not None else "",
         )
@@ -226,8 +246,9 @@ def _used(cost: InvokeCost) -> str:
     return shown.tokens(cost.prompt_tokens, cost.completion_tokens, cost.cached_prompt_tokens)
 
 
-def _spent(cost: InvokeCost) -> Text:
+def _spent(cost: InvokeCost, wasted: InvokeCost) -> Text:
     """Tokens and money, where anything was spent."""
-    if not (cost.total_tokens or cost.unpriced_calls):
+    if not (cost.total_tokens or cost.cost or cost.unpriced_calls):
         return Text()
-    return Text(f"{_used(cost)}  {shown.money(cost.cost, cost.unpriced_calls)}")
+    of_it = f" ({shown.money(wasted.cost)} wasted)" if wasted.cost else ""
+    return Text(f"{_used(cost)}  {shown.money(cost.cost, cost.unpriced_calls)}{of_it}")

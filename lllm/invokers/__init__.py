@@ -13,8 +13,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from lllm.events.errors import ConfigError
-from lllm.events.importing import importing
 from lllm.events.model import Content, ToolDefinition, Usage
 
 Finish = Literal["stop", "tool_calls", "length", "content_filter", "other"]
@@ -103,22 +101,3 @@ class Streams(Protocol):
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
         """The same on an event loop; on_text is called on it."""
-
-
-def named(name: str) -> Invoker:
-    """The invoker that a configuration names.
-
-    Raises ConfigError for a name that is none, or "scripted", whose script no name can say, and
-    MissingExtra where its SDK is not installed.
-    """
-    if name == "openai":
-        with importing():
-            from lllm.invokers.openai import OpenAIInvoker
-
-        return OpenAIInvoker()
-    if name == "scripted":
-        raise ConfigError(
-            "The scripted invoker needs its script: make it with ScriptedInvoker([...]) and give "
-            "that object instead of the name."
-        )
-    raise ConfigError(f"There is no invoker {name!r}. Known by name: 'openai'.")

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.usage import of_chat
+from lllm.usage import billed_of, of_chat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 _FINISH: dict[object, Finish] = {
     "stop": "stop",
@@ -28,14 +28,17 @@ _FINISH: dict[object, Finish] = {
     "function_call": "tool_calls",  # the older word for it
     "content_filter": "content_filter",
 }
+THOUGHTS = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name for it, OpenRouter's
 # What a Request says elsewhere, or what would make the answer something else than one message.
 _NOT_PARAMS = ("model", "messages", "tools", "stream", "n")
 
 
-def payload(request: Request) -> dict[str, object]:
+def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     """The body of the HTTP request.
 
-    Params are passed on as they are, and win over what is made of `output_schema`.
+    Params are passed on as they are, and win over what is made of `output_schema`. A stream asks
+    for its usage, unless params have `stream_options`; None there sends none, for a server that
+    refuses them.
 
     Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
     message that this dialect can't carry.
@@ -54,13 +57,24 @@ def payload(request: Request) -> dict[str, object]:
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice is not None:
             body["tool_choice"] = request.tool_choice
+    if stream:
+        body["stream"] = True
+        body.setdefault("stream_options", {"include_usage": True})
+    if not stream or body["stream_options"] is None:
+        body.pop("stream_options", None)  # refused where nothing is streamed
     return body
 
 
 def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": schema_name(schema), "schema": schema}}
+
+
+def schema_name(schema: Mapping[str, object]) -> str:
+    """What a schema is called, in the 64 letters, digits, underscores and dashes that OpenAI
+    takes."""
     title = schema.get("title")
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
-    return {"type": "json_schema", "json_schema": {"name": name or "answer", "schema": schema}}
+    return name or "answer"
 
 
 def _tool(tool: ToolDefinition) -> dict[str, object]:
@@ -161,19 +175,18 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         fingerprint=_text(whole.get("system_fingerprint")),
         usage_raw=whole.get("usage"),
         usage=of_chat(whole.get("usage")),
+        billed=billed_of(whole.get("usage")),
     )
 
 
 def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
     parts = []
-    # DeepSeek and vLLM name it reasoning_content, OpenRouter reasoning.
-    thought = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
+    content = message.get("content")
+    thoughts = (_text(message.get(name)) for name in THOUGHTS)
+    thought = next(filter(None, thoughts), None) or thought_of(content)
     if thought:
         parts.append(Part("reasoning", thought))
-    content = message.get("content")
-    # Mistral sends a list of pieces where it has something to cite.
-    pieces = content if isinstance(content, list) else [{"text": content}]
-    text = "".join(_text(_mapping(piece).get("text")) or "" for piece in pieces)
+    text = text_of(content)
     if text:
         parts.append(Part("text", text))
     refusal = _text(message.get("refusal"))
@@ -183,6 +196,22 @@ def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
     if audio:
         parts.append(Part("audio", _text(audio.get("transcript")), data=dict(audio)))
     return tuple(parts)
+
+
+def text_of(content: object) -> str:
+    """The text of a message's `content`.
+
+    Mistral sends a list of pieces where it has something to cite, or has thought
+    (https://docs.mistral.ai/capabilities/reasoning).
+    """
+    pieces = content if isinstance(content, list) else [{"text": content}]
+    return "".join(_text(_mapping(piece).get("text")) or "" for piece in pieces)
+
+
+def thought_of(content: object) -> str:
+    """What Mistral's pieces have of reasoning."""
+    pieces = content if isinstance(content, list) else ()
+    return "".join(text_of(_mapping(piece).get("thinking")) for piece in pieces)
 
 
 def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
@@ -205,14 +234,3 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def error_of(body: object) -> tuple[str | None, str | None]:
-    """The message and the code in the provider's JSON of an error, each None where it has none."""
-    whole = _mapping(body)
-    error = whole.get("error", whole)
-    if isinstance(error, str):
-        return error, None
-    found: Sequence[object] = (_mapping(error).get("code"), _mapping(error).get("type"))
-    code = next((str(value) for value in found if isinstance(value, (str, int))), None)
-    return _text(_mapping(error).get("message")), code

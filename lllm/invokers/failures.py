@@ -1,9 +1,10 @@
-"""What a provider's HTTP error means: whether to try again, when, and what may be told of it.
+"""What a provider's error means: whether to try again, when, and what may be told of it.
 
 Statuses are RFC 9110's; which of them are worth another attempt is OpenAI's own list
 (https://platform.openai.com/docs/guides/error-codes): 408, 409, 429 and 5xx, but not a 429 that
-says the quota is spent. Providers echo credentials in their messages, so every text passes a
-`Secrets` before it becomes part of an error.
+says the quota is spent. Anthropic's 529, overloaded, is among them. An error in the middle of a
+stream comes without a status, and is judged by its type. Providers echo credentials in their
+messages, so every text passes a `Secrets` before it becomes part of an error.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import InvokeError
-from lllm.invokers.chat_completions import error_of
+from lllm.invokers.rate_limits import reset_after
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MARK = "[api key]"
 _SHORTEST_SECRET = 8  # "ollama" or "EMPTY" given as a key is no secret, and may be a word of a text
@@ -28,6 +29,23 @@ _LOOKS_SECRET = re.compile(
     r"(?i:\b(?:bearer|basic)\s+)(?:\[api key\]|(?=[^\s\"',;]*\d)[^\s\"',;]{8,})"
     r"|\bsk-[\w*.…-]{6,}"
 )
+# The statuses of errors that come without one:
+# https://platform.claude.com/docs/en/api/errors and OpenAI's list, see above.
+_STATUS_OF = {
+    "invalid_request_error": 400,
+    "invalid_prompt": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _LONGEST_QUOTE = 500  # characters of an error page that is not JSON
 _SECOND = 1_000_000_000
@@ -70,14 +88,79 @@ def from_response(
         said = text.strip()[:_LONGEST_QUOTE]
     code = None if code is None else secrets.cut_error(code)
     message = f"{host} answered {status}" + (f" ({code})" if code else "")
+    wait = retry_after(headers)
+    if wait is None and status == 429:
+        reset = reset_after(headers, now=dt.datetime.now(dt.UTC))
+        wait = None if reset is None else _in_bounds(reset * _SECOND)
     return InvokeError(
         f"{message}: {secrets.cut_error(said)}" if said else f"{message}.",
         retryable=is_retryable(status, code),
         status=status,
         code=code,
-        retry_after=retry_after(headers),
+        retry_after=wait,
         request_id=request_id(headers, secrets),
     )
+
+
+def from_event(body: object) -> InvokeError:
+    """The error that an event in the middle of a stream tells of.
+
+    body: its JSON, with the error in it ({"error": {...}}) or the error itself. The text is the
+    provider's own, uncleaned: see `cleaned`.
+    """
+    said, code = error_of(body)
+    status = status_of(body)
+    message = "The provider ended its answer with an error" + (f" ({code})" if code else "")
+    return InvokeError(
+        f"{message}: {said}" if said else f"{message}.",
+        retryable=is_retryable(status, code),
+        status=status,
+        code=code,
+    )
+
+
+def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> InvokeError:
+    """The same error made anew, without what must not be told."""
+    return InvokeError(
+        secrets.cut_error(str(error)),
+        retryable=error.retryable,
+        status=error.status,
+        code=None if error.code is None else secrets.cut_error(error.code),
+        retry_after=error.retry_after,
+        request_id=error.request_id or request_id,
+        partial=error.partial,
+        usage=error.usage,
+        usage_raw=error.usage_raw,
+    )
+
+
+def error_of(body: object) -> tuple[str | None, str | None]:
+    """The message and the code in the provider's JSON of an error, each None where it has none."""
+    whole = body if isinstance(body, dict) else {}
+    error = whole.get("error") or whole
+    if isinstance(error, str):
+        return error, None
+    if not isinstance(error, dict):
+        return None, None
+    found: Sequence[object] = (error.get("code"), error.get("type"))
+    code = next((str(value) for value in found if isinstance(value, (str, int))), None)
+    message = error.get("message")
+    return message if isinstance(message, str) else None, code
+
+
+def status_of(body: object) -> int:
+    """The status that an error stands for which came in an answer of status 200.
+
+    OpenRouter answers 200 once it has begun, and puts the status into the error's code
+    (https://openrouter.ai/docs/api-reference/errors); others name a type. 500 where none is known.
+    """
+    whole = body if isinstance(body, dict) else {}
+    error = whole.get("error") or whole
+    found = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
+    for value in found:
+        if type(value) is int and 400 <= value < 600:
+            return value
+    return next((_STATUS_OF[value] for value in found if value in _STATUS_OF), 500)
 
 
 def is_retryable(status: int, code: str | None) -> bool:
@@ -86,8 +169,8 @@ def is_retryable(status: int, code: str | None) -> bool:
 
 
 def request_id(headers: Mapping[str, str], secrets: Secrets) -> str | None:
-    """The provider's id of a request, from the header that it comes in."""
-    found = headers.get("x-request-id")
+    """The provider's id of a request, from the header that it comes in: Anthropic's or OpenAI's."""
+    found = headers.get("request-id") or headers.get("x-request-id")
     return None if found is None else secrets.cut_error(found)
 
 

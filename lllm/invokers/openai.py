@@ -1,146 +1,58 @@
-"""Models behind an HTTP API that speaks Chat Completions, by OpenAI's own SDK.
+"""Models behind an HTTP API that speaks Chat Completions or Responses, by OpenAI's own SDK.
 
-OpenAI's, and whatever serves the same dialect: Azure, OpenRouter, Groq, Ollama, vLLM. The SDK
-sends and waits; it never tries again, because each attempt is an event of its own. What came back
-is read from the body as it was sent, since the SDK's models add and drop fields.
-
-No credential leaves this module. An error is made anew, of cleaned text, and raised outside of the
-handler of the SDK's own, whose causes and tracebacks can quote headers.
+OpenAI's, and whatever serves the same dialects: Azure, OpenRouter, Groq, Ollama, vLLM.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
-import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from lllm.events.errors import ConfigError, InvokeError, MissingExtra
-from lllm.events.locks import tell_after_fork
-from lllm.invokers.chat_completions import answer, payload
-from lllm.invokers.failures import Secrets, from_response, request_id
-from lllm.invokers.openai_clients import Clients, Options
+from lllm.events.errors import ConfigError
+from lllm.invokers import chat_completions, responses
+from lllm.invokers.access import Access, access
+from lllm.invokers.assembling import Dialect
+from lllm.invokers.chat_stream import ChatStream
+from lllm.invokers.responses_stream import ResponsesStream
+from lllm.invokers.sdk_invoker import SdkInvoker, needs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from lllm.invokers import Answer, Request
+    import openai
+
+    from lllm.invokers.sdk_invoker import AsyncPieces, Body, Pieces, Whole
 
 _OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
 
-# Who answers at a host, by the names of genai-prices; a subdomain counts as its host.
-_PROVIDERS = {
-    "api.openai.com": "openai",
-    "openai.azure.com": "azure",
-    "services.ai.azure.com": "azure",
-    "openrouter.ai": "openrouter",
-    "api.groq.com": "groq",
-    "api.together.xyz": "together",
-    "api.fireworks.ai": "fireworks",
-    "api.deepseek.com": "deepseek",
-    "api.mistral.ai": "mistral",
-    "api.x.ai": "x-ai",
-    "api.perplexity.ai": "perplexity",
-    "api.cerebras.ai": "cerebras",
-    "api.anthropic.com": "anthropic",
-    "api.moonshot.ai": "moonshotai",
-    "api.novita.ai": "novita",
-    "generativelanguage.googleapis.com": "google",
+_DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect("chat.completions", chat_completions.payload, chat_completions.answer, ChatStream),
+        Dialect("responses", responses.payload, responses.answer, ResponsesStream),
+    )
 }
 
-# Clients that a forked child got from its parent. They are kept, untouched: closing one could wait
-# for a lock that a thread of the parent held, and the connections are the parent's to close.
-_inherited: list[object] = []
 
-
-class _Raw(Protocol):
-    """An HTTP answer as the SDK hands it over, unread."""
-
-    @property
-    def status_code(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def content(self) -> bytes: ...
-
-
-class _Secret:
-    """A text that no repr shows, of this or of what holds it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    def fits_a_header(self) -> bool:
-        """Whether it can be sent as a token of an Authorization header."""
-        return self.text.isascii() and self.text.isprintable() and " " not in self.text
-
-
-@dataclass(frozen=True)
-class _Access:
-    """Where the requests go, and by what right."""
-
-    base_url: _Secret  # it may hold a password
-    api_key: _Secret | None
-    provider: str
-    timeout: float
-    organization: str | None
-    project: str | None
-
-    def options(self) -> Options:
-        """For the SDK's clients. Raises ConfigError where there is no key that can be sent."""
-        return Options(
-            base_url=self.base_url.text,
-            api_key=self._key().text,
-            timeout=self.timeout,
-            organization=self.organization,
-            project=self.project,
-            max_retries=0,
-        )
-
-    def _key(self) -> _Secret:
-        key = self.api_key or _Secret(os.environ.get("OPENAI_API_KEY", "").strip())
-        if not key.text and self.provider == "openai":
-            raise ConfigError(
-                "OpenAI asks for an API key: set OPENAI_API_KEY, or give "
-                "OpenAIInvoker(api_key=...)."
-            )
-        if not key.fits_a_header():
-            raise ConfigError(
-                "The API key has characters that no HTTP header can carry. Was more than the key "
-                "copied into OPENAI_API_KEY or api_key=?"
-            )
-        return key if key.text else _Secret(_NO_KEY)
-
-    def secrets(self, key: str) -> Secrets:
-        """All that must not be told. key: the one in use."""
-        ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "")  # the SDK sends them along
-        values = [line.partition(":")[2].strip() for line in ambient.split("\n")]
-        password = urlsplit(self.base_url.text).password
-        return Secrets(None if key == _NO_KEY else key, password, *values)
-
-
-class OpenAIInvoker:
-    """Calls models through the Chat Completions API.
+class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
+    """Calls models through Chat Completions, or through the Responses API.
 
     base_url: where it is served, None for OPENAI_BASE_URL or OpenAI itself.
-    api_key: None for OPENAI_API_KEY, read when the first call is made, so that a tactic can be
-        built where there is no key. A key given here travels with a pickle; one of the environment
-        does not, the other process reads its own.
+    api_key: None for that of the environment, read when the first call is made, so that a tactic
+        can be built where there is no key. A key given here travels with a pickle; one of the
+        environment does not, the other process reads its own.
     timeout: seconds to wait for a connection, and for each next piece of the answer.
     organization, project: OpenAI's, sent as headers; None for OPENAI_ORG_ID and OPENAI_PROJECT_ID.
+    api: "chat.completions", which most servers speak, or "responses".
+    provider: who answers, by the names of genai-prices, where the base URL does not tell.
+    api_key_env: the variable that holds the key.
+    model_prefix: what is cut from a model's name before it is sent, as "openrouter/".
 
     Threads share a client, each event loop has its own, closed with the loop. Raises MissingExtra
-    where the SDK is not installed, ConfigError for a base_url that is none.
+    where the SDK is not installed, ConfigError for a base_url or an api that is none.
     """
-
-    api = "chat.completions"
 
     def __init__(
         self,
@@ -150,145 +62,103 @@ class OpenAIInvoker:
         timeout: float = 60.0,
         organization: str | None = None,
         project: str | None = None,
+        api: Literal["chat.completions", "responses"] = "chat.completions",
+        provider: str | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
+        model_prefix: str = "",
     ) -> None:
-        if importlib.util.find_spec("openai") is None:
-            raise MissingExtra(
-                'The OpenAI SDK is not installed. It is in an extra: pip install "lllm[openai]"'
-            )
-        url = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
-        self.host, self.port = _address(url)
-        self.provider = _provider(self.host)
-        key = _Secret(api_key.strip()) if api_key and api_key.strip() else None
-        self._access = _Access(_Secret(url), key, self.provider, timeout, organization, project)
-        self._begin()
+        needs("openai", "openai")
+        if api not in _DIALECTS:
+            known = " and ".join(repr(name) for name in _DIALECTS)
+            raise ConfigError(f"OpenAIInvoker knows no api {api!r}; it knows {known}.")
+        where = access(
+            base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI,
+            api_key=api_key,
+            timeout=timeout,
+            key_env=api_key_env,
+            headers_env="OPENAI_CUSTOM_HEADERS",
+            provider=provider,
+        )
+        sdk = _OpenAI(where, organization, project, api == "responses")
+        super().__init__(sdk, where, _DIALECTS[api], model_prefix=model_prefix)
 
-    def _begin(self) -> None:
-        self._clients = Clients(self._access.options)
-        self._closer = weakref.finalize(self, self._clients.close_all)
-        self._closer.atexit = False
-        tell_after_fork(self)
 
-    def after_fork(self) -> None:
-        """The child makes clients of its own."""
-        self._closer.detach()
-        _inherited.append(self._clients)
-        self._begin()
+class _Options(TypedDict):
+    """What both kinds of client are made with."""
 
-    def __getstate__(self) -> dict[str, object]:
-        ours = ("_clients", "_closer")
-        return {name: value for name, value in vars(self).items() if name not in ours}
+    base_url: str
+    api_key: str
+    timeout: float
+    organization: str | None
+    project: str | None
+    max_retries: int
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state)
-        self._begin()
 
-    def __repr__(self) -> str:
-        return f"OpenAIInvoker(provider={self.provider!r}, host={self.host!r}, port={self.port})"
+@dataclass(frozen=True)
+class _OpenAI:
+    """How the SDK is used. The body is handed over whole, as `extra_body`: create() refuses params
+    that only others know."""
 
-    def close(self) -> None:
-        """Close the connections of the threads; a later call opens new ones."""
-        self._clients.close()
+    access: Access
+    organization: str | None
+    project: str | None
+    responses: bool
 
-    def invoke(self, request: Request) -> Answer:
-        """Ask, and wait for the answer.
+    def _options(self) -> _Options:
+        return _Options(
+            base_url=self.access.base_url.text,
+            api_key=self.access.key() or _NO_KEY,
+            timeout=self.access.timeout,
+            organization=self.organization,
+            project=self.project,
+            max_retries=0,
+        )
 
-        Raises InvokeError where the call fails, and ConfigError where it can't be made: there is
-        no key for OpenAI, or `params` sets what lllm decides.
-        """
-        body = payload(request)
-        client = self._clients.of_threads()
-        secrets = self._access.secrets(client.api_key)
-        try:
-            # The body is handed over whole: create() refuses params that only others know.
-            raw = client.chat.completions.with_raw_response.create(
-                model=request.model, messages=[], extra_body=body
-            )
-        except Exception as error:
-            failure = self._failure(error, secrets)
-        else:
-            return self._read(raw, request, secrets)
-        raise failure
-
-    async def ainvoke(self, request: Request) -> Answer:
-        """The same on an asyncio event loop."""
-        body = payload(request)
-        client = await self._clients.of_running_loop()
-        secrets = self._access.secrets(client.api_key)
-        try:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=request.model, messages=[], extra_body=body
-            )
-        except Exception as error:
-            failure = self._failure(error, secrets)
-        else:
-            return self._read(raw, request, secrets)
-        raise failure
-
-    def _read(self, raw: _Raw, request: Request, secrets: Secrets) -> Answer:
-        identity = request_id(raw.headers, secrets)
-        try:
-            text = secrets.cut(raw.content.decode())
-            body: object = json.loads(text)
-        except (ValueError, RecursionError):
-            body = None
-        if body is None:
-            raise InvokeError(
-                f"{self.host} answered with a body that is no JSON.",
-                retryable=True,
-                status=raw.status_code,
-                request_id=identity,
-            )
-        if isinstance(body, dict) and body.get("error") and not body.get("choices"):
-            # OpenRouter answers 200 once it has begun, and puts the status into the error's code:
-            # https://openrouter.ai/docs/api-reference/errors
-            code = body["error"].get("code") if isinstance(body["error"], dict) else None
-            status = code if type(code) is int and 400 <= code < 600 else 500
-            raise from_response(status, raw.headers, text, host=self.host, secrets=secrets)
-        return answer(body, model=request.model, request_id=identity)
-
-    def _failure(self, error: Exception, secrets: Secrets) -> InvokeError:
+    def client(self) -> openai.OpenAI:
         import openai
 
-        if isinstance(error, openai.APIStatusError):
-            got = error.response
-            return from_response(
-                got.status_code, got.headers, got.text, host=self.host, secrets=secrets
-            )
-        cause = error.__cause__ or error
-        told = secrets.cut_error(f"{type(cause).__name__}: {cause}")
-        if "header" in told.lower():
-            # h11 quotes the header that it can't send, escaped, and so unlike the secret.
-            return InvokeError(
-                f"A header of the request can't be sent ({type(cause).__name__}). Are there odd "
-                "characters in organization, project or OPENAI_CUSTOM_HEADERS?",
-                retryable=False,
-            )
-        if isinstance(error, openai.APITimeoutError):
-            message = f"{self.host} sent nothing for {self._access.timeout:g} seconds ({told})"
-        elif isinstance(error, openai.APIConnectionError):
-            message = f"The connection to {self.host}:{self.port} failed ({told})"
-        else:
-            return InvokeError(f"The request could not be made ({told})", retryable=False)
-        return InvokeError(message, retryable=True)
+        made = openai.OpenAI(**self._options())
+        resource = made.responses if self.responses else made.chat.completions
+        resource.with_streaming_response  # noqa: B018 - asking for it is what imports it
+        return made
 
+    def async_client(self) -> openai.AsyncOpenAI:
+        import openai
 
-def _address(base_url: str) -> tuple[str, int]:
-    """The host and port of a base URL, without what else it may hold."""
-    try:
-        parts = urlsplit(base_url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(
-            "base_url (or OPENAI_BASE_URL) is no web address: it should look like "
-            "'http://localhost:11434/v1'."
+        made = openai.AsyncOpenAI(**self._options())
+        resource = made.responses if self.responses else made.chat.completions
+        resource.with_streaming_response  # noqa: B018 - asking for it is what imports it
+        return made
+
+    def credentials(self, client: openai.OpenAI | openai.AsyncOpenAI) -> tuple[str | None, ...]:
+        return () if client.api_key == _NO_KEY else (client.api_key,)
+
+    def ask(self, client: openai.OpenAI, body: Body) -> Whole:
+        if self.responses:
+            return client.responses.with_raw_response.create(extra_body=body)
+        return client.chat.completions.with_raw_response.create(
+            model="", messages=[], extra_body=body
         )
-    return host, port or (443 if parts.scheme == "https" else 80)
 
+    async def aask(self, client: openai.AsyncOpenAI, body: Body) -> Whole:
+        if self.responses:
+            return await client.responses.with_raw_response.create(extra_body=body)
+        return await client.chat.completions.with_raw_response.create(
+            model="", messages=[], extra_body=body
+        )
 
-def _provider(host: str) -> str:
-    labels = host.split(".")
-    names = (".".join(labels[start:]) for start in range(len(labels)))
-    return next((_PROVIDERS[name] for name in names if name in _PROVIDERS), host)
+    def open(self, client: openai.OpenAI, body: Body) -> AbstractContextManager[Pieces]:
+        if self.responses:
+            return client.responses.with_streaming_response.create(extra_body=body)
+        return client.chat.completions.with_streaming_response.create(
+            model="", messages=[], extra_body=body
+        )
+
+    def aopen(
+        self, client: openai.AsyncOpenAI, body: Body
+    ) -> AbstractAsyncContextManager[AsyncPieces]:
+        if self.responses:
+            return client.responses.with_streaming_response.create(extra_body=body)
+        return client.chat.completions.with_streaming_response.create(
+            model="", messages=[], extra_body=body
+        )

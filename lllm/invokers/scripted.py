@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ import msgspec
 
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, Usage
-from lllm.invokers import Answer, Finish, Request
+from lllm.invokers import Answer, Finish, OnText, Request
 
 CHARACTERS_A_TOKEN = 4
 
@@ -108,6 +109,17 @@ def bad_request(message: str = "the request is not valid") -> InvokeError:
     )
 
 
+def cut_off(text: str, *, usage: Usage | None = None) -> InvokeError:
+    """A stream that ends in the middle. text: what came of it. usage: what the provider had said by
+    then that it used."""
+    return InvokeError(
+        "Scripted: the stream was cut off.",
+        retryable=True,
+        partial=Content.of("assistant", text),
+        usage=usage,
+    )
+
+
 class ScriptedInvoker:
     """Answers from a script, inside this process.
 
@@ -146,6 +158,36 @@ class ScriptedInvoker:
         if self._delay:
             await asyncio.sleep(self._delay)
         return _answer(self._choose(request), request)
+
+
+    def stream(self, request: Request, on_text: OnText) -> Answer:
+        """The same, word by word."""
+        began = time.perf_counter_ns()
+        try:
+            return _told(self.invoke(request), on_text, began)
+        except InvokeError as error:
+            _tell(error.partial, on_text)
+            raise
+
+    async def astream(self, request: Request, on_text: OnText) -> Answer:
+        """The same on an event loop."""
+        began = time.perf_counter_ns()
+        try:
+            return _told(await self.ainvoke(request), on_text, began)
+        except InvokeError as error:
+            _tell(error.partial, on_text)
+            raise
+
+
+def _told(answer: Answer, on_text: OnText, began: int) -> Answer:
+    first = time.perf_counter_ns() - began
+    _tell(answer.content, on_text)
+    return msgspec.structs.replace(answer, first_token=first) if answer.content.text else answer
+
+
+def _tell(content: Content | None, on_text: OnText) -> None:
+    for piece in re.findall(r"\s*\S+\s*$|\s*\S+", content.text if content else ""):
+        on_text(piece)
 
 
 class _Lists:

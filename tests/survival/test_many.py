@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lllm import InvokeError, LogStore, pricing
+from lllm import InvokeError, LogStore, price_data
 from lllm.invokers import Request
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.testing_writers import event
@@ -180,7 +180,7 @@ def fork_beside_an_import(module: str, use: Callable[[], object]) -> None:
 
 def read_the_prices() -> None:
     """Read the data that the first price needs."""
-    pricing.make_ready()
+    price_data.make_ready()
 
 
 def call_a_model() -> None:

@@ -1,7 +1,9 @@
 """The SDK's clients of one invoker: one for all threads, one for each event loop.
 
 A client is made when it is first needed, and closed where it lives: the connections of an event
-loop belong to it, and are closed with it, or when the invoker is gone.
+loop belong to it, and are closed with it, or when the invoker is gone. OpenAI's and Anthropic's
+SDKs come from one generator (https://www.stainless.com), so their clients are alike in what matters
+here.
 """
 
 from __future__ import annotations
@@ -10,36 +12,50 @@ import asyncio
 import threading
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from lllm.events.importing import importing
 from lllm.events.locks import tell_after_fork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
-
-    import openai
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
 
-class Options(TypedDict):
-    """What both kinds of client are made with."""
+class SyncClient(Protocol):
+    """An SDK's client for threads."""
 
-    base_url: str
-    api_key: str
-    timeout: float
-    organization: str | None
-    project: str | None
-    max_retries: int
+    def close(self) -> None: ...
+    def platform_headers(self) -> Mapping[str, str]: ...
 
 
-class Clients:
-    """Makes, keeps and closes them. `options` is asked when a client is made."""
+class AsyncClient(Protocol):
+    """An SDK's client for an event loop."""
 
-    def __init__(self, options: Callable[[], Options]) -> None:
-        self._options = options
+    async def close(self) -> None: ...
+    def platform_headers(self) -> Mapping[str, str]: ...
+
+
+S = TypeVar("S", bound=SyncClient)
+A = TypeVar("A", bound=AsyncClient)
+
+
+class Clients(Generic[S, A]):
+    """Makes, keeps and closes them.
+
+    make, make_async: called, with imports allowed, when a client is needed. Clients don't try
+        again: they are made with max_retries=0. Both import of the SDK what a first call would,
+        when no fork waits for it; the SDK imports a resource when it is first asked for. Up to
+        Python 3.11 a cached property has a lock, held while it is worked out
+        (https://github.com/python/cpython/issues/87634), which a child would inherit, too: the
+        resources are such, and the processor that the headers tell of.
+    """
+
+    def __init__(self, make: Callable[[], S], make_async: Callable[[], A]) -> None:
+        self._make = make
+        self._make_async = make_async
         self._lock = threading.Lock()
-        self._of_threads: openai.OpenAI | None = None
-        self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
+        self._of_threads: S | None = None
+        self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop[A]] = {}
         tell_after_fork(self)
 
     def after_fork(self) -> None:
@@ -48,19 +64,17 @@ class Clients:
         self._of_threads = None
         self._by_loop = {}
 
-    def of_threads(self) -> openai.OpenAI:
-        """The client for calls that wait."""
+    def of_threads(self) -> S:
+        """The client for calls that wait. Raises what making it raises."""
         with self._lock:
             if self._of_threads is None:
                 with importing():
-                    import openai
-
-                    client = openai.OpenAI(**self._options())
+                    client = self._make()
                     _import_the_rest(client)
                     self._of_threads = client
             return self._of_threads
 
-    async def of_running_loop(self) -> openai.AsyncOpenAI:
+    async def of_running_loop(self) -> A:
         """The client of the event loop that runs this."""
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
@@ -70,15 +84,12 @@ class Clients:
         await found.close_with_loop()
         return found.client
 
-    def _make_for(self, loop: asyncio.AbstractEventLoop) -> _OfLoop:
-        with importing():
-            import openai
-
+    def _make_for(self, loop: asyncio.AbstractEventLoop) -> _OfLoop[A]:
         with self._lock, importing():
             for other in [other for other in self._by_loop if other.is_closed()]:
                 del self._by_loop[other]
             if loop not in self._by_loop:
-                client = openai.AsyncOpenAI(**self._options())
+                client = self._make_async()
                 _import_the_rest(client)
                 with suppress(ImportError):  # another version may name it otherwise
                     import_module("anyio._backends._asyncio")
@@ -100,25 +111,17 @@ class Clients:
                 loop.call_soon_threadsafe(found.close_soon)
 
 
-def _import_the_rest(client: openai.OpenAI | openai.AsyncOpenAI) -> None:
-    """Import now what the first call would import, when no fork waits for it.
-
-    The SDK imports a resource when it is first asked for. Up to Python 3.11 a cached property has a
-    lock, held while it is worked out (https://github.com/python/cpython/issues/87634), which a
-    child would inherit, too: the resources are such, and the processor that the headers tell of.
-    """
+def _import_the_rest(client: SyncClient | AsyncClient) -> None:
+    """Import what any first call would, see Clients."""
     import encodings.idna  # noqa: F401 - the codec that looks up hosts
 
-    client.chat.completions.with_raw_response  # noqa: B018 - asking for it is what imports it
     client.platform_headers()
 
 
-class _OfLoop:
+class _OfLoop(Generic[A]):
     """The client of one event loop."""
 
-    def __init__(
-        self, client: openai.AsyncOpenAI, siblings: dict[asyncio.AbstractEventLoop, _OfLoop]
-    ) -> None:
+    def __init__(self, client: A, siblings: dict[asyncio.AbstractEventLoop, _OfLoop[A]]) -> None:
         self.client = client
         self._siblings = siblings
         self._closer: AsyncGenerator[None, None] | None = None
@@ -145,7 +148,7 @@ class _OfLoop:
 
 
 async def _until_closed(
-    client: openai.AsyncOpenAI, siblings: dict[asyncio.AbstractEventLoop, _OfLoop]
+    client: A, siblings: dict[asyncio.AbstractEventLoop, _OfLoop[A]]
 ) -> AsyncGenerator[None, None]:
     try:
         yield

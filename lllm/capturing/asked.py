@@ -1,0 +1,231 @@
+"""What a captured request asks, read from its body as it is sent.
+
+The opposite of what an invoker does: the provider's JSON becomes messages in our terms. What has no
+form of its own here is kept as the provider's JSON in the `data` of a part, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import msgspec
+
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition
+
+# What of a body belongs to what a model is told to be, and is written once, not with each request.
+_LASTING = (
+    "tools", "functions", "response_format", "text", "output_config", "output_format",
+)  # fmt: skip
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request in our terms. tools: those that have a schema; `lasting` is the rest of what seldom
+    changes from call to call, `params` all else that the body says."""
+
+    model: str
+    contents: tuple[Content, ...]
+    tools: tuple[ToolDefinition, ...]
+    lasting: dict[str, object]
+    params: dict[str, object]
+    stream: bool
+
+
+def of_chat(body: Mapping[str, object]) -> Asked:
+    """A body of Chat Completions."""
+    messages = [_chat_message(message) for message in _list(body.get("messages"))]
+    return _asked(body, messages, "messages")
+
+
+def of_messages(body: Mapping[str, object]) -> Asked:
+    """A body of Anthropic's Messages."""
+    system = body.get("system")
+    messages = [] if system in (None, "", []) else [Content("system", _parts(system))]
+    for message in _list(body.get("messages")):
+        messages += _turn(_mapping(message))
+    return _asked(body, messages, "messages", "system")
+
+
+def of_responses(body: Mapping[str, object]) -> Asked:
+    """A body of the Responses API."""
+    said = body.get("instructions")
+    messages = [Content.of("system", said)] if isinstance(said, str) and said else []
+    given = body.get("input")
+    if isinstance(given, str):
+        messages.append(Content.of("user", given))
+    messages += [_item(_mapping(item)) for item in _list(given)]
+    return _asked(body, messages, "input", "instructions")
+
+
+def of_embeddings(body: Mapping[str, object]) -> Asked:
+    """A body of the embeddings API: each text, or list of tokens, a message."""
+    given = body.get("input")
+    one = isinstance(given, str) or (isinstance(given, list) and given and _is_token(given[0]))
+    texts = [given] if one else _list(given)
+    messages = [
+        Content.of("user", text)
+        if isinstance(text, str)
+        else Content("user", (Part("tokens", data=text),))
+        for text in texts
+    ]
+    return _asked(body, messages, "input")
+
+
+def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> Asked:
+    """said: the keys whose values are the messages."""
+    tools: list[ToolDefinition] = []
+    others: list[object] = []
+    for tool in _list(body.get("tools")):
+        defined = _tool(_mapping(tool))
+        if defined is None:
+            others.append(tool)
+        else:
+            tools.append(defined)
+    lasting = {key: body[key] for key in _LASTING if key != "tools" and key in body}
+    if others:
+        lasting["tools"] = others
+    elsewhere = {"model", "stream", *said, *_LASTING}
+    return Asked(
+        model=str(body.get("model") or ""),
+        contents=tuple(contents),
+        tools=tuple(tools),
+        lasting=lasting,
+        params={key: value for key, value in body.items() if key not in elsewhere},
+        stream=body.get("stream") is True,
+    )
+
+
+def _tool(tool: Mapping[str, object]) -> ToolDefinition | None:
+    """A function, in any of the three forms; None for a tool of the provider's own."""
+    function = _mapping(tool.get("function")) or tool
+    name = function.get("name")
+    schema = function.get("parameters", function.get("input_schema"))
+    if not isinstance(name, str) or schema is None or tool.get("type", "custom") not in _FUNCTIONS:
+        return None
+    strict = function.get("strict")
+    return ToolDefinition(
+        name=name,
+        description=str(function.get("description") or ""),
+        schema=schema,
+        strict=strict if isinstance(strict, bool) else None,
+    )
+
+
+_FUNCTIONS = ("function", "custom")
+
+
+# -- messages
+
+
+def _chat_message(given: object) -> Content:
+    message = _mapping(given)
+    calls = [_mapping(call) for call in _list(message.get("tool_calls"))]
+    parts = _parts(message.get("content"))
+    for key in ("refusal", "reasoning_content", "reasoning"):
+        text = message.get(key)
+        if isinstance(text, str) and text:
+            parts += (Part("refusal" if key == "refusal" else "reasoning", text),)
+    call_id = message.get("tool_call_id")
+    return Content(
+        _role(message),
+        parts,
+        tuple(_chat_call(call) for call in calls),
+        call_id if isinstance(call_id, str) else None,
+    )
+
+
+def _chat_call(call: Mapping[str, object]) -> ToolCall:
+    function = _mapping(call.get("function")) or _mapping(call.get("custom"))
+    arguments = function.get("arguments", function.get("input"))
+    return ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), _text(arguments))
+
+
+def _turn(message: Mapping[str, object]) -> list[Content]:
+    """A turn of Messages: the results of tools in it are messages of their own here."""
+    found: list[Content] = []
+    parts: list[Part] = []
+    calls: list[ToolCall] = []
+    content = message.get("content")
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
+    for block in map(_mapping, blocks):
+        kind = block.get("type")
+        if kind == "tool_result":
+            call_id = str(block.get("tool_use_id") or "")
+            found.append(Content("tool", _parts(block.get("content")), call_id=call_id))
+        elif kind == "tool_use":
+            arguments = _text(block.get("input"))
+            calls.append(ToolCall(str(block.get("id")), str(block.get("name")), arguments))
+        else:
+            parts.append(_part(block))
+    if parts or calls or not found:
+        found.append(Content(_role(message), tuple(parts), tuple(calls)))
+    return found
+
+
+def _item(item: Mapping[str, object]) -> Content:
+    """An input item of the Responses API."""
+    kind = item.get("type", "message")
+    if kind == "message":
+        return Content(_role(item), _parts(item.get("content")))
+    if kind == "function_call":
+        call = ToolCall(str(item.get("call_id")), str(item.get("name")), _text(item["arguments"]))
+        return Content("assistant", (), (call,))
+    if kind == "function_call_output":
+        return Content("tool", _parts(item.get("output")), call_id=str(item.get("call_id")))
+    return Content("assistant", (_part(item),))
+
+
+def _role(message: Mapping[str, object]) -> str:
+    role = message.get("role")
+    return "system" if role == "developer" else str(role or "user")
+
+
+# -- parts
+
+
+def _parts(content: object) -> tuple[Part, ...]:
+    if content is None or content == "":
+        return ()
+    if isinstance(content, str):
+        return (Part("text", content),)
+    return tuple(_part(_mapping(piece)) for piece in _list(content))
+
+
+_TEXTS = ("text", "input_text", "output_text")
+_KINDS = {
+    "image": "image", "image_url": "image", "input_image": "image",
+    "audio": "audio", "input_audio": "audio",
+    "document": "file", "file": "file", "input_file": "file",
+    "thinking": "reasoning", "redacted_thinking": "reasoning", "reasoning": "reasoning",
+    "refusal": "refusal",
+}  # fmt: skip
+
+
+def _part(piece: Mapping[str, object]) -> Part:
+    kind = str(piece.get("type") or "other")
+    text = piece.get("text")
+    if kind in _TEXTS and isinstance(text, str):
+        # What is marked for the cache, or cites something, is more than its text.
+        more = {key: value for key, value in piece.items() if key not in ("type", "text")}
+        return Part("text", text, data=more or None)
+    if kind == "refusal" and isinstance(piece.get("refusal"), str):
+        return Part("refusal", str(piece["refusal"]))
+    thought = piece.get("thinking")
+    said = thought if isinstance(thought, str) else None
+    return Part(_KINDS.get(kind, kind), said, data=dict(piece))
+
+
+def _text(arguments: object) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

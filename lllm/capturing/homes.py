@@ -1,0 +1,46 @@
+"""Which session a captured call belongs to: the one that is running, or one of its own."""
+
+from __future__ import annotations
+
+import warnings
+
+from lllm.events.locks import ThreadLock
+from lllm.session import SessionScope, current
+from lllm.store import LogStore
+
+_warning = ThreadLock()
+
+
+class Homes:
+    """Where the calls of one client are recorded. store: for calls outside of any session, None
+    where these are not recorded."""
+
+    def __init__(self, store: LogStore | None) -> None:
+        self._store = store
+        self._warned = False
+
+    def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
+        """The session of a call, and whether it is the call's own; None for none.
+
+        name: of the session, if it is the call's own.
+        """
+        above = current.get()
+        if above is not None and above.recorder.is_open:
+            return above, False
+        if self._store is None:
+            self._warn_once(name)
+            return None, False
+        scope = SessionScope(self._store, name, name, kind="call")
+        return scope, True
+
+    def _warn_once(self, name: str) -> None:
+        with _warning.held():
+            warned, self._warned = self._warned, True
+        if not warned:
+            warnings.warn(
+                f"A call of {name} outside of any session is not recorded. Make it inside "
+                "`with store.session(...)`, or say where such calls go: "
+                "capture(client, log_store=store).",
+                UserWarning,
+                stacklevel=2,
+            )

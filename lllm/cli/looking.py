@@ -1,0 +1,162 @@
+"""`lllm ls`, `show`, `events`, `tail` and `export`: what happened."""
+
+from __future__ import annotations
+
+from typing import Literal, Unpack
+
+import click
+
+from lllm.cli.exits import Finding
+from lllm.cli.options import (
+    Filters,
+    asked_well,
+    id_argument,
+    json_option,
+    open_named,
+    store_option,
+    with_filters,
+)
+from lllm.visible import visible
+
+
+@click.command("ls")
+@store_option
+@with_filters
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
+              help="How many at most; 0 for all.")  # fmt: skip
+@click.option("--cursor", metavar="CURSOR", help="Go on behind the last page, which names it.")
+@click.option("--sort", type=click.Choice(("started", "cost")), default="started",
+              show_default=True, help="Newest first, or most expensive first.")  # fmt: skip
+@json_option
+def ls(
+    store: str | None,
+    limit: int,
+    cursor: str | None,
+    sort: Literal["started", "cost"],
+    as_json: bool,
+    **filters: Unpack[Filters],
+) -> None:
+    """List sessions, newest first.
+
+    Listed are the calls at the top; with --tactic, the calls of that tactic at any depth. --json
+    prints one array with an object for each session.
+    """
+    with open_named(store) as opened, asked_well():
+        found = opened.list_sessions(
+            limit=limit + 1 if limit else None, cursor=cursor, sort=sort, **filters
+        )
+        page = found[:limit] if limit else found
+        if as_json:
+            from lllm.cli.json_output import array, show_json
+
+            show_json(array(page))
+        if not page:
+            raise Finding("No session fits." if any(filters.values()) or cursor
+                          else "The store has no sessions yet.")  # fmt: skip
+    if as_json:
+        return
+    from lllm.cli.render_list import show_list
+    from lllm.cli.terminal import stdout
+
+    show_list(stdout(), page)
+    if len(found) > len(page):
+        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)
+
+
+@click.command("show")
+@store_option
+@id_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the exported session instead.")
+def show_(store: str | None, prefix: str, as_json: bool) -> None:
+    """Show one session as a tree, with what each step cost.
+
+    Agents, attempts to call their models, tools, retries and sub-tactics, each with its time,
+    tokens and cost; the traceback of a failed session stands below.
+    """
+    with open_named(store) as opened:
+        session_id = opened.find_id(prefix)
+        if as_json:
+            from lllm.cli.json_output import show_json
+
+            show_json(opened.export_session(session_id))
+            return
+        from lllm.cli.render_session import read_retries, show_session
+        from lllm.cli.terminal import stdout
+
+        record = opened.load_session_record(session_id)
+        show_session(stdout(), record, read_retries(opened, record.session))
+
+
+@click.command()
+@store_option
+@id_argument
+@click.option("--json", "as_json", is_flag=True, help="Print them as they were written, JSONL.")
+def events(store: str | None, prefix: str, as_json: bool) -> None:
+    """Print the events of one session.
+
+    On each line: position in the log, number in the session, local time, type, and the payload in
+    short. What was said of the session later, like tags, comes last. ID may also be that of an
+    error kept by save_error.
+    """
+    from lllm.cli.following import session_or_error
+    from lllm.cli.json_output import show_json
+    from lllm.cli.render_events import show_event
+    from lllm.cli.terminal import stdout
+
+    with open_named(store) as opened:
+        found = opened.events(session_or_error(opened, prefix))
+        if as_json:
+            from lllm.export import as_jsonl
+
+            show_json(as_jsonl(list(found)))
+            return
+        console = stdout()
+        for event in found:
+            show_event(console, event)
+
+
+@click.command()
+@store_option
+@click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", default=10,
+              show_default=True, help="Begin with the last N events.")  # fmt: skip
+@click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as they are written, JSONL.")
+def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> None:
+    """Print events as they are written, by any process. Ctrl-C ends it."""
+    from lllm.cli.following import Family, follow
+    from lllm.cli.json_output import show_json
+    from lllm.cli.render_events import show_event
+    from lllm.cli.terminal import stdout
+    from lllm.export import as_jsonl
+
+    with open_named(store) as opened:
+        family = None if prefix is None else Family(opened, opened.find_id(prefix))
+        console = stdout()
+        try:
+            for event in follow(opened, lines, family):
+                if as_json:
+                    show_json(as_jsonl([event]))
+                else:
+                    show_event(console, event, with_session=True)
+        except KeyboardInterrupt:
+            return
+
+
+@click.command()
+@store_option
+@id_argument
+@click.option("--format", "format_", type=click.Choice(("json", "jsonl")), default="json",
+              show_default=True, help="The loaded session, or its events.")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
+              help="Where to write it, instead of printing it.")  # fmt: skip
+def export(store: str | None, prefix: str, format_: str, output: str | None) -> None:
+    """Write one session as text that stands alone."""
+    with open_named(store) as opened:
+        text = opened.export_session(opened.find_id(prefix), format_).rstrip("\n") + "\n"
+    if output is None:
+        from lllm.cli.json_output import show_json
+
+        show_json(text)
+    else:
+        with open(output, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)

@@ -1,0 +1,51 @@
+"""The prices that `--prices` names: a word, or a file with a table."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from lllm.price_table import PriceTable
+
+_SUFFIXES = (".json", ".toml")
+
+
+def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
+    """What a store is asked for. A file holds what `LogStore(prices=)` takes: models, and their
+    rates in US dollars for a million tokens.
+
+    Raises click.UsageError for a word that is none and a file that can't be read, ConfigError for
+    prices that can't be.
+    """
+    if text == "recorded":
+        return "recorded"
+    if text == "current":
+        return "current"
+    path = Path(text)
+    if path.suffix.lower() not in _SUFFIXES:
+        raise click.UsageError(
+            f"--prices is recorded, current, or a file named *.json or *.toml; not {text!r}."
+        )
+    from lllm.price_table import PriceTable
+
+    return PriceTable.of(_table(path))
+
+
+def _table(path: Path) -> object:
+    # Decimals, since what is written is meant: 0.1 is no float.
+    try:
+        written = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".toml":
+            return tomllib.loads(written, parse_float=Decimal)
+        table: object = json.loads(written, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:  # of JSON, TOML and UTF-8
+        raise click.UsageError(f"{path} can't be read: {error}") from error
+    if not isinstance(table, dict):
+        raise click.UsageError(f"{path} holds no table of models and their prices.")
+    return table

@@ -1,0 +1,136 @@
+"""Where an invoker's requests go, and by what right.
+
+A key is held so that no repr, and no traceback with local variables, shows it. What must not be
+told is known here, as `Secrets`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from lllm.events.errors import ConfigError
+from lllm.invokers.failures import Secrets
+
+# Who answers at a host, by the names of genai-prices; a subdomain counts as its host.
+PROVIDERS = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure",
+    "services.ai.azure.com": "azure",
+    "openrouter.ai": "openrouter",
+    "api.groq.com": "groq",
+    "api.together.xyz": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.deepseek.com": "deepseek",
+    "api.mistral.ai": "mistral",
+    "api.x.ai": "x-ai",
+    "api.perplexity.ai": "perplexity",
+    "api.cerebras.ai": "cerebras",
+    "api.anthropic.com": "anthropic",
+    "api.moonshot.ai": "moonshotai",
+    "api.novita.ai": "novita",
+    "generativelanguage.googleapis.com": "google",
+}
+
+
+class Secret:
+    """A text that no repr shows, of this or of what holds it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def fits_a_header(self) -> bool:
+        """Whether it can be sent as a token of an Authorization header."""
+        return self.text.isascii() and self.text.isprintable() and " " not in self.text
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the requests go, and by what right; `access` makes it.
+
+    base_url: it may hold a password. timeout: seconds. key_env, headers_env: the variables that
+    hold the key, where none was given, and the headers that the SDK sends along.
+    """
+
+    base_url: Secret
+    host: str
+    port: int
+    provider: str
+    api_key: Secret | None
+    timeout: float
+    key_env: str
+    headers_env: str
+
+    def key(self) -> str:
+        """The key that was given, or the environment's as it is now; "" for none where none is
+        needed.
+
+        Raises ConfigError for one that can't be sent, and where a provider that is known has none.
+        """
+        key = self.api_key or Secret(os.environ.get(self.key_env, "").strip())
+        if not key.text and provider_of(self.host) is not None:
+            raise ConfigError(
+                f"{self.host} asks for an API key: set {self.key_env}, or give the invoker "
+                "api_key=..."
+            )
+        if not key.fits_a_header():
+            raise ConfigError(
+                "The API key has characters that no HTTP header can carry. Was more than the key "
+                f"copied into {self.key_env} or api_key=?"
+            )
+        return key.text
+
+    def secrets(self, *used: str | None) -> Secrets:
+        """All that must not be told. used: the keys and tokens that a client was made with."""
+        ambient = os.environ.get(self.headers_env, "")
+        values = [line.partition(":")[2].strip() for line in ambient.split("\n")]
+        return Secrets(*used, urlsplit(self.base_url.text).password, *values)
+
+
+def access(
+    base_url: str,
+    *,
+    api_key: str | None,
+    timeout: float,
+    key_env: str,
+    headers_env: str,
+    provider: str | None = None,
+) -> Access:
+    """The access to a base URL.
+
+    provider: who answers there, None for what the host says.
+
+    Raises ConfigError for a base URL that is no web address.
+    """
+    url = base_url.strip()
+    host, port = _address(url)
+    key = Secret(api_key.strip()) if api_key and api_key.strip() else None
+    name = provider or provider_of(host) or host
+    return Access(Secret(url), host, port, name, key, timeout, key_env, headers_env)
+
+
+def provider_of(host: str) -> str | None:
+    """Who answers at a host, None where it is nobody known."""
+    labels = host.split(".")
+    names = (".".join(labels[start:]) for start in range(len(labels)))
+    return next((PROVIDERS[name] for name in names if name in PROVIDERS), None)
+
+
+def _address(base_url: str) -> tuple[str, int]:
+    """The host and port of a base URL, without what else it may hold."""
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(
+            "base_url (or the variable that it came from) is no web address: it should look like "
+            "'http://localhost:11434/v1'."
+        )
+    return host, port or (443 if parts.scheme == "https" else 80)

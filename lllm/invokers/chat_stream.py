@@ -1,0 +1,191 @@
+"""A streamed Chat Completion, put together from its chunks.
+
+https://platform.openai.com/docs/api-reference/chat-streaming. Every server has an accent here, too:
+chunks without choices or without an index, a whole message in the first one, usage in each or in
+one after the last, calls that share an index. Where one differs, it is named beside what it takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lllm.invokers.chat_completions import THOUGHTS, text_of, thought_of
+from lllm.invokers.failures import from_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Put together from their pieces, or not part of an answer that is whole.
+_NOT_KEPT = ("choices", "usage", "error", "object", "x_groq")
+
+
+@dataclass
+class _Call:
+    """One tool call, as far as it has come."""
+
+    id: str = ""
+    type: str = "function"
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def body(self) -> dict[str, object]:
+        text = "".join(self.arguments)
+        inner = {"name": self.name, "input" if self.type == "custom" else "arguments": text}
+        return {"id": self.id, "type": self.type, self.type: inner}
+
+
+@dataclass
+class _Sound:
+    """An answer in sound, as far as it has come."""
+
+    fields: dict[str, object] = field(default_factory=dict)
+    transcript: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
+
+    def take(self, delta: Mapping[str, object]) -> None:
+        for name, value in delta.items():
+            if name in ("transcript", "data"):
+                if isinstance(value, str):
+                    (self.transcript if name == "transcript" else self.data).append(value)
+            elif value is not None:
+                self.fields[name] = value
+
+    def body(self) -> dict[str, object]:
+        transcript = "".join(self.transcript)
+        return self.fields | {"data": _joined(self.data), "transcript": transcript}
+
+
+class ChatStream:
+    """An Assembly of the Chat Completions dialect."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, object] = {}
+        self._message: dict[str, list[str]] = {}
+        self._calls: list[_Call] = []
+        self._by_index: dict[int | None, _Call] = {}
+        self._sound: _Sound | None = None
+        self._finish: str | None = None
+        self._usage: object = None
+        self._any = False
+
+    @property
+    def begun(self) -> bool:
+        """See Assembly."""
+        return bool(self._message or self._calls or self._sound)
+
+    @property
+    def complete(self) -> bool:
+        """See Assembly."""
+        return self._finish is not None
+
+    def take(self, event: Mapping[str, object]) -> str:
+        """See Assembly."""
+        groq = _mapping(event.get("x_groq"))
+        # Groq's own place for it is older than stream_options: https://console.groq.com/docs
+        for usage in (groq.get("usage"), event.get("usage")):
+            if usage is not None:
+                self._usage = usage
+                self._any = True
+        failed = event.get("error") or groq.get("error")
+        if failed:
+            raise from_event({"error": failed})
+        for name, value in event.items():
+            if name not in _NOT_KEPT and value not in (None, ""):  # some of Azure's name none
+                self._whole[name] = value
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if _mapping(choice).get("index") in (None, 0):
+                self._any = True
+                return self._choice(_mapping(choice))
+        return ""
+
+    def _choice(self, choice: Mapping[str, object]) -> str:
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str) and finish:
+            self._finish = finish
+        # Perplexity sends the message so far beside each delta; some send it instead of one.
+        delta = choice.get("delta")
+        said = _mapping(delta if isinstance(delta, dict) else choice.get("message"))
+        for name in THOUGHTS:
+            self._add(name, said.get(name))
+        content = said.get("content")
+        self._add(THOUGHTS[0], thought_of(content))
+        self._add("refusal", said.get("refusal"))
+        calls = said.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            self._call(_mapping(call))
+        if isinstance(said.get("audio"), dict):
+            self._sound = self._sound or _Sound()
+            self._sound.take(_mapping(said["audio"]))
+        return self._add("content", text_of(content))
+
+    def _add(self, name: str, piece: object) -> str:
+        if not isinstance(piece, str) or not piece:
+            return ""
+        self._message.setdefault(name, []).append(piece)
+        return piece
+
+    def _call(self, piece: Mapping[str, object]) -> None:
+        said = _mapping(piece.get("function")) or _mapping(piece.get("custom"))
+        identity, name = _text(piece.get("id")), _text(said.get("name"))
+        call = self._called(piece.get("index"), identity, name)
+        call.id = call.id or identity
+        call.name = call.name or name
+        if "custom" in piece:
+            call.type = "custom"
+        arguments = said.get("arguments", said.get("input"))
+        if isinstance(arguments, str):
+            call.arguments.append(arguments)
+        elif arguments is not None:
+            call.arguments = [json.dumps(arguments)]
+
+    def _called(self, index: object, identity: str, name: str) -> _Call:
+        """The call that a piece belongs to.
+
+        Gemini and Ollama give several calls one index, or none: what has a name, and another id
+        than the call that is known by the index, begins one of its own. An id alone does not, as
+        vLLM has given each piece a new one.
+        """
+        place = index if type(index) is int else None
+        known = self._by_index.get(place)
+        if known is not None:
+            other = identity != known.id if identity else place is None
+            if not (name and known.name and other):
+                return known
+        call = self._by_index[place] = _Call()
+        self._calls.append(call)
+        return call
+
+    def body(self) -> dict[str, object]:
+        """See Assembly."""
+        if not self._any:
+            return {}
+        message: dict[str, object] = {"role": "assistant", "content": None}
+        message |= {name: "".join(pieces) for name, pieces in self._message.items()}
+        if self._calls:
+            message["tool_calls"] = [call.body() for call in self._calls]
+        if self._sound is not None:
+            message["audio"] = self._sound.body()
+        choice = {"index": 0, "message": message, "finish_reason": self._finish}
+        body = self._whole | {"object": "chat.completion", "choices": [choice]}
+        return body if self._usage is None else body | {"usage": self._usage}
+
+
+def _joined(pieces: list[str]) -> str:
+    """Sound in base64, of which each piece may have its own padding, or only the last."""
+    try:
+        data = b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
+    except ValueError:
+        return "".join(pieces)
+    return base64.b64encode(data).decode()
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,253 @@
+"""The dialect of OpenAI's Responses API: a Request as its JSON, its JSON as an Answer.
+
+A conversation is a list of items there. A reasoning model wants its items back as they came, and in
+their order, while tools are in use (https://platform.openai.com/docs/guides/reasoning); so what an
+item says beyond our words is kept whole as the `data` of a part, and sent again. Nothing here
+touches a network. The fields are those of
+https://platform.openai.com/docs/api-reference/responses/object.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition
+from lllm.invokers import Answer, Finish, Request
+from lllm.invokers.chat_completions import schema_name
+from lllm.invokers.failures import from_event
+from lllm.usage import billed_of, of_responses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Item = dict[str, object]
+
+# What a Request says elsewhere, or what would make the answer come later than the call ends.
+_NOT_PARAMS = ("model", "input", "tools", "stream", "background")
+_CALLS = ("function_call", "custom_tool_call")
+_FINISH: dict[object, Finish] = {
+    "completed": "stop",
+    "max_output_tokens": "length",
+    "content_filter": "content_filter",
+}
+
+
+def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
+    """The body of the HTTP request.
+
+    Params are passed on as they are; a `text` among them is sent with the format that
+    `output_schema` asks for, unless it has one. Nothing is said of `store` here.
+
+    Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
+    message that this dialect can't carry.
+    """
+    for name in _NOT_PARAMS:
+        if name in request.params:
+            raise ConfigError(f"params can't set {name!r}: lllm decides it for each request.")
+    body: dict[str, object] = {
+        "model": request.model,
+        "input": [item for content in request.messages for item in _items(content)],
+    }
+    body.update(request.params)
+    if (schema := request.output_schema) is not None:
+        form = {"type": "json_schema", "name": schema_name(schema), "schema": schema}
+        body["text"] = {"format": form} | dict(_mapping(request.params.get("text")))
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice is not None:
+            body["tool_choice"] = request.tool_choice
+    if stream:
+        body["stream"] = True
+    else:
+        body.pop("stream_options", None)  # refused where nothing is streamed
+    return body
+
+
+def _tool(tool: ToolDefinition) -> Item:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.schema,
+        # This API is strict unless told otherwise, and refuses a schema that is not:
+        # https://platform.openai.com/docs/guides/migrate-to-responses
+        "strict": tool.strict is True,
+    }
+
+
+def _items(content: Content) -> list[Item]:
+    if content.role == "assistant":
+        return _assistant(content)
+    said: object = content.text
+    if not all(part.kind == "text" for part in content.parts):
+        said = [_input(part) for part in content.parts]
+    if content.role == "tool":
+        call_id = content.call_id or ""
+        return [{"type": "function_call_output", "call_id": call_id, "output": said}]
+    return [{"role": content.role, "content": said}]
+
+
+def _assistant(content: Content) -> list[Item]:
+    items: list[Item] = []
+    for part in content.parts:
+        if isinstance(part.data, dict) and "type" in part.data:
+            if part.kind != "reasoning" or part.data["type"] == "reasoning":
+                items.append(part.data)
+        elif part.kind in ("text", "refusal") and part.text:
+            key, kind = ("text", "output_text") if part.kind == "text" else ("refusal", "refusal")
+            said = {"type": kind, key: part.text}
+            items.append({"type": "message", "role": "assistant", "content": [said]})
+    whole = {item.get("call_id") for item in items if item["type"] in _CALLS}
+    items += [
+        {
+            "type": "function_call",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": call.arguments,
+        }
+        for call in content.tool_calls
+        if call.id not in whole
+    ]
+    while items and items[-1]["type"] == "reasoning":
+        items.pop()  # cut off before what it led to, without which the API refuses it
+    return items
+
+
+def _input(part: Part) -> Item:
+    if part.kind == "text":
+        return {"type": "input_text", "text": part.text or ""}
+    if isinstance(part.data, dict):
+        return part.data  # already in the provider's form
+    data = base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
+    if isinstance(data, str) and part.kind in ("image", "file"):
+        mime = part.mime or ("image/png" if part.kind == "image" else "application/pdf")
+        is_address = data.startswith(("http://", "https://"))
+        url = data if is_address or data.startswith("data:") else f"data:{mime};base64,{data}"
+        if part.kind == "image":
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        if is_address:
+            return {"type": "input_file", "file_url": url}
+        name = part.text or f"file.{mime.rpartition('/')[2]}"  # it is told the kind by the name
+        return {"type": "input_file", "filename": name, "file_data": url}
+    raise InvokeError(
+        f"A message has a part of kind {part.kind!r} that Responses can't carry as it is: give its "
+        "data as a dict in the provider's form.",
+        retryable=False,
+    )
+
+
+def answer(body: object, *, model: str, request_id: str | None) -> Answer:
+    """What the provider's JSON says. model: the one asked, for providers that name none.
+
+    Items that have no words of ours, as of tools that the provider runs, are parts of their own
+    kind, whole. Raises InvokeError where the response failed, and where it is none; that of a
+    failed one has the usage with it.
+    """
+    whole = _mapping(body)
+    output = whole.get("output")
+    status = _text(whole.get("status"))
+    usage = of_responses(whole.get("usage"))
+    if status in ("failed", "cancelled"):
+        failed = from_event(whole.get("error") or {"message": f"The response was {status}."})
+        failed.request_id = request_id
+        failed.usage, failed.usage_raw = usage, whole.get("usage")
+        raise failed
+    if not isinstance(output, list):
+        raise InvokeError(
+            "The provider's answer has no output in it.", retryable=True, request_id=request_id
+        )
+    items = [_mapping(item) for item in output]
+    content = Content("assistant", _parts(items), _tool_calls(items))
+    finish_raw = _text(_mapping(whole.get("incomplete_details")).get("reason")) or status
+    finish = _FINISH.get(finish_raw, "other")
+    if content.tool_calls and finish == "stop":
+        finish = "tool_calls"
+    return Answer(
+        content=content,
+        finish=finish,
+        finish_raw=finish_raw,
+        model=_text(whole.get("model")) or model,
+        response_id=_text(whole.get("id")),
+        request_id=request_id,
+        service_tier=_text(whole.get("service_tier")),
+        usage_raw=whole.get("usage"),
+        usage=usage,
+        billed=billed_of(whole.get("usage")),
+    )
+
+
+def _parts(items: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
+    whole = _must_stay_whole(items)
+    return tuple(part for item in items for part in _parts_of(item, whole))
+
+
+def _must_stay_whole(items: Sequence[Mapping[str, object]]) -> bool:
+    """Whether the calls say more than a ToolCall does: whose they are, or where among the other
+    items they stood, when they were not the last."""
+    kinds = [item.get("type") for item in items]
+    calls = [item for item in items if item.get("type") in _CALLS]
+    if calls and any(kind not in _CALLS for kind in kinds[items.index(calls[0]) :]):
+        return True
+    return any(
+        call["type"] != "function_call" or call.get("namespace") or call.get("caller")
+        for call in calls
+    )
+
+
+def _parts_of(item: Mapping[str, object], whole: bool) -> tuple[Part, ...]:
+    kind = _text(item.get("type")) or "unknown"
+    if kind == "message":
+        return _said(item)
+    if kind == "reasoning":
+        thoughts = _texts(item.get("summary"), "text") or _texts(item.get("content"), "text")
+        return (Part("reasoning", "\n\n".join(thoughts) or None, dict(item)),)
+    if kind in _CALLS and not whole:
+        return ()
+    return (Part(kind, data=dict(item)),)
+
+
+def _said(item: Mapping[str, object]) -> tuple[Part, ...]:
+    """The parts of a message; one that says more than its text, what it cites or which phase of the
+    work it belongs to, is kept whole."""
+    content = item.get("content")
+    pieces = [_mapping(piece) for piece in content] if isinstance(content, list) else []
+    text, refusal = "".join(_texts(pieces, "text")), "".join(_texts(pieces, "refusal"))
+    more = item.get("phase") or any(piece.get("annotations") for piece in pieces)
+    if text and not refusal:
+        return (Part("text", text, dict(item) if more else None),)
+    found = (Part("text", text), Part("refusal", refusal))
+    return tuple(part for part in found if part.text)
+
+
+def _texts(pieces: object, key: str) -> list[str]:
+    found = [_text(_mapping(p).get(key)) for p in pieces] if isinstance(pieces, list) else []
+    return [text for text in found if text]
+
+
+def _tool_calls(items: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
+    calls = [item for item in items if item.get("type") in _CALLS]
+    return tuple(
+        ToolCall(
+            _text(call.get("call_id")) or f"call_{number}",
+            _text(call.get("name")) or "",
+            _arguments(call.get("arguments", call.get("input"))),
+        )
+        for number, call in enumerate(calls, 1)
+    )
+
+
+def _arguments(given: object) -> str:
+    if isinstance(given, str):
+        return given
+    return "" if given is None else json.dumps(given)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,57 @@
+"""Server-sent events: the `data` of each event in a body that comes in chunks.
+
+By https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. Model
+providers say all that matters in `data`, so names, ids and retry times are passed over. Lines are
+cut before they are decoded: no byte of a longer UTF-8 sequence is a line end.
+"""
+
+from __future__ import annotations
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Decoder:
+    """Reads one stream. However its bytes are cut into chunks, the same events come out.
+
+    An event that no blank line ends is not given: the stream was cut in the middle of it.
+    """
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []  # the line that has not ended yet, in pieces
+        self._after_cr = False  # an LF that comes next belongs to the same line end
+        self._first = True
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """The data of each event that this chunk makes whole; lines of one event are joined by
+        line feeds. Providers' own end marks, as "[DONE]", are data like any other."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        lines = chunk.splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith((b"\r", b"\n")) else b""
+        found = []
+        for line in lines:
+            self._line.append(line)
+            whole = b"".join(self._line)
+            self._line.clear()
+            if self._take(whole.rstrip(b"\r\n")):
+                found.append("\n".join(self._data))
+                self._data.clear()
+        if lines:
+            self._after_cr = lines[-1].endswith(b"\r")
+        if rest:
+            self._line.append(rest)
+        return found
+
+    def _take(self, line: bytes) -> bool:
+        """Take one line; returns whether it ends an event that has data."""
+        if self._first:
+            self._first = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            return bool(self._data)
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            self._data.append(value.removeprefix(b" ").decode(errors="replace"))
+        return False

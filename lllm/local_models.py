@@ -1,0 +1,38 @@
+"""Models that cost nothing, because they run on a machine of one's own.
+
+Only what is certain counts: a server on the same machine may be a proxy that somebody pays for, so
+one is taken for local by the port that its maker has given it, and never by the host alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+# https://docs.ollama.com/faq and https://lmstudio.ai/docs/developer/core/server
+_BY_PORT = {11434: "ollama", 1234: "lm-studio"}
+_LOCAL = frozenset(_BY_PORT.values())
+# Ollama passes these on to its own servers: https://docs.ollama.com/cloud
+_HOSTED_ENDINGS = ("-cloud", ":cloud")
+
+
+def local_provider(host: str | None, port: int | None) -> str | None:
+    """ "ollama" or "lm-studio" for a server of theirs on this machine, None for any other."""
+    if host is None or port is None or not _is_loopback(host):
+        return None
+    return _BY_PORT.get(port)
+
+
+def why_free(provider: str, model: str) -> str | None:
+    """Why a model of a provider costs nothing, as a sentence; None where it may cost something."""
+    if provider not in _LOCAL or model.endswith(_HOSTED_ENDINGS):
+        return None
+    return f"It ran on a machine of one's own ({provider})."
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,197 @@
+"""What the same work costs at other prices, or with another model.
+
+The recorded usage of each attempt is priced anew, one event after the other, so that nothing is
+written and little is held in memory; the same filters and groups as everywhere say which. What the
+events themselves say it cost is summed beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeVar
+
+import msgspec
+
+from lllm.cost_summary import Found, leading_tags
+from lllm.events import codec
+from lllm.events.database import Database
+from lllm.events.errors import ConfigError
+from lllm.events.log import LogBackend, read_types
+from lllm.events.model import LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
+from lllm.events.record import Recorded
+from lllm.local_models import why_free
+from lllm.price_table import Prices, PriceTable
+from lllm.pricing import price
+from lllm.projections import cost_queries, queries
+from lllm.projections.chosen import Chosen, Place
+from lllm.projections.cost_queries import Group, Keys, shown_day
+from lllm.projections.costs import day_of
+from lllm.projections.selection import Filter
+from lllm.projections.spent import Billed, Spent
+from lllm.projections.view import storable
+
+OtherPrices = Literal["recorded", "current"] | Prices | PriceTable
+
+_TYPES = tuple(kind.type for kind in (LLMRequested, LLMResponded, LLMFailed, LLMRefused))
+_ATTEMPTS = (LLMResponded, LLMFailed)  # `X | Y` would be made anew for each event
+_FEW = 4  # one session in so many is looked up by itself faster than the whole log is read
+_KEPT = 10_000  # requests that wait for their answer; one that never comes is forgotten
+
+T = TypeVar("T")
+
+
+class Repricing:
+    """Prices other than the recorded ones. asked: "recorded", "current" or "given".
+
+    own: the prices that the store was given, which count among today's.
+
+    Raises ConfigError for prices that can't be, or a model that nobody knows the price of.
+    """
+
+    def __init__(self, prices: OtherPrices, as_model: str | None, own: PriceTable | None) -> None:
+        self.as_model = as_model
+        self.asked = prices if prices in ("recorded", "current") else "given"
+        if isinstance(prices, str) and self.asked == "given":
+            raise ConfigError(f'prices is "recorded", "current" or a table; not {prices!r}.')
+        self._given = None if isinstance(prices, str) else PriceTable.of(prices)
+        self._own = own
+        self._now = time.time_ns()
+        if as_model is not None:
+            probe = self._priced(Usage(input=1), "", as_model, None, None, self._now)
+            if probe.nanos is None:
+                raise ConfigError(f"Nothing can be priced as {as_model!r}: {probe.reason}")
+
+    def of(self, attempt: LLMResponded | LLMFailed, provider: str, began: int) -> Price | None:
+        """What an attempt costs at these prices. began: nanoseconds UTC."""
+        usage, was = attempt.usage, attempt.price
+        if was is None and usage is None:
+            return None
+        model, tier = attempt.asked, None
+        if isinstance(attempt, LLMResponded):
+            model, tier = attempt.model, attempt.service_tier
+        if was is not None and _from_cache(was, provider, model):
+            return was
+        if self.as_model is not None:
+            at = began if self.asked == "recorded" else self._now
+            return self._priced(usage, "", self.as_model, None, tier, at)
+        return self._priced(usage, provider, model, attempt.asked, tier, self._now)
+
+    def _priced(
+        self,
+        usage: Usage | None,
+        provider: str,
+        model: str,
+        asked: str | None,
+        tier: str | None,
+        at: int,
+    ) -> Price:
+        if self._given is not None:
+            given = self._given.price(usage, provider=provider, model=model, asked=asked)
+            if given is not None:
+                return given
+        return price(
+            usage, provider=provider, model=model, at=at, service_tier=tier, prices=self._own,
+            asked=asked,
+        )  # fmt: skip
+
+
+def _from_cache(price_then: Price, provider: str, model: str) -> bool:
+    """Whether an answer was free for another reason than its model: no price changes that."""
+    is_free = price_then.status == "free" and price_then.source is None
+    return is_free and why_free(provider, model) is None
+
+
+class _Sums(Spent, gc=False):
+    """What attempts cost at other prices, and what is recorded."""
+
+    recorded_nanos: int = 0
+
+
+def repriced(
+    log: LogBackend, database: Database, wanted: Filter, by: Sequence[Group], new: Repricing
+) -> Found:
+    """The sums of the sessions that a filter selects, at other prices.
+
+    Raises LogDamaged where the log can't be read.
+    """
+    with queries.reading(database) as connection:
+        with_tags = any(group.tag for group in by)
+        chosen = Chosen(database, connection, wanted, with_tags=with_tags)
+        tags = leading_tags(by)
+        counts = cost_queries.sum_costs_by_tags(connection, wanted, tags)[1] if tags else {}
+        few = len(chosen.numbers) * _FEW <= queries.count_all(connection)
+    groups: dict[Keys, _Sums] = {}
+    attempts = _Attempts(new)
+    for event in (_one_by_one if few else _all_in_one)(log, chosen):
+        place = chosen.place(event.stream)
+        if place is None:
+            continue
+        billed, recorded = attempts.take(event)
+        if billed is not None:
+            keys = (*(_key(group, place, event, billed) for group in by),)
+            sums = groups.get(keys)
+            if sums is None:
+                sums = groups[keys] = _Sums()
+            sums.count(billed)
+            sums.recorded_nanos += recorded
+    found = {keys: msgspec.structs.asdict(sums) for keys, sums in groups.items()}
+    total = {name: sum(sums[name] for sums in found.values()) for name in _Sums.__struct_fields__}
+    return Found(total, len(chosen.numbers), found if by else {}, counts)
+
+
+def _one_by_one(log: LogBackend, chosen: Chosen) -> Iterator[Recorded]:
+    head = log.head()
+    for row in chosen.families():
+        upto = head if row.last_position is None else row.last_position
+        for event in log.read(after=row.number - 1, upto=upto, stream=row.id):
+            if event.type in _TYPES:
+                yield event
+
+
+def _all_in_one(log: LogBackend, chosen: Chosen) -> Iterator[Recorded]:
+    return read_types(log, _TYPES, after=chosen.numbers[0] - 1)
+
+
+class _Attempts:
+    """The attempts among the events of many sessions, priced anew."""
+
+    def __init__(self, new: Repricing) -> None:
+        self._new = new
+        self._providers: dict[tuple[str, int], str] = {}
+        self._answered: dict[tuple[str, int], int | None] = {}
+
+    def take(self, event: Recorded) -> tuple[Billed | None, int]:
+        """The event as it would be at the new prices, None where it is not billed; and the
+        nano-dollars that it says."""
+        payload = codec.decode(event)
+        if isinstance(payload, LLMRequested):
+            _keep(self._providers, (event.stream, payload.request), payload.provider)
+        elif isinstance(payload, _ATTEMPTS):
+            request = (event.stream, payload.request)
+            provider = self._providers.pop(request, "")
+            cost = self._new.of(payload, provider, event.time - payload.elapsed)
+            if isinstance(payload, LLMResponded):
+                _keep(self._answered, request, cost.nanos if cost else None)
+            was = payload.price.nanos if payload.price else None
+            return msgspec.structs.replace(payload, price=cost), was or 0
+        elif isinstance(payload, LLMRefused):
+            cost_of = self._answered.pop((event.stream, payload.request), None)
+            return msgspec.structs.replace(payload, cost=cost_of), 0
+        return None, 0
+
+
+def _keep(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T) -> None:
+    kept[request] = value
+    if len(kept) > _KEPT:
+        del kept[next(iter(kept))]
+
+
+def _key(group: Group, place: Place, event: Recorded, billed: Billed) -> str | None:
+    if group.tag:
+        return place.tags.get(group.tag)
+    if group.column == "tactic":
+        return place.tactic
+    if group.column == "day":
+        return shown_day(day_of(event.time))
+    return storable(billed.asked if group.column == "model" else billed.agent)
