@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from lllm.events.errors import InvokeError
-from lllm.events.model import LLMFailed, LLMResponded, Price
+from lllm.events.model import Content, LLMFailed, LLMResponded, Price
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
 from lllm.price_table import PriceTable
@@ -65,8 +65,9 @@ class Attempt(msgspec.Struct, frozen=True):
             first_token=answer.first_token,
         )
 
-    def failed(self, error: BaseException) -> LLMFailed:
-        """It failed, or was cancelled."""
+    def failed(self, error: BaseException, *, said: str = "") -> LLMFailed:
+        """It failed, or was cancelled. said: what had come of its text, for an error that does not
+        say it: then nobody knows what it cost."""
         elapsed = time.perf_counter_ns() - self.began
         failed = LLMFailed(
             request=self.request,
@@ -77,7 +78,14 @@ class Attempt(msgspec.Struct, frozen=True):
             elapsed=elapsed,
         )
         if not isinstance(error, InvokeError):
-            return failed
+            if not said:
+                return failed
+            left = "The stream was left before the provider said what it used."
+            return msgspec.structs.replace(
+                failed,
+                partial=Content.of("assistant", said),
+                price=Price("unpriced", reason=left),
+            )
         return msgspec.structs.replace(
             failed,
             request_id=error.request_id,

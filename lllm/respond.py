@@ -63,6 +63,7 @@ class _Call:
     def __init__(self, agent: Agent, dialog: Dialog, on_text: OnPiece | None) -> None:
         self.agent = agent
         self.on_text = on_text
+        self.said: list[str] = []  # by the attempt that is under way
         self.config = agent.config
         self.dialog = dialog
         self.recorder = agent.recorder
@@ -223,7 +224,13 @@ class _Call:
         on_text = self.on_text
         if on_text is None:
             return None
-        return lambda text: on_text(Piece(text, request=request, attempt=attempt))
+        self.said = []
+
+        def told(text: str) -> None:
+            self.said.append(text)
+            on_text(Piece(text, request=request, attempt=attempt))
+
+        return told
 
     def _checked(self, answer: object) -> Answer:
         if not isinstance(answer, Answer):
@@ -286,7 +293,7 @@ class _Call:
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
 
     def _attempt_failed(self, attempt: Attempt, error: BaseException) -> None:
-        failed = attempt.failed(error)
+        failed = attempt.failed(error, said="".join(self.said))
         self.recorder.stage(failed)
         self.agent.session.budget.spend_on(failed)
 

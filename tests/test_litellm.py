@@ -731,8 +731,8 @@ def test_each_agent_has_the_provider_of_its_model(server: Loopback, tmp_path: Pa
     invoker = LiteLLMInvoker(api_base=server.url, api_key=KEY)
     agent = {"name": "a", "model_name": GPT.model, "invoker": invoker}
     with LogStore(LocalFileBackend(tmp_path / "logs")) as store:
-        session = Asking({"agent_configs": [agent]}, log_store=store)("Hi", return_session=True)
-        written = payloads(store, session.session_id)
+        Asking({"agent_configs": [agent]}, log_store=store)("Hi")
+        written = payloads(store, store.list_sessions()[0].session_id)
     (asked,) = [data for data in written if isinstance(data, LLMRequested)]
     (answered,) = [data for data in written if isinstance(data, LLMResponded)]
     assert (asked.provider, asked.api, asked.host) == ("openai", "litellm", "127.0.0.1")

@@ -18,7 +18,7 @@ from lllm.events.model import Content, LLMFailed, LLMRequested, Part, ToolCall, 
 from lllm.invokers import Answer, OnText, Request, Streams
 from lllm.invokers.chat_stream import ChatStream
 from lllm.invokers.openai import OpenAIInvoker
-from tests.loopback import JSON, USAGE, Loopback, failure, text
+from tests.loopback import JSON, USAGE, Loopback, Reply, failure, text
 from tests.loopback_streams import (
     Sent,
     call_piece,
@@ -376,6 +376,25 @@ def test_noise_is_passed_over(server: Loopback, ask: Ask) -> None:
     )
     assert ask().content == Content.of("assistant", "Hi")
     assert "tool_calls" in assembled(chunk(**calls))["choices"][0]["message"]
+
+
+def test_a_server_that_does_not_stream(
+    server: Loopback, ask: Ask, fail: Fail, told: list[str]
+) -> None:
+    """A server that sends its answer, or its error, in one piece all the same is understood."""
+    server.answers(text("All at once."))
+    assert ask().content.text == "All at once."
+    assert told == ["All at once."]
+    server.answers(Reply(body=b'{"error": {"message": "Overloaded.", "code": 529}}'))
+    error = fail()
+    assert (error.status, error.retryable) == (529, True)
+    assert "Overloaded." in str(error)
+
+
+def test_a_connection_that_stays_open(server: Loopback, ask: Ask) -> None:
+    """After "[DONE]" nothing is waited for, whether or not the server hangs up."""
+    server.answers(sse(chunk(content="Hello."), chunk("stop"), "[DONE]", end="hang"))
+    assert ask().content.text == "Hello."
 
 
 def test_an_answer_without_usage_has_none(server: Loopback, ask: Ask) -> None:

@@ -199,6 +199,7 @@ class AnyHistory(RuleBasedStateMachine):
                 limit=2, cursor=paged[-1].cursor if paged else None, sort=sort, tactic_path=tactic
             ):
                 paged += page
+                assert len(paged) <= len(self.history.sessions)
             assert paged == store.list_sessions(sort=sort, tactic_path=tactic)
             assert {one.session_id for one in paged} == {
                 one.id for one in self.history.listed({}, None, tactic, None)

@@ -116,8 +116,11 @@ def test_on_text_may_stop_it(store: LogStore) -> None:
     with pytest.raises(RuntimeError, match="enough"):
         talk(store, ["Many words to come."], lambda a: a.respond(stop))
     [failed] = store.list_sessions(state="failure")
-    events = payloads(store, failed.session_id)
-    assert any(isinstance(event, LLMFailed) for event in events)
+    [attempt] = [e for e in payloads(store, failed.session_id) if isinstance(e, LLMFailed)]
+    assert attempt.partial is not None
+    assert attempt.partial.text == "Many"
+    assert attempt.price is not None
+    assert attempt.price.status == "unpriced"
 
 
 class _Whole:
@@ -167,11 +170,11 @@ def test_an_async_for_raises_what_the_call_raises(store: LogStore) -> None:
     """The loop raises what the call does, after the pieces that came."""
 
     async def body(agent: Agent) -> None:
-        pieces = []
+        answer = agent.stream()
+        pieces = aiter(answer)
+        assert await anext(pieces) == "Half"
         with pytest.raises(Exception, match="gave up"):
-            async for piece in agent.stream():
-                pieces.append(piece)
-        assert pieces == ["Half"]
+            await anext(pieces)
 
     talk(store, [cut_off("Half")], body, max_llm_recall=0)
 
@@ -180,7 +183,7 @@ def test_leaving_an_async_for_cancels_the_call(store: LogStore) -> None:
     """Who leaves the loop early cancels what has not come, and the log says so."""
 
     class Slow(ScriptedInvoker):
-        async def astream(self, request: Request, on_text: Any) -> Answer:
+        async def astream(self, _: Request, on_text: Any) -> Answer:
             on_text("One")
             await asyncio.Event().wait()
             raise AssertionError("never reached")
@@ -195,6 +198,8 @@ def test_leaving_an_async_for_cancels_the_call(store: LogStore) -> None:
     assert session.delivery == "One"
     [failed] = [e for e in payloads(store, session.session_id) if isinstance(e, LLMFailed)]
     assert failed.cancelled
+    assert failed.partial is not None
+    assert failed.partial.text == "One"
 
 
 def test_on_text_is_a_plain_function(store: LogStore) -> None:

@@ -191,6 +191,7 @@ def _parts(content: object) -> tuple[Part, ...]:
     return tuple(_part(_mapping(piece)) for piece in _list(content))
 
 
+_PLAIN = ("type", "text")
 _TEXTS = ("text", "input_text", "output_text")
 _KINDS = {
     "image": "image", "image_url": "image", "input_image": "image",
@@ -206,7 +207,7 @@ def _part(piece: Mapping[str, object]) -> Part:
     text = piece.get("text")
     if kind in _TEXTS and isinstance(text, str):
         # What is marked for the cache, or cites something, is more than its text.
-        more = {key: value for key, value in piece.items() if key not in ("type", "text")}
+        more = {key: value for key, value in piece.items() if value and key not in _PLAIN}
         return Part("text", text, data=more or None)
     if kind == "refusal" and isinstance(piece.get("refusal"), str):
         return Part("refusal", str(piece["refusal"]))

@@ -14,14 +14,13 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Protocol
 
-import msgspec
-
 from lllm.capturing.bodies import AsyncCopying, Copied, Copying, of_library
 from lllm.capturing.calls import Call
 from lllm.capturing.homes import Homes
 from lllm.capturing.operations import CHAT, operation_of
 from lllm.events.errors import BudgetExceeded, LogError
 from lllm.invokers.access import Access, access
+from lllm.invokers.exchange import Read
 from lllm.invokers.failures import Secrets
 from lllm.price_data import make_ready_aside
 from lllm.session import during
@@ -59,14 +58,6 @@ class _Response(Protocol):
     def content(self) -> bytes: ...
     def read(self) -> bytes: ...
     async def aread(self) -> bytes: ...
-
-
-class _Body(msgspec.Struct, frozen=True):
-    """A response whose body was read as it passed."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
 
 
 class _Stop(BaseException):
@@ -271,8 +262,7 @@ def _read(
     if error is not None:
         call.failed(error)
         return error
-    content = b"".join(chunk for _, chunk in chunks)
-    return call.received(_Body(response.status_code, response.headers, content))
+    return call.received(Read(response, (chunk for _, chunk in chunks)))
 
 
 def _ask_for_usage(options: _Options) -> None:

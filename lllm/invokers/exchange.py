@@ -19,7 +19,7 @@ from lllm.invokers.failures import cleaned, from_response, request_id, status_of
 from lllm.invokers.sse import Decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lllm.invokers import Answer
     from lllm.invokers.access import Access
@@ -43,6 +43,15 @@ class Whole(Response, Protocol):
     def content(self) -> bytes: ...
 
 
+class Read:
+    """A response whose body was read from a stream. No repr shows it."""
+
+    def __init__(self, response: Response, chunks: Iterable[bytes]) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self.content = b"".join(chunks)
+
+
 class Exchange:
     """What one request brings. model: the one asked. secrets: what must not be told."""
 
@@ -56,6 +65,10 @@ class Exchange:
         self._decoder = Decoder()
         self._assembly = dialect.assembly()
         self._first: int | None = None
+        self._whole: Answer | None = None
+        self._in_one_piece = False  # what was asked for as a stream
+        self._unstreamed: list[bytes] = []
+        self.done = False  # whether the provider said that nothing more comes
 
     # -- an answer in one piece
 
@@ -76,8 +89,8 @@ class Exchange:
             )
         try:
             return self._read(body)
-        except InvokeError:
-            if not isinstance(body, dict) or not body.get("error"):
+        except InvokeError as error:
+            if error.usage_raw is not None or not isinstance(body, dict) or not body.get("error"):
                 raise
         raise self._from_response(status_of(body), response.headers, text)
 
@@ -89,6 +102,7 @@ class Exchange:
     def opened(self, response: Response) -> None:
         """The stream begins."""
         self._request_id = request_id(response.headers, self._secrets)
+        self._in_one_piece = "application/json" in response.headers.get("content-type", "")
 
     def feed(self, chunk: bytes, came: int | None = None) -> Iterator[str]:
         """The pieces of the answer's text that a chunk of the body brings.
@@ -97,7 +111,15 @@ class Exchange:
 
         Raises InvokeError for an event that says that the answer failed.
         """
+        if self._in_one_piece:
+            # Some servers send no stream where one was asked for; others call theirs JSON.
+            self._in_one_piece = bool(self._unstreamed) or chunk.lstrip().startswith(b"{")
+        if self._in_one_piece:
+            self._unstreamed.append(chunk)
+            return
         for data in self._decoder.feed(chunk):
+            if data == "[DONE]":
+                self.done = True
             try:
                 event: object = json.loads(self._secrets.cut(data))
             except (ValueError, RecursionError):
@@ -108,13 +130,25 @@ class Exchange:
             if text:
                 yield text
 
+    def rest(self, response: Response) -> str:
+        """The text of an answer that came in one piece, now that all of it has; "" of a stream.
+
+        Raises InvokeError where it holds none.
+        """
+        if not self._unstreamed:
+            return ""
+        self._whole = self.answered(Read(response, self._unstreamed))
+        return self._whole.content.text
+
     @property
     def complete(self) -> bool:
         """Whether all of the answer has come, so that nothing is lost by a stream that ends."""
-        return self._assembly.complete
+        return self._whole is not None or self._assembly.complete
 
     def ended(self) -> Answer:
         """The answer that the stream brought. Raises InvokeError where it ended too early."""
+        if self._whole is not None:
+            return self._whole
         if not self.complete:
             early = f"The stream of {self._access.host} ended before the answer did."
             raise self.failure(InvokeError(early, retryable=True))

@@ -159,7 +159,6 @@ class ScriptedInvoker:
             await asyncio.sleep(self._delay)
         return _answer(self._choose(request), request)
 
-
     def stream(self, request: Request, on_text: OnText) -> Answer:
         """The same, word by word."""
         began = time.perf_counter_ns()

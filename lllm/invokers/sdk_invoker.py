@@ -179,6 +179,11 @@ class SdkInvoker(Generic[S, A]):
                 exchange.opened(response)
                 for chunk in response.iter_bytes():
                     yield from exchange.feed(chunk)
+                    if exchange.done:
+                        break  # some servers leave the connection open
+                text = exchange.rest(response)
+            if text:
+                yield text
             return
         except Exception as error:
             if exchange.complete:
@@ -194,6 +199,11 @@ class SdkInvoker(Generic[S, A]):
                 async for chunk in response.iter_bytes():
                     for text in exchange.feed(chunk):
                         yield text
+                    if exchange.done:
+                        break
+                text = exchange.rest(response)
+            if text:
+                yield text
             return
         except Exception as error:
             if exchange.complete:
