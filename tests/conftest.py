@@ -7,9 +7,14 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
+
+# How long an example takes to make says more about what else the machine does than about a test.
+settings.register_profile("lllm", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lllm")
 
 
 @pytest.hookimpl(wrapper=True)

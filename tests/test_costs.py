@@ -82,6 +82,7 @@ def test_what_was_thrown_away_is_wasted(store: LogStore) -> None:
     assert nanos(session.total_cost.cost) == AS_MINI + 10 * 150 + 10 * 600
     other, line = store.list_sessions()
     assert (line.wasted_cost, nanos(other.wasted_cost)) == (call.wasted_cost.cost, 5_000)
+    assert nanos(store.load_session(other.session_id).wasted_cost.cost) == 5_000
     summary = store.export_cost_summary(group_by="agent")
     assert nanos(summary["wasted_cost_usd"]) == AS_MINI + 5_000
     assert {one["key"]: nanos(one["wasted_cost_usd"]) for one in summary["groups"]} == {
