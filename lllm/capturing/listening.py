@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
+from operator import is_not
 from typing import Protocol
 
 from lllm.capturing.bodies import AsyncCopying, Copied, Copying, of_library
@@ -104,7 +105,7 @@ class Listener:
         """Where the calls go, and what they take along that must not be told."""
         names = ("base_url", "api_key", "auth_token")
         found = [getattr(self._client, name, None) for name in names]
-        if self._known is None or self._known[0] != found:
+        if self._known is None or any(map(is_not, self._known[0], found)):
             sdk = self._sdk.upper()
             goes = access(
                 str(found[0]), api_key=None, timeout=0.0,
