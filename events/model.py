@@ -414,7 +414,7 @@ class LLMRefused(Event, frozen=True, kw_only=True):
     request: Number
     agent: str = ""
     asked: str
-    cost: Number | None = None  # nano-dollars, None where nobody knows
+    cost: Amount | None = None  # nano-dollars, None where nobody knows
     reason: str
 
 
