@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
+from tests.loopback import Loopback, text
 
 # How long an example takes to make says more about what else the machine does than about a test.
 settings.register_profile("lllm", suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +31,29 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def _utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Loopback]:
+    """A provider on this machine, for all tests of a module."""
+    with Loopback() as started:
+        yield started
+
+
+@pytest.fixture
+def server(running: Loopback) -> Loopback:
+    """The same, as if it were new."""
+    running.requests.clear()
+    running.left.clear()
+    running.answers(text("Hello."))
+    return running
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """An event loop that stays, for calls that are awaited one by one."""
+    with asyncio.Runner() as started:
+        yield started
 
 
 OpenBackend = Callable[[], LogBackend]

@@ -53,23 +53,11 @@ Call = Callable[[AnthropicInvoker, Request], Answer]
 Told = Callable[[AnthropicInvoker, Request, OnText], Answer]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
 @pytest.fixture
 def server(running: Loopback) -> Loopback:
     running.requests.clear()
     running.answers(replies(says("Hello.")))
     return running
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as started:
-        yield started
 
 
 # A client takes a while to make, so the tests that only send and read have one between them.

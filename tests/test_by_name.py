@@ -6,7 +6,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from lllm.events.model import Content
 from lllm.invokers import Request, by_name
 from lllm.invokers.by_name import check_key, chosen, named
 from tests import loopback_messages as claude
-from tests.loopback import Loopback, text
+from tests.loopback import Loopback
 
 KEY = "key-0123456789abcdef"
 HI = (Content.of("user", "Hi"),)
@@ -53,19 +52,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_BASE_URL", "_AUTH_TOKEN")):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: Loopback) -> Loopback:
-    running.requests.clear()
-    running.answers(text("Hello."))
-    return running
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,6 @@ from tests.runs import payloads
 KEY = "sk-test-0123456789abcdef"
 CHAT = "gpt-4o-mini"
 CLAUDE = "claude-haiku-4-5-20251001"
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    """A provider on this machine."""
-    with Loopback() as running:
-        yield running
 
 
 @pytest.fixture

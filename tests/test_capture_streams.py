@@ -31,13 +31,6 @@ USAGE_TOO: Any = {"include_usage": True}
 
 
 @pytest.fixture
-def server() -> Iterator[Loopback]:
-    """A provider on this machine."""
-    with Loopback() as running:
-        yield running
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> LogStore:
     """A store on SQLite."""
     return LogStore(SQLiteBackend(tmp_path / "runs.db"))

@@ -60,25 +60,6 @@ Call = Callable[[LiteLLMInvoker, Request], Answer]
 Told = Callable[[LiteLLMInvoker, Request, Callable[[str], object]], Answer]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: Loopback) -> Loopback:
-    running.requests.clear()
-    running.answers(text("Hello."))
-    return running
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as started:
-        yield started
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _close_clients() -> Iterator[None]:
     """LiteLLM keeps the clients of threads until the process ends."""

@@ -46,25 +46,6 @@ ASK = Request(model="gpt-4o-mini", messages=(Content.of("user", "Hi"),))
 Call = Callable[[OpenAIInvoker, Request], Answer]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: Loopback) -> Loopback:
-    running.requests.clear()
-    running.answers(text("Hello."))
-    return running
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as started:
-        yield started
-
-
 @pytest.fixture(params=["sync", "async"])
 def call(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Call]:
     made: set[OpenAIInvoker] = set()

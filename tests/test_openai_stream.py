@@ -38,29 +38,10 @@ Stream = Callable[[OpenAIInvoker, Request, OnText], Answer]
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: Loopback) -> Loopback:
-    running.requests.clear()
-    running.left.clear()
-    return running
-
-
-@pytest.fixture(scope="module")
 def shared(running: Loopback) -> Iterator[OpenAIInvoker]:
     invoker = OpenAIInvoker(base_url=running.url, api_key=KEY, timeout=10)
     yield invoker
     invoker.close()
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as started:
-        yield started
 
 
 @pytest.fixture(params=["sync", "async"])

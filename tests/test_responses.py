@@ -25,28 +25,10 @@ ASK = Request(model="gpt-5-mini", messages=(Content.of("user", "Hi"),))
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: Loopback) -> Loopback:
-    running.requests.clear()
-    return running
-
-
-@pytest.fixture(scope="module")
 def invoker(running: Loopback) -> Iterator[OpenAIInvoker]:
     made = OpenAIInvoker(base_url=running.url, api_key=KEY, api="responses")
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as started:
-        yield started
 
 
 Call = Callable[[Request], Answer]

@@ -25,28 +25,10 @@ USED = Usage(input=20, output=9, cache_read=8, reasoning=4)
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Loopback]:
-    with Loopback() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: Loopback) -> Loopback:
-    running.requests.clear()
-    return running
-
-
-@pytest.fixture(scope="module")
 def invoker(running: Loopback) -> Iterator[OpenAIInvoker]:
     made = OpenAIInvoker(base_url=running.url, api_key=KEY, api="responses")
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)
