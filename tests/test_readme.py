@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from lllm import Runtime, load_package
+from tests import loopback_messages, loopback_responses
 from tests.loopback import Loopback, text, tool_calls
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -25,24 +26,33 @@ def test_the_python_snippets_run(tmp_path: Path) -> None:
     server that answers as the provider does."""
     script = tmp_path / "first.py"
     script.write_text("\n".join(snippets("python")))
-    with Loopback() as server:
+    with Loopback() as server, Loopback() as claude:
         server.answers(
             tool_calls(("population", '{"city": "Berlin"}')),
             text("Berlin has 3.7 million inhabitants."),
             text("Berlin is home to 3.7 million people."),
+            loopback_responses.sent(loopback_responses.response(loopback_responses.says("2.1."))),
+            text("3.7 million."),
         )
+        claude.answers(loopback_messages.replies(loopback_messages.says("About 3.7 million.")))
         run = subprocess.run(
             [sys.executable, "-W", "error", str(script)],
             cwd=tmp_path,
             env=os.environ
-            | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-test-0123456789"},
+            | {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-test-0123456789"}
+            | {
+                "ANTHROPIC_BASE_URL": loopback_messages.base_url(claude),
+                "ANTHROPIC_API_KEY": "sk-test-0123456789",
+            },
             capture_output=True,
             text=True,
             check=False,
         )
     assert run.returncode == 0, run.stderr
     printed = run.stdout.splitlines()
-    assert printed[0] == "Berlin is home to 3.7 million people."
+    assert printed[:3] == [
+        "Berlin is home to 3.7 million people.", "About 3.7 million.", "2.1.",
+    ]  # fmt: skip
     assert "RuntimeError: no good" in printed
     assert "8" in printed
     assert printed[-1] == "It rained."
