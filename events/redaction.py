@@ -46,7 +46,8 @@ Redact = Rewrite | Pattern | Sequence[Rewrite | Pattern]
 
 COUNTS = "$lllm_redacted"
 
-_QUOTING = {"agent.defined": "system", "retry.scheduled": "reason"}  # fields of type str
+# Fields of type str.
+_QUOTING = {"agent.defined": "system", "llm.refused": "reason", "retry.scheduled": "reason"}
 _COLLECTIONS = ("tags", "set", "removed", "tools", "prompts")
 
 

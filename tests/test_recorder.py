@@ -293,9 +293,14 @@ _FREE: dict[object, object] = {
     "dict[str, str]": {SECRET: SECRET}, "tuple[ToolDefinition, ...]": (_TOOL,),
     "tuple[str, ...]": (SECRET,),
 }  # fmt: skip
-_QUOTING = {("agent.defined", "system"), ("retry.scheduled", "reason")}
+_QUOTING = {
+    ("agent.defined", "system"),
+    ("llm.refused", "reason"),
+    ("retry.scheduled", "reason"),
+}
 _PLAIN: dict[str, object] = {
-    "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "bool": True,
+    "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "Amount | None": 7,
+    "bool": True,
     "bytes": b"\x01" * 32,
     "State": "success", "Limits": model.Limits(1, 2, 3), "Price": model.Price("free", 0),
     "Price | None": model.Price("free", 0), "Usage | None": model.Usage(1, 2),
