@@ -34,6 +34,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "llm.requested": ("model", "step", "attempt"),
     "llm.responded": ("model", "elapsed", "usage", "price", "finish", "content"),
     "llm.failed": ("asked", "elapsed", "error"),
+    "llm.refused": ("asked", "reason"),
     "tool.called": ("name", "arguments"),
     "tool.returned": ("elapsed", "repeats", "content"),
     "tool.failed": ("elapsed", "error"),
@@ -62,7 +63,7 @@ def event_line(event: Recorded, *, with_session: bool = False) -> Text:
     style = _COLOURS.get(event.type.partition(".")[0], "")
     if event.type.endswith(".failed") or event.type == "error.recorded":
         style = "red"
-    elif event.type == "retry.scheduled":
+    elif event.type in ("llm.refused", "retry.scheduled"):
         style = "yellow"
     line.append(f"{visible(event.type):{_NAME}} ", style)
     names = _FIELDS.get(event.type) or tuple(name for name in fields if name != "salt")
