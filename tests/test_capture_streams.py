@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from lllm import LllmError, LogStore, SQLiteBackend, capture
+from lllm.capturing import dropped
 from lllm.events.model import Event, LLMFailed, LLMRequested, LLMResponded
 from lllm.projections.call_session import TacticCallSession
 from tests import loopback_messages, loopback_responses
@@ -140,6 +141,7 @@ def test_a_stream_that_is_left(server: Loopback, store: LogStore, client: openai
     next(stream)
     del stream
     gc.collect()
+    dropped.settle()
     assert [one.state for one in store.list_sessions()] == ["failure"] * 2
 
 

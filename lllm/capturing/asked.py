@@ -168,7 +168,9 @@ def _item(item: Mapping[str, object]) -> Content:
     if kind == "message":
         return Content(_role(item), _parts(item.get("content")))
     if kind == "function_call":
-        call = ToolCall(str(item.get("call_id")), str(item.get("name")), _text(item["arguments"]))
+        call = ToolCall(
+            str(item.get("call_id")), str(item.get("name")), _text(item.get("arguments"))
+        )
         return Content("assistant", (), (call,))
     if kind == "function_call_output":
         return Content("tool", _parts(item.get("output")), call_id=str(item.get("call_id")))
@@ -217,6 +219,8 @@ def _part(piece: Mapping[str, object]) -> Part:
 
 
 def _text(arguments: object) -> str:
+    if arguments is None:
+        return ""
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
+
+from lllm.capturing import dropped
 
 
 class Stream(Protocol):
@@ -29,11 +31,25 @@ class AsyncStream(Protocol):
 
 
 class Copied:
-    """What has passed, and whether it is over."""
+    """What has passed, and whether it is over.
 
-    def __init__(self) -> None:
+    dropped: called in a thread of its own where nobody holds it any more, who could end it.
+    """
+
+    def __init__(self, dropped: Ended) -> None:
         self._raw: list[tuple[int, bytes]] = []
         self._over = False
+        self._dropped = dropped
+        self.whole = False  # whether the connection had no more to give
+
+    def __del__(self) -> None:
+        if not self._over:
+            self.drop(None)
+
+    def drop(self, error: BaseException | None) -> None:
+        """It is over, and found so where nothing can be waited for."""
+        if self.end():
+            dropped.later(partial(self._dropped, self, error))
 
     def seen(self, chunk: bytes) -> None:
         """A piece that came from the connection."""
@@ -65,14 +81,15 @@ class Copied:
             yield came[0], chunk
 
 
+Ended = Callable[[Copied, BaseException | None], None]
+
+
 class Copying(Copied):
     """A stream whose bytes are kept. ended: called once, when it is over or closed, with what cut
     it off."""
 
-    def __init__(
-        self, inner: Stream, ended: Callable[[Copied, BaseException | None], None]
-    ) -> None:
-        super().__init__()
+    def __init__(self, inner: Stream, ended: Ended) -> None:
+        super().__init__(ended)
         self._inner = inner
         self._ended = ended
 
@@ -89,15 +106,20 @@ class Copying(Copied):
         except BaseException as error:
             self._tell(error)
             raise
+        self.whole = True
         self._tell(None)
 
     def close(self) -> None:
         """The caller has read enough, or all."""
-        self._inner.close()
-        self._tell(None)
+        try:
+            self._inner.close()
+        finally:
+            self._tell(None)
 
     def _tell(self, error: BaseException | None) -> None:
-        if self.end():
+        if dropped.by_collector():
+            self.drop(error)
+        elif self.end():
             self._ended(self, error)
 
 
@@ -108,8 +130,9 @@ class AsyncCopying(Copied):
         self,
         inner: AsyncStream,
         ended: Callable[[Copied, BaseException | None], Awaitable[None]],
+        dropped: Ended,
     ) -> None:
-        super().__init__()
+        super().__init__(dropped)
         self._inner = inner
         self._ended = ended
 
@@ -126,23 +149,46 @@ class AsyncCopying(Copied):
         except BaseException as error:
             await self._tell(error)
             raise
+        self.whole = True
         await self._tell(None)
 
     async def aclose(self) -> None:
         """The caller has read enough, or all."""
-        await self._inner.aclose()
-        await self._tell(None)
+        try:
+            await self._inner.aclose()
+        finally:
+            await self._tell(None)
 
     async def _tell(self, error: BaseException | None) -> None:
         if self.end():
             await self._ended(self, error)
 
 
+class Broken:
+    """A body that could not be read: whoever tries again is told the same."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise self._error
+
+    def close(self) -> None:
+        """It is closed."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise self._error
+        yield b""  # which makes it a generator
+
+    async def aclose(self) -> None:
+        """It is closed."""
+
+
 @cache
-def of_library(copying: type, response: type, wanted: str) -> type:
-    """`copying` as a stream that a library takes.
+def of_library(kind: type, response: type, wanted: str) -> type:
+    """A kind of stream as one that a library takes.
 
     response: the library's class of responses, whose package has the class `wanted`.
     """
     package = sys.modules[response.__module__.partition(".")[0]]
-    return type(copying.__name__, (copying, getattr(package, wanted)), {})
+    return type(kind.__name__, (kind, getattr(package, wanted)), {})

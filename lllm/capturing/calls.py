@@ -8,24 +8,22 @@ commit what is staged where they must.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from lllm.attempts import Attempt
 from lllm.capturing.asked import Asked
-from lllm.capturing.conversations import conversations_of
+from lllm.capturing.conversations import Told, conversations_of
 from lllm.capturing.operations import Operation
-from lllm.dialog import Dialog
 from lllm.events.errors import InvokeError
 from lllm.events.model import AgentDefined, LLMRequested
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
 from lllm.invokers.access import Access
 from lllm.invokers.exchange import Exchange, Response, Whole
-from lllm.invokers.failures import Secrets
 from lllm.secret_params import without_secrets
-from lllm.session import SessionScope, described
+from lllm.session import SessionScope, described, is_cancellation
 
 _CLOSED = "The caller closed the stream before its end."
 
@@ -33,7 +31,7 @@ _CLOSED = "The caller closed the stream before its end."
 class Call:
     """One call that the SDK was asked for.
 
-    access: where it goes. secrets: what it takes along that must not be told. alone: whether the
+    access: where it goes. keys: what it takes along that must not be told. alone: whether the
     session is this call's own, and ends with it.
     """
 
@@ -42,7 +40,7 @@ class Call:
         session: SessionScope,
         operation: Operation,
         access: Access,
-        secrets: Secrets,
+        keys: tuple[str, ...],
         *,
         alone: bool,
     ) -> None:
@@ -53,21 +51,34 @@ class Call:
         self._conversations = conversations_of(session.recorder)
         self._operation = operation
         self._access = access
-        self._secrets = secrets
+        self._keys = keys
+        self._secrets = access.secrets(*keys)
+        self._left = False
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
         self._asked: Asked | None = None
-        self._dialog: Dialog | None = None
+        self._dialog: Told | None = None
         self._attempt: Attempt | None = None
         self._exchange: Exchange | None = None
 
     # -- requests
 
-    def requested(self, content: bytes) -> None:
-        """Stage an attempt that is about to be sent. content: the body, as JSON.
+    @property
+    def asks_for_stream(self) -> bool:
+        """Whether the provider was asked to answer piece by piece."""
+        return self._asked is not None and self._asked.stream
+
+    def clean(self, text: str) -> str:
+        """The text of an error, without what must not be told."""
+        return self._secrets.cut_error(text)
+
+    def requested(self, content: bytes, headers: Mapping[str, str]) -> None:
+        """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
+        have keys that the client did not have before.
 
         Raises BudgetExceeded where the session's budget is spent.
         """
+        self._secrets = self._access.secrets(*self._keys, *_keys_in(headers))
         body = msgspec.json.decode(content, type=dict[str, object])
         asked = self._operation.reads(body)
         self.session.budget.check(f"the next call of {asked.model}")
@@ -93,7 +104,7 @@ class Call:
             began=time.perf_counter_ns(), prices=self.session.home.prices,
         )  # fmt: skip
 
-    def _request(self, number: int, asked: Asked, dialog: Dialog) -> LLMRequested:
+    def _request(self, number: int, asked: Asked, dialog: Told) -> LLMRequested:
         definition = self._definition(asked)
         params = to_plain(without_secrets(asked.params)) if asked.params else None
         return LLMRequested(
@@ -137,7 +148,7 @@ class Call:
         if exchange is None:
             return None
         try:
-            if got.status_code >= 400:
+            if not is_answer(got.status_code):
                 raise exchange.refused(got, got.content.decode(errors="replace"))
             answer = exchange.answered(got)
         except InvokeError as error:
@@ -148,16 +159,21 @@ class Call:
 
     def ends_now(self, status: int) -> bool:
         """Whether only the end of its session follows an answer, and both are written together."""
-        return self.alone and status < 400
+        return self.alone and is_answer(status)
 
     def streamed(
-        self, got: Response, chunks: Iterable[tuple[int, bytes]], error: BaseException | None
+        self,
+        got: Response,
+        chunks: Iterable[tuple[int, bytes]],
+        error: BaseException | None,
+        *,
+        whole: bool,
     ) -> BaseException | None:
         """Stage what a streamed answer says, when it has come to its end, or the caller to his;
         returns what it failed with.
 
         chunks: the body, decoded, each with the time of `time.perf_counter_ns` when it came.
-        error: what cut it off, None where nothing did.
+        error: what cut it off, None where nothing did. whole: whether there was nothing more.
         """
         exchange = self._exchange
         if exchange is None:
@@ -167,17 +183,19 @@ class Call:
             for came, chunk in chunks:
                 for _ in exchange.feed(chunk, came):
                     pass  # the caller has it already
+            if whole:
+                exchange.rest(got)
+            if error is None and (exchange.complete or exchange.done or whole):
+                self._answered(exchange.ended())
+                return None
         except InvokeError as told:  # an error that the provider sent in the stream
             self.failed(exchange.failure(told))
             return told
-        if exchange.complete and error is None:
-            self._answered(exchange.ended())
-            return None
-        why = (
-            _CLOSED if error is None else f"The stream was cut off: {type(error).__name__}: {error}"
-        )
-        self.failed(exchange.failure(InvokeError(why, retryable=False)), cancelled=error is None)
-        return GeneratorExit(_CLOSED) if error is None else error
+        error = GeneratorExit(_CLOSED) if error is None else error
+        left = is_cancellation(error)
+        why = _CLOSED if left else f"The stream was cut off: {type(error).__name__}: {error}"
+        self.failed(exchange.failure(InvokeError(why, retryable=False)), cancelled=left)
+        return error
 
     def failed(self, error: BaseException, *, cancelled: bool = False) -> None:
         """Stage that the attempt failed; does nothing where none is under way."""
@@ -187,7 +205,7 @@ class Call:
         failed = attempt.failed(error)
         failed = msgspec.structs.replace(
             failed,
-            error=described(error, self._secrets.cut_error),
+            error=described(error, self.clean),
             cancelled=cancelled or failed.cancelled,
         )
         self._recorder.stage(failed)
@@ -196,26 +214,37 @@ class Call:
     # -- the end
 
     def leave(self, error: BaseException | None) -> None:
-        """The call is over, and its session, if it is its own. error: what it failed with."""
-        self._over(error)
+        """The call is over, and its session, if it is its own; does nothing where it was before.
+        error: what it failed with."""
+        if not self._over(error):
+            return
         if self.alone:
             self.session.leave(error)
-        else:
+        elif error is None:
             self._recorder.commit()
+        else:
+            self._recorder.commit_after(error)
 
     async def aleave(self, error: BaseException | None) -> None:
         """The same on an event loop."""
-        self._over(error)
+        if not self._over(error):
+            return
         if self.alone:
             await self.session.aleave(error)
-        else:
+        elif error is None:
             await self._recorder.acommit()
+        else:
+            await self._recorder.acommit_after(error)
 
-    def _over(self, error: BaseException | None) -> None:
+    def _over(self, error: BaseException | None) -> bool:
+        before, self._left = self._left, True
+        if before:
+            return False
         if error is not None:
             self.failed(error)  # where the SDK stopped in the middle of an attempt
         if self._dialog is not None:
             self._conversations.left(self._dialog)
+        return True
 
     def _answered(self, answer: Answer) -> None:
         attempt, self._attempt = self._attempt, None
@@ -225,3 +254,16 @@ class Call:
         self._recorder.stage(responded)
         self.session.budget.spend_on(responded)
         self._conversations.answered(self._dialog, responded.message, answer.content)
+
+
+def is_answer(status: int) -> bool:
+    """Whether an HTTP status stands for an answer; the SDKs take all others for errors."""
+    return 200 <= status < 300
+
+
+def _keys_in(headers: Mapping[str, str]) -> Iterator[str]:
+    """What of a request's headers is, by its name, a credential, with and without its scheme."""
+    for name, value in headers.items():
+        if any(part in name.lower() for part in ("auth", "key", "token", "secret", "cookie")):
+            yield value
+            yield value.rpartition(" ")[2]

@@ -6,27 +6,22 @@ that can't be written and was told to say so, stops a call.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import wraps
 from operator import is_not
 from typing import Protocol
 
-from lllm.capturing.bodies import AsyncCopying, Copied, Copying, of_library
-from lllm.capturing.calls import Call
+from lllm.capturing import dropped
+from lllm.capturing.bodies import AsyncCopying, Broken, Copied, Copying, of_library
+from lllm.capturing.calls import Call, is_answer
 from lllm.capturing.homes import Homes
 from lllm.capturing.operations import CHAT, operation_of
-from lllm.events.errors import BudgetExceeded, LogError
+from lllm.capturing.unnoticed import Stop, unnoticed
 from lllm.invokers.access import Access, access
-from lllm.invokers.exchange import Read
-from lllm.invokers.failures import Secrets
+from lllm.invokers.exchange import Read, Whole
 from lllm.price_data import make_ready_aside
 from lllm.session import during
-
-_logger = logging.getLogger("lllm.invoker")
 
 # The call that the SDK is making just now, for the attempts that it sends.
 _under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)
@@ -43,6 +38,8 @@ class _Options(Protocol):
 class _Request(Protocol):
     """What is sent, as httpx has it."""
 
+    @property
+    def headers(self) -> Mapping[str, str]: ...
     def read(self) -> bytes: ...
 
 
@@ -50,6 +47,7 @@ class _Response(Protocol):
     """What comes back, as httpx has it."""
 
     stream: object
+    is_stream_consumed: bool
 
     @property
     def status_code(self) -> int: ...
@@ -61,13 +59,6 @@ class _Response(Protocol):
     async def aread(self) -> bytes: ...
 
 
-class _Stop(BaseException):
-    """Carries an error of ours out of an SDK, which would take an Exception for its own."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
 class Listener:
     """What stands between one client's caller and its SDK."""
 
@@ -76,7 +67,7 @@ class Listener:
         self._sdk = type(client).__module__.partition(".")[0]
         self._homes = homes
         self._ask_for_usage = ask_for_usage
-        self._known: tuple[list[object], Access, Secrets] | None = None
+        self._known: tuple[list[object], Access] | None = None
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
         """What takes the place of the SDK's `request`."""
@@ -96,12 +87,13 @@ class Listener:
             return None
         if self._ask_for_usage and operation.dialect is CHAT:
             _ask_for_usage(options)
-        goes, secrets = self._site()
+        goes, keys = self._site()
+        call = Call(session, operation, goes, keys, alone=alone)
         if alone:
-            session.begin_apart(secrets.cut_error)
-        return Call(session, operation, goes, secrets, alone=alone)
+            session.begin_apart(call.clean)
+        return call
 
-    def _site(self) -> tuple[Access, Secrets]:
+    def _site(self) -> tuple[Access, tuple[str, ...]]:
         """Where the calls go, and what they take along that must not be told."""
         names = ("base_url", "api_key", "auth_token")
         found = [getattr(self._client, name, None) for name in names]
@@ -111,9 +103,8 @@ class Listener:
                 str(found[0]), api_key=None, timeout=0.0,
                 key_env=f"{sdk}_API_KEY", headers_env=f"{sdk}_CUSTOM_HEADERS",
             )  # fmt: skip
-            keys = [key for key in found[1:] if isinstance(key, str)]
-            self._known = (found, goes, goes.secrets(*keys))
-        return self._known[1], self._known[2]
+            self._known = (found, goes)
+        return self._known[1], tuple(key for key in found[1:] if isinstance(key, str))
 
 
 class SyncListener(Listener):
@@ -123,21 +114,25 @@ class SyncListener(Listener):
         @wraps(original)
         def request(cast_to: object, options: _Options, **how: object) -> object:
             call = None
-            with _unnoticed():
+            with unnoticed():
                 call = self.begun(options)
             if call is None:
-                return original(cast_to, options, **how)
+                with during(_under_way, None):
+                    return original(cast_to, options, **how)
             try:
                 with during(_under_way, call):
                     returned = original(cast_to, options, **how)
-            except _Stop as stop:
-                call.leave(stop.error)
+            except Stop as stop:
+                with unnoticed():
+                    call.leave(stop.error)
                 raise stop.error from None
             except BaseException as error:
-                call.leave(error)
+                with unnoticed():
+                    call.leave(error)
                 raise
             if not call.streaming:
-                call.leave(None)
+                with unnoticed():
+                    call.leave(None)
             return returned
 
         return request
@@ -148,8 +143,8 @@ class SyncListener(Listener):
             call = _under_way.get()
             if call is None:
                 return original(request, **how)
-            with _unnoticed(stops=True):
-                call.requested(request.read())
+            with unnoticed(stops=True):
+                call.requested(request.read(), request.headers)
                 call.session.recorder.commit()
                 call.sent()
             try:
@@ -158,26 +153,26 @@ class SyncListener(Listener):
                 call.failed(error)
                 call.session.recorder.commit_after(error)
                 raise
-            with _unnoticed(stops=True):
+            with unnoticed(stops=True):
                 self._received(call, response, streams=how.get("stream") is True)
             return response
 
         return send
 
     def _received(self, call: Call, response: _Response, *, streams: bool) -> None:
-        if streams and response.status_code >= 400:
-            response.read()
+        got: Whole = response
+        if streams and not is_answer(response.status_code):
+            try:
+                response.read()
+            except Exception as error:
+                got = _broken(response, error, "SyncByteStream")
         elif streams:
             call.streaming = True
+            dropped.make_ready()
             kind = of_library(Copying, type(response), "SyncByteStream")
-
-            def ended(copied: Copied, error: BaseException | None) -> None:
-                with _unnoticed():
-                    call.leave(_read(call, response, copied, error))
-
-            response.stream = kind(response.stream, ended)
+            response.stream = kind(response.stream, _ending(call, response))
             return
-        call.received(response)
+        call.received(got)
         if not call.ends_now(response.status_code):
             call.session.recorder.commit()
 
@@ -191,21 +186,25 @@ class AsyncListener(Listener):
         @wraps(original)
         async def request(cast_to: object, options: _Options, **how: object) -> object:
             call = None
-            with _unnoticed():
+            with unnoticed():
                 call = self.begun(options)
             if call is None:
-                return await awaited(cast_to, options, **how)
+                with during(_under_way, None):
+                    return await awaited(cast_to, options, **how)
             try:
                 with during(_under_way, call):
                     returned = await awaited(cast_to, options, **how)
-            except _Stop as stop:
-                await call.aleave(stop.error)
+            except Stop as stop:
+                with unnoticed():
+                    await call.aleave(stop.error)
                 raise stop.error from None
             except BaseException as error:
-                await call.aleave(error)
+                with unnoticed():
+                    await call.aleave(error)
                 raise
             if not call.streaming:
-                await call.aleave(None)
+                with unnoticed():
+                    await call.aleave(None)
             return returned
 
         return request
@@ -218,8 +217,8 @@ class AsyncListener(Listener):
             call = _under_way.get()
             if call is None:
                 return await awaited(request, **how)
-            with _unnoticed(stops=True):
-                call.requested(request.read())
+            with unnoticed(stops=True):
+                call.requested(request.read(), request.headers)
                 make_ready_aside()
                 await call.session.recorder.acommit()
                 call.sent()
@@ -229,41 +228,71 @@ class AsyncListener(Listener):
                 call.failed(error)
                 await call.session.recorder.acommit_after(error)
                 raise
-            with _unnoticed(stops=True):
+            with unnoticed(stops=True):
                 await self._received(call, response, streams=how.get("stream") is True)
             return response
 
         return send
 
     async def _received(self, call: Call, response: _Response, *, streams: bool) -> None:
-        if streams and response.status_code >= 400:
-            await response.aread()
+        got: Whole = response
+        if streams and not is_answer(response.status_code):
+            try:
+                await response.aread()
+            except Exception as error:
+                got = _broken(response, error, "AsyncByteStream")
         elif streams:
             call.streaming = True
+            dropped.make_ready()
             kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
 
             async def ended(copied: Copied, error: BaseException | None) -> None:
-                with _unnoticed():
-                    await call.aleave(_read(call, response, copied, error))
+                outcome = _read(call, response, copied, error)
+                with unnoticed():
+                    await call.aleave(outcome)
 
-            response.stream = kind(response.stream, ended)
+            response.stream = kind(response.stream, ended, _ending(call, response))
             return
-        call.received(response)
+        call.received(got)
         if not call.ends_now(response.status_code):
             await call.session.recorder.acommit()
+
+
+def _ending(call: Call, response: _Response) -> Callable[[Copied, BaseException | None], None]:
+    """What is to be done when the body of an answer is over."""
+
+    def ended(copied: Copied, error: BaseException | None) -> None:
+        outcome = _read(call, response, copied, error)
+        with unnoticed():
+            call.leave(outcome)
+
+    return ended
 
 
 def _read(
     call: Call, response: _Response, copied: Copied, error: BaseException | None
 ) -> BaseException | None:
     """Stage what a body said that is over; returns what the call failed with."""
-    chunks = copied.decoded(response)
-    if "text/event-stream" in response.headers.get("content-type", ""):
-        return call.streamed(response, chunks, error)
-    if error is not None:
-        call.failed(error)
-        return error
-    return call.received(Read(response, (chunk for _, chunk in chunks)))
+    outcome = error
+    with unnoticed():
+        chunks = copied.decoded(response)
+        if call.asks_for_stream:
+            outcome = call.streamed(response, chunks, error, whole=copied.whole)
+        elif error is not None:
+            call.failed(error)
+        else:
+            outcome = call.received(Read(response, (chunk for _, chunk in chunks)))
+    return outcome
+
+
+def _broken(response: _Response, error: Exception, wanted: str) -> Whole:
+    """An error's body could not be read: leave it to the SDK to find that out, as it would have.
+
+    Returns what is known of it.
+    """
+    response.stream = of_library(Broken, type(response), wanted)(error)
+    response.is_stream_consumed = False
+    return Read(response, ())
 
 
 def _ask_for_usage(options: _Options) -> None:
@@ -271,24 +300,3 @@ def _ask_for_usage(options: _Options) -> None:
     body = options.json_data
     if isinstance(body, dict) and body.get("stream") is True and "stream_options" not in body:
         options.json_data = body | {"stream_options": {"include_usage": True}}
-
-
-@contextmanager
-def _unnoticed(*, stops: bool = False) -> Iterator[None]:
-    """Keep from the caller what goes wrong in recording.
-
-    stops: whether the SDK is around this, which must not take our errors for the network's.
-    """
-    try:
-        yield
-    except (BudgetExceeded, LogError) as error:
-        if stops:
-            raise _Stop(error) from None
-        raise
-    except Exception as error:
-        _logger.error("a captured call could not be recorded", exc_info=True)
-        warnings.warn(
-            f"A captured call could not be recorded: {type(error).__name__}: {error}",
-            RuntimeWarning,
-            stacklevel=4,
-        )

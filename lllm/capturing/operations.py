@@ -31,7 +31,7 @@ class Operation(msgspec.Struct, frozen=True):
 _BY_PATH = {
     "/chat/completions": Operation("chat", CHAT, asked.of_chat),
     "/responses": Operation("responses", _RESPONSES, asked.of_responses),
-    "/messages": Operation("chat", _MESSAGES, asked.of_messages),
+    "/v1/messages": Operation("chat", _MESSAGES, asked.of_messages),
     "/embeddings": Operation("embeddings", EMBEDDINGS, asked.of_embeddings),
 }
 
