@@ -13,8 +13,9 @@ HIDDEN = "(hidden)"
 # Compared without case, - and _: a key that is, or a header that has, one of these names.
 _SECRET = frozenset(
     {
-        "accesstoken", "apikey", "authorization", "authtoken", "bearertoken", "clientsecret",
-        "cookie", "password", "proxyauthorization", "secret", "secretkey", "token", "xapikey",
+        "accesstoken", "apikey", "authorization", "authorizationtoken", "authtoken", "bearertoken",
+        "clientsecret", "cookie", "password", "proxyauthorization", "secret", "secretkey", "token",
+        "xapikey",
     }
 )  # fmt: skip
 _HEADERS = frozenset({"headers", "extraheaders", "defaultheaders"})  # nothing in them is for a log
@@ -31,4 +32,8 @@ def _shown(key: object, value: object) -> object:
         if name in _HEADERS:
             return dict.fromkeys(value, HIDDEN)
         return {inner: _shown(inner, item) for inner, item in value.items()}
-    return HIDDEN if name in _SECRET else value
+    if name in _SECRET:
+        return HIDDEN
+    if isinstance(value, list | tuple):  # servers of tools, each with credentials of its own
+        return [_shown("", item) for item in value]
+    return value

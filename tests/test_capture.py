@@ -36,7 +36,7 @@ from lllm.events.model import (
 )
 from lllm.events.noop import NoOpBackend
 from lllm.projections.conversation import sent_by_request
-from tests import loopback, loopback_messages
+from tests import loopback, loopback_messages, loopback_responses
 from tests.loopback import Loopback, Reply
 from tests.runs import payloads
 
@@ -283,6 +283,32 @@ def test_no_key_is_written(server: Loopback, tmp_path: Path) -> None:
     for file in tmp_path.rglob("*"):
         if file.is_file():
             assert KEY.encode() not in file.read_bytes()
+
+
+def test_no_credential_of_a_tool_is_written(server: Loopback, tmp_path: Path) -> None:
+    """What a request hands on to servers of tools, for them to be let in, is in no file."""
+    store = LogStore(SQLiteBackend(tmp_path / "runs.db"))
+    body = loopback_responses.response(loopback_responses.says("Hello."))
+    server.answers(loopback_responses.sent(body))
+    tool: Any = {
+        "type": "mcp", "server_label": "shop", "server_url": "https://example.org",
+        "authorization": "letmein-1234567", "headers": {"X-Pass": "letmein-7654321"},
+    }  # fmt: skip
+    client = capture(chat_client(server), log_store=store)
+    client.responses.create(model="gpt-5-mini", input="?", tools=[tool])
+    servers = [{"type": "url", "url": "https://example.org", "authorization_token": "letmein-99"}]
+    server.answers(loopback_messages.replies(loopback_messages.says("Hi.")))
+    capture(claude_client(server), log_store=store).messages.create(
+        model=CLAUDE,
+        max_tokens=9,
+        messages=says("?"),
+        extra_body={"mcp_servers": servers},  # type: ignore[arg-type] # as written
+    )
+    assert [one.state for one in store.list_sessions()] == ["success"] * 2
+    store.close()
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert b"letmein" not in file.read_bytes()
 
 
 # -- what is not
