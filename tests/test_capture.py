@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,10 @@ CLAUDE = "claude-haiku-4-5-20251001"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LogStore:
+def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store on SQLite."""
-    return LogStore(SQLiteBackend(tmp_path / "runs.db"))
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        yield opened
 
 
 def chat_client(server: Loopback, **options: Any) -> openai.OpenAI:

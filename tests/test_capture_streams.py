@@ -31,10 +31,18 @@ ASKED: Any = [{"role": "user", "content": "?"}]
 USAGE_TOO: Any = {"include_usage": True}
 
 
+# A stream that is dropped unread leaves its socket to the garbage collector, in any client.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> LogStore:
+def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store on SQLite."""
-    return LogStore(SQLiteBackend(tmp_path / "runs.db"))
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from tests.runs import Asking, config
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LogStore:
+def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store on SQLite."""
-    return LogStore(SQLiteBackend(tmp_path / "runs.db"))
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        yield opened
 
 
 def test_a_call_is_a_session(store: LogStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ class Talks(Tactic, register=False):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LogStore:
+def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store on SQLite."""
-    return LogStore(SQLiteBackend(tmp_path / "runs.db"))
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
+        yield opened
 
 
 def talk(store: LogStore, script: Script | object, body: Body, **agent: object) -> Any:
