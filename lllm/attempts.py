@@ -5,6 +5,7 @@ with what it used and cost.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -65,15 +66,17 @@ class Attempt(msgspec.Struct, frozen=True):
             first_token=answer.first_token,
         )
 
-    def failed(self, error: BaseException, *, said: str = "") -> LLMFailed:
+    def failed(
+        self, error: BaseException, *, said: str = "", clean: Callable[[str], str] = str
+    ) -> LLMFailed:
         """It failed, or was cancelled. said: what had come of its text, for an error that does not
-        say it: then nobody knows what it cost."""
+        say it: then nobody knows what it cost. clean: see `describe`."""
         elapsed = time.perf_counter_ns() - self.began
         failed = LLMFailed(
             request=self.request,
             agent=self.agent,
             asked=self.asked,
-            error=describe(error),
+            error=describe(error, clean),
             cancelled=is_cancellation(error),
             elapsed=elapsed,
         )

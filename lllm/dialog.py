@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -47,6 +47,22 @@ class Piece(str):
         piece.request = request
         piece.attempt = attempt
         return piece
+
+
+def message_digest(content: Content) -> bytes:
+    """The 32 bytes that stand for a message in the digest of a request."""
+    return hashlib.sha256(codec.encode(content)).digest()
+
+
+def request_digest(salt: bytes, asked: object, messages: Iterable[bytes]) -> str:
+    """HMAC-SHA-256, as hex, of what is asked and of the digests of all messages.
+
+    salt: of the session. What was cut from the messages could be guessed by a bare digest.
+    """
+    digest = hmac.new(salt, codec.encode(asked), "sha256")
+    for one in messages:
+        digest.update(one)
+    return digest.hexdigest()
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -95,19 +111,12 @@ class Dialog:
         return self._entries[-1].ordinal if self._entries else None
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """HMAC-SHA-256, as hex, of all its messages and of what else is asked.
-
-        salt: of the session. What was cut from the messages could be guessed by a bare digest.
-        """
-        digest = hmac.new(salt, codec.encode(asked), "sha256")
-        for entry in self._entries:
-            digest.update(entry.digest)
-        return digest.hexdigest()
+        """What a request with all of its messages is told by; see `request_digest`."""
+        return request_digest(salt, asked, (entry.digest for entry in self._entries))
 
     def add(self, ordinal: int, content: Content) -> None:
         """Append a message that an event carries under this ordinal."""
-        digest = hashlib.sha256(codec.encode(content)).digest()
-        self._entries.append(_Entry(ordinal, content, digest))
+        self._entries.append(_Entry(ordinal, content, message_digest(content)))
 
     def forked(self, number: int, alias: str, *, upto: int | None = None) -> Dialog:
         """A dialog that begins as this one is now, or with its first `upto` messages."""

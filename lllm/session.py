@@ -124,8 +124,9 @@ def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     return dict(tags)
 
 
-def describe(error: BaseException) -> Error:
-    """An exception as an event holds it, with its traceback."""
+def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
+    """An exception as an event holds it, with its traceback. clean: cuts from its texts what must
+    not be told."""
     try:
         message = str(error)
     except Exception:  # a user's __str__ may raise anything
@@ -135,19 +136,11 @@ def describe(error: BaseException) -> Error:
     code, status = _attribute(error, "code"), _attribute(error, "status")
     return Error(
         name,
-        message,
-        _traceback(error),
-        code if isinstance(code, str) else None,
+        clean(message),
+        clean(_traceback(error)),
+        clean(code) if isinstance(code, str) else None,
         status if isinstance(status, int) else None,
     )
-
-
-def described(error: BaseException, clean: Callable[[str], str]) -> Error:
-    """The same, with texts as they may be told."""
-    told = describe(error)
-    texts = {"message": told.message, "traceback": told.traceback, "code": told.code}
-    cleaned = {name: clean(text) for name, text in texts.items() if text is not None}
-    return msgspec.structs.replace(told, **cleaned)
 
 
 def _traceback(error: BaseException) -> str:
@@ -258,7 +251,7 @@ class SessionScope:
             self.recorder.end(SessionSucceeded(delivery=delivery, elapsed=elapsed))
             _logger.info("%s succeeded in %.1f ms", self.recorder.tactic_path, elapsed / 1_000_000)
         else:
-            told = described(error, self._clean)
+            told = describe(error, self._clean)
             cancelled = is_cancellation(error)
             self.recorder.end(SessionFailed(error=told, cancelled=cancelled, elapsed=elapsed))
             message = without_keys(told.message)

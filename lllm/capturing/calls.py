@@ -22,8 +22,9 @@ from lllm.events.plain import to_plain
 from lllm.invokers import Answer
 from lllm.invokers.access import Access
 from lllm.invokers.exchange import Exchange, Response, Whole
+from lllm.invokers.failures import Secrets
 from lllm.secret_params import without_secrets
-from lllm.session import SessionScope, described, is_cancellation
+from lllm.session import SessionScope, is_cancellation
 
 _CLOSED = "The caller closed the stream before its end."
 
@@ -52,7 +53,7 @@ class Call:
         self._operation = operation
         self._access = access
         self._keys = keys
-        self._secrets = access.secrets(*keys)
+        self._secrets: Secrets | None = None  # as of the last attempt
         self._left = False
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
@@ -70,7 +71,8 @@ class Call:
 
     def clean(self, text: str) -> str:
         """The text of an error, without what must not be told."""
-        return self._secrets.cut_error(text)
+        secrets = self._secrets or self._access.secrets(*self._keys)
+        return secrets.cut_error(text)
 
     def requested(self, content: bytes, headers: Mapping[str, str]) -> None:
         """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
@@ -83,7 +85,7 @@ class Call:
         asked = self._operation.reads(body)
         self.session.budget.check(f"the next call of {asked.model}")
         if self._dialog is None:
-            self._dialog = self._conversations.going_on(asked.contents, "")
+            self._dialog = self._conversations.going_on(asked.contents)
         self._asked = asked
         self._tried += 1
         number = self._recorder.ordinal("request")
@@ -92,7 +94,7 @@ class Call:
 
     def sent(self) -> None:
         """What was staged is durable; from now on the model is waited for."""
-        if self._attempt is not None:
+        if self._attempt is not None and self._secrets is not None:
             asked = self._attempt.asked
             self._exchange = Exchange(self._access, self._operation.dialect, asked, self._secrets)
             self._attempt = self._begun(self._attempt.request)
@@ -202,12 +204,9 @@ class Call:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
-        failed = attempt.failed(error)
-        failed = msgspec.structs.replace(
-            failed,
-            error=described(error, self.clean),
-            cancelled=cancelled or failed.cancelled,
-        )
+        failed = attempt.failed(error, clean=self.clean)
+        if cancelled:
+            failed = msgspec.structs.replace(failed, cancelled=True)
         self._recorder.stage(failed)
         self.session.budget.spend_on(failed)
 

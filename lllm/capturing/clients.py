@@ -16,7 +16,6 @@ from lllm.capturing.homes import Homes
 from lllm.capturing.listening import AsyncListener, Listener, SyncListener
 from lllm.events.errors import ConfigError
 
-ClientT = TypeVar("ClientT")
 T = TypeVar("T")
 
 _MARK = "_lllm_listener"

@@ -8,11 +8,11 @@ conversation of n turns costs O(n). Where it goes another way than before, it is
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Sequence
+from itertools import accumulate
 from weakref import WeakKeyDictionary
 
-from lllm.events import codec
+from lllm.dialog import message_digest, request_digest
 from lllm.events.locks import ThreadLock
 from lllm.events.model import Content, DialogOpened, MessageAdded
 from lllm.events.recorder import Recorder
@@ -34,20 +34,17 @@ class Told:
         """The ordinal of its last message; None while it is empty."""
         return self._messages[-1][0] if self._messages else None
 
-    def add(self, ordinal: int, content: Content) -> None:
-        """Append a message that an event carries under this ordinal."""
-        self._messages.append((ordinal, hashlib.sha256(codec.encode(content)).digest()))
+    def add(self, ordinal: int, digest: bytes) -> None:
+        """Append a message that an event carries under this ordinal; its `message_digest`."""
+        self._messages.append((ordinal, digest))
 
     def forked(self, number: int, *, upto: int) -> Told:
         """One that begins with its first `upto` messages."""
         return Told(number, self._messages[:upto])
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """The digest of a request with all of its messages, as `Dialog.digest` makes it."""
-        digest = hmac.new(salt, codec.encode(asked), "sha256")
-        for _, one in self._messages:
-            digest.update(one)
-        return digest.hexdigest()
+        """As of a Dialog."""
+        return request_digest(salt, asked, (digest for _, digest in self._messages))
 
 
 class Conversations:
@@ -62,33 +59,30 @@ class Conversations:
         self._lock = ThreadLock()
         self._waiting: set[int] = set()
         self._beginnings: dict[bytes, tuple[Told, int]] = {}  # a dialog, and how much of it
-        self._digests: dict[int, bytes] = {}  # of all of each dialog, by its number
+        self._wholes: dict[int, bytes] = {}  # all of each dialog as a beginning, by its number
 
-    def going_on(self, contents: Sequence[Content], agent: str) -> Told:
+    def going_on(self, contents: Sequence[Content]) -> Told:
         """The dialog that holds these messages; what is new of them is staged as events. It waits
         for an answer until `left`."""
-        digests = _chained(contents)
+        digests = [message_digest(content) for content in contents]
+        beginnings = list(accumulate(digests, _chained, initial=b""))
         with self._lock.held():
-            return self._going_on(contents, digests, agent)
+            return self._going_on(contents, digests, beginnings)
 
-    def _going_on(self, contents: Sequence[Content], digests: Sequence[bytes], agent: str) -> Told:
-        known = next(
-            (
-                length
-                for length in range(len(contents), 0, -1)
-                if digests[length] in self._beginnings
-            ),
-            0,
-        )
-        dialog = self._from(digests[known], known, agent)
-        for content, digest in zip(contents[known:], digests[known + 1 :], strict=True):
+    def _going_on(
+        self, contents: Sequence[Content], digests: Sequence[bytes], beginnings: Sequence[bytes]
+    ) -> Told:
+        lengths = range(len(contents), 0, -1)
+        known = next((length for length in lengths if beginnings[length] in self._beginnings), 0)
+        dialog = self._from(beginnings[known], known)
+        for content, digest in zip(contents[known:], digests[known:], strict=True):
             ordinal = self._recorder.ordinal("message")
             self._recorder.stage(
                 MessageAdded(
                     message=ordinal, dialog=dialog.number, content=content, why=_why(content.role)
                 )
             )
-            self._enter(dialog, ordinal, content, digest)
+            self._enter(dialog, ordinal, digest)
         self._waiting.add(dialog.number)
         return dialog
 
@@ -100,31 +94,31 @@ class Conversations:
     def answered(self, dialog: Told, ordinal: int, content: Content) -> None:
         """A dialog got its answer, which stands in an event of its own."""
         with self._lock.held():
-            self._enter(dialog, ordinal, content, _digest(self._digests[dialog.number], content))
+            self._enter(dialog, ordinal, message_digest(content))
 
-    def _enter(self, dialog: Told, ordinal: int, content: Content, digest: bytes) -> None:
-        dialog.add(ordinal, content)
-        self._beginnings.setdefault(digest, (dialog, len(dialog)))
-        self._digests[dialog.number] = digest
+    def _enter(self, dialog: Told, ordinal: int, digest: bytes) -> None:
+        dialog.add(ordinal, digest)
+        whole = self._wholes[dialog.number] = _chained(self._wholes[dialog.number], digest)
+        self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
-    def _from(self, digest: bytes, length: int, agent: str) -> Told:
-        parent, upto = self._beginnings.get(digest, (None, 0))
+    def _from(self, beginning: bytes, length: int) -> Told:
+        parent, upto = self._beginnings.get(beginning, (None, 0))
         if parent is not None and upto == len(parent) and parent.number not in self._waiting:
             return parent
         number = self._recorder.ordinal("dialog")
         alias = f"conversation {number}"
         if parent is None:
             dialog = Told(number)
-            self._recorder.stage(DialogOpened(dialog=number, agent=agent, alias=alias))
+            self._recorder.stage(DialogOpened(dialog=number, agent="", alias=alias))
         else:
             dialog = parent.forked(number, upto=length)
             self._recorder.stage(
                 DialogOpened(
-                    dialog=number, agent=agent, alias=alias,
+                    dialog=number, agent="", alias=alias,
                     parent=parent.number, upto=dialog.last_ordinal,
                 )
             )  # fmt: skip
-        self._digests[number] = digest
+        self._wholes[number] = beginning
         return dialog
 
 
@@ -141,16 +135,9 @@ def conversations_of(recorder: Recorder) -> Conversations:
         return found
 
 
-def _chained(contents: Sequence[Content]) -> list[bytes]:
-    """The digest of each beginning, that of no message first."""
-    digests = [b""]
-    for content in contents:
-        digests.append(_digest(digests[-1], content))
-    return digests
-
-
-def _digest(before: bytes, content: Content) -> bytes:
-    return hashlib.sha256(before + codec.encode(content)).digest()
+def _chained(before: bytes, digest: bytes) -> bytes:
+    """What stands for a beginning, by that of one message less and the digest of the last."""
+    return hashlib.sha256(before + digest).digest()
 
 
 def _why(role: str) -> str:

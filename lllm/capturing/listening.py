@@ -16,9 +16,10 @@ from lllm.capturing import dropped
 from lllm.capturing.bodies import AsyncCopying, Broken, Copied, Copying, of_library
 from lllm.capturing.calls import Call, is_answer
 from lllm.capturing.homes import Homes
-from lllm.capturing.operations import CHAT, operation_of
+from lllm.capturing.operations import operation_of
 from lllm.capturing.unnoticed import Stop, unnoticed
 from lllm.invokers.access import Access, access
+from lllm.invokers.dialects import CHAT
 from lllm.invokers.exchange import Read, Whole
 from lllm.price_data import make_ready_aside
 from lllm.session import during
@@ -48,6 +49,7 @@ class _Response(Protocol):
 
     stream: object
     is_stream_consumed: bool
+    is_closed: bool
 
     @property
     def status_code(self) -> int: ...
@@ -292,6 +294,7 @@ def _broken(response: _Response, error: Exception, wanted: str) -> Whole:
     """
     response.stream = of_library(Broken, type(response), wanted)(error)
     response.is_stream_consumed = False
+    response.is_closed = False  # as it would be; an SDK reads no body of what is closed
     return Read(response, ())
 
 

@@ -9,15 +9,8 @@ import msgspec
 from lllm.capturing import asked
 from lllm.capturing.asked import Asked
 from lllm.capturing.embeddings import EMBEDDINGS
-from lllm.invokers import chat_completions, messages, responses
 from lllm.invokers.assembling import Dialect
-from lllm.invokers.chat_stream import ChatStream
-from lllm.invokers.messages_stream import MessagesStream
-from lllm.invokers.responses_stream import ResponsesStream
-
-CHAT = Dialect("chat.completions", chat_completions.payload, chat_completions.answer, ChatStream)
-_RESPONSES = Dialect("responses", responses.payload, responses.answer, ResponsesStream)
-_MESSAGES = Dialect(messages.API, messages.payload, messages.answer, MessagesStream)
+from lllm.invokers.dialects import CHAT, MESSAGES, RESPONSES
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -30,8 +23,8 @@ class Operation(msgspec.Struct, frozen=True):
 
 _BY_PATH = {
     "/chat/completions": Operation("chat", CHAT, asked.of_chat),
-    "/responses": Operation("responses", _RESPONSES, asked.of_responses),
-    "/v1/messages": Operation("chat", _MESSAGES, asked.of_messages),
+    "/responses": Operation("responses", RESPONSES, asked.of_responses),
+    "/v1/messages": Operation("chat", MESSAGES, asked.of_messages),
     "/embeddings": Operation("embeddings", EMBEDDINGS, asked.of_embeddings),
 }
 

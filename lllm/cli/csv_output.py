@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, get_args
 
 from lllm.cost_summary import CostGroup, CostLine, CostSummary
 from lllm.projections.invoke_cost import nanos
@@ -19,12 +19,8 @@ _Count = Literal[
     "cached_prompt_tokens", "cache_write_tokens", "reasoning_tokens", "audio_prompt_tokens",
     "audio_completion_tokens",
 ]  # fmt: skip
-_AMOUNTS: tuple[_Amount, ...] = ("total_cost_usd", "recorded_cost_usd", "wasted_cost_usd")
-_COUNTS: tuple[_Count, ...] = (
-    "calls", "failed_calls", "unpriced_calls", "prompt_tokens", "completion_tokens",
-    "cached_prompt_tokens", "cache_write_tokens", "reasoning_tokens", "audio_prompt_tokens",
-    "audio_completion_tokens",
-)  # fmt: skip
+_AMOUNTS: tuple[_Amount, ...] = get_args(_Amount)
+_COUNTS: tuple[_Count, ...] = get_args(_Count)
 
 
 def show_csv(summary: CostSummary, by: Sequence[str]) -> None:

@@ -10,9 +10,7 @@ import msgspec
 
 from lllm.events.errors import InvokeError
 from lllm.invokers.access import Access, access
-from lllm.invokers.assembling import Dialect
-from lllm.invokers.messages import API, answer, payload
-from lllm.invokers.messages_stream import MessagesStream
+from lllm.invokers.dialects import MESSAGES
 from lllm.invokers.sdk_invoker import SdkInvoker, needs
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     """The API takes no schema that has keywords it can't hold an answer to; the SDK knows which,
     and says them in words instead."""
     if request.output_schema is None:
-        return payload(request, stream=stream)
+        return MESSAGES.payload(request, stream=stream)
     import anthropic
 
     try:
@@ -79,10 +77,10 @@ def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     except ValueError as error:
         message = f"Messages can't take the schema of the answer: {error}"
         raise InvokeError(message, retryable=False) from None
-    return payload(msgspec.structs.replace(request, output_schema=schema), stream=stream)
+    return MESSAGES.payload(msgspec.structs.replace(request, output_schema=schema), stream=stream)
 
 
-_MESSAGES = Dialect(API, _payload, answer, MessagesStream)
+_MESSAGES = replace(MESSAGES, payload=_payload)
 
 
 class _Options(TypedDict):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from lllm.events.errors import ConfigError
 from lllm.invokers import Answer, Request
 
 
@@ -74,3 +75,12 @@ class Dialect:
     payload: Payload
     answer: Reader
     assembly: Callable[[], Assembly]
+
+
+def refuse_params(
+    request: Request, *names: str, why: str = "lllm decides it for each request"
+) -> None:
+    """Raises ConfigError where the params of a request say what is not theirs to say."""
+    for name in names:
+        if name in request.params:
+            raise ConfigError(f"params can't set {name!r}: {why}.")

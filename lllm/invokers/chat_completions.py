@@ -13,9 +13,10 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
+from lllm.invokers.assembling import refuse_params
 from lllm.usage import billed_of, of_chat
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
     message that this dialect can't carry.
     """
-    for name in _NOT_PARAMS:
-        if name in request.params:
-            raise ConfigError(f"params can't set {name!r}: lllm decides it for each request.")
+    refuse_params(request, *_NOT_PARAMS)
     body: dict[str, object] = {
         "model": request.model,
         "messages": [_message(content) for content in request.messages],

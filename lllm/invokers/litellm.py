@@ -15,9 +15,10 @@ from contextlib import aclosing, closing
 from typing import cast
 from urllib.parse import urlsplit
 
-from lllm.events.errors import ConfigError, InvokeError, MissingExtra
+from lllm.events.errors import InvokeError, MissingExtra
 from lllm.invokers import Answer, OnText, Request
 from lllm.invokers.access import Secret, access
+from lllm.invokers.assembling import refuse_params
 from lllm.invokers.chat_completions import payload
 from lllm.invokers.failures import Secrets
 from lllm.invokers.litellm_answers import Coming, read
@@ -186,9 +187,7 @@ class LiteLLMInvoker:
 
     def _asked(self, request: Request, *, stream: bool) -> dict[str, object]:
         """The arguments for LiteLLM."""
-        for name in _NOT_PARAMS:
-            if name in request.params:
-                raise ConfigError(f"params can't set {name!r}: each attempt is one call.")
+        refuse_params(request, *_NOT_PARAMS, why="each attempt is one call")
         return {
             "timeout": self._timeout,
             "api_base": self._api_base.text or None,

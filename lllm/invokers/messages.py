@@ -15,17 +15,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
+from lllm.invokers.assembling import refuse_params
 from lllm.usage import of_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Block = dict[str, object]
-
-API = "messages"
 
 # The API insists on a limit. No model on its list stops before 64,000 tokens, but an answer that
 # may take ten minutes should be streamed; the SDK counts 128,000 tokens an hour, so that 21,333 is
@@ -53,9 +52,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
     message that this dialect can't carry.
     """
-    for name in _NOT_PARAMS:
-        if name in request.params:
-            raise ConfigError(f"params can't set {name!r}: lllm decides it for each request.")
+    refuse_params(request, *_NOT_PARAMS)
     system = [content for content in request.messages if content.role == "system"]
     turns = [content for content in request.messages if content.role != "system"]
     body: dict[str, object] = {

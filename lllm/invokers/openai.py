@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from lllm.events.errors import ConfigError
-from lllm.invokers import chat_completions, responses
 from lllm.invokers.access import Access, access
-from lllm.invokers.assembling import Dialect
-from lllm.invokers.chat_stream import ChatStream
-from lllm.invokers.responses_stream import ResponsesStream
+from lllm.invokers.dialects import CHAT, RESPONSES
 from lllm.invokers.sdk_invoker import SdkInvoker, needs
 
 if TYPE_CHECKING:
@@ -27,13 +24,7 @@ if TYPE_CHECKING:
 _OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
 
-_DIALECTS = {
-    dialect.name: dialect
-    for dialect in (
-        Dialect("chat.completions", chat_completions.payload, chat_completions.answer, ChatStream),
-        Dialect("responses", responses.payload, responses.answer, ResponsesStream),
-    )
-}
+_DIALECTS = {dialect.name: dialect for dialect in (CHAT, RESPONSES)}
 
 
 class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):

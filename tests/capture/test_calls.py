@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from lllm import (
 from lllm.events.model import (
     AgentDefined,
     DialogOpened,
-    Event,
     LLMFailed,
     LLMRequested,
     LLMResponded,
@@ -37,30 +36,9 @@ from lllm.events.model import (
 from lllm.events.noop import NoOpBackend
 from lllm.projections.conversation import sent_by_request
 from tests import loopback, loopback_messages, loopback_responses
+from tests.capture.asking import CHAT, CLAUDE, KEY, chat_client, claude_client, only
 from tests.loopback import Loopback, Reply
 from tests.runs import payloads
-
-KEY = "sk-test-0123456789abcdef"
-CHAT = "gpt-4o-mini"
-CLAUDE = "claude-haiku-4-5-20251001"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[LogStore]:
-    """A store on SQLite."""
-    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
-        yield opened
-
-
-def chat_client(server: Loopback, **options: Any) -> openai.OpenAI:
-    """OpenAI's client, which tries nothing again unless it is told to."""
-    return openai.OpenAI(base_url=server.url, api_key=KEY, **{"max_retries": 0, **options})
-
-
-def claude_client(server: Loopback, **options: Any) -> anthropic.Anthropic:
-    """Anthropic's."""
-    url = loopback_messages.base_url(server)
-    return anthropic.Anthropic(base_url=url, api_key=KEY, **{"max_retries": 0, **options})
 
 
 def says(*texts: str) -> list[dict[str, Any]]:
@@ -73,12 +51,6 @@ def ask(client: openai.OpenAI, *texts: str, **options: Any) -> Any:
     """One call of Chat Completions."""
     messages: Any = says(*texts)
     return client.chat.completions.create(model=CHAT, messages=messages, **options)
-
-
-def only(store: LogStore, kind: type[Event], session_id: str | None = None) -> list[Any]:
-    """The events of a kind in a session, the newest by default."""
-    found = session_id or store.list_sessions(limit=1)[0].session_id
-    return [event for event in payloads(store, found) if isinstance(event, kind)]
 
 
 # -- what is recorded

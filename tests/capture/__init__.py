@@ -1,0 +1,1 @@
+"""`lllm.capture`, with the official SDKs against a server on this machine."""
