@@ -30,9 +30,8 @@ def _plainly(value: object) -> object:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plainly)
-_decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {
-    (kind.type, kind.version): msgspec.json.Decoder(kind) for kind in EVENTS.values()
-}
+# By type and version; each is made for the first event that needs it.
+_decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {}
 
 
 def encode(value: object) -> bytes:
@@ -57,14 +56,22 @@ def is_utf8(text: str) -> bool:
 
 def decode(event: Recorded) -> Event:
     """The payload of a recorded event as a Struct of `model`; `Unknown` where that can't be."""
-    key = (event.type, event.version)
-    decoder = _decoders.get(key)
+    decoder = _decoders.get((event.type, event.version)) or _new_decoder(event)
     if decoder is None:
         return _decode_other(event)
     try:
         return decoder.decode(event.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _decode_slowly(event, EVENTS[event.type], lambda payload: payload)
+
+
+def _new_decoder(event: Recorded) -> msgspec.json.Decoder[Event] | None:
+    """None for an event that is not as `model` has it."""
+    kind = EVENTS.get(event.type)
+    if kind is None or kind.version != event.version:
+        return None
+    decoder = _decoders[event.type, event.version] = msgspec.json.Decoder(kind)
+    return decoder
 
 
 def _decode_other(event: Recorded) -> Event:

@@ -10,7 +10,6 @@ the session had not acted on.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 import threading
@@ -239,7 +238,9 @@ class Recorder:
 
     async def acommit_after(self, error: BaseException) -> None:
         """The same on an event loop."""
-        if not isinstance(error, Exception | asyncio.CancelledError):
+        from asyncio import CancelledError
+
+        if not isinstance(error, Exception | CancelledError):
             self.commit_after(error)  # a coroutine that is being closed can't wait for anything
             return
         try:

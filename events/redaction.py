@@ -1,7 +1,7 @@
 """What is taken out of payloads before they are written: secrets, and whatever a user says.
 
 Every event passes `payload` on its way to a log, whoever writes it. API keys of the known providers
-(`secret_patterns.API_KEYS`) are always cut. `redact` says what else: ready patterns, patterns of
+(`secret_patterns.api_keys`) are always cut. `redact` says what else: ready patterns, patterns of
 one's own, or a function that gets the type and the payload of an event, as JSON values, and
 returns what is to be written; or several of them, done in their order. API keys are cut first, so
 that no function sees one, and again from what each function returned.
@@ -39,7 +39,7 @@ from lllm.events.errors import ConfigError
 from lllm.events.model import Content, Error, Event
 from lllm.events.plain import MARK
 from lllm.events.record import Recorded
-from lllm.events.secret_patterns import API_KEYS, Pattern, without_keys
+from lllm.events.secret_patterns import Pattern, api_keys, without_keys
 
 Rewrite = Callable[[str, object], object]
 Redact = Rewrite | Pattern | Sequence[Rewrite | Pattern]
@@ -111,7 +111,7 @@ def _without_keys(event: Event, data: bytes, found: Counter[str]) -> dict[str, o
     if type(values) is not dict:
         raise TypeError(f"the payload of an event is a dict, not {type(values).__name__}")
     if payload_may_hold_key(data):
-        return cut(type(event), values, API_KEYS, found)
+        return cut(type(event), values, api_keys(), found)
     return values
 
 

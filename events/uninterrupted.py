@@ -6,7 +6,6 @@ has happened already, the writing goes on, and the task hears of its cancellatio
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
 
@@ -16,6 +15,8 @@ async def in_thread(work: Callable[[], None]) -> None:
 
     Raises what `work` raises; CancelledError, once the work is done, where the task was cancelled.
     """
+    import asyncio  # late: plain code, which is most, has no use for it
+
     # Not asyncio.to_thread: its task is among those that a loop cancels when it shuts down.
     done = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
     cancelled: asyncio.CancelledError | None = None

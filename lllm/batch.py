@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -52,6 +51,8 @@ async def on_loop(
 ) -> AsyncGenerator[tuple[int, object], None]:
     """(index of the task, result) as they come; what still runs when nobody asks any more is
     cancelled. The arguments are those of `in_threads`; None is no limit."""
+    import asyncio
+
     _check(max_workers, tasks)
     limit = nullcontext() if max_workers is None else asyncio.Semaphore(max_workers)
 

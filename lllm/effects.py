@@ -7,7 +7,6 @@ logic exists once.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
@@ -113,6 +112,8 @@ class Wait(msgspec.Struct, frozen=True):
         return None
 
     async def arun(self) -> object:
+        import asyncio
+
         await asyncio.sleep(self.nanoseconds / 1_000_000_000)
         return None
 

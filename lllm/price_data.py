@@ -7,7 +7,6 @@ network: the bundled data counts, whatever the program has genai-prices fetch.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from bisect import bisect_left
 from decimal import Decimal
@@ -160,6 +159,8 @@ def make_ready() -> None:
 
 def make_ready_aside() -> None:
     """Have it read beside the event loop that runs this, where it has not been yet."""
+    import asyncio
+
     if not is_ready():
         asyncio.get_running_loop().run_in_executor(None, make_ready)
 

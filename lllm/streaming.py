@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
@@ -41,6 +40,8 @@ class AnswerStream:
         await self._pieces.aclose()
 
     async def _run(self) -> AsyncGenerator[Piece, None]:
+        import asyncio
+
         pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         answer = asyncio.ensure_future(self._respond(pieces.put_nowait))
         answer.add_done_callback(lambda _: pieces.put_nowait(None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -140,19 +139,21 @@ class Tactic:
         **options: object,
     ) -> object:
         """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
+        from asyncio import to_thread
+
         scope = self._scope(task, options, tags, metadata, return_session, budget_usd)
         async with scope as recorder:
             running = self._running(scope)
             if inspect.iscoroutinefunction(running.call):
                 result = await running.call(task, **options)
             else:
-                result = await asyncio.to_thread(running.call, task, **options)
+                result = await to_thread(running.call, task, **options)
                 if inspect.isawaitable(result):
                     result = await result
             recorder.deliver(result)
         if not return_session:
             return result
-        return await asyncio.to_thread(scope.home.finished, recorder)
+        return await to_thread(scope.home.finished, recorder)
 
     def bcall(
         self,

@@ -7,7 +7,6 @@ or an `async def`.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 import sys
@@ -20,6 +19,7 @@ import msgspec
 
 from lllm.events.codec import encode
 from lllm.events.errors import ConfigError
+from lllm.events.importing import importing
 from lllm.events.model import ToolDefinition
 from lllm.events.plain import to_plain
 from lllm.signature import Arguments
@@ -115,6 +115,8 @@ class Tool(Generic[P, R_co]):
         """The same on an event loop: a plain function runs in a thread, so as not to hold it up."""
         if inspect.iscoroutinefunction(self.function):
             return await cast(Awaitable[object], self._call(arguments))
+        import asyncio
+
         result = await asyncio.to_thread(self._call, arguments)
         return await result if inspect.isawaitable(result) else result
 
@@ -197,6 +199,9 @@ def wait_for(awaitable: Awaitable[object]) -> object:
 
     It runs on an event loop of its own, in another thread where this one has a loop running.
     """
+
+    with importing():
+        import asyncio
 
     async def wait() -> object:
         return await awaitable

@@ -18,7 +18,6 @@ _NEWER = """
 import sys
 from lllm.events import codec, model
 model.LLMResponded.version = 2
-codec._decoders["llm.responded", 2] = codec._decoders.pop(("llm.responded", 1))
 codec.UPCASTERS["llm.responded", 1] = lambda payload: payload | {"finish": "lifted"}
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
