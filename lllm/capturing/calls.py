@@ -8,7 +8,7 @@ commit what is staged where they must.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -16,13 +16,12 @@ from lllm.attempts import Attempt
 from lllm.capturing.asked import Asked
 from lllm.capturing.conversations import Told, conversations_of
 from lllm.capturing.operations import Operation
+from lllm.capturing.sites import Site
 from lllm.events.errors import InvokeError
 from lllm.events.model import AgentDefined, LLMRequested
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
-from lllm.invokers.access import Access
 from lllm.invokers.exchange import Exchange, Response, Whole
-from lllm.invokers.failures import Secrets
 from lllm.secret_params import without_secrets
 from lllm.session import SessionScope, is_cancellation
 
@@ -32,18 +31,11 @@ _CLOSED = "The caller closed the stream before its end."
 class Call:
     """One call that the SDK was asked for.
 
-    access: where it goes. keys: what it takes along that must not be told. alone: whether the
-    session is this call's own, and ends with it.
+    site: where it goes. alone: whether the session is this call's own, and ends with it.
     """
 
     def __init__(
-        self,
-        session: SessionScope,
-        operation: Operation,
-        access: Access,
-        keys: tuple[str, ...],
-        *,
-        alone: bool,
+        self, session: SessionScope, operation: Operation, site: Site, *, alone: bool
     ) -> None:
         self.session = session
         self.alone = alone
@@ -51,9 +43,9 @@ class Call:
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
         self._operation = operation
-        self._access = access
-        self._keys = keys
-        self._secrets: Secrets | None = None  # as of the last attempt
+        self._access = site.access
+        self._site = site
+        self._secrets = site.secrets
         self._left = False
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
@@ -71,8 +63,7 @@ class Call:
 
     def clean(self, text: str) -> str:
         """The text of an error, without what must not be told."""
-        secrets = self._secrets or self._access.secrets(*self._keys)
-        return secrets.cut_error(text)
+        return self._secrets.cut_error(text)
 
     def requested(self, content: bytes, headers: Mapping[str, str]) -> None:
         """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
@@ -80,7 +71,7 @@ class Call:
 
         Raises BudgetExceeded where the session's budget is spent.
         """
-        self._secrets = self._access.secrets(*self._keys, *_keys_in(headers))
+        self._secrets = self._site.secrets_with(headers)
         body = msgspec.json.decode(content, type=dict[str, object])
         asked = self._operation.reads(body)
         self.session.budget.check(f"the next call of {asked.model}")
@@ -90,21 +81,17 @@ class Call:
         self._tried += 1
         number = self._recorder.ordinal("request")
         self._recorder.stage(self._request(number, asked, self._dialog))
-        self._attempt = self._begun(number)
+        self._attempt = Attempt(
+            request=number, agent="", provider=self._access.provider, asked=asked.model,
+            began=time.perf_counter_ns(), prices=self.session.home.prices,
+        )  # fmt: skip
 
     def sent(self) -> None:
         """What was staged is durable; from now on the model is waited for."""
-        if self._attempt is not None and self._secrets is not None:
+        if self._attempt is not None:
             asked = self._attempt.asked
             self._exchange = Exchange(self._access, self._operation.dialect, asked, self._secrets)
-            self._attempt = self._begun(self._attempt.request)
-
-    def _begun(self, number: int) -> Attempt:
-        model = "" if self._asked is None else self._asked.model
-        return Attempt(
-            request=number, agent="", provider=self._access.provider, asked=model,
-            began=time.perf_counter_ns(), prices=self.session.home.prices,
-        )  # fmt: skip
+            self._attempt = msgspec.structs.replace(self._attempt, began=time.perf_counter_ns())
 
     def _request(self, number: int, asked: Asked, dialog: Told) -> LLMRequested:
         definition = self._definition(asked)
@@ -258,11 +245,3 @@ class Call:
 def is_answer(status: int) -> bool:
     """Whether an HTTP status stands for an answer; the SDKs take all others for errors."""
     return 200 <= status < 300
-
-
-def _keys_in(headers: Mapping[str, str]) -> Iterator[str]:
-    """What of a request's headers is, by its name, a credential, with and without its scheme."""
-    for name, value in headers.items():
-        if any(part in name.lower() for part in ("auth", "key", "token", "secret", "cookie")):
-            yield value
-            yield value.rpartition(" ")[2]

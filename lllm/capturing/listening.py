@@ -17,8 +17,8 @@ from lllm.capturing.bodies import AsyncCopying, Broken, Copied, Copying, of_libr
 from lllm.capturing.calls import Call, is_answer
 from lllm.capturing.homes import Homes
 from lllm.capturing.operations import operation_of
+from lllm.capturing.sites import Site
 from lllm.capturing.unnoticed import Stop, unnoticed
-from lllm.invokers.access import Access, access
 from lllm.invokers.dialects import CHAT
 from lllm.invokers.exchange import Read, Whole
 from lllm.price_data import make_ready_aside
@@ -69,7 +69,7 @@ class Listener:
         self._sdk = type(client).__module__.partition(".")[0]
         self._homes = homes
         self._ask_for_usage = ask_for_usage
-        self._known: tuple[list[object], Access] | None = None
+        self._known: tuple[list[object], Site] | None = None
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
         """What takes the place of the SDK's `request`."""
@@ -89,24 +89,18 @@ class Listener:
             return None
         if self._ask_for_usage and operation.dialect is CHAT:
             _ask_for_usage(options)
-        goes, keys = self._site()
-        call = Call(session, operation, goes, keys, alone=alone)
+        call = Call(session, operation, self._site(), alone=alone)
         if alone:
             session.begin_apart(call.clean)
         return call
 
-    def _site(self) -> tuple[Access, tuple[str, ...]]:
-        """Where the calls go, and what they take along that must not be told."""
+    def _site(self) -> Site:
+        """Where the calls go, as the client has it now."""
         names = ("base_url", "api_key", "auth_token")
         found = [getattr(self._client, name, None) for name in names]
         if self._known is None or any(map(is_not, self._known[0], found)):
-            sdk = self._sdk.upper()
-            goes = access(
-                str(found[0]), api_key=None, timeout=0.0,
-                key_env=f"{sdk}_API_KEY", headers_env=f"{sdk}_CUSTOM_HEADERS",
-            )  # fmt: skip
-            self._known = (found, goes)
-        return self._known[1], tuple(key for key in found[1:] if isinstance(key, str))
+            self._known = (found, Site.of(self._sdk, *found))
+        return self._known[1]
 
 
 class SyncListener(Listener):

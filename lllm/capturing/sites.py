@@ -1,0 +1,53 @@
+"""Where the calls of one client go, and what they take along that must not be told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from lllm.invokers.access import Access, access
+from lllm.invokers.failures import Secrets
+
+_CREDENTIAL = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+class Site:
+    """keys: those that the client was made with. No repr shows them. secrets: what must not be
+    told of any call."""
+
+    def __init__(self, access: Access, keys: tuple[str, ...]) -> None:
+        self.access = access
+        self._keys = keys
+        self.secrets = access.secrets(*keys)
+        self._last = (keys, self.secrets)
+
+    @classmethod
+    def of(cls, sdk: str, base_url: object, *keys: object) -> Site:
+        """That of a client of an SDK. keys: what it has for one; an SDK may have a function there.
+
+        Raises ConfigError for a base URL that is no web address.
+        """
+        name = sdk.upper()
+        goes = access(
+            str(base_url), api_key=None, timeout=0.0,
+            key_env=f"{name}_API_KEY", headers_env=f"{name}_CUSTOM_HEADERS",
+        )  # fmt: skip
+        return cls(goes, tuple(key for key in keys if isinstance(key, str)))
+
+    def secrets_with(self, headers: Mapping[str, str]) -> Secrets:
+        """What must not be told of a request: its headers may have keys that the client did not
+        have before."""
+        used = (*self._keys, *_credentials_in(headers))
+        texts, secrets = self._last  # most requests have the same
+        if texts != used:
+            secrets = self.access.secrets(*used)
+            self._last = (used, secrets)
+        return secrets
+
+
+def _credentials_in(headers: Mapping[str, str]) -> Iterator[str]:
+    """What of a request's headers is, by its name, a credential, with and without its scheme."""
+    for name, value in headers.items():
+        if _CREDENTIAL.search(name):
+            yield value
+            yield value.rpartition(" ")[2]
