@@ -62,12 +62,16 @@ class Tail:
 
         Returns the position where the next append begins. Raises OSError where that can't be done.
         """
-        if self._is_as_left():
-            return self.segment.begin + self._size
-        self._size, self._named = -1, self._last_named()
-        before = self._file
-        file = self._active()
-        size = os.fstat(file.fileno()).st_size
+        before, size = self._file, self._size_in_place()
+        if size is not None and size == self._size:
+            return self.segment.begin + size  # nobody wrote since
+        self._size = -1
+        if before is None or size is None:
+            self._named = self._last_named()
+            file = self._active()
+            size = os.fstat(file.fileno()).st_size
+        else:
+            file = before
         end = whole_end(file, known=file is before)
         if end < size:
             _log.warning(
@@ -81,17 +85,15 @@ class Tail:
             end = 0
         return self.segment.begin + end
 
-    def _is_as_left(self) -> bool:
-        """Whether this process wrote last, into a segment that is not full, and no file in the
-        folder was made, moved or deleted since: then there is nothing to look for."""
-        if self._size < 0:
-            return False
+    def _size_in_place(self) -> int | None:
+        """The size of the segment that is open, where no file in the folder was made, moved or
+        deleted since it was looked for: then it is still the one to write to. None where it has to
+        be looked for again."""
+        if self._file is None or self._named < 0:
+            return None
         found = os.fstat(self._fd)
-        return (
-            found.st_size == self._size
-            and found.st_nlink > 0
-            and self._folder_changed() == self._named
-        )
+        in_place = found.st_nlink > 0 and self._folder_changed() == self._named
+        return found.st_size if in_place else None
 
     def _last_named(self) -> int:
         """When a name in the folder changed last; -1 where that is so short a time ago that another
