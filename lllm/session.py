@@ -23,6 +23,7 @@ import msgspec
 from lllm.budget import Budget
 from lllm.effects import current_tool
 from lllm.events.holding import HoldingLog
+from lllm.events.importing import importing
 from lllm.events.liveness import host
 from lllm.events.model import (
     Ancestor,
@@ -160,7 +161,8 @@ def is_cancellation(error: BaseException) -> bool:
     """Whether an exception is not a fault of the program but the wish to stop it."""
     if isinstance(error, Exception):
         return False
-    from asyncio import CancelledError  # late: it takes a tenth of the time to open a store
+    with importing():  # late: it takes a tenth of the time to open a store
+        from asyncio import CancelledError
 
     return isinstance(error, CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit)
 
