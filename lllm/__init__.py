@@ -152,8 +152,15 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lllm' has no attribute {name!r}")
-    from lllm.events.importing import importing
-
+    try:
+        from lllm.events.importing import importing
+    except ModuleNotFoundError as error:
+        if error.name != "lllm.events":
+            raise
+        raise ImportError(
+            f"{__path__[0]} is a folder of lllm's sources, found in front of the installed lllm. "
+            "Run your program in another folder, or install the clone with `pip install -e .`."
+        ) from None
     with importing():
         value: object = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value

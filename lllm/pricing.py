@@ -69,7 +69,8 @@ def _listed(usage: Usage, provider: str, model: str, at: int, service_tier: str 
     """By the price data."""
     found = price_data.find(provider, model)
     if found is None:
-        return _unpriced(f"lists no model {model!r} of provider {provider!r}", model)
+        whose = f" of provider {provider!r}" if provider else ""
+        return _unpriced(f"lists no model {model!r}{whose}", model)
     tariff = found.tariff(at, service_tier, usage.input)
     names = tariff.texts
     if "input" not in names and "output" not in names:
