@@ -13,6 +13,7 @@ from functools import cache
 
 import msgspec
 
+from lllm.events.decoding import decoder
 from lllm.events.model import EVENTS, Event, Unknown
 from lllm.events.record import Recorded
 
@@ -30,8 +31,9 @@ def _plainly(value: object) -> object:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plainly)
-# By type and version; each is made for the first event that needs it.
-_decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {}
+_decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {
+    (kind.type, kind.version): decoder(kind) for kind in EVENTS.values()
+}
 
 
 def encode(value: object) -> bytes:
@@ -56,22 +58,13 @@ def is_utf8(text: str) -> bool:
 
 def decode(event: Recorded) -> Event:
     """The payload of a recorded event as a Struct of `model`; `Unknown` where that can't be."""
-    decoder = _decoders.get((event.type, event.version)) or _new_decoder(event)
-    if decoder is None:
+    known = _decoders.get((event.type, event.version))
+    if known is None:
         return _decode_other(event)
     try:
-        return decoder.decode(event.data)
+        return known.decode(event.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _decode_slowly(event, EVENTS[event.type], lambda payload: payload)
-
-
-def _new_decoder(event: Recorded) -> msgspec.json.Decoder[Event] | None:
-    """None for an event that is not as `model` has it."""
-    kind = EVENTS.get(event.type)
-    if kind is None or kind.version != event.version:
-        return None
-    decoder = _decoders[event.type, event.version] = msgspec.json.Decoder(kind)
-    return decoder
 
 
 def _decode_other(event: Recorded) -> Event:
@@ -129,7 +122,7 @@ class _Salted(msgspec.Struct):
     salt: bytes = b""
 
 
-_salted = msgspec.json.Decoder(_Salted)
+_salted = decoder(_Salted)
 
 
 def salt_of(event: Recorded) -> bytes:

@@ -21,6 +21,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from lllm.events.decoding import decoder
 from lllm.events.record import NewEvent, Recorded
 
 STREAM = b'{"stream":"'  # how every line begins
@@ -28,7 +29,7 @@ WHOLE = b',"more":0}\n'  # how every append ends
 _MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
 
 _encode = msgspec.json.Encoder().encode
-_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_raw = decoder(msgspec.Raw).decode
 
 Line = tuple[int, bytes]  # the position of an event, and its line without the newline
 
@@ -49,7 +50,7 @@ class _Line(msgspec.Struct):
     base64: bytes | None = None
 
 
-_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_line = decoder(_Line).decode
 
 
 def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:

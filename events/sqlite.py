@@ -19,6 +19,7 @@ import msgspec
 
 from lllm.events.codec import is_utf8
 from lllm.events.database import Database, Durability, Row
+from lllm.events.decoding import learned
 from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
@@ -55,6 +56,7 @@ _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLO
              FROM events"""
 
 
+_EVENTS = learned(list[Recorded])
 _NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
 
 
@@ -237,7 +239,7 @@ class SQLiteBackend:
     def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
         """Rows as events: SQLite's columns hold what they are not declared to hold, too."""
         try:
-            return msgspec.convert(rows, list[Recorded])
+            return msgspec.convert(rows, _EVENTS)
         except msgspec.ValidationError:
             first = next(row for row in rows if not _is_event(row))
             raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from lllm.events.decoding import learned
 from lllm.events.errors import PackageError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class _DependenciesTable(msgspec.Struct, forbid_unknown_fields=True):
     packages: tuple[str, ...] = ()
 
 
+@learned
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     package: _PackageTable
     tactics: _TacticsTable = msgspec.field(default_factory=_TacticsTable)

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol, TypeVar, cast, runtime_checkable
 import msgspec
 
 from lllm.events.codec import encode
+from lllm.events.decoding import decoder, learned
 from lllm.events.errors import ParseError
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ def read_json(text: str, kind: type[T]) -> T:
     try:
         if isinstance(kind, PydanticModel):
             return cast(T, kind.model_validate_json(text))
-        return msgspec.json.decode(text, type=kind, dec_hook=_convert)
+        return decoder(kind, dec_hook=_convert).decode(text)
     except msgspec.ValidationError as error:
         raise ParseError(f"{error}.") from error
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -112,7 +113,7 @@ def _read_slowly(text: str, kind: type[T]) -> T:
     """By way of Python's own decoder, which takes lone surrogates and says where a text breaks."""
     try:
         value = json.loads(text, parse_constant=_refuse)
-        return msgspec.convert(value, kind, dec_hook=_convert)
+        return msgspec.convert(value, learned(kind), dec_hook=_convert)
     except json.JSONDecodeError as error:
         rest = text[error.pos : error.pos + _SNIPPET]
         where = f"line {error.lineno}, column {error.colno}"

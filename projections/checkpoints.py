@@ -15,6 +15,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.database import Database
+from lllm.events.decoding import learned
 from lllm.events.model import EVENTS
 from lllm.projections.view import View
 
@@ -26,6 +27,7 @@ CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
+@learned
 class Checkpoint(msgspec.Struct, frozen=True):
     """How far a view's rows have come, and what built them.
 

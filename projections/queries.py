@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from lllm.events.database import Database, Row
+from lllm.events.decoding import learned
 from lllm.events.model import State
 from lllm.projections.rows import rows_of, typed
 from lllm.projections.selection import Filter, selections
@@ -19,6 +20,7 @@ from lllm.projections.view import storable
 _ALL = 2**63 - 1  # rows; SQLite counts no more
 
 
+@learned
 class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     """What the rows say of one session; times are nanoseconds (UTC, or elapsed)."""
 
@@ -218,6 +220,7 @@ def definition_position(connection: sqlite3.Connection, stream: str) -> int | No
     return None if row is None else typed(row[0], int, "definitions")
 
 
+@learned
 class Running(NamedTuple):
     """A session that has not ended, and the lock of the process that writes it."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lllm.events.decoding import learned
 from lllm.projections.rows import typed
 from lllm.projections.tags import NO_PARTITION, Facet
 from lllm.projections.view import storable
@@ -129,6 +130,7 @@ _HAS = (
 _WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
 
 
+@learned
 class Numbered(NamedTuple):
     """The number of a facet, and how many roots and children have it; 0 where nobody ever had."""
 

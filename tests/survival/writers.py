@@ -7,6 +7,7 @@ store: a fresh process costs ten milliseconds, not half a second.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import itertools
 import multiprocessing
 import os
@@ -238,7 +239,8 @@ def strict() -> Iterator[None]:
 def work(job: Job, place: Place, ledger_path: Path, death: Death) -> None:
     """The life of one process that is to be killed."""
     ledger = Ledger(ledger_path, dies_at=death.events)
-    with ledger.complaining(), strict():
+    with _crash_of(ledger_path).open("w") as crash, ledger.complaining(), strict():
+        faulthandler.enable(crash)
         if death.calls is not None:
             die_at(death.calls, None)
         if death.steps is not None:
@@ -258,5 +260,13 @@ def killed(job: Job, place: Place, ledger_path: Path, death: Death) -> None:
     process.join(death.seconds)
     process.kill()
     process.join()
-    assert process.exitcode == -signal.SIGKILL, f"{job.__name__} ended with {process.exitcode}"
+    crash = _crash_of(ledger_path)
+    told = crash.read_text() if crash.exists() else ""
+    assert process.exitcode == -signal.SIGKILL, (
+        f"{job.__name__} ended with {process.exitcode}\n{told}"
+    )
     process.close()
+
+
+def _crash_of(ledger: Path) -> Path:
+    return ledger.with_suffix(".crash")  # where the threads stood when the interpreter crashed
