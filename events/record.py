@@ -31,7 +31,8 @@ _BLOCK_BYTES = 64  # of SHA-256
 _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 _length = struct.Struct(">I").pack
-_sized_number = struct.Struct(">Iq").pack  # a number is a field of 8 bytes
+_two_numbers = struct.Struct(">IqIq").pack  # each a field of 8 bytes
+_last_two = struct.Struct(">IqI").pack  # a number, and the length of the field behind it
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -68,14 +69,18 @@ def leaf_digest(
     salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
 ) -> bytes:
     """The 32 bytes that stand for an event in every proof; see above for the formula."""
-    name, kind = stream.encode(), type_.encode()
     return sha256(
         b"".join((
-            b"\x00", _length(len(name)), name, _sized_number(8, seq), _sized_number(8, time),
-            _length(len(kind)), kind, _sized_number(8, version),
-            b"\x00\x00\x00\x20", _commitment(salt, data),
+            b"\x00", _text(stream), _two_numbers(8, seq, 8, time), _text(type_),
+            _last_two(8, version, 32), _commitment(salt, data),
         ))
     ).digest()  # fmt: skip
+
+
+@lru_cache(maxsize=1024)  # the streams that are written or read just now, and the types
+def _text(text: str) -> bytes:
+    written = text.encode()
+    return _length(len(written)) + written
 
 
 def _commitment(salt: bytes, data: bytes) -> bytes:

@@ -30,8 +30,9 @@ def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | Non
     children: list[tuple[str, _Fold]] = []
     for event in events:
         payload = codec.decode(event)
+        one = folds.get(event.stream)
         if isinstance(payload, model.SessionStarted):
-            if event.stream in folds or event.seq != 1:
+            if one is not None or event.seq != 1:
                 continue  # a session begins once
             folds[event.stream] = _Fold(event, payload)
             if payload.ancestors:
@@ -39,8 +40,8 @@ def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | Non
         elif isinstance(payload, model.SessionInterrupted):
             if payload.about in folds:
                 folds[payload.about].interrupted = True
-        elif event.stream in folds:
-            folds[event.stream].take(event, payload)
+        elif one is not None:
+            one.take(event, payload)
     _put_below(folds, children)
     for one in folds.values():
         one.close()
@@ -88,8 +89,9 @@ class _Fold:
         self._answers: dict[int, Content] = {}
 
     def take(self, event: Recorded, payload: Event) -> None:
-        self.session.missing_events += max(0, event.seq - self._seq - 1)
-        self._seq = max(self._seq, event.seq)
+        if event.seq > self._seq:
+            self.session.missing_events += event.seq - self._seq - 1
+            self._seq = event.seq
         handle = _HANDLERS.get(type(payload))
         if handle is not None:
             handle(self, event, payload)

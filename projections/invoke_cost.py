@@ -8,7 +8,8 @@ goes by way of the integers and stays exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -56,10 +57,12 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, usage: Usage | None, price: Price | None) -> InvokeCost:
         """The cost of one attempt, from what its event says."""
         used = usage or Usage()
-        parts = price.parts if price else {}
-        completion = sum(parts.get(name, 0) for name in _OUTPUT_PARTS)
+        parts: dict[str, int] = price.parts if price else {}
+        completion = 0
+        for name in _OUTPUT_PARTS:
+            completion += parts.get(name, 0)
         total = price.nanos if price and price.nanos is not None else 0
-        rates = price.rates if price else {}
+        rates: dict[str, str] = price.rates if price else {}
         return cls(
             prompt_tokens=used.input,
             completion_tokens=used.output,
@@ -106,9 +109,15 @@ def _sum_of_dollars(amounts: Iterable[float]) -> float:
     return dollars(sum(nanos(amount) for amount in amounts))
 
 
-def _rate(rates: dict[str, str], name: str) -> float | None:
+def _rate(rates: Mapping[str, str], name: str) -> float | None:
+    written = rates.get(name)
+    return None if written is None else _float(written)
+
+
+@lru_cache(maxsize=1024)  # a few rates stand in every attempt of a log
+def _float(written: str) -> float | None:
     try:
-        rate = float(rates[name])
-    except (KeyError, ValueError):
+        rate = float(written)
+    except ValueError:
         return None
     return rate if math.isfinite(rate) else None

@@ -6,7 +6,8 @@ is checked on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -47,17 +48,12 @@ def read_sessions(log: LogBackend, found: Found) -> list[Recorded]:
 
     Raises LogDamaged where one is not what was written.
     """
-    events = [
-        event
-        for row in found.family
-        for event in _checked(log.read(after=row.number - 1, upto=row.last_position, stream=row.id))
-    ]
-    events += [
-        event
-        for position, stream in found.statements
-        for event in _checked(log.read(after=position - 1, upto=position, stream=stream))
-    ]
-    events.sort(key=lambda event: event.position)
+    ranges = [(row.id, row.number, row.last_position) for row in found.family]
+    ranges += [(stream, position, position) for position, stream in found.statements]
+    events: list[Recorded] = []
+    for stream, first, last in ranges:
+        events += _checked(log.read(after=first - 1, upto=last, stream=stream))
+    events.sort(key=attrgetter("position"))
     return events
 
 
@@ -76,10 +72,11 @@ def read_definitions(
     return sorted(definitions, key=lambda event: event.position)
 
 
-def _checked(events: Iterator[Recorded]) -> Iterator[Recorded]:
-    salt: bytes | None = None
-    for event in events:
-        if salt is None:
-            salt = codec.salt_of(event)
-        check_digest(event, salt)
-        yield event
+def _checked(events: Iterable[Recorded]) -> list[Recorded]:
+    """Some events of one stream, the first of it among them."""
+    found = list(events)
+    if found:
+        salt = codec.salt_of(found[0])
+        for event in found:
+            check_digest(event, salt)
+    return found
