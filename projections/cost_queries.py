@@ -165,13 +165,13 @@ def _rows(
 
     source: joins what is summed to the sessions.
     """
-    facets = ("above.facets", "own.facets") if tags else ()
+    facets = ("above.facets", "mine.facets") if tags else ()
     selected = (*facets, *fields)
     places = ", ".join(str(place) for place in range(1, len(selected) + 1))
     for selection in selections(connection, wanted):
         if tags:
             selection.source += (
-                " LEFT JOIN session_tags AS own ON own.session = f.session"
+                " LEFT JOIN session_tags AS mine ON mine.session = f.session"
                 f" LEFT JOIN session_tags AS above ON above.session = {selection.root}"
             )
         selection.source += source

@@ -174,30 +174,30 @@ def tags_of(
 ) -> dict[int, dict[str, str]]:
     """The tags of some sessions, by number: their root's, and over them their own."""
     own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
-    return {row.number: own.get(row.root, {}) | own.get(row.number, {}) for row in rows}
+    return {
+        row.number: own[row.number] if row.number == row.root else own[row.root] | own[row.number]
+        for row in rows
+    }
 
 
 def _own_tags(
     connection: sqlite3.Connection, sessions: Collection[int]
 ) -> dict[int, dict[str, str]]:
-    facets = {
-        session: numbers_in(found)
-        for session, found in typed(
-            rows_of(connection, "SELECT session, facets FROM session_tags WHERE session", sessions),
-            list[tuple[int, object]],
-            "session_tags",
-        )
-    }
-    named = {number for numbers in facets.values() for number in numbers}
+    found = rows_of(connection, "SELECT session, facets FROM session_tags WHERE session", sessions)
+    facets = [
+        (session, numbers_in(written))
+        for session, written in typed(found, list[tuple[int, object]], "session_tags")
+    ]
+    named = {number for _, numbers in facets for number in numbers}
     found = rows_of(connection, "SELECT facet, name, value FROM tag_names WHERE facet", named)
     tags = {
         facet: (name, value)
         for facet, name, value in typed(found, list[tuple[int, str, str]], "tag_names")
     }
-    return {
-        session: dict(tags[number] for number in numbers if number in tags)
-        for session, numbers in facets.items()
-    }
+    own: dict[int, dict[str, str]] = {session: {} for session in sessions}
+    for session, numbers in facets:
+        own[session] = dict([tags[number] for number in numbers if number in tags])
+    return own
 
 
 def statements_about(

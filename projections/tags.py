@@ -59,7 +59,7 @@ _TAG_NAMES = Table(
     "tag_names", {"facet": "INTEGER", "name": "TEXT", "value": "TEXT"}, key=("facet",)
 )
 _FACET_COUNTER = Table("facet_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
-# The tags of a session's own: the numbers of their facets.
+# The tags of a session's own: the numbers of their facets, each between two spaces.
 _SESSION_TAGS = Table("session_tags", {"session": "INTEGER", "facets": "TEXT"}, key=("session",))
 # What others said of a session later; each is a stream of its own.
 _STATEMENTS = Table(
@@ -73,7 +73,7 @@ class TagsView:
     """The facets of every session that a list can show."""
 
     name = "tags"
-    version = 2
+    version = 3
     tables: Sequence[Table] = (
         _FACETS,
         _CHILD_FACETS,
@@ -126,7 +126,7 @@ def listed(session: SessionContext) -> bool:
 def numbers_in(facets: object) -> list[int]:
     """The facets that a row of `session_tags` names."""
     try:
-        return [int(number) for number in str(facets or "").split()]
+        return list(map(int, str(facets or "").split()))
     except ValueError:
         return []  # lllm writes no such row
 
@@ -187,7 +187,7 @@ class _Facets:
             numbers.append(self._enter(session, ("tag", name, value)))
             if session.parent is not None:
                 self._enter(session, ("named", name, ""))
-        facets = " ".join(map(str, sorted(numbers)))
+        facets = f" {' '.join(map(str, sorted(numbers)))} " if numbers else ""
         self._rows.put("session_tags", (session.number,), facets=facets)
 
     def _leave_tag(self, session: SessionContext, name: str, value: str) -> None:

@@ -653,7 +653,7 @@ def columns_of_rows(file: Path) -> list[tuple[str, str]]:
         "DELETE FROM session_totals_v1",
         "DELETE FROM facet_numbers_v1",
         "DELETE FROM tag_names_v1",
-        "UPDATE session_tags_v1 SET facets = '1 x 77'",
+        "UPDATE session_tags_v1 SET facets = ' 1 x 77 '",
         "UPDATE OR REPLACE facets_v1 SET session = 77",
         "INSERT OR REPLACE INTO statements_v1 VALUES (1, 77, 'x'), (1, 1, 'a1'), (1, -1, '')",
         "INSERT OR REPLACE INTO running_v1 VALUES (1, '../../x', 'h'), (2, NULL, NULL)",
