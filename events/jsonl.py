@@ -211,12 +211,10 @@ class LocalFileBackend:
                         start = self._tail.ready()
                         segment = self._tail.segment
                         if self._streams.are_next(events):
-                            return list(self._store(events, start).values())
+                            return self._store(events, start)
                         if start - self._streams.upto <= _NEAR:
                             self._streams.catch_up(segment, start)
-                            new, stored = self._split(events)
-                            stored |= self._store(new, start)
-                            return [stored[event.stream, event.seq] for event in events]
+                            return self._store_new(events, start)
                     finally:
                         self._busy = False
                 if timeout is not None:
@@ -224,18 +222,22 @@ class LocalFileBackend:
                 with self._thread_lock:  # and nobody else waits
                     self._streams.catch_up(segment, start)
 
-    def _store(self, events: Sequence[NewEvent], start: int) -> dict[Place, int]:
-        positions = {}
-        if events:
-            data, ends = encode_append(events)
-            self._streams.doubt(events)
-            self._tail.write(start, data)
-            self._streams.note(events, start, ends)
-            for event, end in zip(events, ends, strict=True):
-                positions[event.stream, event.seq] = start + end
-        # Where nothing is new, too: events may come again because the last fsync failed.
+    def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
+        data, ends = encode_append(events)
+        self._streams.doubt(events)
+        self._tail.write(start, data)
+        self._streams.note(events, start, ends)
         self._tail.sync()
-        return positions
+        return [start + end for end in ends]
+
+    def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:
+        new, stored = self._split(events)
+        if new:
+            for event, position in zip(new, self._store(new, start), strict=True):
+                stored[event.stream, event.seq] = position
+        else:
+            self._tail.sync()  # events may come again because the last fsync failed
+        return [stored[event.stream, event.seq] for event in events]
 
     def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
         """Those that are not in the log yet, and the positions of those that are."""

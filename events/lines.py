@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import re
+from binascii import hexlify
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, NamedTuple
 
@@ -63,7 +64,7 @@ def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
             b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}\n'
         ) % (
             _encode(event.stream), event.seq, event.time, _encode(event.type), event.version,
-            event.digest.hex().encode(), _payload(event.data), more,
+            hexlify(event.digest), _payload(event.data), more,
         )  # fmt: skip
         end += len(line)
         lines.append(line)
