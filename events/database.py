@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from lllm.events.errors import LogError, LogUnavailable
-from lllm.events.locks import FairLock, FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
 from lllm.events.sqlite_files import APPLICATION_ID, Translated, is_ours, refuse_others
 
@@ -70,7 +70,7 @@ class Database:
         self._version = version
         self._synchronous = "FULL" if durability == "power" else "NORMAL"
         self._closed = False
-        self._thread_lock = threading.RLock()
+        self._thread_lock = FairThreadLock()
         self._file_lock: FileLock | None = None
         self._writer: Connection | None = None
         self._inherited: list[object] = []
@@ -89,7 +89,7 @@ class Database:
                 refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
                 lock.parent.mkdir(parents=True, exist_ok=True)
-                self._file_lock = FairLock(lock)
+                self._file_lock = FairFileLock(lock)
             try:
                 self._prepare(schema)
             except BaseException:
@@ -132,7 +132,7 @@ class Database:
         self._inherited += [self._writer, *self._readers.free]
         if self.path != ":memory:":
             self._writer = None
-        self._thread_lock = threading.RLock()
+        self._thread_lock = FairThreadLock()
         self._readers.after_fork()
 
     # -- opening

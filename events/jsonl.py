@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -29,9 +28,10 @@ from lllm.events.errors import (
     LogTooNew,
     LogUnavailable,
 )
+from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
 from lllm.events.liveness import Liveness
-from lllm.events.locks import FairLock, Held, tell_after_fork
+from lllm.events.locks import Held, tell_after_fork
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.streams import Streams
 from lllm.events.tail import Tail, sync, sync_folder
@@ -78,9 +78,9 @@ class LocalFileBackend:
         self.read_only = read_only
         self._locks = self.path / "locks"
         self.liveness = Liveness(self._locks)
-        self._thread_lock = threading.RLock()  # the collector may end a session inside
+        self._thread_lock = FairThreadLock()  # reentrant: the collector may end a session inside
         self._busy = False
-        self._write_lock: FairLock | None = None
+        self._write_lock: FairFileLock | None = None
         self._tail = Tail(self.path, segment_bytes, durable=durability == "power")
         self._streams = Streams(self.path)
         self._rows: Database | None = None
@@ -99,7 +99,7 @@ class LocalFileBackend:
     def after_fork(self) -> None:
         """The child opens files of its own. Another thread may have been in the middle of an
         append, so nothing that the parent remembered is relied on."""
-        self._thread_lock = threading.RLock()
+        self._thread_lock = FairThreadLock()
         self._busy = False
         self._tail.close()
         self._streams = Streams(self.path)
@@ -155,12 +155,12 @@ class LocalFileBackend:
             sync_folder(self.path)
             sync_folder(self.path.parent)
 
-    def _lock_file(self) -> FairLock:
+    def _lock_file(self) -> FairFileLock:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._write_lock is None:
             self._locks.mkdir(exist_ok=True)  # a backup has none
-            self._write_lock = FairLock(self._locks / "write.lock")
+            self._write_lock = FairFileLock(self._locks / "write.lock")
         return self._write_lock
 
     def rows_database(self) -> Database:

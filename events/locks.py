@@ -25,7 +25,6 @@ else:
     import fcntl
 
 
-_TURN = 0.002  # seconds that a process may go on taking a lock that others wait for
 _POLL = 0.0005  # seconds between two tries of a lock that is waited for with a timeout
 
 
@@ -181,51 +180,6 @@ class FileLock:
         self.close()
 
 
-class FairLock(FileLock):
-    """A FileLock that nobody waits long for, however many want it.
-
-    A lock that is free is nobody's: a process that gives it back and wants it again has it before
-    those that were woken get the processor, for as long as the scheduler lets it run; with many
-    writers that adds up to seconds. So whoever has had it for a while queues up: it takes a second
-    lock first, which the foremost of those that wait holds until it has had its turn.
-
-    Known trade-off (accepted): the foremost, suspended (SIGSTOP) just then, stops those behind it
-    until it goes on, as one that is suspended while it holds the lock does.
-    """
-
-    _queue: FileLock | None = None  # for __del__, where it can't be opened
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._queue = FileLock(path.with_suffix(".queue"))
-        self._turn_ends = 0.0  # by the monotonic clock
-
-    def acquire(self, *, wait: bool = True) -> bool:
-        """See FileLock; without `wait`, nobody queues."""
-        now = time.monotonic()
-        queue = self._queue
-        if not wait or self._depth or now < self._turn_ends or queue is None:
-            return FileLock.acquire(self, wait=wait)
-        # Who has not had it for a while keeps nobody from it by being quick.
-        if now < self._turn_ends + _TURN or not FileLock.acquire(self, wait=False):
-            queue.acquire()
-            try:
-                FileLock.acquire(self)
-            finally:
-                queue.release()
-            now = time.monotonic()
-        self._turn_ends = now + _TURN
-        return True
-
-    def close(self) -> None:
-        """Close both files, and so release the locks."""
-        super().close()
-        if self._queue is not None:
-            self._queue.close()
-
-    after_fork = close
-
-
 def is_held(path: Path) -> bool:
     """Whether somebody holds the lock on a file; False where there is none, or nobody can know."""
     if not path.exists():
@@ -239,6 +193,16 @@ def is_held(path: Path) -> bool:
     return False
 
 
+class ThreadsLock(Protocol):
+    """A lock between the threads of one process, as `threading` has them."""
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        """Take it; False where it could not be had within so many seconds, -1 for no limit."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
 class Held:
     """A `with` that holds a lock between threads and one between processes; its value is False
     where they could not be had.
@@ -250,7 +214,7 @@ class Held:
 
     def __init__(
         self,
-        between_threads: threading.RLock | threading.Lock,
+        between_threads: ThreadsLock,
         between_processes: FileLock | None,
         timeout: float | None = None,
     ) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import LogUnavailable
+from lllm.events.fair_locks import FairThreadLock
 from lllm.events.sqlite_files import raise_translated
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class ReadingInMemory:
 
     __slots__ = ("_connected", "_connection", "_lock", "_within")
 
-    def __init__(self, connected: Callable[[], Connection], lock: threading.RLock) -> None:
+    def __init__(self, connected: Callable[[], Connection], lock: FairThreadLock) -> None:
         self._connected = connected
         self._lock = lock
 

@@ -1,17 +1,19 @@
-"""Locks on files: whose turn it is."""
+"""Locks between processes and between threads: whose turn it is."""
 
 from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lllm.events.locks import FairLock, FileLock
+from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.locks import FileLock
 
 
 def test_a_turn_needs_no_queue(tmp_path: Path) -> None:
     """Who has just had the lock takes it again at once, also while others queue up."""
-    lock, queue = FairLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
+    lock, queue = FairFileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
     lock._turn_ends = time.monotonic() + 60
     queue.acquire()
     assert lock.acquire()
@@ -22,7 +24,7 @@ def test_a_turn_needs_no_queue(tmp_path: Path) -> None:
 
 def test_whose_turn_has_ended_queues_up(tmp_path: Path) -> None:
     """Who has had its turn waits behind those that queue for theirs, though the lock is free."""
-    lock, queue = FairLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
+    lock, queue = FairFileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
     lock._turn_ends = time.monotonic()
     queue.acquire()
     had = threading.Event()
@@ -44,7 +46,7 @@ def test_whose_turn_has_ended_queues_up(tmp_path: Path) -> None:
 
 def test_who_comes_seldom_needs_no_queue(tmp_path: Path) -> None:
     """Who has not had the lock for a while takes it when it is free."""
-    lock, queue = FairLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
+    lock, queue = FairFileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
     queue.acquire()
     assert lock.acquire()
     queue.close()
@@ -53,10 +55,110 @@ def test_who_comes_seldom_needs_no_queue(tmp_path: Path) -> None:
 
 def test_what_cannot_wait_does_not_queue(tmp_path: Path) -> None:
     """Without waiting, a free lock is had and a held one is not, whoever queues."""
-    lock, other = FairLock(tmp_path / "a.lock"), FairLock(tmp_path / "a.lock")
+    lock, other = FairFileLock(tmp_path / "a.lock"), FairFileLock(tmp_path / "a.lock")
     queue = FileLock(tmp_path / "a.queue")
     queue.acquire()
     assert lock.acquire(wait=False)
     assert not other.acquire(wait=False)
     for one in (queue, lock, other):
         one.close()
+
+
+def held_by_another(lock: FairThreadLock, took: list[str], name: str) -> threading.Thread:
+    """A thread that waits for a lock, and notes when it has had it."""
+
+    def take() -> None:
+        with lock:
+            took.append(name)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    while not lock._waiting:
+        time.sleep(0.001)
+    return thread
+
+
+def test_a_thread_whose_turn_has_ended_lets_others_go_first() -> None:
+    """Who gives the lock back and wants it again has it after those that waited."""
+    lock = FairThreadLock(turn=0)
+    took: list[str] = []
+    lock.acquire()
+    thread = held_by_another(lock, took, "other")
+    lock.release()
+    with lock:
+        took.append("again")
+    thread.join()
+    assert took == ["other", "again"]
+
+
+def test_a_thread_in_its_turn_goes_on() -> None:
+    """A turn has room for many: others are not let in between two."""
+    lock = FairThreadLock(turn=60)
+    took: list[str] = []
+    with lock:
+        lock.acquire()  # it is never free, so that nobody can be quicker
+        thread = held_by_another(lock, took, "other")
+        lock.release()
+        with lock:
+            took.append("again")
+    thread.join()
+    assert took == ["again", "other"]
+
+
+def test_a_thread_never_waits_for_itself() -> None:
+    """Who has the lock may take it again, also when its turn is over and others wait."""
+    lock = FairThreadLock(turn=0)
+    took: list[str] = []
+    with lock:
+        thread = held_by_another(lock, took, "other")
+        with lock, lock:
+            took.append("inside")
+    thread.join()
+    assert took == ["inside", "other"]
+    with lock:  # nothing is left behind
+        pass
+    assert lock._depths == {}
+
+
+def test_a_thread_stops_waiting() -> None:
+    """A lock that others hold longer than one will wait is not had, and can be had later."""
+    lock = FairThreadLock()
+    had: list[bool] = []
+
+    def take(timeout: float) -> None:
+        had.append(lock.acquire(timeout=timeout))
+        if had[-1]:
+            lock.release()
+
+    with lock:
+        for timeout in (0.0, 0.01):
+            thread = threading.Thread(target=take, args=(timeout,))
+            thread.start()
+            thread.join()
+    take(0.0)
+    assert had == [False, False, True]
+    assert (lock._depths, lock._waiting) == ({}, set())
+
+
+def test_threads_exclude_each_other() -> None:
+    """However short the turns, one thread at a time has it, and none is forgotten."""
+    lock = FairThreadLock(turn=1e-6)
+    inside = total = 0
+
+    def count() -> None:
+        nonlocal inside, total
+        for number in range(2_000):
+            timeout = -1 if number % 3 else 0.0
+            if lock.acquire(timeout=timeout):
+                with lock:
+                    inside += 1
+                    assert inside == 1
+                    total += 1
+                    inside -= 1
+                lock.release()
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(count) for _ in range(8)]:
+            future.result()
+    assert total >= 8 * 1_333
+    assert (lock._depths, lock._waiting) == ({}, set())
