@@ -41,12 +41,15 @@ def rebuilds(store: LogStore, path: Path, *, quick: bool) -> Iterator[Figure]:
 
 
 _REBUILD = """
-import resource, sys
+import re, resource, sys
 from lllm import LogStore, SQLiteBackend
 with LogStore(SQLiteBackend({path!r})) as store:
     store.rebuild()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
-print(peak if sys.platform == "darwin" else peak * 1024)
+if sys.platform == "linux":  # getrusage counts the parent's memory in, from before the exec
+    with open("/proc/self/status") as status:
+        print(int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1]) * 1024)
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # bytes on macOS
 """
 
 
