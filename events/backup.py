@@ -33,9 +33,9 @@ from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.locks import FileLock, is_held
 from lllm.events.log import LogBackend
+from lllm.events.own_files import make_folder, make_new, open_own, open_to_read, sync, sync_folder
 from lllm.events.segments import segments_of
 from lllm.events.sqlite import SQLiteBackend
-from lllm.events.tail import sync, sync_folder
 
 Progress = Callable[[int, int], None]  # bytes copied, bytes to copy
 
@@ -117,7 +117,7 @@ def _check_free(path: Path, name: str) -> None:
 def _draft(path: Path) -> Iterator[Path]:
     """Where the copy grows: in a folder that nobody else can read, and that is gone afterwards."""
     folder = path.with_name(f"{path.name}.partial")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder, mode=0o700)
     if not _is_draft(folder):
         raise LogError(f"{folder} is in the way of the backup, and not lllm's. Move it elsewhere.")
     lock = FileLock(folder / _LOCK)
@@ -238,7 +238,7 @@ def _copy_folder(log: LocalFileBackend, copy: Path, progress: Progress | None) -
 def _copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator[int]:
     """Copy a file, or so many bytes of it; yields how many are copied."""
     copied = 0
-    with original.open("rb", buffering=0) as reading, copy.open("xb") as writing:
+    with open_to_read(original) as reading, make_new(copy) as writing:
         while block := reading.read(_BLOCK if limit is None else min(_BLOCK, limit - copied)):
             writing.write(block)
             copied += len(block)
@@ -248,7 +248,7 @@ def _copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterato
 
 def _finish(original: Path, copy: Path) -> None:
     """A copied file is put on the disk, for those who may read the original."""
-    with FileIO(copy, "r+") as file:
+    with FileIO(open_own(copy, os.O_RDWR), "r+") as file:
         sync(file)
     _permit(original, copy)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from io import FileIO
 
 import msgspec
 
@@ -21,6 +20,7 @@ from lllm.events import lines, segments
 from lllm.events.errors import LogDamaged
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.log import LogBackend
+from lllm.events.own_files import open_to_read
 from lllm.events.record import Recorded
 
 _TAIL = 1 << 20  # bytes behind the last whole append that are looked at
@@ -93,7 +93,7 @@ class ReadableLines(Readable):
         found = segments.segments_of(self._folder)
         if not found:
             return None
-        with FileIO(found[-1].path) as file:
+        with open_to_read(found[-1].path) as file:
             size = file.seek(0, os.SEEK_END)
             end = segments.whole_end(file)  # which may be further: others go on appending
             self.torn_bytes = max(0, size - end)

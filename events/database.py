@@ -22,6 +22,7 @@ from typing import Literal
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.own_files import check_database, make_folder
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
 from lllm.events.sqlite_files import APPLICATION_ID, Translated, is_ours, refuse_others
 
@@ -85,10 +86,12 @@ class Database:
         rest_during_fork(self)
         tell_after_fork(self)
         with Translated(self.path):
+            if isinstance(path, Path):
+                check_database(path)
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
                 refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
-                lock.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(lock.parent, parents=True, durable=durability == "power")
                 self._file_lock = FairFileLock(lock)
             try:
                 self._prepare(schema)

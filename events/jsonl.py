@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from io import FileIO
 from pathlib import Path
 
 from lllm.events import segments
@@ -32,9 +31,10 @@ from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
 from lllm.events.liveness import Liveness
 from lllm.events.locks import Held, tell_after_fork
+from lllm.events.own_files import check_by_path, make_folder, make_new, read_own, sync, sync_folder
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.streams import Streams
-from lllm.events.tail import Tail, sync, sync_folder
+from lllm.events.tail import Tail
 
 FORMAT = 1
 ROWS_FORMAT = 1
@@ -116,7 +116,7 @@ class LocalFileBackend:
             return
         if self.read_only:
             raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
-        self._locks.mkdir(parents=True, exist_ok=True)
+        make_folder(self._locks, parents=True, durable=self.durability == "power")
         with Held(self._thread_lock, self._lock_file()):
             if not self._has_format():
                 self._create()
@@ -124,7 +124,7 @@ class LocalFileBackend:
     def _has_format(self) -> bool:
         marker = self.path / "log.json"
         try:
-            found = json.loads(marker.read_bytes())["format"]
+            found = json.loads(read_own(marker))["format"]
         except FileNotFoundError:
             return False
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -146,20 +146,19 @@ class LocalFileBackend:
                 "Restore it from a backup."
             )
         draft = self.path / "log.json.new"
-        with FileIO(draft, "w") as file:
+        with make_new(draft) as file:
             file.write(b'{"format": %d}\n' % FORMAT)
             if self.durability == "power":
                 sync(file)
         draft.replace(self.path / "log.json")
         if self.durability == "power":
             sync_folder(self.path)
-            sync_folder(self.path.parent)
 
     def _lock_file(self) -> FairFileLock:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._write_lock is None:
-            self._locks.mkdir(exist_ok=True)  # a backup has none
+            make_folder(self._locks)  # a backup has none
             self._write_lock = FairFileLock(self._locks / "write.lock")
         return self._write_lock
 
@@ -171,6 +170,8 @@ class LocalFileBackend:
         with self._thread_lock:
             if self._rows is None:
                 lock = self._locks / "rows.lock"
+                with segments.Translated(self.path):
+                    check_by_path(self.rows_path)
                 if not self.read_only:
                     self._rows = Database(self.rows_path, lock=lock, version=ROWS_FORMAT)
                 elif self.rows_path.exists():

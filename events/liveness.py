@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from lllm.events.locks import FileLock, tell_after_fork
+from lllm.events.own_files import make_folder
 
 # A name in a log may be anyone's; this is no path.
 _OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
@@ -56,7 +57,7 @@ class Liveness:
             return self._mine[0]
 
     def _take(self) -> tuple[str, FileLock]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder, parents=True)
         draft = FileLock(self._folder / f"new-{secrets.token_hex(8)}")
         draft.acquire()
         owner = f"{secrets.token_hex(8)}-{draft.inode():x}"

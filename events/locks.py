@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from lllm.events.own_files import close_own, file_id, leads_to, open_own
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -141,14 +143,16 @@ class FileLock:
         self.path = path
         self._depth = 0
         self._fd: int | None = None  # for __del__, where the next line raises
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._fd = open_own(path, os.O_RDWR | os.O_CREAT)
+        self._opened = file_id(self._fd)
         tell_after_fork(self)
 
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the lock; False, at once, where `wait` is False and someone holds it."""
-        if self._fd is None:
-            # Closed, or inherited through a fork: a lock of this process's own.
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        if self._fd is None or not (self._depth or leads_to(self._fd, self._opened)):
+            # Closed, by whomever, or inherited through a fork: a lock of this process's own.
+            self._fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
+            self._opened = file_id(self._fd)
         if not self._depth and not _lock(self._fd, wait):
             return False
         self._depth += 1
@@ -170,7 +174,7 @@ class FileLock:
     def close(self) -> None:
         """Close the file, and so release the lock."""
         if self._fd is not None:
-            os.close(self._fd)
+            close_own(self._fd, self._opened)
             self._fd = None
             self._depth = 0
 

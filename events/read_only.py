@@ -22,6 +22,7 @@ from pathlib import Path
 
 from lllm.events.database import BUSY_SECONDS, Database
 from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.own_files import open_own
 from lllm.events.readers import Connection
 from lllm.events.sqlite_files import Translated, is_ours
 
@@ -139,7 +140,7 @@ class _SharedLock:
         self._file = -1
         if sys.platform != "win32":
             with suppress(OSError):
-                self._file = os.open(path, os.O_RDONLY)
+                self._file = open_own(path, os.O_RDONLY)
                 fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def release(self) -> None:

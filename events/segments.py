@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.lines import STREAM, WHOLE, Append, Line, appends, decode, stream_of
+from lllm.events.own_files import open_to_read
 from lllm.events.record import Recorded
 
 _PAGE = 1 << 20  # bytes read at once
@@ -70,7 +71,7 @@ def head(folder: Path) -> int:
     segments = segments_of(folder)
     if not segments:
         return 0
-    with FileIO(segments[-1].path) as file:
+    with open_to_read(segments[-1].path) as file:
         return segments[-1].begin + whole_end(file)
 
 
@@ -196,7 +197,7 @@ def events_between(
         whole = following.begin if following else upto
         if whole <= after:
             continue
-        with FileIO(segment.path) as file:
+        with open_to_read(segment.path) as file:
             start = max(after, segment.begin)
             start = segment.begin + _find_before(file, b"\n", start - segment.begin)
             sealed = following is not None and whole <= upto

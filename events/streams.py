@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from lllm.events.own_files import open_to_read
 from lllm.events.record import NewEvent
 from lllm.events.segments import Segment, blocks, segments_of
 
@@ -86,7 +87,7 @@ class Streams:
     def _scan(self, segment: Segment, stop: int) -> None:
         start = max(self.upto, segment.begin)
         if start < stop:
-            with segment.path.open("rb", buffering=0) as file:
+            with open_to_read(segment.path) as file:
                 for offset, block in blocks(file, start - segment.begin, stop - segment.begin):
                     self._scan_block(block, segment.begin + offset)
         self.upto = max(self.upto, stop)

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
 from lllm.events.errors import LogUnavailable
+from lllm.events.own_files import FileId, close_own, file_id, only_name, open_own, sync, sync_folder
 from lllm.events.segments import Segment, segment_at, segments_of, whole_end
 
-if sys.platform == "darwin":
-    import fcntl
-
-_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
 _COARSEST = 2_500_000_000  # nanoseconds; the stamps of FAT are the coarsest, two seconds apart
 
@@ -44,6 +41,7 @@ class Tail:
         self._durable = durable
         self._fd = -1
         self._file: FileIO | None = None
+        self._opened: FileId | None = None  # the file that was opened as _fd
         self._size = -1  # of the segment as this process left it, -1 where it must be looked at
         self._named = -1  # when the names in the folder changed last, in nanoseconds, if long ago
 
@@ -55,14 +53,15 @@ class Tail:
         self._size = -1
         if self._file is not None:
             self._file = None
-            os.close(self._fd)
+            close_own(self._fd, self._opened)
 
     def ready(self) -> int:
         """Find the active segment, cut off a torn tail, begin a new segment when it is time.
 
         Returns the position where the next append begins. Raises OSError where that can't be done.
         """
-        before, size = self._file, self._size_in_place()
+        found = self._look()
+        before, size = self._file, self._size_in_place(found)
         if size is not None and size == self._size:
             return self.segment.begin + size  # nobody wrote since
         self._size = -1
@@ -85,15 +84,30 @@ class Tail:
             end = 0
         return self.segment.begin + end
 
-    def _size_in_place(self) -> int | None:
+    def _look(self) -> os.stat_result | None:
+        """What the system says of the segment that is open. None where none is, also since somebody
+        closed our descriptor: its number may be another file's by now, and is left alone."""
+        if self._file is None or self._opened is None:
+            return None
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._opened:
+            self._file = None
+            self._size = -1
+            return None
+        return found
+
+    def _size_in_place(self, found: os.stat_result | None) -> int | None:
         """The size of the segment that is open, where no file in the folder was made, moved or
         deleted since it was looked for: then it is still the one to write to. None where it has to
         be looked for again."""
-        if self._file is None or self._named < 0:
+        if found is None or self._named < 0:
             return None
         if self._folder_changed() != self._named:
             return None
-        return os.lseek(self._fd, 0, os.SEEK_END)  # fstat takes twice as long
+        return found.st_size
 
     def _last_named(self) -> int:
         """When a name in the folder changed last; -1 where that is so short a time ago that another
@@ -129,8 +143,14 @@ class Tail:
         self.close()
         self.segment = segment
         # A descriptor of our own: a log that nobody closes is closed in silence.
-        self._fd = os.open(segment.path, _APPEND, 0o666)
+        self._fd = open_own(segment.path, _APPEND)
+        self._opened = file_id(self._fd)
         self._file = FileIO(self._fd, "r+", closefd=False)
+        try:
+            only_name(self._fd, segment.path)
+        except BaseException:
+            self.close()  # so that a copy in its place is found
+            raise
         if is_new and self._durable:
             sync_folder(self._folder)
         return self._file
@@ -172,22 +192,3 @@ def _is_at(opened: os.stat_result, path: Path) -> bool:
         return os.path.samestat(opened, os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def sync(file: FileIO) -> None:
-    """Wait until a file is on the disk. Raises OSError where it can't be put there."""
-    if sys.platform == "darwin":
-        # fsync leaves the data in the drive's cache there (fsync(2) of macOS).
-        fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system can."""
-    if sys.platform != "win32":
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
