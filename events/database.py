@@ -22,9 +22,16 @@ from typing import Literal
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.open_files import sync_open_file
 from lllm.events.own_files import check_database, make_folder
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
-from lllm.events.sqlite_files import APPLICATION_ID, Translated, is_ours, refuse_others
+from lllm.events.sqlite_files import (
+    APPLICATION_ID,
+    Translated,
+    is_ours,
+    refuse_others,
+    refuse_parts,
+)
 
 Durability = Literal["process", "power"]
 Value = str | int | float | bytes | None
@@ -82,12 +89,14 @@ class Database:
         self._readers = Readers(
             Path(path), connect=self._connect, drop=self._drop, check=self._check_place
         )
+        self._wal_descriptor = -1  # SQLite's, as it was last seen
         self._inserts = -1  # the first of a process looks; it may be its last
         rest_during_fork(self)
         tell_after_fork(self)
         with Translated(self.path):
             if isinstance(path, Path):
                 check_database(path)
+                refuse_parts(path)
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
                 refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
@@ -154,6 +163,8 @@ class Database:
         )  # fmt: skip
         try:
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            if self._synchronous == "FULL":  # macOS: fsync leaves the data in the drive's cache
+                connection.execute("PRAGMA fullfsync=ON")
             connection.execute("PRAGMA wal_autocheckpoint=0")
             connection.execute(f"PRAGMA cache_size=-{_READER_CACHE >> 10}")
             connection.execute("PRAGMA trusted_schema=OFF")  # https://sqlite.org/security.html
@@ -251,8 +262,7 @@ class Database:
         SQLite waits first until that log is on the disk, which takes longer than all the rest. So
         it is put there before the lock is taken, while others go on.
         """
-        with suppress(OSError), open(self._wal, "rb") as wal:
-            os.fsync(wal.fileno())
+        self._wal_descriptor = sync_open_file(self._wal, self._wal_descriptor)
         with suppress(LogError), Translated(self.path), self._locked(timeout) as mine:
             if not mine or self._closed or not self._checkpoint_is_due():
                 return  # another was faster

@@ -5,14 +5,13 @@ made them, they are used. Where there are none, the file is read as one that doe
 (`immutable`): lllm's writers are kept out by a shared lock on the file that they lock, and before
 each read it is looked at; has it changed, or has a writer come, it is opened again. Where changes
 wait in a write-ahead log that nobody has open, they can be read only in a place that can be
-written, so the files are copied to a temporary one.
+written, so another process copies the files to a temporary one: see `open_files`.
 https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#uriimmutable
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from lllm.events.database import BUSY_SECONDS, Database
 from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.open_files import copy_by_another_process
 from lllm.events.own_files import open_own
 from lllm.events.readers import Connection
 from lllm.events.sqlite_files import Translated, is_ours
@@ -115,7 +115,8 @@ class ReadOnlyDatabase(Database):
             if self._copy is None:
                 self._copy = tempfile.TemporaryDirectory(prefix="lllm-read-only-")
                 for suffix in ("", "-wal"):
-                    shutil.copyfile(f"{self.path}{suffix}", Path(self._copy.name, f"copy{suffix}"))
+                    copy = Path(self._copy.name, f"copy{suffix}")
+                    copy_by_another_process(f"{self.path}{suffix}", copy)
             return Path(self._copy.name, "copy")
 
     def _rest(self, began: float) -> None:

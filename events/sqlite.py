@@ -98,6 +98,9 @@ class SQLiteBackend:
                     f"{self.path} is a folder, and SQLiteBackend keeps its log in a file; "
                     "LocalFileBackend keeps one in a folder."
                 )
+            if os.path.islink(self.path):
+                # SQLite follows it, and its -wal lies beside the file itself; so do our locks.
+                self.path = Path(os.path.realpath(self.path))
             sidecar = self.path.with_name(f"{self.path.name}-lllm")
             lock = sidecar / "write.lock"
             self.liveness = Liveness(sidecar)

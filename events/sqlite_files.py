@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
-# https://sqlite.org/fileformat.html#the_database_header
-_HEADER_BYTES, _MAGIC, _OWNER = 100, b"SQLite format 3\0", slice(68, 72)
+_BESIDE = ("-wal", "-shm", "-journal")  # what SQLite makes beside a file, by the end of its name
 _ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)  # a table of a projection's rows
 _LOGS = ("events",)
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
@@ -20,17 +21,27 @@ _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 def refuse_others(file: Path) -> None:
     """Raise LogError for a file that is something else, before anything is made beside it.
 
-    Where changes wait in the write-ahead log, the header may be behind, and SQLite has to tell.
+    The header is read through SQLite, and never by opening the file: it may be open in this process
+    already, which would lose its locks when another descriptor of it is closed
+    (https://sqlite.org/howtocorrupt.html, 2.2). Where changes wait in the write-ahead log, the
+    header may be behind, and whoever opens the file with it has to tell.
     """
     if not file.is_file() or file.stat().st_size == 0:
         return
-    with file.open("rb") as opened:
-        header = opened.read(_HEADER_BYTES)
-    if not header.startswith(_MAGIC):
-        raise LogError(f"{file} is not an SQLite database; give lllm another path.")
-    owner = int.from_bytes(header[_OWNER], "big")
-    if owner != APPLICATION_ID and not Path(f"{file}-wal").exists():
+    # Immutable: nothing is locked, and nothing made beside the file.
+    with closing(sqlite3.connect(f"{file.as_uri()}?immutable=1", uri=True)) as connection:
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    if owner != APPLICATION_ID and not os.path.exists(f"{file}-wal"):
         raise LogError(_ANOTHERS.format(file))
+
+
+def refuse_parts(file: Path) -> None:
+    """Raise LogError for a file that SQLite keeps beside a database: as one of its own, it would
+    lose the locks on it (see `refuse_others`)."""
+    for suffix in _BESIDE:
+        base = file.name.removesuffix(suffix)
+        if base not in ("", file.name) and os.path.lexists(file.with_name(base)):
+            raise LogError(f"{file} belongs to the database {file.with_name(base)}; name that one.")
 
 
 def is_ours(

@@ -94,7 +94,8 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseFacts(msgspec.Struct, frozen=True):
-    """The SQLite file. quick_check: what that said was wrong, None where it was not asked."""
+    """The SQLite file. journal_mode: "" where the file is read as one that never changes, which
+    does not tell it. quick_check: what that said was wrong, None where it was not asked."""
 
     version: str
     journal_mode: str

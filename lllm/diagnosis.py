@@ -160,7 +160,7 @@ def _database(database: DatabaseFacts) -> Iterator[Remark]:
         )  # fmt: skip
     else:
         yield Remark("ok", "SQLite", f"SQLite {database.version} is free of the WAL-reset bug.")
-    if database.journal_mode not in ("wal", "memory"):
+    if database.journal_mode not in ("wal", "memory", ""):
         yield Remark(
             "warning", "SQLite",
             f"The file's journal mode is {database.journal_mode}, so readers and writers wait for "

@@ -244,7 +244,7 @@ def _database(database: Database, troubles: list[str], *, thorough: bool) -> Dat
     if not isinstance(database.path, Path):
         return None
     with _telling(troubles):
-        mode = _journal_mode(database, database.path)
+        mode = _journal_mode(database)
         if thorough:
             lines = [str(row[0]) for row in database.query(f"PRAGMA quick_check({_TROUBLES})")]
             checked = tuple(line for line in lines if line != "ok")
@@ -254,11 +254,9 @@ def _database(database: Database, troubles: list[str], *, thorough: bool) -> Dat
     return DatabaseFacts(sqlite3.sqlite_version, mode, size, checked)
 
 
-def _journal_mode(database: Database, path: Path) -> str:
-    # A connection that takes the file for one that never changes does not know its mode.
-    with path.open("rb") as file:
-        if file.read(20)[18:] == b"\x02\x02":  # https://sqlite.org/fileformat.html
-            return "wal"
+def _journal_mode(database: Database) -> str:
+    if database.read_only and not os.path.exists(f"{database.path}-shm"):
+        return ""  # a connection that takes the file for one that never changes does not know it
     return str(database.query("PRAGMA journal_mode")[0][0])
 
 

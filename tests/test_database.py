@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -187,6 +188,31 @@ def test_durability_is_what_was_asked(tmp_path: Path, durability: str, synchrono
     database.close()
     with pytest.raises(ValueError, match="process"):
         Database(tmp_path / "a.db", lock=None, version=1, durability="none")  # type: ignore[arg-type] # what is tested
+
+
+def test_the_write_ahead_log_is_synced_before_the_lock_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow part of a checkpoint happens while others append, by SQLite's own descriptor."""
+    database = open_database(tmp_path)
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        name = os.readlink(f"/dev/fd/{descriptor}") if sys.platform == "linux" else "a.db-wal"
+        others = threading.Thread(target=lambda: synced.append((name, insert_one(database) > 0)))
+        others.start()  # it would wait for the lock
+        others.join(30)
+
+    insert(database)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        database._inserts = 0  # so that the insert inside does not checkpoint, too
+        for _ in range(2):  # the second knows the descriptor
+            database._checkpoint_at = 1
+            database._checkpoint()
+    assert [(Path(name).name, done) for name, done in synced] == [("a.db-wal", True)] * 2
+    assert (tmp_path / "a.db-wal").stat().st_size == 0
+    database.close()
 
 
 def test_a_program_without_our_lock(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def _facts(checkup: Checkup) -> Iterator[tuple[str, str]]:
     for view in rows.views:
         yield f"rows of {visible(view.name)}", _view(view)
     if database:
-        yield "SQLite", f"{database.version}, journal mode {database.journal_mode}"
+        mode = database.journal_mode and f"journal mode {database.journal_mode}"
+        yield "SQLite", _joined(database.version, mode)
     if place:
         yield "disk", _joined(place.file_system, f"{size(place.free_bytes)} free")
 
