@@ -13,15 +13,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Literal
 
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
-from lllm.events.locks import FileLock, Held, acquired, rest_during_fork, tell_after_fork
+from lllm.events.locks import (
+    FileLock,
+    Held,
+    acquired,
+    fork_begins_within,
+    rest_during_fork,
+    tell_after_fork,
+)
+from lllm.events.nesting import Nesting
 from lllm.events.open_files import sync_open_file
 from lllm.events.own_files import check_database, make_folder
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
@@ -46,7 +55,8 @@ _UNWAITED = 4  # times as much, before one who must not wait copies it
 _WRITER_CACHE, _READER_CACHE = 16 << 20, 8 << 20
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
 BUSY_SECONDS = 30.0  # for programs that write the file without our lock
-_PAUSE_SECONDS = 5.0  # that a fork waits for other threads to finish what they do here
+_TRY_MILLISECONDS = 50  # of that, in one piece inside of SQLite, where a fork can't begin
+_CLOSE_SECONDS = 5.0  # that `close` waits for other writers
 
 
 class Database:
@@ -83,6 +93,8 @@ class Database:
         self._writer: Connection | None = None
         self._inherited: list[object] = []
         self._torn = False  # a transaction of the parent's was open at the fork
+        self._writing_use = object()  # counts the writer's connection as one in use
+        self._nesting = Nesting()
         self._checkpoint_at = _CHECKPOINT_BYTES
         self._file, self._wal = os.fspath(path), f"{path}-wal"
         self._opened: tuple[int, int] | None = None  # the file, as the system knows it
@@ -109,43 +121,52 @@ class Database:
                 raise
 
     def pause(self) -> bool:
-        """Let other threads finish what they do here, before a fork.
+        """Let other threads end what they do inside of SQLite, and close all connections, before a
+        fork. Threads that only wait for a lock are not waited for.
 
         SQLite notes in memory which locks this process holds, and the child gets a copy of the
-        notes: a transaction that is open at the fork would stay open there, with nobody to end it
+        notes: it would take itself for a holder of locks that it does not hold
         (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
         """
-        began = time.monotonic()
-        if not self._thread_lock.acquire(timeout=_PAUSE_SECONDS):
-            return False
         self._readers.shut()
-        if self._readers.wait(began + _PAUSE_SECONDS):
-            # What stays open would let the child's connections share locks it does not hold.
+        if self.path != ":memory:" and self._readers.wait(fork_begins_within()):
             with suppress(OSError, sqlite3.Error):
-                self._rest(began)
+                self._rest()
         return True
 
-    def _rest(self, began: float) -> None:
-        if self._file_lock is not None and acquired(self._file_lock, _PAUSE_SECONDS, began):
-            try:
-                self._disconnect()
-            finally:
-                self._file_lock.release()
+    def _rest(self) -> None:
+        """Close all connections; nobody uses one.
+
+        The last one that is closed checkpoints, and has the file to itself then. So the lock is
+        taken where it can be had, to make nobody wait inside of SQLite, and done without otherwise.
+        """
+        mine = self._thread_lock.acquire(timeout=0)
+        locked = False
+        try:
+            lock = self._file_lock
+            if mine and lock is not None:
+                locked = acquired(lock, fork_begins_within(), time.monotonic())
+            self._disconnect(checkpoint=locked)
+        finally:
+            if locked and lock is not None:
+                lock.release()
+            if mine:
+                self._thread_lock.release()
 
     def resume(self) -> None:
         """The fork is over."""
         self._readers.open_again()
-        self._thread_lock.release()
+        self._nesting.run_queued()
 
     def after_fork(self) -> None:
         """Leave the parent's connections alone: closing one here could take its locks away."""
-        writing = self._writer is not None and self._writer.in_transaction
-        self._torn = self.path != ":memory:" and (writing or bool(self._readers.under_way))
+        self._torn = self._torn or (self.path != ":memory:" and bool(self._readers.under_way))
         self._inherited += [self._writer, *self._readers.free]
         if self.path != ":memory:":
             self._writer = None
         self._thread_lock = FairThreadLock()
         self._readers.after_fork()
+        self._nesting = Nesting()
 
     # -- opening
 
@@ -154,8 +175,9 @@ class Database:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._torn:
             raise LogUnavailable(
-                f"{self.path} can't be used in this process: it was forked while another thread "
-                f"had been using it for over {_PAUSE_SECONDS:g} seconds. Fork before that begins."
+                f"{self.path} can't be used in this process: when it was forked, a transaction was "
+                "open, and stayed so for more than a second. SQLite takes this process for its "
+                "owner. Fork before such a transaction begins, or start the process anew (spawn)."
             )
         connection = sqlite3.connect(
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
@@ -175,12 +197,31 @@ class Database:
         return connection
 
     def _prepare(self, schema: Sequence[str]) -> None:
-        with self._locked():
+        with self._locked(), self._in_use():
             connection = self._writing()
-            if not is_ours(connection, self.path, self._version, schema):
-                self._create(connection, schema)
+            with _waiting(connection, int(BUSY_SECONDS * 1000)):
+                if not is_ours(connection, self.path, self._version, schema):
+                    self._create(connection, schema)
             if self.path != ":memory:":
                 self._opened = _identity(self._file)
+
+    def prepare_again(self, schema: Sequence[str]) -> None:
+        """The file is opened once more: see that it still is what it was.
+
+        Raises what opening it raises.
+        """
+        with self.snapshot() as connection:
+            ours = is_ours(connection, self.path, self._version, schema)
+        if not ours and not self.read_only:
+            self._prepare(schema)
+
+    def in_place(self) -> bool:
+        """True if the path leads to the file that is open, and the lock's to the lock that is."""
+        try:
+            self._check_place()
+        except LogUnavailable:
+            return False
+        return self._file_lock is None or self._file_lock.in_place()
 
     def _create(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -197,7 +238,25 @@ class Database:
         return Held(self._thread_lock, self._file_lock, timeout)
 
     @contextmanager
-    def write(self, *, timeout: float | None = None) -> Iterator[Connection | None]:
+    def _in_use(self) -> Iterator[None]:
+        """A `with` in which no fork begins, or only after a second."""
+        use = object()
+        under_way = self._readers.enter(use)
+        try:
+            yield
+        finally:
+            under_way.pop(use, None)
+
+    def at_write(self) -> bool:
+        """True in the middle of a write of this thread: in a signal handler, or in what the garbage
+        collector ends. Another write would wait for itself; see `nesting` for what can be done."""
+        return self._nesting.is_inside() or self._readers.is_forking
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """Have some work done when the write that is under way in this thread has ended."""
+        self._nesting.queue(work)
+
+    def write(self, *, timeout: float | None = None) -> AbstractContextManager[Connection | None]:
         """A transaction that nobody else writes beside: committed at the end, rolled back when
         anything is raised.
 
@@ -206,44 +265,109 @@ class Database:
 
         Raises LogUnavailable where it can't be begun or committed.
         """
-        with self._locked(timeout) as mine, Translated(self.path):
-            connection = self._writing() if mine else None
-            if connection is None or not _begun(connection, wait=timeout is None):
-                yield None
-                return
+        return self._write(timeout)
+
+    @contextmanager
+    def _write(self, timeout: float | None) -> Iterator[Connection | None]:
+        if self.at_write():
+            if timeout is None:
+                raise self._at_write_already()
+            yield None
+            return
+        try:
+            # This generator's own frame runs only now and then; that of the `with` runs throughout,
+            # two calls above.
+            self._nesting.begin(sys._getframe(2))
+            with self._locked(timeout) as mine, Translated(self.path):
+                connection = self._begun(wait=timeout is None) if mine else None
+                if connection is None:
+                    yield None
+                    return
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+                finally:
+                    self._end_use()
+                due = self._checkpoint_is_due(unwaited=timeout == 0)
+            if due:
+                self._checkpoint(timeout)
+        finally:
+            self._nesting.end()
+
+    def _at_write_already(self) -> LogUnavailable:
+        return LogUnavailable(f"{self.path}: this thread is at a write already.")
+
+    def _begun(self, *, wait: bool) -> Connection | None:
+        """The writer's connection, in use and in a transaction; None where that has to wait for a
+        program that writes without our lock file, and `wait` is False."""
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            self._readers.enter(self._writing_use)
+            begun = False
             try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            due = self._checkpoint_is_due(unwaited=timeout == 0)
-        if due:
-            self._checkpoint(timeout)
+                connection = self._writing()
+                with nullcontext() if wait else _impatient(connection):
+                    connection.execute("BEGIN IMMEDIATE")
+                begun = True
+                return connection
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or (wait and time.monotonic() >= until):
+                    raise
+                if not wait:
+                    return None
+            finally:
+                if not begun:
+                    self._end_use()
+
+    def _end_use(self) -> None:
+        """The writer's connection is not in use any more."""
+        self._readers.under_way.pop(self._writing_use, None)
+        if self._closed:
+            self._disconnect()
 
     def insert(self, sql: str, values: Row) -> int:
         """Run one INSERT, a transaction of its own; returns the rowid of its last row.
 
         values: of all its rows, one after another. Raises LogUnavailable where that can't be done.
         """
-        with self._locked(), Translated(self.path):
-            connection = self._writing()
-            if connection.in_transaction:  # the collector ends a session in the middle of another's
-                raise LogUnavailable(f"{self.path}: this thread is at a write already.")
-            rowid = connection.execute(sql, values).lastrowid
-            self._inserts += 1
-            due = self._inserts % _LOOK_EVERY == 0 and self._checkpoint_is_due()
-        if due:
-            self._checkpoint()
+        if self.at_write():
+            raise self._at_write_already()
+        try:
+            self._nesting.begin(sys._getframe())
+            with self._locked(), Translated(self.path):
+                rowid = self._inserted(sql, values)
+                self._inserts += 1
+                due = self._inserts % _LOOK_EVERY == 0 and self._checkpoint_is_due()
+            if due:
+                self._checkpoint()
+        finally:
+            self._nesting.end()
         assert rowid is not None
         return rowid
+
+    def _inserted(self, sql: str, values: Row) -> int | None:
+        until = 0.0
+        while True:
+            try:
+                self._readers.enter(self._writing_use)
+                return self._writing().execute(sql, values).lastrowid
+            except sqlite3.OperationalError as error:  # a program that writes without our lock file
+                until = until or time.monotonic() + BUSY_SECONDS
+                if not _is_busy(error) or time.monotonic() >= until:
+                    raise
+            finally:
+                self._end_use()
 
     def _writing(self) -> Connection:
         self._check_place()
         if self._writer is None:
             self._writer = self._connect()
             self._writer.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
+            self._writer.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
         return self._writer
 
     def _checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
@@ -266,11 +390,13 @@ class Database:
         with suppress(LogError), Translated(self.path), self._locked(timeout) as mine:
             if not mine or self._closed or not self._checkpoint_is_due():
                 return  # another was faster
-            connection = self._writing()
-            size = os.stat(self._wal).st_size
-            with _impatient(connection), suppress(sqlite3.OperationalError):  # no reader is awaited
-                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                self._checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
+            with self._in_use():
+                connection = self._writing()
+                size = os.stat(self._wal).st_size
+                # No reader is waited for.
+                with _impatient(connection), suppress(sqlite3.OperationalError):
+                    busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                    self._checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
 
     # -- reading
 
@@ -313,9 +439,10 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        with self._locked():
-            self._disconnect()
-            if self._file_lock is not None:
+        with self._locked(_CLOSE_SECONDS) as mine:
+            if mine or not self._readers.under_way:
+                self._disconnect()
+            if mine and self._file_lock is not None:
                 self._file_lock.close()  # no sooner: closing a connection checkpoints
 
     # -- the file itself
@@ -337,12 +464,12 @@ class Database:
                 "its place. Open the store again to use that."
             )
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, *, checkpoint: bool = True) -> None:
         free = self._readers.renew()
         while free:  # a thread that is just beginning to read may take one still
-            free.pop().close()
+            _close(free.pop(), checkpoint=checkpoint)
         if self._writer is not None and not self._writer.in_transaction:
-            self._writer.close()
+            _close(self._writer, checkpoint=checkpoint)
             self._writer = None
 
 
@@ -354,23 +481,27 @@ def _identity(file: str) -> tuple[int, int]:
 @contextmanager
 def _impatient(connection: sqlite3.Connection) -> Iterator[None]:
     """What others hold is not waited for."""
-    connection.execute("PRAGMA busy_timeout=0")
+    with _waiting(connection, 0):
+        yield
+
+
+@contextmanager
+def _waiting(connection: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+    """SQLite waits so long for others."""
+    connection.execute(f"PRAGMA busy_timeout={milliseconds}")
     try:
         yield
     finally:
-        connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
 
 
-def _begun(connection: sqlite3.Connection, *, wait: bool) -> bool:
-    if wait:
-        connection.execute("BEGIN IMMEDIATE")
-        return True
-    with _impatient(connection):
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            # A program that writes without our lock file.
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                return False
-            raise
-    return True
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _close(connection: Connection, *, checkpoint: bool) -> None:
+    """checkpoint: whether the last one to close may copy the write-ahead log, which takes a while;
+    Python before 3.12 can't say so."""
+    if not checkpoint and sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+    connection.close()

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lllm.events import segments
@@ -27,14 +29,13 @@ from lllm.events.errors import (
     LogTooNew,
     LogUnavailable,
 )
-from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.fair_locks import FairFileLock
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
-from lllm.events.liveness import Liveness
-from lllm.events.locks import Held, tell_after_fork
+from lllm.events.locks import Held, ThreadLock
 from lllm.events.own_files import check_by_path, make_folder, make_new, read_own, sync, sync_folder
 from lllm.events.record import NewEvent, Recorded
-from lllm.events.streams import Streams
-from lllm.events.tail import Tail
+from lllm.events.shared_database import open_shared
+from lllm.events.shared_folder import JSONLFolder, folders
 
 FORMAT = 1
 ROWS_FORMAT = 1
@@ -76,18 +77,25 @@ class LocalFileBackend:
         self.durability = durability
         self.segment_bytes = segment_bytes
         self.read_only = read_only
-        self._locks = self.path / "locks"
-        self.liveness = Liveness(self._locks)
-        self._thread_lock = FairThreadLock()  # reentrant: the collector may end a session inside
-        self._busy = False
-        self._write_lock: FairFileLock | None = None
-        self._tail = Tail(self.path, segment_bytes, durable=durability == "power")
-        self._streams = Streams(self.path)
         self._rows: Database | None = None
+        self._rows_lock = ThreadLock()
         self._closed = False
-        with segments.Translated(self.path):
-            self._open()
-        tell_after_fork(self)
+        self._share = folders.open(
+            self.path, self, self._folder,
+            options={} if read_only else {"durability": durability},
+            key=("read only",) if read_only else (),
+        )  # fmt: skip
+        self._shared = self._share.thing
+        self.liveness = self._shared.liveness
+        try:
+            with segments.Translated(self.path):
+                self._open()
+        except BaseException:
+            self._share.close()
+            raise
+
+    def _folder(self) -> JSONLFolder:
+        return JSONLFolder(self.path, self.segment_bytes, durable=self.durability == "power")
 
     def __repr__(self) -> str:
         return f"LocalFileBackend({str(self.path)!r})"
@@ -95,14 +103,6 @@ class LocalFileBackend:
     def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool]]:
         """Into another process goes the path; the folder is opened there anew."""
         return _reopen, (self.path, self.durability, self.segment_bytes, self.read_only)
-
-    def after_fork(self) -> None:
-        """The child opens files of its own. Another thread may have been in the middle of an
-        append, so nothing that the parent remembered is relied on."""
-        self._thread_lock = FairThreadLock()
-        self._busy = False
-        self._tail.close()
-        self._streams = Streams(self.path)
 
     # -- opening
 
@@ -116,8 +116,8 @@ class LocalFileBackend:
             return
         if self.read_only:
             raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
-        make_folder(self._locks, parents=True, durable=self.durability == "power")
-        with Held(self._thread_lock, self._lock_file()):
+        make_folder(self._shared.locks, parents=True, durable=self.durability == "power")
+        with Held(self._shared.thread_lock, self._lock_file()):
             if not self._has_format():
                 self._create()
 
@@ -155,29 +155,27 @@ class LocalFileBackend:
             sync_folder(self.path)
 
     def _lock_file(self) -> FairFileLock:
+        self._check_open()
+        return self._shared.write_lock()
+
+    def _check_open(self) -> None:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
-        if self._write_lock is None:
-            make_folder(self._locks)  # a backup has none
-            self._write_lock = FairFileLock(self._locks / "write.lock")
-        return self._write_lock
 
     def rows_database(self) -> Database:
         """The file that projections keep their rows in, opened when first asked for.
 
         Raises LogUnavailable where it can't be.
         """
-        with self._thread_lock:
+        with self._rows_lock.held():
             if self._rows is None:
-                lock = self._locks / "rows.lock"
                 with segments.Translated(self.path):
                     check_by_path(self.rows_path)
-                if not self.read_only:
-                    self._rows = Database(self.rows_path, lock=lock, version=ROWS_FORMAT)
-                elif self.rows_path.exists():
-                    from lllm.events.read_only import ReadOnlyDatabase
-
-                    self._rows = ReadOnlyDatabase(self.rows_path, writers=lock, version=ROWS_FORMAT)
+                if not self.read_only or self.rows_path.exists():
+                    self._rows, _ = open_shared(
+                        self, self.rows_path, lock=self._shared.locks / "rows.lock",
+                        version=ROWS_FORMAT, read_only=self.read_only,
+                    )  # fmt: skip
                 else:
                     self._rows = Database(":memory:", lock=None, version=ROWS_FORMAT)
             return self._rows
@@ -200,35 +198,52 @@ class LocalFileBackend:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         if not events:
             return ()
-        with segments.Translated(self.path):
-            while True:
-                with Held(self._thread_lock, self._lock_file(), timeout) as mine:
-                    if not mine:
-                        return None
-                    if self._busy:
-                        raise LogUnavailable(f"{self.path}: this thread is at an append already.")
-                    self._busy = True
-                    try:
-                        start = self._tail.ready()
-                        segment = self._tail.segment
-                        if self._streams.are_next(events):
-                            return self._store(events, start)
-                        if start - self._streams.upto <= _NEAR:
-                            self._streams.catch_up(segment, start)
-                            return self._store_new(events, start)
-                    finally:
-                        self._busy = False
-                if timeout is not None:
+        if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
+            self.when_written(partial(self.append, events))
+            return ()
+        nesting = self._shared.nesting
+        try:
+            nesting.begin(sys._getframe())
+            with segments.Translated(self.path):
+                return self._append_alone(events, timeout)
+        finally:
+            nesting.end()
+
+    def at_write(self) -> bool:
+        """See KnowsNesting."""
+        return self._shared.nesting.is_inside()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See KnowsNesting."""
+        self._shared.nesting.queue(work)
+
+    def _append_alone(
+        self, events: Sequence[NewEvent], timeout: float | None
+    ) -> Sequence[int] | None:
+        shared = self._shared
+        while True:
+            with Held(shared.thread_lock, self._lock_file(), timeout) as mine:
+                if not mine:
                     return None
-                with self._thread_lock:  # and nobody else waits
-                    self._streams.catch_up(segment, start)
+                shared.tail.segment_bytes = self.segment_bytes  # each store may have its own
+                start = shared.tail.ready()
+                segment = shared.tail.segment
+                if shared.streams.are_next(events):
+                    return self._store(events, start)
+                if start - shared.streams.upto <= _NEAR:
+                    shared.streams.catch_up(segment, start)
+                    return self._store_new(events, start)
+            if timeout is not None:
+                return None
+            with shared.thread_lock:  # and nobody else waits
+                shared.streams.catch_up(segment, start)
 
     def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
         data, ends = encode_append(events)
-        self._streams.doubt(events)
-        self._tail.write(start, data)
-        self._streams.note(events, start, ends)
-        self._tail.sync()
+        self._shared.streams.doubt(events)
+        self._shared.tail.write(start, data)
+        self._shared.streams.note(events, start, ends)
+        self._shared.tail.sync()
         return [start + end for end in ends]
 
     def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:
@@ -237,7 +252,7 @@ class LocalFileBackend:
             for event, position in zip(new, self._store(new, start), strict=True):
                 stored[event.stream, event.seq] = position
         else:
-            self._tail.sync()  # events may come again because the last fsync failed
+            self._shared.tail.sync()  # events may come again because the last fsync failed
         return [stored[event.stream, event.seq] for event in events]
 
     def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
@@ -261,7 +276,7 @@ class LocalFileBackend:
         return list(new.values()), stored
 
     def _find(self, event: NewEvent) -> Recorded | None:
-        seq, position = self._streams.last(event.stream)
+        seq, position = self._shared.streams.last(event.stream)
         if event.seq > seq:
             return None
         after = position - 1 if event.seq == seq else 0
@@ -278,6 +293,7 @@ class LocalFileBackend:
 
     def head(self) -> int:
         """See LogBackend."""
+        self._check_open()
         with segments.Translated(self.path):
             return segments.head(self.path)
 
@@ -322,14 +338,12 @@ class LocalFileBackend:
 
     def close(self) -> None:
         """See LogBackend."""
-        with self._thread_lock:
-            self._closed = True
-            self._tail.close()
-            if self._write_lock is not None:
-                self._write_lock.close()
-            if self._rows is not None:
-                self._rows.close()
-                self._rows = None
+        self._closed = True
+        with self._rows_lock.held():
+            rows, self._rows = self._rows, None
+        if rows is not None:
+            rows.close()
+        self._share.close()
 
 
 def _reopen(

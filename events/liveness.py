@@ -33,27 +33,46 @@ def host() -> str:
 
 
 class Liveness:
-    """The owner locks in one folder."""
+    """The owner locks in one folder.
+
+    The stores of one place share one: each says `use` when it is opened and `close` at its end, and
+    the last close lets go of the lock.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._thread_lock = threading.Lock()
+        self._thread_lock = threading.RLock()  # a signal handler may ask, too
         self._mine: tuple[str, FileLock] | None = None  # this process's owner name and its lock
+        self._users = 0
+        self._unfinished = False  # whether a store was closed with sessions open
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The child is a process of its own, with a lock of its own once it writes."""
-        self._thread_lock = threading.Lock()
+        self._thread_lock = threading.RLock()
         self._mine = None
+        self._unfinished = False
+
+    def use(self) -> None:
+        """One more store uses it."""
+        with self._thread_lock:
+            self._users += 1
 
     def owner(self) -> str:
         """The name of this process's lock, which is held from the first call on.
 
         Raises OSError where the folder can't be written.
         """
+        mine = self._mine
+        if mine is not None:
+            return mine[0]
         with self._thread_lock:
             if self._mine is None:
-                self._mine = self._take()
+                taken = self._take()
+                if self._mine is None:
+                    self._mine = taken
+                else:  # a signal handler was quicker
+                    self._let_go(taken)
             return self._mine[0]
 
     def _take(self) -> tuple[str, FileLock]:
@@ -79,7 +98,8 @@ class Liveness:
 
     def is_dead(self, owner: str, on_host: str) -> bool:
         """Whether the process behind a lock is known to be dead; False where nobody can know."""
-        if self._mine is not None and self._mine[0] == owner:
+        mine = self._mine
+        if mine is not None and mine[0] == owner:
             return False
         if not self.can_tell(owner, on_host):
             return False
@@ -99,15 +119,24 @@ class Liveness:
                 self._path(owner).unlink()
 
     def close(self, *, keep_file: bool = False) -> None:
-        """Let go of this process's lock.
+        """A store is closed; the last one lets go of this process's lock.
 
-        keep_file: leave the file, so that whoever looks can tell that sessions this process did
-        not finish are dead.
+        Args:
+            keep_file: Leave the file, because the store has sessions that this process did not
+                finish. Whoever looks can then tell that they are dead.
         """
         with self._thread_lock:
-            if self._mine is not None:
-                owner, lock = self._mine
-                if not keep_file:
-                    self.forget(owner)
-                lock.close()
-                self._mine = None
+            self._users = max(0, self._users - 1)
+            self._unfinished |= keep_file
+            if self._users:
+                return
+            mine, self._mine = self._mine, None
+            keep_file, self._unfinished = self._unfinished, False
+            if mine is not None:
+                self._let_go(mine, keep_file=keep_file)
+
+    def _let_go(self, mine: tuple[str, FileLock], *, keep_file: bool = False) -> None:
+        owner, lock = mine
+        if not keep_file:
+            self.forget(owner)
+        lock.close()

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from lllm.events.own_files import close_own, file_id, leads_to, open_own
+from lllm.events.own_files import close_own, file_id, is_at, leads_to, open_own
 
 if sys.platform == "win32":
     import msvcrt
@@ -61,8 +61,19 @@ class Pausable(Protocol):
 
 
 _pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary()
-_paused = threading.local()
+
+
+class _Paused(threading.local):
+    """What a fork of this thread has made pause, and until when it waits for that."""
+
+    def __init__(self) -> None:
+        self.things: list[Pausable] = []
+        self.until = 0.0  # by the monotonic clock
+
+
+_paused = _Paused()
 _INNERMOST = 9
+_LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
 
 
 def rest_during_fork(thing: Pausable, order: int = _INNERMOST) -> None:
@@ -74,7 +85,13 @@ def rest_during_fork(thing: Pausable, order: int = _INNERMOST) -> None:
     _pausable[thing] = order
 
 
+def fork_begins_within() -> float:
+    """Seconds that a `pause` may still wait; the fork goes on then, whatever is still under way."""
+    return max(0.0, _paused.until - time.monotonic())
+
+
 def _pause_all() -> None:
+    _paused.until = time.monotonic() + _LONGEST_PAUSE
     # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
     alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
     _paused.things = []
@@ -115,19 +132,18 @@ class ThreadLock:
 
 
 class RestingLock(ThreadLock):
-    """One that a fork waits for, so that no child finds half done what it guards.
+    """One that a fork waits for a while, so that no child finds half done what it guards.
 
-    order: see rest_during_fork. longest: seconds that a fork waits.
+    order: see rest_during_fork.
     """
 
-    def __init__(self, order: int, longest: float = 30.0) -> None:
+    def __init__(self, order: int) -> None:
         super().__init__()
-        self._longest = longest
         rest_during_fork(self, order)
 
     def pause(self) -> bool:
         """Wait until no other thread holds it."""
-        return self._lock.acquire(timeout=self._longest)
+        return self._lock.acquire(timeout=fork_begins_within())
 
     def resume(self) -> None:
         """The fork is over."""
@@ -164,6 +180,10 @@ class FileLock:
             self._depth -= 1
             if not self._depth and self._fd is not None:
                 _unlock(self._fd)
+
+    def in_place(self) -> bool:
+        """True if the path leads to the file that is open, or none is open."""
+        return self._fd is None or is_at(self.path, self._opened)
 
     def inode(self) -> int:
         """The number of the locked file in its file system; a copy of the file has another."""

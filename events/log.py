@@ -30,7 +30,9 @@ class LogBackend(Protocol):
         """Store all of `events` or none, and return their positions.
 
         Events that stand in the log already, each with the same digest, are not stored twice:
-        their positions are returned. An empty append stores nothing.
+        their positions are returned. An empty append stores nothing. Where a signal handler
+        interrupted a write of the same thread, its events are stored when that has ended, and no
+        positions are returned.
 
         Raises AppendConflict where another event has the same (stream, seq), and LogUnavailable
         where nothing could be stored.
@@ -58,6 +60,18 @@ class AppendsWithoutWaiting(Protocol):
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
         """As `append`, but None, at once and with nothing stored, where it would wait."""
+
+
+@runtime_checkable
+class KnowsNesting(Protocol):
+    """A log that can tell that its thread is in the middle of a write to it: an append by a signal
+    handler is queued then."""
+
+    def at_write(self) -> bool:
+        """True in the middle of a write of this thread."""
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """Have some work done when that write has ended."""
 
 
 @runtime_checkable

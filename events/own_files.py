@@ -122,6 +122,15 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
     return (found.st_dev, found.st_ino) == opened
 
 
+def is_at(path: Path, opened: FileId | None) -> bool:
+    """Whether a path leads to the file that was opened."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == opened
+
+
 def close_own(fd: int, opened: FileId | None) -> None:
     """Close a descriptor, unless it leads to another file than it did when it was opened."""
     if leads_to(fd, opened):

@@ -119,8 +119,7 @@ class ReadOnlyDatabase(Database):
                     copy_by_another_process(f"{self.path}{suffix}", copy)
             return Path(self._copy.name, "copy")
 
-    def _rest(self, began: float) -> None:
-        del began
+    def _rest(self) -> None:
         self._disconnect()
 
     def close(self) -> None:

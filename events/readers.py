@@ -1,19 +1,23 @@
 """The connections that the threads of a process read one SQLite file with.
 
-Each is used by one thread at a time and kept for the next. A fork waits until none is in use.
+Each is used by one thread at a time and kept for the next. A fork waits a while until none is in
+use, that of the writer among them. Nothing here waits for a lock, since signal handlers and the
+garbage collector may read, and end reads, at any bytecode of any thread.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections import deque
+from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from lllm.events import deferred
 from lllm.events.errors import LogUnavailable
 from lllm.events.fair_locks import FairThreadLock
 from lllm.events.sqlite_files import raise_translated
@@ -21,7 +25,7 @@ from lllm.events.sqlite_files import raise_translated
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_POLL = 0.0005  # seconds between two looks at whether the reads have ended
+_POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
 _serials = count(1)
 
 
@@ -35,7 +39,7 @@ class Connection(sqlite3.Connection):
 
 
 class Readers:
-    """The connections that are free, and the reads that are under way.
+    """The connections that are free, and the uses of any that are under way.
 
     connect: makes a connection. drop: closes one that nobody is to use again. check: asked before
     each read whether the file is still in its place.
@@ -54,9 +58,8 @@ class Readers:
         self.drop = drop
         self.check = check
         self.free: deque[Connection] = deque()
-        self.under_way: set[object] = set()
-        self.gate = threading.Lock()  # held while no read may begin
-        self._shut_by = 0  # the thread that forks
+        self.under_way: dict[object, int] = {}  # and the threads that do them
+        self._shut_by = 0  # the thread that forks, while no use may begin
 
     def renew(self) -> deque[Connection]:
         """Begin with new connections; those in use are dropped when they are given back. Returns
@@ -65,43 +68,48 @@ class Readers:
         return before
 
     def shut(self) -> None:
-        """Let no read begin, until `open_again`."""
-        self.gate.acquire()
-        self._shut_by = threading.get_ident()
+        """Let no use begin, until `open_again`."""
+        self._shut_by = get_ident()
 
     def open_again(self) -> None:
-        """Let reads begin."""
+        """Let uses begin."""
         self._shut_by = 0
-        self.gate.release()
 
-    def enter(self, read: object) -> set[object]:
-        """Count a read as under way, once reads may begin; returns where it is counted.
+    @property
+    def is_forking(self) -> bool:
+        """True while this thread forks: it would wait for itself."""
+        return self._shut_by == get_ident()
+
+    def enter(self, use: object) -> dict[object, int]:
+        """Count a use as under way, once uses may begin; returns where it is counted.
 
         Raises LogUnavailable where this thread would wait for itself: in the middle of a fork.
         """
-        if not self.gate.acquire(blocking=False):
-            if self._shut_by == threading.get_ident():
+        me = get_ident()
+        while True:
+            under_way = self.under_way
+            under_way[use] = me  # first, and then the look: whoever shuts does it the other way
+            if not self._shut_by:
+                return under_way
+            under_way.pop(use, None)
+            if self._shut_by == me:
                 raise LogUnavailable(f"{self.path} can't be read while this thread forks.")
-            self.gate.acquire()
-        try:
-            self.under_way.add(read)
-            return self.under_way
-        finally:
-            self.gate.release()
+            time.sleep(_POLL)
 
     def after_fork(self) -> None:
-        """The reads of other threads went on in the parent, with its connections."""
+        """The uses of other threads went on in the parent, with its connections."""
         self.free = deque()
-        self.under_way = set()
-        self.gate = threading.Lock()
+        self.under_way = {}
         self._shut_by = 0
 
-    def wait(self, until: float) -> bool:
-        """Whether no read is under way, at once or before a time by the monotonic clock. The gate
-        is held."""
-        while self.under_way and time.monotonic() < until:
+    def wait(self, seconds: float) -> bool:
+        """Whether no use is under way, at once or after some seconds. None may begin meanwhile."""
+        until, me = time.monotonic() + seconds, get_ident()
+        while (threads := list(self.under_way.values())) and time.monotonic() < until:
+            if me in threads:
+                return False  # it forks in the middle of its own
             time.sleep(_POLL)
-        return not self.under_way
+        return not threads
 
 
 class Reading:
@@ -125,7 +133,7 @@ class Reading:
                 self._connection = readers.connect()
                 self._connection.serial = next(_serials)
         except BaseException as error:
-            self._under_way.discard(self)
+            self._under_way.pop(self, None)
             raise_translated(error, readers.path)
             raise
         return self._connection
@@ -139,13 +147,15 @@ class Reading:
                 connection.execute("ROLLBACK")
             if self._free is readers.free:
                 self._free.append(connection)
+            elif deferred.by_collector():
+                deferred.later(partial(readers.drop, connection))
             else:
                 readers.drop(connection)
         except (sqlite3.Error, OSError) as failed:
             connection.close()
             error = error or failed
         finally:
-            self._under_way.discard(self)
+            self._under_way.pop(self, None)
         raise_translated(error, readers.path)
 
 

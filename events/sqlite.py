@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal, cast
@@ -23,6 +24,7 @@ from lllm.events.decoding import learned
 from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
+from lllm.events.shared_database import open_shared
 
 _Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
 
@@ -88,7 +90,6 @@ class SQLiteBackend:
     ) -> None:
         self.path: Path | Literal[":memory:"]
         self.liveness: Liveness | None = None
-        lock: Path | None = None
         if os.fspath(path) == ":memory:":
             self.path = ":memory:"
         else:
@@ -101,25 +102,21 @@ class SQLiteBackend:
             if os.path.islink(self.path):
                 # SQLite follows it, and its -wal lies beside the file itself; so do our locks.
                 self.path = Path(os.path.realpath(self.path))
-            sidecar = self.path.with_name(f"{self.path.name}-lllm")
-            lock = sidecar / "write.lock"
-            self.liveness = Liveness(sidecar)
         self.durability = durability
         self.read_only = read_only
         self.database: Database
-        if not read_only:
-            self.database = Database(
-                self.path, lock=lock, version=FORMAT, schema=_SCHEMA, durability=durability
-            )
-        elif isinstance(self.path, Path) and lock is not None:
-            from lllm.events.read_only import ReadOnlyDatabase
-
-            self.database = ReadOnlyDatabase(
-                self.path, writers=lock, version=FORMAT, schema=_SCHEMA
-            )
-        else:
+        if isinstance(self.path, Path):
+            self.database, self.liveness = open_shared(
+                self, self.path, version=FORMAT, schema=_SCHEMA, durability=durability,
+                read_only=read_only,
+            )  # fmt: skip
+        elif read_only:
             raise LogUnavailable(
                 "A log in memory is empty at first: read_only makes no sense of it."
+            )
+        else:
+            self.database = Database(
+                self.path, lock=None, version=FORMAT, schema=_SCHEMA, durability=durability
             )
 
     def __repr__(self) -> str:
@@ -145,8 +142,19 @@ class SQLiteBackend:
         """See AppendsWithoutWaiting."""
         return self._append(events, timeout=0)
 
+    def at_write(self) -> bool:
+        """See KnowsNesting."""
+        return self.database.at_write()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See KnowsNesting."""
+        self.database.when_written(work)
+
     def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
         if not events:
+            return ()
+        if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
+            self.when_written(partial(self.append, events))
             return ()
         try:
             if len(events) <= _FEW and timeout is None:

@@ -16,7 +16,16 @@ from io import FileIO
 from pathlib import Path
 
 from lllm.events.errors import LogUnavailable
-from lllm.events.own_files import FileId, close_own, file_id, only_name, open_own, sync, sync_folder
+from lllm.events.own_files import (
+    FileId,
+    close_own,
+    file_id,
+    is_at,
+    only_name,
+    open_own,
+    sync,
+    sync_folder,
+)
 from lllm.events.segments import Segment, segment_at, segments_of, whole_end
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -37,7 +46,7 @@ class Tail:
         self.segment = segment_at(folder, 0)
         self._folder = folder
         self._folder_name = os.fspath(folder)  # os.stat takes a text in half the time
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._durable = durable
         self._fd = -1
         self._file: FileIO | None = None
@@ -47,6 +56,10 @@ class Tail:
 
     def __del__(self) -> None:
         self.close()
+
+    def in_place(self) -> bool:
+        """True if the segment that is open is the one that its path leads to, or none is open."""
+        return self._file is None or is_at(self.segment.path, self._opened)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -79,7 +92,7 @@ class Tail:
                 self.segment.path, size - end, end,
             )  # fmt: skip
             file.truncate(end)
-        if end >= self._segment_bytes:
+        if end >= self.segment_bytes:
             self._enter(segment_at(self._folder, self.segment.begin + end))
             end = 0
         return self.segment.begin + end
@@ -174,7 +187,7 @@ class Tail:
                 if os.fstat(file.fileno()).st_size != begin + len(data):
                     file.truncate(begin)
             raise
-        if self._named >= 0 and begin + len(data) < self._segment_bytes:
+        if self._named >= 0 and begin + len(data) < self.segment_bytes:
             self._size = begin + len(data)
 
     def sync(self) -> None:

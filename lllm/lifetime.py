@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import pickle
-import threading
+from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 from lllm.catching_up import CatchUp
+from lllm.events import deferred
 from lllm.events.database import Database
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.liveness import Liveness
@@ -14,7 +17,6 @@ from lllm.events.locks import ThreadLock, tell_after_fork
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Redact
 from lllm.price_table import PriceTable
-from lllm.projections.projector import Projector
 from lllm.projections.view import View
 
 if TYPE_CHECKING:
@@ -26,37 +28,73 @@ class OpenSessions:
     """How many sessions this process has begun in a store and not ended."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
+        self._open: list[None] = []  # append and pop are atomic, also for a signal handler
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent's open sessions are the parent's."""
-        self.count = 0
-        self._lock = threading.Lock()
+        self._open = []
 
-    def add(self, number: int) -> None:
-        """One more, or with -1 one less."""
-        with self._lock:
-            self.count += number
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def begin(self) -> None:
+        """One more."""
+        self._open.append(None)
+
+    def end(self) -> None:
+        """One less."""
+        with suppress(IndexError):  # the parent's, which a forked child ends
+            self._open.pop()
 
 
-def close_parts(
-    log: HoldingLog,
-    database: Database,
-    projector: Projector,
-    catch_up: CatchUp,
-    liveness: Liveness | None,
-    sessions: OpenSessions,
-) -> None:
-    """Close what a store is made of; also at the interpreter's exit, where nobody closed it."""
-    catch_up.close()
-    log.close()
-    projector.close()
-    database.close()
-    if liveness is not None:
-        # The lock file of a process that ends with sessions open is what tells that they died.
-        liveness.close(keep_file=sessions.count > 0)
+class Closing:
+    """Closes what a store is made of, once: by `close`, when the store is dropped, or at the
+    interpreter's exit."""
+
+    def __init__(
+        self,
+        log: HoldingLog,
+        database: Database,
+        catch_up: CatchUp,
+        liveness: Liveness | None,
+        sessions: OpenSessions,
+    ) -> None:
+        self._log = log
+        self._database = database
+        self._catch_up = catch_up
+        self._liveness = liveness
+        self._sessions = sessions
+        self._number = next(_numbers)
+        _closings[self._number] = self
+
+    def __call__(self) -> None:
+        """Close it all. Doing so twice does nothing."""
+        if _closings.pop(self._number, None) is None:
+            return
+        try:
+            self._catch_up.close()
+            self._log.close()
+        finally:
+            self._database.close()
+            if self._liveness is not None:
+                # The lock file of a process that ends with sessions open is what tells that they
+                # died.
+                self._liveness.close(keep_file=self._sessions.count > 0)
+
+
+_numbers = count()
+_closings: dict[int, Closing] = {}  # of the stores that are open in this process
+
+
+@atexit.register
+def _close_all() -> None:
+    """What was dropped ends first: a stream that is recorded needs its store."""
+    deferred.settle()
+    for closing in reversed(list(_closings.values())):
+        closing()
 
 
 _opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent

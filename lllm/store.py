@@ -16,6 +16,7 @@ from lllm.budget import Budget, limit_of
 from lllm.catching_up import CatchUp
 from lllm.cost_summary import CostSummary, grouping, recorded, summary_of_costs
 from lllm.decorated import path_of, session_around
+from lllm.events import deferred
 from lllm.events import log as logs
 from lllm.events.backup import BackedUp, back_up
 from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
@@ -31,7 +32,7 @@ from lllm.export import FORMATS, as_json, as_jsonl
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
-from lllm.lifetime import OpenSessions, close_parts, reopened
+from lllm.lifetime import Closing, OpenSessions, reopened
 from lllm.price_table import Prices, PriceTable
 from lllm.projections import loading, queries
 from lllm.projections.call_session import TacticCallSession
@@ -119,10 +120,14 @@ class LogStore:
         )
         self._open = OpenSessions()
         self._catch_up_soon = CatchUp(self._projector)
-        self._close = weakref.finalize(
-            self, close_parts, self.log, self._database, self._projector, self._catch_up_soon,
-            self._liveness, self._open,
-        )  # fmt: skip
+        if self._liveness is not None:
+            self._liveness.use()
+        self._closing = Closing(
+            self.log, self._database, self._catch_up_soon, self._liveness, self._open
+        )
+        # The collector may drop it anywhere, also where this thread holds a lock.
+        self._dropped = weakref.finalize(self, deferred.later, self._closing)
+        self._dropped.atexit = False
         if not self._database.read_only and self._projector.stale():
             self._rebuild(stale=True)
 
@@ -159,11 +164,11 @@ class LogStore:
 
     def opened(self) -> None:
         """A session begins here."""
-        self._open.add(1)
+        self._open.begin()
 
     def closed(self, *, root: bool) -> None:
         """A session has ended; its rows follow."""
-        self._open.add(-1)
+        self._open.end()
         if root:
             self._catch_up_soon.session_ended()
 
@@ -493,7 +498,8 @@ class LogStore:
 
     def close(self) -> None:
         """Write what waits and let go of every file; closing twice does nothing."""
-        self._close()
+        self._dropped.detach()
+        self._closing()
 
     def __enter__(self) -> LogStore:
         return self

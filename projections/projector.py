@@ -65,7 +65,7 @@ class Projector:
         self._in_one = isinstance(backend, SQLiteBackend) and backend.database is database
         self._even: tuple[object, ...] | None = None
         self._changes: Changes | None = None
-        self._lock = FileLock(lock) if lock is not None else None
+        self._lock = lock
         self.contexts = self._contexts("sessions")
         if not database.read_only:
             with database.write() as connection:
@@ -130,7 +130,7 @@ class Projector:
         if not self._behind(self.checkpoints(), head):
             self._even = state
             return True
-        if self.database.read_only:
+        if self.database.read_only or self.database.at_write():
             return False
         with self.alone(timeout) as mine:
             if mine:
@@ -140,8 +140,13 @@ class Projector:
     @contextmanager
     def alone(self, timeout: float | None = None) -> Iterator[bool]:
         """Hold the lock of whoever projects; False where `timeout` seconds were not enough."""
-        with Held(self._threads, self._lock, timeout) as mine:
-            yield mine
+        lock = None if self._lock is None else FileLock(self._lock)
+        try:
+            with Held(self._threads, lock, timeout) as mine:
+                yield mine
+        finally:
+            if lock is not None:
+                lock.close()
 
     def _behind(self, found: Mapping[str, Checkpoint], head: int) -> bool:
         return any(
@@ -254,11 +259,6 @@ class Projector:
             return rows[0] if rows else None
 
         return Contexts(find)
-
-    def close(self) -> None:
-        """Let go of the lock file; the database is its owner's to close."""
-        if self._lock is not None:
-            self._lock.close()
 
 
 def _apply(

@@ -242,7 +242,7 @@ def test_a_closed_database_says_so(tmp_path: Path) -> None:
 def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that is forked while another thread stays in a transaction can't use the file, and is
     told so; its parent goes on."""
-    monkeypatch.setattr("lllm.events.database._PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("lllm.events.locks._LONGEST_PAUSE", 0.05)
     database = open_database(tmp_path)
     inside, leave = threading.Event(), threading.Event()
 
@@ -261,7 +261,7 @@ def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.M
         try:
             insert(database)
         except LogUnavailable as error:
-            os._exit(0 if "forked while another thread" in str(error) else 1)
+            os._exit(0 if "a transaction was open" in str(error) else 1)
         os._exit(2)
     leave.set()  # the child waits its turn
     thread.join()

@@ -25,6 +25,7 @@ from lllm.events.locks import FileLock
 from lllm.events.memory import MemoryBackend
 from lllm.events.record import NewEvent
 from lllm.testing_writers import batch, event, without_positions
+from tests.apart import apart
 
 FIRST = f"{0:020}.jsonl"
 
@@ -671,7 +672,7 @@ class TestWaiting:
         """Where others have written much, an append of a new stream that must not wait returns
         None; one that may, reads it first, and knows every stream in it."""
         log = LocalFileBackend(path)
-        other = LocalFileBackend(path)
+        other = apart(lambda: LocalFileBackend(path))
         log.append(batch("mine", 0))
         other.append([event("large", 1, b'"%01500000d"' % 0)])
         other.append(batch("theirs", 0))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache, partial
 from typing import Protocol
 
-from lllm.capturing import dropped
+from lllm.events import deferred
 
 
 class Stream(Protocol):
@@ -49,7 +49,7 @@ class Copied:
     def drop(self, error: BaseException | None) -> None:
         """It is over, and found so where nothing can be waited for."""
         if self.end():
-            dropped.later(partial(self._dropped, self, error))
+            deferred.later(partial(self._dropped, self, error))
 
     def seen(self, chunk: bytes) -> None:
         """A piece that came from the connection."""
@@ -117,7 +117,7 @@ class Copying(Copied):
             self._tell(None)
 
     def _tell(self, error: BaseException | None) -> None:
-        if dropped.by_collector():
+        if deferred.by_collector():
             self.drop(error)
         elif self.end():
             self._ended(self, error)

@@ -12,7 +12,6 @@ from functools import wraps
 from operator import is_not
 from typing import Protocol
 
-from lllm.capturing import dropped
 from lllm.capturing.bodies import AsyncCopying, Broken, Copied, Copying, of_library
 from lllm.capturing.calls import Call, is_answer
 from lllm.capturing.homes import Homes
@@ -164,7 +163,6 @@ class SyncListener(Listener):
                 got = _broken(response, error, "SyncByteStream")
         elif streams:
             call.streaming = True
-            dropped.make_ready()
             kind = of_library(Copying, type(response), "SyncByteStream")
             response.stream = kind(response.stream, _ending(call, response))
             return
@@ -239,7 +237,6 @@ class AsyncListener(Listener):
                 got = _broken(response, error, "AsyncByteStream")
         elif streams:
             call.streaming = True
-            dropped.make_ready()
             kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
 
             async def ended(copied: Copied, error: BaseException | None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 
+from lllm.events import deferred
 from lllm.events.errors import MissingExtra
 from lllm.events.locks import tell_after_fork
 from lllm.invokers.exchange import Exchange, Response, Whole
@@ -94,7 +95,8 @@ class SdkInvoker(Generic[S, A]):
 
     def _begin(self) -> None:
         self._clients = Clients(self._sdk.client, self._sdk.async_client)
-        self._closer = weakref.finalize(self, self._clients.close_all)
+        # Closing waits for locks, which the collector must not.
+        self._closer = weakref.finalize(self, deferred.later, self._clients.close_all)
         self._closer.atexit = False
         tell_after_fork(self)
 

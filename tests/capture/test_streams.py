@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from lllm import LogStore, capture
-from lllm.capturing import dropped
+from lllm.events import deferred
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
 from lllm.projections.call_session import TacticCallSession
 from tests import loopback_messages, loopback_responses
@@ -109,7 +109,7 @@ def test_a_stream_that_is_left(server: Loopback, store: LogStore, client: openai
     next(stream)
     del stream
     gc.collect()
-    dropped.settle()
+    deferred.settle()
     assert [one.state for one in store.list_sessions()] == ["failure"] * 2
 
 

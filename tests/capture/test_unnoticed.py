@@ -16,8 +16,8 @@ import openai
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from lllm.capturing import dropped
 from lllm.capturing.conversations import conversations_of
+from lllm.events import deferred
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
 from lllm.events.record import NewEvent
 from tests import loopback, loopback_responses
@@ -52,7 +52,7 @@ def test_a_stream_that_nobody_reads(
     server.answers(chat("Hello."))
     streamed(client)
     gc.collect()
-    dropped.settle()
+    deferred.settle()
     assert states(store) == ["failure"]
 
     async def main() -> None:
@@ -62,7 +62,7 @@ def test_a_stream_that_nobody_reads(
             gc.collect()
 
     asyncio.run(main())
-    dropped.settle()
+    deferred.settle()
     assert states(store) == ["failure"] * 2
     assert only(store, LLMFailed)[0].cancelled
 
@@ -96,7 +96,7 @@ def test_a_stream_found_by_the_garbage_collector(server: Loopback, tmp_path: Pat
             ended = 0
             while ended < 2:  # another thread may be collecting just now, and then this one can't
                 gc.collect()
-                dropped.settle()
+                deferred.settle()
                 found = store.log.read(stream=recorder.session_id)
                 ended = sum(event.type == "llm.failed" for event in found)
 

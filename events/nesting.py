@@ -1,0 +1,72 @@
+"""Writes that begin in the middle of another write of the same thread.
+
+A signal handler runs between any two bytecodes of its thread, and so does what the garbage
+collector ends. Where the thread is in the middle of a write just then, a second one can neither
+wait for the first nor go between its steps. It is queued, and done when the first has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from types import FrameType
+
+_logger = logging.getLogger("lllm.store")
+
+
+class Nesting:
+    """Which threads are in the middle of a write, and what is to be done when they have ended it.
+
+    A write is marked by the frame of the function that does it: an interrupt at an unlucky moment
+    may leave the mark behind, and a mark whose frame does not run any more counts for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._inside: dict[int, FrameType] = {}
+        self._afterwards: deque[Callable[[], object]] = deque()
+
+    def begin(self, frame: FrameType) -> None:
+        """A write of this thread begins.
+
+        Args:
+            frame: Of a function that runs until the write has ended.
+        """
+        self._inside[get_ident()] = frame
+
+    def end(self) -> None:
+        """The write of this thread has ended: do what was queued meanwhile."""
+        self._inside.pop(get_ident(), None)
+        if self._afterwards:
+            self.run_queued()
+
+    def is_inside(self) -> bool:
+        """True in the middle of a write of this thread."""
+        marked = self._inside.get(get_ident())
+        if marked is None:
+            return False
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame is marked:
+                return True
+            frame = frame.f_back
+        self._inside.pop(get_ident(), None)
+        return False
+
+    def queue(self, work: Callable[[], object]) -> None:
+        """Have some work done when the write that is under way in this thread has ended."""
+        self._afterwards.append(work)
+
+    def run_queued(self) -> None:
+        """Do what was queued, in order."""
+        while self._afterwards:
+            try:
+                work = self._afterwards.popleft()
+            except IndexError:  # another thread took it
+                return
+            try:
+                work()
+            except Exception as error:  # whoever queued it has gone on
+                _logger.error("what a signal handler wrote could not be stored", exc_info=error)

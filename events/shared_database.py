@@ -1,0 +1,148 @@
+"""One store's share of the connections to an SQLite file, which other stores of it use too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from lllm.events.database import Database, Durability, Row
+from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.liveness import Liveness
+from lllm.events.readers import Connection
+from lllm.events.sharing import Registry, Share
+
+
+class SQLiteFile:
+    """An SQLite file that is open, and who is alive of its writers."""
+
+    def __init__(self, database: Database, liveness: Liveness | None) -> None:
+        self.database = database
+        self.liveness = liveness
+
+    def in_place(self) -> bool:
+        """See Shareable."""
+        return self.database.in_place()
+
+    def close(self) -> None:
+        """See Shareable."""
+        self.database.close()
+
+
+files: Registry[SQLiteFile] = Registry()
+_READ_ONLY = ("read only",)
+
+
+class SharedDatabase(Database):
+    """A Database by way of a share: when it is closed, only this share is.
+
+    read_only: whether it refuses to write, though others may.
+    """
+
+    def __init__(
+        self, shared: Database, close: Callable[[], object], *, read_only: bool = False
+    ) -> None:
+        self.path = shared.path
+        self.lock_folder = shared.lock_folder
+        self.read_only = read_only or shared.read_only
+        self._shared = shared
+        self._give_back = close
+        self._closed = False
+
+    def _open(self) -> Database:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        return self._shared
+
+    def _writable(self) -> Database:
+        shared = self._open()
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        return shared
+
+    def at_write(self) -> bool:
+        """See Database."""
+        return self._shared.at_write()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See Database."""
+        self._shared.when_written(work)
+
+    def write(self, *, timeout: float | None = None) -> AbstractContextManager[Connection | None]:
+        """See Database."""
+        return self._writable().write(timeout=timeout)
+
+    def insert(self, sql: str, values: Row) -> int:
+        """See Database."""
+        return self._writable().insert(sql, values)
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """See Database."""
+        return self._open().query(sql, parameters)
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """See Database."""
+        return self._open().snapshot()
+
+    def state(self) -> tuple[int, int]:
+        """See Database."""
+        return self._open().state()
+
+    def close(self) -> None:
+        """Give the share back; the last one closes every connection."""
+        self._closed = True
+        self._give_back()
+
+
+def open_shared(
+    user: object,
+    path: Path,
+    *,
+    lock: Path | None = None,
+    version: int,
+    schema: Sequence[str] = (),
+    durability: Durability = "process",
+    read_only: bool = False,
+) -> tuple[SharedDatabase, Liveness | None]:
+    """A share of the connections that this process has to an SQLite file, for as long as `user`
+    lives, and of the owner locks beside it.
+
+    Where others of this process write the file, one that only reads shares their connections.
+
+    lock: the file that its writers lock, None for the one in a folder beside it.
+
+    Raises what Database raises, and LogError where the file is open with another durability.
+    """
+
+    if lock is None:
+        lock = path.with_name(f"{path.name}-lllm") / "write.lock"
+    writers = lock
+
+    def make() -> SQLiteFile:
+        database = Database(
+            path, lock=writers, version=version, schema=schema, durability=durability
+        )
+        return SQLiteFile(database, Liveness(writers.parent))
+
+    def make_read_only() -> SQLiteFile:
+        from lllm.events.read_only import ReadOnlyDatabase
+
+        database = ReadOnlyDatabase(path, writers=writers, version=version, schema=schema)
+        return SQLiteFile(database, Liveness(writers.parent))
+
+    share: Share[SQLiteFile] | None = None
+    if not read_only:
+        share = files.open(path, user, make, options={"durability": durability})
+    else:
+        share = files.opened(path, user) or files.open(
+            path, user, make_read_only, options={}, key=_READ_ONLY
+        )
+    opened = share.thing
+    database = SharedDatabase(opened.database, share.close, read_only=read_only)
+    if share.number > 1:
+        try:
+            opened.database.prepare_again(schema)
+        except BaseException:
+            share.close()
+            raise
+    return database, opened.liveness

@@ -1,0 +1,60 @@
+"""What the stores of one JSONL folder have in common in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.liveness import Liveness
+from lllm.events.locks import tell_after_fork
+from lllm.events.nesting import Nesting
+from lllm.events.own_files import make_folder
+from lllm.events.sharing import Registry
+from lllm.events.streams import Streams
+from lllm.events.tail import Tail
+
+
+class JSONLFolder:
+    """The files of a JSONL log that are open for writing, and who is alive of its writers."""
+
+    def __init__(self, path: Path, segment_bytes: int, *, durable: bool) -> None:
+        self.path = path
+        self.locks = path / "locks"
+        self.liveness = Liveness(self.locks)
+        self.thread_lock = FairThreadLock()
+        self.nesting = Nesting()
+        self.tail = Tail(path, segment_bytes, durable=durable)
+        self.streams = Streams(path)
+        self._write_lock: FairFileLock | None = None
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The child opens files of its own. Another thread may have been in the middle of an
+        append, so nothing that the parent remembered is relied on."""
+        self.thread_lock = FairThreadLock()
+        self.nesting = Nesting()
+        self.tail.close()
+        self.streams = Streams(self.path)
+
+    def write_lock(self) -> FairFileLock:
+        """The lock between the processes that write."""
+        lock = self._write_lock
+        if lock is None:
+            make_folder(self.locks)  # a backup has none
+            lock = self._write_lock = FairFileLock(self.locks / "write.lock")
+        return lock
+
+    def in_place(self) -> bool:
+        """See Shareable."""
+        return self.tail.in_place() and (self._write_lock is None or self._write_lock.in_place())
+
+    def close(self) -> None:
+        """See Shareable."""
+        with self.thread_lock:
+            self.tail.close()
+            lock, self._write_lock = self._write_lock, None
+            if lock is not None:
+                lock.close()
+
+
+folders: Registry[JSONLFolder] = Registry()
