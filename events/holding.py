@@ -19,10 +19,10 @@ from typing import Literal
 
 import msgspec
 
-from lllm.events import recorder
+from lllm.events import deferred, recorder
 from lllm.events.errors import AppendConflict, LogError, LogReadOnly, LogUnavailable
 from lllm.events.locks import tell_after_fork
-from lllm.events.log import AppendsWithoutWaiting, LogBackend, read_types
+from lllm.events.log import AppendsWithoutWaiting, KnowsNesting, LogBackend, read_types
 from lllm.events.model import LogGap
 from lllm.events.record import NewEvent, Recorded
 
@@ -50,6 +50,9 @@ class HoldingLog:
         self._bound = held_bytes
         self._lock = threading.RLock()  # the collector may end a session inside
         self._writing = False
+        self._nests = behind if isinstance(behind, KnowsNesting) else None
+        # From where nothing may be waited for, before they are held.
+        self._came_between: deque[Sequence[NewEvent]] = deque()
         self._held: deque[Sequence[NewEvent]] = deque()
         self._bytes = 0
         self._lost: LogGap | None = None
@@ -61,6 +64,7 @@ class HoldingLog:
         """What the parent holds, the parent writes."""
         self._lock = threading.RLock()
         self._writing = False
+        self._came_between.clear()
         self._held.clear()
         self._bytes = 0
         self._lost = None
@@ -69,6 +73,7 @@ class HoldingLog:
     def held(self) -> list[NewEvent]:
         """The events that wait, in order."""
         with self._lock:
+            self._take_in()
             return [event for events in self._held for event in events]
 
     def held_as_recorded(self) -> list[Recorded]:
@@ -79,7 +84,16 @@ class HoldingLog:
         ]
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend; events that are held have no position yet, and none is returned."""
+        """See LogBackend; events that are held have no position yet, and none is returned.
+
+        In a signal handler that interrupted a write, and in what the garbage collector ends,
+        nothing may be waited for: the events are held, and written when the write has ended, or by
+        another thread.
+        """
+        if self._comes_between(events):
+            return ()
+        if self._came_between:
+            self.write_held(now=True)
         if self._raises or not self._held:
             try:
                 return self.behind.append(events)
@@ -92,12 +106,31 @@ class HoldingLog:
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
         """See AppendsWithoutWaiting."""
-        if self._held or not isinstance(self.behind, AppendsWithoutWaiting):
+        if self._comes_between(events):
+            return ()
+        if self._held or self._came_between or not isinstance(self.behind, AppendsWithoutWaiting):
             return None
         try:
             return self.behind.try_append(events)
         except Exception as error:
             return self._hold(events, error)
+
+    def _comes_between(self, events: Sequence[NewEvent]) -> bool:
+        """Whether nothing may be waited for; then the events are held, without a lock."""
+        nests = self._nests
+        if nests is not None and nests.at_write():
+            self._came_between.append(tuple(events))
+            nests.when_written(self.write_held)
+            return True
+        if deferred.by_collector():
+            self._came_between.append(tuple(events))
+            deferred.later(self.write_held)
+            return True
+        return False
+
+    def _take_in(self) -> None:
+        while self._came_between:
+            self._add(self._came_between.popleft())
 
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
         if isinstance(error, AppendConflict | LogReadOnly):
@@ -145,6 +178,7 @@ class HoldingLog:
         now: try even if the last try was a moment ago.
         """
         with self._lock:
+            self._take_in()
             if not self._held and self._lost is None:
                 return True
             if self._writing or (not now and time.monotonic() < self._next_try):
@@ -154,6 +188,7 @@ class HoldingLog:
                 while self._held:
                     self._write_gap()
                     self._write_first()
+                    self._take_in()
                 self._write_gap()
             except Exception:  # whatever keeps the log from being written
                 self._next_try = time.monotonic() + _RETRY_SECONDS

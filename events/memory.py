@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from lllm.events.errors import AppendConflict
 from lllm.events.locks import tell_after_fork
+from lllm.events.nesting import Nesting
 from lllm.events.record import NewEvent, Recorded
 
 
@@ -17,6 +20,7 @@ class MemoryBackend:
         self._events: list[Recorded] = []  # the event at position n is the nth
         self._places: dict[tuple[str, int], Recorded] = {}
         self._lock = threading.Lock()
+        self._nesting = Nesting()
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -25,10 +29,29 @@ class MemoryBackend:
     def after_fork(self) -> None:
         """Another thread may have held the lock. What is in the list was appended as a whole."""
         self._lock = threading.Lock()
+        self._nesting = Nesting()
         self._places = {(event.stream, event.seq): event for event in self._events}
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         """See LogBackend."""
+        if self.at_write():
+            self.when_written(partial(self.append, events))
+            return ()
+        try:
+            self._nesting.begin(sys._getframe())
+            return self._append(events)
+        finally:
+            self._nesting.end()
+
+    def at_write(self) -> bool:
+        """See KnowsNesting."""
+        return self._nesting.is_inside()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See KnowsNesting."""
+        self._nesting.queue(work)
+
+    def _append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         with self._lock:
             new: dict[tuple[str, int], Recorded] = {}
             positions = []

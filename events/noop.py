@@ -14,7 +14,7 @@ class NoOpBackend:
 
     def __init__(self) -> None:
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may append, too
         tell_after_fork(self)
 
     def __repr__(self) -> str:
@@ -26,14 +26,14 @@ class NoOpBackend:
 
     def after_fork(self) -> None:
         """Another thread may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         """Returns positions that grow, as those of any log do."""
         with self._lock:
-            first = self._count + 1
-            self._count += len(events)
-            return range(first, self._count + 1)
+            number = len(events)
+            self._count += number
+            return range(self._count - number + 1, self._count + 1)
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         """There is nothing to wait for."""

@@ -6,23 +6,30 @@ nothing that led to the call can be lost; events of one moment thus become one a
 
 Known trade-off (accepted): what is staged and not yet committed dies with the process. It is what
 the session had not acted on.
+
+A signal handler may use the recorder that its thread is just using. What it stages gets its place
+behind what is staged just then, and its commit is left to the one that it interrupted. The garbage
+collector, which may end a session anywhere, leaves both to another thread (see `deferred`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Sequence
 from contextvars import ContextVar
+from itertools import count
 
+from lllm.events import deferred
 from lllm.events.errors import AppendConflict, LogError, SessionEnded, WrongProcess
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import AppendsWithoutWaiting, LogBackend
 from lllm.events.model import AgentDefined, Ancestor, Event
+from lllm.events.nesting import Nesting
 from lllm.events.record import SALT_BYTES, NewEvent, seal
 from lllm.events.redaction import Redact as Redact  # part of the Recorder's own interface
 from lllm.events.redaction import payload
@@ -63,6 +70,9 @@ def state(
     return True
 
 
+_Payloads = Sequence[tuple[Event, bytes]]
+
+
 class Definitions:
     """The agent definitions that are known to stand in one log."""
 
@@ -94,12 +104,12 @@ class Recorder:
         self.delivery: object = None
         self.first_position: int | None = None  # in the log; None while nothing stands there
         self._redact = redact
-        self._seq = 0
-        self._ordinals: Counter[str] = Counter()
-        self._pending: list[NewEvent] = []
+        self._ordinals: dict[str, count[int]] = {}
+        self._unsealed: deque[_Payloads] = deque()  # staged, without a place in the stream yet
+        self._pending: list[NewEvent] = []  # staged, and not known to be stored
+        self._stored_seq = 0  # of the last event that is stored
         self._undefined: dict[str, AgentDefined] = {}
-        self._staging = threading.Lock()
-        self._committing = threading.Lock()
+        self._begin()
         self.in_child = False
         self._ended = False
         tell_after_fork(self)
@@ -107,10 +117,15 @@ class Recorder:
     def after_fork(self) -> None:
         """The parent goes on writing this session; the child must not."""
         self.in_child = True
+        self._unsealed = deque()
         self._pending = []
         self._undefined = {}
-        self._staging = threading.Lock()
-        self._committing = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._staging = threading.RLock()
+        self._committing = threading.RLock()
+        self._seals, self._commits = Nesting(), Nesting()
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
@@ -128,9 +143,10 @@ class Recorder:
 
     def ordinal(self, kind: str) -> int:
         """The next number of its kind (message, request, tool, ...) in this session, from 1."""
-        with self._staging:
-            self._ordinals[kind] += 1
-            return self._ordinals[kind]
+        ordinals = self._ordinals.get(kind)
+        if ordinals is None:
+            ordinals = self._ordinals.setdefault(kind, count(1))
+        return next(ordinals)  # atomic
 
     def stage(self, *events: Event) -> None:
         """Fix events as the next of the stream; they are written with the next `commit`.
@@ -144,19 +160,35 @@ class Recorder:
         self._stage((event,), last=True)
 
     def _stage(self, events: Sequence[Event], *, last: bool = False) -> None:
-        payloads = [payload(event, self._redact) for event in events]  # outside the lock: slow
+        payloads = [(event, payload(event, self._redact)) for event in events]  # slow: without lock
+        if deferred.by_collector():
+            self._add(payloads, last)
+            return
         with self._staging:
-            self._check_open()
-            self._ended = last
-            now = time.time_ns()
-            for event, data in zip(events, payloads, strict=True):
-                self._seq += 1
-                self._pending.append(
-                    seal(
-                        self.salt, self.session_id, self._seq, now,
-                        event.type, event.version, data,
-                    )
-                )  # fmt: skip
+            self._add(payloads, last)
+            self._seal()
+
+    def _add(self, payloads: _Payloads, last: bool) -> None:
+        self._check_open()
+        if last:
+            self._ended = True
+        self._unsealed.append(payloads)
+
+    def _seal(self) -> None:
+        """Give what is staged its places in the stream; needs the lock."""
+        if self._seals.is_inside():
+            return  # the loop below, which this signal handler interrupted, goes on with it
+        try:
+            self._seals.begin(sys._getframe())
+            while self._unsealed:
+                payloads, now = self._unsealed.popleft(), time.time_ns()
+                last = self._pending[-1].seq if self._pending else self._stored_seq
+                self._pending += [  # in one step: an interrupt leaves all of them, or none
+                    seal(self.salt, self.session_id, seq, now, event.type, event.version, data)
+                    for seq, (event, data) in enumerate(payloads, last + 1)
+                ]
+        finally:
+            self._seals.end()
 
     def _check_open(self) -> None:
         if self._ended:
@@ -185,17 +217,27 @@ class Recorder:
         Raises LogUnavailable, or another LogError, where the log can't be written and was told to
         say so; what is staged stays so, for the next try.
         """
+        if deferred.by_collector():
+            deferred.later(self.commit)
+            return
         with self._committing:
-            if not self._pending:
-                return  # a definition that no event refers to is of no use
-            while self._undefined:
-                stream, definition = next(iter(self._undefined.items()))
-                state(self.log, stream, definition, redact=self._redact)
-                self.definitions.known.add(stream)
-                del self._undefined[stream]
-            events = self._take()
-            with self._given_back(events):
-                self._stored(self.log.append(events))
+            if self._commits.is_inside():
+                return  # a signal handler interrupted this, which commits what the handler staged
+            try:
+                self._commits.begin(sys._getframe())
+                while events := self._staged():
+                    self._define()
+                    self._stored(events, self.log.append(events))
+            finally:
+                self._commits.end()
+
+    def _define(self) -> None:
+        """Write the definitions that events refer to; without any, a definition is of no use."""
+        while self._undefined:
+            stream, definition = next(iter(self._undefined.items()))
+            state(self.log, stream, definition, redact=self._redact)
+            self.definitions.known.add(stream)
+            self._undefined.pop(stream, None)
 
     async def acommit(self) -> None:
         """`commit` on an event loop: where it would wait for a lock, it waits in a thread, to the
@@ -211,20 +253,33 @@ class Recorder:
         if not self._committing.acquire(blocking=False):
             return False  # what this caller staged may be in another's hands, and not yet durable
         try:
-            events = self._take()
-            if not events:
-                return True
-            with self._given_back(events):
-                stored = log.try_append(events)
-            if stored is None:
-                self._give_back(events)
-                return False
-            self._stored(stored)
-            return True
+            return self._commits.is_inside() or self._try_to_commit(log)  # see `commit`
         finally:
             self._committing.release()
 
-    def _stored(self, positions: Sequence[int]) -> None:
+    def _try_to_commit(self, log: AppendsWithoutWaiting) -> bool:
+        try:
+            self._commits.begin(sys._getframe())
+            while events := self._staged():
+                positions = log.try_append(events)
+                if positions is None:
+                    return False
+                self._stored(events, positions)
+            return True
+        finally:
+            self._commits.end()
+
+    def _staged(self) -> list[NewEvent]:
+        """What is staged. It stays so until it is stored: a log that gets it twice, because an
+        interrupt came between, knows it again."""
+        with self._staging:
+            self._seal()
+            return list(self._pending)
+
+    def _stored(self, events: Sequence[NewEvent], positions: Sequence[int]) -> None:
+        with self._staging:
+            self._stored_seq = events[-1].seq
+            del self._pending[: len(events)]
         if self.first_position is None and positions:
             self.first_position = positions[0]
 
@@ -247,23 +302,6 @@ class Recorder:
             await self.acommit()
         except LogError as unwritten:
             _note(error, unwritten)
-
-    def _take(self) -> list[NewEvent]:
-        with self._staging:
-            events, self._pending = self._pending, []
-        return events
-
-    @contextmanager
-    def _given_back(self, events: list[NewEvent]) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._give_back(events)
-            raise
-
-    def _give_back(self, events: list[NewEvent]) -> None:
-        with self._staging:
-            self._pending[:0] = events
 
 
 def _note(error: BaseException, unwritten: LogError) -> None:

@@ -99,7 +99,7 @@ class Runtime:
     """The tactics and packages that names are looked up in. Safe in any number of threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call a tactic, too
         self._tactics: dict[str, _Registered] = {}
         self._packages: dict[Path, Package] = {}
         self._defined: dict[Path, dict[str, type]] = {}
@@ -107,7 +107,7 @@ class Runtime:
 
     def after_fork(self) -> None:
         """Another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def tactics(self) -> dict[str, type]:

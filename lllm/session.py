@@ -22,6 +22,7 @@ import msgspec
 
 from lllm.budget import Budget
 from lllm.effects import current_tool
+from lllm.events import deferred
 from lllm.events.holding import HoldingLog
 from lllm.events.importing import importing
 from lllm.events.liveness import host
@@ -295,6 +296,10 @@ class SessionScope:
         """
         if self.recorder.in_child:
             self._inside.close()  # a forked child walks out of a session that is its parent's
+            return
+        if deferred.by_collector():  # which came upon a generator with a session inside
+            self._inside.close()
+            deferred.later(partial(self.leave, error, follow=follow))
             return
         self._end(error)
         try:

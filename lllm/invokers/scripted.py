@@ -197,14 +197,14 @@ class _Lists:
         lists = script if isinstance(script, Mapping) else {"": script}
         self._replies = {agent: _checked(agent, replies) for agent, replies in lists.items()}
         self._given = dict.fromkeys(self._replies, 0)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, request: Request) -> Reply:
         agent = request.agent if self._by_agent else ""

@@ -53,14 +53,14 @@ class Clients(Generic[S, A]):
     def __init__(self, make: Callable[[], S], make_async: Callable[[], A]) -> None:
         self._make = make
         self._make_async = make_async
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call a model, too
         self._of_threads: S | None = None
         self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop[A]] = {}
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """A child makes clients of its own: two processes can't read from one connection."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._of_threads = None
         self._by_loop = {}
 
