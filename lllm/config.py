@@ -29,7 +29,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     (temperature, max_tokens, ...), by its names. max_exception_retry: answers refused because they
     don't parse. max_llm_recall: calls that failed. max_interrupt_steps: turns spent on tools.
     recall_wait: seconds before a failed call is made again where the provider doesn't say, doubled
-    each time.
+    each time. max_retry_wait: seconds that a call waits at most before it is made again; where the
+    provider asks for more, the agent gives up and says so.
     """
 
     name: str
@@ -42,11 +43,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_llm_recall: int = 3
     max_interrupt_steps: int = 10
     recall_wait: float = 1.0
+    max_retry_wait: float = 60.0
 
 
 _KEYS = (
     "name", "system_prompt", "model_name", "model_args", "tools", "invoker",
-    "max_exception_retry", "max_llm_recall", "max_interrupt_steps", "recall_wait",
+    "max_exception_retry", "max_llm_recall", "max_interrupt_steps", "recall_wait", "max_retry_wait",
 )  # fmt: skip
 
 
@@ -130,6 +132,7 @@ def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfi
         max_llm_recall=_count(given, "max_llm_recall", 3, where),
         max_interrupt_steps=_count(given, "max_interrupt_steps", 10, where),
         recall_wait=_seconds(given, "recall_wait", 1.0, where),
+        max_retry_wait=_seconds(given, "max_retry_wait", 60.0, where),
     )
 
 

@@ -43,6 +43,9 @@ def setup_logging(
 ) -> None:
     """Show lllm's log lines, coloured, or as one JSON object a line. Calling it again changes how.
 
+    Handlers of the root logger (files, services, pytest's caplog) get the lines too, but for those
+    that write to the terminal, where each line would stand twice.
+
     level: "DEBUG", "INFO", "WARNING", ..., or a number of `logging`. stream: sys.stderr by default.
     Colours are for a terminal; NO_COLOR and TERM=dumb turn them off, FORCE_COLOR turns them on
     elsewhere (https://no-color.org, https://force-color.org).
@@ -59,8 +62,34 @@ def setup_logging(
         for other in [item for item in logger.handlers if item.get_name() == _HANDLER]:
             logger.removeHandler(other)
         logger.addHandler(handler)
+        logger.addHandler(_ToRoot(target))
         logger.setLevel(number)
-        logger.propagate = False
+        logger.propagate = False  # `_ToRoot` does it
+
+
+class _ToRoot(logging.Handler):
+    """Hands records to the handlers of the root logger that do not write to a terminal.
+
+    target: the stream that has the lines already.
+    """
+
+    def __init__(self, target: TextIO) -> None:
+        super().__init__()
+        self.set_name(_HANDLER)
+        self._target = target
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Hand it on, without a lock of this handler's: the others have their own."""
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level and not self._doubles(handler):
+                handler.handle(record)
+        return True
+
+    def _doubles(self, handler: logging.Handler) -> bool:
+        stream = getattr(handler, "stream", None)
+        if stream is None:
+            return False
+        return stream is self._target or stream in (sys.stderr, sys.stdout)
 
 
 def _level(level: str | int) -> int:

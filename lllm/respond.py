@@ -43,7 +43,6 @@ _agent_logger.addHandler(logging.NullHandler())  # silent until setup_logging, o
 _invoker_logger = logging.getLogger("lllm.invoker")
 _invoker_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
 OnPiece = Callable[[Piece], object]
-_LONGEST_WAIT = 60.0  # seconds, of our own backoff; a provider may ask for longer
 
 
 def respond(agent: Agent, dialog: Dialog, on_text: OnPiece | None = None) -> Steps[Message]:
@@ -269,6 +268,13 @@ class _Call:
                 f"{self.recalled + 1} calls. {error}"
             ) from error
         wait = self._backoff() if error.retry_after is None else max(error.retry_after, 0)
+        longest = self.config.max_retry_wait
+        if wait > longest * 1_000_000_000:
+            raise AgentError(
+                f"Agent {self.agent.name!r} gave up: the provider asks to wait "
+                f"{wait / 1_000_000_000:,.0f} s before the next call, and max_retry_wait of the "
+                f"agent is {longest:g} s. {error}"
+            ) from error
         self.recalled += 1
         self.recorder.stage(
             RetryScheduled(
@@ -289,7 +295,7 @@ class _Call:
 
     def _backoff(self) -> int:
         doubled = self.config.recall_wait * 2.0 ** min(self.recalled, 60)
-        seconds = min(doubled, _LONGEST_WAIT)
+        seconds = min(doubled, self.config.max_retry_wait)
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
 
     def _attempt_failed(self, attempt: Attempt, error: BaseException) -> None:

@@ -253,13 +253,13 @@ class SessionScope:
         if error is None:
             delivery = to_plain(self.recorder.delivery)
             self.recorder.end(SessionSucceeded(delivery=delivery, elapsed=elapsed))
-            _logger.info("%s succeeded in %.1f ms", self.recorder.tactic_path, elapsed / 1_000_000)
+            self._log(logging.INFO, "%s succeeded in %.1f ms", elapsed / 1_000_000)
         else:
             told = describe(error, self._clean)
             cancelled = is_cancellation(error)
             self.recorder.end(SessionFailed(error=told, cancelled=cancelled, elapsed=elapsed))
             message = without_keys(told.message)
-            _logger.error("%s failed: %s: %s", self.recorder.tactic_path, told.type, message)
+            self._log(logging.ERROR, "%s failed: %s: %s", told.type, message)
         self._inside.close()
 
     def __enter__(self) -> Recorder:
@@ -286,7 +286,11 @@ class SessionScope:
         self._began = time.perf_counter_ns()
         self.recorder.stage(self._started)
         self.home.opened()
-        _logger.info("%s called", self.recorder.tactic_path)
+        self._log(logging.INFO, "%s called")
+
+    def _log(self, level: int, text: str, *values: object) -> None:
+        # The session by name: no code runs inside of it as it begins, and none when it is apart.
+        _logger.log(level, text, self.recorder.tactic_path, *values, extra=self.log_context)
 
     def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
         """End it, and make that durable.

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import ClassVar, Self
+from weakref import WeakSet
 
 from lllm import batch, subtactics
 from lllm.agent import Agent
@@ -23,6 +24,7 @@ from lllm.store import LogStore
 from lllm.tools import wait_for
 
 _warning = ThreadLock()  # so that two threads do not both warn
+_warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
 
 
 class Tactic:
@@ -47,6 +49,7 @@ class Tactic:
     name: ClassVar[str] = ""
     agent_group: ClassVar[Sequence[str]] = ()
     agents: Mapping[str, Agent]
+    _warns: ClassVar[bool] = True  # about calls that are not kept
 
     def __init_subclass__(cls, register: bool = True) -> None:
         super().__init_subclass__()
@@ -84,7 +87,6 @@ class Tactic:
         )
         self._budget = limit_of(budget_usd)
         self._parent: Parent | None = None
-        self._warned = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {tactic_path(type(self))}>"
@@ -229,7 +231,6 @@ class Tactic:
             "invoker": invoker,
         }
         tactic = _Quick({"agent_configs": [agent]}, log_store=log_store)
-        tactic._warned = True  # who asks in one line knows whether there is a store
         return str(tactic(question, tags=tags))
 
     # -- one call
@@ -288,7 +289,8 @@ class Tactic:
 
     def _warn_once(self) -> None:
         with _warning.held():
-            warned, self._warned = self._warned, True
+            warned = not self._warns or type(self) in _warned
+            _warned.add(type(self))
         if not warned:
             warnings.warn(
                 f"Tactic {self.name!r} has no log store, so its calls are not kept. Give it one: "
@@ -332,6 +334,7 @@ class _Agents(dict[str, Agent]):
 
 class _Quick(Tactic, register=False):
     name = "quick"
+    _warns = False  # who asks in one line knows whether there is a store
 
     def call(self, task: object, **_: object) -> object:
         agent = self.agents["assistant"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import lllm.tactic
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
 from tests.loopback import Loopback, text
@@ -72,6 +73,12 @@ def store(open_backend: OpenBackend) -> Iterator[LogStore]:
     """An empty store on each kind of file."""
     with LogStore(open_backend()) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def warns_anew() -> None:
+    """The warning of a tactic without a store comes once in a process; here, once in a test."""
+    lllm.tactic._warned.clear()
 
 
 @pytest.fixture

@@ -208,6 +208,38 @@ def test_the_wait_is_that_of_the_provider(store: LogStore, monkeypatch: pytest.M
     assert max(waits) == 30.0
 
 
+@pytest.mark.parametrize(("asked", "longest"), [(3600, None), (2, 1), (61, 60.5)])
+def test_a_wait_beyond_the_limit_is_not_waited_for(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch, asked: float, longest: float | None
+) -> None:
+    """A provider that asks for more than max_retry_wait (60 s unless set) ends the agent's call,
+    which says so; nothing is waited for or scheduled."""
+    waits: list[float] = []
+    monkeypatch.setattr("lllm.effects.time.sleep", waits.append)
+    limit = {} if longest is None else {"max_retry_wait": longest}
+    tactic = Asking(config([rate_limited(asked), "never"], **limit), log_store=store)
+    with pytest.raises(AgentError, match=r"asks to wait .* max_retry_wait") as caught:
+        tactic("x")
+    assert f"wait {asked:,.0f} s" in str(caught.value)
+    assert isinstance(caught.value.__cause__, InvokeError)
+    assert waits == []
+    assert types(store).count("llm.failed") == 1
+    assert "retry.scheduled" not in types(store)
+
+
+def test_backoff_of_our_own_stays_below_the_limit(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the provider does not say how long, waits grow up to max_retry_wait."""
+    waits: list[float] = []
+    monkeypatch.setattr("lllm.effects.time.sleep", waits.append)
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    script = [*[server_error()] * 4, "ok"]
+    given = config(script, max_llm_recall=9, recall_wait=1, max_retry_wait=3)
+    assert Asking(given, log_store=store)("x") == "ok"
+    assert waits == [1.0, 2.0, 3.0, 3.0]
+
+
 def test_a_wait_in_the_past_is_no_wait(store: LogStore) -> None:
     """A provider that asks to wait until a moment gone by is asked again at once."""
     assert Asking(config([rate_limited(-3), "ok"]), log_store=store)("x") == "ok"

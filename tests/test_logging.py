@@ -109,6 +109,36 @@ def test_calling_again_changes_how() -> None:
     assert json.loads(line)["event"] == "loud"
 
 
+@pytest.mark.parametrize("json_", [False, True])
+def test_the_root_s_handlers_get_the_lines(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, json_: bool
+) -> None:
+    """pytest's caplog, and a file of the root logger, see each line once after setup_logging; also
+    after a second one."""
+    file = logging.FileHandler(tmp_path / "all.log")
+    logging.getLogger().addHandler(file)
+    try:
+        lines(json_=json_)
+        stream = lines(json_=json_)
+        log.info("hello %s", "there")
+    finally:
+        logging.getLogger().removeHandler(file)
+        file.close()
+    assert [record.getMessage() for record in caplog.records] == ["hello there"]
+    assert (tmp_path / "all.log").read_text().splitlines() == ["hello there"]
+    assert stream.getvalue().count("hello there") == 1
+
+
+def test_every_line_of_a_call_names_its_session(tmp_path: Path) -> None:
+    """The line that a call begins carries its session, as the last one does."""
+    stream = lines(json_=True)
+    with sqlite_store(tmp_path / "runs.db") as store, store.session("job") as recorder:
+        pass
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"].split()[1] for line in found] == ["called", "succeeded"]
+    assert {line["session"] for line in found} == {recorder.session_id}
+
+
 def test_only_our_logger_is_touched() -> None:
     """The root logger, other loggers and structlog's configuration stay as they are, and our lines
     don't reach the root's handlers."""
