@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any, TypeVar, overload
 
 from lllm.config import AgentConfig, only_once
 from lllm.dialog import Dialog, Message
@@ -21,6 +22,8 @@ from lllm.secret_params import without_secrets
 from lllm.session import SessionScope
 from lllm.streaming import AnswerStream
 from lllm.tools import Tool, result_text
+
+T = TypeVar("T")
 
 
 class Agent:
@@ -164,10 +167,30 @@ class Agent:
 
     # -- answers
 
-    def respond(self, on_text: OnPiece | None = None) -> Message:
+    @overload
+    def respond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T],
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]: ...
+
+    @overload
+    def respond(self, on_text: OnPiece | None = None) -> Message[Any]: ...
+
+    def respond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T] | None = None,
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]:
         """Have the model answer the current dialog: its tools run, failed calls are made again,
         answers that don't parse are asked for again.
 
+        prompt, prompt_args: a prompt to receive first, as `receive_prompt` does; a type checker
+        then knows what `parsed` of the answer is.
         on_text: called with each piece of what the model says, as it comes (see Piece); where the
         invoker can't stream, with the whole of it at once. What it raises ends the call.
 
@@ -175,10 +198,32 @@ class Agent:
         InvokeError where a call failed that can't be mended by another; LogUnavailable, before the
         model is called, where the log can't be written and was told to say so.
         """
+        if prompt is not None:
+            self.receive_prompt(prompt, prompt_args)
         return drive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
 
-    async def arespond(self, on_text: OnPiece | None = None) -> Message:
+    @overload
+    async def arespond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T],
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]: ...
+
+    @overload
+    async def arespond(self, on_text: OnPiece | None = None) -> Message[Any]: ...
+
+    async def arespond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T] | None = None,
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]:
         """`respond` on an event loop; on_text is called on it."""
+        if prompt is not None:
+            self.receive_prompt(prompt, prompt_args)
         return await adrive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
 
     def stream(self) -> AnswerStream:

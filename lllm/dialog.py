@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import msgspec
 
@@ -12,18 +13,28 @@ from lllm.events import codec
 from lllm.events.model import Content, ToolCall, Usage
 from lllm.projections.invoke_cost import InvokeCost
 
+if TYPE_CHECKING:  # a bare `Message` is one whose prompt nobody knows; Python 3.13 says it itself
+    from typing_extensions import TypeVar
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One message of a dialog.
 
     content: its text. tool_calls: the tools that an answer asks for. What `respond` returns has
-    more: parsed, what the prompt's parser or format made of it; usage and cost, of the attempt that
-    it came from. They are None on the messages of a dialog.
+    more: parsed, what the prompt's parser or format made of it (`Message[Verdict]`, where a type
+    checker knows the prompt); usage and cost, of the attempt that it came from. They are None on
+    the messages of a dialog.
     """
 
     role: str
     content: str
-    parsed: object = None
+    parsed: T = cast(T, None)
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = None
     cost: InvokeCost | None = None

@@ -251,34 +251,46 @@ def _to_json(_logger: object, _method_name: str, event_dict: EventDict) -> str:
 
 
 def local_store(
-    path: str | Path, *, runtime: Runtime | None = None, read_only: bool = False
+    path: str | Path,
+    *,
+    runtime: Runtime | None = None,
+    partition: str = "",
+    read_only: bool = False,
 ) -> LogStore:
     """A LogStore on files in the folder `path`, for development. Raises LogUnavailable.
 
-    read_only: write nothing, there or beside it.
+    partition: a name for whose sessions these are, see LogStore. read_only: write nothing, there or
+    beside it.
     """
     from lllm.events.jsonl import LocalFileBackend
     from lllm.store import LogStore
 
-    return LogStore(LocalFileBackend(path, read_only=read_only), runtime=runtime)
+    return LogStore(
+        LocalFileBackend(path, read_only=read_only), runtime=runtime, partition=partition
+    )
 
 
 def sqlite_store(
-    path: str | Path, *, runtime: Runtime | None = None, read_only: bool = False
+    path: str | Path,
+    *,
+    runtime: Runtime | None = None,
+    partition: str = "",
+    read_only: bool = False,
 ) -> LogStore:
     """A LogStore in the SQLite database `path`, for production. Raises LogUnavailable.
 
-    read_only: write nothing, there or beside it.
+    partition: a name for whose sessions these are, see LogStore. read_only: write nothing, there or
+    beside it.
     """
     from lllm.events.sqlite import SQLiteBackend
     from lllm.store import LogStore
 
-    return LogStore(SQLiteBackend(path, read_only=read_only), runtime=runtime)
+    return LogStore(SQLiteBackend(path, read_only=read_only), runtime=runtime, partition=partition)
 
 
-def noop_store(*, runtime: Runtime | None = None) -> LogStore:
+def noop_store(*, runtime: Runtime | None = None, partition: str = "") -> LogStore:
     """A LogStore that keeps nothing, for tests and benchmarks."""
     from lllm.events.noop import NoOpBackend
     from lllm.store import LogStore
 
-    return LogStore(backend=NoOpBackend(), runtime=runtime)
+    return LogStore(NoOpBackend(), runtime=runtime, partition=partition)

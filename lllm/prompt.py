@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import string
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
 
 import msgspec
 
@@ -20,20 +20,64 @@ from lllm.tools import Tool, as_tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)  # a bare `Prompt` is any; Python 3.13 says it itself
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 _FENCES = ("```", "```json")
 
 
-class Prompt:
-    """A text for a model, with the tools it may use and the shape of its answer."""
+class Prompt(Generic[T]):
+    """A text for a model, with the tools it may use and the shape of its answer.
+
+    To a type checker it is a `Prompt[T]`, where T is what an answer is parsed to: what the parser
+    returns, else the format, else None.
+    """
 
     __slots__ = ("_schema", "format", "parser", "path", "placeholders", "prompt", "tools")
+
+    @overload
+    def __init__(
+        self,
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        *,
+        parser: Callable[[str], T],
+        format: type | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        parser: None = None,
+        *,
+        format: type[T],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Prompt[None],
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        parser: None = None,
+        format: None = None,
+    ) -> None: ...
 
     def __init__(
         self,
         path: str,
         prompt: str,
         tools: Sequence[Callable[..., object]] = (),
-        parser: Callable[[str], object] | None = None,
+        parser: Callable[[str], T] | None = None,
         format: type | None = None,  # noqa: A002 - the public name; `format()` isn't used here
     ) -> None:
         """path: a name to find it by, in errors and in the log. prompt: the text, with `{name}`
@@ -89,7 +133,7 @@ class Prompt:
         """The JSON schema that the answer must fit; None where there is no `format`."""
         return copy.deepcopy(self._schema)
 
-    def parse(self, text: str) -> object:
+    def parse(self, text: str) -> T:
         """What the answer means: by the parser, or read as `format`; None where there is neither.
 
         Raises ParseError, whose message tells the model what to mend. A parser's ValueError is
@@ -98,9 +142,9 @@ class Prompt:
         if self.parser is not None:
             return _parsed(self.parser, text)
         if self.format is None:
-            return None
+            return cast(T, None)
         try:
-            return read_json(_unfenced(text), self.format)
+            return cast(T, read_json(_unfenced(text), self.format))
         except ParseError as error:
             raise ParseError(
                 f"The answer does not fit its format: {error} Answer with the JSON alone."
@@ -148,7 +192,7 @@ def _format_schema(format_: object, path: str) -> dict[str, object] | None:
         raise ConfigError(f"The format of the prompt {path!r} has no schema: {error}") from error
 
 
-def _parsed(parser: Callable[[str], object], text: str) -> object:
+def _parsed(parser: Callable[[str], T], text: str) -> T:
     try:
         return parser(text)
     except ParseError:

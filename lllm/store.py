@@ -22,7 +22,7 @@ from lllm.events.backup import BackedUp, back_up
 from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KnowsWriters, LogBackend
-from lllm.events.model import ErrorRecorded, SessionTagged
+from lllm.events.model import ErrorRecorded, SessionTagged, State
 from lllm.events.noop import NoOpBackend
 from lllm.events.plain import to_plain
 from lllm.events.record import Recorded
@@ -286,7 +286,7 @@ class LogStore:
         self,
         *,
         tags: Mapping[str, str] | None = None,
-        state: str | None = None,
+        state: State | None = None,
         tactic_path: str | None = None,
         limit: int | None = None,
         after: dt.datetime | None = None,
@@ -417,7 +417,7 @@ class LogStore:
         after: dt.datetime | None = None,
         before: dt.datetime | None = None,
         partition: str | None = None,
-        state: str | None = None,
+        state: State | None = None,
         group_by: str | Sequence[str] | None = None,
         prices: OtherPrices = "recorded",
         as_model: str | None = None,

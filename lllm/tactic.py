@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar, overload
 from weakref import WeakSet
 
 from lllm import batch, subtactics
@@ -18,13 +18,32 @@ from lllm.events.errors import ConfigError
 from lllm.events.locks import ThreadLock
 from lllm.homeless import Homeless
 from lllm.invokers import Invoker
+from lllm.projections.call_session import TacticCallSession
 from lllm.runtime import Runtime, default_runtime, tactic_path
 from lllm.session import Home, Parent, SessionScope, current
 from lllm.store import LogStore
 from lllm.tools import wait_for
 
 _warning = ThreadLock()  # so that two threads do not both warn
+_OPTIONS = ("tags", "metadata", "return_session", "budget_usd")  # of every call
 _warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Calls(Protocol[R_co]):
+    """A tactic, to a type checker: what its `call` returns, calling it returns."""
+
+    @property
+    def call(self) -> Callable[..., R_co]: ...
+
+
+class _CallsAsync(Protocol[R_co]):
+    """A tactic whose `call` is an `async def`."""
+
+    @property
+    def call(self) -> Callable[..., Awaitable[R_co]]: ...
 
 
 class Tactic:
@@ -95,12 +114,66 @@ class Tactic:
         # The agents of a running call stay with it; the other process makes its own.
         return self.__dict__ | {"agents": {}}
 
-    def call(self, task: object, **options: object) -> object:
-        """What the tactic does; written by the subclass, as `def` or `async def`. What it returns
-        is the delivery."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+        # A subclass writes `call` with the parameters it likes, and calling the tactic gives what
+        # that returns: https://typing.python.org/en/latest/spec/callables.html (`...`).
+        call: Callable[..., Any]
+    else:
+
+        def call(self, task: object, **options: object) -> object:
+            """What the tactic does; written by the subclass, as `def` or `async def`. What it
+            returns is the delivery."""
+            raise NotImplementedError
 
     # -- calling
+
+    @overload
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> TacticCallSession: ...
+
+    @overload
+    def __call__(
+        self: _CallsAsync[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    def __call__(
+        self: _Calls[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> object: ...
 
     def __call__(
         self,
@@ -130,6 +203,54 @@ class Tactic:
             recorder.deliver(result)
         return scope.home.finished(recorder) if return_session else result
 
+    @overload
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> TacticCallSession: ...
+
+    @overload
+    async def acall(
+        self: _CallsAsync[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    async def acall(
+        self: _Calls[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> object: ...
+
     async def acall(
         self,
         task: object,
@@ -157,6 +278,7 @@ class Tactic:
             return result
         return await to_thread(scope.home.finished, recorder)
 
+    @overload
     def bcall(
         self,
         tasks: Iterable[object],
@@ -166,22 +288,151 @@ class Tactic:
         tags: Mapping[str, str] | None = None,
         metadata: object = None,
         return_session: bool = False,
+        return_sessions: Literal[True],
         budget_usd: float | None = None,
         **options: object,
-    ) -> list[object]:
+    ) -> list[TacticCallSession]: ...
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> list[TacticCallSession]: ...
+
+    @overload
+    def bcall(
+        self: _CallsAsync[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> list[R]: ...
+
+    @overload
+    def bcall(
+        self: _Calls[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> list[R]: ...
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> list[object]: ...
+
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        return_sessions: object = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> list[Any]:
         """Call the tactic for each task, in threads; returns the results in the order of the tasks.
 
         max_workers: how many run at once. fail_fast: whether the first error is raised and the
-        tasks that have not begun are left; without it, an error stands in its task's place. The
-        rest goes to every call: each has a budget of its own.
+        tasks that have not begun are left; without it, an error stands in its task's place.
+        return_sessions: the same as return_session. The rest goes to every call: each has a budget
+        of its own.
         """
+        wanted = return_session or bool(return_sessions)
         call = partial(
-            self.__call__, tags=tags, metadata=metadata, return_session=return_session,
+            self.__call__, tags=tags, metadata=metadata, return_session=wanted,
             budget_usd=budget_usd, **options,
         )  # fmt: skip
         return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
-    async def ccall(
+    @overload
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, TacticCallSession], None]: ...
+
+    @overload
+    def ccall(
+        self: _CallsAsync[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, R], None]: ...
+
+    @overload
+    def ccall(
+        self: _Calls[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, R], None]: ...
+
+    @overload
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, object], None]: ...
+
+    def ccall(
         self,
         tasks: Iterable[object],
         *,
@@ -203,10 +454,7 @@ class Tactic:
             self.acall, tags=tags, metadata=metadata, return_session=return_session,
             budget_usd=budget_usd, **options,
         )  # fmt: skip
-        results = batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
-        async with aclosing(results):
-            async for result in results:
-                yield result
+        return batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
     @classmethod
     def quick(
@@ -248,6 +496,7 @@ class Tactic:
             raise ConfigError(
                 f"{type(self).__name__}.__init__ must call super().__init__(config, log_store=...)."
             )
+        self._check_options(options)
         parent = self._above()
         limit = self._budget if budget_usd is None else limit_of(budget_usd)
         budget = Budget(limit, above=parent.budget if parent is not None else None)
@@ -269,6 +518,24 @@ class Tactic:
             parent=parent,
             budget=budget,
         )
+
+    def _check_options(self, options: Mapping[str, object]) -> None:
+        """Tell of a keyword that is no parameter of `call` and looks like one of lllm's own.
+
+        Raises TypeError where `call` can't take it; where it takes any, warns.
+        """
+        if not options:
+            return
+        parameters = inspect.signature(self.call).parameters
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        for name in options:
+            meant = [] if name in parameters else get_close_matches(name, _OPTIONS, 1, 0.85)
+            if not meant:
+                continue
+            told = f"{name!r} of {self!r} is no option of lllm's; did you mean {meant[0]!r}?"
+            if not takes_any:
+                raise TypeError(told)
+            warnings.warn(f"{told} It was handed to `call`.", UserWarning, stacklevel=4)
 
     def _above(self) -> Parent | None:
         """The session that this call belongs to: the innermost that is running."""

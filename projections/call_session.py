@@ -147,9 +147,48 @@ class TacticCallSession(msgspec.Struct, kw_only=True):
         return self.error.traceback if self.error else None
 
     @property
+    def error_traceback(self) -> str | None:
+        """The same as `traceback`."""
+        return self.traceback
+
+    @property
     def total_cost(self) -> InvokeCost:
         """What all attempts of this call and of those below it cost."""
         return total(trace.cost for trace in self._traces())
+
+    @property
+    def agent_cost(self) -> InvokeCost:
+        """What the attempts of this call cost, without those of the calls below it."""
+        calls = [call for calls in self.agent_sessions.values() for call in calls]
+        own = [trace.cost for trace in self.invoke_traces]
+        return total([*own, *(call.cost for call in calls)])
+
+    @property
+    def sub_tactic_cost(self) -> InvokeCost:
+        """What the calls of other tactics cost, with everything below them."""
+        below = [one for sessions in self.sub_tactic_sessions.values() for one in sessions]
+        return total(session.total_cost for session in below)
+
+    @property
+    def agent_call_count(self) -> int:
+        """How many times this call had an agent respond; those of calls below are not counted."""
+        return sum(map(len, self.agent_sessions.values()))
+
+    @property
+    def sub_tactic_call_count(self) -> int:
+        """How many times this call called another tactic; calls further below are not counted."""
+        return sum(map(len, self.sub_tactic_sessions.values()))
+
+    def summary(self) -> dict[str, object]:
+        """The call in five fields: tactic, state, agent_calls, sub_tactic_calls, total_cost (US
+        dollars)."""
+        return {
+            "tactic": self.tactic_name,
+            "state": self.state,
+            "agent_calls": self.agent_call_count,
+            "sub_tactic_calls": self.sub_tactic_call_count,
+            "total_cost": self.total_cost.cost,
+        }
 
     @property
     def wasted_cost(self) -> InvokeCost:

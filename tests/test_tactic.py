@@ -805,3 +805,74 @@ def test_a_forked_child_may_walk_out_of_the_call(
         assert fork(lambda: scope.__exit__(kind, error, None)) == 0
         recorder.deliver("parent")
     assert types(store) == ["session.started", "session.succeeded"]
+
+
+# -- names of the system that Lesson 7 comes from, and names that are mistyped
+
+
+def test_a_session_counts_its_calls(store: LogStore) -> None:
+    """agent_cost and sub_tactic_cost are the total's two parts; summary() has five fields."""
+    tactic = Doing(
+        lambda self: [vars(self)["inner"](n) for n in range(3)],
+        log_store=store,
+        inner=Asking(config(echo)),
+    )
+    session = called(tactic)
+    assert (session.agent_call_count, session.sub_tactic_call_count) == (0, 3)
+    below = session.sub_tactic_sessions["asking"][0]
+    assert (below.agent_call_count, below.sub_tactic_call_count) == (1, 0)
+    assert below.agent_cost == below.total_cost
+    assert session.agent_cost.cost == 0
+    assert session.sub_tactic_cost == session.total_cost
+    assert session.summary() == {
+        "tactic": "doing",
+        "state": "success",
+        "agent_calls": 0,
+        "sub_tactic_calls": 3,
+        "total_cost": session.total_cost.cost,
+    }
+
+
+def test_the_traceback_has_two_names(store: LogStore) -> None:
+    """error_traceback is the traceback of a failed call."""
+    session = failed(Doing(lambda _: 1 / 0, log_store=store), store)
+    assert session.error_traceback == session.traceback
+    assert "ZeroDivisionError" in str(session.error_traceback)
+
+
+def test_return_sessions(store: LogStore) -> None:
+    """bcall takes return_sessions, too."""
+    sessions = Asking(config(echo), log_store=store).bcall(["a", "c"], return_sessions=True)
+    assert [session.delivery for session in sessions] == ["re: a", "re: c"]
+
+
+class Narrow(Tactic, register=False):
+    """Takes one option of its own."""
+
+    name = "narrow"
+
+    def call(self, task: object, tagged: bool = False) -> object:
+        """Says what it got."""
+        return tagged and task is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("retrun_session", "return_session"), ("tag", "tags"), ("meta_data", "metadata"),
+     ("budget_us", "budget_usd")],
+)  # fmt: skip
+def test_a_mistyped_option_is_told(store: LogStore, given: str, meant: str) -> None:
+    """Where `call` takes any keyword, a warning tells; where it does not, a TypeError, and no
+    session begins."""
+    with pytest.warns(UserWarning, match=f"'{given}'.* did you mean '{meant}'") as caught:
+        assert Asking(config(echo), log_store=store)("x", **{given: True}) == "re: x"
+    assert caught[0].filename == __file__
+    before = len(store.list_sessions())
+    with pytest.raises(TypeError, match=f"'{given}'.* did you mean '{meant}'"):
+        Narrow(log_store=store)("x", **{given: True})
+    assert len(store.list_sessions()) == before
+
+
+def test_an_option_of_call_is_not_taken_for_another(store: LogStore) -> None:
+    """A parameter of `call` may look like an option of lllm's."""
+    assert Narrow(log_store=store)("x", tagged=True) is True

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from lllm.events.holding import OnError
+    from lllm.events.model import State
     from lllm.store import LogStore
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -22,7 +23,7 @@ class Filters(TypedDict):
     """Which sessions are meant, in the words of `LogStore.list_sessions`."""
 
     tags: dict[str, str]
-    state: str | None
+    state: State | None
     tactic_path: str | None
     after: dt.datetime | None
     before: dt.datetime | None
