@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+from lllm.events import unfinished_imports  # noqa: F401 - a child is told by it
 from lllm.events.locks import RestingLock
 
 _one = RestingLock(order=1)

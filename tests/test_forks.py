@@ -3,6 +3,7 @@ nothing half done."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import signal
@@ -15,8 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from lllm import LogStore, Runtime, SQLiteBackend, Tactic, lifetime, load_package, tactic
+from lllm import (
+    LocalFileBackend,
+    LogStore,
+    Runtime,
+    SQLiteBackend,
+    Tactic,
+    lifetime,
+    load_package,
+    tactic,
+)
 from lllm.events.database import Database
+from lllm.events.importing import importing
 from lllm.events.locks import RestingLock, ThreadLock, rest_during_fork
 from lllm.testing_writers import fork
 from tests.echo import echo
@@ -344,3 +355,134 @@ print(os.waitpid(child, 0)[1])
     told = subprocess.run(run, check=True, capture_output=True, text=True, timeout=PATIENCE * 3)
     assert "can't be read while this thread forks" in told.stdout
     assert told.stdout.endswith("\n0\n")
+
+
+def test_a_fork_in_the_middle_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork waits a second for an import of another thread, and goes on; the child imports anew
+    what it finds half done."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "slowly_imported"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from slowly_imported import first\nfrom slowly_imported import second\n"
+    )
+    (package / "first.py").write_text("value = 1\n")
+    (package / "second.py").write_text(
+        "from tests import test_forks\n"
+        "test_forks.loading.set()\n"
+        "test_forks.go_on.wait()\n"
+        "value = 2\n"
+    )
+    loading.clear()
+    go_on.clear()
+
+    def work() -> None:
+        with importing():
+            importlib.import_module("slowly_imported")
+
+    def anew() -> None:
+        go_on.set()
+        work()
+        first, second = (sys.modules[f"slowly_imported.{name}"] for name in ("first", "second"))
+        assert vars(sys.modules["slowly_imported"])["first"] is first
+        assert (first.value, second.value) == (1, 2)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert loading.wait(PATIENCE)
+    code = child(anew)
+    go_on.set()
+    thread.join()
+    assert code == 0
+
+
+# -- writers that wait
+
+
+@pytest.mark.parametrize("kind", [SQLiteBackend, LocalFileBackend])
+def test_a_fork_does_not_wait_for_who_waits(
+    tmp_path: Path, kind: type[SQLiteBackend] | type[LocalFileBackend]
+) -> None:
+    """While another process has the lock of the log, and a thread waits for it, a fork goes on. The
+    child reads at once, and writes when the lock is free; nothing is lost, or there twice."""
+    store = LogStore(kind(tmp_path / "log"))
+    tactic = echo(store)
+    tactic("first")
+    (lock,) = tmp_path.rglob("write.lock")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(lock)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    thread = threading.Thread(target=tactic, args=("waits",))
+    thread.start()
+    before, after = os.pipe()
+
+    def work() -> None:
+        assert [one.state for one in store.list_sessions()][-1:] == ["success"]
+        os.write(after, b"read")
+        tactic("child's")
+
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(PATIENCE * 3)
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.read(before, 4) == b"read"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(before)
+    os.close(after)
+    listed = store.list_sessions()
+    assert [one.state for one in listed] == ["success"] * 3
+    assert store.rebuild(check=True).difference is None
+    store.close()
+
+
+_HOLD = """
+import fcntl, os, sys, time
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_forks_beside_stores_that_come_and_go(tmp_path: Path, number: int) -> None:
+    """A child that is forked while other threads open, use, close and drop stores of one path works
+    with a store of its own, and with its parent's."""
+    del number
+    path = tmp_path / "runs.db"
+    stop = threading.Event()
+
+    def come_and_go(there: threading.Event) -> None:
+        while not stop.is_set():
+            store = LogStore(SQLiteBackend(path))
+            echo(store)("theirs")
+            there.set()
+            if len(store.list_sessions(limit=2)) % 2:
+                store.close()
+
+    def work() -> None:
+        echo(parents)("child's")
+        with LogStore(SQLiteBackend(path)) as own:
+            echo(own)("child's")
+            assert own.list_sessions(limit=1)
+
+    parents = LogStore(SQLiteBackend(path))
+    with beside(come_and_go), beside(come_and_go):
+        try:
+            codes = [child(work) for _ in range(5)]
+        finally:
+            stop.set()
+    assert codes == [0] * 5
+    listed = parents.list_sessions()
+    assert {one.state for one in listed} == {"success"}
+    assert parents.backend.database.query("PRAGMA integrity_check") == [("ok",)]
+    parents.close()
