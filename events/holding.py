@@ -70,6 +70,11 @@ class HoldingLog:
         self._lost = None
 
     @property
+    def raises(self) -> bool:
+        """Whether it was told to raise where the log can't be written."""
+        return self._raises
+
+    @property
     def held(self) -> list[NewEvent]:
         """The events that wait, in order."""
         with self._lock:

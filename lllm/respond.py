@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from lllm.attempts import Attempt
 from lllm.dialog import Dialog, Message, Piece
 from lllm.effects import Commit, Invoke, Steps, Wait
-from lllm.events.errors import AgentError, InvokeError, ParseError
+from lllm.events.errors import AgentError, InvokeError, ParseError, SessionEnded
 from lllm.events.model import (
     AgentFailed,
     AgentStarted,
@@ -25,6 +28,7 @@ from lllm.events.model import (
     LLMRefused,
     LLMRequested,
     LLMResponded,
+    Price,
     RetryScheduled,
 )
 from lllm.events.plain import to_plain
@@ -43,6 +47,8 @@ _agent_logger.addHandler(logging.NullHandler())  # silent until setup_logging, o
 _invoker_logger = logging.getLogger("lllm.invoker")
 _invoker_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
 OnPiece = Callable[[Piece], object]
+_ENDED = "The session ended before the call did."
+_UNKNOWN = Price("unpriced", reason="It was left before the provider said what it used.")
 
 
 def respond(agent: Agent, dialog: Dialog, on_text: OnPiece | None = None) -> Steps[Message]:
@@ -57,7 +63,8 @@ def respond(agent: Agent, dialog: Dialog, on_text: OnPiece | None = None) -> Ste
 
 
 class _Call:
-    """One agent call, while it runs."""
+    """One agent call, while it runs. It is an OpenCall: its session, or the interpreter, may end
+    while a thread or a task of the user's own still runs it, or nobody goes on with it."""
 
     def __init__(self, agent: Agent, dialog: Dialog, on_text: OnPiece | None) -> None:
         self.agent = agent
@@ -76,9 +83,13 @@ class _Call:
         self.schema = self.prompt.output_schema()
         self.refused = 0  # answers that did not parse
         self.recalled = 0  # calls that failed and were made again
+        self.began = time.perf_counter_ns()
+        self._trying: Attempt | None = None  # the attempt that waits for its answer
+        self._over = False
+        self._ending = threading.RLock()
 
     def steps(self) -> Steps[Message]:
-        began = time.perf_counter_ns()
+        self.began = time.perf_counter_ns()
         self.agent.calls += 1
         config = self.config
         self.recorder.stage(
@@ -93,25 +104,58 @@ class _Call:
                 ),
             )
         )
+        self.agent.session.calls.add(self)
         try:
             ordinal, message = yield from self._loop()
+            self._delivered(ordinal, message)
         except BaseException as error:
-            elapsed = time.perf_counter_ns() - began
+            self._failed(error)
+            raise
+        finally:
+            self.agent.session.calls.remove(self)
+        return message
+
+    def _delivered(self, ordinal: int, message: Message) -> None:
+        elapsed = time.perf_counter_ns() - self.began
+        parsed = None if message.parsed is None else to_plain(message.parsed)
+        self.recorder.stage(
+            AgentSucceeded(call=self.number, answer=ordinal, parsed=parsed, elapsed=elapsed)
+        )
+        self._over = True
+
+    def _failed(self, error: BaseException) -> None:
+        with self._ending:
+            if self._over:
+                return
+            self._over = True
             self.recorder.stage(
                 AgentFailed(
                     call=self.number,
                     error=describe(error),
                     cancelled=is_cancellation(error),
-                    elapsed=elapsed,
+                    elapsed=time.perf_counter_ns() - self.began,
                 )
             )
-            raise
-        elapsed = time.perf_counter_ns() - began
-        parsed = None if message.parsed is None else to_plain(message.parsed)
-        self.recorder.stage(
-            AgentSucceeded(call=self.number, answer=ordinal, parsed=parsed, elapsed=elapsed)
-        )
-        return message
+
+    def settle(self) -> None:
+        """See OpenCall."""
+        left = GeneratorExit(_ENDED)
+        with self._ending:
+            if self._over or self.recorder.in_child:
+                return
+            trying, self._trying = self._trying, None
+            if trying is not None:
+                failed = trying.failed(left, said="".join(self.said))
+                failed = msgspec.structs.replace(failed, price=failed.price or _UNKNOWN)
+                self.recorder.stage(failed)
+                self.agent.session.budget.spend_on(failed)
+            self._failed(left)
+
+    def settle_at_exit(self) -> None:
+        """See OpenCall."""
+        self.settle()
+        if not self.recorder.in_child:
+            self.recorder.commit()
 
     def _loop(self) -> Steps[tuple[int, Message]]:
         step = 0
@@ -157,19 +201,19 @@ class _Call:
             attempt += 1
             self.agent.session.budget.check(f"the next call of {self.config.model_name}")
             number = self._request(step, attempt)
-            trying = self._attempt(number)
+            self._trying = self._attempt(number)
             try:
                 yield Commit(self.recorder)
-                trying = self._attempt(number)
+                self._trying = self._attempt(number)
                 invoke = Invoke(self.config.invoker, self._asked(), self._told(number, attempt))
                 answer = self._checked((yield invoke))
             except InvokeError as error:
-                wait = self._recall(trying, error)
+                wait = self._recall(number, error)
             except BaseException as error:
-                self._attempt_failed(trying, error)
+                self._attempt_failed(error)
                 raise
             else:
-                return self._answered(trying, answer)
+                return self._answered(answer)
             yield Commit(self.recorder)
             yield Wait(wait)
 
@@ -246,9 +290,13 @@ class _Call:
             prices=self.agent.session.home.prices,
         )
 
-    def _answered(self, attempt: Attempt, answer: Answer) -> LLMResponded:
-        responded = attempt.responded(answer, message=self.recorder.ordinal("message"))
-        self.recorder.stage(responded)
+    def _answered(self, answer: Answer) -> LLMResponded:
+        with self._ending:
+            attempt, self._trying = self._trying, None
+            if attempt is None:
+                raise SessionEnded(f"{_ENDED} What came of it later is not recorded.")
+            responded = attempt.responded(answer, message=self.recorder.ordinal("message"))
+            self.recorder.stage(responded)
         self.agent.session.budget.spend_on(responded)
         self.dialog.add(responded.message, answer.content)
         _invoker_logger.debug(
@@ -256,9 +304,9 @@ class _Call:
         )
         return responded
 
-    def _recall(self, attempt: Attempt, error: InvokeError) -> int:
+    def _recall(self, request: int, error: InvokeError) -> int:
         """Schedule another call after one that failed; returns the wait in nanoseconds."""
-        self._attempt_failed(attempt, error)
+        self._attempt_failed(error)
         if not error.retryable:
             raise error
         limit = self.config.max_llm_recall
@@ -279,7 +327,7 @@ class _Call:
         self.recorder.stage(
             RetryScheduled(
                 call=self.number,
-                request=attempt.request,
+                request=request,
                 kind="llm_recall",
                 attempt=self.recalled,
                 limit=limit,
@@ -298,9 +346,13 @@ class _Call:
         seconds = min(doubled, self.config.max_retry_wait)
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
 
-    def _attempt_failed(self, attempt: Attempt, error: BaseException) -> None:
-        failed = attempt.failed(error, said="".join(self.said))
-        self.recorder.stage(failed)
+    def _attempt_failed(self, error: BaseException) -> None:
+        with self._ending:
+            attempt, self._trying = self._trying, None
+            if attempt is None:
+                return  # its session has ended meanwhile, and has said so
+            failed = attempt.failed(error, said="".join(self.said))
+            self.recorder.stage(failed)
         self.agent.session.budget.spend_on(failed)
 
     def _refuse(self, answer: LLMResponded, reason: str, error: Exception | None) -> None:

@@ -39,6 +39,7 @@ from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
 from lllm.events.secret_patterns import without_keys
 from lllm.events.uninterrupted import in_thread
+from lllm.open_calls import OpenCalls, exiting
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
 from lllm.version import __version__
@@ -192,6 +193,7 @@ class SessionScope:
     ) -> None:
         self.home = home
         self.budget = budget or Budget(above=parent.budget if parent else None)
+        self.calls = OpenCalls()  # of models, that are under way
         self._began = 0
         self._clean: Callable[[str], str] = str
         self._inside = ExitStack()  # what makes this the current session of the code inside
@@ -249,6 +251,7 @@ class SessionScope:
         self._inside.enter_context(during(log_context, self.log_context))
 
     def _end(self, error: BaseException | None) -> None:
+        self.calls.settle()
         elapsed = time.perf_counter_ns() - self._began
         if error is None:
             delivery = to_plain(self.recorder.delivery)
@@ -298,8 +301,10 @@ class SessionScope:
         error: what it failed with. follow: whether the rows shall follow at once, which may take a
         while.
         """
-        if self.recorder.in_child:
-            self._inside.close()  # a forked child walks out of a session that is its parent's
+        if self.recorder.in_child or exiting():
+            # A forked child walks out of a session that is its parent's. At the interpreter's exit
+            # the stores are closed, and the session is found interrupted.
+            self._inside.close()
             return
         if deferred.by_collector():  # which came upon a generator with a session inside
             self._inside.close()
@@ -333,7 +338,7 @@ class SessionScope:
         from asyncio import CancelledError
 
         may_wait = error is None or isinstance(error, Exception | CancelledError)
-        if not may_wait or self.recorder.in_child:
+        if not may_wait or self.recorder.in_child or exiting():
             self.leave(error, follow=False)
             return
         self._end(error)

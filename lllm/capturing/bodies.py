@@ -1,14 +1,12 @@
-"""The body of an HTTP answer, copied while the caller reads it.
+"""The body of an HTTP answer, listened to while the caller reads it.
 
-What passes is kept with its time, as it came, compressed or not; it is read once it is over. httpx
-and httpx2 ask of a stream that it is one of their own classes, so a copy is one of both: of
+httpx and httpx2 ask of a stream that it is one of their own classes, so a copy is one of both: of
 `Copying` or `AsyncCopying` and of the class that its library wants.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache, partial
 from typing import Protocol
@@ -31,13 +29,14 @@ class AsyncStream(Protocol):
 
 
 class Copied:
-    """What has passed, and whether it is over.
+    """Whether a body is over, and what is told of it.
 
-    dropped: called in a thread of its own where nobody holds it any more, who could end it.
+    seen: called with each piece that came. dropped: called in a thread of its own where nobody
+    holds it any more, who could end it.
     """
 
-    def __init__(self, dropped: Ended) -> None:
-        self._raw: list[tuple[int, bytes]] = []
+    def __init__(self, seen: Callable[[bytes], None], dropped: Ended) -> None:
+        self._seen = seen
         self._over = False
         self._dropped = dropped
         self.whole = False  # whether the connection had no more to give
@@ -49,47 +48,31 @@ class Copied:
     def drop(self, error: BaseException | None) -> None:
         """It is over, and found so where nothing can be waited for."""
         if self.end():
-            deferred.later(partial(self._dropped, self, error))
-
-    def seen(self, chunk: bytes) -> None:
-        """A piece that came from the connection."""
-        self._raw.append((time.perf_counter_ns(), chunk))
+            deferred.later(partial(self._dropped, error, whole=self.whole))
 
     def end(self) -> bool:
         """It is over; returns whether it was not before."""
         before, self._over = self._over, True
         return not before
 
-    def decoded(self, response: object) -> Iterator[tuple[int, bytes]]:
-        """All that passed, without its compression, each piece with the time when it came.
 
-        response: what it is the body of. A new response of its class reads the pieces again, since
-        httpx knows each compression that it asked for.
-        """
-        came = [0]
+class Ended(Protocol):
+    """Told once that a body is over. error: what cut it off. whole: whether all of it came."""
 
-        def again() -> Iterator[bytes]:
-            for came[0], chunk in self._raw:
-                yield chunk
-
-        headers = getattr(response, "headers", {})
-        encoding = headers.get("content-encoding")
-        copy = type(response)(  # type: ignore[call-arg] # a Response of httpx or httpx2
-            200, headers={} if encoding is None else {"content-encoding": encoding}, content=again()
-        )
-        for chunk in copy.iter_bytes():  # type: ignore[attr-defined] # as above
-            yield came[0], chunk
+    def __call__(self, error: BaseException | None, *, whole: bool) -> None: ...
 
 
-Ended = Callable[[Copied, BaseException | None], None]
+class AsyncEnded(Protocol):
+    """The same on an event loop."""
+
+    def __call__(self, error: BaseException | None, *, whole: bool) -> Awaitable[None]: ...
 
 
 class Copying(Copied):
-    """A stream whose bytes are kept. ended: called once, when it is over or closed, with what cut
-    it off."""
+    """A stream that is listened to. ended: called once, when it is over or closed."""
 
-    def __init__(self, inner: Stream, ended: Ended) -> None:
-        super().__init__(ended)
+    def __init__(self, inner: Stream, seen: Callable[[bytes], None], ended: Ended) -> None:
+        super().__init__(seen, ended)
         self._inner = inner
         self._ended = ended
 
@@ -99,7 +82,7 @@ class Copying(Copied):
     def __iter__(self) -> Iterator[bytes]:
         try:
             for chunk in self._inner:
-                self.seen(chunk)
+                self._seen(chunk)
                 yield chunk
         except GeneratorExit:
             raise
@@ -120,7 +103,7 @@ class Copying(Copied):
         if deferred.by_collector():
             self.drop(error)
         elif self.end():
-            self._ended(self, error)
+            self._ended(error, whole=self.whole)
 
 
 class AsyncCopying(Copied):
@@ -129,10 +112,11 @@ class AsyncCopying(Copied):
     def __init__(
         self,
         inner: AsyncStream,
-        ended: Callable[[Copied, BaseException | None], Awaitable[None]],
+        seen: Callable[[bytes], None],
+        ended: AsyncEnded,
         dropped: Ended,
     ) -> None:
-        super().__init__(dropped)
+        super().__init__(seen, dropped)
         self._inner = inner
         self._ended = ended
 
@@ -142,7 +126,7 @@ class AsyncCopying(Copied):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._inner:
-                self.seen(chunk)
+                self._seen(chunk)
                 yield chunk
         except GeneratorExit:
             raise
@@ -161,7 +145,7 @@ class AsyncCopying(Copied):
 
     async def _tell(self, error: BaseException | None) -> None:
         if self.end():
-            await self._ended(self, error)
+            await self._ended(error, whole=self.whole)
 
 
 class Broken:

@@ -7,25 +7,51 @@ commit what is staged where they must.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 import msgspec
 
 from lllm.attempts import Attempt
 from lllm.capturing.asked import Asked
 from lllm.capturing.conversations import Told, conversations_of
+from lllm.capturing.heard import Head, Heard
 from lllm.capturing.operations import Operation
 from lllm.capturing.sites import Site
 from lllm.events.errors import InvokeError
-from lllm.events.model import AgentDefined, LLMRequested
+from lllm.events.model import AgentDefined, LLMRequested, Price
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
-from lllm.invokers.exchange import Exchange, Response, Whole
+from lllm.invokers.exchange import Exchange, Read, Whole
+from lllm.open_calls import unwatch, watch
 from lllm.secret_params import without_secrets
 from lllm.session import SessionScope, is_cancellation
 
 _CLOSED = "The caller closed the stream before its end."
+_ENDED = "The session ended before the call did."
+_EXIT = "The program ended before the call did."
+
+P = ParamSpec("P")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[Call, P], None],
+) -> Callable[Concatenate[Call, P], None]:
+    """A step of a call, which the end of its session in another thread may meet: none begins while
+    another runs, none once the call is over, and none in a forked child."""
+
+    @wraps(method)
+    def step(self: Call, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.session.recorder.in_child:
+            return
+        with self._steps:
+            if not self._left:
+                method(self, *args, **kwargs)
+
+    return step
 
 
 class Call:
@@ -40,19 +66,29 @@ class Call:
         self.session = session
         self.alone = alone
         self.streaming = False  # whether its answer is still on the way to the caller
+        self.outcome: BaseException | None = None  # what it failed with, as far as is known
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
         self._operation = operation
         self._access = site.access
         self._site = site
         self._secrets = site.secrets
+        self._steps = threading.RLock()
         self._left = False
+        self._heard: Heard | None = None
+        self._head: Head | None = None
+        self._body: list[bytes] = []  # of an answer that was not asked for as a stream
+        self._broken: InvokeError | None = None  # an error that the provider sent in the stream
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
         self._asked: Asked | None = None
         self._dialog: Told | None = None
         self._attempt: Attempt | None = None
         self._exchange: Exchange | None = None
+        if alone:
+            watch(self)
+        else:
+            session.calls.add(self)
 
     # -- requests
 
@@ -65,6 +101,7 @@ class Call:
         """The text of an error, without what must not be told."""
         return self._secrets.cut_error(text)
 
+    @_one_at_a_time
     def requested(self, content: bytes, headers: Mapping[str, str]) -> None:
         """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
         have keys that the client did not have before.
@@ -86,6 +123,7 @@ class Call:
             began=time.perf_counter_ns(), prices=self.session.home.prices,
         )  # fmt: skip
 
+    @_one_at_a_time
     def sent(self) -> None:
         """What was staged is durable; from now on the model is waited for."""
         if self._attempt is not None:
@@ -131,69 +169,103 @@ class Call:
 
     # -- what comes of them
 
-    def received(self, got: Whole) -> InvokeError | None:
-        """Stage what a whole HTTP answer says; returns the error that it stands for."""
+    @_one_at_a_time
+    def received(self, got: Whole) -> None:
+        """Stage what a whole HTTP answer says."""
         exchange = self._exchange
         if exchange is None:
-            return None
+            return
         try:
             if not is_answer(got.status_code):
                 raise exchange.refused(got, got.content.decode(errors="replace"))
             answer = exchange.answered(got)
         except InvokeError as error:
-            self.failed(error)
-            return error
-        self._answered(answer)
-        return None
+            self.outcome = error
+            self._failed(error)
+        else:
+            self._answered(answer)
 
     def ends_now(self, status: int) -> bool:
         """Whether only the end of its session follows an answer, and both are written together."""
         return self.alone and is_answer(status)
 
-    def streamed(
-        self,
-        got: Response,
-        chunks: Iterable[tuple[int, bytes]],
-        error: BaseException | None,
-        *,
-        whole: bool,
-    ) -> BaseException | None:
-        """Stage what a streamed answer says, when it has come to its end, or the caller to his;
-        returns what it failed with.
+    @_one_at_a_time
+    def opened(self, head: Head) -> None:
+        """An answer begins whose body the caller reads. head: what is known of it."""
+        self.streaming = True
+        self._head = head
+        self._heard = Heard(head, self._take, at_end=not self.asks_for_stream)
+        if self._exchange is not None:
+            self._exchange.opened(head)
 
-        chunks: the body, decoded, each with the time of `time.perf_counter_ns` when it came.
-        error: what cut it off, None where nothing did. whole: whether there was nothing more.
-        """
+    @_one_at_a_time
+    def heard(self, chunk: bytes) -> None:
+        """A piece of its body came."""
+        if self._heard is not None:
+            self._heard.add(chunk)
+
+    def _take(self, chunk: bytes, came: int) -> None:
         exchange = self._exchange
-        if exchange is None:
-            return error
-        exchange.opened(got)
-        try:
-            for came, chunk in chunks:
+        if not self.asks_for_stream:
+            self._body.append(chunk)
+        elif exchange is not None and self._broken is None:
+            try:
                 for _ in exchange.feed(chunk, came):
                     pass  # the caller has it already
+            except InvokeError as error:
+                self._broken = error
+
+    @_one_at_a_time
+    def finished(self, error: BaseException | None, *, whole: bool, left: str = _CLOSED) -> None:
+        """Stage what a body said, when it has come to its end, or the caller to his.
+
+        error: what cut it off, None where nothing did. whole: whether there was nothing more.
+        left: what is said of it where the caller wanted no more.
+        """
+        exchange, heard, head = self._exchange, self._heard, self._head
+        self._heard = None
+        self.outcome = error
+        if exchange is None or heard is None or head is None:
+            return
+        heard.read()
+        try:
+            if self._broken is not None:
+                raise self._broken
+            if not self.asks_for_stream and error is None and (whole or self._body):
+                self.received(Read(head, self._body))
+                return
             if whole:
-                exchange.rest(got)
+                exchange.rest(head)
             if error is None and (exchange.complete or exchange.done or whole):
                 self._answered(exchange.ended())
-                return None
-        except InvokeError as told:  # an error that the provider sent in the stream
-            self.failed(exchange.failure(told))
-            return told
-        error = GeneratorExit(_CLOSED) if error is None else error
-        left = is_cancellation(error)
-        why = _CLOSED if left else f"The stream was cut off: {type(error).__name__}: {error}"
-        self.failed(exchange.failure(InvokeError(why, retryable=False)), cancelled=left)
-        return error
+                return
+        except InvokeError as told:
+            self.outcome = told
+            self._failed(exchange.failure(told))
+            return
+        self.outcome = GeneratorExit(left) if error is None else error
+        cancelled = is_cancellation(self.outcome)
+        why = left if error is None else _CLOSED
+        if not cancelled:
+            why = f"The stream was cut off: {type(error).__name__}: {error}"
+        failure = exchange.failure(InvokeError(why, retryable=False))
+        self._failed(failure, cancelled=cancelled)
 
-    def failed(self, error: BaseException, *, cancelled: bool = False) -> None:
+    @_one_at_a_time
+    def failed(self, error: BaseException) -> None:
         """Stage that the attempt failed; does nothing where none is under way."""
+        self._failed(error)
+
+    def _failed(self, error: BaseException, *, cancelled: bool = False) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
         failed = attempt.failed(error, clean=self.clean)
-        if cancelled:
-            failed = msgspec.structs.replace(failed, cancelled=True)
+        cancelled = cancelled or failed.cancelled
+        price = failed.price
+        if cancelled and price is None and self._exchange is not None:
+            price = Price("unpriced", reason="It was left before the provider said what it used.")
+        failed = msgspec.structs.replace(failed, cancelled=cancelled, price=price)
         self._recorder.stage(failed)
         self.session.budget.spend_on(failed)
 
@@ -223,14 +295,46 @@ class Call:
             await self._recorder.acommit_after(error)
 
     def _over(self, error: BaseException | None) -> bool:
-        before, self._left = self._left, True
-        if before:
+        if self._recorder.in_child:
             return False
-        if error is not None:
-            self.failed(error)  # where the SDK stopped in the middle of an attempt
+        with self._steps:
+            if self._left:
+                return False
+            if error is not None:
+                self._failed(error)  # where the SDK stopped in the middle of an attempt
+            self._close()
+        return True
+
+    def _close(self) -> None:
+        self._left = True
+        self._heard = self._exchange = self._asked = None
+        self._body = []
+        if self.alone:
+            unwatch(self)
+        else:
+            self.session.calls.remove(self)
         if self._dialog is not None:
             self._conversations.left(self._dialog)
-        return True
+
+    @_one_at_a_time
+    def settle(self, why: str = _ENDED) -> None:
+        """See OpenCall."""
+        try:
+            self.finished(None, whole=False, left=why)
+            # Of one whose answer had not begun:
+            self._failed(InvokeError(why, retryable=False), cancelled=True)
+        finally:
+            self._close()
+
+    def settle_at_exit(self) -> None:
+        """See OpenCall."""
+        if self._recorder.in_child or self._left:
+            return
+        self.settle(_EXIT)
+        if self.alone:
+            self.session.leave(self.outcome or GeneratorExit(_EXIT), follow=False)
+        else:
+            self._recorder.commit()
 
     def _answered(self, answer: Answer) -> None:
         attempt, self._attempt = self._attempt, None

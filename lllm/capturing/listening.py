@@ -12,14 +12,16 @@ from functools import wraps
 from operator import is_not
 from typing import Protocol
 
-from lllm.capturing.bodies import AsyncCopying, Broken, Copied, Copying, of_library
+from lllm.capturing.bodies import AsyncCopying, Broken, Copying, Ended, of_library
 from lllm.capturing.calls import Call, is_answer
+from lllm.capturing.heard import Head
 from lllm.capturing.homes import Homes
 from lllm.capturing.operations import operation_of
 from lllm.capturing.sites import Site
 from lllm.capturing.unnoticed import Stop, unnoticed
 from lllm.invokers.dialects import CHAT
 from lllm.invokers.exchange import Read, Whole
+from lllm.open_calls import exiting
 from lllm.price_data import make_ready_aside
 from lllm.session import during
 
@@ -81,7 +83,7 @@ class Listener:
     def begun(self, options: _Options) -> Call | None:
         """The call that the SDK is asked for; None for one that is not recorded."""
         operation = operation_of(options.method, options.url)
-        if operation is None:
+        if operation is None or exiting():
             return None
         session, alone = self._homes.session_of(f"{self._sdk}.{operation.name}")
         if session is None:
@@ -118,15 +120,15 @@ class SyncListener(Listener):
                 with during(_under_way, call):
                     returned = original(cast_to, options, **how)
             except Stop as stop:
-                with unnoticed():
+                with unnoticed(failing=True):
                     call.leave(stop.error)
                 raise stop.error from None
             except BaseException as error:
-                with unnoticed():
+                with unnoticed(failing=True):
                     call.leave(error)
                 raise
             if not call.streaming:
-                with unnoticed():
+                with unnoticed(call.session):
                     call.leave(None)
             return returned
 
@@ -138,17 +140,18 @@ class SyncListener(Listener):
             call = _under_way.get()
             if call is None:
                 return original(request, **how)
-            with unnoticed(stops=True):
+            with unnoticed(call.session, inside=True):
                 call.requested(request.read(), request.headers)
                 call.session.recorder.commit()
                 call.sent()
             try:
                 response: _Response = original(request, **how)  # type: ignore[assignment] # httpx's
             except BaseException as error:
-                call.failed(error)
-                call.session.recorder.commit_after(error)
+                with unnoticed(failing=True):
+                    call.failed(error)
+                    call.session.recorder.commit_after(error)
                 raise
-            with unnoticed(stops=True):
+            with unnoticed(call.session, inside=True):
                 self._received(call, response, streams=how.get("stream") is True)
             return response
 
@@ -162,9 +165,9 @@ class SyncListener(Listener):
             except Exception as error:
                 got = _broken(response, error, "SyncByteStream")
         elif streams:
-            call.streaming = True
+            call.opened(Head(response))
             kind = of_library(Copying, type(response), "SyncByteStream")
-            response.stream = kind(response.stream, _ending(call, response))
+            response.stream = kind(response.stream, _hearing(call), _ending(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
@@ -189,15 +192,15 @@ class AsyncListener(Listener):
                 with during(_under_way, call):
                     returned = await awaited(cast_to, options, **how)
             except Stop as stop:
-                with unnoticed():
+                with unnoticed(failing=True):
                     await call.aleave(stop.error)
                 raise stop.error from None
             except BaseException as error:
-                with unnoticed():
+                with unnoticed(failing=True):
                     await call.aleave(error)
                 raise
             if not call.streaming:
-                with unnoticed():
+                with unnoticed(call.session):
                     await call.aleave(None)
             return returned
 
@@ -211,7 +214,7 @@ class AsyncListener(Listener):
             call = _under_way.get()
             if call is None:
                 return await awaited(request, **how)
-            with unnoticed(stops=True):
+            with unnoticed(call.session, inside=True):
                 call.requested(request.read(), request.headers)
                 make_ready_aside()
                 await call.session.recorder.acommit()
@@ -219,10 +222,11 @@ class AsyncListener(Listener):
             try:
                 response = await awaited(request, **how)
             except BaseException as error:
-                call.failed(error)
-                await call.session.recorder.acommit_after(error)
+                with unnoticed(failing=True):
+                    call.failed(error)
+                    await call.session.recorder.acommit_after(error)
                 raise
-            with unnoticed(stops=True):
+            with unnoticed(call.session, inside=True):
                 await self._received(call, response, streams=how.get("stream") is True)
             return response
 
@@ -236,46 +240,42 @@ class AsyncListener(Listener):
             except Exception as error:
                 got = _broken(response, error, "AsyncByteStream")
         elif streams:
-            call.streaming = True
+            call.opened(Head(response))
             kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
 
-            async def ended(copied: Copied, error: BaseException | None) -> None:
-                outcome = _read(call, response, copied, error)
+            async def ended(error: BaseException | None, *, whole: bool) -> None:
                 with unnoticed():
-                    await call.aleave(outcome)
+                    call.finished(error, whole=whole)
+                with unnoticed(call.session, failing=error is not None):
+                    await call.aleave(call.outcome)
 
-            response.stream = kind(response.stream, ended, _ending(call, response))
+            response.stream = kind(response.stream, _hearing(call), ended, _ending(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
             await call.session.recorder.acommit()
 
 
-def _ending(call: Call, response: _Response) -> Callable[[Copied, BaseException | None], None]:
+def _hearing(call: Call) -> Callable[[bytes], None]:
+    """What is to be done with each piece of an answer's body."""
+
+    def seen(chunk: bytes) -> None:
+        with unnoticed():
+            call.heard(chunk)
+
+    return seen
+
+
+def _ending(call: Call) -> Ended:
     """What is to be done when the body of an answer is over."""
 
-    def ended(copied: Copied, error: BaseException | None) -> None:
-        outcome = _read(call, response, copied, error)
+    def ended(error: BaseException | None, *, whole: bool) -> None:
         with unnoticed():
-            call.leave(outcome)
+            call.finished(error, whole=whole)
+        with unnoticed(call.session, failing=error is not None):
+            call.leave(call.outcome)
 
     return ended
-
-
-def _read(
-    call: Call, response: _Response, copied: Copied, error: BaseException | None
-) -> BaseException | None:
-    """Stage what a body said that is over; returns what the call failed with."""
-    outcome = error
-    with unnoticed():
-        chunks = copied.decoded(response)
-        if call.asks_for_stream:
-            outcome = call.streamed(response, chunks, error, whole=copied.whole)
-        elif error is not None:
-            call.failed(error)
-        else:
-            outcome = call.received(Read(response, (chunk for _, chunk in chunks)))
-    return outcome
 
 
 def _broken(response: _Response, error: Exception, wanted: str) -> Whole:

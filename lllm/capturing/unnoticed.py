@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lllm.events.errors import BudgetExceeded, LogError, SessionEnded, WrongProcess
+from lllm.session import SessionScope
 
 _logger = logging.getLogger("lllm.invoker")
 
@@ -20,29 +21,45 @@ class Stop(BaseException):
 
 
 @contextmanager
-def unnoticed(*, stops: bool = False) -> Iterator[None]:
+def unnoticed(
+    session: SessionScope | None = None, *, inside: bool = False, failing: bool = False
+) -> Iterator[None]:
     """Keep from the caller what goes wrong in recording.
 
-    stops: whether the SDK is around this, which must not take our errors for the network's.
+    Two things are the caller's wish, and are raised: a budget that is spent, and a log that can't
+    be written where the store was made with `on_error="raise"`.
+
+    session: what is recorded. inside: whether the SDK is around this, which must not take our
+    errors for the network's. failing: whether the SDK's own error is on its way to the caller,
+    which nothing replaces.
     """
     try:
         yield
     except WrongProcess:
         pass  # a forked child goes on with a call that its parent records
-    except SessionEnded as error:
-        _tell_of(error)
     except (BudgetExceeded, LogError) as error:
-        if stops:
+        if failing or not _is_wanted(error, session):
+            _tell_of(error)
+        elif inside:
             raise Stop(error) from None
-        raise
+        else:
+            raise
     except Exception as error:
         _tell_of(error)
 
 
+def _is_wanted(error: Exception, session: SessionScope | None) -> bool:
+    if isinstance(error, SessionEnded):
+        return False
+    return isinstance(error, BudgetExceeded) or (session is not None and session.home.log.raises)
+
+
 def _tell_of(error: Exception) -> None:
-    _logger.error("a captured call could not be recorded", exc_info=error)
-    warnings.warn(
-        f"A captured call could not be recorded: {type(error).__name__}: {error}",
-        RuntimeWarning,
-        stacklevel=5,
-    )
+    with suppress(Exception):  # a handler of the user's, or a warning that is told to be an error
+        _logger.error("a captured call could not be recorded", exc_info=error)
+    with suppress(Exception):
+        warnings.warn(
+            f"A captured call could not be recorded: {type(error).__name__}: {error}",
+            RuntimeWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,67 @@
+"""What has come of a streamed answer, read while it comes.
+
+The bytes are read in batches and dropped, so that what stays in memory is what the model said. A
+compressed body waits for its end: only httpx knows all the compressions that it asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+_BATCH = 1 << 16  # bytes; most streams are shorter, and cost their reader nothing before their end
+
+
+class Head:
+    """Status and headers of an answer. Its body is not held here, nor who reads it."""
+
+    content = b""
+
+    def __init__(self, response: object) -> None:
+        self.kind = type(response)
+        self.status_code: int = response.status_code  # type: ignore[attr-defined] # httpx's
+        self.headers: Mapping[str, str] = response.headers  # type: ignore[attr-defined] # as above
+
+
+class Heard:
+    """The bytes that passed and were not read yet.
+
+    head: what they are the body of. take: reads a piece, with the time of `time.perf_counter_ns`
+    when it came. at_end: whether all is read at the end only.
+    """
+
+    def __init__(self, head: Head, take: Callable[[bytes, int], None], *, at_end: bool) -> None:
+        self._head = head
+        self._take = take
+        self._waits = at_end or head.headers.get("content-encoding") is not None
+        self._waiting: list[tuple[int, bytes]] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """A piece that came from the connection just now."""
+        self._waiting.append((time.perf_counter_ns(), chunk))
+        self._size += len(chunk)
+        if self._size >= _BATCH and not self._waits:
+            self.read()
+
+    def read(self) -> None:
+        """Read what waits."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        for came, chunk in self._decoded(waiting):
+            self._take(chunk, came)
+
+    def _decoded(self, raw: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        encoding = self._head.headers.get("content-encoding")
+        if encoding is None:
+            yield from raw
+            return
+        came = [0]
+
+        def again() -> Iterator[bytes]:
+            for came[0], chunk in raw:
+                yield chunk
+
+        headers = {"content-encoding": encoding}
+        copy = self._head.kind(200, headers=headers, content=again())
+        for chunk in copy.iter_bytes():
+            yield came[0], chunk
