@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import update_wrapper
 from typing import Concatenate, ParamSpec
 
 import msgspec
@@ -43,14 +43,14 @@ def _one_at_a_time(
     """A step of a call, which the end of its session in another thread may meet: none begins while
     another runs, none once the call is over, and none in a forked child."""
 
-    @wraps(method)
-    def step(self: Call, *args: P.args, **kwargs: P.kwargs) -> None:
+    def step(self: Call, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.session.recorder.in_child:
             return
         with self._steps:
             if not self._left:
                 method(self, *args, **kwargs)
 
+    update_wrapper(step, method)
     return step
 
 
