@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
@@ -69,6 +70,8 @@ class _PydanticSchemas:
     def schema(self, kind: type) -> dict[str, object]:
         if kind is object:
             return {_ANYTHING: True}
+        if issubclass(kind, PurePath):
+            return {"type": "string", "format": "path"}  # as pydantic tells of one
         if not isinstance(kind, PydanticModel):
             raise NotImplementedError  # msgspec then says which type it is
         # Two models of one name, and a Struct of that name too, stay apart by the number.
@@ -131,6 +134,10 @@ def _refuse(constant: str) -> NoReturn:
 
 def _convert(kind: type, value: object) -> object:
     """msgspec's way to types that it doesn't know."""
+    if issubclass(kind, PurePath):
+        if not isinstance(value, str):
+            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
+        return kind(value)
     if not isinstance(kind, PydanticModel):
         return value  # `object`: anything
     try:

@@ -1,12 +1,13 @@
 """A function's signature, as a model is told of it and as what the model sends is checked by it.
 
 The parameters become the fields of a msgspec Struct, whose JSON schema is the tool's. No default
-means required, no hint means anything, `Annotated[T, msgspec.Meta(description=...)]` says more.
+means required, no hint means anything, `Annotated[T, "what it is"]` says more (`lllm.annotations`).
 What a model sends wrongly is a ParseError, worded for the model, since it is the one to mend it.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from lllm.annotations import in_terms_of_msgspec
 from lllm.events.errors import ConfigError, ParseError
 from lllm.schema import read_json, schema_of
 
@@ -74,7 +76,8 @@ def _parameters(function: Callable[..., object], tool_name: str) -> _Parameters:
     except Exception as error:  # a hint is any expression, and may raise anything
         raise ConfigError(
             f"The signature of the tool {tool_name} can't be read: {error}. Its type hints must "
-            "be names of its module, not of a function or of an `if TYPE_CHECKING:`."
+            "be names of its module, not of a function or of an `if TYPE_CHECKING:`, and checks of "
+            "a parameter ones that a JSON schema has."
         ) from error
     for parameter in signature.parameters.values():
         _check(parameter, tool_name)
@@ -102,12 +105,25 @@ def _check(parameter: inspect.Parameter, tool_name: str) -> None:
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
     """The parameters' hints; what it returns is no concern of the model, and needn't resolve."""
-    inner = inspect.unwrap(function)
+    inner = _inner(function)
     annotations = dict(getattr(inner, "__annotations__", {}))
     annotations.pop("return", None)
     holder = types.SimpleNamespace(__annotations__=annotations)
     names = getattr(inner, "__globals__", {})
-    return typing.get_type_hints(holder, globalns=names, include_extras=True)
+    hints = typing.get_type_hints(holder, globalns=names, include_extras=True)
+    return {name: in_terms_of_msgspec(hint) for name, hint in hints.items()}
+
+
+def _inner(function: Callable[..., object]) -> Callable[..., object]:
+    """The function that has the hints: within decorators, partials and objects with __call__."""
+    while True:
+        inner = inspect.unwrap(function)
+        if isinstance(inner, functools.partial):
+            function = inner.func
+        elif inspect.isroutine(inner):
+            return inner
+        else:
+            function = type(inner).__call__
 
 
 def _fields(parameters: _Parameters) -> list[tuple[str, str]]:
@@ -143,7 +159,10 @@ def _schema(
         schema = schema_of(struct)
     except Exception as error:  # whatever a schema hook of a user's type raises
         raise ConfigError(
-            f"A type hint of the tool {tool_name} has no JSON form: {error}"
+            # The last line of msgspec's says which type; those before it are for its own users.
+            f"{_without_form(parameters, tool_name)} {str(error).splitlines()[-1]}. Hint it as "
+            "what JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
+            "model), and convert it in the function."
         ) from error
     del schema["title"]
     properties = cast(dict[str, dict[str, object]], schema["properties"])
@@ -151,6 +170,16 @@ def _schema(
         if not parameter.required:
             properties[name].update(_default(parameter.default))
     return schema
+
+
+def _without_form(parameters: _Parameters, tool_name: str) -> str:
+    """A sentence that names the parameter whose hint has no JSON form."""
+    for name, parameter in parameters.items():
+        try:
+            schema_of(_struct({name: parameter}))
+        except Exception:
+            return f"The parameter {name!r} of the tool {tool_name} has no JSON form:"
+    return f"A type hint of the tool {tool_name} has no JSON form:"
 
 
 def _default(value: object) -> dict[str, object]:

@@ -7,6 +7,7 @@ or an `async def`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -53,11 +54,11 @@ class Tool(Generic[P, R_co]):
         Raises ConfigError where no model could call the function: a name that providers refuse,
         `*args` or `**kwargs`, a hint that can't be resolved or has no JSON form.
         """
-        is_function: bool = inspect.isroutine(function)  # apart, or mypy forgets the signature
-        if not is_function:
+        is_class: bool = isinstance(function, type)  # apart, or mypy forgets the signature
+        if is_class or not callable(function):
             raise ConfigError(f"A tool is made from a function, not from {function!r}.")
         self.function = function
-        self.name = function.__name__ if name is None else name
+        self.name = _name(function) if name is None else name
         if not _NAME.fullmatch(self.name):
             raise ConfigError(
                 f"The tool name {self.name!r} is not one that providers take: 1 to 64 of a-z, A-Z, "
@@ -69,7 +70,7 @@ class Tool(Generic[P, R_co]):
         self.schema = self._arguments.schema
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
-        self.__qualname__ = function.__qualname__
+        self.__qualname__ = getattr(function, "__qualname__", self.name)
         self.__wrapped__ = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -113,7 +114,7 @@ class Tool(Generic[P, R_co]):
 
     async def arun(self, arguments: Mapping[str, object]) -> object:
         """The same on an event loop: a plain function runs in a thread, so as not to hold it up."""
-        if inspect.iscoroutinefunction(self.function):
+        if _is_async(self.function):
             return await cast(Awaitable[object], self._call(arguments))
         import asyncio
 
@@ -183,7 +184,22 @@ def _readable(value: object) -> object:
     return dump(mode="json") if callable(dump) else repr(value)
 
 
+def _name(function: Callable[..., object]) -> str:
+    """Of a function, of the one within a partial, or of an object's class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object that is called
+    )
+
+
 def _first_paragraph(function: Callable[..., object]) -> str:
+    while isinstance(function, functools.partial):  # whose own docstring is functools'
+        function = function.func
     text = inspect.getdoc(function) or ""
     return " ".join(text.split("\n\n", 1)[0].split())
 

@@ -185,7 +185,7 @@ def ärger(x: int) -> None: ...
         (options, r"options takes `\*\*words: "),
         (positional, r"positional takes `x: "),
         (unresolvable, "unresolvable can't be read: name 'Unresolvable' is not defined"),
-        (socket, "(?s)socket has no JSON form: .*Opaque"),
+        (socket, "'x' of the tool socket has no JSON form: .*Opaque"),
         (method, "bound method"),
         (ärger, "'ärger' is not one that providers take"),
         (lambda x: x, "<lambda>"),

@@ -1,0 +1,92 @@
+"""What `Annotated` says of a tool's parameter, in msgspec's terms.
+
+A description may stand there as a plain text or as `Doc` (PEP 727); bounds and descriptions as
+pydantic's `Field` or as annotated-types' `Ge`, `Len`, `Interval` and the like
+(https://github.com/annotated-types/annotated-types). Neither library is imported here: their
+objects are known by their attributes. What belongs to other libraries is left aside, as
+https://typing.python.org/en/latest/spec/qualifiers.html#annotated asks.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Union
+
+import msgspec
+
+_meta: Callable[..., msgspec.Meta] = msgspec.Meta  # it checks its arguments itself
+# Attributes of pydantic's and annotated-types' objects that msgspec.Meta has, too.
+_BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
+_TOLD = ("title", "description", "examples")
+_CHANGES = ("strip_whitespace", "to_lower", "to_upper")  # of pydantic's StringConstraints
+_VALIDATORS = ("BeforeValidator", "AfterValidator", "PlainValidator", "WrapValidator", "Predicate")
+
+
+def in_terms_of_msgspec(hint: object) -> object:
+    """The hint with the metadata of every `Annotated` in it, however deep, as one msgspec.Meta.
+
+    Raises TypeError for a check that JSON Schema can't express, such as a validator function.
+    """
+    arguments = typing.get_args(hint)
+    if not arguments:
+        return hint
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        inner, *metadata = arguments
+        return _annotated(in_terms_of_msgspec(inner), metadata)
+    if origin is typing.Literal:
+        return hint
+    new = tuple(
+        [in_terms_of_msgspec(one) for one in argument]
+        if isinstance(argument, list)
+        else in_terms_of_msgspec(argument)
+        for argument in arguments
+    )
+    if new == arguments:
+        return hint
+    if origin in (Union, types.UnionType):
+        return Union[new]  # noqa: UP007 - a tuple of types, known only now
+    assert origin is not None  # what has arguments has one
+    return origin[new if len(new) > 1 else new[0]]
+
+
+def _annotated(inner: object, metadata: Iterable[object]) -> object:
+    told: dict[str, object] = {}
+    others: list[object] = []
+    for item in _flat(metadata):
+        if isinstance(item, msgspec.Meta):
+            others.append(item)
+        elif isinstance(item, str):
+            told.setdefault("description", item)
+        elif type(item).__name__ in _VALIDATORS or any(getattr(item, n, None) for n in _CHANGES):
+            raise TypeError(f"{item!r} can't be said in a JSON schema; check it in the function")
+        else:
+            told.update(_told_by(item))
+    if told:
+        others.append(_meta(**told))
+    return Annotated[(inner, *others)] if others else inner
+
+
+def _flat(metadata: Iterable[object]) -> Iterator[object]:
+    """The items, with what stands in groups: a pydantic Field's own metadata, an Interval's
+    bounds."""
+    for item in metadata:
+        yield item
+        group = getattr(item, "metadata", None)
+        if isinstance(group, list):  # pydantic.fields.FieldInfo
+            yield from _flat(group)
+
+
+def _told_by(item: object) -> dict[str, object]:
+    """The bounds and texts of one object of theirs."""
+    documentation = getattr(item, "documentation", None)
+    if isinstance(documentation, str):  # typing_extensions.Doc
+        return {"description": documentation}
+    found = {name: getattr(item, name, None) for name in (*_BOUNDS, *_TOLD)}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None and not callable(value) and not (name == "min_length" and value == 0)
+    }
