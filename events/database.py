@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Literal
 
+from lllm.events import locks
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.locks import (
     FileLock,
-    Held,
-    acquired,
     fork_begins_within,
     rest_during_fork,
     tell_after_fork,
@@ -34,10 +34,12 @@ from lllm.events.nesting import Nesting
 from lllm.events.open_files import sync_open_file
 from lllm.events.own_files import check_database, make_folder
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
+from lllm.events.robust_locks import Held
 from lllm.events.sqlite_files import (
     APPLICATION_ID,
     Translated,
     is_ours,
+    raise_translated,
     refuse_others,
     refuse_parts,
 )
@@ -54,9 +56,9 @@ _UNWAITED = 4  # times as much, before one who must not wait copies it
 # of three tags in a million sessions looks all over one.
 _WRITER_CACHE, _READER_CACHE = 16 << 20, 8 << 20
 _LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
-BUSY_SECONDS = 30.0  # for programs that write the file without our lock
-_TRY_MILLISECONDS = 50  # of that, in one piece inside of SQLite, where a fork can't begin
-_CLOSE_SECONDS = 5.0  # that `close` waits for other writers
+_TRY_MILLISECONDS = 50  # to wait in one piece inside of SQLite, where a fork can't begin
+_SHORT_SECONDS = 1.0  # that is waited for the lock where it is only better to have it
+_OPENING_SECONDS = 0.2  # the same to open what is there already
 
 
 class Database:
@@ -145,11 +147,11 @@ class Database:
         try:
             lock = self._file_lock
             if mine and lock is not None:
-                locked = acquired(lock, fork_begins_within(), time.monotonic())
+                locked = lock.take(time.monotonic(), fork_begins_within())
             self._disconnect(checkpoint=locked)
         finally:
             if locked and lock is not None:
-                lock.release()
+                lock.free()
             if mine:
                 self._thread_lock.release()
 
@@ -180,7 +182,7 @@ class Database:
                 "owner. Fork before such a transaction begins, or start the process anew (spawn)."
             )
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+            self.path, timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
             factory=Connection,
         )  # fmt: skip
         try:
@@ -197,13 +199,24 @@ class Database:
         return connection
 
     def _prepare(self, schema: Sequence[str]) -> None:
-        with self._locked(), self._in_use():
-            connection = self._writing()
-            with _waiting(connection, int(BUSY_SECONDS * 1000)):
-                if not is_ours(connection, self.path, self._version, schema):
-                    self._create(connection, schema)
-            if self.path != ":memory:":
-                self._opened = _identity(self._file)
+        # Whoever has the lock may be frozen; to open what is there, nobody has to be waited for.
+        with self._locked(_OPENING_SECONDS) as mine, self._in_use():
+            if self._is_ready(schema, make=mine):
+                return
+        with self._locked() as mine, self._in_use():
+            if not self._is_ready(schema, make=mine):
+                raise kept_waiting(self.path)
+
+    def _is_ready(self, schema: Sequence[str], *, make: bool) -> bool:
+        connection = self._writing()
+        with _waiting(connection, int(locks.WAIT_SECONDS * 1000)):
+            if not is_ours(connection, self.path, self._version, schema):
+                if not make:
+                    return False
+                self._create(connection, schema)
+        if self.path != ":memory:":
+            self._opened = _identity(self._file)
+        return True
 
     def prepare_again(self, schema: Sequence[str]) -> None:
         """The file is opened once more: see that it still is what it was.
@@ -256,72 +269,19 @@ class Database:
         """Have some work done when the write that is under way in this thread has ended."""
         self._nesting.queue(work)
 
-    def write(self, *, timeout: float | None = None) -> AbstractContextManager[Connection | None]:
+    def write(self, *, timeout: float | None = None) -> Writing:
         """A transaction that nobody else writes beside: committed at the end, rolled back when
         anything is raised.
 
-        timeout: seconds to wait for other writers, None for as long as it takes. The connection
-        is None where they took longer.
+        timeout: seconds to wait for other writers. The connection is None where they took longer.
+        With None, it is an error where they take longer than `locks.WAIT_SECONDS`.
 
         Raises LogUnavailable where it can't be begun or committed.
         """
-        return self._write(timeout)
-
-    @contextmanager
-    def _write(self, timeout: float | None) -> Iterator[Connection | None]:
-        if self.at_write():
-            if timeout is None:
-                raise self._at_write_already()
-            yield None
-            return
-        try:
-            # This generator's own frame runs only now and then; that of the `with` runs throughout,
-            # two calls above.
-            self._nesting.begin(sys._getframe(2))
-            with self._locked(timeout) as mine, Translated(self.path):
-                connection = self._begun(wait=timeout is None) if mine else None
-                if connection is None:
-                    yield None
-                    return
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-                finally:
-                    self._end_use()
-                due = self._checkpoint_is_due(unwaited=timeout == 0)
-            if due:
-                self._checkpoint(timeout)
-        finally:
-            self._nesting.end()
+        return Writing(self, timeout)
 
     def _at_write_already(self) -> LogUnavailable:
         return LogUnavailable(f"{self.path}: this thread is at a write already.")
-
-    def _begun(self, *, wait: bool) -> Connection | None:
-        """The writer's connection, in use and in a transaction; None where that has to wait for a
-        program that writes without our lock file, and `wait` is False."""
-        until = time.monotonic() + BUSY_SECONDS
-        while True:
-            self._readers.enter(self._writing_use)
-            begun = False
-            try:
-                connection = self._writing()
-                with nullcontext() if wait else _impatient(connection):
-                    connection.execute("BEGIN IMMEDIATE")
-                begun = True
-                return connection
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error) or (wait and time.monotonic() >= until):
-                    raise
-                if not wait:
-                    return None
-            finally:
-                if not begun:
-                    self._end_use()
 
     def _end_use(self) -> None:
         """The writer's connection is not in use any more."""
@@ -336,12 +296,22 @@ class Database:
         """
         if self.at_write():
             raise self._at_write_already()
+        held = self._locked()
         try:
             self._nesting.begin(sys._getframe())
-            with self._locked(), Translated(self.path):
-                rowid = self._inserted(sql, values)
-                self._inserts += 1
-                due = self._inserts % _LOOK_EVERY == 0 and self._checkpoint_is_due()
+            try:
+                try:
+                    if not held.enter(sys._getframe()):
+                        raise kept_waiting(self.path)
+                    rowid = self._inserted(sql, values, held)
+                    self._inserts += 1
+                    due = self._inserts % _LOOK_EVERY == 0 and self._checkpoint_is_due()
+                finally:
+                    held.exit()
+            except BaseException as error:
+                held.exit()  # an interrupt may have come where the first one begins
+                raise_translated(error, self.path)
+                raise
             if due:
                 self._checkpoint()
         finally:
@@ -349,26 +319,28 @@ class Database:
         assert rowid is not None
         return rowid
 
-    def _inserted(self, sql: str, values: Row) -> int | None:
-        until = 0.0
+    def _inserted(self, sql: str, values: Row, held: Held) -> int | None:
         while True:
             try:
                 self._readers.enter(self._writing_use)
-                return self._writing().execute(sql, values).lastrowid
+                return self._writing(held).execute(sql, values).lastrowid
             except sqlite3.OperationalError as error:  # a program that writes without our lock file
-                until = until or time.monotonic() + BUSY_SECONDS
-                if not _is_busy(error) or time.monotonic() >= until:
+                if not _is_busy(error) or time.monotonic() >= held.began + locks.WAIT_SECONDS:
                     raise
             finally:
                 self._end_use()
 
-    def _writing(self) -> Connection:
+    def _writing(self, held: Held | None = None) -> Connection:
         self._check_place()
-        if self._writer is None:
-            self._writer = self._connect()
-            self._writer.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
-            self._writer.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
-        return self._writer
+        writer = self._writer
+        if writer is None:
+            writer = self._connect()
+            writer.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
+            writer.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
+            self._writer = writer
+        elif held is not None and writer.in_transaction and not held.nested:
+            writer.execute("ROLLBACK")  # what an interrupt left
+        return writer
 
     def _checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
         """unwaited: whether it had better be done by somebody who may wait, if there is one."""
@@ -387,6 +359,7 @@ class Database:
         it is put there before the lock is taken, while others go on.
         """
         self._wal_descriptor = sync_open_file(self._wal, self._wal_descriptor)
+        timeout = _SHORT_SECONDS if timeout is None else timeout
         with suppress(LogError), Translated(self.path), self._locked(timeout) as mine:
             if not mine or self._closed or not self._checkpoint_is_due():
                 return  # another was faster
@@ -429,7 +402,7 @@ class Database:
         return self._writer
 
     def _drop(self, connection: Connection) -> None:
-        with self._locked():  # the last connection to close checkpoints
+        with self._locked(_SHORT_SECONDS):  # the last connection to close checkpoints
             connection.close()
             if self._closed and self._file_lock is not None:
                 self._file_lock.close()
@@ -439,7 +412,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        with self._locked(_CLOSE_SECONDS) as mine:
+        with self._locked(_SHORT_SECONDS) as mine:
             if mine or not self._readers.under_way:
                 self._disconnect()
             if mine and self._file_lock is not None:
@@ -471,6 +444,115 @@ class Database:
         if self._writer is not None and not self._writer.in_transaction:
             _close(self._writer, checkpoint=checkpoint)
             self._writer = None
+
+
+class Writing:
+    """A `with` around one transaction; see Database.write."""
+
+    __slots__ = ("_connection", "_database", "_entered", "_held", "_timeout")
+
+    def __init__(self, database: Database, timeout: float | None) -> None:
+        self._database = database
+        self._timeout = timeout
+        self._held = database._locked(timeout)
+        self._connection: Connection | None = None
+        self._entered = False
+
+    def __enter__(self) -> Connection | None:
+        database, frame = self._database, sys._getframe(1)
+        if database.at_write():
+            if self._timeout is None:
+                raise database._at_write_already()
+            return None
+        try:
+            self._entered = True
+            database._nesting.begin(frame)
+            if self._begin(frame):
+                return self._connection
+            self.abandon()
+        except BaseException as error:
+            self.abandon()
+            raise_translated(error, database.path)
+            raise
+        return None
+
+    def _begin(self, frame: FrameType) -> bool:
+        """Take the locks and begin a transaction; False where that has to wait for longer than it
+        may, for writers of ours or a program that writes without our lock file."""
+        database, held, wait = self._database, self._held, self._timeout is None
+        if not held.enter(frame):
+            if wait:
+                raise kept_waiting(database.path)
+            return False
+        while True:
+            try:
+                database._readers.enter(database._writing_use)
+                connection = database._writing(held)
+                self._connection = connection  # to roll back on, whatever comes between
+                with nullcontext() if wait else _impatient(connection):
+                    connection.execute("BEGIN IMMEDIATE")
+                return True
+            except sqlite3.OperationalError as error:
+                database._end_use()
+                late = time.monotonic() >= held.began + locks.WAIT_SECONDS
+                if not _is_busy(error) or (wait and late):
+                    raise
+                if not wait:
+                    return False
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        database, connection = self._database, self._connection
+        due = False
+        try:
+            try:
+                if connection is not None and error is None:
+                    connection.execute("COMMIT")
+                    due = database._checkpoint_is_due(unwaited=self._timeout == 0)
+            finally:
+                self._give_back()
+            if due:
+                database._checkpoint(self._timeout)
+        except BaseException as raised:
+            self.abandon()
+            raise_translated(raised, database.path)
+            raise
+        self.abandon()
+        raise_translated(error, database.path)
+
+    def _give_back(self) -> None:
+        connection = self._connection
+        try:
+            if connection is not None:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._database._end_use()
+            self._connection = None
+        finally:
+            self._held.exit()
+
+    def abandon(self) -> None:
+        """Roll back what is not committed, and let others write; doing so twice does nothing.
+
+        An interrupt may come where a `with` ends and before anything of this class is called, so
+        whoever must leave nothing behind calls this in a `finally` around it.
+        """
+        if not self._entered:
+            return
+        try:
+            self._give_back()
+        finally:
+            self._database._nesting.end()
+            self._entered = False
+
+
+def kept_waiting(path: Path | str) -> LogUnavailable:
+    """The error of who waited for other writers as long as anybody does."""
+    return LogUnavailable(
+        f"{path}: another program has held the lock on it for {locks.WAIT_SECONDS:g} seconds. It "
+        "may be suspended, or stopped in a debugger; let it go on, or end it."
+    )
 
 
 def _identity(file: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from lllm.events.locks import RestingLock
+from lllm.events.robust_locks import RestingLock
 
 T = TypeVar("T")
 

@@ -1,8 +1,10 @@
 """Logging never breaks the user's call: what can't be written now is held and written later.
 
 Where the log behind it can't be written, a warning says so once, the events wait in memory, and
-every later append tries again, in order. Past a bound the oldest are dropped and counted, and the
-log says so with a `log.gap`. `on_error="raise"` is for those who would rather stop.
+every later append tries again, in order. Where another writer holds the log's lock and is frozen,
+the first append waits for it, as long as `locks.WAIT_SECONDS`, and none after it. Past a bound the
+oldest are dropped and counted, and the log says so with a `log.gap`. `on_error="raise"` is for
+those who would rather stop.
 
 Whatever the log behind raises is taken for a reason to wait, also what its author did not foresee;
 only AppendConflict and LogReadOnly are answers, which whoever appends has to know.
@@ -10,7 +12,6 @@ only AppendConflict and LogReadOnly are answers, which whoever appends has to kn
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from collections import deque
@@ -22,14 +23,25 @@ import msgspec
 from lllm.events import deferred, recorder
 from lllm.events.errors import AppendConflict, LogError, LogReadOnly, LogUnavailable
 from lllm.events.locks import tell_after_fork
-from lllm.events.log import AppendsWithoutWaiting, KnowsNesting, LogBackend, read_types
+from lllm.events.log import (
+    AppendsWithin,
+    AppendsWithoutWaiting,
+    KnowsNesting,
+    LogBackend,
+    read_types,
+)
 from lllm.events.model import LogGap
 from lllm.events.record import NewEvent, Recorded
+from lllm.events.robust_locks import Held, RobustLock
 
 OnError = Literal["hold", "raise"]
 HELD_BYTES = 64 << 20  # of payloads in memory, before the oldest are dropped and counted
 _BEHIND_ALL = 1 << 62
 _RETRY_SECONDS = 0.5  # between two tries of a log that can't be written
+_TRY_SECONDS = 0.01  # that such a try waits for other writers: one of them may be frozen
+_FIRST_TRY_SECONDS = 1.0  # the same while none is known to be
+CLOSING_SECONDS = 2.5  # that the last try waits for them
+_ENDS = frozenset({"session.succeeded", "session.failed"})
 
 
 class HoldingLog:
@@ -48,26 +60,31 @@ class HoldingLog:
         self.behind = behind
         self._raises = on_error == "raise"
         self._bound = held_bytes
-        self._lock = threading.RLock()  # the collector may end a session inside
-        self._writing = False
+        self._lock = RobustLock()  # reentrant: the collector may end a session inside
         self._nests = behind if isinstance(behind, KnowsNesting) else None
         # From where nothing may be waited for, before they are held.
         self._came_between: deque[Sequence[NewEvent]] = deque()
         self._held: deque[Sequence[NewEvent]] = deque()
         self._bytes = 0
         self._lost: LogGap | None = None
+        self._gap: tuple[LogGap, NewEvent] | None = None  # as it was tried to be written
+        self.lost_ends = False  # whether sessions ended without their end in the log
         self._warned = False
         self._next_try = 0.0
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """What the parent holds, the parent writes."""
-        self._lock = threading.RLock()
-        self._writing = False
         self._came_between.clear()
         self._held.clear()
         self._bytes = 0
         self._lost = None
+        self.lost_ends = False
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether events wait."""
+        return bool(self._held)
 
     @property
     def raises(self) -> bool:
@@ -135,7 +152,13 @@ class HoldingLog:
 
     def _take_in(self) -> None:
         while self._came_between:
-            self._add(self._came_between.popleft())
+            self._add(self._came_between[0])  # twice, after an interrupt, which the log recognizes
+            self._came_between.popleft()
+
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
+        """See AppendsWithin; None, too, where others wait already. Whatever the log behind raises,
+        it raises."""
+        return None if self._held else _append_within(self.behind, events, seconds)
 
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
         if isinstance(error, AppendConflict | LogReadOnly):
@@ -169,6 +192,7 @@ class HoldingLog:
 
     def _count_lost(self, events: Sequence[NewEvent], reason: str) -> None:
         before = self._lost
+        self.lost_ends = self.lost_ends or _has_end(events)
         self._lost = LogGap(
             lost=len(events) + (before.lost if before else 0),
             first_time=before.first_time if before else events[0].time,
@@ -177,47 +201,62 @@ class HoldingLog:
             salt=before.salt if before else recorder.new_salt(),
         )
 
-    def write_held(self, *, now: bool = False) -> bool:
+    def write_held(self, *, now: bool = False, within: float | None = None) -> bool:
         """Write what waits, if the log can be written; False where events go on waiting.
 
-        now: try even if the last try was a moment ago.
+        now: try even if the last try was a moment ago. within: seconds to wait for other writers,
+        for all of it; None for a second, or next to none where they were waited for in vain.
         """
-        with self._lock:
-            self._take_in()
-            if not self._held and self._lost is None:
-                return True
-            if self._writing or (not now and time.monotonic() < self._next_try):
+        if not self._held and self._lost is None and not self._came_between:
+            return True
+        if within is None:
+            within = _TRY_SECONDS if self._warned else _FIRST_TRY_SECONDS
+        holding = Held(self._lock, None, within)
+        with holding as mine:
+            # In the middle of a write of this thread's own, nothing can be written.
+            if not mine or holding.nested:
                 return False
-            self._writing = True
+            self._take_in()
+            if not now and time.monotonic() < self._next_try:
+                return False
+            until = time.monotonic() + within
             try:
                 while self._held:
-                    self._write_gap()
-                    self._write_first()
+                    self._write_gap(until)
+                    self._write_first(until)
                     self._take_in()
-                self._write_gap()
+                self._write_gap(until)
             except Exception:  # whatever keeps the log from being written
                 self._next_try = time.monotonic() + _RETRY_SECONDS
                 return False
-            finally:
-                self._writing = False
+            self._bytes = 0
             self._warned = False
             return True
 
-    def _write_first(self) -> None:
+    def _write_first(self, until: float) -> None:
         events = self._held[0]
         try:
-            self.behind.append(events)
+            self._write(events, until)
         except AppendConflict as conflict:
             # A statement or definition that another process made meanwhile is no loss.
             if len(events) > 1 or events[0].seq > 1:
                 self._count_lost(events, f"other events stand in their place: {conflict}")
         self._drop_first()
 
-    def _write_gap(self) -> None:
-        if self._lost is not None:
-            stream = f"gap-{recorder.new_id(self._lost.last_time)}"
-            recorder.state(self.behind, stream, self._lost, salt=self._lost.salt)
-            self._lost = None
+    def _write_gap(self, until: float) -> None:
+        lost = self._lost
+        if lost is None:
+            return
+        if self._gap is None or self._gap[0] is not lost:
+            stream = f"gap-{recorder.new_id(lost.last_time)}"
+            self._gap = lost, recorder.statement(stream, lost, salt=lost.salt)
+        self._write([self._gap[1]], until)
+        self._lost = self._gap = None
+
+    def _write(self, events: Sequence[NewEvent], until: float) -> None:
+        left = max(0.0, until - time.monotonic())
+        if _append_within(self.behind, events, left) is None:
+            raise LogUnavailable("Other writers hold the log.")
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
@@ -236,15 +275,32 @@ class HoldingLog:
         return self.behind.head()
 
     def close(self) -> None:
-        """Try once more to write what waits, say what is lost where that fails, and close."""
-        if not self.write_held(now=True):
-            warnings.warn(
-                f"lllm could not write {len(self.held)} events before its log was closed; "
-                "they are lost.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        self.behind.close()
+        """Try once more to write what waits, for some seconds where others hold the log, say what
+        is lost where that fails, and close."""
+        try:
+            if not self.write_held(now=True, within=CLOSING_SECONDS):
+                held = self.held
+                self.lost_ends = self.lost_ends or _has_end(held)
+                warnings.warn(
+                    f"lllm could not write {len(held)} events before its log was closed; "
+                    "they are lost.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        finally:
+            self.behind.close()
+
+
+def _append_within(
+    log: LogBackend, events: Sequence[NewEvent], seconds: float
+) -> Sequence[int] | None:
+    if isinstance(log, AppendsWithin):
+        return log.append_within(events, seconds)
+    return log.append(events)
+
+
+def _has_end(events: Sequence[NewEvent]) -> bool:
+    return any(event.type in _ENDS for event in events)
 
 
 def _size(events: Sequence[NewEvent]) -> int:

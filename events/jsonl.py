@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lllm.events import segments
 from lllm.events.codec import is_utf8
-from lllm.events.database import Database, Durability
+from lllm.events.database import Database, Durability, kept_waiting
 from lllm.events.errors import (
     AppendConflict,
     LogDamaged,
@@ -31,9 +31,9 @@ from lllm.events.errors import (
 )
 from lllm.events.fair_locks import FairFileLock
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
-from lllm.events.locks import Held, ThreadLock
 from lllm.events.own_files import check_by_path, make_folder, make_new, read_own, sync, sync_folder
 from lllm.events.record import NewEvent, Recorded
+from lllm.events.robust_locks import Held, ThreadLock
 from lllm.events.shared_database import open_shared
 from lllm.events.shared_folder import JSONLFolder, folders
 
@@ -117,8 +117,10 @@ class LocalFileBackend:
         if self.read_only:
             raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
         make_folder(self._shared.locks, parents=True, durable=self.durability == "power")
-        with Held(self._shared.thread_lock, self._lock_file()):
+        with Held(self._shared.thread_lock, self._lock_file()) as mine:
             if not self._has_format():
+                if not mine:
+                    raise kept_waiting(self.path)
                 self._create()
 
     def _has_format(self) -> bool:
@@ -191,9 +193,15 @@ class LocalFileBackend:
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
         """See AppendsWithoutWaiting; None, too, where much that others wrote has to be read
         first."""
-        return self._append(events, timeout=0)
+        return self._append(events, timeout=0, read_much=False)
 
-    def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
+        """See AppendsWithin."""
+        return self._append(events, timeout=seconds)
+
+    def _append(
+        self, events: Sequence[NewEvent], *, timeout: float | None, read_much: bool = True
+    ) -> Sequence[int] | None:
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         if not events:
@@ -205,7 +213,7 @@ class LocalFileBackend:
         try:
             nesting.begin(sys._getframe())
             with segments.Translated(self.path):
-                return self._append_alone(events, timeout)
+                return self._append_alone(events, timeout, read_much)
         finally:
             nesting.end()
 
@@ -218,22 +226,30 @@ class LocalFileBackend:
         self._shared.nesting.queue(work)
 
     def _append_alone(
-        self, events: Sequence[NewEvent], timeout: float | None
+        self, events: Sequence[NewEvent], timeout: float | None, read_much: bool
     ) -> Sequence[int] | None:
         shared = self._shared
         while True:
-            with Held(shared.thread_lock, self._lock_file(), timeout) as mine:
-                if not mine:
-                    return None
-                shared.tail.segment_bytes = self.segment_bytes  # each store may have its own
-                start = shared.tail.ready()
-                segment = shared.tail.segment
-                if shared.streams.are_next(events):
-                    return self._store(events, start)
-                if start - shared.streams.upto <= _NEAR:
-                    shared.streams.catch_up(segment, start)
-                    return self._store_new(events, start)
-            if timeout is not None:
+            held = Held(shared.thread_lock, self._lock_file(), timeout)
+            try:
+                try:
+                    if not held.enter(sys._getframe()):
+                        if timeout is None:
+                            raise kept_waiting(self.path)
+                        return None
+                    shared.tail.segment_bytes = self.segment_bytes  # each store may have its own
+                    start = shared.tail.ready()
+                    segment = shared.tail.segment
+                    if shared.streams.are_next(events):
+                        return self._store(events, start)
+                    if start - shared.streams.upto <= _NEAR:
+                        shared.streams.catch_up(segment, start)
+                        return self._store_new(events, start)
+                finally:
+                    held.exit()
+            finally:
+                held.exit()  # an interrupt may have come where the first one begins
+            if not read_much:
                 return None
             with shared.thread_lock:  # and nobody else waits
                 shared.streams.catch_up(segment, start)

@@ -1,4 +1,4 @@
-"""A lock on a file: it dies with the process that holds it, and waits its turn in the kernel.
+"""A lock on a file: it dies with the process that holds it, whatever kills it.
 
 flock, not POSIX record locks: those are lost when any descriptor of the file is closed. flock
 belongs to the open file, so a forked child must close what it inherited, or the lock would outlive
@@ -14,8 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +26,10 @@ else:
     import fcntl
 
 
-_POLL = 0.0005  # seconds between two tries of a lock that is waited for with a timeout
+# Seconds that an append waits for other writers: whoever has the lock longer than that is frozen
+# (SIGSTOP, a debugger, a paused container), and may be so for ever.
+WAIT_SECONDS = 30.0
+_POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two tries of a lock that is waited for
 
 
 class ForkAware(Protocol):
@@ -112,44 +114,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
 
 
-class ThreadLock:
-    """A reentrant lock between the threads of one process. A forked child has one of its own, free:
-    whoever held its parent's is not there."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        tell_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Leave the parent's lock to the parent."""
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A `with` that holds it, also across a fork inside."""
-        with self._lock:
-            yield
-
-
-class RestingLock(ThreadLock):
-    """One that a fork waits for a while, so that no child finds half done what it guards.
-
-    order: see rest_during_fork.
-    """
-
-    def __init__(self, order: int) -> None:
-        super().__init__()
-        rest_during_fork(self, order)
-
-    def pause(self) -> bool:
-        """Wait until no other thread holds it."""
-        return self._lock.acquire(timeout=fork_begins_within())
-
-    def resume(self) -> None:
-        """The fork is over."""
-        self._lock.release()
-
-
 class FileLock:
     """An exclusive lock between processes on `path`. Not reentrant, and not a lock between the
     threads of one process: hold a threading.Lock around it."""
@@ -185,6 +149,28 @@ class FileLock:
         """True if the path leads to the file that is open, or none is open."""
         return self._fd is None or is_at(self.path, self._opened)
 
+    def take(self, began: float, timeout: float) -> bool:
+        """Take the lock for a `Held`, whatever an interrupt left of it; False where others had it
+        all the time.
+
+        began: the time by the monotonic clock that the `timeout`, in seconds, counts from.
+        """
+        self._depth = 0
+        return FileLock.acquire(self, wait=False) or self._wait(began, began + timeout)
+
+    def free(self) -> None:
+        """Give back what `take` took, or was about to take."""
+        self._depth = 0
+        if self._fd is not None:
+            _unlock(self._fd)
+
+    def _wait(self, began: float, until: float) -> bool:
+        while (now := time.monotonic()) < until:
+            time.sleep(min(poll_after(now - began, _POLL), until - now))
+            if FileLock.acquire(self, wait=False):
+                return True
+        return False
+
     def inode(self) -> int:
         """The number of the locked file in its file system; a copy of the file has another."""
         if self._fd is None:
@@ -193,15 +179,21 @@ class FileLock:
 
     def close(self) -> None:
         """Close the file, and so release the lock."""
-        if self._fd is not None:
-            close_own(self._fd, self._opened)
-            self._fd = None
-            self._depth = 0
+        fd, self._fd = self._fd, None
+        self._depth = 0
+        if fd is not None:
+            close_own(fd, self._opened)
 
     after_fork = close  # the parent's lock is not the child's to keep alive
 
     def __del__(self) -> None:
         self.close()
+
+
+def poll_after(waited: float, shortest: float) -> float:
+    """Seconds until a lock is tried again that was waited for so long: seldom, where it takes
+    long."""
+    return min(max(shortest, waited / 50), _LONGEST_POLL)
 
 
 def is_held(path: Path) -> bool:
@@ -215,68 +207,6 @@ def is_held(path: Path) -> bool:
         finally:
             lock.close()
     return False
-
-
-class ThreadsLock(Protocol):
-    """A lock between the threads of one process, as `threading` has them."""
-
-    def acquire(self, *, timeout: float = -1) -> bool:
-        """Take it; False where it could not be had within so many seconds, -1 for no limit."""
-
-    def release(self) -> None:
-        """Give it back."""
-
-
-class Held:
-    """A `with` that holds a lock between threads and one between processes; its value is False
-    where they could not be had.
-
-    timeout: seconds to wait, None for as long as it takes.
-    """
-
-    __slots__ = ("_between_processes", "_between_threads", "_mine", "_timeout")
-
-    def __init__(
-        self,
-        between_threads: ThreadsLock,
-        between_processes: FileLock | None,
-        timeout: float | None = None,
-    ) -> None:
-        self._between_threads = between_threads
-        self._between_processes = between_processes
-        self._timeout = timeout
-        self._mine = False
-
-    def __enter__(self) -> bool:
-        timeout, lock = self._timeout, self._between_processes
-        began = 0.0 if timeout is None else time.monotonic()
-        if not self._between_threads.acquire(timeout=-1 if timeout is None else timeout):
-            return False
-        try:
-            self._mine = lock is None or acquired(lock, timeout, began)
-        finally:
-            if not self._mine:
-                self._between_threads.release()
-        return self._mine
-
-    def __exit__(self, *_: object) -> None:
-        if self._mine:
-            try:
-                if self._between_processes is not None:
-                    self._between_processes.release()
-            finally:
-                self._between_threads.release()
-
-
-def acquired(lock: FileLock, timeout: float | None, began: float) -> bool:
-    """Whether a lock could be had within so many seconds of a time by the monotonic clock."""
-    if timeout is None:
-        return lock.acquire()
-    while not lock.acquire(wait=False):
-        if time.monotonic() - began >= timeout:
-            return False
-        time.sleep(_POLL)
-    return True
 
 
 if sys.platform == "win32":

@@ -75,6 +75,15 @@ class KnowsNesting(Protocol):
 
 
 @runtime_checkable
+class AppendsWithin(Protocol):
+    """A log that can be told how long to wait for other writers, one of which may be frozen."""
+
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
+        """As `append`, but None, with nothing stored, where others take longer than so many
+        seconds."""
+
+
+@runtime_checkable
 class KeepsRows(Protocol):
     """A log that has a place for the rows of projections; for others they live in memory."""
 

@@ -15,19 +15,27 @@ import os
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lllm.events.database import BUSY_SECONDS, Database
+from lllm.events import locks
+from lllm.events.database import Database
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.open_files import copy_by_another_process
 from lllm.events.own_files import open_own
 from lllm.events.readers import Connection
+from lllm.events.robust_locks import Held
 from lllm.events.sqlite_files import Translated, is_ours
 
 if sys.platform != "win32":
     import fcntl
+
+# Seconds that a reader waits for those who write, and where they have the file open already.
+_PATIENCE, _SHARED_PATIENCE = 1.0, 0.2
+_UNAWAITED_SECONDS = 5.0  # in which no read waits, after one has in vain
+_POLL = 0.0005  # seconds between two tries
 
 _Look = tuple[int, ...]  # what tells one state of the file from another
 
@@ -50,6 +58,7 @@ class ReadOnlyDatabase(Database):
             raise LogUnavailable(f"There is no {path} to be read.")
         self._writers = writers
         self._seen: _Look | None = None
+        self._unawaited_until = 0.0  # by the monotonic clock
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         super().__init__(path, lock=None, version=version, schema=schema)
 
@@ -58,13 +67,15 @@ class ReadOnlyDatabase(Database):
             if not is_ours(connection, self.path, self._version, schema):
                 raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
 
-    def _writing(self) -> Connection:
+    def _writing(self, held: Held | None = None) -> Connection:
+        del held
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """See Database."""
-        lock = _SharedLock(self._writers)
+        lock = _SharedLock(self._writers, self._patience())
+        self._unawaited_until = lock.unawaited_until or self._unawaited_until
         try:
             shared = self._look()
             with super().snapshot() as connection:
@@ -76,6 +87,13 @@ class ReadOnlyDatabase(Database):
                 yield connection
         finally:
             lock.release()
+
+    def _patience(self) -> float:
+        """Seconds to wait for writers, which are only to be kept from changing the file while it is
+        opened as one that does not change."""
+        if time.monotonic() < self._unawaited_until:
+            return 0.0
+        return _SHARED_PATIENCE if os.path.exists(f"{self.path}-shm") else _PATIENCE
 
     def _look(self) -> bool:
         """Whether others have the file open; what is known of another state is dropped."""
@@ -101,7 +119,8 @@ class ReadOnlyDatabase(Database):
             path, how = self._copied(), "mode=rw"
         return sqlite3.connect(
             f"{path.as_uri()}?{how}", uri=True,
-            timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection,
+            timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
+            factory=Connection,
         )  # fmt: skip
 
     def _changes_wait(self) -> bool:
@@ -134,14 +153,29 @@ class ReadOnlyDatabase(Database):
 
 
 class _SharedLock:
-    """While it is held, no writer of lllm's commits. Where there is no lock file, there is none."""
+    """While it is held, no writer of lllm's commits. Where there is no lock file, there is none; a
+    writer that has it for long is frozen, and not waited for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float) -> None:
         self._file = -1
+        self.unawaited_until = 0.0  # where the writer did not let go
         if sys.platform != "win32":
             with suppress(OSError):
                 self._file = open_own(path, os.O_RDONLY)
-                fcntl.flock(self._file, fcntl.LOCK_SH)
+                began = time.monotonic()
+                while not self._taken():
+                    waited = time.monotonic() - began
+                    if waited >= patience:
+                        self.unawaited_until = began + waited + _UNAWAITED_SECONDS
+                        break
+                    time.sleep(locks.poll_after(waited, _POLL))
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         """Let writers go on; releasing twice does nothing."""

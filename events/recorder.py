@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -33,7 +32,8 @@ from lllm.events.nesting import Nesting
 from lllm.events.record import SALT_BYTES, NewEvent, seal
 from lllm.events.redaction import Redact as Redact  # part of the Recorder's own interface
 from lllm.events.redaction import payload
-from lllm.events.uninterrupted import in_thread
+from lllm.events.robust_locks import Held, RobustLock
+from lllm.events.uninterrupted import in_thread, is_cancelled_task
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
 
@@ -61,13 +61,19 @@ def state(
 
     Returns whether it was new; False where the stream was there already, written by another.
     """
-    data = payload(event, redact)
-    record = seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
     try:
-        log.append([record])
+        log.append([statement(stream, event, salt=salt, redact=redact)])
     except AppendConflict:
         return False
     return True
+
+
+def statement(
+    stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
+) -> NewEvent:
+    """A statement as it is appended."""
+    data = payload(event, redact)
+    return seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
 
 
 _Payloads = Sequence[tuple[Event, bytes]]
@@ -106,6 +112,7 @@ class Recorder:
         self._redact = redact
         self._ordinals: dict[str, count[int]] = {}
         self._unsealed: deque[_Payloads] = deque()  # staged, without a place in the stream yet
+        self._sealed: tuple[_Payloads, int] = ((), 0)  # what was sealed last, and its last seq
         self._pending: list[NewEvent] = []  # staged, and not known to be stored
         self._stored_seq = 0  # of the last event that is stored
         self._undefined: dict[str, AgentDefined] = {}
@@ -123,8 +130,8 @@ class Recorder:
         self._begin()
 
     def _begin(self) -> None:
-        self._staging = threading.RLock()
-        self._committing = threading.RLock()
+        self._staging = RobustLock()
+        self._committing = RobustLock()
         self._seals, self._commits = Nesting(), Nesting()
 
     @property
@@ -136,6 +143,11 @@ class Recorder:
     def is_open(self) -> bool:
         """Whether events can still be added, in this process."""
         return not (self._ended or self.in_child)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that was staged is in the log, or waits in memory to be written to it."""
+        return not (self._unsealed or self._pending)
 
     def deliver(self, value: object) -> None:
         """Say what the session delivers, in code that has no function to return it from."""
@@ -170,9 +182,9 @@ class Recorder:
 
     def _add(self, payloads: _Payloads, last: bool) -> None:
         self._check_open()
-        if last:
-            self._ended = True
         self._unsealed.append(payloads)
+        if last:  # not sooner: an interrupt in between would leave the session without an end
+            self._ended = True
 
     def _seal(self) -> None:
         """Give what is staged its places in the stream; needs the lock."""
@@ -181,12 +193,18 @@ class Recorder:
         try:
             self._seals.begin(sys._getframe())
             while self._unsealed:
-                payloads, now = self._unsealed.popleft(), time.time_ns()
+                payloads, now = self._unsealed[0], time.time_ns()
                 last = self._pending[-1].seq if self._pending else self._stored_seq
+                before, end = self._sealed
+                if before is payloads and end <= last:
+                    self._unsealed.popleft()  # sealed already; an interrupt came between
+                    continue
+                self._sealed = payloads, last + len(payloads)
                 self._pending += [  # in one step: an interrupt leaves all of them, or none
                     seal(self.salt, self.session_id, seq, now, event.type, event.version, data)
                     for seq, (event, data) in enumerate(payloads, last + 1)
                 ]
+                self._unsealed.popleft()
         finally:
             self._seals.end()
 
@@ -250,12 +268,10 @@ class Recorder:
         log = self.log
         if not isinstance(log, AppendsWithoutWaiting) or self._undefined:
             return False
-        if not self._committing.acquire(blocking=False):
-            return False  # what this caller staged may be in another's hands, and not yet durable
-        try:
+        with Held(self._committing, None, 0) as mine:
+            if not mine:
+                return False  # what this caller staged may be in another's hands, not yet durable
             return self._commits.is_inside() or self._try_to_commit(log)  # see `commit`
-        finally:
-            self._committing.release()
 
     def _try_to_commit(self, log: AppendsWithoutWaiting) -> bool:
         try:
@@ -293,9 +309,7 @@ class Recorder:
 
     async def acommit_after(self, error: BaseException) -> None:
         """The same on an event loop."""
-        from asyncio import CancelledError
-
-        if not isinstance(error, Exception | CancelledError):
+        if not (isinstance(error, Exception) or is_cancelled_task(error)):
             self.commit_after(error)  # a coroutine that is being closed can't wait for anything
             return
         try:

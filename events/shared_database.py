@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lllm.events.database import Database, Durability, Row
+from lllm.events.database import Database, Durability, Row, Writing
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.readers import Connection
@@ -68,7 +68,7 @@ class SharedDatabase(Database):
         """See Database."""
         self._shared.when_written(work)
 
-    def write(self, *, timeout: float | None = None) -> AbstractContextManager[Connection | None]:
+    def write(self, *, timeout: float | None = None) -> Writing:
         """See Database."""
         return self._writable().write(timeout=timeout)
 

@@ -9,9 +9,12 @@ from lllm.events.liveness import Liveness
 from lllm.events.locks import tell_after_fork
 from lllm.events.nesting import Nesting
 from lllm.events.own_files import make_folder
+from lllm.events.robust_locks import Held
 from lllm.events.sharing import Registry
 from lllm.events.streams import Streams
 from lllm.events.tail import Tail
+
+_CLOSING_SECONDS = 1.0  # to wait for another thread's append
 
 
 class JSONLFolder:
@@ -50,7 +53,9 @@ class JSONLFolder:
 
     def close(self) -> None:
         """See Shareable."""
-        with self.thread_lock:
+        with Held(self.thread_lock, None, _CLOSING_SECONDS) as mine:
+            if not mine:
+                return  # another thread is in the middle of an append, and has the files
             self.tail.close()
             lock, self._write_lock = self._write_lock, None
             if lock is not None:

@@ -21,7 +21,8 @@ from typing import Generic, Protocol, TypeVar
 
 from lllm.events import deferred
 from lllm.events.errors import LogError, LogUnavailable
-from lllm.events.locks import ThreadLock, tell_after_fork
+from lllm.events.locks import tell_after_fork
+from lllm.events.robust_locks import ThreadLock
 
 
 class Shareable(Protocol):

@@ -26,6 +26,7 @@ from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.shared_database import open_shared
 
+_Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
 _Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
 
 FORMAT = 1
@@ -150,6 +151,10 @@ class SQLiteBackend:
         """See KnowsNesting."""
         self.database.when_written(work)
 
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
+        """See AppendsWithin."""
+        return self._append(events, timeout=seconds)
+
     def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
         if not events:
             return ()
@@ -163,11 +168,19 @@ class SQLiteBackend:
                 values = tuple(chain.from_iterable(map(_values, events)))
                 last = self.database.insert(_INSERTS[len(events)], values)
                 return range(last - len(events) + 1, last + 1)
-            with self.database.write(timeout=timeout) as connection:
-                return None if connection is None else _insert(connection, events)
+            return self._write(_insert, events, timeout)
         except sqlite3.IntegrityError:
-            with self.database.write(timeout=timeout) as connection:
-                return None if connection is None else self._insert_new(connection, events)
+            return self._write(self._insert_new, events, timeout)
+
+    def _write(
+        self, insert: _Insert, events: Sequence[NewEvent], timeout: float | None
+    ) -> Sequence[int] | None:
+        writing = self.database.write(timeout=timeout)
+        try:
+            with writing as connection:
+                return None if connection is None else insert(connection, events)
+        finally:
+            writing.abandon()  # where an interrupt kept the `with` from doing it
 
     def _insert_new(
         self, connection: sqlite3.Connection, events: Sequence[NewEvent]

@@ -6,8 +6,19 @@ has happened already, the writing goes on, and the task hears of its cancellatio
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextvars import copy_context
+
+
+def is_cancelled_task(error: BaseException | None) -> bool:
+    """Whether an exception is asyncio's CancelledError.
+
+    Nothing is imported for it: where asyncio is not there, it is none, and an import that is
+    interrupted may stay half done.
+    """
+    exceptions = sys.modules.get("asyncio.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.CancelledError)
 
 
 async def in_thread(work: Callable[[], None]) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lllm.events.errors import BudgetExceeded, ConfigError
-from lllm.events.locks import ThreadLock
 from lllm.events.model import LLMFailed, LLMResponded, Price
+from lllm.events.robust_locks import ThreadLock
 from lllm.projections.invoke_cost import dollars, nanos
 
 _MOST = 10**6  # US dollars; more is a slip of the keyboard

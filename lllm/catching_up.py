@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 
-from lllm.events.locks import ThreadLock, tell_after_fork
+from lllm.events.locks import tell_after_fork
+from lllm.events.robust_locks import ThreadLock
 from lllm.projections.projector import Projector
 
 _EVERY = 0.1  # seconds

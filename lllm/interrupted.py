@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from lllm.events.database import Database
+from lllm.events.errors import AppendConflict, LogError
 from lllm.events.holding import HoldingLog
 from lllm.events.liveness import Liveness
-from lllm.events.log import LogBackend
 from lllm.events.model import SessionInterrupted
-from lllm.events.recorder import Redact, new_salt, state
+from lllm.events.recorder import Redact, new_salt, statement
 from lllm.projections import queries
+
+_PATIENCE = 0.5  # seconds that a reader waits for those who write
 
 
 def interrupt_dead(
@@ -28,15 +30,15 @@ def interrupt_dead(
     owners = {(session.owner, session.host) for session in running}
     dead = {owner for owner, host in owners if liveness.is_dead(owner, host)}
     for session in running:
-        if session.owner in dead:
-            _interrupt(log, session, redact)
+        if session.owner in dead and not _interrupt(log, session, redact):
+            return False  # the log can't be written just now; the next reader says it
     if not log.held and not behind:
         for owner in dead:
             liveness.forget(owner)
     return bool(dead)
 
 
-def _interrupt(log: LogBackend, session: queries.Running, redact: Redact | None) -> None:
+def _interrupt(log: HoldingLog, session: queries.Running, redact: Redact | None) -> bool:
     last_seq = 0
     for recorded in log.read(after=session.number - 1, stream=session.id):
         last_seq = recorded.seq
@@ -46,4 +48,10 @@ def _interrupt(log: LogBackend, session: queries.Running, redact: Redact | None)
     # Named after what it states, so that of several finders one is first and the others see that
     # it is known.
     stream = f"interrupted-{session.id}-{last_seq}"
-    state(log, stream, event, salt=event.salt, redact=redact)
+    said = statement(stream, event, salt=event.salt, redact=redact)
+    try:
+        return log.append_within([said], _PATIENCE) is not None
+    except AppendConflict:
+        return True
+    except LogError:
+        return False

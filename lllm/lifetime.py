@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import pickle
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ from lllm.events import deferred
 from lllm.events.database import Database
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.liveness import Liveness
-from lllm.events.locks import ThreadLock, tell_after_fork
+from lllm.events.locks import tell_after_fork
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Redact
+from lllm.events.robust_locks import ThreadLock
 from lllm.price_table import PriceTable
 from lllm.projections.view import View
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class OpenSessions:
-    """How many sessions this process has begun in a store and not ended."""
+    """How many sessions this process has begun in a store, and whose end neither stands in the log
+    nor waits to be written."""
 
     def __init__(self) -> None:
         self._open: list[None] = []  # append and pop are atomic, also for a signal handler
@@ -74,15 +76,18 @@ class Closing:
         """Close it all. Doing so twice does nothing."""
         if _closings.pop(self._number, None) is None:
             return
-        try:
-            self._catch_up.close()
-            self._log.close()
-        finally:
-            self._database.close()
-            if self._liveness is not None:
-                # The lock file of a process that ends with sessions open is what tells that they
-                # died.
-                self._liveness.close(keep_file=self._sessions.count > 0)
+        # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
+        # stays where a session has no end in the log: that is what tells that its writer is gone.
+        with ExitStack() as closing:
+            closing.callback(self._let_go)
+            closing.callback(self._database.close)
+            closing.callback(self._log.close)
+            closing.callback(self._catch_up.close)
+
+    def _let_go(self) -> None:
+        if self._liveness is not None:
+            keep_file = self._sessions.count > 0 or self._log.lost_ends
+            self._liveness.close(keep_file=keep_file)
 
 
 _numbers = count()

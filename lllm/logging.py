@@ -17,8 +17,8 @@ import textwrap
 import traceback
 from typing import TYPE_CHECKING, TextIO, cast
 
-from lllm.events.locks import ThreadLock
 from lllm.events.plain import to_plain
+from lllm.events.robust_locks import ThreadLock
 from lllm.visible import visible
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import logging
 from typing import Protocol
 from weakref import WeakSet
 
-from lllm.events.locks import ThreadLock
+from lllm.events.robust_locks import ThreadLock
 
 _logger = logging.getLogger("lllm.invoker")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import PackageError
-from lllm.events.locks import RestingLock
+from lllm.events.robust_locks import RestingLock
 from lllm.manifest import FILE_NAME, Folder, Manifest, nearest_manifest, read_manifest
 from lllm.runtime import (
     Package,

@@ -24,7 +24,6 @@ from lllm.budget import Budget
 from lllm.effects import current_tool
 from lllm.events import deferred
 from lllm.events.holding import HoldingLog
-from lllm.events.importing import importing
 from lllm.events.liveness import host
 from lllm.events.model import (
     Ancestor,
@@ -38,7 +37,7 @@ from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
 from lllm.events.secret_patterns import without_keys
-from lllm.events.uninterrupted import in_thread
+from lllm.events.uninterrupted import in_thread, is_cancelled_task
 from lllm.open_calls import OpenCalls, exiting
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
@@ -163,10 +162,8 @@ def is_cancellation(error: BaseException) -> bool:
     """Whether an exception is not a fault of the program but the wish to stop it."""
     if isinstance(error, Exception):
         return False
-    with importing():  # late: it takes a tenth of the time to open a store
-        from asyncio import CancelledError
-
-    return isinstance(error, CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit)
+    ends = KeyboardInterrupt | SystemExit | GeneratorExit
+    return isinstance(error, ends) or is_cancelled_task(error)
 
 
 class SessionScope:
@@ -317,7 +314,8 @@ class SessionScope:
             else:
                 self.recorder.commit_after(error)
         finally:
-            self.home.closed(root=follow and self._is_root)
+            if self.recorder.is_written:
+                self.home.closed(root=follow and self._is_root)
 
     async def __aenter__(self) -> Recorder:
         self._begin()
@@ -335,9 +333,7 @@ class SessionScope:
 
     async def aleave(self, error: BaseException | None) -> None:
         """`leave` on an event loop."""
-        from asyncio import CancelledError
-
-        may_wait = error is None or isinstance(error, Exception | CancelledError)
+        may_wait = error is None or isinstance(error, Exception) or is_cancelled_task(error)
         if not may_wait or self.recorder.in_child or exiting():
             self.leave(error, follow=False)
             return
@@ -348,7 +344,9 @@ class SessionScope:
             else:
                 await self.recorder.acommit_after(error)
         finally:
-            if self._is_root:
+            if not self.recorder.is_written:
+                pass  # its end can't be told from that of a process that died
+            elif self._is_root:
                 await in_thread(partial(self.home.closed, root=True))
             else:
                 self.home.closed(root=False)

@@ -15,7 +15,7 @@ from lllm.agent import Agent
 from lllm.budget import Budget, limit_of
 from lllm.config import AgentConfig, Config, read_config
 from lllm.events.errors import ConfigError
-from lllm.events.locks import ThreadLock
+from lllm.events.robust_locks import ThreadLock
 from lllm.homeless import Homeless
 from lllm.invokers import Invoker
 from lllm.projections.call_session import TacticCallSession

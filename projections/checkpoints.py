@@ -73,9 +73,14 @@ def is_stale(view: View, found: Checkpoint | None) -> bool:
     return not found.ahead_of(view) and found.known != known_events(view)
 
 
+def has_checkpoints(database: Database) -> bool:
+    """Whether a database has ever had rows of views."""
+    return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"))
+
+
 def can_go_on(database: Database, views: Sequence[View]) -> bool:
     """Whether a database has rows of all these views, none of them stale."""
-    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
+    if not has_checkpoints(database):
         return False
     found = read_checkpoints(database)
     return not any(is_stale(view, found.get(view.name)) for view in views)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress, islice
@@ -20,13 +21,15 @@ from lllm.events import codec
 from lllm.events.database import Database, Value
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.holding import HoldingLog
-from lllm.events.locks import FileLock, Held, tell_after_fork
+from lllm.events.locks import FileLock, tell_after_fork
 from lllm.events.log import LogBackend
+from lllm.events.robust_locks import Held, RobustLock
 from lllm.events.sqlite import SQLiteBackend
 from lllm.projections.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
     advance,
+    has_checkpoints,
     is_stale,
     read_checkpoints,
 )
@@ -39,7 +42,32 @@ _logger = logging.getLogger("lllm.store")
 
 BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
 _AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
+_UNAWAITED_SECONDS = 5.0  # in which nobody waits, after somebody has in vain
+_PATIENCE = 0.05  # seconds that a write waits at least, of whoever need not catch up just now
 _PART = 2_000  # rows written in one transaction where they need not be visible at once
+
+
+class _KeptWaiting(Exception):
+    """Others hold the rows' database for longer than this write may wait."""
+
+
+class _Alone(Held):
+    """Holds the lock of whoever projects, on a file that is open meanwhile.
+
+    Not reentrant: the collector may end a session inside.
+    """
+
+    __slots__ = ("_file",)
+
+    def __init__(self, threads: RobustLock, lock: Path | None, timeout: float | None) -> None:
+        self._file = None if lock is None else FileLock(lock)
+        super().__init__(threads, self._file, timeout, reentrant=False)
+
+    def exit(self) -> None:
+        """See Held."""
+        super().exit()
+        if self._file is not None:
+            self._file.close()
 
 
 class Projector:
@@ -57,17 +85,18 @@ class Projector:
         self.database = database
         self.views = tuple(views)
         check_names(self.views)
-        self._threads = threading.Lock()  # not reentrant: the collector may end a session inside
+        self._threads = RobustLock()
         self.rebuilding = threading.Lock()
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         # The state of log and rows in which there was nothing to do, and what rows are changed by.
         backend = log.behind if isinstance(log, HoldingLog) else log
         self._in_one = isinstance(backend, SQLiteBackend) and backend.database is database
         self._even: tuple[object, ...] | None = None
+        self._unawaited_until = 0.0  # by the monotonic clock
         self._changes: Changes | None = None
         self._lock = lock
         self.contexts = self._contexts("sessions")
-        if not database.read_only:
+        if not database.read_only and not has_checkpoints(database):
             with database.write() as connection:
                 assert connection is not None
                 connection.execute(CHECKPOINTS)
@@ -75,7 +104,6 @@ class Projector:
 
     def after_fork(self) -> None:
         """Another thread of the parent may have held the lock."""
-        self._threads = threading.Lock()
         self.rebuilding = threading.Lock()
         self._even = None
 
@@ -118,9 +146,12 @@ class Projector:
     def catch_up(self, *, timeout: float = 1.0) -> bool:
         """Bring every view up to the head of the log as it is now.
 
-        timeout: seconds to wait for another process that is catching up. Returns False where that
-        took longer, or the rows may not be written: they are then those of the checkpoint.
+        timeout: seconds to wait for another process that is catching up, and for each write.
+        Returns False where that took longer, or the rows may not be written: they are then those of
+        the checkpoint.
         """
+        if timeout == 0 and isinstance(self.log, HoldingLog) and self.log.is_holding:
+            return True  # what has just happened waits, too; who reads catches up
         head = None if self._in_one else self.log.head()
         state = (self.database.state(), head)  # a third of what looking at log and rows costs
         if state == self._even:
@@ -132,21 +163,23 @@ class Projector:
             return True
         if self.database.read_only or self.database.at_write():
             return False
-        with self.alone(timeout) as mine:
-            if mine:
-                self.pull(head)
-            return mine
-
-    @contextmanager
-    def alone(self, timeout: float | None = None) -> Iterator[bool]:
-        """Hold the lock of whoever projects; False where `timeout` seconds were not enough."""
-        lock = None if self._lock is None else FileLock(self._lock)
+        if time.monotonic() < self._unawaited_until:
+            timeout = 0
+        alone = self.alone(timeout)
         try:
-            with Held(self._threads, lock, timeout) as mine:
-                yield mine
+            with alone as mine:
+                done = mine and self.pull(head, max(timeout, _PATIENCE))
         finally:
-            if lock is not None:
-                lock.close()
+            alone.exit()  # where an interrupt kept the `with` from doing it
+        if not done and timeout:
+            # Whoever is at it may be frozen. The next reads look whether it goes on, and no more.
+            self._unawaited_until = time.monotonic() + _UNAWAITED_SECONDS
+        return done
+
+    def alone(self, timeout: float | None = None) -> Held:
+        """A `with` that holds the lock of whoever projects; its value is False where `timeout`
+        seconds were not enough."""
+        return _Alone(self._threads, self._lock, timeout)
 
     def _behind(self, found: Mapping[str, Checkpoint], head: int) -> bool:
         return any(
@@ -157,8 +190,12 @@ class Projector:
             if view not in self._stopped
         )
 
-    def pull(self, head: int) -> None:
-        """Apply the log to every view whose rows this library can go on with; needs the lock."""
+    def pull(self, head: int, timeout: float | None = None) -> bool:
+        """Apply the log to every view whose rows this library can go on with; needs the lock.
+
+        timeout: seconds that each write waits for others, None for as long as anybody does. Returns
+        False where they took longer: the rest is left to the next.
+        """
         found = self.checkpoints()
         ready = {
             view: found[view.name]
@@ -171,8 +208,12 @@ class Projector:
         }
         if ready and min(at.position for at in ready.values()) < head:
             self.contexts.forget()
-            for _ in self.feed(ready, head, self.contexts, failed=self._stop):
-                pass
+            try:
+                for _ in self.feed(ready, head, self.contexts, failed=self._stop, timeout=timeout):
+                    pass
+            except _KeptWaiting:
+                return False
+        return True
 
     def _stop(self, view: View, error: ViewError) -> None:
         """A view of a user's own may raise anything; that is no reason for the others to wait."""
@@ -187,13 +228,15 @@ class Projector:
         batch: int = BATCH,
         unseen: bool = False,
         failed: Callable[[View, ViewError], None] | None = None,
+        timeout: float | None = None,
     ) -> Iterator[int]:
         """Apply the log to `views`, from their checkpoints up to a position, a batch at a time.
 
         unseen: nobody reads these rows yet, so a batch need not become visible at once and with its
         position: it may be large, and is written in parts that keep nobody waiting. failed: told of
-        a view that raises, which is then left where it was. Yields the position reached after each
-        batch is written. Raises ViewError where a view raises and nobody is to be told.
+        a view that raises, which is then left where it was. timeout: see `pull`. Yields the
+        position reached after each batch is written. Raises ViewError where a view raises and
+        nobody is to be told.
         """
         views = dict(views)
         generations = {view: at.generation for view, at in views.items()}
@@ -222,15 +265,26 @@ class Projector:
                 if unseen:
                     self._write_in_parts(changes)
                 else:
-                    self._write(changes, generations, reached)
+                    self._write(changes, generations, reached, timeout)
             yield reached
 
-    def _write(self, changes: Changes, generations: Mapping[View, int], reached: int) -> None:
-        with self.database.write() as connection:
-            assert connection is not None
-            for sql, rows in changes.statements():
-                connection.executemany(sql, rows)
-            advance(connection, generations, reached)
+    def _write(
+        self,
+        changes: Changes,
+        generations: Mapping[View, int],
+        reached: int,
+        timeout: float | None,
+    ) -> None:
+        writing = self.database.write(timeout=timeout)
+        try:
+            with writing as connection:
+                if connection is None:
+                    raise _KeptWaiting
+                for sql, rows in changes.statements():
+                    connection.executemany(sql, rows)
+                advance(connection, generations, reached)
+        finally:
+            writing.abandon()  # where an interrupt kept the `with` from doing it
 
     def _write_in_parts(self, changes: Changes) -> None:
         for sql, rows in changes.statements():

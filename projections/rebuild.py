@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.database import Value
+from lllm.events.database import Value, kept_waiting
 from lllm.events.locks import FileLock
 from lllm.projections.checkpoints import Checkpoint, known_events
 from lllm.projections.projector import Projector
@@ -141,7 +141,9 @@ def _begin(projector: Projector, views: Sequence[View]) -> _Building:
 
 def _replace(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
     building.feed(projector.log.head(), progress)
-    with projector.alone():
+    with projector.alone() as mine:
+        if not mine:
+            raise kept_waiting(projector.database.path)
         # What came meanwhile is little; nobody else projects until the new rows are shown.
         building.feed(projector.log.head(), progress)
         with projector.database.write() as connection:
@@ -159,7 +161,9 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
 def _compare(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
     building.feed(projector.log.head(), progress)
     with ExitStack() as stack:
-        with projector.alone():
+        with projector.alone() as mine:
+            if not mine:
+                raise kept_waiting(projector.database.path)
             projector.pull(projector.log.head())
             found = projector.checkpoints()
             positions = {found[view.name].position for view in building.generations}

@@ -28,7 +28,8 @@ from lllm import (
 )
 from lllm.events.database import Database
 from lllm.events.importing import importing
-from lllm.events.locks import RestingLock, ThreadLock, rest_during_fork
+from lllm.events.locks import rest_during_fork
+from lllm.events.robust_locks import RestingLock, ThreadLock
 from lllm.testing_writers import fork
 from tests.echo import echo
 

@@ -24,7 +24,8 @@ def test_a_turn_needs_no_queue(tmp_path: Path) -> None:
 
 def test_whose_turn_has_ended_queues_up(tmp_path: Path) -> None:
     """Who has had its turn waits behind those that queue for theirs, though the lock is free."""
-    lock, queue = FairFileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.queue")
+    lock = FairFileLock(tmp_path / "a.lock", turn=60, patience=60)
+    queue = FileLock(tmp_path / "a.queue")
     lock._turn_ends = time.monotonic()
     queue.acquire()
     had = threading.Event()
@@ -117,7 +118,7 @@ def test_a_thread_never_waits_for_itself() -> None:
     assert took == ["inside", "other"]
     with lock:  # nothing is left behind
         pass
-    assert lock._depths == {}
+    assert lock._claims == {}
 
 
 def test_a_thread_stops_waiting() -> None:
@@ -137,7 +138,7 @@ def test_a_thread_stops_waiting() -> None:
             thread.join()
     take(0.0)
     assert had == [False, False, True]
-    assert (lock._depths, lock._waiting) == ({}, set())
+    assert (lock._claims, lock._waiting) == ({}, set())
 
 
 def test_threads_exclude_each_other() -> None:
@@ -161,4 +162,4 @@ def test_threads_exclude_each_other() -> None:
         for future in [pool.submit(count) for _ in range(8)]:
             future.result()
     assert total >= 8 * 1_333
-    assert (lock._depths, lock._waiting) == ({}, set())
+    assert (lock._claims, lock._waiting) == ({}, set())

@@ -13,9 +13,9 @@ from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 from lllm.dialog import message_digest, request_digest
-from lllm.events.locks import ThreadLock
 from lllm.events.model import Content, DialogOpened, MessageAdded
 from lllm.events.recorder import Recorder
+from lllm.events.robust_locks import ThreadLock
 
 
 class Told:

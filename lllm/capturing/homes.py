@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from lllm.events.locks import ThreadLock
+from lllm.events.robust_locks import ThreadLock
 from lllm.session import SessionScope, current
 from lllm.store import LogStore
 
