@@ -36,6 +36,7 @@ from lllm.events.record import NewEvent, Recorded
 from lllm.events.robust_locks import Held, ThreadLock
 from lllm.events.shared_database import open_shared
 from lllm.events.shared_folder import JSONLFolder, folders
+from lllm.events.store_paths import local_path
 
 FORMAT = 1
 ROWS_FORMAT = 1
@@ -72,7 +73,7 @@ class LocalFileBackend:
             raise ValueError(f'durability is "process" or "power", not {durability!r}')
         if segment_bytes < 1:
             raise ValueError(f"segment_bytes is at least 1, not {segment_bytes!r}")
-        self.path = Path(path).absolute()
+        self.path = local_path(path).absolute()
         self.rows_path = self.path / "rows.sqlite"
         self.durability = durability
         self.segment_bytes = segment_bytes

@@ -25,6 +25,7 @@ from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.shared_database import open_shared
+from lllm.events.store_paths import MEMORY, sqlite_path
 
 _Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
 _Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
@@ -91,10 +92,11 @@ class SQLiteBackend:
     ) -> None:
         self.path: Path | Literal[":memory:"]
         self.liveness: Liveness | None = None
-        if os.fspath(path) == ":memory:":
+        file = sqlite_path(path)
+        if file == MEMORY:
             self.path = ":memory:"
         else:
-            self.path = Path(path).absolute()
+            self.path = Path(file).absolute()
             if os.path.isdir(self.path):  # where it may not be asked, opening tells
                 raise LogUnavailable(
                     f"{self.path} is a folder, and SQLiteBackend keeps its log in a file; "

@@ -28,6 +28,7 @@ from lllm.events.plain import to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import Definitions, Recorder, new_id, new_salt, state
 from lllm.events.redaction import Redact, checked
+from lllm.events.store_paths import local_path
 from lllm.export import FORMATS, as_json, as_jsonl
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
@@ -454,7 +455,7 @@ class LogStore:
         destination: where nothing is yet. Raises LogError where something is, or it can't be made.
         """
         self.log.write_held()
-        return back_up(self.backend, Path(destination))
+        return back_up(self.backend, local_path(destination))
 
     # -- projections
 

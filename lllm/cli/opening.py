@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lllm.events.errors import StoreError
+from lllm.events.errors import ConfigError, StoreError
 from lllm.events.holding import OnError
 from lllm.events.log import LogBackend
 from lllm.events.segments import segments_of
+from lllm.events.store_paths import is_sqlite_url, local_path, sqlite_path
 from lllm.store import LogStore
 
 VARIABLE = "LLLM_STORE"
@@ -27,7 +28,7 @@ def open_store(path: str, *, on_error: OnError = "hold") -> LogStore:
 
 def open_log(path: str) -> LogBackend:
     """The log of the store at a path, without its rows. Raises as `open_store`."""
-    place = Path(path)
+    place = _place(path)
     if place.is_dir():
         if not ((place / "log.json").exists() or segments_of(place)):
             raise StoreError(f"{path} is a folder without a log in it: there is no log.json.")
@@ -47,11 +48,19 @@ def open_or_make(path: str, *, partition: str) -> LogStore:
 
     partition: of the sessions written. Raises LogError where it can't be opened or made.
     """
-    place = Path(path)
+    place = _place(path)
     if place.exists():
         open_log(path).close()  # refuses what is no store
-    is_file = place.is_file() or place.suffix in _SQLITE_SUFFIXES
+    is_file = place.is_file() or place.suffix in _SQLITE_SUFFIXES or is_sqlite_url(path)
     return _store(_sqlite(place) if is_file else _jsonl(place), partition)
+
+
+def _place(path: str) -> Path:
+    """Where a store lies; a URL of an SQLite file leads to that file."""
+    try:
+        return Path(sqlite_path(path)) if is_sqlite_url(path) else local_path(path)
+    except ConfigError as error:
+        raise StoreError(str(error)) from None
 
 
 def _store(backend: LogBackend, partition: str = "", on_error: OnError = "hold") -> LogStore:
