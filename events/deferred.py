@@ -2,7 +2,10 @@
 
 The garbage collector runs finalizers at any bytecode of any thread, also while that thread holds a
 lock. A finalizer that waited for a lock could wait for its own thread. So finalizers only append to
-a queue. `weakref.finalize(thing, deferred.later, work)` is the whole pattern.
+a queue. `weakref.finalize(thing, deferred.close_later, close)` is the whole pattern.
+
+What is closed comes behind what else waits: a stream and its store may be dropped together, and
+the end of the stream is written to the store.
 
 The thread ends when the queue is empty, so that a program that forks later has one thread less.
 Where none can be started (at the end of the interpreter), `settle` does the work at exit.
@@ -24,9 +27,9 @@ from lllm.events.locks import tell_after_fork
 
 _logger = logging.getLogger("lllm.store")
 _LONGEST = 5.0  # seconds that `settle` waits for the thread to finish
+_POLL = 0.001  # seconds between two looks at whether a collection has ended
 
 Work = Callable[[], object]
-_collecting = threading.local()
 
 
 class _Queue:
@@ -34,6 +37,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self.waiting: deque[Work] = deque()  # append and popleft are atomic and take no lock
+        self.closings: deque[Work] = deque()  # done when nothing else waits
         self._turn = _thread.allocate_lock()  # only ever tried, or waited for with a timeout
         self._worker = 0  # the thread that has the turn
         tell_after_fork(self)
@@ -41,13 +45,14 @@ class _Queue:
     def after_fork(self) -> None:
         """What the parent dropped, the parent ends."""
         self.waiting = deque()
+        self.closings = deque()
         self._turn = _thread.allocate_lock()
         self._worker = 0
 
     def start(self) -> None:
         """Have the waiting work done by a thread; waits for nothing."""
         # Not threading.Thread: its `start` waits until the new thread runs.
-        if self.waiting and not self._turn.locked():
+        if self and not self._turn.locked():
             with suppress(RuntimeError):  # no more threads; the next `settle` does it
                 _thread.start_new_thread(self.work, (0.0,))
 
@@ -55,7 +60,7 @@ class _Queue:
         """Do the waiting work, unless another thread is at it for over `patience` seconds."""
         until = time.monotonic() + patience
         # Work that is queued behind the last look is seen here, once the turn was given back.
-        while self.waiting and self._worker != threading.get_ident():
+        while self and self._worker != threading.get_ident():
             if not self._turn.acquire(timeout=max(0.0, until - time.monotonic())):
                 return
             try:
@@ -65,12 +70,20 @@ class _Queue:
                 self._worker = 0
                 self._turn.release()
 
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.closings)
+
+    def _next(self) -> Work | None:
+        """The next work, taken out."""
+        while self and not self.waiting and _collection.goes_on:
+            time.sleep(_POLL)  # what is collected now may bring work for what is to be closed
+        for queue in (self.waiting, self.closings):
+            with suppress(IndexError):
+                return queue.popleft()
+        return None
+
     def _do_all(self) -> None:
-        while True:
-            try:
-                work = self.waiting.popleft()
-            except IndexError:
-                return
+        while (work := self._next()) is not None:
             try:
                 work()
             except Exception as error:  # nobody is there to hear it
@@ -98,10 +111,16 @@ def later(work: Work) -> None:
     _queue.start()
 
 
+def close_later(work: Work) -> None:
+    """The same for work that closes something, behind all that is not."""
+    _queue.closings.append(work)
+    _queue.start()
+
+
 def catch_up() -> None:
     """Do what waits, unless another thread is at it; for ordinary operations, where no thread could
-    be started."""
-    if _queue.waiting:
+    be started. Nothing is done in a collection, which may have interrupted anything."""
+    if _queue and not _collection.is_mine:
         _queue.work(0.0)
 
 
@@ -112,12 +131,22 @@ def settle() -> None:
 
 def by_collector() -> bool:
     """Whether this code is run by the garbage collector, which came upon something."""
-    return getattr(_collecting, "now", False)
+    return _collection.is_mine
 
 
-def _watch(phase: str, _: object) -> None:
-    _collecting.now = phase == "start"
+class _Collection(threading.local):
+    """Whether the garbage collector is at work: in this thread, and in any."""
+
+    goes_on = False  # of the class: one thread collects at a time
+
+    def __init__(self) -> None:
+        self.is_mine = False
+
+    def watch(self, phase: str, _: object) -> None:
+        """See gc.callbacks."""
+        self.is_mine = _Collection.goes_on = phase == "start"
 
 
-gc.callbacks.append(_watch)
+_collection = _Collection()
+gc.callbacks.append(_collection.watch)
 atexit.register(settle)

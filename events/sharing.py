@@ -68,7 +68,7 @@ class Share(Generic[T]):
         self._registry = registry
         self._entry = entry
         self._token = token
-        self._dropped = weakref.finalize(user, deferred.later, self.close)
+        self._dropped = weakref.finalize(user, deferred.close_later, self.close)
         self._dropped.atexit = False  # the registry closes everything then
 
     def close(self) -> None:

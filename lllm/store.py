@@ -127,7 +127,7 @@ class LogStore:
             self.log, self._database, self._catch_up_soon, self._liveness, self._open
         )
         # The collector may drop it anywhere, also where this thread holds a lock.
-        self._dropped = weakref.finalize(self, deferred.later, self._closing)
+        self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
         self._dropped.atexit = False
         if not self._database.read_only and self._projector.stale():
             self._rebuild(stale=True)
@@ -394,7 +394,11 @@ class LogStore:
 
         after: the position to begin behind, None for now. poll: seconds between two looks.
         """
-        return logs.follow(self.log, after=after, poll=poll)
+        return self._held_by(logs.follow(self.log, after=after, poll=poll))
+
+    def _held_by(self, events: Iterator[Recorded]) -> Iterator[Recorded]:
+        """Events whose reader keeps the store open."""
+        yield from events
 
     def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
         """A session as text: "json" is the loaded session, "jsonl" its events, verbatim, with all

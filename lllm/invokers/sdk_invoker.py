@@ -96,7 +96,7 @@ class SdkInvoker(Generic[S, A]):
     def _begin(self) -> None:
         self._clients = Clients(self._sdk.client, self._sdk.async_client)
         # Closing waits for locks, which the collector must not.
-        self._closer = weakref.finalize(self, deferred.later, self._clients.close_all)
+        self._closer = weakref.finalize(self, deferred.close_later, self._clients.close_all)
         self._closer.atexit = False
         tell_after_fork(self)
 
