@@ -48,6 +48,7 @@ class _Queue:
         self.closings = deque()
         self._turn = _thread.allocate_lock()
         self._worker = 0
+        _Collection.goes_on = _collection.is_mine
 
     def start(self) -> None:
         """Have the waiting work done by a thread; waits for nothing."""
@@ -75,7 +76,8 @@ class _Queue:
 
     def _next(self) -> Work | None:
         """The next work, taken out."""
-        while self and not self.waiting and _collection.goes_on:
+        until = time.monotonic() + _LONGEST
+        while self and not self.waiting and _collection.of_another() and time.monotonic() < until:
             time.sleep(_POLL)  # what is collected now may bring work for what is to be closed
         for queue in (self.waiting, self.closings):
             with suppress(IndexError):
@@ -145,6 +147,10 @@ class _Collection(threading.local):
     def watch(self, phase: str, _: object) -> None:
         """See gc.callbacks."""
         self.is_mine = _Collection.goes_on = phase == "start"
+
+    def of_another(self) -> bool:
+        """Whether another thread collects just now."""
+        return self.goes_on and not self.is_mine
 
 
 _collection = _Collection()
