@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lllm.invokers.sse import Decoder
@@ -63,26 +64,70 @@ def test_an_event_is_given_when_its_blank_line_begins() -> None:
     assert decoder.feed(b"\n") == ["b"]
 
 
-LINES = st.sampled_from(
+def test_a_line_feed_is_passed_over_only_right_behind_its_carriage_return() -> None:
+    """A chunk that ends within a line, behind one that a CR ended, has that CR far behind it."""
+    assert read(b"data: a\r\rdata: b", b"\n\n") == ["a", "b"]
+    assert read(b"data: a\r\r", b"", b"\ndata: b\r", b"\n\n") == ["a", "b"]
+
+
+def by_the_standard(body: bytes) -> list[str]:
+    """What the HTML standard reads, by its own grammar and in one piece: the body is decoded, then
+    cut into lines, then into events."""
+    text = body.decode("utf-8", "replace").removeprefix("\ufeff")
+    *lines, _ = re.split("\r\n|\n|\r", text)
+    events: list[str] = []
+    data = ""
+    for line in lines:
+        if not line and data:
+            events.append(data.removesuffix("\n"))
+            data = ""
+        name, _, value = line.partition(":")
+        if name == "data":
+            data += value.removeprefix(" ") + "\n"
+    return events
+
+
+# What a boundary can fall into: line ends, the mark, a field's name and its colon, a character.
+PIECES = st.sampled_from(
     [
-        b"",
-        b"data",
-        b"data: a",
-        b"data:\xe2\x82\xac \xf0\x9f\x98\x80",
-        b"data: \xe2",
-        b": note",
-        b"event: x",
-        b"\xef\xbb\xbfdata: c",
+        *(b"\r", b"\n", b"\r\n", b"\r\r", b"\n\n", b"\r\n\r\n"),
+        *(
+            b"\xef\xbb\xbf",
+            b"\xef\xbb",
+            b"\xbf",
+            b"\xe2\x82\xac",
+            b"\xe2",
+            b"\xf0\x9f\x98\x80",
+            b"\xc2\x85",
+        ),
+        *(
+            b"data",
+            b"data:",
+            b"data: ",
+            b"data: a",
+            b"da",
+            b":",
+            b" ",
+            b": note",
+            b"event: x",
+            b"id",
+        ),
     ]
 )
-ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(LINES, ENDS), max_size=12), st.lists(st.integers(0, 200), max_size=20))
-def test_cuts_change_nothing(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
-    """However the bytes are cut into chunks, the same events come out."""
-    body = b"".join(line + end for line, end in lines)
-    places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    chunks = [body[start:end] for start, end in pairwise(places)]
-    assert read(*chunks) == read(body)
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES | st.binary(max_size=3), max_size=25).map(b"".join), st.data())
+@example(b"data: a\r\rdata: b\n\n", None)
+@example(b"\xef\xbb\xbfdata: a\r\n\r\ndata: b\r\r\ndata: c\n\r\n", None)
+def test_cuts_change_nothing(body: bytes, data: st.DataObject | None) -> None:
+    """However the bytes are cut into chunks, empty ones among them, the events of the standard come
+    out: in one piece, cut in two at any place, cut at many places, byte by byte."""
+    expected = by_the_standard(body)
+    assert read(body) == expected
+    for place in range(len(body) + 1):
+        assert read(body[:place], body[place:]) == expected
+    assert read(*(body[place : place + 1] for place in range(len(body)))) == expected
+    if data is not None:
+        cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=12).map(sorted))
+        assert read(*(body[a:b] for a, b in pairwise([0, *cuts, len(body)]))) == expected

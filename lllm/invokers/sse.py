@@ -25,8 +25,11 @@ class Decoder:
     def feed(self, chunk: bytes) -> list[str]:
         """The data of each event that this chunk makes whole; lines of one event are joined by
         line feeds. Providers' own end marks, as "[DONE]", are data like any other."""
-        if self._after_cr and chunk:
-            self._after_cr = False
+        if not chunk:
+            return []
+        # Of the chunk, not of its last whole line: more may follow that line within the chunk.
+        after_cr, self._after_cr = self._after_cr, chunk.endswith(b"\r")
+        if after_cr:
             chunk = chunk.removeprefix(b"\n")
         lines = chunk.splitlines(keepends=True)
         rest = lines.pop() if lines and not lines[-1].endswith((b"\r", b"\n")) else b""
@@ -38,8 +41,6 @@ class Decoder:
             if self._take(whole.rstrip(b"\r\n")):
                 found.append("\n".join(self._data))
                 self._data.clear()
-        if lines:
-            self._after_cr = lines[-1].endswith(b"\r")
         if rest:
             self._line.append(rest)
         return found
