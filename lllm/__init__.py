@@ -7,6 +7,7 @@ the public API; each is imported when it is first used, so that `import lllm` co
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -149,18 +150,37 @@ __all__ = [
 ]
 
 
+def _clone() -> str | None:
+    """The top folder of the clone that this file is part of, None where it was installed.
+
+    A clone has lllm.events and lllm.projections beside this package, an installation inside of it.
+    Beside an installed package may stand anybody's folder named events, so the clone must say in
+    its pyproject.toml that these are lllm's.
+    """
+    package = os.path.dirname(os.path.realpath(__file__))
+    top = os.path.dirname(package)
+    if os.path.isdir(os.path.join(package, "events")):
+        return None
+    if not all(os.path.isdir(os.path.join(top, name)) for name in ("events", "projections")):
+        return None
+    try:
+        with open(os.path.join(top, "pyproject.toml"), "rb") as file:
+            return top if b'"lllm.events" = "events"' in file.read() else None
+    except OSError:
+        return None
+
+
+# Whenever the clone's folder is the current one, Python finds the package there, in front of an
+# installed one. Under another name (lllm.lllm is there, too) it would find itself without end.
+if __name__ == "lllm" and (_top := _clone()) is not None and _top not in __path__:
+    __path__.append(_top)
+
+
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lllm' has no attribute {name!r}")
-    try:
-        from lllm.events.importing import importing
-    except ModuleNotFoundError as error:
-        if error.name != "lllm.events":
-            raise
-        raise ImportError(
-            f"{__path__[0]} is a folder of lllm's sources, found in front of the installed lllm. "
-            "Run your program in another folder, or install the clone with `pip install -e .`."
-        ) from None
+    from lllm.events.importing import importing
+
     with importing():
         value: object = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,17 +96,3 @@ def test_importing_loads_nothing_heavy(tmp_path: Path) -> None:
     assert {name for name in loaded if name.startswith("lllm")} <= {"lllm", "lllm.version"}
     opened = f"from lllm import *; LogStore(SQLiteBackend({str(tmp_path / 'r.db')!r})).close()"
     assert loaded_by(opened) & HEAVY == set()
-
-
-def test_the_sources_without_an_installation(tmp_path: Path) -> None:
-    """Who runs a program beside a clone's sources is told so, and what to do."""
-    package = tmp_path / "lllm"
-    package.mkdir()
-    for name in ("__init__.py", "version.py"):
-        shutil.copy(Path(lllm.__path__[0]) / name, package)
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lllm import LogStore"
-    run = subprocess.run([sys.executable, "-IS", "-c", program], capture_output=True, text=True)
-    assert run.returncode == 1
-    assert "ImportError" in run.stderr
-    assert "sources" in run.stderr
-    assert "pip install -e ." in run.stderr
