@@ -122,7 +122,8 @@ class ParseError(LllmError, ValueError):
 
 
 class MissingExtra(LllmError, ImportError):
-    """A model's SDK is not installed; the message names the extra that brings it."""
+    """A model's SDK is not installed, or in a version that is not supported; the message says what
+    to install."""
 
 
 class InvokeError(LllmError):

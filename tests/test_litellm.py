@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -295,6 +295,7 @@ COUNTS = Usage(
 )  # fmt: skip
 
 
+@pytest.mark.money
 def test_cached_tokens_cost_what_anthropic_says(server: Loopback, call: Call, told: Told) -> None:
     """Tokens read from the cache, and written for five minutes or an hour, are told apart and
     priced to the nano-dollar, streamed or not."""
@@ -344,6 +345,7 @@ def test_what_the_provider_bills(server: Loopback, call: Call, told: Told) -> No
     assert told(gpt(server), GPT, lambda _: None).billed is None
 
 
+@pytest.mark.money
 def test_ollama_is_free(server: Loopback, call: Call) -> None:
     """A model of Ollama runs on one's own machine, and costs nothing."""
     body = {
@@ -366,17 +368,43 @@ def test_ollama_is_free(server: Loopback, call: Call) -> None:
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LiteLLM's cache in memory."""
-    if importlib.util.find_spec("fastapi") is None:
-        # This version asks of a hit whether it is of a class of its proxy, which takes fastapi.
-        name = "litellm.llms.anthropic.pass_through.messages.response_cache"
+    """LiteLLM's cache in memory, and a stand-in for what its proxy alone needs.
+
+    From 1.102 on LiteLLM asks of a hit whether it is of a class whose module imports the proxy,
+    and with it packages that only litellm[proxy] brings along. Versions name that module otherwise.
+    """
+    library()
+    from litellm.caching import caching_handler
+    from litellm.caching.caching import Cache
+
+    source = Path(caching_handler.__file__).read_text()
+    for name in set(
+        re.findall(r"from (litellm\.llms\.anthropic\.\S+\.response_cache) import", source)
+    ):
         stand_in = types.ModuleType(name)
         vars(stand_in)["CachedAnthropicMessagesStreamIterator"] = type("Never", (), {})
         monkeypatch.setitem(sys.modules, name, stand_in)
+    monkeypatch.setattr("litellm.cache", Cache())
+
+
+def test_a_package_that_litellm_does_not_bring_along_is_named(
+    server: Loopback, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hit of LiteLLM's cache takes packages of its proxy: the error names the first that is
+    missing, says how to get it, and is no reason to ask again."""
     library()
     from litellm.caching.caching import Cache
 
     monkeypatch.setattr("litellm.cache", Cache())
+    monkeypatch.setitem(sys.modules, "fastapi", None)  # as where it is not installed
+    for name in [name for name in sys.modules if name.startswith("litellm.proxy")]:
+        monkeypatch.delitem(sys.modules, name)
+    asked = msgspec.structs.replace(GPT, params={"caching": True, "user": call.__qualname__})
+    call(gpt(server), asked)
+    with pytest.raises(InvokeError, match="'fastapi', which it does not install") as told:
+        call(gpt(server), asked)
+    assert 'pip install "litellm[proxy]"' in str(told.value)
+    assert not told.value.retryable
 
 
 @pytest.mark.usefixtures("cache")
@@ -707,6 +735,7 @@ def test_an_api_base_that_is_none() -> None:
 # In a tactic
 
 
+@pytest.mark.money
 def test_each_agent_has_the_provider_of_its_model(server: Loopback, tmp_path: Path) -> None:
     """One invoker serves agents of several providers; events and prices name each one's own."""
     invoker = LiteLLMInvoker(api_base=server.url, api_key=KEY)

@@ -35,7 +35,8 @@ def capture(
         (`stream_options`); they end with one more chunk then, which has no choices. Without it, and
         where the caller does not ask, such a stream counts as unpriced.
 
-    Raises ConfigError for what is no such client. The calls themselves raise what the SDK raises;
+    Raises ConfigError for what is no such client, MissingExtra where the version of its SDK is not
+    supported. The calls themselves raise what the SDK raises;
     BudgetExceeded where the session's budget is spent; LogUnavailable where the log can't be
     written and was told to say so.
     """

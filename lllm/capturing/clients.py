@@ -15,6 +15,7 @@ from typing import TypeVar
 from lllm.capturing.homes import Homes
 from lllm.capturing.listening import AsyncListener, Listener, SyncListener
 from lllm.events.errors import ConfigError
+from lllm.invokers.sdk_versions import require_supported
 
 T = TypeVar("T")
 
@@ -25,7 +26,8 @@ _SDKS = ("openai", "anthropic")
 def listen(client: object, homes: Homes, *, ask_for_usage: bool) -> None:
     """Have the calls of a client recorded; one that is captured already stays as it is.
 
-    homes: where. ask_for_usage: see `capture`. Raises ConfigError for what is no such client.
+    homes: where. ask_for_usage: see `capture`. Raises ConfigError for what is no such client,
+    MissingExtra for one of an SDK's version that is not supported.
     """
     if not _is_client(client):
         raise ConfigError(
@@ -34,6 +36,8 @@ def listen(client: object, homes: Homes, *, ask_for_usage: bool) -> None:
         )
     if hasattr(client, _MARK):
         return
+    for sdk in _sdks(client):
+        require_supported(sdk)
     request = client.request  # type: ignore[attr-defined] # see _is_client
     kind = AsyncListener if inspect.iscoroutinefunction(request) else SyncListener
     listener: Listener = kind(client, homes, ask_for_usage=ask_for_usage)
@@ -60,9 +64,13 @@ def listen(client: object, homes: Homes, *, ask_for_usage: bool) -> None:
 
 
 def _is_client(client: object) -> bool:
-    made_by = {kind.__module__.partition(".")[0] for kind in type(client).__mro__}
     needed = ("_client", "request", "copy", "with_options")
-    return not made_by.isdisjoint(_SDKS) and all(hasattr(client, name) for name in needed)
+    return bool(_sdks(client)) and all(hasattr(client, name) for name in needed)
+
+
+def _sdks(client: object) -> set[str]:
+    """The SDKs whose classes a client is of, normally one."""
+    return {kind.__module__.partition(".")[0] for kind in type(client).__mro__}.intersection(_SDKS)
 
 
 def _replace(target: object, name: str, by: Callable[[Callable[..., T]], object]) -> None:

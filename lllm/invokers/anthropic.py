@@ -11,7 +11,8 @@ import msgspec
 from lllm.events.errors import InvokeError
 from lllm.invokers.access import Access, access
 from lllm.invokers.dialects import MESSAGES
-from lllm.invokers.sdk_invoker import SdkInvoker, needs
+from lllm.invokers.sdk_invoker import SdkInvoker
+from lllm.invokers.sdk_versions import require
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -53,7 +54,7 @@ class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthrop
         provider: str | None = None,
         model_prefix: str = "",
     ) -> None:
-        needs("anthropic", "anthropic")
+        require("anthropic")
         where = access(
             base_url or os.environ.get("ANTHROPIC_BASE_URL") or _ANTHROPIC,
             api_key=api_key,

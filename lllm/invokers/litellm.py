@@ -9,13 +9,12 @@ too, also where the provider counts them apart (`calculate_usage` in its llms/an
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from contextlib import aclosing, closing
 from typing import cast
 from urllib.parse import urlsplit
 
-from lllm.events.errors import InvokeError, MissingExtra
+from lllm.events.errors import InvokeError
 from lllm.invokers import Answer, OnText, Request
 from lllm.invokers.access import Secret, access
 from lllm.invokers.assembling import refuse_params
@@ -24,6 +23,7 @@ from lllm.invokers.failures import Secrets
 from lllm.invokers.litellm_answers import Coming, read
 from lllm.invokers.litellm_failures import from_exception
 from lllm.invokers.litellm_library import keys, library, on_loop
+from lllm.invokers.sdk_versions import require
 
 # Who a model's prefix names, where genai-prices has another name for them. LiteLLM's own are at
 # https://docs.litellm.ai/docs/providers.
@@ -85,10 +85,7 @@ class LiteLLMInvoker:
         timeout: float = 60.0,
         provider: str | None = None,
     ) -> None:
-        if importlib.util.find_spec("litellm") is None:
-            raise MissingExtra(
-                'LiteLLM is not installed. It is in an extra: pip install "lllm[litellm]"'
-            )
+        require("litellm")
         self.host: str | None = None
         self.port: int | None = None
         if api_base is not None:

@@ -27,6 +27,13 @@ def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeEr
     chain = list(_chain(error))
     statuses = _statuses(chain)
     if not statuses:  # not LiteLLM's: a package that it misses, a bug, a request it can't make
+        if isinstance(error, ModuleNotFoundError):
+            return InvokeError(
+                f"LiteLLM needs the package {error.name!r}, which it does not install by itself, "
+                'for this request. Install it (pip install "litellm[proxy]" brings all that its '
+                "cache and its gateway need), or make the request without what needs it.",
+                retryable=False,
+            )
         told = secrets.cut_error(_shortened(f"{type(error).__name__}: {error}"))
         return InvokeError(f"LiteLLM could not make the request ({told})", retryable=False)
     said = _said(chain)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from lllm.events.errors import ConfigError
 from lllm.invokers.access import Access, access
 from lllm.invokers.dialects import CHAT, RESPONSES
-from lllm.invokers.sdk_invoker import SdkInvoker, needs
+from lllm.invokers.sdk_invoker import SdkInvoker
+from lllm.invokers.sdk_versions import require
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -58,7 +59,7 @@ class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
         api_key_env: str = "OPENAI_API_KEY",
         model_prefix: str = "",
     ) -> None:
-        needs("openai", "openai")
+        require("openai")
         if api not in _DIALECTS:
             known = " and ".join(repr(name) for name in _DIALECTS)
             raise ConfigError(f"OpenAIInvoker knows no api {api!r}; it knows {known}.")

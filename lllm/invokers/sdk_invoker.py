@@ -7,7 +7,6 @@ through an `Exchange`.
 
 from __future__ import annotations
 
-import importlib.util
 import weakref
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import msgspec
 
 from lllm.events import deferred
-from lllm.events.errors import MissingExtra
 from lllm.events.locks import tell_after_fork
 from lllm.invokers.exchange import Exchange, Response, Whole
 from lllm.invokers.sdk_clients import AsyncClient, Clients, SyncClient
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from lllm.invokers.access import Access
     from lllm.invokers.assembling import Dialect
 
-__all__ = ["AsyncPieces", "Body", "Pieces", "Sdk", "SdkInvoker", "Whole", "needs"]
+__all__ = ["AsyncPieces", "Body", "Pieces", "Sdk", "SdkInvoker", "Whole"]
 
 S = TypeVar("S", bound=SyncClient)
 A = TypeVar("A", bound=AsyncClient)
@@ -219,11 +217,3 @@ class SdkInvoker(Generic[S, A]):
         body = self._dialect.payload(msgspec.structs.replace(request, model=model), stream=stream)
         secrets = self._access.secrets(*self._sdk.credentials(client))
         return body, Exchange(self._access, self._dialect, model, secrets)
-
-
-def needs(module: str, extra: str) -> None:
-    """Raises MissingExtra where an SDK is not installed. extra: the one that brings it."""
-    if importlib.util.find_spec(module) is None:
-        raise MissingExtra(
-            f'The SDK {module!r} is not installed. It is in an extra: pip install "lllm[{extra}]"'
-        )
