@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -16,8 +17,25 @@ from lllm.events.log import LogBackend
 from tests.loopback import Loopback, text
 
 # How long an example takes to make says more about what else the machine does than about a test.
-settings.register_profile("lllm", suppress_health_check=[HealthCheck.too_slow])
+_PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
+# The same examples on any day; others are looked for with --hypothesis-profile=random.
+settings.register_profile("lllm", _PATIENT, derandomize=True)
+settings.register_profile("random", _PATIENT, print_blob=True)
 settings.load_profile("lllm")
+
+
+def pytest_configure() -> None:
+    """SIGINT means what it does at a terminal, here and in the processes that tests start. A shell
+    starts what runs in the background with SIGINT ignored, which children inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests get more time, but for those that say themselves how much they need."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.hookimpl(wrapper=True)

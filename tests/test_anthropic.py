@@ -435,6 +435,7 @@ def test_parallel_tools_in_a_tactic(
     ]
 
 
+@pytest.mark.money
 @pytest.mark.parametrize("on_text", [False, True], ids=["whole", "streamed"])
 def test_what_a_cached_answer_costs(on_text: bool, server: Loopback, store: LogStore) -> None:
     """Each kind of token has its price: what the cache gave, and what it got for five minutes or

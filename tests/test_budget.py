@@ -19,6 +19,8 @@ from lllm.events.model import Usage
 from lllm.invokers.scripted import ScriptedReply, reply
 from tests.runs import config
 
+pytestmark = pytest.mark.money
+
 ANSWER: ScriptedReply = reply("yes", usage=Usage(input=1_000_000))
 
 

@@ -27,6 +27,8 @@ from lllm.repricing import OtherPrices, Repricing
 from tests.histories import Attempt, History
 from tests.runs import MODEL, Asking, config
 
+pytestmark = pytest.mark.money
+
 # US dollars for a million tokens in, cached and out: 0.15, 0.075 and 0.60 of gpt-4o-mini, 2.50,
 # 1.25 and 10.00 of gpt-4o (https://platform.openai.com/docs/pricing).
 USED = Usage(input=1_000, output=100, cache_read=400)

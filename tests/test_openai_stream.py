@@ -586,6 +586,7 @@ class Asks(Tactic, register=False):
         return agent.respond(on_text=self.told.append).content
 
 
+@pytest.mark.money
 def test_a_cut_stream_is_a_failed_attempt(
     server: Loopback, tmp_path: Path, told: list[str]
 ) -> None:

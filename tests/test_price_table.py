@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lllm import BudgetExceeded, ConfigError, InvokeError, LogStore, NoOpBackend, SQLiteBackend
@@ -22,6 +22,8 @@ from lllm.invokers import Answer
 from lllm.price_table import PriceTable
 from lllm.pricing import price
 from tests.runs import MODEL, Asking, called, config, payloads
+
+pytestmark = pytest.mark.money
 
 AT = 1_790_000_000_000_000_000
 RATES: dict[str, Any] = {"input": 0.5, "output": "1.50", "cache_read": Decimal("0.05")}
@@ -359,6 +361,13 @@ rates = st.decimals(0, 10**6, allow_nan=False, places=9).filter(
 )
 
 
+MOST = 10**15  # nano-dollars that an event can hold for one call: a million US dollars
+DEAR = {"input": Decimal(10**6), "output": Decimal(10**6)}
+
+
+@example(DEAR, 10**6, 0, 0)
+@example(DEAR, 10**6, 1, 0)
+@example(DEAR | {"cache_read": Decimal(10**6)}, 10**6, 10**6, 50)
 @given(
     st.fixed_dictionaries({"input": rates, "output": rates}, optional={"cache_read": rates}),
     st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 100),
@@ -367,7 +376,7 @@ def test_any_bill_can_be_checked(
     given_rates: dict[str, Decimal], into: int, out: int, percent: int
 ) -> None:
     """For any table and usage each part is tokens times rate, rounded half-even, and the parts are
-    the sum."""
+    the sum; a sum that no event can hold is unpriced and says so."""
     cached = into * percent // 100
     got = by({"my-model": given_rates}, Usage(input=into, output=out, cache_read=cached))
     cache_rate = given_rates.get("cache_read")
@@ -376,6 +385,11 @@ def test_any_bill_can_be_checked(
         "cache_read": Fraction(0 if cache_rate is None else cache_rate) * cached,
         "output": Fraction(given_rates["output"]) * out,
     }
-    assert got.nanos == sum(got.parts.values())
-    for name, dollars in expected.items():
-        assert got.parts.get(name, 0) == round(dollars * 1000)  # Python rounds half to even
+    # Python rounds half to even.
+    parts = {name: round(dollars * 1000) for name, dollars in expected.items()}
+    if sum(parts.values()) > MOST:
+        assert (got.status, got.nanos) == ("unpriced", None)
+        assert "beyond all that a call can cost" in (got.reason or "")
+    else:
+        assert (got.status, got.nanos) == ("priced", sum(parts.values()))
+        assert {name: got.parts.get(name, 0) for name in parts} == parts

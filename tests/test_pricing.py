@@ -23,6 +23,8 @@ from lllm.local_models import local_provider
 from lllm.pricing import price
 from lllm.projections.invoke_cost import dollars, nanos
 
+pytestmark = pytest.mark.money
+
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider
 

@@ -36,6 +36,8 @@ from lllm.pricing import price
 from lllm.tariff import impossible
 from lllm.usage import billed_of, of_chat, of_embeddings, of_messages, of_responses, unreadable
 
+pytestmark = pytest.mark.money
+
 AT = int(dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC).timestamp()) * 10**9
 Raw = dict[str, object]
 Reader = Callable[[object], Usage | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import anthropic
 import openai
@@ -16,19 +16,38 @@ from tests.runs import payloads
 
 KEY = "sk-test-0123456789abcdef"
 CHAT = "gpt-4o-mini"
+ClientT = TypeVar("ClientT", openai.OpenAI, anthropic.Anthropic)
 CLAUDE = "claude-haiku-4-5-20251001"
 ASKED: Any = [{"role": "user", "content": "?"}]
 
 
 def chat_client(server: Loopback, **options: Any) -> openai.OpenAI:
-    """OpenAI's client, which tries nothing again unless it is told to."""
-    return openai.OpenAI(base_url=server.url, api_key=KEY, **{"max_retries": 0, **options})
+    """OpenAI's client, which tries nothing again unless it is told to. It is closed with the test,
+    as those below are."""
+    options = {"max_retries": 0, **options}
+    return _closed_later(openai.OpenAI(base_url=server.url, api_key=KEY, **options))
 
 
 def claude_client(server: Loopback, **options: Any) -> anthropic.Anthropic:
     """Anthropic's."""
     url = loopback_messages.base_url(server)
-    return anthropic.Anthropic(base_url=url, api_key=KEY, **{"max_retries": 0, **options})
+    options = {"max_retries": 0, **options}
+    return _closed_later(anthropic.Anthropic(base_url=url, api_key=KEY, **options))
+
+
+_made: list[openai.OpenAI | anthropic.Anthropic] = []
+
+
+def _closed_later(client: ClientT) -> ClientT:
+    _made.append(client)
+    return client
+
+
+def close_clients() -> None:
+    """Close the clients that a test made."""
+    for client in _made:
+        client.close()
+    _made.clear()
 
 
 def streamed(client: Any, **options: Any) -> Any:

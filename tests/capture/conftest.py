@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from tests.capture.asking import chat_client, claude_client
+from tests.capture.asking import chat_client, claude_client, close_clients
 from tests.loopback import Loopback
 
 
@@ -19,6 +19,13 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store on SQLite."""
     with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def clients_are_closed() -> Iterator[None]:
+    """Nobody else closes the clients that a test makes by the way."""
+    yield
+    close_clients()
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def ask(client: openai.OpenAI, *texts: str, **options: Any) -> Any:
 # -- what is recorded
 
 
+@pytest.mark.money
 def test_a_call_inside_of_a_session(server: Loopback, store: LogStore) -> None:
     """A call inside of a session is written as what was asked, before it is sent, and what came
     back, with its usage and its price; the caller gets what the SDK makes of it."""
@@ -94,6 +95,7 @@ def test_a_call_outside_of_any_session(server: Loopback, store: LogStore) -> Non
     assert len(only(store, LLMResponded)) == 1
 
 
+@pytest.mark.money
 def test_messages_of_anthropic(server: Loopback, store: LogStore) -> None:
     """The same for Messages: the system prompt is a message, too, and cached tokens have their own
     price."""
@@ -116,6 +118,7 @@ def test_messages_of_anthropic(server: Loopback, store: LogStore) -> None:
     assert responded.price.nanos == 100 * 1000 + 1000 * 100 + 300 * 1250 + 200 * 2000 + 10 * 5000
 
 
+@pytest.mark.money
 def test_embeddings(server: Loopback, store: LogStore) -> None:
     """Each text of an embedding is a message, each vector a part of the answer, as it was sent."""
     vector = base64.b64encode(b"\0" * 8).decode()
@@ -363,6 +366,7 @@ def test_raw_answers_and_parsing(server: Loopback, store: LogStore) -> None:
     assert {len(only(store, LLMResponded, one.session_id)) for one in store.list_sessions()} == {1}
 
 
+@pytest.mark.money
 def test_a_spent_budget(server: Loopback, store: LogStore) -> None:
     """The call after the one that crosses the session's budget is not sent, and not tried again."""
     server.answers(loopback.text("Dear.", usage={"prompt_tokens": 10**6, "completion_tokens": 0}))

@@ -40,6 +40,7 @@ def newest(store: LogStore) -> TacticCallSession:
     return store.load_session(store.list_sessions(limit=1)[0].session_id)
 
 
+@pytest.mark.money
 def test_a_stream_of_chat(server: Loopback, store: LogStore, client: openai.OpenAI) -> None:
     """A stream is read as ever; when it has ended its answer is in the log, with its usage and the
     time of its first text."""
@@ -67,6 +68,7 @@ def test_the_answer_is_written_before_the_loop_is_left(
     assert newest(store).state == "success"
 
 
+@pytest.mark.money
 def test_without_usage_it_is_unpriced(
     server: Loopback, store: LogStore, client: openai.OpenAI
 ) -> None:
@@ -89,6 +91,7 @@ def test_without_usage_it_is_unpriced(
     assert server.requests[-1].body["stream_options"] == {"include_usage": False}
 
 
+@pytest.mark.money
 @leaving_streams
 def test_a_stream_that_is_left(server: Loopback, store: LogStore, client: openai.OpenAI) -> None:
     """A caller who leaves in the middle leaves a failed attempt that says so, with what had come;
@@ -131,6 +134,7 @@ def test_a_stream_that_is_cut(server: Loopback, store: LogStore, client: openai.
     assert newest(store).state == "failure"
 
 
+@pytest.mark.money
 def test_an_error_in_the_middle(
     server: Loopback, store: LogStore, claude: anthropic.Anthropic
 ) -> None:
@@ -170,6 +174,7 @@ def test_the_helpers_of_the_sdks(
     assert only(store, LLMResponded)[0].content.text == "Good day."
 
 
+@pytest.mark.money
 def test_responses(server: Loopback, store: LogStore, client: openai.OpenAI) -> None:
     """The Responses API, whole and as a stream."""
     body = loopback_responses.response(loopback_responses.says("Hello."))

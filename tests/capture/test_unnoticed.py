@@ -250,7 +250,7 @@ def test_a_key_that_the_client_did_not_have(server: Loopback, store: LogStore, w
         )
     )  # fmt: skip
     more: Any = {"Authorization": f"Bearer {secret}"} if way == "header" else None
-    with pytest.raises(openai.AuthenticationError, match=secret):
+    with made, pytest.raises(openai.AuthenticationError, match=secret):
         capture(made, log_store=store).chat.completions.create(
             model="m", messages=ASKED, extra_headers=more
         )
