@@ -3,27 +3,27 @@
 The readers that everything else uses stop at damage, so that nobody mistakes half a session for a
 whole one. Here it is noted, and the reading goes on behind it.
 
-A JSONL log says itself where it goes on; an append with a broken line is lost as a whole. Behind
-its last whole append may stand a write that was cut short, which nobody was told is stored: that is
-no damage. A line that has its end and is no event can't come from there. How an SQLite log is read
-is said in `damaged_rows`.
+A JSONL log says itself where it goes on; an append with a broken line is lost as a whole. What may
+stand behind its last whole append is said in `torn`. How an SQLite log is read is said in
+`damaged_rows`.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import msgspec
 
-from lllm.events import lines, segments
+from lllm.events import segments, torn
 from lllm.events.errors import LogDamaged
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.log import LogBackend
 from lllm.events.own_files import open_to_read
 from lllm.events.record import Recorded
 
-_TAIL = 1 << 20  # bytes behind the last whole append that are looked at
+_LOOKS = (0.02, 0.2, 0)  # seconds until a write that may be under way is looked at again
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -50,14 +50,16 @@ class Readable:
     """The events of a log that can be read, in order, with a Damage for what can't be, where it
     stands.
 
-    upto: the position that is read to, the end of the log when this is made. torn_bytes: how many
-    bytes stand behind the last whole append, known when all is read.
+    upto: the position that is read to, the end of the log when this is made. Known when all is
+    read: torn_bytes, how many bytes of a write that was cut short stand at the end; set_aside, the
+    files that such bytes were moved to before.
     """
 
     def __init__(self, log: LogBackend) -> None:
         self._log = log
         self.upto = self._last()
         self.torn_bytes = 0
+        self.set_aside: tuple[str, ...] = ()
 
     def _last(self) -> int:
         return self._log.head()
@@ -90,24 +92,20 @@ class ReadableLines(Readable):
             yield damage
 
     def _look_at_tail(self) -> Damage | None:
+        self.set_aside = tuple(map(str, torn.files_set_aside(self._folder)))
         found = segments.segments_of(self._folder)
         if not found:
             return None
-        with open_to_read(found[-1].path) as file:
-            size = file.seek(0, os.SEEK_END)
-            end = segments.whole_end(file)  # which may be further: others go on appending
-            self.torn_bytes = max(0, size - end)
-            tail = segments.read_at(file, end, min(self.torn_bytes, _TAIL))
-        position = found[-1].begin + end
-        for line in tail.split(b"\n")[:-1]:
-            position += len(line) + 1
-            try:
-                lines.decode(position, line)
-            except (ValueError, RecursionError) as error:
-                return Damage(
-                    position, lines.stream_of(line), 0,
-                    f"{found[-1].path} ends in {self.torn_bytes} bytes that are no whole append, "
-                    f"and with a line that was written to its end and is no event: {error}. "
-                    "Copy the file before anything is appended, which cuts them off.",
-                )  # fmt: skip
-        return None
+        for wait in _LOOKS:  # a process may be in the middle of a write
+            with open_to_read(found[-1].path) as file:
+                size = file.seek(0, os.SEEK_END)
+                end = segments.whole_end(file)  # which may be further: others go on appending
+                state = torn.tail_state(file, end, size)
+            if state.kind == "none":
+                return None
+            time.sleep(wait)
+        if state.kind != "damaged":
+            self.torn_bytes = size - end
+            return None
+        error = torn.damaged_tail(found[-1], end, size)
+        return Damage(error.position, "", 0, str(error))

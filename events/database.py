@@ -33,7 +33,7 @@ from lllm.events.locks import (
 from lllm.events.nesting import Nesting
 from lllm.events.open_files import sync_open_file
 from lllm.events.own_files import check_database, make_folder
-from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory
+from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory, bound_rows
 from lllm.events.robust_locks import Held
 from lllm.events.sqlite_files import (
     APPLICATION_ID,
@@ -186,6 +186,7 @@ class Database:
             factory=Connection,
         )  # fmt: skip
         try:
+            bound_rows(connection)
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             if self._synchronous == "FULL":  # macOS: fsync leaves the data in the drive's cache
                 connection.execute("PRAGMA fullfsync=ON")

@@ -7,6 +7,7 @@
     │   ├── LogTooNew                       a newer lllm wrote it
     │   ├── LogReadOnly                     it was opened to be read only
     │   ├── AppendConflict                  other events stand at this place in the stream
+    │   ├── AppendTooLarge                  it is longer than a log takes
     │   ├── WrongProcess                    a recorder was used in a process that is not its own
     │   └── SessionEnded                    a recorder was used after its session's last event
     ├── StoreError                      what is read from the log
@@ -78,6 +79,10 @@ class LogReadOnly(LogError):
 
 class AppendConflict(LogError):
     """Another event stands at this place of the stream already."""
+
+
+class AppendTooLarge(LogError):
+    """An event or an append is longer than a log takes, and nothing of it was stored."""
 
 
 class WrongProcess(LogError):

@@ -7,7 +7,8 @@ oldest are dropped and counted, and the log says so with a `log.gap`. `on_error=
 those who would rather stop.
 
 Whatever the log behind raises is taken for a reason to wait, also what its author did not foresee;
-only AppendConflict and LogReadOnly are answers, which whoever appends has to know.
+only AppendConflict and LogReadOnly are answers, which whoever appends has to know. What is too
+large for any log is left out, and counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from lllm.events import deferred, recorder
-from lllm.events.errors import AppendConflict, LogError, LogReadOnly, LogUnavailable
+from lllm.events.errors import AppendConflict, AppendTooLarge, LogError, LogReadOnly, LogUnavailable
 from lllm.events.locks import tell_after_fork
 from lllm.events.log import (
     AppendsWithin,
@@ -163,6 +164,8 @@ class HoldingLog:
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
         if isinstance(error, AppendConflict | LogReadOnly):
             raise error
+        if isinstance(error, AppendTooLarge) and not self._raises:
+            return self._leave_out(events, error)
         if self._raises:
             raise error if isinstance(error, LogError) else LogUnavailable(_told(error)) from error
         with self._lock:
@@ -176,6 +179,16 @@ class HoldingLog:
             RuntimeWarning,
             stacklevel=3,
         )
+        return ()
+
+    def _leave_out(self, events: Sequence[NewEvent], error: AppendTooLarge) -> Sequence[int]:
+        """Count what no log takes as lost, instead of waiting with it for ever."""
+        with self._lock:
+            self._count_lost(events, str(error))
+        warnings.warn(
+            f"lllm can't record {len(events)} events. {error}", RuntimeWarning, stacklevel=3
+        )
+        self.write_held()
         return ()
 
     def _add(self, events: Sequence[NewEvent]) -> None:
@@ -241,6 +254,8 @@ class HoldingLog:
             # A statement or definition that another process made meanwhile is no loss.
             if len(events) > 1 or events[0].seq > 1:
                 self._count_lost(events, f"other events stand in their place: {conflict}")
+        except AppendTooLarge as error:
+            self._count_lost(events, str(error))
         self._drop_first()
 
     def _write_gap(self, until: float) -> None:

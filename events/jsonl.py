@@ -12,6 +12,7 @@ processes; readers take neither.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,17 +32,28 @@ from lllm.events.errors import (
 )
 from lllm.events.fair_locks import FairFileLock
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
-from lllm.events.own_files import check_by_path, make_folder, make_new, read_own, sync, sync_folder
+from lllm.events.own_files import (
+    check_by_path,
+    make_folder,
+    make_new,
+    open_to_read,
+    read_own,
+    sync,
+    sync_folder,
+)
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.robust_locks import Held, ThreadLock
 from lllm.events.shared_database import open_shared
 from lllm.events.shared_folder import JSONLFolder, folders
 from lllm.events.store_paths import local_path
+from lllm.events.torn import damaged_tail, tail_state
 
 FORMAT = 1
 ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
 _NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
+
+_log = logging.getLogger("lllm.store")
 
 _Reopen = Callable[[Path, Durability, int, bool], "LocalFileBackend"]
 Place = tuple[str, int]  # of an event: its stream and seq
@@ -80,6 +92,7 @@ class LocalFileBackend:
         self.read_only = read_only
         self._rows: Database | None = None
         self._rows_lock = ThreadLock()
+        self._told: tuple[Path, int] | None = None  # the end that damage was last looked for at
         self._closed = False
         self._share = folders.open(
             self.path, self, self._folder,
@@ -312,7 +325,21 @@ class LocalFileBackend:
         """See LogBackend."""
         self._check_open()
         with segments.Translated(self.path):
-            return segments.head(self.path)
+            end = segments.end_of(self.path)
+            if end.segment is not None and end.position < end.segment.begin + end.size:
+                self._tell_of_damage(end.segment, end.size)
+            return end.position
+
+    def _tell_of_damage(self, segment: segments.Segment, size: int) -> None:
+        """Say once that the log ends in damage: what a reader gets may be a part of what is there.
+        What may be a write under way is not spoken of."""
+        if self._told == (segment.path, size):
+            return
+        self._told = segment.path, size
+        with open_to_read(segment.path) as file:
+            end = segments.whole_end(file)
+            if tail_state(file, end, size).kind == "damaged":
+                _log.warning("%s", damaged_tail(segment, end, size))
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None

@@ -23,10 +23,12 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from lllm.events.decoding import decoder
-from lllm.events.record import NewEvent, Recorded
+from lllm.events.record import APPEND_BYTES, EVENT_BYTES, NewEvent, Recorded, too_large
 
 STREAM = b'{"stream":"'  # how every line begins
 WHOLE = b',"more":0}\n'  # how every append ends
+_LINE = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}'
+_LINE_ENDED = _LINE + b"\n"
 _MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
 
 _encode = msgspec.json.Encoder().encode
@@ -55,20 +57,25 @@ _decode_line = decoder(_Line).decode
 
 
 def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
-    """The lines of one append, and the offset behind each, counted from where it will begin."""
+    """The lines of one append, and the offset behind each, counted from where it will begin.
+
+    Raises AppendTooLarge where a line or all of it is too long.
+    """
     lines = []
     ends = []
     end = 0
     for more, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
-        line = (
-            b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}\n'
-        ) % (
+        line = _LINE_ENDED % (
             _encode(event.stream), event.seq, event.time, _encode(event.type), event.version,
             hexlify(event.digest), _payload(event.data), more,
         )  # fmt: skip
+        if len(line) > EVENT_BYTES:
+            raise too_large(len(line), EVENT_BYTES, f"An event {event.type!r}")
         end += len(line)
         lines.append(line)
         ends.append(end)
+    if end > APPEND_BYTES:
+        raise too_large(end, APPEND_BYTES, f"An append with {len(events)} events")
     return b"".join(lines), ends
 
 
@@ -87,20 +94,31 @@ def _payload(data: bytes) -> bytes:
 
 
 def decode(position: int, line: bytes) -> Recorded:
-    """The event of one line. Raises ValueError where the line is not one."""
+    """The event of one line. Raises ValueError where the line is not one as `encode_append` writes
+    it: one event has one line, with its fields in order and without spaces, its digest in lower
+    case and every text escaped in one way, since no digest covers how a line is written."""
     try:
         found = _decode_line(line)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if found.data is not msgspec.UNSET:
         data = bytes(found.data)
+        payload = b'"data":%b' % data
     elif found.text is not None:
         data = found.text.encode()
+        payload = b'"text":%b' % _encode(found.text)
     elif found.base64 is not None:
         data = found.base64
+        payload = b'"base64":"%b"' % base64.b64encode(data)
     else:
         raise ValueError("it has no data")
     digest = bytes.fromhex(found.digest)
+    written = _LINE % (
+        _encode(found.stream), found.seq, found.time, _encode(found.type), found.version,
+        hexlify(digest), payload, found.more,
+    )  # fmt: skip
+    if written != line:
+        raise ValueError("it says an event, but is not written as lllm writes one")
     return Recorded(
         position, found.stream, found.seq, found.time, found.type, found.version, data, digest
     )
@@ -132,6 +150,44 @@ def stream_of(line: bytes) -> str:
         return msgspec.json.decode(line[len(STREAM) - 1 : end + 1], type=str)
     except ValueError:
         return ""
+
+
+# What a line consists of up to its payload: as it is, or by a pattern.
+_HEAD: tuple[bytes | re.Pattern[bytes], ...] = (
+    STREAM, re.compile(rb'(?:[^"\\]|\\.)*'), b'","seq":', re.compile(rb"-?\d*"),
+    b',"time":', re.compile(rb"-?\d*"), b',"type":"', re.compile(rb'(?:[^"\\]|\\.)*'),
+    b'","version":', re.compile(rb"-?\d*"), b',"digest":"', re.compile(rb"[0-9a-f]{0,64}"), b'","',
+)  # fmt: skip
+_CUT_NUMBER = re.compile(rb"[-+.eE0-9]*\Z")
+
+
+def is_beginning(line: bytes) -> bool:
+    """Whether some bytes are the beginning of a line, and not all of it."""
+    at = 0
+    for part in _HEAD:
+        if isinstance(part, bytes):
+            if not line.startswith(part, at):
+                rest = line[at:]
+                return part.startswith(rest) or rest == b"\\"
+            at += len(part)
+        else:
+            match = part.match(line, at)
+            at = match.end() if match else at
+    payload = line[at:]
+    if not any(
+        payload.startswith(field) or field.startswith(payload)
+        for field in (b'data":', b'text":"', b'base64":"')
+    ):
+        return False
+    # A number that is cut in its middle is no number, where a text is only too short.
+    cut = line[: _CUT_NUMBER.search(line, max(at, len(line) - 400)).start()]  # type: ignore[union-attr] # it matches nothing, too
+    try:
+        _decode_raw(cut)
+    except RecursionError:
+        return True  # too deep to tell
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    return False
 
 
 class Append(NamedTuple):
@@ -166,6 +222,35 @@ def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
             group, damage, due = [], "", None
     if group:
         yield Append(group, damage or ("the rest of this append is missing" if sealed else ""))
+
+
+def said_by(line: bytes) -> tuple[NewEvent, int] | None:
+    """The event that a line says, however it is written, and how many of its append follow; None
+    where it says none."""
+    try:
+        found = _decode_line(line)
+        digest = bytes.fromhex(found.digest)
+    except (ValueError, RecursionError):
+        return None
+    if found.data is not msgspec.UNSET:
+        data = bytes(found.data)
+    elif found.text is not None:
+        data = found.text.encode()
+    elif found.base64 is not None:
+        data = found.base64
+    else:
+        return None
+    event = NewEvent(found.stream, found.seq, found.time, found.type, found.version, data, digest)
+    return event, found.more
+
+
+def more_of(line: bytes) -> int | None:
+    """How many events of its append follow that of a line; None where it is no whole line."""
+    try:
+        decode(0, line)
+    except ValueError:
+        return None
+    return _more(line)
 
 
 def _more(line: bytes) -> int | None:

@@ -25,7 +25,7 @@ from lllm.events.database import Database
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.open_files import copy_by_another_process
 from lllm.events.own_files import open_own
-from lllm.events.readers import Connection
+from lllm.events.readers import Connection, bound_rows
 from lllm.events.robust_locks import Held
 from lllm.events.sqlite_files import Translated, is_ours
 
@@ -117,11 +117,13 @@ class ReadOnlyDatabase(Database):
             how = "mode=ro"
         elif self._changes_wait():
             path, how = self._copied(), "mode=rw"
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{path.as_uri()}?{how}", uri=True,
             timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
             factory=Connection,
         )  # fmt: skip
+        bound_rows(connection)
+        return connection
 
     def _changes_wait(self) -> bool:
         try:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from lllm.events import deferred
 from lllm.events.errors import LogUnavailable
 from lllm.events.fair_locks import FairThreadLock
+from lllm.events.record import EVENT_BYTES
 from lllm.events.sqlite_files import raise_translated
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
 _serials = count(1)
+_OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
 
 
 class Connection(sqlite3.Connection):
@@ -36,6 +38,12 @@ class Connection(sqlite3.Connection):
     """
 
     serial = 0
+
+
+def bound_rows(connection: sqlite3.Connection) -> None:
+    """Have SQLite refuse a row that is longer than any event of ours, by its header, before it
+    reads it into memory (https://sqlite.org/limits.html)."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, EVENT_BYTES + _OTHER_COLUMNS)
 
 
 class Readers:

@@ -15,18 +15,21 @@ guess at their content could be tested against.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from lllm.events.errors import LogDamaged
+from lllm.events.errors import AppendTooLarge, LogDamaged
 
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH  # the standard library has no public name for it
 
 SALT_BYTES = 32
+EVENT_BYTES = 256 << 20  # the longest event: of its payload, or of its line in a JSONL log
+APPEND_BYTES = 1 << 30  # the longest append
 _BLOCK_BYTES = 64  # of SHA-256
 _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
@@ -63,6 +66,24 @@ class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True):
     version: int
     data: bytes
     digest: bytes
+
+
+def too_large(count: int, limit: int, what: str) -> AppendTooLarge:
+    """The error for an event or an append that is longer than a log takes.
+
+    count, limit: bytes.
+    """
+    return AppendTooLarge(
+        f"{what} of {count:,} bytes is not stored: at most {limit:,} bytes are. Keep the content "
+        "in a file of your own, and record where it lies."
+    )
+
+
+def refuse_too_large(events: Sequence[NewEvent]) -> None:
+    """Raise AppendTooLarge where the payloads of an append are too long together."""
+    size = sum(len(event.data) for event in events)
+    if size > APPEND_BYTES:
+        raise too_large(size, APPEND_BYTES, f"An append with {len(events)} events")
 
 
 def leaf_digest(

@@ -21,11 +21,13 @@ from typing import NamedTuple
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.lines import STREAM, WHOLE, Append, Line, appends, decode, stream_of
 from lllm.events.own_files import open_to_read
-from lllm.events.record import Recorded
+from lllm.events.record import EVENT_BYTES, Recorded
 
 _PAGE = 1 << 20  # bytes read at once
+_KEPT = 64  # bytes of a line that can be no event
 _WINDOW = 1 << 14  # bytes of the first look back from a file's end
 _WIDEST = 1 << 24  # bytes of the widest
+_LOOKED_AT = 1 << 16  # bytes of a last line that are read to see whether it is an event
 _NAME = re.compile(r"\d{20}\.jsonl")
 
 
@@ -66,13 +68,25 @@ class Translated:
             ) from error
 
 
-def head(folder: Path) -> int:
-    """Where the last whole append of a log ends. Raises OSError where the log can't be read."""
+class End(NamedTuple):
+    """Where the last whole append of a log ends.
+
+    position: of it. segment: the last one, None where there is none. size: of that file, in bytes.
+    """
+
+    position: int
+    segment: Segment | None
+    size: int
+
+
+def end_of(folder: Path) -> End:
+    """Where a log ends. Raises OSError where the log can't be read."""
     segments = segments_of(folder)
     if not segments:
-        return 0
+        return End(0, None, 0)
     with open_to_read(segments[-1].path) as file:
-        return segments[-1].begin + whole_end(file)
+        size = file.seek(0, os.SEEK_END)
+        return End(segments[-1].begin + whole_end(file), segments[-1], size)
 
 
 def whole_end(file: FileIO, *, known: bool = False) -> int:
@@ -85,7 +99,7 @@ def whole_end(file: FileIO, *, known: bool = False) -> int:
     end = file.seek(0, os.SEEK_END)
     if end == 0:
         return 0
-    if read_at(file, end - len(WHOLE), len(WHOLE)) == WHOLE and (known or _begins_well(file, end)):
+    if read_at(file, end - len(WHOLE), len(WHOLE)) == WHOLE and (known or _is_event(file, end)):
         return end
     window = _WINDOW
     while end > 0:
@@ -98,11 +112,21 @@ def whole_end(file: FileIO, *, known: bool = False) -> int:
     return 0
 
 
-def _begins_well(file: FileIO, end: int) -> bool:
-    """Whether the line that ends somewhere has its beginning: the loss of power may take the first
-    page of a write and leave the second."""
+def _is_event(file: FileIO, end: int) -> bool:
+    """Whether the line that ends somewhere is one: the loss of power may take the first page of a
+    write and leave the second. Of a long line only the beginning is looked at."""
     begin = _find_before(file, b"\n", end - 1)
-    return read_at(file, begin, len(STREAM)) == STREAM
+    if end - begin > _LOOKED_AT:
+        return read_at(file, begin, len(STREAM)) == STREAM and end - begin <= EVENT_BYTES
+    return _is_line(read_at(file, begin, end - 1 - begin))
+
+
+def _is_line(line: bytes) -> bool:
+    try:
+        decode(0, line)
+    except ValueError:
+        return False
+    return True
 
 
 def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
@@ -114,12 +138,11 @@ def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
         line = data[data.rfind(b"\n", 0, at) + 1 : end]
         if len(line) == end and begin > 0:  # it may begin further in front, but for one of them
             start = _find_before(file, b"\n", begin)
+            if begin + end - start > EVENT_BYTES or read_at(file, start, len(STREAM)) != STREAM:
+                continue
             line = read_at(file, start, begin - start) + line
-        try:
-            decode(0, line)
-        except ValueError:
-            continue
-        return begin + end
+        if _is_line(line[:-1]):
+            return begin + end
     return 0
 
 
@@ -149,7 +172,11 @@ def read_at(file: FileIO, offset: int, count: int) -> bytes:
 
 def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """Whole lines between two offsets of a file, many at a time, each with the offset they begin
-    at."""
+    at.
+
+    Of what can be no event, because it does not begin like one or is too long, the end alone is
+    given: a file may have gigabytes of zeros in it.
+    """
     rest = b""
     while start < stop and (page := read_at(file, start, min(max(_PAGE, len(rest)), stop - start))):
         cut = page.rfind(b"\n") + 1
@@ -159,6 +186,8 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         else:
             rest += page
         start += len(page)
+        if len(rest) > EVENT_BYTES or (len(rest) > _PAGE and not rest.startswith(STREAM)):
+            rest = b"\0" + rest[-_KEPT:]  # which begins no event
 
 
 def _lines(file: FileIO, segment: Segment, start: int, stop: int) -> Iterator[Line]:

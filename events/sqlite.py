@@ -23,7 +23,14 @@ from lllm.events.database import Database, Durability, Row
 from lllm.events.decoding import learned
 from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
 from lllm.events.liveness import Liveness
-from lllm.events.record import NewEvent, Recorded
+from lllm.events.record import (
+    APPEND_BYTES,
+    EVENT_BYTES,
+    NewEvent,
+    Recorded,
+    refuse_too_large,
+    too_large,
+)
 from lllm.events.shared_database import open_shared
 from lllm.events.store_paths import MEMORY, sqlite_path
 
@@ -54,6 +61,7 @@ _SCHEMA = (
 _INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
 _INSERT = f"{_INTO} {_ROW}"
+_FEW_LONGEST = APPEND_BYTES // EVENT_BYTES  # events that are no too long append together
 _FEW = 16  # events that are appended by one statement, which commits itself
 _INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
 _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
@@ -66,6 +74,8 @@ _NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
 
 def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
     data: str | bytes = event.data
+    if len(data) > EVENT_BYTES:
+        raise too_large(len(data), EVENT_BYTES, f"An event {event.type!r}")
     with suppress(UnicodeDecodeError):  # what is no text is kept as it is, too
         data = event.data.decode()
     return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
@@ -160,6 +170,8 @@ class SQLiteBackend:
     def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
         if not events:
             return ()
+        if len(events) > _FEW_LONGEST:
+            refuse_too_large(events)
         if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
             self.when_written(partial(self.append, events))
             return ()

@@ -143,6 +143,11 @@ def _translation(
         return LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?")
     if "not a database" in str(error):
         return LogError(f"{path} is not an SQLite database; give lllm another path.")
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_TOOBIG:
+        return LogDamaged(
+            f"{path}: a row is longer than any that lllm writes, and not read. Restore a backup.",
+            position=0,
+        )
     if type(error) is sqlite3.DatabaseError:
         return LogDamaged(f"{path}: {error}. Restore a backup.", position=0)
     return LogError(f"{path}: {error}.")

@@ -1,8 +1,8 @@
 """The end of a JSONL log, where appends go.
 
 Everything here happens under the log's locks. Before an append behind somebody else's the last
-bytes are checked: what a process left that died in the middle of a write is cut off, never anything
-that is a whole append.
+bytes are checked: what a process left that died in the middle of a write is moved aside, and
+nothing is written behind damage; `torn` tells which is which.
 An append is one write; where it fails half way, the file is cut back to where it began.
 """
 
@@ -27,6 +27,7 @@ from lllm.events.own_files import (
     sync_folder,
 )
 from lllm.events.segments import Segment, segment_at, segments_of, whole_end
+from lllm.events.torn import damaged_tail, set_aside, tail_state
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
@@ -69,9 +70,10 @@ class Tail:
             close_own(self._fd, self._opened)
 
     def ready(self) -> int:
-        """Find the active segment, cut off a torn tail, begin a new segment when it is time.
+        """Find the active segment, move a torn tail aside, begin a new segment when it is time.
 
-        Returns the position where the next append begins. Raises OSError where that can't be done.
+        Returns the position where the next append begins. Raises OSError where that can't be done,
+        LogDamaged where the log ends in damage.
         """
         found = self._look()
         before, size = self._file, self._size_in_place(found)
@@ -86,16 +88,34 @@ class Tail:
             file = before
         end = whole_end(file, known=file is before)
         if end < size:
-            _log.warning(
-                "%s: cut off %d bytes behind offset %d. They were no whole append: a process died "
-                "while it wrote them, before it was told that they were stored.",
-                self.segment.path, size - end, end,
-            )  # fmt: skip
-            file.truncate(end)
+            end = self._mend(file, end, size)
         if end >= self.segment_bytes:
             self._enter(segment_at(self._folder, self.segment.begin + end))
             end = 0
         return self.segment.begin + end
+
+    def _mend(self, file: FileIO, end: int, size: int) -> int:
+        """Move aside what a write that was cut short has left; returns where the log ends then.
+
+        Raises LogDamaged where something else stands there.
+        """
+        state = tail_state(file, end, size)
+        if state.kind == "damaged":
+            self.close()  # so that a file that was mended meanwhile is found
+            raise damaged_tail(self.segment, end, size)
+        if state.end < size:
+            aside = set_aside(file, self.segment, state.end, size)
+            _log.warning(
+                "%s: moved %d bytes behind offset %d to %s. They are the beginning of an append, "
+                "or zeros: a process died while it wrote, power was lost, or somebody cut the "
+                "file. Look at them; `lllm verify` reports the file until it is removed.",
+                self.segment.path, size - state.end, state.end, aside.name,
+            )  # fmt: skip
+        if state.kind == "unended":
+            _log.warning("%s: the newline at its end was missing.", self.segment.path)
+            file.write(b"\n")
+            return state.end + 1
+        return state.end
 
     def _look(self) -> os.stat_result | None:
         """What the system says of the segment that is open. None where none is, also since somebody

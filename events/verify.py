@@ -9,7 +9,8 @@ middle of a stream, doubled or out of order; parts of the log that can't be read
 any row that was taken out; in a JSONL log a file that is missing in the middle, or shorter or
 longer than the next one's name says.
 
-What it can't find, since a log holds nothing that vouches for its end:
+What it can't find, since a log holds nothing that vouches for its order and its end (NOT_COVERED):
+- that whole appends of different streams changed places;
 - that the whole end of a log was cut off, as when an older copy is put in its place;
 - in the last JSONL file, that a session's last events were taken out, line by whole line;
 - a change of the number that says how many lines of a JSONL file were appended together, where the
@@ -57,6 +58,11 @@ _LAST = {
 _ENDED = -1
 _REPORTED = 4_096  # events between two reports of progress
 
+NOT_COVERED = (
+    "The order of events of different streams, and the end of the log, are in no digest: a swap "
+    "there, or whole events missing at the end, is not seen."
+)
+
 Progress = Callable[[int, int], None]  # told the position reached, and the position to reach
 
 
@@ -66,8 +72,10 @@ class Verified(msgspec.Struct, frozen=True):
     events, streams: how many could be read; a stream is a session or a statement. damages: in the
     order in which they were met. unchecked: events whose digest nobody can check, because the salt
     in the first event of their stream is lost. lost: events that were never written, by what the
-    log itself says of it (log.gap); that is no damage. torn_bytes: of a write that was cut short,
-    at the end of a JSONL log; nobody was told that it is stored, and the next append cuts it off.
+    log itself says of it (log.gap); that is no damage. torn_bytes: at the end of a JSONL log, the
+    beginning of an append, or zeros: its writer died, or somebody cut off the end of a file; the
+    next append moves them aside. set_aside: the files with what was moved aside before, until
+    somebody has looked at them and removed them. not_covered: what no check of a log can see.
     """
 
     events: int
@@ -76,6 +84,13 @@ class Verified(msgspec.Struct, frozen=True):
     unchecked: int
     lost: int
     torn_bytes: int
+    set_aside: tuple[str, ...] = ()
+    not_covered: str = NOT_COVERED
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found that somebody has to look at."""
+        return not (self.damages or self.torn_bytes or self.set_aside)
 
 
 def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
@@ -100,8 +115,9 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
     if progress is not None:
         progress(found.upto, found.upto)
     return Verified(
-        events, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes
-    )
+        events, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes,
+        found.set_aside,
+    )  # fmt: skip
 
 
 def readable(log: LogBackend) -> Readable:

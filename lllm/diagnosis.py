@@ -69,9 +69,9 @@ def _log(log: LogFacts) -> Iterator[Remark]:
     if log.torn_bytes:
         yield Remark(
             "note", "log",
-            f"{_many(log.torn_bytes, 'byte')} at the end are no whole append: it is under way, or "
-            "its process died before it was told that anything is stored.",
-            "Nothing; the next append cuts them off.",
+            f"{_many(log.torn_bytes, 'byte')} at the end are no whole append: it is under way, its "
+            "process died, or somebody changed the file.",
+            "Run `lllm verify`, which tells which. The next append moves aside what is torn.",
         )  # fmt: skip
 
 

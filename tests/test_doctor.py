@@ -288,7 +288,7 @@ def test_a_damaged_page(tmp_path: Path) -> None:
 
 
 def test_a_torn_tail(tmp_path: Path) -> None:
-    """Bytes behind the last whole append are told, and need nothing done."""
+    """Bytes behind the last whole append are told."""
     with LogStore(LocalFileBackend(tmp_path / "logs")) as store:
         with store.session("tests::well"):
             pass

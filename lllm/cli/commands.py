@@ -69,6 +69,6 @@ def demo(store: str | None, model: str | None) -> None:
 
 for command in (
     looking.ls, looking.show_, looking.events, looking.tail, costing.cost, looking.export,
-    keeping.tag, keeping.rebuild, keeping.verify, keeping.doctor, keeping.backup,
+    keeping.tag, keeping.rebuild, keeping.verify, keeping.repair, keeping.doctor, keeping.backup,
 ):  # fmt: skip
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""`lllm tag`, `rebuild`, `verify`, `doctor` and `backup`: care for a store."""
+"""`lllm tag`, `rebuild`, `verify`, `repair`, `doctor` and `backup`: care for a store."""
 
 from __future__ import annotations
 
@@ -79,6 +79,33 @@ def verify(store: str | None, as_json: bool) -> None:
     with closing(open_log(named(store))) as log, progress("Verifying") as report:
         verified = check(log, progress=report)
     show(verified, as_json)
+
+
+@click.command()
+@store_option
+def repair(store: str | None) -> None:
+    """Mend a log that something other than lllm has changed.
+
+    For a folder of JSON lines: what an editor, sed, jq or a file transfer made of the lines is put
+    back as it was written, checked by the digests. A copy of each changed file is kept beside it.
+    Exit code 1 says that something is lost, or could not be mended. End the programs that write
+    the store first.
+    """
+    from lllm.cli.opening import open_log, open_store
+    from lllm.cli.repairing import explain, show
+    from lllm.events.jsonl import LocalFileBackend
+    from lllm.events.repair import repair as mend
+
+    path = named(store)
+    with closing(open_log(path)) as log:
+        if not isinstance(log, LocalFileBackend):
+            explain(log)
+            return
+        repaired = mend(log)
+    if repaired.mended:
+        with closing(open_store(path)) as opened:
+            opened.rebuild()  # rows of events that were mended or are lost
+    show(repaired)
 
 
 @click.command()

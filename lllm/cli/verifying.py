@@ -20,7 +20,7 @@ _LONG = 500  # characters of what is wrong
 def show(verified: Verified, as_json: bool) -> None:
     """Print what a check found.
 
-    Raises Finding where it found damage, so that the exit code says so too.
+    Raises Finding where it found something to look at, so that the exit code says so too.
     """
     damages = verified.damages
     if as_json:
@@ -35,11 +35,13 @@ def show(verified: Verified, as_json: bool) -> None:
             click.echo(f"... and {len(damages) - _LINES:,} more (use --json for all)")
         for line in _notes(verified):
             click.echo(line)
+    if not damages and not verified.is_sound:
+        raise Finding("Somebody has to look at what is left of writes that were cut short.")
     if damages:
         raise Finding(
             f"The log is damaged in {counted(len(damages), 'place')}; "
-            f"{counted(verified.events, 'event')} can be read. Restore a backup, and keep a copy "
-            "of what is there."
+            f"{counted(verified.events, 'event')} can be read. Restore a backup, or mend "
+            "what can be mended with `lllm repair`, which keeps a copy."
         )
 
 
@@ -78,6 +80,13 @@ def _notes(verified: Verified) -> Iterator[str]:
         )
     if verified.torn_bytes:
         yield (
-            f"{counted(verified.torn_bytes, 'byte')} at the end are of a write that was cut short "
-            "and never acknowledged; the next append cuts them off."
+            f"{counted(verified.torn_bytes, 'byte')} at the end are the beginning of an append, or "
+            "zeros: a process died while it wrote, or somebody cut the file. The next append moves "
+            "them aside."
         )
+    for file in verified.set_aside:
+        yield (
+            f"{visible(file)}: bytes that were moved aside since they are no whole append. Look at "
+            "them, and move or remove the file; nothing else reads it."
+        )
+    yield verified.not_covered

@@ -79,7 +79,12 @@ class Journal:
         ]
 
     def cut(self, file: Path, size: int) -> None:
-        """Cut a file of the store, and forget what is gone with that."""
+        """Cut a file of the store, and forget what is gone with that.
+
+        A JSONL append that lacks nothing but its newline would be kept, so it is not made.
+        """
+        if any(one[0] == file.name and one[1] == size + 1 for one in self.appends):
+            size += file.suffix == ".jsonl"
         os.truncate(file, size)
         self.appends = [one for one in self.appends if one[0] != file.name or one[1] <= size]
 
@@ -138,22 +143,21 @@ def places_to_cut(wal: Path, limit: int | None, chance: random.Random) -> list[i
     return all_ if limit is None else sorted(chance.sample(all_, min(limit, len(all_))))
 
 
-def garbage(place: Place, chance: random.Random) -> bytes:
-    """What may stand behind the end of a file after a crash; no whole append of a JSONL log, for
-    that would be one."""
+def garbage(place: Place, chance: random.Random, *, behind_a_cut: bool) -> bytes:
+    """What may stand behind the end of a file after a crash: of a JSONL log the beginning of an
+    append, or zeros, or both; of SQLite's, anything.
+
+    behind_a_cut: there is a beginning already, and nothing may mend it.
+    """
     content = growing(place).read_bytes()
     line = content.split(b"\n", 1)[0] or b"{"
+    zeros = b"\0" * chance.randrange(1, 20_000)
+    beginning = line[: chance.randrange(1, len(line))]
+    if place.kind == "jsonl":
+        return zeros if behind_a_cut else chance.choice([zeros, beginning, beginning + zeros])
     begin = chance.randrange(max(len(content), 1))
     of_another = content[begin : begin + chance.randrange(1, 5_000)]
-    if place.kind == "jsonl":
-        of_another = of_another.split(b"\n", 1)[0]
-    return chance.choice(
-        [
-            chance.randbytes(chance.randrange(1, 20_000)),
-            b"\0" * chance.randrange(1, 20_000),
-            b"\n" * chance.randrange(1, 5),
-            line[: chance.randrange(1, len(line) + 1)],
-            of_another + b"x",
-            b',"more":0}\n' * chance.randrange(1, 5) + b"x",
-        ]
-    )
+    return (b"?" if behind_a_cut else b"") + chance.choice([
+        chance.randbytes(chance.randrange(1, 20_000)), zeros, b"\n" * chance.randrange(1, 5),
+        beginning, of_another + b"x",
+    ])  # fmt: skip

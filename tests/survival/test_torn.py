@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore
+from lllm.events.lines import encode_append
 from lllm.projections.rows import create_tables, physical, show_generation
 from lllm.projections.view import View
-from lllm.testing_writers import without_positions
+from lllm.testing_writers import event, without_positions
 from tests.echo import echo
 from tests.survival.figures import Figures
 from tests.survival.places import KINDS, Kind, Place, rows_of
@@ -48,6 +49,8 @@ def cut(scale: Scale, folder: Path, kind: Kind) -> Figures:
     if kind == "sqlite":
         sizes = places_to_cut(file, scale.cuts, scale.random(figures.what))
     for number, at in enumerate(sizes):
+        if kind == "jsonl" and at == size - 1:
+            continue  # it lacks its newline alone, and is kept
         torn = copied(place, number)
         os.truncate(torn.folder / file.relative_to(place.folder), at)
         with scale.told(f"{figures.what} to {at} of {size} bytes"):
@@ -75,9 +78,8 @@ def cut_and_soil(scale: Scale, folder: Path, kind: Kind) -> Figures:
             if number % 3:
                 journal.cut(file, chance.randrange(file.stat().st_size + 1))
             if number % 3 < 2:
-                behind_a_cut = b"?" if number % 3 else b""  # or it might mend what was cut
                 with file.open("ab") as opened:
-                    opened.write(behind_a_cut + garbage(journal.place, chance))
+                    opened.write(garbage(journal.place, chance, behind_a_cut=number % 3 > 0))
             opens_right(copied(journal.place, number + 10_000), journal.expected(), figures)
         figures.rounds += 1
     return figures.whole()
@@ -85,7 +87,7 @@ def cut_and_soil(scale: Scale, folder: Path, kind: Kind) -> Figures:
 
 # -- between two steps of beginning a segment
 
-_TORN = b'{"stream":"s","seq":4,"data":"'
+_TORN = encode_append([event("s", 4, b'"%b"' % (b"x" * 20_000))])[0][:250]
 
 
 def full(folder: Path) -> Place:

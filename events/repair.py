@@ -1,0 +1,179 @@
+"""Mending a JSONL log that was changed from outside.
+
+Only what stands in nobody's way is touched: the end of the log, behind which nobody writes any
+more, and a file in front of it whose every line can be put back. Before a file is changed, a copy
+of it is kept beside it, on the disk; the mended file takes its place in one step. So whatever
+interrupts a repair, the bytes are there, and it can be done again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from lllm.events import codec, segments, torn
+from lllm.events.damage import Damage, ReadableLines
+from lllm.events.errors import LogUnavailable
+from lllm.events.jsonl import LocalFileBackend
+from lllm.events.locks import FileLock
+from lllm.events.own_files import make_folder, make_new, open_to_read, sync, sync_folder
+from lllm.events.restored_lines import Restored, restore
+from lllm.events.segments import Segment
+
+SUFFIX = ".damaged"  # of the copies that are kept
+_WAIT_SECONDS = 10.0  # for those who write the log
+
+
+class Mended(msgspec.Struct, frozen=True):
+    """A file that was repaired.
+
+    path: the file. copy: where it is kept as it was. bytes_before, bytes_after: its sizes. lost:
+    lines that no event could be made of, which stand in the copy alone.
+    """
+
+    path: Path
+    copy: Path
+    bytes_before: int
+    bytes_after: int
+    lost: int
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """What a repair did.
+
+    mended: the files that were changed. left: damage in front of the log's end that can't be
+    mended; nothing was changed there, and all around it can be read. set_aside: files with what
+    writes that were cut short have left.
+    """
+
+    mended: tuple[Mended, ...]
+    left: tuple[str, ...]
+    set_aside: tuple[Path, ...]
+
+
+def repair(log: LocalFileBackend) -> Repaired:
+    """Mend a log, while nobody writes to it.
+
+    Args:
+        log: The log, not opened to be read only.
+
+    Raises:
+        LogUnavailable: Others go on writing, or the files can't be written.
+    """
+    with segments.Translated(log.path):
+        make_folder(log.path / "locks")
+        lock = FileLock(log.path / "locks" / "write.lock")
+        try:
+            _take(lock, log.path)
+            mended = _mend_all(log)
+        finally:
+            lock.close()
+        found = ReadableLines(log)
+        left = tuple(one.what for one in found if isinstance(one, Damage))
+        return Repaired(tuple(mended), left, tuple(torn.files_set_aside(log.path)))
+
+
+def _take(lock: FileLock, path: Path) -> None:
+    until = time.monotonic() + _WAIT_SECONDS
+    while not lock.acquire(wait=False):
+        if time.monotonic() > until:
+            raise LogUnavailable(f"{path} is being written to. End the programs that use it first.")
+        time.sleep(0.01)
+
+
+def _mend_all(log: LocalFileBackend) -> list[Mended]:
+    salts = _Salts(log)
+    mended = []
+    files = segments.segments_of(log.path)
+    for segment, following in zip(files, [*files[1:], None], strict=True):
+        one = _mend(segment, following, salts)
+        if one is not None:
+            mended.append(one)
+            salts.forget()
+    return mended
+
+
+class _Salts:
+    """The salts that stand in the first events of streams, read when one is asked for."""
+
+    def __init__(self, log: LocalFileBackend) -> None:
+        self._log = log
+        self._salts: dict[str, bytes] | None = None
+
+    def __call__(self, stream: str) -> bytes:
+        if self._salts is None:
+            self._salts = {
+                event.stream: codec.salt_of(event)
+                for event in ReadableLines(self._log)
+                if not isinstance(event, Damage) and event.seq == 1
+            }
+        return self._salts.get(stream, b"")
+
+    def forget(self) -> None:
+        """A file was mended, and has more of them now."""
+        self._salts = None
+
+
+def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended | None:
+    """Mend a file where all of it can be put back, or it is the last and its end is damaged."""
+    with open_to_read(segment.path) as file:
+        size = file.seek(0, os.SEEK_END)
+        begin = segments.whole_end(file)
+        at_end = following is None and torn.tail_state(file, begin, size).kind == "damaged"
+        content = segments.read_at(file, 0, size)
+    found = restore(content, salts)
+    if not found.changed:
+        return None
+    good = b""
+    if found.lost or not _fits(segment, following, found):
+        if not at_end:
+            return None
+        good = content[:begin]
+        found = restore(content[begin:], salts)
+    copy = _keep(segment, size)
+    _replace(segment, good + found.content)
+    return Mended(segment.path, copy, size, len(good) + len(found.content), found.lost)
+
+
+def _fits(segment: Segment, following: Segment | None, found: Restored) -> bool:
+    return following is None or segment.begin + len(found.content) == following.begin
+
+
+def _keep(segment: Segment, size: int) -> Path:
+    """Copy a file to one whose name says its content; done again, it is the same one."""
+    digest = sha256()
+    with open_to_read(segment.path) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+        copy = segment.path.with_name(f"{segment.path.stem}-{digest.hexdigest()[:16]}{SUFFIX}")
+        if os.path.lexists(copy) and os.lstat(copy).st_size == size:
+            return copy
+        draft = copy.with_name(f"{copy.name}.new")
+        file.seek(0)
+        with make_new(draft) as kept:
+            shutil.copyfileobj(file, kept)
+            sync(kept)
+    _put(draft, copy, segment.path)
+    return copy
+
+
+def _replace(segment: Segment, content: bytes) -> None:
+    draft = segment.path.with_name(f"{segment.path.name}.new")
+    with make_new(draft) as file:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
+        sync(file)
+    _put(draft, segment.path, segment.path)
+
+
+def _put(draft: Path, path: Path, like: Path) -> None:
+    draft.chmod(stat.S_IMODE(like.stat().st_mode))
+    draft.rename(path)
+    sync_folder(path.parent)
