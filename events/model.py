@@ -209,12 +209,16 @@ class SessionSucceeded(Event, frozen=True, kw_only=True):
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
-    """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream."""
+    """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream.
+
+    delivery: what it had delivered by then.
+    """
 
     type: ClassVar[str] = "session.failed"
     error: Error
     cancelled: bool = False
     elapsed: Number
+    delivery: object = None
 
 
 class SessionInterrupted(Event, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import count
 
@@ -324,9 +324,14 @@ def _note(error: BaseException, unwritten: LogError) -> None:
         error.add_note(note)
 
 
-log_context: ContextVar[dict[str, str] | None] = ContextVar("lllm_log_context", default=None)
+LogContext = dict[str, str]
+# A function where who is inside is known only when it is asked.
+log_context: ContextVar[LogContext | Callable[[], LogContext] | None] = ContextVar(
+    "lllm_log_context", default=None
+)
 
 
 def current_log_context() -> dict[str, str]:
     """What a line logged now belongs to: `session` and, inside an agent's call, `agent`."""
-    return log_context.get() or {}
+    found = log_context.get()
+    return found() if callable(found) else found or {}

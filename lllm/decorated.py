@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar, cast
 
 from lllm.events.errors import ConfigError
 from lllm.manifest import nearest_manifest
 from lllm.runtime import file_of_module
 from lllm.session import SessionScope
+from lllm.stepwise import async_steps, steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,14 +24,14 @@ Opening = Callable[[object, dict[str, object]], SessionScope]
 def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]:
     """The function, with a session around each call.
 
-    Raises ConfigError for a generator, whose calls have no end that could be known.
+    A generator's session begins with its first step, and is current within its steps only. What
+    the generator yields is the delivery.
     """
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigError(
-            f"{function.__qualname__} is a generator, and its caller's code runs in its middle. "
-            "Decorate the function that loops over it."
-        )
     signature = inspect.signature(function)
+    if inspect.isasyncgenfunction(function):
+        return cast("Callable[P, R]", async_steps(function, partial(_opened, signature, opening)))
+    if inspect.isgeneratorfunction(function):
+        return cast("Callable[P, R]", steps(function, partial(_opened, signature, opening)))
 
     if inspect.iscoroutinefunction(function):
 
@@ -51,6 +52,15 @@ def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]
         return result
 
     return called
+
+
+def _opened(
+    signature: inspect.Signature,
+    opening: Opening,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> SessionScope:
+    return opening(*_said(signature, args, kwargs))
 
 
 def _said(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -38,6 +40,7 @@ from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
 from lllm.events.secret_patterns import without_keys
 from lllm.events.uninterrupted import in_thread, is_cancelled_task
+from lllm.generators import frame_of_generator, is_async
 from lllm.open_calls import OpenCalls, exiting
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
@@ -111,6 +114,30 @@ class CarriedParent(msgspec.Struct, frozen=True):
 
 
 current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=None)
+
+
+class PlainDelivery(msgspec.Struct, frozen=True):
+    """A delivery that is in its recorded form already."""
+
+    value: object
+
+
+def running_session() -> SessionScope | None:
+    """The innermost session that runs the code which asks; None outside of any.
+
+    The context variable alone can't tell: a generator that is left in the middle of a `with` keeps
+    its session there.
+    """
+    return _running()[0]
+
+
+def _running() -> tuple[SessionScope | None, int | None]:
+    """The same, with the tool that runs in it."""
+    scope, tool = current.get(), current_tool.get()
+    while scope is not None and not scope.runs_here:
+        tool = scope.outer_tool
+        scope = scope.outer
+    return scope, tool
 
 
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
@@ -193,7 +220,13 @@ class SessionScope:
         self.calls = OpenCalls()  # of models, that are under way
         self._began = 0
         self._clean: Callable[[str], str] = str
-        self._inside = ExitStack()  # what makes this the current session of the code inside
+        self.outer: SessionScope | None = None  # that was current when this one began
+        self.outer_tool: int | None = None
+        self._outer_log: dict[str, str] | Callable[[], dict[str, str]] | None = None
+        self._is_current = False  # of the context that it began in
+        self._left = False  # elsewhere than where it began, so a context may still have it
+        self._frame: FrameType | None = None  # of the generator that has it in a `with`
+        self._in_generator = False
         self.recorder = Recorder(
             home.log,
             tactic_path,
@@ -201,6 +234,7 @@ class SessionScope:
             redact=home.redact,
             definitions=home.definitions,
         )
+        running = _running()
         self._started = SessionStarted(
             tactic_path=tactic_path,
             name=name,
@@ -211,9 +245,7 @@ class SessionScope:
             tags=check_tags(tags),
             metadata=to_plain(metadata),
             ancestors=self.recorder.ancestors,
-            parent_tool=current_tool.get()
-            if parent is not None and parent is current.get()
-            else None,
+            parent_tool=running[1] if parent is not None and parent is running[0] else None,
             ordinal=parent.next_child() if parent else None,
             owner=home.owner(),
             host=host(),
@@ -241,29 +273,86 @@ class SessionScope:
         """What a line logged inside belongs to."""
         return {"session": self.recorder.session_id}
 
-    def _begin(self) -> None:
+    @property
+    def runs_here(self) -> bool:
+        """Whether the code that asks is inside, where this session is its context's current one."""
+        # Only the frame of a generator that does not run has nobody above it.
+        return not self._left and (self._frame is None or self._frame.f_back is not None)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """A `with` around one step of what runs in pieces: inside, it is the current session."""
+        with (
+            during(current, self),
+            during(current_tool, None),
+            during(log_context, lambda: self.log_context),
+        ):
+            yield
+
+    def _begin(self, frame: FrameType) -> None:
         self._announce()
-        self._inside.enter_context(during(current, self))
-        self._inside.enter_context(during(current_tool, None))
-        self._inside.enter_context(during(log_context, self.log_context))
+        outer = current.get()
+        while outer is not None and outer._left:  # or those that are left would be held for ever
+            outer = outer.outer
+        self.outer, self.outer_tool, self._outer_log = outer, current_tool.get(), log_context.get()
+        generator = frame_of_generator(frame)
+        self._in_generator = generator is not None
+        if generator is not None and is_async(generator):
+            _warn_of_async_generator(generator)
+        else:
+            self._frame = generator
+        current.set(self)
+        current_tool.set(None)
+        log_context.set(self._log_context_here)
+        self._is_current = True
+
+    def _log_context_here(self) -> dict[str, str]:
+        if self.runs_here:
+            return self.log_context
+        return {} if self.outer is None else self.outer._log_context_here()
+
+    def _detach(self) -> None:
+        self._frame = None
+        if not self._is_current:
+            return
+        self._is_current = False
+        # Where another session began here meanwhile, or another task closes a generator, this one
+        # stays in a context that nobody can mend.
+        self._left = self._in_generator or current.get() is not self
+        if current.get() is not self:
+            return
+        outer = self.outer
+        while outer is not None and outer._left:
+            outer = outer.outer
+        current.set(outer)
+        current_tool.set(self.outer_tool)
+        log_context.set(self._outer_log)
 
     def _end(self, error: BaseException | None) -> None:
         self.calls.settle()
         elapsed = time.perf_counter_ns() - self._began
         if error is None:
-            delivery = to_plain(self.recorder.delivery)
+            delivery = self._delivered()
             self.recorder.end(SessionSucceeded(delivery=delivery, elapsed=elapsed))
             self._log(logging.INFO, "%s succeeded in %.1f ms", elapsed / 1_000_000)
         else:
             told = describe(error, self._clean)
             cancelled = is_cancellation(error)
-            self.recorder.end(SessionFailed(error=told, cancelled=cancelled, elapsed=elapsed))
+            self.recorder.end(
+                SessionFailed(
+                    error=told, cancelled=cancelled, elapsed=elapsed, delivery=self._delivered()
+                )
+            )
             message = without_keys(told.message)
             self._log(logging.ERROR, "%s failed: %s: %s", told.type, message)
-        self._inside.close()
+        self._detach()
+
+    def _delivered(self) -> object:
+        delivery = self.recorder.delivery
+        return delivery.value if isinstance(delivery, PlainDelivery) else to_plain(delivery)
 
     def __enter__(self) -> Recorder:
-        self._begin()
+        self._begin(sys._getframe(1))
         try:
             self.recorder.commit()
         except BaseException as error:
@@ -276,7 +365,7 @@ class SessionScope:
     ) -> None:
         self.leave(error)
 
-    def begin_apart(self, clean: Callable[[str], str]) -> None:
+    def begin_apart(self, clean: Callable[[str], str] = str) -> None:
         """Begin it for what no code runs inside of: it becomes nobody's current session. The end is
         `leave` or `aleave`. clean: cuts from an error's text what must not be told."""
         self._clean = clean
@@ -301,10 +390,10 @@ class SessionScope:
         if self.recorder.in_child or exiting():
             # A forked child walks out of a session that is its parent's. At the interpreter's exit
             # the stores are closed, and the session is found interrupted.
-            self._inside.close()
+            self._detach()
             return
         if deferred.by_collector():  # which came upon a generator with a session inside
-            self._inside.close()
+            self._detach()
             deferred.later(partial(self.leave, error, follow=follow))
             return
         self._end(error)
@@ -318,7 +407,7 @@ class SessionScope:
                 self.home.closed(root=follow and self._is_root)
 
     async def __aenter__(self) -> Recorder:
-        self._begin()
+        self._begin(sys._getframe(1))
         try:
             await self.recorder.acommit()
         except BaseException as error:
@@ -354,6 +443,24 @@ class SessionScope:
     @property
     def _is_root(self) -> bool:
         return not self.recorder.ancestors
+
+
+_warned = False
+
+
+def _warn_of_async_generator(frame: FrameType) -> None:
+    global _warned
+    if _warned:
+        return
+    _warned = True
+    warnings.warn(
+        f"{frame.f_code.co_qualname} has `with store.session(...)` around a yield. Nobody can tell "
+        "when an asynchronous generator is not running, so while it waits at the yield its session "
+        "gets the calls of its caller's code. Put @store.tactic(...) above it instead: that "
+        "attaches the session for each step.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 @contextmanager

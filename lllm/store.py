@@ -48,7 +48,7 @@ from lllm.projections.view import View
 from lllm.repricing import OtherPrices, Repricing, repriced
 from lllm.rows_place import rows_database
 from lllm.runtime import Runtime, default_runtime
-from lllm.session import SessionScope, check_tags, current, describe
+from lllm.session import SessionScope, check_tags, describe, running_session
 from lllm.summaries import (
     SessionRecord,
     SessionSummary,
@@ -213,7 +213,12 @@ class LogStore:
         name: the short name, to which the nearest lllm.toml above the file adds the package, or a
         stable path with `::`. The first argument of a call is its task, what it returns its
         delivery. The rest is as for `session`, for every call. Raises ConfigError for a name that
-        is none, and for generators.
+        is none.
+
+        Of a generator, sync or async, the items are the delivery. Its session is current within its
+        steps only, whichever thread or task takes them or closes it: what a streaming handler of a
+        web server needs. Items beyond 16 MiB are counted, not kept; a generator that is left is a
+        cancelled failure with the items so far.
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -238,7 +243,7 @@ class LogStore:
         limit: int | None,
     ) -> SessionScope:
         """A session below the one that is running here. limit: nano-dollars."""
-        above = current.get()
+        above = running_session()
         return SessionScope(
             self, path, path.rpartition("::")[2], kind=kind, task=task, options=options, tags=tags,
             metadata=metadata, partition=partition,

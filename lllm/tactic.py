@@ -20,7 +20,7 @@ from lllm.homeless import Homeless
 from lllm.invokers import Invoker
 from lllm.projections.call_session import TacticCallSession
 from lllm.runtime import Runtime, default_runtime, tactic_path
-from lllm.session import Home, Parent, SessionScope, current
+from lllm.session import Home, Parent, SessionScope, running_session
 from lllm.store import LogStore
 from lllm.tools import wait_for
 
@@ -539,7 +539,7 @@ class Tactic:
 
     def _above(self) -> Parent | None:
         """The session that this call belongs to: the innermost that is running."""
-        running, bound = current.get(), self._parent
+        running, bound = running_session(), self._parent
         if bound is None:
             return running
         inside = running is not None and running.lineage[: len(bound.lineage)] == bound.lineage

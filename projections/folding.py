@@ -115,6 +115,7 @@ class _Fold:
         self.session.state = "failure"
         self.session.error = payload.error
         self.session.cancelled = payload.cancelled
+        self.session.delivery = from_plain(payload.delivery)
         self.session.elapsed = payload.elapsed
 
     def _agent_started(self, event: Recorded, payload: model.AgentStarted) -> None:

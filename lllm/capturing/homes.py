@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from lllm.events.robust_locks import ThreadLock
-from lllm.session import SessionScope, current
+from lllm.session import SessionScope, running_session
 from lllm.store import LogStore
 
 _warning = ThreadLock()
@@ -24,7 +24,7 @@ class Homes:
 
         name: of the session, if it is the call's own.
         """
-        above = current.get()
+        above = running_session()
         if above is not None and above.recorder.is_open:
             return above, False
         if self._store is None:

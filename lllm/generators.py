@@ -1,0 +1,47 @@
+"""Which generator a `with` stands in.
+
+The body of a generator runs in pieces, and its caller's code in between, in the same context: what
+a `with` around a `yield` sets there, the caller finds set.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import FrameType
+
+_KINDS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+# Whoever drives a generator as a context manager or a fixture means what is inside by its yield.
+_MANAGERS = ("contextlib", "_pytest.fixtures", "pytest_asyncio.plugin")
+
+
+def frame_of_generator(frame: FrameType | None) -> FrameType | None:
+    """The frame of the generator that a `with` stands in; None where its caller's code never runs
+    in the middle of it.
+
+    frame: of the code that enters the `with`. A generator under `@contextmanager` stands for the
+    code that uses it.
+    """
+    while frame is not None:
+        frame = _behind_managers(frame)
+        if frame is None or not frame.f_code.co_flags & _KINDS:
+            return None
+        above = frame.f_back
+        if above is None or not _is_manager(above):
+            return frame
+        frame = above
+    return None
+
+
+def is_async(frame: FrameType) -> bool:
+    """Whether a frame is of an asynchronous generator."""
+    return bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
+
+
+def _behind_managers(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and _is_manager(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _is_manager(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") in _MANAGERS
