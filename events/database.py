@@ -131,6 +131,10 @@ class Database:
         (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
         """
         self._readers.shut()
+        if not self._nesting.is_inside() and self._thread_lock.acquire(timeout=0):
+            # Nobody writes: where the writer's connection counts as in use, an interrupt left that.
+            self._readers.under_way.pop(self._writing_use, None)
+            self._thread_lock.release()
         if self.path != ":memory:" and self._readers.wait(fork_begins_within()):
             with suppress(OSError, sqlite3.Error):
                 self._rest()

@@ -239,6 +239,22 @@ def test_a_closed_database_says_so(tmp_path: Path) -> None:
             use()
 
 
+def test_forking_after_an_interrupt(tmp_path: Path) -> None:
+    """What an interrupted write left behind does not keep a child from using the file."""
+    database = open_database(tmp_path)
+    database._readers.under_way[database._writing_use] = threading.get_ident()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            insert(database)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert database.query("SELECT count(*) FROM numbers") == [(1,)]
+    database.close()
+
+
 def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that is forked while another thread stays in a transaction can't use the file, and is
     told so; its parent goes on."""
