@@ -36,6 +36,7 @@ from lllm.events.log import LogBackend
 from lllm.events.own_files import make_folder, make_new, open_own, open_to_read, sync, sync_folder
 from lllm.events.segments import segments_of
 from lllm.events.sqlite import SQLiteBackend
+from lllm.events.sqlite_reading import HEADS
 
 Progress = Callable[[int, int], None]  # bytes copied, bytes to copy
 
@@ -202,8 +203,13 @@ def _copy_database(
 
 
 def _last_position(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()[0]
-    return found
+    for sql in HEADS:
+        try:
+            found: int = connection.execute(sql).fetchone()[0] or 0
+            return found
+        except sqlite3.DatabaseError as error:  # a page is damaged; the copy has it as it is
+            damage = error
+    raise damage
 
 
 def _check_copy(source: sqlite3.Connection, copy: Path) -> None:

@@ -3,16 +3,11 @@
 Its events are numbered 1, 2, 3 ..., so a row that was taken out leaves a gap, also at the end:
 SQLite remembers the last number that it gave (https://sqlite.org/autoinc.html). SQLite itself
 believes what a page says: a row that claims another position is found here because its neighbours
-do not.
-
-A page that can't be read takes its rows with it. Where the next one begins is found by trying one
-position after another, in steps that grow with the distance, so that even a file without a single
-readable page is done after some 40,000 tries.
+do not. Where a page can't be read, `gaps` finds where the log goes on.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from itertools import chain, starmap
 from typing import cast
@@ -22,6 +17,7 @@ import msgspec
 from lllm.events.damage import Damage, Readable
 from lllm.events.database import Row, Value
 from lllm.events.errors import LogError
+from lllm.events.gaps import end_of_gap, of_a_part, positions, steps_behind
 from lllm.events.record import Recorded
 from lllm.events.sqlite import SQLiteBackend
 
@@ -46,13 +42,6 @@ _UNINDEXED = """SELECT t.position, t.stream, t.seq FROM events AS t NOT INDEXED
 _RANGE = 10_000  # positions that are looked up in the index at once: some ten milliseconds
 _NAMED = 50  # runs of unreadable rows that are looked up in the index, which is read for each
 _SHOWN = 3  # streams that are named where rows of several can't be read
-_FINE = 1_024  # positions tried one by one before the steps grow
-
-# What keeps a part of a file from being read, as opposed to the whole (https://sqlite.org/rescode.html).
-# SQLITE_ERROR is what a schema brings in which a name has changed.
-_OF_A_PART = {
-    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_TOOBIG,
-}  # fmt: skip
 
 
 class ReadableRows(Readable):
@@ -73,7 +62,7 @@ class ReadableRows(Readable):
             try:
                 found.append(cast(int, self._database.query(sql)[0][0]))
             except LogError as error:
-                unreadable = _of_a_part(error)
+                unreadable = of_a_part(error)
             if len(found) == 2:
                 break
         if not found:
@@ -92,7 +81,7 @@ class ReadableRows(Readable):
         try:
             rows = self._database.query(_ROWS, (self._look,))
         except LogError as error:
-            _of_a_part(error)
+            of_a_part(error)
             return self._one_by_one()
         if not rows:
             self._look = self.upto + 1
@@ -141,43 +130,29 @@ class ReadableRows(Readable):
             position = self._look
             if position > self.upto:
                 return
-            self._look += 1 + max(0, position - self._due) // _FINE
+            self._look += steps_behind(position - self._due)
             try:
                 rows = self._database.query(_ONE_ROW, (position,))
             except LogError as error:
                 if position > self._due:
                     yield self._missing(position - 1)
-                self._look = self._due = self._behind(position)
-                yield self._unreadable(position, self._due - 1, _of_a_part(error))
+                self._look = self._due = end_of_gap(self._is_bad, position, self.upto)
+                yield self._unreadable(position, self._due - 1, of_a_part(error))
                 return
             yield from self._in_order(rows)
-
-    def _behind(self, bad: int) -> int:
-        """The first position behind one that can't be read of which that can't be said."""
-        begin, good = bad, bad + 1
-        while good <= self.upto and self._is_bad(good):
-            bad, good = good, good + 1 + (good - begin) // _FINE
-        good = min(good, self.upto + 1)
-        while good - bad > 1:
-            middle = (good + bad) // 2
-            if self._is_bad(middle):
-                bad = middle
-            else:
-                good = middle
-        return good
 
     def _is_bad(self, position: int) -> bool:
         try:
             self._database.query(_ONE_ROW, (position,))
         except LogError as error:
-            _of_a_part(error)
+            of_a_part(error)
             return True
         return False
 
     def _missing(self, last: int) -> Damage:
         self._is_whole = False
         first, self._due = self._due, last + 1
-        return Damage(last, "", 0, f"{_positions(first, last)} missing from the log")
+        return Damage(last, "", 0, f"{positions(first, last)} missing from the log")
 
     def _unreadable(self, first: int, last: int, error: LogError) -> Damage:
         names: list[tuple[str, int]] = []
@@ -185,7 +160,7 @@ class ReadableRows(Readable):
             self._named += 1
             names = self._names(first, last)
         streams = sorted({stream for stream, _ in names})
-        what = f"{_positions(first, last)} not readable: {error.__cause__}"
+        what = f"{positions(first, last)} not readable: {error.__cause__}"
         if len(streams) > 1:
             more = f" and {len(streams) - _SHOWN} more" if len(streams) > _SHOWN else ""
             what += f"; lost are events of {', '.join(map(repr, streams[:_SHOWN]))}{more}"
@@ -197,7 +172,7 @@ class ReadableRows(Readable):
         try:
             rows = self._database.query(_NAMES, (first, last))
         except LogError as error:
-            _of_a_part(error)
+            of_a_part(error)
             return []
         return [(cast(bytes, name).decode(errors="backslashreplace"), cast(int, seq))
                 for name, seq in rows]  # fmt: skip
@@ -209,22 +184,9 @@ class ReadableRows(Readable):
             try:
                 rows = self._database.query(_UNINDEXED, (first, min(first + _RANGE - 1, self.upto)))
             except LogError as error:
-                why = _of_a_part(error).__cause__
+                why = of_a_part(error).__cause__
                 yield Damage(0, "", 0, f"the index by session is not readable: {why}")
                 return
             for position, stream, seq in rows:
                 what = "the index by session does not lead to it"
                 yield Damage(cast(int, position), str(stream), cast(int, seq), what)
-
-
-def _positions(first: int, last: int) -> str:
-    return f"position {first} is" if first == last else f"positions {first} to {last} are"
-
-
-def _of_a_part(error: LogError) -> LogError:
-    """An error that is about a part of a file; any other, which is about all of it, is raised."""
-    cause = error.__cause__
-    code = getattr(cause, "sqlite_errorcode", None)
-    if isinstance(cause, sqlite3.Error) and (code is None or code & 0xFF in _OF_A_PART):
-        return error  # without a code where sqlite3 itself refuses a text that is no UTF-8
-    raise error

@@ -9,36 +9,31 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Literal, cast
 
-import msgspec
-
-from lllm.events.codec import is_utf8
-from lllm.events.database import Database, Durability, Row
-from lllm.events.decoding import learned
-from lllm.events.errors import AppendConflict, LogDamaged, LogUnavailable
+from lllm.events.database import Database, Durability
+from lllm.events.errors import AppendConflict, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import (
     APPEND_BYTES,
     EVENT_BYTES,
     NewEvent,
-    Recorded,
     refuse_too_large,
     too_large,
 )
 from lllm.events.shared_database import open_shared
+from lllm.events.sqlite_reading import ReadsEventRows
 from lllm.events.store_paths import MEMORY, sqlite_path
 
 _Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
 _Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
 
 FORMAT = 1
-_PAGE = 500  # events fetched at once; no statement stays open between two pages
 
 # `data` stands last: a scan that skips an event by its type never touches its overflow pages.
 _SCHEMA = (
@@ -64,12 +59,6 @@ _INSERT = f"{_INTO} {_ROW}"
 _FEW_LONGEST = APPEND_BYTES // EVENT_BYTES  # events that are no too long append together
 _FEW = 16  # events that are appended by one statement, which commits itself
 _INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
-_SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
-             FROM events"""
-
-
-_EVENTS = learned(list[Recorded])
-_NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
 
 
 def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
@@ -81,7 +70,7 @@ def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, byte
     return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
 
 
-class SQLiteBackend:
+class SQLiteBackend(ReadsEventRows):
     """A log of events in one SQLite file.
 
     path: the file, made where it is missing, or ":memory:" for a log that ends with the process.
@@ -219,86 +208,6 @@ class SQLiteBackend:
                 )
         return positions
 
-    def read(
-        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
-    ) -> Iterator[Recorded]:
-        """See LogBackend."""
-        upto = self.head() if upto is None else upto
-        if stream is not None and not is_utf8(stream):
-            return iter(())  # no stream is called so
-        if stream is None:
-            return self._all(max(after, 0), min(upto, self.head()))
-        return self._pages(
-            f"{_SELECT} WHERE position > ? AND position <= ? AND stream = ? "
-            f"ORDER BY seq LIMIT {_PAGE}",
-            after,
-            (upto, stream),
-        )
-
-    def read_types(
-        self, types: Collection[str], *, after: int = 0, upto: int | None = None
-    ) -> Iterator[Recorded]:
-        """See ReadsByType."""
-        marks = ", ".join("?" * len(types))
-        return self._pages(
-            f"{_SELECT} WHERE position > ? AND position <= ? AND type IN ({marks}) "
-            f"ORDER BY position LIMIT {_PAGE}",
-            after,
-            (self.head() if upto is None else upto, *types),
-        )
-
-    def _all(self, after: int, upto: int) -> Iterator[Recorded]:
-        """Positions have no holes. SQLite believes a damaged row that says another position, and
-        would end the page there, or begin it again."""
-        while after < upto:
-            count = min(_PAGE, upto - after)
-            rows = self.database.query(_NEXT, (after, count))
-            due = list(range(after + 1, after + 1 + count))
-            if [row[0] for row in rows] == due:
-                yield from self._recorded(rows)
-                after += count
-                continue
-            for row, position in zip_longest(rows, due):
-                if row is None or row[0] != position:
-                    raise self._damaged(position, upto if row is None else row[0])
-                yield from self._recorded([row])
-
-    def _pages(self, sql: str, after: int, parameters: tuple[object, ...]) -> Iterator[Recorded]:
-        while True:
-            rows = self.database.query(sql, (after, *parameters))
-            yield from self._recorded(rows)
-            if len(rows) < _PAGE:
-                return
-            last = rows[-1][0]
-            if not isinstance(last, int) or last <= after:
-                raise self._damaged(after + 1)
-            after = last
-
-    def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
-        """Rows as events: SQLite's columns hold what they are not declared to hold, too."""
-        try:
-            return msgspec.convert(rows, _EVENTS)
-        except msgspec.ValidationError:
-            first = next(row for row in rows if not _is_event(row))
-            raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None
-
-    def _damaged(self, position: int, found: object = None) -> LogDamaged:
-        """found: the position that was found in its place."""
-        return LogDamaged(
-            f"{self.path} is damaged: position {position} is missing, or its row says another. "
-            "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "
-            "more.",
-            position=max(position, found - 1) if isinstance(found, int) else position,
-        )
-
-    def head(self) -> int:
-        """See LogBackend."""
-        try:
-            rows = self.database.query("SELECT max(position) FROM events")
-        except LogDamaged:  # in its last page
-            rows = self.database.query("SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'")
-        return cast(int, rows[0][0] or 0)
-
     def close(self) -> None:
         """See LogBackend."""
         self.database.close()
@@ -316,11 +225,3 @@ def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Seque
         last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
     assert last is not None
     return range(last - len(events) + 1, last + 1)
-
-
-def _is_event(row: Row) -> bool:
-    try:
-        msgspec.convert(row, Recorded)
-    except msgspec.ValidationError:
-        return False
-    return True

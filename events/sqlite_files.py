@@ -141,6 +141,12 @@ def _translation(
         return LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?")
     if isinstance(error, sqlite3.OperationalError):
         return LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?")
+    if "not a database" in str(error) and os.path.isdir(f"{path}-lllm"):
+        return LogDamaged(
+            f"{path}: its first page can't be read, and without it SQLite finds nothing in the "
+            "file. Restore a backup.",
+            position=0,
+        )
     if "not a database" in str(error):
         return LogError(f"{path} is not an SQLite database; give lllm another path.")
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_TOOBIG:

@@ -11,21 +11,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Protocol
 
 from lllm.events.locks import tell_after_fork
 from lllm.events.robust_locks import ThreadLock
-from lllm.projections.projector import Projector
 
 _EVERY = 0.1  # seconds
 
 _logger = logging.getLogger("lllm.store")
 
 
+class CatchesUp(Protocol):
+    """What brings rows up to date: a Projector, or a place for rows that has one."""
+
+    def catch_up(self, *, timeout: float) -> bool:
+        """See Projector."""
+
+
 class CatchUp:
     """Catches up with the log for the sessions that end in this process."""
 
-    def __init__(self, projector: Projector) -> None:
-        self._projector = projector
+    def __init__(self, rows: CatchesUp) -> None:
+        self._rows = rows
         self._next = 0.0  # by the monotonic clock
         self._later: threading.Timer | None = None
         # Reentrant: the collector may end a session, or close the store, inside.
@@ -79,7 +86,7 @@ class CatchUp:
 
     def _caught_up(self) -> bool:
         try:
-            return self._projector.catch_up(timeout=0)
+            return self._rows.catch_up(timeout=0)
         except Exception as error:  # a user's view may raise anything
             if not self._closed:
                 _logger.warning("the rows could not follow the log: %s", error)

@@ -56,7 +56,7 @@ def examine(store: LogStore, *, thorough: bool = False) -> Checkup:
     found = Checkup(
         log=_log(store, head, troubles, thorough=thorough),
         rows=_rows(store, head, lag, troubles),
-        database=_database(store._database, troubles, thorough=thorough),
+        database=_database(_file(store), troubles, thorough=thorough),
         place=_place(store, troubles),
         stopped_backups=_stopped_backups(store),
         troubles=tuple(troubles[:_TROUBLES]),
@@ -237,6 +237,11 @@ def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, .
 
 
 # -- what they stand on
+
+
+def _file(store: LogStore) -> Database:
+    """The SQLite file; rows may be elsewhere, where a page of them is damaged."""
+    return store.backend.database if isinstance(store.backend, SQLiteBackend) else store._database
 
 
 def _database(database: Database, troubles: list[str], *, thorough: bool) -> DatabaseFacts | None:

@@ -9,6 +9,7 @@ from lllm.events.liveness import Liveness
 from lllm.events.model import SessionInterrupted
 from lllm.events.recorder import Redact, new_salt, statement
 from lllm.projections import queries
+from lllm.projections.undamaged import undamaged_of
 
 _PATIENCE = 0.5  # seconds that a reader waits for those who write
 
@@ -40,7 +41,7 @@ def interrupt_dead(
 
 def _interrupt(log: HoldingLog, session: queries.Running, redact: Redact | None) -> bool:
     last_seq = 0
-    for recorded in log.read(after=session.number - 1, stream=session.id):
+    for recorded in undamaged_of(log, session.id, session.number - 1):
         last_seq = recorded.seq
     event = SessionInterrupted(
         about=session.id, owner=session.owner, last_seq=last_seq, salt=new_salt()

@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -19,6 +19,7 @@ from lllm.decorated import path_of, session_around
 from lllm.events import deferred
 from lllm.events import log as logs
 from lllm.events.backup import BackedUp, back_up
+from lllm.events.database import Database
 from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KnowsWriters, LogBackend
@@ -41,12 +42,12 @@ from lllm.projections.costs import CostsView
 from lllm.projections.folding import fold
 from lllm.projections.loading import Found
 from lllm.projections.projector import Projector
-from lllm.projections.rebuild import Progress, Rebuilt, rebuild
+from lllm.projections.rebuild import Progress, Rebuilt
 from lllm.projections.sessions import SessionsView
 from lllm.projections.tags import TagsView
 from lllm.projections.view import View
 from lllm.repricing import OtherPrices, Repricing, repriced
-from lllm.rows_place import rows_database
+from lllm.rows_place import RowsPlace
 from lllm.runtime import Runtime, default_runtime
 from lllm.session import SessionScope, check_tags, describe, running_session
 from lllm.summaries import (
@@ -115,12 +116,9 @@ class LogStore:
         if isinstance(backend, KnowsWriters) and not self.read_only:
             self._liveness = backend.liveness
         all_views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView(), *own_views)
-        self._database = rows_database(backend, all_views)
-        self._projector = Projector(
-            self.log, self._database, all_views, self._lock_file("project.lock")
-        )
+        self._rows = RowsPlace(backend, self.log, all_views)
         self._open = OpenSessions()
-        self._catch_up_soon = CatchUp(self._projector)
+        self._catch_up_soon = CatchUp(self._rows)
         if self._liveness is not None:
             self._liveness.use()
         self._closing = Closing(
@@ -129,8 +127,7 @@ class LogStore:
         # The collector may drop it anywhere, also where this thread holds a lock.
         self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
         self._dropped.atexit = False
-        if not self._database.read_only and self._projector.stale():
-            self._rebuild(stale=True)
+        self._rows.build_stale()
 
     def __repr__(self) -> str:
         return f"LogStore({self.backend!r})"
@@ -139,9 +136,14 @@ class LogStore:
         """Into another process goes how to open the store; it is opened there once."""
         return reopened, self._settings
 
-    def _lock_file(self, name: str) -> Path | None:
-        folder = self._database.lock_folder
-        return None if folder is None else folder / name
+    @property
+    def _database(self) -> Database:
+        """Where the rows are, as long as no page of them is found damaged."""
+        return self._rows.database
+
+    @property
+    def _projector(self) -> Projector:
+        return self._rows.projector
 
     # -- what sessions ask of the place they are written to (see session.Home)
 
@@ -315,10 +317,14 @@ class LogStore:
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
         find = listing(sort, limit, cursor)
         self._catch_up()
-        with queries.reading(self._database) as connection:
-            rows = find(connection, wanted)
-            all_tags = queries.tags_of(connection, rows)
-        return [summary_of(row, all_tags[row.number], sort) for row in rows]
+
+        def listed(database: Database) -> list[SessionSummary]:
+            with queries.reading(database) as connection:
+                rows = find(connection, wanted)
+                all_tags = queries.tags_of(connection, rows)
+            return [summary_of(row, all_tags[row.number], sort) for row in rows]
+
+        return self._rows.ask(listed)
 
     def find_id(self, prefix: str) -> str:
         """The one session id that begins with a prefix.
@@ -326,8 +332,12 @@ class LogStore:
         Raises SessionNotFound where none does, AmbiguousId where several do.
         """
         self._catch_up()
-        with queries.reading(self._database) as connection:
-            ids = queries.ids_beginning(connection, prefix.lower(), 4)
+
+        def found(database: Database) -> list[str]:
+            with queries.reading(database) as connection:
+                return queries.ids_beginning(connection, prefix.lower(), 4)
+
+        ids = self._rows.ask(found)
         if not ids:
             raise SessionNotFound(f"No session in {self.backend!r} has an id beginning {prefix!r}.")
         if len(ids) > 1:
@@ -376,7 +386,7 @@ class LogStore:
 
     def _found(self, session_id: str, *, below: bool = True) -> Found:
         self._catch_up()
-        found = loading.find(self._database, session_id, below=below)
+        found = self._rows.ask(partial(loading.find, session_id=session_id, below=below))
         if found is None:
             raise SessionNotFound(
                 f"No session {session_id!r} in {self.backend!r}; list_sessions() shows what is."
@@ -417,7 +427,8 @@ class LogStore:
         if format == "json":
             return as_json(session, found.tags)
         events = loading.read_sessions(self.log, found)
-        return as_jsonl([*loading.read_definitions(self.log, self._database, events), *events])
+        definitions = self._rows.ask(lambda rows: loading.read_definitions(self.log, rows, events))
+        return as_jsonl([*definitions, *events])
 
     def export_cost_summary(
         self,
@@ -452,10 +463,14 @@ class LogStore:
             new = Repricing(prices, as_model, self.prices)
         self._catch_up()
         if new is not None:
-            found = repriced(self.log, self._database, wanted, by, new)
+            found = self._rows.ask(lambda rows: repriced(self.log, rows, wanted, by, new))
             return summary_of_costs(found, new.asked, as_model)
-        with queries.reading(self._database) as connection:
-            return summary_of_costs(recorded(connection, wanted, by))
+
+        def summed(database: Database) -> CostSummary:
+            with queries.reading(database) as connection:
+                return summary_of_costs(recorded(connection, wanted, by))
+
+        return self._rows.ask(summed)
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
         """A consistent copy of the log, made while others go on writing to it. To restore it, copy
@@ -480,25 +495,20 @@ class LogStore:
         progress: called with the position reached and the position to reach.
         """
         self.log.write_held()
-        return self._rebuild(check=check, progress=progress)
-
-    def _rebuild(
-        self, *, stale: bool = False, check: bool = False, progress: Progress | None = None
-    ) -> Rebuilt:
-        lock = self._lock_file("rebuild.lock")
-        return rebuild(self._projector, lock=lock, stale=stale, check=check, progress=progress)
+        return self._rows.rebuild(check=check, progress=progress)
 
     def _catch_up(self) -> None:
         self.log.write_held()
         behind = not self._caught_up()
-        if self._liveness is not None and interrupt_dead(
-            self.log, self._database, self._liveness, redact=self.redact, behind=behind
+        liveness = self._liveness
+        if liveness is not None and self._rows.ask(
+            lambda rows: interrupt_dead(self.log, rows, liveness, redact=self.redact, behind=behind)
         ):
             self._caught_up()
 
     def _caught_up(self) -> bool:
         try:
-            return self._projector.catch_up()
+            return self._rows.catch_up()
         except LogError as error:
             # A full disk, or damage: what the rows know already is an answer; `lag` says how far.
             _logger.warning("the rows could not follow the log: %s", error)

@@ -8,6 +8,7 @@ with those that the log says there should be.
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +18,16 @@ from pathlib import Path
 import msgspec
 
 from lllm.events.database import Value, kept_waiting
+from lllm.events.errors import LogError
+from lllm.events.gaps import is_unreadable_page
 from lllm.events.locks import FileLock
+from lllm.events.sqlite_files import Translated
 from lllm.projections.checkpoints import Checkpoint, known_events
 from lllm.projections.projector import Projector
 from lllm.projections.rows import create_tables, physical, show_generation
 from lllm.projections.view import Table, View
+
+_logger = logging.getLogger("lllm.store")
 
 Progress = Callable[[int, int], None]  # the position reached, the position to reach
 
@@ -92,9 +98,11 @@ def _alone(lock: Path | None) -> Iterator[None]:
     if lock is None:
         yield
         return
-    file_lock = FileLock(lock)
+    with Translated(lock):
+        file_lock = FileLock(lock)
     try:
-        file_lock.acquire()
+        with Translated(lock):
+            file_lock.acquire()
         yield
     finally:
         file_lock.close()
@@ -128,10 +136,14 @@ class _Building:
 
 def _begin(projector: Projector, views: Sequence[View]) -> _Building:
     _remove_leftovers(projector, views)
-    found = projector.checkpoints()
+    found, names = projector.checkpoints(), _tables(projector)
     generations = {
-        view: found[view.name].generation + 1 if view.name in found else 1 for view in views
-    }
+        view: 1 + max(
+            [found[view.name].generation if view.name in found else 0]
+            + [number for table in view.tables for number in _generations(table, names)]
+        )
+        for view in views
+    }  # fmt: skip
     with projector.database.write() as connection:
         assert connection is not None
         for view, generation in generations.items():
@@ -217,18 +229,34 @@ def _row(
 
 def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
     """Drop every generation of these views that is not shown: old rows, or a stopped rebuild's."""
-    found = projector.checkpoints()
-    names = [str(row[0]) for row in projector.database.query(
-        "SELECT name FROM sqlite_master WHERE type = 'table'"
-    )]  # fmt: skip
+    found, names = projector.checkpoints(), _tables(projector)
     for view in views:
         shown = found[view.name].generation if view.name in found else 0
         for table in view.tables:
-            pattern = re.compile(rf"{table.name}_v(\d+)")
-            for name in names:
-                match = pattern.fullmatch(name)
-                if match and int(match[1]) != shown:
-                    _drop(projector, table, name)
+            for number in _generations(table, names):
+                if number != shown:
+                    _drop_if_possible(projector, table, physical(table.name, number))
+
+
+def _tables(projector: Projector) -> list[str]:
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    return [str(row[0]) for row in projector.database.query(sql)]
+
+
+def _generations(table: Table, names: Sequence[str]) -> list[int]:
+    """Those of a table that are there, by the names of all tables."""
+    pattern = re.compile(rf"{table.name}_v(\d+)", re.ASCII)
+    return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
+
+
+def _drop_if_possible(projector: Projector, table: Table, name: str) -> None:
+    """SQLite can't remove a table with a damaged page; it stays, in nobody's way."""
+    try:
+        _drop(projector, table, name)
+    except LogError as error:
+        if not is_unreadable_page(error):
+            raise
+        _logger.warning("the old table %s stays in the file: a page of it is damaged", name)
 
 
 def _drop(projector: Projector, table: Table, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lllm.events.errors import LogDamaged
 from lllm.events.log import LogBackend, read_types
@@ -11,25 +11,32 @@ from lllm.events.record import Recorded
 
 _logger = logging.getLogger("lllm.store")
 
-_PLACES = 100  # of damage that are passed over at once; each is looked up in a read of its own
-
 
 def undamaged(log: LogBackend, types: Sequence[str], after: int, upto: int) -> Iterator[Recorded]:
     """What can be read of some types. Rows can't tell of damage; `lllm verify` does.
 
-    Raises LogDamaged where nobody knows where to go on, or the log is damaged all over.
+    Raises LogDamaged where nobody knows where to go on.
     """
-    places = 0
+    return _around(lambda after: read_types(log, types, after=after, upto=upto), after)
+
+
+def undamaged_of(log: LogBackend, stream: str, after: int) -> Iterator[Recorded]:
+    """What can be read of one stream, behind a position. Raises as `undamaged`."""
+    return _around(lambda after: log.read(after=after, stream=stream), after)
+
+
+def _around(read: Callable[[int], Iterator[Recorded]], after: int) -> Iterator[Recorded]:
+    told = False
     while True:
         try:
-            yield from read_types(log, types, after=after, upto=upto)
+            yield from read(after)
             return
         except LogDamaged as damage:
-            places += 1
-            if damage.position <= after or places > _PLACES:
+            if damage.position <= after:
                 raise
-            if places == 1:
+            if not told:
                 _logger.error(
                     "%s The lists and sums do without it, and without what else is damaged.", damage
                 )
+            told = True
             after = damage.position

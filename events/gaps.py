@@ -1,0 +1,68 @@
+"""Positions of an SQLite log that can't be read, and where it goes on behind them.
+
+A page that can't be read takes its rows with it. Where the next one begins is found by trying one
+position after another, in steps that grow with the distance, so that even a file without a single
+readable page is done after some 40,000 tries.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from lllm.events.errors import LogDamaged, LogError
+
+_FINE = 1_024  # positions tried one by one before the steps grow
+
+# What keeps a part of a file from being read, as opposed to the whole (https://sqlite.org/rescode.html).
+# SQLITE_ERROR is what a schema brings in which a name has changed.
+_OF_A_PART = {
+    sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_TOOBIG,
+}  # fmt: skip
+
+
+def of_a_part(error: LogError) -> LogError:
+    """An error that is about a part of a file; any other, which is about all of it, is raised."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlite_errorcode", None)
+    if isinstance(cause, sqlite3.Error) and (code is None or code & 0xFF in _OF_A_PART):
+        return error  # without a code where sqlite3 itself refuses a text that is no UTF-8
+    raise error
+
+
+def is_unreadable_page(error: LogError) -> bool:
+    """Whether SQLite met a page that it can't make sense of, and nobody knows yet which positions
+    of the log that concerns, if any."""
+    of_sqlite = isinstance(error.__cause__, sqlite3.DatabaseError | UnicodeDecodeError)
+    return isinstance(error, LogDamaged) and error.position == 0 and of_sqlite
+
+
+def steps_behind(distance: int) -> int:
+    """How far to go from a position, by how far it is from where the trying began."""
+    return 1 + max(0, distance) // _FINE
+
+
+def end_of_gap(is_bad: Callable[[int], bool], first: int, upto: int) -> int:
+    """The first position behind one that can't be read of which that can't be said.
+
+    Args:
+        is_bad: Whether a position can't be read.
+        first: One that can't.
+        upto: The last position of the log; behind it nothing is tried.
+    """
+    bad, good = first, first + 1
+    while good <= upto and is_bad(good):
+        bad, good = good, good + steps_behind(good - first)
+    good = min(good, upto + 1)
+    while good - bad > 1:
+        middle = (good + bad) // 2
+        if is_bad(middle):
+            bad = middle
+        else:
+            good = middle
+    return good
+
+
+def positions(first: int, last: int) -> str:
+    """Some positions as a sentence begins with them."""
+    return f"position {first} is" if first == last else f"positions {first} to {last} are"
