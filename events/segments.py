@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.limits import advice
 from lllm.events.lines import STREAM, WHOLE, Append, Line, appends, decode, stream_of
 from lllm.events.own_files import open_to_read
 from lllm.events.record import EVENT_BYTES, Recorded
@@ -63,9 +64,8 @@ class Translated:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, LogError):
-            raise LogUnavailable(
-                f"{self._path}: {error.strerror or error}. Is it writable, and is there space left?"
-            ) from error
+            do = advice(error.errno, "Is it writable, and is there space left?")
+            raise LogUnavailable(f"{self._path}: {error.strerror or error}. {do}") from error
 
 
 class End(NamedTuple):

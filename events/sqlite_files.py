@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
+from lllm.events.limits import advice, open_file_limit
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite makes beside a file, by the end of its name
@@ -138,9 +139,13 @@ def _translation(
         # What SQLite says or reads is no text: sqlite3 has no error of its own for either.
         return LogDamaged(f"{path} is damaged: {error}. Restore a backup.", position=0)
     if isinstance(error, OSError):
-        return LogUnavailable(f"{path}: {error.strerror or error}. Is it writable?")
+        what = error.strerror or error
+        return LogUnavailable(f"{path}: {what}. {advice(error.errno, 'Is it writable?')}")
     if isinstance(error, sqlite3.OperationalError):
-        return LogUnavailable(f"{path}: {error}. Is the disk full, or the path writable?")
+        code = getattr(error, "sqlite_errorcode", None) or 0
+        number = open_file_limit() if code & 0xFF == sqlite3.SQLITE_CANTOPEN else None
+        otherwise = "Is the disk full, or the path writable?"
+        return LogUnavailable(f"{path}: {error}. {advice(number, otherwise)}")
     if "not a database" in str(error) and os.path.isdir(f"{path}-lllm"):
         return LogDamaged(
             f"{path}: its first page can't be read, and without it SQLite finds nothing in the "

@@ -25,6 +25,7 @@ from lllm.events.locks import FileLock, tell_after_fork
 from lllm.events.log import LogBackend
 from lllm.events.robust_locks import Held, RobustLock
 from lllm.events.sqlite import SQLiteBackend
+from lllm.events.sqlite_files import Translated
 from lllm.projections.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -60,7 +61,10 @@ class _Alone(Held):
     __slots__ = ("_file",)
 
     def __init__(self, threads: RobustLock, lock: Path | None, timeout: float | None) -> None:
-        self._file = None if lock is None else FileLock(lock)
+        self._file = None
+        if lock is not None:
+            with Translated(lock):
+                self._file = FileLock(lock)
         super().__init__(threads, self._file, timeout, reentrant=False)
 
     def exit(self) -> None:

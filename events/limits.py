@@ -1,0 +1,36 @@
+"""What to do where the system refuses a file: too many are open, the disk is full, and the like."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+_ROOM = "Make room on the disk."
+_ADVICE = {
+    errno.EMFILE: "This process has as many files open as it may; close some, or allow more "
+    "(`ulimit -n`).",
+    errno.ENFILE: "This machine has as many files open as it may; end programs, or allow more.",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: f"{_ROOM} This user may not use more of it.",
+    errno.ENOMEM: "This machine has no memory left; end programs that use much of it.",
+    errno.EROFS: "It lies on a medium that can't be written; open it with read_only=True.",
+}
+
+
+def advice(number: int | None, otherwise: str) -> str:
+    """What to do about an error of the system.
+
+    Args:
+        number: The error's `errno`.
+        otherwise: What to say of an error that is not about a limit.
+    """
+    return _ADVICE.get(number or 0, otherwise)
+
+
+def open_file_limit() -> int | None:
+    """The `errno` of opening one more file, where that fails: SQLite does not tell why it can't."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno
+    return None
