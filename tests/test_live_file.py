@@ -74,15 +74,18 @@ OPERATIONS = {
             raise AssertionError
     """,
     "fail_to_open_a_newer_format": """
-        from lllm.events import sqlite
-        sqlite.FORMAT = 0
-        for read_only in (False, True):
+        from lllm.events.database import Database
+        from lllm.events.read_only import ReadOnlyDatabase
+        lock = Path(f"{path}-lllm") / "write.lock"
+        for attempt in (
+            lambda: Database(path, lock=lock, version=0),
+            lambda: ReadOnlyDatabase(path, writers=lock, version=0),
+        ):
             try:
-                SQLiteBackend(path, read_only=read_only)
+                attempt()
             except LogTooNew:
                 continue
             raise AssertionError
-        sqlite.FORMAT = 1
     """,
     "doctor": "examine(store, thorough=True)",
     "doctor_read_only": """
@@ -115,8 +118,9 @@ OPERATIONS = {
     "rebuild": "store.rebuild(); store.rebuild(check=True)",
     "follow": "next(store.follow(after=0))",
     "checkpoint": """
-        store.backend.database._checkpoint_at = 1
-        store.backend.database._checkpoint()
+        database = store.backend.database._shared
+        database._checkpoint_at = 1
+        database._checkpoint()
     """,
     "collected": """
         LogStore(SQLiteBackend(path)).list_sessions()
