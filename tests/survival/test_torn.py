@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lllm import LogStore
+from lllm.events.errors import LogDamaged
+from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import encode_append
+from lllm.events.repair import repair
 from lllm.projections.rows import create_tables, physical, show_generation
 from lllm.projections.view import View
 from lllm.testing_writers import event, without_positions
@@ -247,7 +251,8 @@ def test_ten_rounds_of_cuts_and_garbage(tmp_path: Path, kind: Kind) -> None:
 
 def test_a_last_write_without_its_first_page(tmp_path: Path) -> None:
     """A last write whose end reached the disk and whose beginning did not, as the loss of power may
-    leave it, is a torn tail: it is cut off, and everything before it is there."""
+    leave it, is no beginning of an append: nobody writes behind it until the log is repaired, and
+    everything before it is there."""
     place = Place("jsonl", tmp_path)
     journal = Journal(place)
     with journal.open() as store:
@@ -258,6 +263,10 @@ def test_a_last_write_without_its_first_page(tmp_path: Path) -> None:
         file.seek(begin)
         file.write(b"\0" * (4_096 - begin % 4_096))
     journal.appends.pop()
+    with closing(LocalFileBackend(place.path)) as log:
+        with pytest.raises(LogDamaged, match=f"from byte {begin} on"):
+            log.append([event("s", 1)])
+        assert repair(log).mended[0].lost == 1
     opens_right(place, journal.expected(), Figures("first page"))
 
 
