@@ -141,6 +141,11 @@ class InvokeError(LllmError):
     request_id: the provider's id of the request, for its support.
     partial, usage, usage_raw: what had come of an answer that was cut off, and what the provider
         had said by then that it used; None where nothing had.
+    billed, service_tier, model: nano-dollars that the provider said it cost, and who answered how,
+        as in an answer.
+    unserved: whether it is certain that the provider did nothing, so that it cost nothing; some
+        statuses say so, too.
+    unfinished: whether an answer had begun to come, so that `usage` is not the last word.
     """
 
     def __init__(
@@ -155,6 +160,11 @@ class InvokeError(LllmError):
         partial: Content | None = None,
         usage: Usage | None = None,
         usage_raw: object = None,
+        billed: int | None = None,
+        service_tier: str | None = None,
+        model: str | None = None,
+        unserved: bool = False,
+        unfinished: bool = False,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
@@ -165,6 +175,11 @@ class InvokeError(LllmError):
         self.partial = partial
         self.usage = usage
         self.usage_raw = usage_raw
+        self.billed = billed
+        self.service_tier = service_tier
+        self.model = model
+        self.unserved = unserved
+        self.unfinished = unfinished
 
     def __reduce__(self) -> tuple[Callable[..., InvokeError], tuple[str, dict[str, object]]]:
         """Pickled by its fields: an error must come home from a worker process."""

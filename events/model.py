@@ -26,6 +26,9 @@ import msgspec
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Amount = Annotated[int, msgspec.Meta(ge=-(10**15), le=10**15)]
 
+# The parts of a Price that are fees of tools that the provider ran, and no tokens.
+TOOLS = ("web_search", "file_search", "social_search", "code_execution")
+
 State = Literal["success", "failure", "running", "interrupted"]
 
 
@@ -95,8 +98,9 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     nanos: the sum of `parts`; None where the price is unknown, which is never zero.
     parts: nano-dollars of each component (input, cache_read, cache_write, output, audio_in,
-        audio_out), each rounded half-even once.
-    rates: US dollars for one token of each component, as decimal text.
+        audio_out, image_in, image_out, video_in, video_out, citation, request, and the TOOLS),
+        each rounded half-even once.
+    rates: US dollars for one token of each component, or for one use of a tool, as decimal text.
     effective: the date from which the rates hold, YYYY-MM-DD, where the source says one.
     reason: why there is no price, or why it is nothing.
     """
@@ -112,7 +116,10 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A sum of attempts of one day (UTC), model and agent; all that erasure leaves of a bill."""
+    """A sum of attempts of one day (UTC), model and agent; all that erasure leaves of a bill.
+
+    nanos: what they cost, of which tool_nanos are fees of tools that the provider ran.
+    """
 
     day: str
     model: str
@@ -121,6 +128,7 @@ class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     unpriced: Number
     nanos: Number
     usage: Usage
+    tool_nanos: Number = 0
 
 
 class Ancestor(msgspec.Struct, frozen=True, gc=False):
@@ -175,6 +183,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     options: the keyword arguments of the call beside its task.
     ancestors: the sessions above, root first. ordinal: it is the nth child of its parent there.
     owner: the lock that lives as long as the writing process; `host` is where it can be tried.
+    budget: nano-dollars that it may spend on models, None where it has no limit of its own.
     salt: 32 random bytes that the commitments of the whole stream are made with.
     """
 
@@ -393,7 +402,9 @@ class LLMResponded(Event, frozen=True, kw_only=True):
 
 
 class LLMFailed(Event, frozen=True, kw_only=True):
-    """One attempt to call a model failed. partial: what had come of its answer."""
+    """One attempt to call a model failed. partial: what had come of its answer. model,
+    service_tier: who answered how, where anything of an answer said it. unfinished: whether it was
+    cut off, so that `usage` is not the last word."""
 
     type: ClassVar[str] = "llm.failed"
     request: Number
@@ -404,6 +415,9 @@ class LLMFailed(Event, frozen=True, kw_only=True):
     request_id: str | None = None
     retry_after: Number | None = None
     partial: Content | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    unfinished: bool = False
     usage_raw: object = None
     usage: Usage | None = None
     price: Price | None = None

@@ -258,7 +258,7 @@ class Agent:
             name=self.name,
             system=config.system_prompt.prompt,
             prompts=() if prompt is config.system_prompt else (prompt.path,),
-            provider=config.invoker.provider,
+            provider=config.provider,
             model=config.model_name,
             params=to_plain(without_secrets(config.model_args)),
             tools=tuple(tool.definition for tool in self.tools_of(dialog)),

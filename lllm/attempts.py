@@ -10,19 +10,25 @@ from collections.abc import Callable
 import msgspec
 
 from lllm.events.errors import InvokeError
-from lllm.events.model import Content, LLMFailed, LLMResponded, Price
+from lllm.events.model import Content, LLMFailed, LLMResponded, Price, Usage
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
 from lllm.price_table import PriceTable
 from lllm.pricing import believable, price
+from lllm.served import is_unserved
 from lllm.session import describe, is_cancellation
+
+_LEFT = "The stream was left before the provider said what it used."
+_CUT = "The answer broke off before the provider had said all that it used."
+_UNTOLD = "It failed after it was sent, and nobody said what the provider used for it."
+_UNSERVED = "It was not served: the provider did nothing for it."
 
 
 class Attempt(msgspec.Struct, frozen=True):
     """One attempt that is under way.
 
     request: its ordinal in the session. asked: the model. began: of `time.perf_counter_ns`.
-    prices: the user's own.
+    prices: the user's own. host, port: where it goes.
     """
 
     request: int
@@ -31,6 +37,8 @@ class Attempt(msgspec.Struct, frozen=True):
     asked: str
     began: int
     prices: PriceTable | None = None
+    host: str | None = None
+    port: int | None = None
 
     def responded(self, answer: Answer, *, message: int) -> LLMResponded:
         """It was answered. message: the ordinal of the answer."""
@@ -50,17 +58,15 @@ class Attempt(msgspec.Struct, frozen=True):
             fingerprint=answer.fingerprint,
             usage_raw=to_plain(answer.usage_raw),
             usage=believable(answer.usage),
-            price=price(
+            price=self._price(
                 answer.usage,
-                provider=self.provider,
+                answer.usage_raw,
                 model=answer.model,
-                at=time.time_ns() - elapsed,
+                elapsed=elapsed,
                 service_tier=answer.service_tier,
                 billed=answer.billed,
                 free=answer.free,
-                prices=self.prices,
-                asked=self.asked,
-                usage_raw=answer.usage_raw,
+                content=answer.content,
             ),
             elapsed=elapsed,
             first_token=answer.first_token,
@@ -79,35 +85,74 @@ class Attempt(msgspec.Struct, frozen=True):
             error=describe(error, clean),
             cancelled=is_cancellation(error),
             elapsed=elapsed,
+            partial=Content.of("assistant", said) if said else None,
+            price=self._price_of_failure(error, elapsed, said),
         )
         if not isinstance(error, InvokeError):
-            if not said:
-                return failed
-            left = "The stream was left before the provider said what it used."
-            return msgspec.structs.replace(
-                failed,
-                partial=Content.of("assistant", said),
-                price=Price("unpriced", reason=left),
-            )
+            return failed
         return msgspec.structs.replace(
             failed,
             request_id=error.request_id,
             retry_after=error.retry_after,
             partial=error.partial,
+            model=error.model,
+            service_tier=error.service_tier,
+            unfinished=error.unfinished,
             usage_raw=to_plain(error.usage_raw),
             usage=believable(error.usage),
-            price=self._price_of_part(error, elapsed),
         )
 
-    def _price_of_part(self, error: InvokeError, elapsed: int) -> Price | None:
-        """What an answer cost that was cut off; None where nothing of one had come."""
-        if error.partial is None and error.usage is None:
-            return None
+    def _price_of_failure(self, error: BaseException, elapsed: int, said: str) -> Price:
+        """What it cost: nothing where it was not served, what a whole usage says, else nobody
+        knows."""
+        if not said and is_unserved(error):
+            return Price("free", nanos=0, reason=_UNSERVED)
+        failed = error if isinstance(error, InvokeError) else None
+        if failed is not None and not failed.unfinished and _says_its_use(failed):
+            return self._price(
+                failed.usage,
+                failed.usage_raw,
+                model=failed.model or self.asked,
+                elapsed=elapsed,
+                service_tier=failed.service_tier,
+                billed=failed.billed,
+                content=failed.partial,
+            )
+        # It may have cost nothing whatever it used: of a model of one's own.
+        found = self._price(None, None, model=self.asked, elapsed=elapsed)
+        if found.status != "unpriced":
+            return found
+        begun = failed is not None and (failed.unfinished or failed.partial is not None)
+        return Price("unpriced", reason=_LEFT if said else _CUT if begun else _UNTOLD)
+
+    def _price(
+        self,
+        usage: Usage | None,
+        usage_raw: object,
+        *,
+        model: str,
+        elapsed: int,
+        service_tier: str | None = None,
+        billed: int | None = None,
+        free: str | None = None,
+        content: Content | None = None,
+    ) -> Price:
         return price(
-            error.usage,
+            usage,
             provider=self.provider,
-            model=self.asked,
+            model=model,
             at=time.time_ns() - elapsed,
+            service_tier=service_tier,
+            billed=billed,
+            free=free,
             prices=self.prices,
-            usage_raw=error.usage_raw,
+            asked=self.asked,
+            usage_raw=usage_raw,
+            content=content,
+            host=self.host,
+            port=self.port,
         )
+
+
+def _says_its_use(error: InvokeError) -> bool:
+    return any(said is not None for said in (error.usage, error.usage_raw, error.billed))

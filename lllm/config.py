@@ -25,7 +25,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One agent: what it is told, which model it asks and how often it tries again.
 
     invoker: how the model is called; configured as an object, by name, or not at all, and chosen by
-    the model's name then (`lllm.invokers.by_name`). model_args: what else the provider takes
+    the model's name then (`lllm.invokers.by_name`). provider: who bills the calls, as genai-prices
+    names them; configured where the invoker does not know. model_args: what else the provider takes
     (temperature, max_tokens, ...), by its names. max_exception_retry: answers refused because they
     don't parse. max_llm_recall: calls that failed. max_interrupt_steps: turns spent on tools.
     recall_wait: seconds before a failed call is made again where the provider doesn't say, doubled
@@ -37,6 +38,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str
     system_prompt: Prompt
     invoker: Invoker
+    provider: str
     model_args: dict[str, object]
     tools: tuple[Tool[..., object], ...]
     max_exception_retry: int = 3
@@ -47,7 +49,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KEYS = (
-    "name", "system_prompt", "model_name", "model_args", "tools", "invoker",
+    "name", "system_prompt", "model_name", "model_args", "tools", "invoker", "provider",
     "max_exception_retry", "max_llm_recall", "max_interrupt_steps", "recall_wait", "max_retry_wait",
 )  # fmt: skip
 
@@ -121,11 +123,14 @@ def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfi
     elif not isinstance(prompt, Prompt):
         raise ConfigError(f"system_prompt of {where} is a str or a Prompt, not {prompt!r}.")
     model = _str(given, "model_name", where)
+    invoker = _invoker(given.get("invoker"), model, invokers, where)
+    billed_by = None if given.get("provider") is None else _str(given, "provider", where)
     return AgentConfig(
         name=str(given["name"]),
         model_name=model,
         system_prompt=prompt,
-        invoker=_invoker(given.get("invoker"), model, invokers, where),
+        invoker=invoker,
+        provider=billed_by or invoker.provider,
         model_args=dict(_dict(given.get("model_args", {}), f"model_args of {where}")),
         tools=_tools(given.get("tools", ()), where),
         max_exception_retry=_count(given, "max_exception_retry", 3, where),

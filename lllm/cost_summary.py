@@ -20,12 +20,14 @@ class CostLine(TypedDict):
     """What some calls cost: US dollars, tokens, and how many calls have no known price.
 
     recorded_cost_usd: what the events say, where the total is made with other prices. wasted: what
-    those cost, among all, whose answer was thrown away or never came whole.
+    those cost, among all, whose answer was thrown away or never came whole. tool: what of the total
+    are fees of tools that the provider ran, as web searches.
     """
 
     total_cost_usd: float
     recorded_cost_usd: float
     wasted_cost_usd: float
+    tool_cost_usd: float
     calls: int
     failed_calls: int
     unpriced_calls: int
@@ -135,6 +137,7 @@ def line_of(sums: Sums) -> CostLine:
         total_cost_usd=dollars(sums["cost_nanos"]),
         recorded_cost_usd=dollars(sums.get("recorded_nanos", sums["cost_nanos"])),
         wasted_cost_usd=dollars(sums["wasted_nanos"]),
+        tool_cost_usd=dollars(sums["tool_nanos"]),
         calls=sums["calls"],
         failed_calls=sums["failed_calls"],
         unpriced_calls=sums["unpriced_calls"],

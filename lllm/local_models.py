@@ -22,8 +22,15 @@ def local_provider(host: str | None, port: int | None) -> str | None:
     return _BY_PORT.get(port)
 
 
-def why_free(provider: str, model: str) -> str | None:
-    """Why a model of a provider costs nothing, as a sentence; None where it may cost something."""
+def why_free(
+    provider: str, model: str, *, host: str | None = None, port: int | None = None
+) -> str | None:
+    """Why a model of a provider costs nothing, as a sentence; None where it may cost something.
+
+    host, port: where it was asked, which tells where nobody was named who bills.
+    """
+    if provider == host:
+        provider = local_provider(host, port) or provider
     if provider not in _LOCAL or model.endswith(_HOSTED_ENDINGS):
         return None
     return f"It ran on a machine of one's own ({provider})."

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from lllm.events.importing import importing
-from lllm.tariff import EXACT, UNITS, Tariff
+from lllm.tariff import COUNTED, EXACT, UNITS, Tariff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +28,15 @@ _ANY_DAY = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # for rates that no time chan
 # What tells a tier apart has a name of its own with each provider: OpenAI's service tiers,
 # Anthropic's batches and its fast mode.
 _TIER_NAMES = ("service_tier", "processing", "speed")
+
+
+# What providers call the tier that has no name: Groq's is "on_demand", and "auto" is an echo.
+_PLAIN_TIERS = ("default", "standard", "auto", "on_demand")
+# Who has no rates of their own: whose models are priced as their makers do. A gateway passes on
+# what its providers bill; a script, and LiteLLM without a prefix, tell no more than the name.
+BY_MODEL_NAME = frozenset(
+    {"", "scripted", "litellm", "vercel", "portkey", "helicone", "cloudflare-ai-gateway"}
+)
 
 
 class Listed:
@@ -56,6 +65,17 @@ class Listed:
         starts, tariffs = known
         return tariffs[bisect_left(starts, input_tokens)]
 
+    def has_tier(self, at: int, service_tier: str | None) -> bool:
+        """Whether there are rates for a service tier at a time; the plain one has always."""
+        if service_tier is None or service_tier in _PLAIN_TIERS:
+            return True
+        when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC)
+        context = dict.fromkeys(_TIER_NAMES, service_tier)
+        return self._by_tier and any(
+            _active(variant.constraint, when) and variant.when.items() <= context.items()
+            for variant in self._info.price_variants or []
+        )
+
     def _tariffs(
         self, when: dt.datetime, tier: str | None
     ) -> tuple[tuple[int, ...], tuple[Tariff, ...]]:
@@ -64,7 +84,9 @@ class Listed:
         effective = self._effective(when, context)
         starts = _tier_starts(rates)
         sizes = (0, *[start + 1 for start in starts])
-        return starts, tuple(_tariff(rates, size, effective) for size in sizes)
+        tariffs = (_tariff(rates, size, effective) for size in sizes)
+        # Who serves another's model at its rates has fees of its own for tools, as Azure has.
+        return starts, tuple(one if self._by_tier else one._replace(counted={}) for one in tariffs)
 
     def _effective(self, when: dt.datetime, context: dict[str, str]) -> str | None:
         """The date from which the rates of a time hold, where the data says one."""
@@ -109,7 +131,12 @@ def _tariff(rates: ModelPrice, input_tokens: int, effective: str | None) -> Tari
         found[unit.name] = rate
     request = getattr(rates, "requests_kcount", None)
     fee = request.scaleb(-3, EXACT) if isinstance(request, Decimal) else None
-    return Tariff.of(found, fee, effective)
+    counted = {}
+    for name, kind in COUNTED.items():
+        one = getattr(rates, kind.key, None)
+        if isinstance(one, Decimal):
+            counted[name] = EXACT.divide(one, Decimal(kind.per))
+    return Tariff.of(found, fee, effective, counted=counted)
 
 
 @lru_cache(maxsize=4096)
@@ -130,7 +157,9 @@ def find(provider: str, model: str) -> Listed | None:
 def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
     known = _provider(provider)
     if known is not None:
-        yield provider, model
+        yield known, model
+    elif provider not in BY_MODEL_NAME:
+        return  # nobody knows who bills there, whatever the model is called
     vendor, slash, name = model.partition("/")
     if slash and _provider(vendor) is not None and known in (None, _provider(vendor)):
         yield vendor, name
@@ -139,8 +168,19 @@ def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
         yield "openai", model  # whose embeddings are not told by their names alone
 
 
+def is_known(provider: str) -> bool:
+    """Whether it is known who bills for a provider."""
+    return provider in BY_MODEL_NAME or _provider(provider) is not None
+
+
 def _provider(name: str) -> str | None:
+    """A provider's id in the price data, by a name for it, or by the host that it answers at."""
+    if name in BY_MODEL_NAME:
+        return None
     try:
+        if "." in name or ":" in name or name == "localhost":
+            # A host, which may have the name of a provider in its own.
+            return _snapshot().find_provider(None, None, f"https://{name}").id
         return _snapshot().find_provider(None, name, None).id
     except LookupError:
         return None

@@ -13,9 +13,19 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
 from lllm.events.errors import ConfigError
-from lllm.events.model import Price, Usage
+from lllm.events.model import TOOLS, Price, Usage
 from lllm.events.secret_patterns import without_keys
-from lllm.tariff import UNITS, Tariff, bill, impossible, nanos_of, number
+from lllm.tariff import (
+    COUNTED,
+    NOTHING,
+    UNITS,
+    Charges,
+    Tariff,
+    bill,
+    impossible,
+    nanos_of,
+    number,
+)
 
 Number = int | float | Decimal | str
 Rates = Mapping[str, Number]
@@ -24,7 +34,10 @@ Prices = Mapping[str, Rates | Number] | PriceFunction
 
 SOURCE = "user"
 _NEEDED = ("input", "output")
-_KNOWN = (*sorted(unit.name for unit in UNITS), "request")
+# US dollars for one, by the unit's name in genai-prices.
+_TOOLS = {kind.name: unit for unit, kind in COUNTED.items() if kind.name in TOOLS}
+_FOR_ONE = ("request", *_TOOLS)
+_KNOWN = (*sorted(unit.name for unit in UNITS), *_FOR_ONE)
 _FREE = Tariff((), None, {})
 _LEAST, _MOST = -15, 9  # orders of magnitude of US dollars that are a price
 
@@ -50,9 +63,11 @@ class PriceTable:
         given: a dict of a model to its rates in US dollars for a million tokens, as numbers or
             their text. "input" and "output" must be there; what has no rate of its own (cache_read,
             cache_write, cache_write_1h, reasoning, audio_in, audio_out) is billed as these are.
-            "request" is US dollars for each call. 0 or "free" is a model that costs nothing. A name
-            is a model's, or "provider/model", and may end with "*" for all that begin like it; an
-            exact name wins, then the longest beginning.
+            "request" is US dollars for each call; "web_search", "file_search", "social_search" and
+            "code_execution" are US dollars for each use of a tool that the provider runs, which
+            cost what the price data says where they are left out. 0 or "free" is a model that costs
+            nothing. A name is a model's, or "provider/model", and may end with "*" for all that
+            begin like it; an exact name wins, then the longest beginning.
             Or a function of model, usage and provider, which returns US dollars, or None for a
             model that it does not know.
 
@@ -75,12 +90,20 @@ class PriceTable:
         return f"PriceTable({len(self._exact) + len(self._prefixes)} models)"
 
     def price(
-        self, usage: Usage | None, *, provider: str, model: str, asked: str | None = None
+        self,
+        usage: Usage | None,
+        *,
+        provider: str,
+        model: str,
+        asked: str | None = None,
+        charges: Charges = NOTHING,
+        fees: Mapping[str, Decimal] | None = None,
     ) -> Price | None:
         """The price of one attempt, None where the table says nothing of it.
 
         model: the one that answered. asked: the one that was asked for, whose entry counts where
-        the other has none. Never raises.
+        the other has none. charges: what was used beside tokens. fees: US dollars for one of them,
+        where the table says nothing. Never raises.
         """
         if self._function is not None:
             return self._called(self._function, usage, provider, model)
@@ -92,7 +115,9 @@ class PriceTable:
             return Price("free", nanos=0, source=SOURCE, source_version=self.version, reason=reason)
         if usage is None or impossible(usage) is not None:
             return None
-        return bill(usage, found, source=SOURCE, version=self.version)
+        if charges.counts and fees:
+            found = found._replace(counted={**fees, **found.counted})
+        return bill(usage, found, source=SOURCE, version=self.version, charges=charges)
 
     def _find(self, provider: str, model: str) -> Tariff | None:
         for name in (f"{provider}/{model}", model):
@@ -173,13 +198,14 @@ def _tariff(model: str, given: Mapping[object, object]) -> Tariff:
             known = ", ".join(_KNOWN)
             raise ConfigError(f"prices[{model!r}] has an unknown unit {name!r}. Known: {known}.")
         rates[name] = _rate(model, name, value)
-    return Tariff.of(rates, rates.pop("request", None))
+    counted = {unit: rates.pop(name) for name, unit in _TOOLS.items() if name in rates}
+    return Tariff.of(rates, rates.pop("request", None), counted=counted, whole=True)
 
 
 def _rate(model: str, unit: str, value: object) -> Decimal:
     exact = _decimal(value)
     if exact is None or (exact and not _LEAST <= exact.adjusted() < _MOST):
-        of = "for each call" if unit == "request" else "for a million tokens"
+        of = "for each call" if unit in _FOR_ONE else "for a million tokens"
         raise ConfigError(
             f"prices[{model!r}][{unit!r}] is a number of US dollars {of}, not {value!r}."
         )
@@ -197,5 +223,8 @@ def _decimal(value: object) -> Decimal | None:
 
 def _digest(entries: Mapping[str, Tariff]) -> str:
     """A name for the content of a table: the same for equal prices, another for others."""
-    said = sorted((name, sorted(entry.texts.items())) for name, entry in entries.items())
+    said = sorted(
+        (name, sorted((*entry.texts.items(), *((key, str(v)) for key, v in entry.counted.items()))))
+        for name, entry in entries.items()
+    )
     return hashlib.sha256(repr(said).encode()).hexdigest()[:12]

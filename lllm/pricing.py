@@ -2,19 +2,33 @@
 
 The first of these that has something to say: the caller who knows that it was free, the user's own
 prices, the provider that bills it, the machine of one's own that it ran on, and the price data that
-genai-prices brings along. What can't be priced says why, and what to do about it; it is never zero.
+genai-prices brings along. What can't be priced says why, and what to do about it; it is never zero,
+and never priced as if a part of it had cost nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
 from lllm import price_data
-from lllm.events.model import Price, Usage
+from lllm.charges import charges_of
+from lllm.events.model import Content, Price, Usage
 from lllm.local_models import why_free
+from lllm.price_data import Listed
 from lllm.price_table import PriceTable
-from lllm.tariff import believable, bill, holds, impossible
-from lllm.usage import unreadable
+from lllm.regions import dearer_region
+from lllm.tariff import Charges, Sampling, Tariff, believable, bill_all, holds, impossible
+from lllm.usage import Asked, samplings_of, unreadable
 
 __all__ = ["believable", "price"]
+
+# Inference in the US alone costs a tenth more of all tokens:
+# https://platform.claude.com/docs/en/about-claude/pricing#data-residency-pricing
+_GEOS = {
+    None: Decimal(1), "": Decimal(1), "global": Decimal(1), "not_available": Decimal(1),
+    "us": Decimal("1.1"),
+}  # fmt: skip
 
 
 def price(
@@ -29,32 +43,43 @@ def price(
     prices: PriceTable | None = None,
     asked: str | None = None,
     usage_raw: object = None,
+    content: Content | None = None,
+    host: str | None = None,
+    port: int | None = None,
 ) -> Price:
     """The price of one attempt.
 
-    provider, model: as the event names them; a provider that genai-prices has not heard of (a
-    proxy, a scripted model) is told by the model's name, "openai/gpt-4o-mini" included.
+    provider, model: as the event names them. A model of a provider that genai-prices has not heard
+    of is unpriced, but for a gateway, a scripted model and a provider of "", which are told by the
+    model's name, "openai/gpt-4o-mini" included.
     at: when the attempt began, nanoseconds UTC; rates change with the date and the time of day.
     service_tier: as the provider sent it ("flex", "priority", "batch", or "fast" for Anthropic's
-    fast mode), which may have rates of its own.
+    fast mode), which must have rates of its own.
     billed: nano-dollars that the provider itself says it cost.
     free: why it cost nothing, None where it did not.
     prices: the user's own, None for none; they win over all but `free`.
     asked: the model asked for, where another name answered; the user's prices may go by it.
-    usage_raw: the usage as the provider sent it, to say what is wrong where `usage` is None.
+    usage_raw: the usage as the provider sent it; what has a price in it that nobody knows makes the
+    attempt unpriced.
+    content: the answer, in which the calls of tools stand that the provider bills.
+    host, port: where it was asked; a region may have other prices, a local model has none.
 
     The same call prices recorded usage anew: without billed and free, with other prices, or as
     another model of provider "". Never raises; "unpriced" comes with its reason.
     """
     if free is not None:
         return Price("free", nanos=0, reason=free)
+    charges = charges_of(usage, usage_raw, content, model)
     if prices is not None:
-        own = prices.price(usage, provider=provider, model=model, asked=asked)
+        fees = _fees(provider, model, at) if charges.counts else {}
+        own = prices.price(
+            usage, provider=provider, model=model, asked=asked, charges=charges, fees=fees
+        )
         if own is not None:
             return own
     if billed is not None and billed >= 0 and holds(billed):
         return Price("provider", nanos=billed, source=provider)
-    local = why_free(provider, model)
+    local = why_free(provider, model, host=host, port=port)
     if local is not None:
         return Price("free", nanos=0, reason=local)
     if usage is None:
@@ -62,26 +87,131 @@ def price(
     nonsense = impossible(usage)
     if nonsense is not None:
         return Price("unpriced", reason=nonsense)
-    return _listed(usage, provider, model, at, service_tier)
+    return _listed(
+        _Use(usage, usage_raw, charges, content), provider, model, at, service_tier, host
+    )
 
 
-def _listed(usage: Usage, provider: str, model: str, at: int, service_tier: str | None) -> Price:
+class _Use:
+    """What one attempt used."""
+
+    def __init__(
+        self, usage: Usage, raw: object, charges: Charges, content: Content | None
+    ) -> None:
+        self.usage = usage
+        self.charges = charges
+        self.geo = raw.get("inference_geo") if isinstance(raw, dict) else None
+        self._raw = raw
+        self._kinds = {part.kind for part in content.parts} if content else set()
+
+    def samplings(self) -> tuple[list[Asked], bool]:
+        """See `samplings_of`; all of one that asked once is known."""
+        samplings, known = samplings_of(self.usage, self._raw)
+        return samplings, known or not (self.charges.hosted or len(samplings) > 1)
+
+    def untold(self, tariff: Tariff) -> str | None:
+        """A kind of output that has a rate of its own, and that the usage does not count."""
+        text = tariff.rate("output")
+        image = tariff.rate("image_out")
+        if image not in (None, text) and self.usage.output and not self._counts("image_tokens"):
+            return "does not say how many of the tokens that came out are an image's"
+        audio = tariff.rate("audio_out")
+        if audio not in (None, text) and "audio" in self._kinds and not self.usage.audio_out:
+            return "does not say how many of the tokens that came out are audio"
+        return None
+
+    def _counts(self, name: str) -> bool:
+        raw = self._raw if isinstance(self._raw, dict) else {}
+        places = (raw.get("completion_tokens_details"), raw.get("output_tokens_details"))
+        return any(isinstance(place, dict) and place.get(name) is not None for place in places)
+
+
+def _listed(
+    use: _Use, provider: str, model: str, at: int, tier: str | None, host: str | None
+) -> Price:
     """By the price data."""
     found = price_data.find(provider, model)
     if found is None:
         whose = f" of provider {provider!r}" if provider else ""
-        return _unpriced(f"lists no model {model!r}{whose}", model)
-    tariff = found.tariff(at, service_tier, usage.input)
+        # A famous name at an unknown place needs somebody to say who bills there.
+        famous = not price_data.is_known(provider) and price_data.find("", model) is not None
+        more = _WHO_BILLS if famous else ""
+        return _unpriced(f"lists no model {model!r}{whose}", model, more)
+    if use.charges.unknown:
+        return _unpriced(f"has no rate for {use.charges.unknown[0]}", model)
+    if not found.has_tier(at, tier):
+        return _unpriced(f"lists {found.name} without a price for the service tier {tier!r}", model)
+    region = dearer_region(provider, host)
+    if region is not None:
+        return _unpriced(f"has no rates of {region}, where some models cost more", model)
+    factor = _GEOS.get(use.geo if isinstance(use.geo, str) else None)
+    if factor is None:
+        return _unpriced(f"has no rates for inference_geo {use.geo!r}", model)
+    try:
+        samplings, known = use.samplings()
+    except ValueError as error:
+        return _unpriced(f"has no rate for {error}", model)
+    tariff = found.tariff(at, tier, use.usage.input)
+    if not known and tariff != found.tariff(at, tier, 0):
+        return _unpriced(
+            f"has other rates for long requests of {found.name}, and nobody says how long each of "
+            "the requests was that this answer took",
+            model,
+        )
+    fault = _without_a_price(use.usage, found, tariff) or use.untold(tariff)
+    if fault is not None:
+        return _unpriced(fault, model)
+    priced = _tariffs(samplings, found, provider, at, tier, factor)
+    if isinstance(priced, str):
+        return _unpriced(f"lists no model {priced!r}, which advised in this answer", model)
+    version = price_data.version()
+    return bill_all(priced, source=price_data.SOURCE, version=version, charges=use.charges)
+
+
+def _tariffs(
+    samplings: Sequence[Asked],
+    found: Listed,
+    provider: str,
+    at: int,
+    tier: str | None,
+    factor: Decimal,
+) -> list[Sampling] | str:
+    """Each sampling with its rates; the name of a model that has none."""
+    priced = []
+    for asked in samplings:
+        listed = found if asked.model is None else price_data.find(provider, asked.model)
+        if listed is None or not listed.has_tier(at, tier):
+            return str(asked.model)
+        tariff = listed.tariff(at, tier, asked.usage.input)
+        if _without_a_price(asked.usage, listed, tariff) is not None:
+            return str(asked.model)
+        priced.append(Sampling(asked.usage, tariff if factor == 1 else tariff.times(factor)))
+    return priced
+
+
+def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
     names = tariff.texts
     if "input" not in names and "output" not in names:
-        return _unpriced(f"lists {found.name} without a price for tokens", model)
+        return f"lists {found.name} without a price for tokens"
     for name, tokens in (("input", usage.input), ("output", usage.output)):
         if tokens and name not in names:
-            return _unpriced(f"lists {found.name} without a price for {name} tokens", model)
-    return bill(usage, tariff, source=price_data.SOURCE, version=price_data.version())
+            return f"lists {found.name} without a price for {name} tokens"
+    return None
 
 
-def _unpriced(fault: str, model: str) -> Price:
+def _fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
+    """What the price data knows of a model beside its tokens."""
+    found = price_data.find(provider, model)
+    return {} if found is None else found.tariff(at, None, 0).counted
+
+
+_WHO_BILLS = (
+    ' Where a provider bills it all the same, name it: capture(client, provider="openai"), the key '
+    '"provider" of an agent\'s config, OpenAIInvoker(provider=...), or LLLM_PROVIDER.'
+)
+
+
+def _unpriced(fault: str, model: str, more: str = "") -> Price:
     version = price_data.version()
     return Price(
         "unpriced",
@@ -89,5 +219,5 @@ def _unpriced(fault: str, model: str) -> Price:
         source_version=version,
         reason=f"{price_data.SOURCE} {version} {fault}. Say what it costs with "
         f'LogStore(..., prices={{{model!r}: {{"input": ..., "output": ...}}}}) in US dollars for a '
-        "million tokens, or 0 where it costs nothing.",
+        f"million tokens, or 0 where it costs nothing.{more}",
     )

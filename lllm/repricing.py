@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -58,48 +58,84 @@ class Repricing:
         self._own = own
         self._now = time.time_ns()
         if as_model is not None:
-            probe = self._priced(Usage(input=1), "", as_model, None, None, self._now)
+            probe = self._priced(Usage(input=1), _NOWHERE, as_model, None, None, self._now)
             if probe.nanos is None:
                 raise ConfigError(f"Nothing can be priced as {as_model!r}: {probe.reason}")
 
-    def of(self, attempt: LLMResponded | LLMFailed, provider: str, began: int) -> Price | None:
-        """What an attempt costs at these prices. began: nanoseconds UTC."""
+    def of(
+        self,
+        attempt: LLMResponded | LLMFailed,
+        provider: str,
+        began: int,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+    ) -> Price | None:
+        """What an attempt costs at these prices.
+
+        provider, host, port: where it went. began: nanoseconds UTC.
+        """
         usage, was = attempt.usage, attempt.price
         if was is None and usage is None:
             return None
-        model, tier = attempt.asked, None
-        if isinstance(attempt, LLMResponded):
-            model, tier = attempt.model, attempt.service_tier
-        if was is not None and _from_cache(was, provider, model):
+        where = _Asked(provider, host, port)
+        model = attempt.model or attempt.asked
+        if was is not None and (_is_unfinished(attempt) or _from_cache(was, where, model)):
             return was
         if self.as_model is not None:
             at = began if self.asked == "recorded" else self._now
-            return self._priced(usage, "", self.as_model, None, tier, at)
-        return self._priced(usage, provider, model, attempt.asked, tier, self._now)
+            return self._priced(usage, _NOWHERE, self.as_model, None, attempt, at)
+        return self._priced(usage, where, model, attempt.asked, attempt, self._now)
 
     def _priced(
         self,
         usage: Usage | None,
-        provider: str,
+        where: _Asked,
         model: str,
         asked: str | None,
-        tier: str | None,
+        attempt: LLMResponded | LLMFailed | None,
         at: int,
     ) -> Price:
-        if self._given is not None:
-            given = self._given.price(usage, provider=provider, model=model, asked=asked)
-            if given is not None:
-                return given
-        return price(
-            usage, provider=provider, model=model, at=at, service_tier=tier, prices=self._own,
-            asked=asked,
-        )  # fmt: skip
+        content = attempt.content if isinstance(attempt, LLMResponded) else None
+        for prices in (self._given, self._own) if self._given else (self._own,):
+            found = price(
+                usage,
+                provider=where.provider,
+                model=model,
+                at=at,
+                service_tier=attempt.service_tier if attempt else None,
+                prices=prices,
+                asked=asked,
+                usage_raw=attempt.usage_raw if attempt else None,
+                content=content,
+                host=where.host,
+                port=where.port,
+            )
+            if found.source == "user" or prices is self._own:
+                break
+        return found
 
 
-def _from_cache(price_then: Price, provider: str, model: str) -> bool:
+class _Asked(NamedTuple):
+    """Where an attempt went."""
+
+    provider: str
+    host: str | None
+    port: int | None
+
+
+_NOWHERE = _Asked("", None, None)  # a model is priced by its name alone
+
+
+def _is_unfinished(attempt: LLMResponded | LLMFailed) -> bool:
+    """Whether nobody knows what an attempt used, so that no prices can say what it cost."""
+    return isinstance(attempt, LLMFailed) and attempt.unfinished
+
+
+def _from_cache(was: Price, where: _Asked, model: str) -> bool:
     """Whether an answer was free for another reason than its model: no price changes that."""
-    is_free = price_then.status == "free" and price_then.source is None
-    return is_free and why_free(provider, model) is None
+    is_free = was.status == "free" and was.source is None
+    return is_free and why_free(where.provider, model, host=where.host, port=where.port) is None
 
 
 class _Sums(Spent, gc=False):
@@ -158,7 +194,7 @@ class _Attempts:
 
     def __init__(self, new: Repricing) -> None:
         self._new = new
-        self._providers: dict[tuple[str, int], str] = {}
+        self._requests: dict[tuple[str, int], LLMRequested] = {}
         self._answered: dict[tuple[str, int], int | None] = {}
 
     def take(self, event: Recorded) -> tuple[Billed | None, int]:
@@ -166,11 +202,17 @@ class _Attempts:
         nano-dollars that it says."""
         payload = codec.decode(event)
         if isinstance(payload, LLMRequested):
-            _keep(self._providers, (event.stream, payload.request), payload.provider)
+            _keep(self._requests, (event.stream, payload.request), payload)
         elif isinstance(payload, _ATTEMPTS):
             request = (event.stream, payload.request)
-            provider = self._providers.pop(request, "")
-            cost = self._new.of(payload, provider, event.time - payload.elapsed)
+            asked = self._requests.pop(request, None)
+            began = event.time - payload.elapsed
+            if asked is None:
+                cost = self._new.of(payload, "", began)
+            else:
+                cost = self._new.of(
+                    payload, asked.provider, began, host=asked.host, port=asked.port
+                )
             if isinstance(payload, LLMResponded):
                 _keep(self._answered, request, cost.nanos if cost else None)
             was = payload.price.nanos if payload.price else None

@@ -231,7 +231,7 @@ class _Call:
                 call=self.number,
                 step=step,
                 attempt=attempt,
-                provider=invoker.provider,
+                provider=self.config.provider,
                 api=invoker.api,
                 host=invoker.host,
                 port=invoker.port,
@@ -284,10 +284,12 @@ class _Call:
         return Attempt(
             request=number,
             agent=self.agent.name,
-            provider=self.config.invoker.provider,
+            provider=self.config.provider,
             asked=self.config.model_name,
             began=time.perf_counter_ns(),
             prices=self.agent.session.home.prices,
+            host=self.config.invoker.host,
+            port=self.config.invoker.port,
         )
 
     def _answered(self, answer: Answer) -> LLMResponded:

@@ -251,6 +251,7 @@ class SessionScope:
             host=host(),
             pid=os.getpid(),
             producer=_PRODUCER,
+            budget=self.budget.limit,
             salt=self.recorder.salt,
         )
 

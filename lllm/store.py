@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
-from lllm.budget import Budget, limit_of
+from lllm.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.catching_up import CatchUp
 from lllm.cost_summary import CostSummary, grouping, recorded, summary_of_costs
 from lllm.decorated import path_of, session_around
@@ -186,19 +186,23 @@ class LogStore:
         task: object = None,
         partition: str | None = None,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced = "warn",
     ) -> SessionScope:
         """A session for code that has no Tactic: `with store.session("my_project::script") as
         recorder:`, or `async with`. Tactics called inside become its children.
 
         name: its stable path; the part after the last `::` is its short name. Say what it delivers
         with `recorder.deliver(value)`. budget_usd: US dollars that the tactics called inside may
-        spend on models. Raises TypeError for tags that are not str -> str.
+        spend on models. budget_unpriced: what an attempt does under that budget whose cost nobody
+        knows: "warn" of the first, or "stop" before the next call of a model. Raises TypeError for
+        tags that are not str -> str.
         """
         if not name.rpartition("::")[2]:
             raise ValueError(f"A session has a name, as 'my_project::script'; {name!r} is none.")
         return self._scope(
-            name, "session", task, None, tags, metadata, partition, limit_of(budget_usd)
-        )
+            name, "session", task, None, tags, metadata, partition,
+            Budget(limit_of(budget_usd), unpriced=on_unpriced(budget_unpriced)),
+        )  # fmt: skip
 
     def tactic(
         self,
@@ -208,6 +212,7 @@ class LogStore:
         metadata: object = None,
         partition: str | None = None,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced = "warn",
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make each call of a function a session: `@store.tactic("summarize")` above a `def` or an
         `async def`. Calls from inside of another session are its children.
@@ -225,9 +230,11 @@ class LogStore:
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             path, limit = path_of(function, name), limit_of(budget_usd)
+            unpriced = on_unpriced(budget_unpriced)
 
             def opening(task: object, options: dict[str, object]) -> SessionScope:
-                return self._scope(path, "tactic", task, options, tags, metadata, partition, limit)
+                budget = Budget(limit, unpriced=unpriced)
+                return self._scope(path, "tactic", task, options, tags, metadata, partition, budget)
 
             return session_around(function, opening)
 
@@ -242,15 +249,16 @@ class LogStore:
         tags: Mapping[str, str] | None,
         metadata: object,
         partition: str | None,
-        limit: int | None,
+        budget: Budget,
     ) -> SessionScope:
-        """A session below the one that is running here. limit: nano-dollars."""
+        """A session below the one that is running here."""
         above = running_session()
+        budget.above = above.budget if above else None
         return SessionScope(
             self, path, path.rpartition("::")[2], kind=kind, task=task, options=options, tags=tags,
             metadata=metadata, partition=partition,
             parent=above if above and above.home is self else None,
-            budget=Budget(limit, above=above.budget if above else None),
+            budget=budget,
         )  # fmt: skip
 
     def tag(

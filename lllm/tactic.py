@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from lllm import batch, subtactics
 from lllm.agent import Agent
-from lllm.budget import Budget, limit_of
+from lllm.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.config import AgentConfig, Config, read_config
 from lllm.events.errors import ConfigError
 from lllm.events.robust_locks import ThreadLock
@@ -25,7 +25,7 @@ from lllm.store import LogStore
 from lllm.tools import wait_for
 
 _warning = ThreadLock()  # so that two threads do not both warn
-_OPTIONS = ("tags", "metadata", "return_session", "budget_usd")  # of every call
+_OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")  # of every call
 _warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
 
 R = TypeVar("R")
@@ -81,11 +81,14 @@ class Tactic:
         *,
         log_store: LogStore | None = None,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced = "warn",
     ) -> None:
         """config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes
         for all agents, and an agent's own value wins. The keys are those of AgentConfig. log_store:
         where the calls are kept; a sub-tactic has its caller's. budget_usd: US dollars that one
         call may spend on models, its sub-tactics' calls included; None for whatever it takes.
+        budget_unpriced: what an attempt does whose cost nobody knows, where there is a budget:
+        "warn" of the first, or "stop" before the next call of a model.
 
         Raises ConfigError, which names the key, where the configuration can't be.
         """
@@ -105,6 +108,7 @@ class Tactic:
             config, self.agent_group, f"tactic {self.name!r}"
         )
         self._budget = limit_of(budget_usd)
+        self._on_unpriced = on_unpriced(budget_unpriced)
         self._parent: Parent | None = None
 
     def __repr__(self) -> str:
@@ -136,6 +140,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[True],
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> TacticCallSession: ...
 
@@ -148,6 +153,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> R: ...
 
@@ -160,6 +166,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> R: ...
 
@@ -172,6 +179,7 @@ class Tactic:
         metadata: object = None,
         return_session: bool,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object: ...
 
@@ -183,18 +191,22 @@ class Tactic:
         metadata: object = None,
         return_session: bool = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object:
         """Call the tactic; returns what `call` returns, or with `return_session` the session.
 
         task: str, dict, dataclass, Struct or pydantic model. tags: str to str, to find the session
         by. metadata: anything worth keeping with it. budget_usd: what it may spend on models, in
-        US dollars, instead of what the tactic was made with. options: handed to `call`.
+        US dollars, and budget_unpriced, instead of what the tactic was made with. options: handed
+        to `call`.
 
         Raises what `call` raises; TypeError for tags that are not str -> str; BudgetExceeded
         instead of the first call of a model after the budget is spent.
         """
-        scope = self._scope(task, options, tags, metadata, return_session, budget_usd)
+        scope = self._scope(
+            task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
+        )
         with scope as recorder:
             running = self._running(scope)
             result = running.call(task, **options)
@@ -212,6 +224,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[True],
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> TacticCallSession: ...
 
@@ -224,6 +237,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> R: ...
 
@@ -236,6 +250,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> R: ...
 
@@ -248,6 +263,7 @@ class Tactic:
         metadata: object = None,
         return_session: bool,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object: ...
 
@@ -259,12 +275,15 @@ class Tactic:
         metadata: object = None,
         return_session: bool = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object:
         """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
         from asyncio import to_thread
 
-        scope = self._scope(task, options, tags, metadata, return_session, budget_usd)
+        scope = self._scope(
+            task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
+        )
         async with scope as recorder:
             running = self._running(scope)
             if inspect.iscoroutinefunction(running.call):
@@ -290,6 +309,7 @@ class Tactic:
         return_session: bool = False,
         return_sessions: Literal[True],
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[TacticCallSession]: ...
 
@@ -304,6 +324,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[True],
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[TacticCallSession]: ...
 
@@ -318,6 +339,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[R]: ...
 
@@ -332,6 +354,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[R]: ...
 
@@ -346,6 +369,7 @@ class Tactic:
         metadata: object = None,
         return_session: bool,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[object]: ...
 
@@ -360,6 +384,7 @@ class Tactic:
         return_session: bool = False,
         return_sessions: object = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[Any]:
         """Call the tactic for each task, in threads; returns the results in the order of the tasks.
@@ -372,7 +397,7 @@ class Tactic:
         wanted = return_session or bool(return_sessions)
         call = partial(
             self.__call__, tags=tags, metadata=metadata, return_session=wanted,
-            budget_usd=budget_usd, **options,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
         )  # fmt: skip
         return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
@@ -387,6 +412,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[True],
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, TacticCallSession], None]: ...
 
@@ -401,6 +427,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, R], None]: ...
 
@@ -415,6 +442,7 @@ class Tactic:
         metadata: object = None,
         return_session: Literal[False] = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, R], None]: ...
 
@@ -429,6 +457,7 @@ class Tactic:
         metadata: object = None,
         return_session: bool,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, object], None]: ...
 
@@ -442,6 +471,7 @@ class Tactic:
         metadata: object = None,
         return_session: bool = False,
         budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, object], None]:
         """Call the tactic for each task on the event loop; yields (index of the task, result) as
@@ -452,7 +482,7 @@ class Tactic:
         """
         call = partial(
             self.acall, tags=tags, metadata=metadata, return_session=return_session,
-            budget_usd=budget_usd, **options,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
         )  # fmt: skip
         return batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
@@ -490,7 +520,7 @@ class Tactic:
         tags: Mapping[str, str] | None,
         metadata: object,
         return_session: bool,
-        budget_usd: float | None,
+        budget: Budget,
     ) -> SessionScope:
         if "_agent_configs" not in vars(self):
             raise ConfigError(
@@ -498,8 +528,7 @@ class Tactic:
             )
         self._check_options(options)
         parent = self._above()
-        limit = self._budget if budget_usd is None else limit_of(budget_usd)
-        budget = Budget(limit, above=parent.budget if parent is not None else None)
+        budget.above = parent.budget if parent is not None else None
         home = self._home(parent)
         if return_session and not home.keeps:
             home = Homeless(
@@ -536,6 +565,13 @@ class Tactic:
             if not takes_any:
                 raise TypeError(told)
             warnings.warn(f"{told} It was handed to `call`.", UserWarning, stacklevel=4)
+
+    def _under(self, budget_usd: float | None, unpriced: OnUnpriced | None) -> Budget:
+        """The budget of one call."""
+        limit = self._budget if budget_usd is None else limit_of(budget_usd)
+        return Budget(
+            limit, unpriced=self._on_unpriced if unpriced is None else on_unpriced(unpriced)
+        )
 
     def _above(self) -> Parent | None:
         """The session that this call belongs to: the innermost that is running."""

@@ -9,7 +9,7 @@ from is another matter: see `lllm.price_data` and `lllm.price_table`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
 
@@ -39,6 +39,11 @@ class Unit(NamedTuple):
 # The most specific first: what they take is known when the general ones are reckoned.
 UNITS = (
     Unit("cache_audio_read_mtok", "cache_audio_read", "cache_read"),
+    Unit("input_image_mtok", "image_in", "image_in"),
+    Unit("input_video_mtok", "video_in", "video_in"),
+    Unit("output_image_mtok", "image_out", "image_out"),
+    Unit("output_video_mtok", "video_out", "video_out"),
+    Unit("output_citation_mtok", "citation", "citation"),
     Unit("cache_write_5m_mtok", "cache_write_5m", "cache_write"),
     Unit("cache_write_1h_mtok", "cache_write_1h", "cache_write"),
     Unit("cache_read_mtok", "cache_read", "cache_read", ("cache_audio_read",)),
@@ -48,76 +53,212 @@ UNITS = (
     Unit("output_audio_mtok", "audio_out", "audio_out"),
     Unit("input_mtok", "input", "input", (
         "cache_audio_read", "cache_write_5m", "cache_write_1h", "cache_read", "cache_write",
-        "audio_in",
+        "audio_in", "image_in", "video_in",
     )),
-    Unit("output_mtok", "output", "output", ("reasoning", "audio_out")),
+    Unit("output_mtok", "output", "output", ("reasoning", "audio_out", "image_out", "video_out")),
 )  # fmt: skip
+# Tokens of kinds that are seldom counted, by the unit's name in genai-prices, and ours.
+_SELDOM = {
+    "input_image_tokens": "image_in",
+    "input_video_tokens": "video_in",
+    "output_image_tokens": "image_out",
+    "output_video_tokens": "video_out",
+    "output_citation_tokens": "citation",  # which no output counts
+}
+
+
+class Charges(NamedTuple):
+    """What an attempt used beside the tokens of its usage; `lllm.charges` finds it.
+
+    counts: by the unit's name in genai-prices. unknown: what can't be priced, in words. hosted:
+    whether tools ran at the provider, between which the model may have been asked several times.
+    """
+
+    counts: Mapping[str, Decimal] = {}
+    unknown: tuple[str, ...] = ()
+    hosted: bool = False
+
+
+NOTHING = Charges()
+
+
+class Counted(NamedTuple):
+    """What is counted and is no token. key: the rate's name in genai-prices, for `per` of them.
+    name: ours, which is the part of a Price that it counts in."""
+
+    key: str
+    per: int
+    name: str
+
+
+# By the unit's name in genai-prices. Tools that a provider runs are the TOOLS of events.model.
+COUNTED = {
+    "web_searches": Counted("web_searches_kcount", 1000, "web_search"),
+    "storage_searches": Counted("storage_searches_kcount", 1000, "file_search"),
+    "social_searches": Counted("social_searches_kcount", 1000, "social_search"),
+    "code_executions": Counted("code_executions_kcount", 1000, "code_execution"),
+    "input_audio_seconds": Counted("input_audio_hours", 3600, "audio_in"),
+    "input_pixels": Counted("input_gpixels", 10**9, "image_in"),
+}
 
 
 class Tariff(NamedTuple):
-    """The rates of one model at one time: US dollars for a million tokens, and for a request.
+    """The rates of one model at one time: US dollars for a million tokens, for a request, and for
+    one of what is counted, by the unit's name.
 
-    texts: the same as a Price shows them. effective: the date from which they hold.
+    texts: the same as a Price shows them. effective: the date from which they hold. whole: whether
+    tokens of a kind that has no rate are billed as those that they are among, as in a table of the
+    user's own; otherwise nobody knows what they cost.
     """
 
     tokens: tuple[tuple[Unit, Decimal], ...]
     request: Decimal | None
     texts: dict[str, str]
     effective: str | None = None
+    counted: Mapping[str, Decimal] = {}
+    whole: bool = False
 
     @classmethod
     def of(
-        cls, rates: Mapping[str, Decimal], request: Decimal | None, effective: str | None = None
+        cls,
+        rates: Mapping[str, Decimal],
+        request: Decimal | None,
+        effective: str | None = None,
+        *,
+        counted: Mapping[str, Decimal] | None = None,
+        whole: bool = False,
     ) -> Tariff:
         """From US dollars for a million tokens of each unit, by our names."""
         tokens = tuple((unit, rates[unit.name]) for unit in UNITS if unit.name in rates)
         texts = {unit.name: _text(rate.scaleb(-6, EXACT)) for unit, rate in tokens}
         if request is not None:
             texts["request"] = _text(request)
-        return cls(tokens, request, texts, effective)
+        return cls(tokens, request, texts, effective, dict(counted or {}), whole)
+
+    def times(self, factor: Decimal) -> Tariff:
+        """The same with all rates of tokens multiplied."""
+        rates = {unit.name: EXACT.multiply(rate, factor) for unit, rate in self.tokens}
+        return Tariff.of(
+            rates, self.request, self.effective, counted=self.counted, whole=self.whole
+        )
+
+    def rate(self, name: str) -> Decimal | None:
+        """US dollars for a million tokens of a kind, None where it has no rate of its own."""
+        return next((rate for unit, rate in self.tokens if unit.name == name), None)
 
 
 def _text(rate: Decimal) -> str:
     return f"{rate.normalize(EXACT):f}"
 
 
-def bill(usage: Usage, tariff: Tariff, *, source: str, version: str | None) -> Price:
-    """What a usage costs at these rates; "unpriced" where it contradicts itself.
+class Sampling(NamedTuple):
+    """One time that a model was asked, of the several that one attempt may have been."""
 
-    source, version: who gives the rates, as the Price says it.
+    usage: Usage
+    tariff: Tariff
+
+
+def bill(
+    usage: Usage,
+    tariff: Tariff,
+    *,
+    source: str,
+    version: str | None,
+    charges: Charges = NOTHING,
+) -> Price:
+    """What a usage costs at these rates; see `bill_all`."""
+    return bill_all([Sampling(usage, tariff)], source=source, version=version, charges=charges)
+
+
+def bill_all(
+    samplings: Sequence[Sampling], *, source: str, version: str | None, charges: Charges
+) -> Price:
+    """What all samplings of an attempt cost; "unpriced" where a usage contradicts itself, or
+    something in it has no rate.
+
+    source, version: who gives the rates, as the Price says it. charges: what was used beside the
+    usage, of the first sampling's model.
     """
-    counts = _counts(usage)
-    taken: dict[str, int] = {}
+    main = samplings[0].tariff
     sums: dict[str, Decimal] = {}
+    texts = dict(main.texts)
+
+    def unpriced(reason: str) -> Price:
+        return Price("unpriced", source=source, source_version=version, reason=reason)
+
+    for place, sampling in enumerate(samplings):
+        seldom = charges.counts if place == 0 else {}
+        fault = _add_tokens(sums, sampling, seldom)
+        if fault is not None:
+            return unpriced(fault)
+    # A rate is dollars for a million tokens, so a token's is a thousand times as many nanos.
+    exact = {component: total.scaleb(3, EXACT) for component, total in sums.items()}
+    for name, count in charges.counts.items():
+        if name in _SELDOM:
+            continue
+        rate = main.counted.get(name)
+        if rate is None:
+            return unpriced(f"It used {count} {name.replace('_', ' ')}, which have no known rate.")
+        component = COUNTED[name].name
+        texts[component] = _text(rate)
+        cost = EXACT.multiply(rate, count).scaleb(9, EXACT)
+        exact[component] = EXACT.add(exact.get(component, Decimal(0)), cost)
+    parts = {component: _rounded(total, 0) for component, total in exact.items()}
+    if main.request is not None:
+        parts["request"] = _rounded(main.request, 9)
+    nanos = sum(parts.values())
+    if not holds(nanos, *parts.values()):
+        return unpriced("The sum is beyond all that a call can cost.")
+    return Price(
+        status="priced",
+        nanos=nanos,
+        parts=parts,
+        rates=texts,
+        source=source,
+        source_version=version,
+        effective=main.effective,
+    )
+
+
+def _add_tokens(
+    sums: dict[str, Decimal], sampling: Sampling, seldom: Mapping[str, Decimal]
+) -> str | None:
+    """Add what the tokens of one sampling cost, in millionths of a dollar; returns what is wrong
+    with them, None for nothing."""
+    usage, tariff = sampling
+    counts = _counts(usage)
+    for key, name in _SELDOM.items():
+        counts[name] = int(seldom.get(key, 0))
+    for name, kind in _KINDS.items():
+        # No output counts citations, so nothing else stands for their rate.
+        needs_a_rate = name == "citation" or not tariff.whole
+        if counts[name] and needs_a_rate and tariff.rate(name) is None:
+            return f"It used {counts[name]} tokens of {kind}, which have no known rate."
+    taken: dict[str, int] = {}
     for unit, rate in tariff.tokens:
         tokens = counts[unit.name]
         for name in unit.within:
             tokens -= taken.get(name, 0)
         if tokens < 0:
-            reason = f"The usage counts more tokens within {unit.name} than it has."
-            return Price("unpriced", source=source, source_version=version, reason=reason)
+            return f"The usage counts more tokens within {unit.name} than it has."
         taken[unit.name] = tokens
         if tokens:
             exact = EXACT.multiply(rate, tokens)
             before = sums.get(unit.component)
             sums[unit.component] = exact if before is None else EXACT.add(before, exact)
-    # A rate is dollars for a million tokens, so a token's is a thousand times as many nanos.
-    parts = {component: _rounded(exact, 3) for component, exact in sums.items()}
-    if tariff.request is not None:
-        parts["request"] = _rounded(tariff.request, 9)
-    nanos = sum(parts.values())
-    if not holds(nanos):
-        reason = "The sum is beyond all that a call can cost."
-        return Price("unpriced", source=source, source_version=version, reason=reason)
-    return Price(
-        status="priced",
-        nanos=nanos,
-        parts=parts,
-        rates=dict(tariff.texts),
-        source=source,
-        source_version=version,
-        effective=tariff.effective,
-    )
+    return None
+
+
+# Kinds of tokens that seldom cost what text does.
+_KINDS = {
+    "audio_in": "audio that went in",
+    "audio_out": "audio that came out",
+    "image_in": "images that went in",
+    "image_out": "images that came out",
+    "video_in": "video that went in",
+    "video_out": "video that came out",
+    "citation": "citations",
+}
 
 
 def _counts(usage: Usage) -> dict[str, int]:

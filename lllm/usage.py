@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from operator import add
+from operator import add, sub
+from typing import NamedTuple
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from lllm.events.model import Usage
 from lllm.tariff import EXACT, nanos_of, number
@@ -79,11 +80,69 @@ def of_messages(raw: object) -> Usage | None:
     return usage
 
 
+class Asked(NamedTuple):
+    """One time that a model was asked, of the several that one attempt may have been. model: None
+    for the one that answered. usage: what it used."""
+
+    model: str | None
+    usage: Usage
+
+
+def samplings_of(usage: Usage, raw: object) -> tuple[list[Asked], bool]:
+    """The times that models were asked for one answer, and whether each is known: a usage of
+    Anthropic's may list them as `iterations`, those of an advisor, another model's, are in nothing
+    else:
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
+
+    usage: all that the answering model used. Raises ValueError, which says what it is, for one that
+    can't be read.
+    """
+    iterations = raw.get("iterations") if isinstance(raw, dict) else None
+    if not isinstance(iterations, list) or not iterations:
+        return [Asked(None, usage)], False
+    turns: list[Usage] = []
+    compacted: list[Usage] = []
+    others: list[Asked] = []
+    for one in iterations:
+        place = one if isinstance(one, dict) else {}
+        kind, model = place.get("type"), place.get("model")
+        try:
+            used = _message(place)
+        except _Unreadable:
+            raise ValueError("an iteration of the usage that can't be read") from None
+        if kind in ("message", "compaction") and model is None:
+            (turns if kind == "message" else compacted).append(used)
+        elif isinstance(model, str) and kind in ("message", "advisor_message"):
+            others.append(Asked(model, used))
+        elif used != Usage():
+            raise ValueError(f"an iteration of the kind {str(kind)[:40]!r} in the usage")
+    rest = _without(usage, compacted)
+    known = _alike(_without(rest, turns), Usage())
+    if not known:
+        turns = [rest]
+    own = [Asked(None, used) for used in (*turns, *compacted)]
+    return [*own, *others], known
+
+
+def _without(whole: Usage, parts: Sequence[Usage]) -> Usage:
+    counts = [astuple(part) for part in parts]
+    taken = [sum(column) for column in zip(*counts, strict=True)] or [0] * len(astuple(whole))
+    return Usage(*map(sub, astuple(whole), taken))
+
+
+def _alike(one: Usage, other: Usage) -> bool:
+    """But for reasoning, which an iteration does not count apart."""
+    return replace(one, reasoning=0) == replace(other, reasoning=0)
+
+
 def of_embeddings(raw: object) -> Usage | None:
     """Of an embedding, which has no output:
-    https://platform.openai.com/docs/api-reference/embeddings/create"""
+    https://platform.openai.com/docs/api-reference/embeddings/create; Voyage counts a total alone:
+    https://docs.voyageai.com/reference/embeddings-api"""
     try:
-        return Usage(input=_count(_mapping(raw).get("prompt_tokens")))
+        whole = _mapping(raw)
+        asked = whole.get("prompt_tokens")
+        return Usage(input=_count(whole.get("total_tokens") if asked is None else asked))
     except _Unreadable:
         return None
 
@@ -120,18 +179,29 @@ def billed_of(raw: object) -> int | None:
     dollars = number(cost)
     if dollars is None:
         return None
-    return nanos_of(EXACT.add(dollars, _upstream(whole, dollars)))
+    return nanos_of(EXACT.add(dollars, _upstream(whole)))
 
 
-def _upstream(whole: Mapping[str, object], charged: Decimal) -> Decimal:
-    """What the provider behind OpenRouter bills to a key of the user's own; `cost` is only what
-    OpenRouter itself takes then: https://openrouter.ai/docs/use-cases/usage-accounting"""
+def billed_by(headers: Mapping[str, str]) -> int | None:
+    """Nano-dollars that a gateway says in a header: LiteLLM's,
+    https://docs.litellm.ai/docs/proxy/response_headers. A cost of nothing is what it says, too, of
+    a model that it does not know the price of, so that says nothing."""
+    try:
+        dollars = number(float(headers.get("x-litellm-response-cost") or ""))
+    except ValueError:
+        return None
+    return nanos_of(dollars) if dollars else None
+
+
+def _upstream(whole: Mapping[str, object]) -> Decimal:
+    """What the provider behind OpenRouter bills to a key of the user's own, which `is_byok` tells;
+    `cost` is only what OpenRouter itself takes then:
+    https://openrouter.ai/docs/use-cases/usage-accounting"""
+    if whole.get("is_byok") is not True:
+        return Decimal(0)
     details = whole.get("cost_details")
     named = details.get("upstream_inference_cost") if isinstance(details, dict) else None
-    upstream = number(named) or Decimal(0)
-    # Without a key of the user's own it is null, or repeats the cost.
-    own_key = whole.get("is_byok", upstream != charged)
-    return upstream if own_key is True else Decimal(0)
+    return number(named) or Decimal(0)
 
 
 def _of_details(raw: object, inward_name: str, outward_name: str) -> Usage | None:

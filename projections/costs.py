@@ -87,7 +87,7 @@ class CostsView:
     """What every attempt to call a model cost, summed in every way that a summary asks for."""
 
     name = "costs"
-    version = 3
+    version = 4
     tables: Sequence[Table] = (
         _CELLS,
         _CELL_COUNTER,

@@ -13,9 +13,10 @@ from functools import lru_cache
 
 import msgspec
 
-from lllm.events.model import Price, Usage
+from lllm.events.model import TOOLS, Price, Usage
 
-_OUTPUT_PARTS = ("output", "reasoning", "audio_out")  # all others are what was sent
+# All others but the fees of tools are what was sent.
+_OUTPUT_PARTS = ("output", "reasoning", "audio_out", "image_out", "video_out", "citation")
 
 
 def dollars(nanos: int) -> float:
@@ -28,13 +29,21 @@ def nanos(amount: float) -> int:
     return round(amount * 1_000_000_000)
 
 
+def tool_fees(price: Price) -> int:
+    """Nano-dollars of a price that are fees of tools, and no tokens."""
+    if not price.parts:
+        return 0
+    return sum(price.parts.get(name, 0) for name in TOOLS)
+
+
 class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
     """What calling models used and cost.
 
     prompt_tokens counts all input, cached tokens and cache writes included; completion_tokens all
-    output, reasoning included. Costs are US dollars; the rates, US dollars for one token, stand on
-    the cost of a single attempt and are None on a sum. unpriced_calls: how many calls have a price
-    that nobody knows, and so add nothing to `cost`.
+    output, reasoning included. Costs are US dollars: `cost` is what was sent, what came back, and
+    `tool_cost`, the fees of tools that the provider ran, as web searches; the rates, US dollars for
+    one token, stand on the cost of a single attempt and are None on a sum. unpriced_calls: how many
+    calls have a price that nobody knows, and so add nothing to `cost`.
     """
 
     prompt_tokens: int = 0
@@ -50,6 +59,7 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
     cache_read_input_token_cost: float | None = None
     prompt_cost: float = 0.0
     completion_cost: float = 0.0
+    tool_cost: float = 0.0
     cost: float = 0.0
     unpriced_calls: int = 0
 
@@ -61,6 +71,7 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
         completion = 0
         for name in _OUTPUT_PARTS:
             completion += parts.get(name, 0)
+        tools = tool_fees(price) if price else 0
         total = price.nanos if price and price.nanos is not None else 0
         rates: dict[str, str] = price.rates if price else {}
         return cls(
@@ -75,8 +86,9 @@ class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
             input_cost_per_token=_rate(rates, "input"),
             output_cost_per_token=_rate(rates, "output"),
             cache_read_input_token_cost=_rate(rates, "cache_read"),
-            prompt_cost=dollars(total - completion if parts else 0),
+            prompt_cost=dollars(total - completion - tools if parts else 0),
             completion_cost=dollars(completion),
+            tool_cost=dollars(tools),
             cost=dollars(total),
             unpriced_calls=int(usage is not None if price is None else price.nanos is None),
         )
@@ -100,6 +112,7 @@ def total(costs: Iterable[InvokeCost]) -> InvokeCost:
         audio_completion_tokens=sum(cost.audio_completion_tokens for cost in all_of),
         prompt_cost=_sum_of_dollars(cost.prompt_cost for cost in all_of),
         completion_cost=_sum_of_dollars(cost.completion_cost for cost in all_of),
+        tool_cost=_sum_of_dollars(cost.tool_cost for cost in all_of),
         cost=_sum_of_dollars(cost.cost for cost in all_of),
         unpriced_calls=sum(cost.unpriced_calls for cost in all_of),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lllm.events.model import LLMFailed, LLMRefused, LLMResponded
+from lllm.projections.invoke_cost import tool_fees
 
 Billed = LLMResponded | LLMFailed | LLMRefused
 BILLED = (LLMResponded, LLMFailed, LLMRefused)  # `X | Y` would be made anew for each event
@@ -14,8 +15,9 @@ class Spent(msgspec.Struct, gc=False):
     """The sums of some attempts, under the names of the columns that keep them.
 
     A call whose price is unknown is counted as unpriced, and adds nothing to the cost. Wasted is
-    what those cost, among all, whose answer was thrown away or never came whole. Input and output
-    include what the names below them count apart.
+    what those cost, among all, whose answer was thrown away or never came whole; tool is what of
+    the cost are fees of tools that the provider ran, as web searches. Input and output include what
+    the names below them count apart.
     """
 
     calls: int = 0
@@ -23,6 +25,7 @@ class Spent(msgspec.Struct, gc=False):
     unpriced_calls: int = 0
     cost_nanos: int = 0
     wasted_nanos: int = 0
+    tool_nanos: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
@@ -45,6 +48,8 @@ class Spent(msgspec.Struct, gc=False):
             self.wasted_nanos += nanos or 0
         if nanos is not None:
             self.cost_nanos += nanos
+            if price is not None:
+                self.tool_nanos += tool_fees(price)
         elif price is not None or usage is not None:  # else nobody said that it used anything
             self.unpriced_calls += 1
         if usage is not None:

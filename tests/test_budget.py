@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from lllm import BudgetExceeded, ConfigError, LogStore, SQLiteBackend, Tactic
-from lllm.events.model import Usage
+from lllm.budget import Budget
+from lllm.events.model import Price, SessionStarted, Usage
 from lllm.invokers.scripted import ScriptedReply, reply
-from tests.runs import config
+from tests.runs import config, payloads
 
 pytestmark = pytest.mark.money
 
@@ -200,3 +201,76 @@ def test_the_error_travels() -> None:
     error = BudgetExceeded("spent", spent_usd=0.3, limit_usd=0.2)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.spent_usd, again.limit_usd) == ("spent", 0.3, 0.2)
+
+
+# -- what nobody knows the price of
+
+UNPRICED: ScriptedReply = reply("yes", usage=None)
+
+
+def unpriced(store: LogStore, **budget: Any) -> Asks:
+    """The tactic, with answers whose price nobody knows."""
+    Asks.answers = 0
+    return Asks(config(lambda _: UNPRICED), log_store=store, **budget)
+
+
+def test_the_first_unpriced_attempt_warns(store: LogStore) -> None:
+    """A budget can't count what has no price: it says so, once for each call of a tactic."""
+    tactic = unpriced(store, budget_usd=1)
+    with pytest.warns(UserWarning, match=r"budget of 1 US\$ has no known price") as warned:
+        assert tactic(3) == "done"
+    assert len(warned) == 1
+    assert unpriced(store)(2) == "done"  # without a budget there is nothing to count
+
+
+def test_an_unpriced_attempt_may_stop(store: LogStore) -> None:
+    """With budget_unpriced="stop" no call of a model follows it, for the tactic, one call, or a
+    session; sub-tactics stop with their caller."""
+    for tactic, options in (
+        (unpriced(store, budget_usd=1, budget_unpriced="stop"), {}),
+        (unpriced(store), {"budget_usd": 1, "budget_unpriced": "stop"}),
+    ):
+        Asks.answers = 0
+        with (
+            pytest.warns(UserWarning, match="no known price"),
+            pytest.raises(BudgetExceeded, match="is not known"),
+        ):
+            tactic(3, **options)
+        assert Asks.answers == 1
+    Asks.answers = 0
+    with (
+        pytest.warns(UserWarning, match="no known price"),
+        pytest.raises(BudgetExceeded, match="is not known"),
+        store.session("my::script", budget_usd=1, budget_unpriced="stop"),
+    ):
+        unpriced(store)(3)
+    assert Asks.answers == 1
+    assert unpriced(store, budget_unpriced="stop")(2) == "done"  # no budget, nothing to stop
+
+
+def test_what_budget_unpriced_may_be(store: LogStore) -> None:
+    """Another word is refused when the tactic is made or called."""
+    wrong: Any = "ignore"
+    with pytest.raises(ConfigError, match="budget_unpriced"):
+        unpriced(store, budget_unpriced=wrong)
+    with pytest.raises(ConfigError, match="budget_unpriced"):
+        asks(store)(1, budget_unpriced=wrong)
+
+
+def test_another_process_stops_as_well() -> None:
+    """A budget that travels takes along what it does at an unpriced attempt, and that one was."""
+    budget = Budget(1, unpriced="stop")
+    with pytest.warns(UserWarning, match="no known price"):
+        budget.spend(Price("unpriced", reason="nobody knows"))
+    with pytest.raises(BudgetExceeded, match="is not known"):
+        pickle.loads(pickle.dumps(budget)).check("it")
+    pickle.loads(pickle.dumps(Budget(1))).check("it")
+
+
+def test_the_budget_is_in_the_log(store: LogStore) -> None:
+    """A session says what it may spend, in nano-dollars; one without a limit says nothing."""
+    asks(store, 0.5)(1)
+    asks(store)(1)
+    listed = store.list_sessions()
+    found = [payloads(store, one.session_id)[0] for one in reversed(listed)]
+    assert [one.budget for one in found if isinstance(one, SessionStarted)] == [500_000_000, None]

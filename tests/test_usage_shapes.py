@@ -287,7 +287,7 @@ OTHERS = [
         "openrouter chat, a key of one's own", of_chat, "openrouter", "openai/gpt-4o-mini",
         {
             "prompt_tokens": 194, "completion_tokens": 2, "total_tokens": 196,
-            "cost": 0.95, "cost_details": {"upstream_inference_cost": 19},
+            "cost": 0.95, "is_byok": True, "cost_details": {"upstream_inference_cost": 19},
         },
         Usage(input=194, output=2), 19_950_000_000, status="provider",
     ),
@@ -660,6 +660,8 @@ def test_cached_tokens_that_an_input_leaves_out() -> None:
         ({"cost": 0.1, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, 10**8),
         ({"cost": 0.1, "is_byok": False, "cost_details": {"upstream_inference_cost": 9}}, 10**8),
         ({"cost": 0.1, "cost_details": {"upstream_inference_cost": 0.1}}, 10**8),
+        ({"cost": 0.1, "cost_details": {"upstream_inference_cost": 0.3}}, 10**8),
+        ({"cost": 0.1, "is_byok": None, "cost_details": {"upstream_inference_cost": 9}}, 10**8),
         ({"cost": 0.1, "cost_details": None}, 10**8),
         ({"cost_in_usd_ticks": 37_756_000}, 3_775_600),
         ({"cost_in_usd_ticks": 25}, 2),

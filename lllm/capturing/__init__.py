@@ -19,7 +19,11 @@ ClientT = TypeVar("ClientT")
 
 
 def capture(
-    client: ClientT, *, log_store: LogStore | None = None, ask_for_usage: bool = False
+    client: ClientT,
+    *,
+    log_store: LogStore | None = None,
+    ask_for_usage: bool = False,
+    provider: str | None = None,
 ) -> ClientT:
     """Have every chat, responses, messages and embeddings call of a client recorded; returns that
     same client.
@@ -34,6 +38,9 @@ def capture(
     ask_for_usage: whether streams of Chat Completions are asked for what they used
         (`stream_options`); they end with one more chunk then, which has no choices. Without it, and
         where the caller does not ask, such a stream counts as unpriced.
+    provider: who bills the calls, by the names of genai-prices ("openai", "azure"), where the
+        client's base URL does not tell, as that of a proxy; None for LLLM_PROVIDER. Where nobody
+        says it, calls are unpriced.
 
     Raises ConfigError for what is no such client, MissingExtra where the version of its SDK is not
     supported. The calls themselves raise what the SDK raises;
@@ -43,5 +50,5 @@ def capture(
     from lllm.capturing.clients import listen
     from lllm.capturing.homes import Homes
 
-    listen(client, Homes(log_store), ask_for_usage=ask_for_usage)
+    listen(client, Homes(log_store), ask_for_usage=ask_for_usage, provider=provider)
     return client

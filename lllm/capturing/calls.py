@@ -121,6 +121,7 @@ class Call:
         self._attempt = Attempt(
             request=number, agent="", provider=self._access.provider, asked=asked.model,
             began=time.perf_counter_ns(), prices=self.session.home.prices,
+            host=self._access.host, port=self._access.port,
         )  # fmt: skip
 
     @_one_at_a_time

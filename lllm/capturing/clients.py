@@ -23,11 +23,13 @@ _MARK = "_lllm_listener"
 _SDKS = ("openai", "anthropic")
 
 
-def listen(client: object, homes: Homes, *, ask_for_usage: bool) -> None:
+def listen(
+    client: object, homes: Homes, *, ask_for_usage: bool, provider: str | None = None
+) -> None:
     """Have the calls of a client recorded; one that is captured already stays as it is.
 
-    homes: where. ask_for_usage: see `capture`. Raises ConfigError for what is no such client,
-    MissingExtra for one of an SDK's version that is not supported.
+    homes: where. ask_for_usage, provider: see `capture`. Raises ConfigError for what is no such
+    client, MissingExtra for one of an SDK's version that is not supported.
     """
     if not _is_client(client):
         raise ConfigError(
@@ -40,7 +42,7 @@ def listen(client: object, homes: Homes, *, ask_for_usage: bool) -> None:
         require_supported(sdk)
     request = client.request  # type: ignore[attr-defined] # see _is_client
     kind = AsyncListener if inspect.iscoroutinefunction(request) else SyncListener
-    listener: Listener = kind(client, homes, ask_for_usage=ask_for_usage)
+    listener: Listener = kind(client, homes, ask_for_usage=ask_for_usage, provider=provider)
     setattr(client, _MARK, listener)
     _replace(client, "request", listener.of_request)
     # The httpx client may be another's, too: this one gets a copy, with the same connections.
@@ -54,7 +56,7 @@ def listen(client: object, homes: Homes, *, ask_for_usage: bool) -> None:
     def captured(make: Callable[..., object]) -> Callable[..., object]:
         def made(*args: object, **options: object) -> object:
             other = make(*args, **options)
-            listen(other, homes, ask_for_usage=ask_for_usage)
+            listen(other, homes, ask_for_usage=ask_for_usage, provider=provider)
             return other
 
         return made

@@ -12,7 +12,7 @@ from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part
 from lllm.invokers import Answer, Request
 from lllm.invokers.assembling import Dialect
-from lllm.usage import of_embeddings
+from lllm.usage import billed_of, of_embeddings
 
 API = "embeddings"
 
@@ -21,10 +21,13 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """What the provider's JSON says. Raises InvokeError where it holds no vectors."""
     whole: Mapping[str, object] = body if isinstance(body, dict) else {}
     found = whole.get("data")
-    if not isinstance(found, list):
-        raise InvokeError("The answer has no vectors in it.", retryable=True, request_id=request_id)
-    vectors = [item.get("embedding") for item in found if isinstance(item, dict)]
     named, raw = whole.get("model"), whole.get("usage")
+    if not isinstance(found, list):
+        raise InvokeError(
+            "The answer has no vectors in it.", retryable=True, request_id=request_id,
+            usage=of_embeddings(raw), usage_raw=raw, billed=billed_of(raw),
+        )  # fmt: skip
+    vectors = [item.get("embedding") for item in found if isinstance(item, dict)]
     return Answer(
         content=Content("assistant", tuple(Part("embedding", data=one) for one in vectors)),
         finish="stop",
@@ -32,6 +35,7 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         request_id=request_id,
         usage_raw=raw,
         usage=of_embeddings(raw),
+        billed=billed_of(raw),
     )
 
 
@@ -40,6 +44,7 @@ class _Whole:
 
     begun = False
     complete = False
+    settled = False
 
     def take(self, _: Mapping[str, object]) -> str:
         return ""

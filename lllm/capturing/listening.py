@@ -65,8 +65,11 @@ class _Response(Protocol):
 class Listener:
     """What stands between one client's caller and its SDK."""
 
-    def __init__(self, client: object, homes: Homes, *, ask_for_usage: bool) -> None:
+    def __init__(
+        self, client: object, homes: Homes, *, ask_for_usage: bool, provider: str | None = None
+    ) -> None:
         self._client = client
+        self._provider = provider
         self._sdk = type(client).__module__.partition(".")[0]
         self._homes = homes
         self._ask_for_usage = ask_for_usage
@@ -100,7 +103,7 @@ class Listener:
         names = ("base_url", "api_key", "auth_token")
         found = [getattr(self._client, name, None) for name in names]
         if self._known is None or any(map(is_not, self._known[0], found)):
-            self._known = (found, Site.of(self._sdk, *found))
+            self._known = (found, Site.of(self._sdk, *found, provider=self._provider))
         return self._known[1]
 
 

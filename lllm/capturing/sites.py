@@ -22,8 +22,9 @@ class Site:
         self._last = (keys, self.secrets)
 
     @classmethod
-    def of(cls, sdk: str, base_url: object, *keys: object) -> Site:
+    def of(cls, sdk: str, base_url: object, *keys: object, provider: str | None = None) -> Site:
         """That of a client of an SDK. keys: what it has for one; an SDK may have a function there.
+        provider: who bills there, None for what the base URL says.
 
         Raises ConfigError for a base URL that is no web address.
         """
@@ -31,6 +32,7 @@ class Site:
         goes = access(
             str(base_url), api_key=None, timeout=0.0,
             key_env=f"{name}_API_KEY", headers_env=f"{name}_CUSTOM_HEADERS",
+            provider=provider,
         )  # fmt: skip
         return cls(goes, tuple(key for key in keys if isinstance(key, str)))
 

@@ -23,6 +23,11 @@ _KINDS = {
     "output": "out",
     "reasoning": "reasoning",
     "audio_out": "audio out",
+    "image_in": "of images in",
+    "image_out": "of images out",
+    "video_in": "of video in",
+    "video_out": "of video out",
+    "citation": "cited",
 }
 _ONE = Decimal("0.001")  # US dollars for a million tokens: a nano-dollar for each
 

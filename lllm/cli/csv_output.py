@@ -13,7 +13,7 @@ from lllm.cost_summary import CostGroup, CostLine, CostSummary
 from lllm.projections.invoke_cost import nanos
 from lllm.visible import visible_lines
 
-_Amount = Literal["total_cost_usd", "recorded_cost_usd", "wasted_cost_usd"]
+_Amount = Literal["total_cost_usd", "recorded_cost_usd", "wasted_cost_usd", "tool_cost_usd"]
 _Count = Literal[
     "calls", "failed_calls", "unpriced_calls", "prompt_tokens", "completion_tokens",
     "cached_prompt_tokens", "cache_write_tokens", "reasoning_tokens", "audio_prompt_tokens",

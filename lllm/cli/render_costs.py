@@ -78,6 +78,8 @@ def _columns(summary: CostSummary) -> list[Column]:
     ]
     if summary["wasted_cost_usd"]:
         columns.append(("WASTED", _wasted))
+    if summary["tool_cost_usd"]:
+        columns.append(("TOOLS", _tools))
     if summary["unpriced_calls"]:
         columns.append(("UNPRICED", lambda line: f"{line['unpriced_calls']:,}"))
     columns += [
@@ -108,6 +110,10 @@ def _money(line: CostLine) -> Text:
 
 def _wasted(line: CostLine) -> str:
     return shown.money(line["wasted_cost_usd"]) if line["wasted_cost_usd"] else ""
+
+
+def _tools(line: CostLine) -> str:
+    return shown.money(line["tool_cost_usd"]) if line["tool_cost_usd"] else ""
 
 
 def _difference(line: CostLine) -> str:

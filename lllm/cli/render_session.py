@@ -250,5 +250,7 @@ def _spent(cost: InvokeCost, wasted: InvokeCost) -> Text:
     """Tokens and money, where anything was spent."""
     if not (cost.total_tokens or cost.cost or cost.unpriced_calls):
         return Text()
-    of_it = f" ({shown.money(wasted.cost)} wasted)" if wasted.cost else ""
+    parts = [f"{shown.money(cost.tool_cost)} for tools"] if cost.tool_cost else []
+    parts += [f"{shown.money(wasted.cost)} wasted"] if wasted.cost else []
+    of_it = f" ({', '.join(parts)})" if parts else ""
     return Text(f"{_used(cost)}  {shown.money(cost.cost, cost.unpriced_calls)}{of_it}")

@@ -12,26 +12,13 @@ from urllib.parse import urlsplit
 
 from lllm.events.errors import ConfigError
 from lllm.invokers.failures import Secrets
+from lllm.invokers.providers import PROVIDERS, provider_at, provider_of
+from lllm.local_models import local_provider
 
-# Who answers at a host, by the names of genai-prices; a subdomain counts as its host.
-PROVIDERS = {
-    "api.openai.com": "openai",
-    "openai.azure.com": "azure",
-    "services.ai.azure.com": "azure",
-    "openrouter.ai": "openrouter",
-    "api.groq.com": "groq",
-    "api.together.xyz": "together",
-    "api.fireworks.ai": "fireworks",
-    "api.deepseek.com": "deepseek",
-    "api.mistral.ai": "mistral",
-    "api.x.ai": "x-ai",
-    "api.perplexity.ai": "perplexity",
-    "api.cerebras.ai": "cerebras",
-    "api.anthropic.com": "anthropic",
-    "api.moonshot.ai": "moonshotai",
-    "api.novita.ai": "novita",
-    "generativelanguage.googleapis.com": "google",
-}
+__all__ = ["PROVIDERS", "Access", "Secret", "access", "provider_of"]
+
+# Who bills at an address that nobody knows.
+VARIABLE = "LLLM_PROVIDER"
 
 
 class Secret:
@@ -102,22 +89,26 @@ def access(
 ) -> Access:
     """The access to a base URL.
 
-    provider: who answers there, None for what the host says.
+    provider: who bills there, as genai-prices names them; None for what the address says, and
+        LLLM_PROVIDER where it is nobody known.
 
     Raises ConfigError for a base URL that is no web address.
     """
     url = base_url.strip()
     host, port = _address(url)
     key = Secret(api_key.strip()) if api_key and api_key.strip() else None
-    name = provider or provider_of(host) or host
+    name = provider or _biller(url, host, port)
     return Access(Secret(url), host, port, name, key, timeout, key_env, headers_env)
 
 
-def provider_of(host: str) -> str | None:
-    """Who answers at a host, None where it is nobody known."""
-    labels = host.split(".")
-    names = (".".join(labels[start:]) for start in range(len(labels)))
-    return next((PROVIDERS[name] for name in names if name in PROVIDERS), None)
+def _biller(url: str, host: str, port: int) -> str:
+    """Who bills at an address, as far as it says so: the host itself where it does not."""
+    known = provider_at(url)
+    if known is None and local_provider(host, port) is None:
+        known = os.environ.get(VARIABLE, "").strip() or None
+    if known is None and "." not in host and host != "localhost":
+        return f"{host}:{port}"  # a name of one's own network, which may be a provider's, too
+    return known or host
 
 
 def _address(base_url: str) -> tuple[str, int]:

@@ -36,7 +36,8 @@ class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthrop
         pickle; one of the environment does not, the other process reads its own.
     timeout: seconds to wait for a connection, and for each next piece of the answer; the SDK's ten
         minutes, because an answer that is not streamed says nothing before it is whole.
-    provider: who answers, by the names of genai-prices, where the base URL does not tell.
+    provider: who answers and bills, by the names of genai-prices, where the base URL does not
+        tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
     model_prefix: what is cut from a model's name before it is sent, as "anthropic/".
 
     Params go to the API as they are (temperature, thinking, metadata, ...); see

@@ -40,6 +40,11 @@ class Assembly(Protocol):
         """Whether the provider has said why the model stopped, so that nothing of the answer is
         missing. Its usage may still come."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether the usage that has come is the provider's last word, though the answer failed;
+        that of an answer that was cut off may still have grown."""
+
     def body(self) -> dict[str, object]:
         """What has come so far, in the form of an answer that was not streamed; {} for nothing.
 

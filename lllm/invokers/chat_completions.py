@@ -146,17 +146,24 @@ def _part(part: Part) -> dict[str, object]:
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     """What the provider's JSON says. model: the one asked, for providers that name none.
 
-    Raises InvokeError where it holds no message; another attempt may bring one.
+    Raises InvokeError where it holds no message; another attempt may bring one. The error has the
+    usage with it, since what was used is billed.
     """
     whole = _mapping(body)
     choices = whole.get("choices")
     choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
     message = _mapping(choice.get("message"))
+    usage_raw = whole.get("usage")
     if not message:
         raise InvokeError(
             "The provider's answer has no message in it.",
             retryable=True,
             request_id=request_id,
+            usage=of_chat(usage_raw),
+            usage_raw=usage_raw,
+            billed=billed_of(usage_raw),
+            service_tier=_text(whole.get("service_tier")),
+            model=_text(whole.get("model")),
         )
     content = Content("assistant", _parts(message), _tool_calls(message))
     finish_raw = _text(choice.get("finish_reason"))
@@ -172,9 +179,9 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         request_id=request_id,
         service_tier=_text(whole.get("service_tier")),
         fingerprint=_text(whole.get("system_fingerprint")),
-        usage_raw=whole.get("usage"),
-        usage=of_chat(whole.get("usage")),
-        billed=billed_of(whole.get("usage")),
+        usage_raw=usage_raw,
+        usage=of_chat(usage_raw),
+        billed=billed_of(usage_raw),
     )
 
 

@@ -69,6 +69,8 @@ class ChatStream:
         self._sound: _Sound | None = None
         self._finish: str | None = None
         self._usage: object = None
+        self._running = False
+        self._choices_seen = False
         self._any = False
 
     @property
@@ -81,6 +83,12 @@ class ChatStream:
         """See Assembly."""
         return self._finish is not None
 
+    @property
+    def settled(self) -> bool:
+        """See Assembly. Some servers send with each piece, from the first, what was used so far:
+        https://docs.vllm.ai/en/latest/api/vllm/entrypoints/openai/ (continuous_usage_stats)."""
+        return self.complete or (self._usage is not None and not self._running)
+
     def take(self, event: Mapping[str, object]) -> str:
         """See Assembly."""
         groq = _mapping(event.get("x_groq"))
@@ -89,6 +97,9 @@ class ChatStream:
             if usage is not None:
                 self._usage = usage
                 self._any = True
+                begins = bool(event.get("choices")) and not self._choices_seen
+                self._running = (self._running or begins) and bool(event.get("choices"))
+        self._choices_seen = self._choices_seen or bool(event.get("choices"))
         failed = event.get("error") or groq.get("error")
         if failed:
             raise from_event({"error": failed})

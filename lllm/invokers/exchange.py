@@ -17,6 +17,8 @@ import msgspec
 from lllm.events.errors import InvokeError
 from lllm.invokers.failures import cleaned, from_response, request_id, status_of
 from lllm.invokers.sse import Decoder
+from lllm.served import was_unsent
+from lllm.usage import billed_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,6 +64,7 @@ class Exchange:
         self._secrets = secrets
         self._began = time.perf_counter_ns()
         self._request_id: str | None = None
+        self._billed: int | None = None  # as a gateway says beside the answer
         self._decoder = Decoder()
         self._assembly = dialect.assembly()
         self._first: int | None = None
@@ -74,7 +77,7 @@ class Exchange:
 
     def answered(self, response: Whole) -> Answer:
         """The answer that the body holds. Raises InvokeError where it holds none."""
-        self._request_id = request_id(response.headers, self._secrets)
+        self._begin(response)
         try:
             text = self._secrets.cut(response.content.decode())
             body: object = json.loads(text)
@@ -90,18 +93,29 @@ class Exchange:
         try:
             return self._read(body)
         except InvokeError as error:
-            if error.usage_raw is not None or not isinstance(body, dict) or not body.get("error"):
+            if error.status is not None or not isinstance(body, dict) or not body.get("error"):
                 raise
-        raise self._from_response(status_of(body), response.headers, text)
+            used = error
+        failed = self._from_response(status_of(body), response.headers, text)
+        failed.usage, failed.usage_raw, failed.billed = used.usage, used.usage_raw, used.billed
+        failed.model, failed.service_tier = used.model, used.service_tier
+        raise failed
+
+    def _begin(self, response: Response) -> None:
+        self._request_id = request_id(response.headers, self._secrets)
+        self._billed = billed_by(response.headers)
 
     def _read(self, body: object) -> Answer:
-        return self._dialect.answer(body, model=self._model, request_id=self._request_id)
+        answer = self._dialect.answer(body, model=self._model, request_id=self._request_id)
+        if self._billed is None or answer.billed is not None:
+            return answer
+        return msgspec.structs.replace(answer, billed=self._billed)
 
     # -- an answer in pieces
 
     def opened(self, response: Response) -> None:
         """The stream begins."""
-        self._request_id = request_id(response.headers, self._secrets)
+        self._begin(response)
         self._in_one_piece = "application/json" in response.headers.get("content-type", "")
 
     def feed(self, chunk: bytes, came: int | None = None) -> Iterator[str]:
@@ -171,12 +185,17 @@ class Exchange:
         failed = self._failed(error)
         failed.request_id = failed.request_id or self._request_id
         if self._assembly.body():
+            failed.unfinished = not self._assembly.settled
             try:
                 came = self._so_far()
             except InvokeError:
                 return failed
             failed.partial = came.content if self._assembly.begun else None
             failed.usage, failed.usage_raw = came.usage, came.usage_raw
+            failed.billed, failed.service_tier = came.billed, came.service_tier
+            failed.model = came.model
+        elif self._unstreamed:
+            failed.unfinished = True
         return failed
 
     def _failed(self, error: Exception) -> InvokeError:
@@ -193,14 +212,16 @@ class Exchange:
                 f"A header of the request can't be sent ({type(cause).__name__}). Are there odd "
                 f"characters in what the invoker was given, or in {self._access.headers_env}?",
                 retryable=False,
+                unserved=True,
             )
         host, port = self._access.host, self._access.port
+        unsent = was_unsent(error)
         if _is_a(error, "APITimeoutError", "TimeoutException"):
-            seconds = f"{self._access.timeout:g} seconds"
-            return InvokeError(f"{host} sent nothing for {seconds} ({told})", retryable=True)
+            silent = f"{host} sent nothing for {self._access.timeout:g} seconds ({told})"
+            return InvokeError(silent, retryable=True, unserved=unsent)
         if _is_a(error, "APIConnectionError", "RequestError"):
             lost = f"The connection to {host}:{port} failed ({told})"
-            return InvokeError(lost, retryable=True)
+            return InvokeError(lost, retryable=True, unserved=unsent)
         return InvokeError(f"The request could not be made ({told})", retryable=False)
 
     def _from_response(self, status: int, headers: Mapping[str, str], text: str) -> InvokeError:

@@ -131,6 +131,11 @@ def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> 
         partial=error.partial,
         usage=error.usage,
         usage_raw=error.usage_raw,
+        billed=error.billed,
+        service_tier=error.service_tier,
+        model=error.model,
+        unserved=error.unserved,
+        unfinished=error.unfinished,
     )
 
 

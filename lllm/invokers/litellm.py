@@ -88,10 +88,12 @@ class LiteLLMInvoker:
         require("litellm")
         self.host: str | None = None
         self.port: int | None = None
+        self._biller = "litellm"
         if api_base is not None:
             place = access(api_base, api_key=None, timeout=timeout, key_env="", headers_env="")
             self.host, self.port = place.host, place.port
-        self.provider = provider or "litellm"
+            self._biller = place.provider  # of a model whose name says nothing
+        self.provider = provider or self._biller
         self._named = provider is not None
         self._api_base = Secret((api_base or "").strip())  # it may hold a password
         self._api_key = Secret((api_key or "").strip())
@@ -102,10 +104,11 @@ class LiteLLMInvoker:
 
     def for_model(self, model: str) -> LiteLLMInvoker:
         """The same, with the provider that the model's name tells."""
-        if self._named or self.provider == provider_of(model):
+        provider = provider_of(model) if "/" in model else self._biller
+        if self._named or self.provider == provider:
             return self
         copied = copy.copy(self)
-        copied.provider = provider_of(model)
+        copied.provider = provider
         return copied
 
     def invoke(self, request: Request) -> Answer:

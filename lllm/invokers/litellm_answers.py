@@ -111,6 +111,9 @@ class Coming:
                 came = self.answer()
                 failure.partial = came.content if self._assembly.begun else None
                 failure.usage, failure.usage_raw = came.usage, came.usage_raw
+                failure.billed, failure.service_tier = came.billed, came.service_tier
+                failure.model = came.model
+            failure.unfinished = not self.ended
         return failure
 
     def _usage(self) -> object:

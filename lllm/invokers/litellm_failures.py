@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from lllm.events.errors import InvokeError
 from lllm.invokers.failures import Secrets, error_of, from_response, is_retryable
+from lllm.served import was_unsent
 
 _SAID_BY_LITELLM = re.compile(
     r"^(?:(?:litellm\.)?\w*(?:Error|Exception|Timeout): )*(?:\w+(?:Exception|Error) - )?"
@@ -46,6 +47,7 @@ def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeEr
         f"The call of {host} through LiteLLM failed: {told}",
         retryable=is_retryable(statuses[0], code),
         code=None if code is None else secrets.cut_error(code),
+        unserved=any(map(was_unsent, chain)),
     )
 
 

@@ -19,7 +19,7 @@ from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
 from lllm.invokers.assembling import refuse_params
-from lllm.usage import of_messages
+from lllm.usage import billed_of, of_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -197,14 +197,20 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     Raises InvokeError where it holds no message; another attempt may bring one.
     """
     whole = _mapping(body)
-    content = whole.get("content")
+    content, usage = whole.get("content"), _mapping(whole.get("usage"))
+    tier = "fast" if usage.get("speed") == "fast" else _text(usage.get("service_tier"))
     if not isinstance(content, list):
         raise InvokeError(
             "The provider's answer has no message in it.",
             retryable=True,
             request_id=request_id,
+            usage=of_messages(usage) if usage else None,
+            usage_raw=whole.get("usage"),
+            billed=billed_of(usage),
+            service_tier=tier,
+            model=_text(whole.get("model")),
         )
-    blocks, usage = [_mapping(block) for block in content], _mapping(whole.get("usage"))
+    blocks = [_mapping(block) for block in content]
     parts, tool_calls = _parts(blocks), _tool_calls(blocks)
     finish_raw = _text(whole.get("stop_reason"))
     finish = _FINISH.get(finish_raw, "other")
@@ -220,9 +226,10 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         model=_text(whole.get("model")) or model,
         response_id=_text(whole.get("id")),
         request_id=request_id,
-        service_tier="fast" if usage.get("speed") == "fast" else _text(usage.get("service_tier")),
+        service_tier=tier,
         usage_raw=whole.get("usage"),
         usage=of_messages(whole.get("usage")),
+        billed=billed_of(usage),
     )
 
 

@@ -36,6 +36,11 @@ class MessagesStream:
         """Whether it is known why the message stopped; that it did is all that may come then."""
         return self._message.get("stop_reason") is not None
 
+    @property
+    def settled(self) -> bool:
+        """See Assembly. What a message begins with counts an output that is a placeholder."""
+        return self.complete
+
     def take(self, event: Mapping[str, object]) -> str:
         """One event; returns the text of the answer that it brings.
 

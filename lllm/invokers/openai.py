@@ -38,7 +38,8 @@ class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
     timeout: seconds to wait for a connection, and for each next piece of the answer.
     organization, project: OpenAI's, sent as headers; None for OPENAI_ORG_ID and OPENAI_PROJECT_ID.
     api: "chat.completions", which most servers speak, or "responses".
-    provider: who answers, by the names of genai-prices, where the base URL does not tell.
+    provider: who answers and bills, by the names of genai-prices, where the base URL does not
+        tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
     api_key_env: the variable that holds the key.
     model_prefix: what is cut from a model's name before it is sent, as "openrouter/".
 

@@ -152,12 +152,10 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     if status in ("failed", "cancelled"):
         failed = from_event(whole.get("error") or {"message": f"The response was {status}."})
         failed.request_id = request_id
-        failed.usage, failed.usage_raw = usage, whole.get("usage")
-        raise failed
+        raise _with_usage(failed, whole)
     if not isinstance(output, list):
-        raise InvokeError(
-            "The provider's answer has no output in it.", retryable=True, request_id=request_id
-        )
+        lacking = "The provider's answer has no output in it."
+        raise _with_usage(InvokeError(lacking, retryable=True, request_id=request_id), whole)
     items = [_mapping(item) for item in output]
     content = Content("assistant", _parts(items), _tool_calls(items))
     finish_raw = _text(_mapping(whole.get("incomplete_details")).get("reason")) or status
@@ -176,6 +174,14 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         usage=usage,
         billed=billed_of(whole.get("usage")),
     )
+
+
+def _with_usage(error: InvokeError, whole: Mapping[str, object]) -> InvokeError:
+    """The error, with what a response used all the same."""
+    raw = whole.get("usage")
+    error.usage, error.usage_raw, error.billed = of_responses(raw), raw, billed_of(raw)
+    error.model, error.service_tier = _text(whole.get("model")), _text(whole.get("service_tier"))
+    return error
 
 
 def _parts(items: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:

@@ -73,6 +73,7 @@ class ResponsesStream:
         self._begun = False
         self._told = False
         self._complete = False
+        self._failed = False
 
     @property
     def begun(self) -> bool:
@@ -84,6 +85,11 @@ class ResponsesStream:
         """See Assembly."""
         return self._complete
 
+    @property
+    def settled(self) -> bool:
+        """See Assembly."""
+        return self._complete or self._failed
+
     def take(self, event: Mapping[str, object]) -> str:
         """See Assembly."""
         kind = event.get("type")
@@ -94,6 +100,7 @@ class ResponsesStream:
         if kind == "response.failed":
             # What was used is known; the answer stays what it was before it failed.
             self._response |= {"usage": response.get("usage")}
+            self._failed = response.get("usage") is not None
             raise from_event({"error": response.get("error")})
         if kind in _LAST:
             return self._last(response)

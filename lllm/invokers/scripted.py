@@ -247,7 +247,7 @@ def _is_reply(item: object) -> bool:
 
 
 def _used_up(message: str) -> InvokeError:
-    return InvokeError(message, retryable=False, code="script_used_up")
+    return InvokeError(message, retryable=False, code="script_used_up", unserved=True)
 
 
 def _asked(request: Request) -> str:

@@ -32,11 +32,11 @@ def clients_are_closed() -> Iterator[None]:
 def client(server: Loopback, store: LogStore) -> Iterator[openai.OpenAI]:
     """OpenAI's client, recorded."""
     with chat_client(server) as made:
-        yield capture(made, log_store=store)
+        yield capture(made, log_store=store, provider="openai")
 
 
 @pytest.fixture
 def claude(server: Loopback, store: LogStore) -> Iterator[anthropic.Anthropic]:
     """Anthropic's client, recorded."""
     with claude_client(server) as made:
-        yield capture(made, log_store=store)
+        yield capture(made, log_store=store, provider="anthropic")

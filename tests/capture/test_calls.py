@@ -67,7 +67,7 @@ def test_a_call_inside_of_a_session(server: Loopback, store: LogStore) -> None:
         return loopback.text("Hello.")
 
     server.answers(watching)
-    client = capture(chat_client(server))
+    client = capture(chat_client(server), provider="openai")
     with store.session("my::script", tags={"env": "test"}) as recorder:
         completion = ask(client, "Hi.", temperature=0.5)
     assert type(completion).__name__ == "ChatCompletion"
@@ -87,7 +87,7 @@ def test_a_call_inside_of_a_session(server: Loopback, store: LogStore) -> None:
 
 def test_a_call_outside_of_any_session(server: Loopback, store: LogStore) -> None:
     """Outside of any session each call is a session of its own."""
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     ask(client, "One.")
     ask(client, "Two.")
     sessions = store.list_sessions(state="success")
@@ -105,7 +105,7 @@ def test_messages_of_anthropic(server: Loopback, store: LogStore) -> None:
         "cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 200},
     }  # fmt: skip
     server.answers(loopback_messages.replies(loopback_messages.says("Hi."), usage=usage))
-    client = capture(claude_client(server), log_store=store)
+    client = capture(claude_client(server), log_store=store, provider="anthropic")
     client.messages.create(
         model=CLAUDE, max_tokens=10, system="Be brief.", messages=[{"role": "user", "content": "?"}]
     )
@@ -129,7 +129,7 @@ def test_embeddings(server: Loopback, store: LogStore) -> None:
         "usage": {"prompt_tokens": 8, "total_tokens": 8},
     }
     server.answers(Reply(body=json.dumps(body).encode()))
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     found = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
     assert found.data[0].embedding == [0.0, 0.0]
     [requested], [responded] = only(store, LLMRequested), only(store, LLMResponded)
@@ -144,7 +144,7 @@ def test_an_error_is_a_failed_attempt(server: Loopback, store: LogStore) -> None
     where the last one was, else a failure with the SDK's own error, which the caller gets."""
     busy = loopback.failure(429, "Slow down.", headers={"retry-after-ms": "1"})
     server.answers(busy, loopback.text("At last."))
-    client = capture(chat_client(server, max_retries=1), log_store=store)
+    client = capture(chat_client(server, max_retries=1), log_store=store, provider="openai")
     assert ask(client, "?").choices[0].message.content == "At last."
     [failed] = only(store, LLMFailed)
     assert (failed.error.status, failed.retry_after) == (429, 1_000_000)
@@ -164,7 +164,7 @@ def test_an_error_is_a_failed_attempt(server: Loopback, store: LogStore) -> None
 def test_no_answer_at_all(server: Loopback, store: LogStore) -> None:
     """A connection that breaks is a failed attempt."""
     server.answers(loopback.drop())
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     with pytest.raises(openai.APIConnectionError):
         ask(client, "?")
     [failed] = only(store, LLMFailed)
@@ -175,7 +175,7 @@ def test_a_conversation_is_written_once(server: Loopback, store: LogStore) -> No
     """A conversation that grows by a turn each call is written once, and what each request sent can
     be put together from it; one that goes another way is a fork."""
     server.answers(loopback.text("Yes."))
-    client = capture(chat_client(server))
+    client = capture(chat_client(server), provider="openai")
     with store.session("talk") as recorder:
         said = ["Turn 0."]
         for turn in range(1, 10):
@@ -202,7 +202,7 @@ def test_the_same_question_from_several_threads(server: Loopback, store: LogStor
         return loopback.text("Yes.")
 
     server.answers(together)
-    client = capture(chat_client(server))
+    client = capture(chat_client(server), provider="openai")
     with store.session("talk") as recorder:
         threads = [
             threading.Thread(target=contextvars.copy_context().run, args=(ask, client, "Same?"))
@@ -227,7 +227,7 @@ def test_tools_are_written_once(server: Loopback, store: LogStore) -> None:
         "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}},
     }
     server.answers(loopback.tool_calls(("look", "{}")), loopback.text("A cat."))
-    client = capture(chat_client(server))
+    client = capture(chat_client(server), provider="openai")
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     messages: Any = [{"role": "user", "content": [{"type": "text", "text": "What?"}, image]}]
     with store.session("tools") as recorder:
@@ -252,7 +252,7 @@ def test_no_key_is_written(server: Loopback, tmp_path: Path) -> None:
     """The client's key is in no file, not even where the provider quotes it."""
     store = LogStore(SQLiteBackend(tmp_path / "runs.db"))
     server.answers(loopback.echoing_key)
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     with pytest.raises(openai.AuthenticationError):
         ask(client, "?", extra_headers={"X-Extra": "also"})
     store.close()
@@ -270,11 +270,11 @@ def test_no_credential_of_a_tool_is_written(server: Loopback, tmp_path: Path) ->
         "type": "mcp", "server_label": "shop", "server_url": "https://example.org",
         "authorization": "letmein-1234567", "headers": {"X-Pass": "letmein-7654321"},
     }  # fmt: skip
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     client.responses.create(model="gpt-5-mini", input="?", tools=[tool])
     servers = [{"type": "url", "url": "https://example.org", "authorization_token": "letmein-99"}]
     server.answers(loopback_messages.replies(loopback_messages.says("Hi.")))
-    capture(claude_client(server), log_store=store).messages.create(
+    capture(claude_client(server), log_store=store, provider="anthropic").messages.create(
         model=CLAUDE,
         max_tokens=9,
         messages=says("?"),
@@ -293,14 +293,14 @@ def test_no_credential_of_a_tool_is_written(server: Loopback, tmp_path: Path) ->
 def test_other_calls_are_not_recorded(server: Loopback, store: LogStore) -> None:
     """Calls that ask no model (files, lists of models, ...) pass by."""
     server.answers(Reply(body=b'{"id": "m", "object": "moderation", "model": "m", "results": []}'))
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     client.moderations.create(input="?")
     assert store.list_sessions() == []
 
 
 def test_without_a_store(server: Loopback) -> None:
     """Outside of any session and without a store nothing is recorded, which is said once."""
-    client = capture(chat_client(server))
+    client = capture(chat_client(server), provider="openai")
     with pytest.warns(UserWarning, match="log_store=store"):
         ask(client, "?")
     with warnings.catch_warnings():
@@ -350,7 +350,7 @@ def test_raw_answers_and_parsing(server: Loopback, store: LogStore) -> None:
     class Verdict(pydantic.BaseModel):
         score: int
 
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     messages: Any = says("?")
     raw = client.chat.completions.with_raw_response.create(model=CHAT, messages=messages)
     assert raw.headers["x-request-id"] == "req_1"
@@ -370,7 +370,7 @@ def test_raw_answers_and_parsing(server: Loopback, store: LogStore) -> None:
 def test_a_spent_budget(server: Loopback, store: LogStore) -> None:
     """The call after the one that crosses the session's budget is not sent, and not tried again."""
     server.answers(loopback.text("Dear.", usage={"prompt_tokens": 10**6, "completion_tokens": 0}))
-    client = capture(chat_client(server, max_retries=2))
+    client = capture(chat_client(server, max_retries=2), provider="openai")
     with store.session("frugal", budget_usd=0.10):
         ask(client, "?")
         with pytest.raises(BudgetExceeded, match="did not happen"):
@@ -392,12 +392,12 @@ def test_an_unwritable_log(server: Loopback) -> None:
     """A log that can't be written stops no call, unless it was told to raise; then nothing is sent,
     and nothing tried again."""
     strict = LogStore(_Unwritable(), on_error="raise")
-    client = capture(chat_client(server, max_retries=2), log_store=strict)
+    client = capture(chat_client(server, max_retries=2), log_store=strict, provider="openai")
     with pytest.raises(LogUnavailable):
         ask(client, "?")
     assert server.requests == []
     held = LogStore(_Unwritable())
-    client = capture(chat_client(server), log_store=held)
+    client = capture(chat_client(server), log_store=held, provider="openai")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert ask(client, "?").choices[0].message.content == "Hello."
@@ -406,7 +406,7 @@ def test_an_unwritable_log(server: Loopback) -> None:
 
 def test_a_session_that_has_ended(server: Loopback, store: LogStore) -> None:
     """A thread that outlives its session goes on, with sessions of its own."""
-    client = capture(chat_client(server), log_store=store)
+    client = capture(chat_client(server), log_store=store, provider="openai")
     with store.session("short"):
         context = contextvars.copy_context()
     context.run(ask, client, "?")
@@ -421,7 +421,7 @@ def test_a_forked_child(server: Loopback, store: LogStore) -> None:
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
             child = os.fork()
         if child == 0:
-            client = capture(chat_client(server), log_store=store)
+            client = capture(chat_client(server), log_store=store, provider="openai")
             try:
                 ask(client, "?")
             finally:

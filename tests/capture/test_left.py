@@ -339,7 +339,7 @@ def test_nothing_of_ours_replaces_the_sdk(
 def test_a_budget_still_stops(server: Loopback, store: LogStore) -> None:
     """A spent budget is the caller's wish, and stops the next call."""
     server.answers(loopback.text("Hello.", usage=loopback.USAGE | {"prompt_tokens": 10**7}))
-    client = capture(chat_client(server))
+    client = capture(chat_client(server), provider="openai")
     with store.session("short", budget_usd=1):
         client.chat.completions.create(model=CHAT, messages=ASKED)
         with pytest.raises(BudgetExceeded):

@@ -82,7 +82,7 @@ def test_without_usage_it_is_unpriced(
     assert "stream_options" not in server.requests[-1].body
 
     made = openai.OpenAI(base_url=server.url, api_key=KEY)
-    asking = capture(made, log_store=store, ask_for_usage=True)
+    asking = capture(made, log_store=store, ask_for_usage=True, provider="openai")
     server.answers(chat("Hello."))
     text_of(streamed(asking))
     assert server.requests[-1].body["stream_options"] == {"include_usage": True}
@@ -150,10 +150,12 @@ def test_an_error_in_the_middle(
     assert failed.error.status == 529
     assert failed.partial.text == "Never "
     assert failed.usage.input == 20
-    assert failed.price.nanos >= 20_000
+    assert (
+        failed.price.status == "unpriced"
+    )  # the output that a message begins with is a placeholder
     session = newest(store)
     assert session.state == "failure"
-    assert session.wasted_cost.cost == session.total_cost.cost > 0
+    assert (session.total_cost.cost, session.total_cost.unpriced_calls) == (0, 1)
 
 
 def test_the_helpers_of_the_sdks(

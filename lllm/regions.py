@@ -1,0 +1,29 @@
+"""Hosts of a region, where a model may cost more than elsewhere.
+
+Which models do is not in the price data, so nothing is priced there by the plain rates.
+"""
+
+from __future__ import annotations
+
+import re
+
+_REGIONS = {
+    # A tenth more for models released since 2026-03-05:
+    # https://developers.openai.com/api/docs/guides/data-residency
+    "openai": re.compile(r".+\.api\.openai\.com"),
+    # A tenth more for regional and multi-region endpoints; the global one has no region:
+    # https://cloud.google.com/vertex-ai/generative-ai/pricing
+    "google": re.compile(r".+-aiplatform\.googleapis\.com|aiplatform\..+\.rep\.googleapis\.com"),
+    # https://docs.x.ai/developers/advanced-api-usage/regions
+    "x-ai": re.compile(r".+\.api\.x\.ai"),
+    # A quarter more: https://docs.together.ai/docs/serverless/geo-specific-inference
+    "together": re.compile(r".+-api\.together\.ai"),
+}
+
+
+def dearer_region(provider: str, host: str | None) -> str | None:
+    """The host, where it is one of a region in which a provider charges more; None elsewhere."""
+    pattern = _REGIONS.get(provider)
+    if pattern is None or host is None:
+        return None
+    return host if pattern.fullmatch(host.lower()) else None
