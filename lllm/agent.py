@@ -221,10 +221,12 @@ class Agent:
         prompt: Prompt[T] | None = None,
         prompt_args: Mapping[str, object] | None = None,
     ) -> Message[T]:
-        """`respond` on an event loop; on_text is called on it."""
+        """`respond` on an event loop; on_text is called on it. Async tools that one answer asks for
+        run at once, and their results are told in the order of the calls."""
         if prompt is not None:
             self.receive_prompt(prompt, prompt_args)
-        return await adrive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
+        steps = respond(self, self._asked_dialog(), _plain(on_text), on_loop=True)
+        return await adrive(steps, self.recorder)
 
     def stream(self) -> AnswerStream:
         """`arespond` as an `async for` over the pieces of its text; see AnswerStream."""

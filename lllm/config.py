@@ -32,6 +32,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     recall_wait: seconds before a failed call is made again where the provider doesn't say, doubled
     each time. max_retry_wait: seconds that a call waits at most before it is made again; where the
     provider asks for more, the agent gives up and says so.
+    max_parallel_tools: plain tools that one answer asks for and that may run at once, in threads;
+    async ones always do on an event loop.
     """
 
     name: str
@@ -46,11 +48,13 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_interrupt_steps: int = 10
     recall_wait: float = 1.0
     max_retry_wait: float = 60.0
+    max_parallel_tools: int = 1
 
 
 _KEYS = (
     "name", "system_prompt", "model_name", "model_args", "tools", "invoker", "provider",
     "max_exception_retry", "max_llm_recall", "max_interrupt_steps", "recall_wait", "max_retry_wait",
+    "max_parallel_tools",
 )  # fmt: skip
 
 
@@ -138,6 +142,7 @@ def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfi
         max_interrupt_steps=_count(given, "max_interrupt_steps", 10, where),
         recall_wait=_seconds(given, "recall_wait", 1.0, where),
         max_retry_wait=_seconds(given, "max_retry_wait", 60.0, where),
+        max_parallel_tools=_positive(given, "max_parallel_tools", 1, where),
     )
 
 
@@ -164,6 +169,13 @@ def _count(given: Config, key: str, default: int, where: str) -> int:
     value = given.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigError(f"{key} of {where} is a number of times, not {value!r}.")
+    return value
+
+
+def _positive(given: Config, key: str, default: int, where: str) -> int:
+    value = _count(given, key, default, where)
+    if value < 1:
+        raise ConfigError(f"{key} of {where} is at least 1, not {value!r}.")
     return value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -100,6 +100,92 @@ class RunTool(msgspec.Struct, frozen=True):
             return await self.tool.arun(self.arguments)
         finally:
             current_tool.reset(token)
+
+
+class Ended(Protocol):
+    """Told once of each of several tools: what it returned, or raised. elapsed: nanoseconds."""
+
+    def __call__(
+        self, index: int, value: object, error: BaseException | None, elapsed: int
+    ) -> None: ...
+
+
+class RunTools(msgspec.Struct, frozen=True):
+    """Run several tools at once. Each that has ended is made durable then.
+
+    What one raises that is no Exception ends the others: tasks are cancelled, threads that run
+    can't be and are left.
+
+    at_once: how many plain ones may run, in the order of the runs.
+    """
+
+    runs: tuple[RunTool, ...]
+    at_once: int
+    ended: Ended
+    recorder: Recorder
+
+    def run(self) -> object:
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+        pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="lllm-tool")
+        try:
+            futures = [
+                pool.submit(copy_context().run, self._one, index, run)
+                for index, run in enumerate(self.runs)
+            ]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+        return None
+
+    def _one(self, index: int, run: RunTool) -> None:
+        began = time.perf_counter_ns()
+        try:
+            value = run.run()
+        except BaseException as error:
+            self.ended(index, None, error, time.perf_counter_ns() - began)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self.ended(index, value, None, time.perf_counter_ns() - began)
+        self.recorder.commit()
+
+    async def arun(self) -> object:
+        import asyncio
+
+        turns = asyncio.Semaphore(self.at_once)
+
+        async def one(index: int, run: RunTool) -> None:
+            if run.tool.is_async:
+                await self._aone(index, run)
+                return
+            async with turns:
+                await self._aone(index, run)
+
+        tasks = [asyncio.create_task(one(index, run)) for index, run in enumerate(self.runs)]
+        try:
+            await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        return None
+
+    async def _aone(self, index: int, run: RunTool) -> None:
+        began = time.perf_counter_ns()
+        try:
+            value = await run.arun()
+        except BaseException as error:
+            self.ended(index, None, error, time.perf_counter_ns() - began)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self.ended(index, value, None, time.perf_counter_ns() - began)
+        await self.recorder.acommit()
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -51,22 +51,26 @@ _ENDED = "The session ended before the call did."
 _UNKNOWN = Price("unpriced", reason="It was left before the provider said what it used.")
 
 
-def respond(agent: Agent, dialog: Dialog, on_text: OnPiece | None = None) -> Steps[Message]:
+def respond(
+    agent: Agent, dialog: Dialog, on_text: OnPiece | None = None, *, on_loop: bool = False
+) -> Steps[Message]:
     """The steps of one agent call; returns the message that it delivers.
 
-    on_text: gets what the model says while it comes.
+    on_text: gets what the model says while it comes. on_loop: whether an event loop drives it.
     """
     # A thread of the user's own knows of no session; what tools do belongs to the agent's.
     session = agent.session
     with during(current, session), during(log_context, session.log_context | {"agent": agent.name}):
-        return (yield from _Call(agent, dialog, on_text).steps())
+        return (yield from _Call(agent, dialog, on_text, on_loop=on_loop).steps())
 
 
 class _Call:
     """One agent call, while it runs. It is an OpenCall: its session, or the interpreter, may end
     while a thread or a task of the user's own still runs it, or nobody goes on with it."""
 
-    def __init__(self, agent: Agent, dialog: Dialog, on_text: OnPiece | None) -> None:
+    def __init__(
+        self, agent: Agent, dialog: Dialog, on_text: OnPiece | None, *, on_loop: bool
+    ) -> None:
         self.agent = agent
         self.on_text = on_text
         self.said: list[str] = []  # by the attempt that is under way
@@ -75,8 +79,9 @@ class _Call:
         self.recorder = agent.recorder
         self.prompt = agent.prompt_of(dialog)
         self.interrupts = Interrupts(
-            self.recorder, dialog, agent.tools_of(dialog), self.config.max_interrupt_steps
-        )
+            self.recorder, dialog, agent.tools_of(dialog), self.config.max_interrupt_steps,
+            at_once=self.config.max_parallel_tools, on_loop=on_loop,
+        )  # fmt: skip
         self.number = self.recorder.ordinal("call")
         self.definition = agent.definition_of(dialog)
         self.definition_stream = self.recorder.define(self.definition)

@@ -11,8 +11,11 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_until
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Generic, ParamSpec, TypeVar, cast, overload
 
@@ -32,6 +35,8 @@ R_co = TypeVar("R_co", covariant=True)
 # https://platform.openai.com/docs/api-reference/chat/create, `tools[].function.name`; the other
 # providers take no less.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+_LONGEST_GOODBYE = 2.0  # seconds for what is cancelled to write that it was
 
 
 class Tool(Generic[P, R_co]):
@@ -90,6 +95,11 @@ class Tool(Generic[P, R_co]):
         return _rebuild, (self.function, self.name, self.description, self.repeat)
 
     @property
+    def is_async(self) -> bool:
+        """Whether it is an `async def`, or an object that is called as one."""
+        return _is_async(self.function)
+
+    @property
     def definition(self) -> ToolDefinition:
         """What the model is told of the tool."""
         return ToolDefinition(self.name, self.description, self.schema)
@@ -114,7 +124,7 @@ class Tool(Generic[P, R_co]):
 
     async def arun(self, arguments: Mapping[str, object]) -> object:
         """The same on an event loop: a plain function runs in a thread, so as not to hold it up."""
-        if _is_async(self.function):
+        if self.is_async:
             return await cast(Awaitable[object], self._call(arguments))
         import asyncio
 
@@ -226,6 +236,44 @@ def wait_for(awaitable: Awaitable[object]) -> object:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(wait())
+    return _beside_a_loop(wait)
+
+
+def _beside_a_loop(work: Callable[[], Coroutine[object, object, object]]) -> object:
+    """Run it on an event loop of its own in another thread. Where this thread is interrupted, as a
+    notebook's is, it is cancelled, and waited for until it has written so."""
+    import asyncio
+
+    outcome: Future[object] = Future()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]] = []
+    stopped = threading.Event()
+
+    async def main() -> object:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        if stopped.is_set():
+            raise asyncio.CancelledError
+        return await work()
+
+    def run() -> None:
+        try:
+            result = asyncio.run(main())
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+
+    # A daemon: what does not heed its cancellation must not keep the program from its end.
     context = copy_context()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(context.run, lambda: asyncio.run(wait())).result()
+    threading.Thread(target=context.run, args=(run,), name="lllm-event-loop", daemon=True).start()
+    try:
+        return outcome.result()
+    except BaseException:
+        if not outcome.done():
+            stopped.set()
+            for loop, task in list(running):
+                with suppress(RuntimeError):  # it has just been closed
+                    loop.call_soon_threadsafe(task.cancel)
+            wait_until([outcome], timeout=_LONGEST_GOODBYE)
+        raise

@@ -44,7 +44,8 @@ def sent_by_request(events: Iterable[Event]) -> dict[int, tuple[Content, ...]]:
                 of_request[event.request] = event.dialog
                 sent[event.request] = tuple(
                     content
-                    for ordinal, content in dialogs.get(event.dialog, [])
+                    # Tools that ran at once stand in the log as they ended.
+                    for ordinal, content in sorted(dialogs.get(event.dialog, []), key=_ordinal)
                     if ordinal <= (event.upto or 0)
                 )
             case LLMResponded():
@@ -58,3 +59,7 @@ def sent_by_request(events: Iterable[Event]) -> dict[int, tuple[Content, ...]]:
             case _:
                 pass
     return sent
+
+
+def _ordinal(message: tuple[int, Content]) -> int:
+    return message[0]
