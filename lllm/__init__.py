@@ -15,7 +15,7 @@ from lllm.version import __version__
 
 if TYPE_CHECKING:
     from lllm.agent import Agent
-    from lllm.capturing import capture
+    from lllm.capturing import capture, captured, release
     from lllm.dialog import Dialog, Message, Piece
     from lllm.events.errors import (
         AgentError,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "lllm.agent": ("Agent",),
-    "lllm.capturing": ("capture",),
+    "lllm.capturing": ("capture", "captured", "release"),
     "lllm.dialog": ("Dialog", "Message", "Piece"),
     "lllm.events.errors": (
         "AgentError",
@@ -144,8 +144,10 @@ __all__ = [
     "__version__",
     "build_tactic",
     "capture",
+    "captured",
     "load_package",
     "redacted_in",
+    "release",
     "tool",
 ]
 

@@ -57,8 +57,8 @@ InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnl
 LogUnavailable Message
 MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
-BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture load_package
-redacted_in tool
+BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
+redacted_in release tool
 """
 
 

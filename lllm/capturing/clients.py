@@ -10,70 +10,134 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
 
-from lllm.capturing.homes import Homes
+from lllm.capturing.homes import Family, Recording
 from lllm.capturing.listening import AsyncListener, Listener, SyncListener
 from lllm.events.errors import ConfigError
 from lllm.invokers.sdk_versions import require_supported
 
-T = TypeVar("T")
-
 _MARK = "_lllm_listener"
+_LISTENED = "_lllm_listened"  # an httpx client's copy that is listened to, once it was put back
 _SDKS = ("openai", "anthropic")
+_METHODS = ("request", "copy", "with_options")
+# Where others keep such a client: LangChain's chat models, Instructor, the SDKs' own resources.
+_INSIDE = ("root_client", "root_async_client", "_client", "_async_client", "client", "async_client")
 
 
-def listen(
-    client: object, homes: Homes, *, ask_for_usage: bool, provider: str | None = None
-) -> None:
-    """Have the calls of a client recorded; one that is captured already stays as it is.
+def clients_of(given: object) -> list[object]:
+    """The clients of an SDK that something is, or has inside, as a chat model of LangChain has.
 
-    homes: where. ask_for_usage, provider: see `capture`. Raises ConfigError for what is no such
-    client, MissingExtra for one of an SDK's version that is not supported.
+    Raises ConfigError where there is none.
     """
-    if not _is_client(client):
+    if _is_client(given):
+        return [given]
+    found: dict[int, object] = {}
+    for name in _INSIDE:
+        with suppress(Exception):  # some are made when they are asked for, which may fail
+            inside = getattr(given, name, None)
+            if _is_client(inside):
+                found[id(inside)] = inside
+    if not found:
+        kind = type(given)
         raise ConfigError(
-            "capture takes a client of openai or anthropic (OpenAI(), AsyncAnthropic(), ...), "
-            f"not {client!r:.200}."
+            "capture takes a client of openai or anthropic (OpenAI(), AsyncAnthropic(), ...), or "
+            f"what has one as an attribute; {kind.__module__}.{kind.__qualname__} is neither. Give "
+            "the client that it uses, which is often called `.root_client` or `.client`."
         )
-    if hasattr(client, _MARK):
-        return
+    return list(found.values())
+
+
+def listen(client: object, recording: Recording) -> None:
+    """Have the calls of a client recorded, and those of the copies that it makes.
+
+    Of one that is captured already, and of its copies, the calls that begin from now on are
+    recorded like this. Raises MissingExtra for an SDK's version that is not supported.
+    """
     for sdk in _sdks(client):
         require_supported(sdk)
+    listener = _listener_of(client)
+    if listener is None:
+        _attach(client, Family(recording), is_copy=False)
+    elif listener.is_copy:
+        listener.family, listener.is_copy = Family(recording), False
+    else:
+        listener.family.recording = recording
+
+
+def recording_of(client: object) -> Recording | None:
+    """Where the calls of a client go; None where they are not recorded."""
+    listener = _listener_of(client)
+    return None if listener is None else listener.family.recording
+
+
+def release(client: object) -> None:
+    """Record the calls of a client, and of the copies it made, no longer. It becomes what it was;
+    where another library has wrapped it meanwhile, that stays, and what is below does nothing.
+
+    Calls that are under way are recorded to their end.
+    """
+    listener = _listener_of(client)
+    if listener is None:
+        return
+    if listener.is_copy:
+        listener.family, listener.is_copy = Family(None), False
+    else:
+        listener.family.recording = None
+    http = client._client  # type: ignore[attr-defined] # see _is_client
+    original = vars(http).get(_MARK)
+    if original is not None and not http.is_closed:
+        # Both share connections, which the first of them to be collected closes: keep both alive.
+        vars(original)[_LISTENED] = http
+        client._client = original  # type: ignore[attr-defined] # see _is_client
+    if listener.put_back():
+        vars(client).pop(_MARK, None)
+
+
+def _attach(client: object, family: Family, *, is_copy: bool) -> None:
     request = client.request  # type: ignore[attr-defined] # see _is_client
     kind = AsyncListener if inspect.iscoroutinefunction(request) else SyncListener
-    listener: Listener = kind(client, homes, ask_for_usage=ask_for_usage, provider=provider)
+    listener: Listener = kind(client, family, is_copy=is_copy)
     setattr(client, _MARK, listener)
-    _replace(client, "request", listener.of_request)
-    # The httpx client may be another's, too: this one gets a copy, with the same connections.
-    http = client._client  # type: ignore[attr-defined] # see _is_client
-    if not hasattr(http, _MARK):
-        heard = copy.copy(http)
-        setattr(heard, _MARK, http)  # which closes its connections when it is collected
-        _replace(heard, "send", listener.of_send)
-        client._client = heard  # type: ignore[attr-defined] # as above
 
     def captured(make: Callable[..., object]) -> Callable[..., object]:
         def made(*args: object, **options: object) -> object:
             other = make(*args, **options)
-            listen(other, homes, ask_for_usage=ask_for_usage, provider=provider)
+            if listener.family.recording is not None:
+                _attach(other, listener.family, is_copy=True)
             return other
 
         return made
 
+    listener.replace("request", listener.of_request)
     for name in ("copy", "with_options"):
-        _replace(client, name, captured)
+        listener.replace(name, captured)
+    _attach_http(client, listener)
+
+
+def _attach_http(client: object, listener: Listener) -> None:
+    """The httpx client may be another's, too: this one gets a copy, with the same connections."""
+    http = client._client  # type: ignore[attr-defined] # see _is_client
+    if hasattr(http, _MARK):
+        return
+    heard = vars(http).get(_LISTENED)
+    if heard is None or heard.is_closed:
+        heard = copy.copy(http)
+        setattr(heard, _MARK, http)  # which closes its connections when it is collected
+        heard.send = listener.of_send(heard.send)
+    client._client = heard  # type: ignore[attr-defined] # as above
+
+
+def _listener_of(client: object) -> Listener | None:
+    found = vars(client).get(_MARK)
+    return found if isinstance(found, Listener) and found.client is client else None
 
 
 def _is_client(client: object) -> bool:
-    needed = ("_client", "request", "copy", "with_options")
+    needed = ("_client", *_METHODS)
     return bool(_sdks(client)) and all(hasattr(client, name) for name in needed)
 
 
 def _sdks(client: object) -> set[str]:
     """The SDKs whose classes a client is of, normally one."""
     return {kind.__module__.partition(".")[0] for kind in type(client).__mro__}.intersection(_SDKS)
-
-
-def _replace(target: object, name: str, by: Callable[[Callable[..., T]], object]) -> None:
-    setattr(target, name, by(getattr(target, name)))

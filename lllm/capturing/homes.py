@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import msgspec
+
 from lllm.events.robust_locks import ThreadLock
 from lllm.session import SessionScope, running_session
 from lllm.store import LogStore
@@ -44,3 +46,19 @@ class Homes:
                 UserWarning,
                 stacklevel=2,
             )
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """How the calls of a client are recorded. ask_for_usage, provider: see `capture`."""
+
+    homes: Homes
+    ask_for_usage: bool
+    provider: str | None
+
+
+class Family:
+    """A client and the copies that it made, which are recorded alike. recording: how, None for not
+    at all."""
+
+    def __init__(self, recording: Recording | None) -> None:
+        self.recording = recording

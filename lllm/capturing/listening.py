@@ -15,7 +15,7 @@ from typing import Protocol
 from lllm.capturing.bodies import AsyncCopying, Broken, Copying, Ended, of_library
 from lllm.capturing.calls import Call, is_answer
 from lllm.capturing.heard import Head
-from lllm.capturing.homes import Homes
+from lllm.capturing.homes import Family, Recording
 from lllm.capturing.operations import operation_of
 from lllm.capturing.sites import Site
 from lllm.capturing.unnoticed import Stop, unnoticed
@@ -63,17 +63,37 @@ class _Response(Protocol):
 
 
 class Listener:
-    """What stands between one client's caller and its SDK."""
+    """What stands between one client's caller and its SDK.
 
-    def __init__(
-        self, client: object, homes: Homes, *, ask_for_usage: bool, provider: str | None = None
-    ) -> None:
-        self._client = client
-        self._provider = provider
+    family: the clients that are recorded alike. is_copy: whether another of them made this one.
+    """
+
+    def __init__(self, client: object, family: Family, *, is_copy: bool) -> None:
+        self.client = client
+        self.family = family
+        self.is_copy = is_copy
         self._sdk = type(client).__module__.partition(".")[0]
-        self._homes = homes
-        self._ask_for_usage = ask_for_usage
         self._known: tuple[list[object], Site] | None = None
+        self._replaced: dict[str, tuple[object, object]] = {}  # ours, and what the client had
+
+    def replace(self, name: str, by: Callable[[Callable[..., object]], object]) -> None:
+        """Put another method into the place of one of the client. by: makes it of the old one."""
+        before, ours = vars(self.client).get(name), by(getattr(self.client, name))
+        self._replaced[name] = ours, before
+        setattr(self.client, name, ours)
+
+    def put_back(self) -> bool:
+        """Give the client its methods back; returns whether all are there. One that somebody else
+        has replaced meanwhile stays."""
+        for name, (ours, before) in list(self._replaced.items()):
+            if vars(self.client).get(name) is not ours:
+                continue
+            if before is None:
+                delattr(self.client, name)
+            else:
+                setattr(self.client, name, before)
+            del self._replaced[name]
+        return not self._replaced
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
         """What takes the place of the SDK's `request`."""
@@ -83,27 +103,27 @@ class Listener:
         """What takes the place of `send` of its httpx client."""
         raise NotImplementedError
 
-    def begun(self, options: _Options) -> Call | None:
+    def begun(self, options: _Options, recording: Recording) -> Call | None:
         """The call that the SDK is asked for; None for one that is not recorded."""
         operation = operation_of(options.method, options.url)
         if operation is None or exiting():
             return None
-        session, alone = self._homes.session_of(f"{self._sdk}.{operation.name}")
+        session, alone = recording.homes.session_of(f"{self._sdk}.{operation.name}")
         if session is None:
             return None
-        if self._ask_for_usage and operation.dialect is CHAT:
+        if recording.ask_for_usage and operation.dialect is CHAT:
             _ask_for_usage(options)
-        call = Call(session, operation, self._site(), alone=alone)
+        call = Call(session, operation, self._site(recording.provider), alone=alone)
         if alone:
             session.begin_apart(call.clean)
         return call
 
-    def _site(self) -> Site:
+    def _site(self, provider: str | None) -> Site:
         """Where the calls go, as the client has it now."""
         names = ("base_url", "api_key", "auth_token")
-        found = [getattr(self._client, name, None) for name in names]
+        found = [provider, *(getattr(self.client, name, None) for name in names)]
         if self._known is None or any(map(is_not, self._known[0], found)):
-            self._known = (found, Site.of(self._sdk, *found, provider=self._provider))
+            self._known = (found, Site.of(self._sdk, *found[1:], provider=provider))
         return self._known[1]
 
 
@@ -113,9 +133,12 @@ class SyncListener(Listener):
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
         @wraps(original)
         def request(cast_to: object, options: _Options, **how: object) -> object:
+            recording = self.family.recording
+            if recording is None:  # the client was released, and others still have this
+                return original(cast_to, options, **how)
             call = None
             with unnoticed():
-                call = self.begun(options)
+                call = self.begun(options, recording)
             if call is None:
                 with during(_under_way, None):
                     return original(cast_to, options, **how)
@@ -185,9 +208,12 @@ class AsyncListener(Listener):
 
         @wraps(original)
         async def request(cast_to: object, options: _Options, **how: object) -> object:
+            recording = self.family.recording
+            if recording is None:  # the client was released, and others still have this
+                return await awaited(cast_to, options, **how)
             call = None
             with unnoticed():
-                call = self.begun(options)
+                call = self.begun(options, recording)
             if call is None:
                 with during(_under_way, None):
                     return await awaited(cast_to, options, **how)
