@@ -1,7 +1,8 @@
 """What is taken out of payloads before they are written: secrets, and whatever a user says.
 
-Every event passes `payload` on its way to a log, whoever writes it. API keys of the known providers
-(`secret_patterns.api_keys`) are always cut. `redact` says what else: ready patterns, patterns of
+Every event passes `payload` on its way to a log, whoever writes it. Known secrets
+(`known_secrets`: API keys, credentials in headers, passwords that names tell, private keys) are
+always cut. `redact` says what else: ready patterns, patterns of
 one's own, or a function that gets the type and the payload of an event, as JSON values, and
 returns what is to be written; or several of them, done in their order. API keys are cut first, so
 that no function sees one, and again from what each function returned.
@@ -19,8 +20,9 @@ from the user, a model or a tool is written; marks stand in its place. Better no
 secret. What lllm itself says (ordinals, states, durations, prices) stays, so that the session can
 still be loaded and its bill adds up.
 
-Known trade-offs (accepted): a secret that is split over two texts or two events, or that is
-encoded (base64 in a text, a compressed file), is not found. What a call returns to its caller is
+Known trade-offs (accepted): a secret that is split over two texts or two events, in a compressed
+file, or that nothing around it tells (a password in prose), is not found. What a call
+returns to its caller is
 not touched; what `load_session` and `return_session=True` tell of it is what was written.
 """
 
@@ -34,12 +36,13 @@ from itertools import groupby
 import msgspec
 
 from lllm.events import codec
-from lllm.events.cutting import cut, payload_may_hold_key
+from lllm.events.cutting import cut, cut_known, payload_may_hold_secret
 from lllm.events.errors import ConfigError
+from lllm.events.known_secrets import without_secrets
 from lllm.events.model import Content, Error, Event
 from lllm.events.plain import MARK
 from lllm.events.record import Recorded
-from lllm.events.secret_patterns import Pattern, api_keys, without_keys
+from lllm.events.secret_patterns import Pattern
 
 Rewrite = Callable[[str, object], object]
 Redact = Rewrite | Pattern | Sequence[Rewrite | Pattern]
@@ -71,7 +74,7 @@ def checked(redact: Redact | None) -> Redact | None:
 def payload(event: Event, redact: Redact | None) -> bytes:
     """An event's payload as it is stored: without API keys, and as `redact` wants it."""
     data = codec.encode(event)
-    if redact is None and not payload_may_hold_key(data):
+    if redact is None and not payload_may_hold_secret(data):
         return data
     try:
         return _redacted(event, data, redact)
@@ -83,7 +86,7 @@ def payload(event: Event, redact: Redact | None) -> bytes:
 
 def _redacted(event: Event, data: bytes, redact: Redact | None) -> bytes:
     found: Counter[str] = Counter()
-    values = _without_keys(event, data, found)
+    values = _without_secrets(data, found)
     for are_patterns, steps in groupby(_steps(redact), lambda step: isinstance(step, Pattern)):
         if are_patterns:
             patterns = [step for step in steps if isinstance(step, Pattern)]
@@ -92,7 +95,7 @@ def _redacted(event: Event, data: bytes, redact: Redact | None) -> bytes:
         for step in steps:
             assert not isinstance(step, Pattern)
             rewritten = codec.encode(_with_salt(event, step(event.type, values)))
-            values = _without_keys(event, rewritten, found)
+            values = _without_secrets(rewritten, found)
     msgspec.convert(values, type(event))
     if found:
         values = values | {COUNTS: dict(sorted(found.items()))}
@@ -105,13 +108,13 @@ def _steps(redact: Redact | None) -> Sequence[Rewrite | Pattern]:
     return (redact,) if isinstance(redact, Pattern) or callable(redact) else redact
 
 
-def _without_keys(event: Event, data: bytes, found: Counter[str]) -> dict[str, object]:
+def _without_secrets(data: bytes, found: Counter[str]) -> dict[str, object]:
     """The values of a payload, API keys cut."""
     values = codec.values(data)
     if type(values) is not dict:
         raise TypeError(f"the payload of an event is a dict, not {type(values).__name__}")
-    if payload_may_hold_key(data):
-        return cut(type(event), values, api_keys(), found)
+    if payload_may_hold_secret(data):
+        return cut_known(values, found)
     return values
 
 
@@ -143,7 +146,7 @@ def _warn_once(redact: Redact | None, error: Exception) -> None:
     _warned.add(id(redact))
     _logger.warning(
         "redact=%r raised %s or returned no payload, so such events are kept without content: %s",
-        redact, type(error).__name__, without_keys(str(error)),
+        redact, type(error).__name__, without_secrets(str(error)),
     )  # fmt: skip
 
 

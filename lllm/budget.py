@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from lllm.events.errors import BudgetExceeded, ConfigError
+from lllm.events.known_secrets import without_secrets
 from lllm.events.model import LLMFailed, LLMResponded, Price
 from lllm.events.robust_locks import ThreadLock
-from lllm.events.secret_patterns import without_keys
 from lllm.projections.invoke_cost import dollars, nanos
 
 OnUnpriced = Literal["warn", "stop"]
@@ -124,7 +124,7 @@ def _carried(limit: int | None, unpriced: OnUnpriced, unknown: int) -> Budget:
 def _warn(limit: int, reason: str | None) -> None:
     message = (
         f"A call of a model under a budget of {dollars(limit):.9g} US$ has no known price, so the "
-        f"budget does not count it: {without_keys(reason or 'nobody says why')} "
+        f"budget does not count it: {without_secrets(reason or 'nobody says why')} "
         'budget_unpriced="stop" would let no call follow.'
     )
     try:

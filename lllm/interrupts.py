@@ -17,10 +17,10 @@ from lllm.dialog import Dialog
 from lllm.effects import Commit, RunTool, RunTools, Steps
 from lllm.events import codec
 from lllm.events.errors import ParseError
+from lllm.events.known_secrets import without_secrets
 from lllm.events.model import Content, ToolCall, ToolCalled, ToolFailed, ToolReturned
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Recorder
-from lllm.events.secret_patterns import without_keys
 from lllm.session import describe
 from lllm.tools import Tool, result_text
 
@@ -281,7 +281,7 @@ class Interrupts:
         self._recorder.stage(
             ToolFailed(tool=number, message=ordinal, content=content, error=told, elapsed=elapsed)
         )
-        message = without_keys(told.message)
+        message = without_secrets(told.message)
         _logger.warning("tool %s failed: %s: %s", call.name, told.type, message)
         return ordinal, content
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
 from lllm.events.errors import ConfigError
+from lllm.events.known_secrets import without_secrets
 from lllm.events.model import TOOLS, Price, Usage
-from lllm.events.secret_patterns import without_keys
 from lllm.tariff import (
     COUNTED,
     NOTHING,
@@ -150,7 +150,7 @@ class PriceTable:
         # A warning once: a function that fails may fail for every call.
         level = logging.DEBUG if self._warned else logging.WARNING
         self._warned = True
-        _logger.log(level, "a call is unpriced: %s", without_keys(reason))
+        _logger.log(level, "a call is unpriced: %s", without_secrets(reason))
         return Price("unpriced", source=SOURCE, reason=reason)
 
 

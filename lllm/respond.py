@@ -19,6 +19,7 @@ from lllm.attempts import Attempt
 from lllm.dialog import Dialog, Message, Piece
 from lllm.effects import Commit, Invoke, Steps, Wait
 from lllm.events.errors import AgentError, InvokeError, ParseError, SessionEnded
+from lllm.events.known_secrets import without_secrets
 from lllm.events.model import (
     AgentFailed,
     AgentStarted,
@@ -33,7 +34,6 @@ from lllm.events.model import (
 )
 from lllm.events.plain import to_plain
 from lllm.events.recorder import log_context
-from lllm.events.secret_patterns import without_keys
 from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, OnText, Request, Streams
 from lllm.projections.invoke_cost import InvokeCost
@@ -344,7 +344,7 @@ class _Call:
         )
         _agent_logger.warning(
             "calling again in %.2f s (%d of %d): %s",
-            wait / 1e9, self.recalled, limit, without_keys(str(error)),
+            wait / 1e9, self.recalled, limit, without_secrets(str(error)),
         )  # fmt: skip
         return wait
 
@@ -390,5 +390,5 @@ class _Call:
                 reason=reason,
             )
         )
-        told = without_keys(reason)
+        told = without_secrets(reason)
         _agent_logger.warning("asking again (%d of %d): %s", self.refused, limit, told)

@@ -26,6 +26,7 @@ from lllm.budget import Budget
 from lllm.effects import current_tool
 from lllm.events import deferred
 from lllm.events.holding import HoldingLog
+from lllm.events.known_secrets import without_secrets
 from lllm.events.liveness import host
 from lllm.events.model import (
     Ancestor,
@@ -38,7 +39,6 @@ from lllm.events.model import (
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
-from lllm.events.secret_patterns import without_keys
 from lllm.events.uninterrupted import in_thread, is_cancelled_task
 from lllm.generators import frame_of_generator, is_async
 from lllm.open_calls import OpenCalls, exiting
@@ -344,7 +344,7 @@ class SessionScope:
                     error=told, cancelled=cancelled, elapsed=elapsed, delivery=self._delivered()
                 )
             )
-            message = without_keys(told.message)
+            message = without_secrets(told.message)
             self._log(logging.ERROR, "%s failed: %s: %s", told.type, message)
         self._detach()
 

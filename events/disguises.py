@@ -1,0 +1,266 @@
+"""Texts as they read once what hides a secret in them is taken away.
+
+`Plain` is a text without percent-encoding (as often as it was done), escapes of JSON and Python,
+invisible characters, full-width letters and the zeros of UTF-16; it knows where each of its
+characters stood. `wrapped` finds what a terminal broke over lines, `in_base64` and `in_hex` what
+was encoded as a whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import string
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator
+
+_HEX = "[0-9A-Fa-f]"
+# Unicode's default ignorable code points, combining marks, hyphens that are no hyphen-minus,
+# full-width and mathematical letters: https://www.unicode.org/reports/tr44/
+_NOISE = re.compile(
+    rf"%(?:25)*(?P<percent>{_HEX}{{2}})"
+    rf"|(?<!\\)\\{{1,16}}(?:u(?P<u>{_HEX}{{4}})|x(?P<x>{_HEX}{{2}})|(?P<slash>/)|(?P<blank>[abefnrtv0]))"
+    r"|(?P<none>[\0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff"
+    r"\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\U000e0000-\U000e0fff])"
+    r"|(?P<alike>[\u2010\u2011\u2212\ufe58\ufe63\uff01-\uff5e\U0001d400-\U0001d7ff])"
+    r"|(?P<colour>\x1b\[[0-9;]*m)"
+)
+_HYPHENS = frozenset("\u2010\u2011\u2212\ufe58\ufe63")
+
+
+def _shown(match: re.Match[str]) -> str:
+    """What stands for a piece of noise."""
+    kind, said = match.lastgroup, match[match.lastgroup or 0]
+    if kind in ("percent", "x", "u"):
+        character = chr(int(said, 16))
+        return "" if _NOISE.fullmatch(character) and character not in _HYPHENS else character
+    if kind == "alike":
+        return "-" if said in _HYPHENS else unicodedata.normalize("NFKC", said)[:1]
+    return {"slash": "/", "blank": " "}.get(str(kind), "")
+
+
+class Plain:
+    """A text without noise, and where its characters come from."""
+
+    def __init__(self, text: str) -> None:
+        # From this place on: where it stood, and for a piece of noise also where it ended.
+        self._pieces: list[tuple[int, int, int | None]] = []
+        parts: list[str] = []
+        length = at = 0
+        for match in _NOISE.finditer(text):
+            for shown, start, end in (
+                (text[at : match.start()], at, None),
+                (_shown(match), match.start(), match.end()),
+            ):
+                if shown:
+                    self._pieces.append((length, start, end))
+                    parts.append(shown)
+                    length += len(shown)
+            at = match.end()
+        self._pieces.append((length, at, None))
+        self.text = "".join((*parts, text[at:]))
+        self._starts = [piece[0] for piece in self._pieces]
+
+    def origin(self, at: int, *, end: bool = False) -> int:
+        """Where the character at this place begins, or ends, in the text."""
+        start, original, behind = self._pieces[max(0, bisect_right(self._starts, at) - 1)]
+        if behind is not None:
+            return behind if end else original
+        return original + at - start + end
+
+    @staticmethod
+    def differs(text: str) -> bool:
+        """Whether a text has any noise."""
+        if text.isascii() and not any(byte in text for byte in "%\\\0\x1b"):
+            return False
+        return _NOISE.search(text) is not None
+
+
+_KEY = r"[A-Za-z0-9_.~+/=:%-]"
+NEXT_LINE = re.compile(rf"(?:\\?\r?\n|(?:\\+r)?\\+n)[ \t]*({_KEY}+)")
+_BROKEN = tuple(re.compile(rf"{line_end}[ \t]*({_KEY}+)") for line_end in (r"\n", r"\\n"))
+_ESCAPED_RETURN = re.compile(r"(?<!\\)\\{1,8}r\\{0,8}\Z")
+_OF_KEYS = string.ascii_letters + string.digits + "_.~+/=:%-"
+_LONGEST = 512  # characters of a line that can be the part of a key
+_MOST = 12  # lines of one key
+
+
+def wrapped(text: str) -> Iterator[list[tuple[int, int]]]:
+    """Runs of key characters that line breaks split, as the places of their parts."""
+    for broken in _BROKEN:
+        parts: list[tuple[int, int]] = []
+        for match in broken.finditer(text):
+            before = _part_before(text, match.start())
+            if before is None:
+                if len(parts) > 1:
+                    yield parts
+                parts = []
+                continue
+            if not parts or parts[-1][1] != before[1]:
+                if len(parts) > 1:
+                    yield parts
+                parts = [before]
+            if len(parts) < _MOST and match.end(1) - match.start(1) <= _LONGEST:
+                parts.append(match.span(1))
+        if len(parts) > 1:
+            yield parts
+
+
+def _part_before(text: str, at: int) -> tuple[int, int] | None:
+    """The run of key characters that ends where a line does."""
+    line = text[max(0, at - _LONGEST) : at]
+    escaped = _ESCAPED_RETURN.search(line[-18:])
+    line = line[: len(line) - len(escaped[0])] if escaped else line.rstrip("\r\\")
+    run = len(line) - len(line.rstrip(_OF_KEYS))
+    end = max(0, at - _LONGEST) + len(line)
+    return (end - run, end) if run else None
+
+
+BASE64_RUN = re.compile(
+    r"[A-Za-z0-9+/_-]{60,}(?:(?:\r?\n|(?:\\+r)?\\+n)[ \t]*[A-Za-z0-9+/_-]{4,})+={0,2}"
+    r"|[A-Za-z0-9+/_-]{27,}={0,2}"
+)
+_NO_BASE64 = re.compile(r"\s+|\\+[rnt]")
+_HEX_RUN = re.compile(r"[0-9a-f]{40,}|[0-9A-F]{40,}")
+_LONG = 8_192  # characters, from which on a run is taken to begin where its base64 does
+_PRINTABLE = bytes(97 if 32 <= c < 127 or c in (0, 9, 10, 13) else 32 for c in range(256))
+_READABLE = 16 * b"a"
+
+
+def decodings(run: str) -> Iterator[tuple[int, bytes]]:
+    """What a run of base64 says, from each place where it may begin, if any of it can be read."""
+    plain = _NO_BASE64.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
+    for at in range(4 if len(plain) <= _LONG else 1):
+        data = decoded(plain[at:])
+        if _READABLE in data.translate(_PRINTABLE):
+            yield at, data
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of a run of base64 without padding, but for a last character that is too much."""
+    text = text[: len(text) - (len(text) % 4 == 1)]
+    try:
+        return binascii.a2b_base64(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def encoded_again(run: str, at: int, data: bytes) -> str:
+    """A run of base64 in which other bytes stand from a place on."""
+    said = base64.b64encode(data).decode()
+    if "-" in run or "_" in run:
+        said = said.replace("+", "-").replace("/", "_")
+    return _NO_BASE64.sub("", run)[:at] + (said if run.endswith("=") else said.rstrip("="))
+
+
+def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
+    """What long runs of hex digits say, where it can be read."""
+    if _LONG_HEX not in text.encode("ascii", "replace").translate(_HEX_DIGITS):
+        return
+    for match in _HEX_RUN.finditer(text):
+        data = bytes.fromhex(match[0][: len(match[0]) // 2 * 2])
+        if _READABLE in data.translate(_PRINTABLE):
+            yield match.start(), match.start() + 2 * len(data), data
+
+
+_HEX_DIGITS = bytes(97 if chr(c) in "0123456789abcdefABCDEF" else 32 for c in range(256))
+_LONG_HEX = 40 * b"a"
+_BASE64_BYTES = re.compile(rb"[A-Za-z0-9+/_-]{27,}")
+_HEX_BYTES = re.compile(rb"[0-9a-fA-F]{40,}")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+
+def readable_inside(runs: bytes) -> Iterator[bytes]:
+    """What runs of base64 and hex say, where it can be read: as `decodings` and `hex_runs` do, for
+    the fast look."""
+    if _LONG_HEX in runs.translate(_HEX_DIGITS):
+        for run in _HEX_BYTES.findall(runs):
+            data = binascii.a2b_hex(run[: len(run) & ~1])
+            if _READABLE in data.translate(_PRINTABLE):
+                yield data
+    for run in _BASE64_BYTES.findall(runs):
+        plain = run.translate(_STANDARD)
+        for at in range(4 if len(plain) <= _LONG else 1):
+            part = plain[at:]
+            left = len(part) & 3
+            part = (
+                part[:-1]
+                if left == 1
+                else part + b"=="
+                if left == 2
+                else part + b"="
+                if left
+                else part
+            )
+            data = binascii.a2b_base64(part)
+            if _READABLE in data.translate(_PRINTABLE):
+                yield data
+
+
+# -- of bytes, for the fast look
+
+_PERCENT = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
+_ESCAPED = re.compile(
+    rb"\\(?:u00([0-9a-fA-F]{2})(?:\[[0-9;]*m)?|u[0-9a-fA-F]{4}|x([0-9a-fA-F]{2})|/)"
+)
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff"
+    "\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\U000e0000-\U000e0fff"
+    "\u2010\u2011\u2212\ufe58\ufe63\uff0b\uff0d-\uff1a\uff1d\uff20-\uff3a\uff3f\uff41-\uff5a"
+    "\U0001d400-\U0001d7ff]"
+)
+
+
+def _byte(match: re.Match[bytes]) -> bytes:
+    said = match[1] or match[2]
+    if said is None:
+        code = match[0][2:]
+        return chr(int(code, 16)).encode("utf-8", "surrogatepass") if code else b"/"
+    number = int(said, 16)
+    return b"" if number in (0, 0x1B) else chr(number).encode()
+
+
+def _percent(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    return b"".join([line.strip(b" \t\r") for line in lines])
+
+
+def _unescaped(data: bytes) -> bytes:
+    while b"\\\\" in data:
+        data = data.replace(b"\\\\", b"\\")
+    data = _joined(data.replace(b"\\r", b"").split(b"\\n"))
+    return _ESCAPED.sub(_byte, data) if b"\\" in data else data
+
+
+def plainly(data: bytes) -> bytes:
+    """A payload as it reads without noise and line breaks; the payload itself where it has none."""
+    if b"%" in data:
+        data = _PERCENT.sub(_percent, data)
+    if b"\n" in data:
+        data = _joined(data.split(b"\n"))
+    if b"\\" in data:
+        joined = _joined(data.split(b"\\n"))
+        if b"\\" in joined:
+            joined = joined.replace(b'\\"', b'"')  # all that is left in most code
+        data = joined if b"\\" not in joined else _unescaped(data)
+    if b"\0" in data:
+        data = data.replace(b"\0", b"")
+    if not data.isascii():
+        text = data.decode("utf-8", "replace")
+        if _INVISIBLE.search(text) is not None:
+            return _INVISIBLE.sub(lambda match: _shown_alike(match[0]), text).encode()
+    return data
+
+
+def _shown_alike(character: str) -> str:
+    if character in _HYPHENS:
+        return "-"
+    alike = character >= "\U0001d400" or "\uff0b" <= character <= "\uff5a"
+    return unicodedata.normalize("NFKC", character)[:1] if alike else ""
