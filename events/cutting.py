@@ -194,8 +194,11 @@ class _Knife:
         """The value of a member of this name."""
         if type(value) is str:
             return self._cuts.member(name, value)
-        if type(value) is list and value and all(type(item) is str for item in value):
-            return [self.member(name, item, numbers=numbers) for item in value]
+        if type(value) is list:
+            return [
+                self._cuts.member(name, item) if type(item) is str else item
+                for item in self._list(value, numbers)
+            ]
         if type(value) is dict:
             kind, inside = value.get(MARK), value.get("base64")
             if type(kind) is str and kind in _IN_BASE64 and type(inside) is str:
