@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lllm.events.redaction import redacted_in
     from lllm.events.secret_patterns import BEARER, CARD, EMAIL, Pattern
     from lllm.events.sqlite import SQLiteBackend
+    from lllm.instruments import instrument, uninstrument
     from lllm.packages import load_package
     from lllm.projections.call_session import AgentCallSession, TacticCallSession
     from lllm.projections.invoke_cost import InvokeCost
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from lllm.store import LogStore
     from lllm.summaries import SessionRecord, SessionSummary
     from lllm.tactic import Tactic, build_tactic
+    from lllm.threads import Executor
     from lllm.tools import tool
 
 _HOMES = {
@@ -87,6 +89,7 @@ _HOMES = {
     "lllm.events.redaction": ("redacted_in",),
     "lllm.events.secret_patterns": ("BEARER", "CARD", "EMAIL", "Pattern"),
     "lllm.events.sqlite": ("SQLiteBackend",),
+    "lllm.instruments": ("instrument", "uninstrument"),
     "lllm.packages": ("load_package",),
     "lllm.projections.call_session": ("AgentCallSession", "TacticCallSession"),
     "lllm.projections.invoke_cost": ("InvokeCost",),
@@ -95,6 +98,7 @@ _HOMES = {
     "lllm.store": ("LogStore",),
     "lllm.summaries": ("SessionRecord", "SessionSummary"),
     "lllm.tactic": ("Tactic", "build_tactic"),
+    "lllm.threads": ("Executor",),
     "lllm.tools": ("tool",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -111,6 +115,7 @@ __all__ = [
     "BudgetExceeded",
     "ConfigError",
     "Dialog",
+    "Executor",
     "InvokeCost",
     "InvokeError",
     "LllmError",
@@ -145,10 +150,12 @@ __all__ = [
     "build_tactic",
     "capture",
     "captured",
+    "instrument",
     "load_package",
     "redacted_in",
     "release",
     "tool",
+    "uninstrument",
 ]
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -19,6 +20,7 @@ from contextvars import ContextVar
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 import msgspec
 
@@ -39,6 +41,7 @@ from lllm.events.model import (
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
+from lllm.events.robust_locks import ThreadLock
 from lllm.events.uninterrupted import in_thread, is_cancelled_task
 from lllm.generators import frame_of_generator, is_async
 from lllm.open_calls import OpenCalls, exiting
@@ -114,6 +117,11 @@ class CarriedParent(msgspec.Struct, frozen=True):
 
 
 current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=None)
+# The session that a thread was told to go on in: it is current there, whatever its generator does.
+carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", default=None)
+
+_begun: WeakSet[SessionScope] = WeakSet()  # in this process, but for those of a single call
+_beginning = ThreadLock()
 
 
 class PlainDelivery(msgspec.Struct, frozen=True):
@@ -128,16 +136,33 @@ def running_session() -> SessionScope | None:
     The context variable alone can't tell: a generator that is left in the middle of a `with` keeps
     its session there.
     """
-    return _running()[0]
+    return running()[0]
 
 
-def _running() -> tuple[SessionScope | None, int | None]:
+def running() -> tuple[SessionScope | None, int | None]:
     """The same, with the tool that runs in it."""
     scope, tool = current.get(), current_tool.get()
-    while scope is not None and not scope.runs_here:
+    while scope is not None and not scope.runs_here and scope is not carried.get():
         tool = scope.outer_tool
         scope = scope.outer
     return scope, tool
+
+
+def lost_session(home: Home | None) -> SessionScope | None:
+    """A session that is open in another thread than this one, which code here may have lost; None
+    for the main thread, and for one where sessions of its own are open.
+
+    home: where the session is written, None for anywhere.
+    """
+    here = threading.get_ident()
+    if here == threading.main_thread().ident:
+        return None
+    with _beginning.held():
+        found = [scope for scope in _begun if home is None or scope.home is home]
+    found = [one for one in found if one.recorder.is_open and not one.recorder.in_child]
+    if any(one.thread == here for one in found):
+        return None
+    return found[0] if found else None
 
 
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
@@ -218,6 +243,8 @@ class SessionScope:
         self.home = home
         self.budget = budget or Budget(above=parent.budget if parent else None)
         self.calls = OpenCalls()  # of models, that are under way
+        self.thread = 0  # that it began in
+        self._kind = kind
         self._began = 0
         self._clean: Callable[[str], str] = str
         self.outer: SessionScope | None = None  # that was current when this one began
@@ -234,7 +261,7 @@ class SessionScope:
             redact=home.redact,
             definitions=home.definitions,
         )
-        running = _running()
+        here = running()
         self._started = SessionStarted(
             tactic_path=tactic_path,
             name=name,
@@ -245,7 +272,7 @@ class SessionScope:
             tags=check_tags(tags),
             metadata=to_plain(metadata),
             ancestors=self.recorder.ancestors,
-            parent_tool=running[1] if parent is not None and parent is running[0] else None,
+            parent_tool=here[1] if parent is not None and parent is here[0] else None,
             ordinal=parent.next_child() if parent else None,
             owner=home.owner(),
             host=host(),
@@ -313,6 +340,9 @@ class SessionScope:
         return {} if self.outer is None else self.outer._log_context_here()
 
     def _detach(self) -> None:
+        if self.thread:
+            with _beginning.held():
+                _begun.discard(self)
         self._frame = None
         if not self._is_current:
             return
@@ -374,6 +404,10 @@ class SessionScope:
 
     def _announce(self) -> None:
         self._began = time.perf_counter_ns()
+        if self._kind != "call":
+            self.thread = threading.get_ident()
+            with _beginning.held():
+                _begun.add(self)
         self.recorder.stage(self._started)
         self.home.opened()
         self._log(logging.INFO, "%s called")

@@ -240,6 +240,22 @@ class LogStore:
 
         return decorate
 
+    def carry(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Have a function run in the session that is running here, whichever thread calls it:
+        `pool.map(store.carry(work), items)`. What it spends comes out of the session's budget.
+
+        Args:
+            function: A function or a coroutine function. It can be called any number of times, also
+                in many threads at once.
+
+        Returns:
+            A function with the same name, arguments, result and errors. Where no session is running
+            here, it runs outside of any.
+        """
+        from lllm.threads import carry
+
+        return carry(function)
+
     def _scope(
         self,
         path: str,

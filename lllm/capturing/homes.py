@@ -7,7 +7,7 @@ import warnings
 import msgspec
 
 from lllm.events.robust_locks import ThreadLock
-from lllm.session import SessionScope, running_session
+from lllm.session import SessionScope, lost_session, running_session
 from lllm.store import LogStore
 
 _warning = ThreadLock()
@@ -20,6 +20,7 @@ class Homes:
     def __init__(self, store: LogStore | None) -> None:
         self._store = store
         self._warned = False
+        self._told_of_lost = False
 
     def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
         """The session of a call, and whether it is the call's own; None for none.
@@ -29,11 +30,33 @@ class Homes:
         above = running_session()
         if above is not None and above.recorder.is_open:
             return above, False
+        lost = None
+        if not self._told_of_lost and above is None:
+            lost = lost_session(self._store)
+        if lost is not None:
+            self._tell_of_lost(name, lost.recorder.tactic_path)
         if self._store is None:
             self._warn_once(name)
             return None, False
         scope = SessionScope(self._store, name, name, kind="call")
         return scope, True
+
+    def _tell_of_lost(self, name: str, path: str) -> None:
+        with _warning.held():
+            told, self._told_of_lost = self._told_of_lost, True
+            if self._store is None:
+                self._warned = True
+        if not told:
+            becomes = "a session of its own" if self._store is not None else "not recorded"
+            warnings.warn(
+                f"A call of {name} in a thread of its own is outside of session {path}, which is "
+                f"open in another thread, so it is {becomes} and counts in no budget. A new thread "
+                "is in no session until one is carried there: with store.carry(function), with "
+                "lllm.Executor in place of a ThreadPoolExecutor, or for every thread of the "
+                'program with lllm.instrument("threads").',
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _warn_once(self, name: str) -> None:
         with _warning.held():
