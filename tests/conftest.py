@@ -14,7 +14,10 @@ from hypothesis import HealthCheck, settings
 import lllm.tactic
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
+from tests.leaks import leaks_are_this_tests
 from tests.loopback import Loopback, text
+
+__all__ = ["leaks_are_this_tests"]  # pytest finds the fixture here
 
 # How long an example takes to make says more about what else the machine does than about a test.
 _PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
