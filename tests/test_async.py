@@ -335,7 +335,7 @@ def test_a_wait_can_be_cancelled(store: LogStore) -> None:
     """Cancelling during a backoff ends it at once."""
 
     async def main() -> None:
-        tactic = AsyncAsking(config([rate_limited(3600)]), log_store=store)
+        tactic = AsyncAsking(config([rate_limited(3600)], max_retry_wait=9999), log_store=store)
         task = asyncio.create_task(tactic.acall("x"))
         while "retry.scheduled" not in types(store):
             await asyncio.sleep(0.001)
@@ -404,7 +404,8 @@ def dropped_generator(store: LogStore) -> None:
         async for _ in numbers():
             break
 
-    asyncio.run(main())
+    with pytest.warns(UserWarning, match="around a yield"):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("close", [closed_in_the_middle, dropped_generator])

@@ -82,7 +82,7 @@ def test_supported_versions_pass(monkeypatch: pytest.MonkeyPatch, installed: str
 
 
 @pytest.mark.parametrize(
-    ("installed", "refused"), [("1.99.4", True), ("1.110.9", False), ("1.111.0", True)]
+    ("installed", "refused"), [("1.99.4", True), ("1.999.9", False), ("2.0.0", True)]
 )
 def test_the_version_of_one_that_does_not_tell(
     tmp_path: Path, installed: str, refused: bool
@@ -103,7 +103,7 @@ def test_the_version_of_one_that_does_not_tell(
     )  # fmt: skip
     assert (done.returncode != 0) == refused
     assert (f"litellm {installed} is installed" in done.stderr) == refused
-    assert ('pip install "litellm>=1.100,<1.111"' in done.stderr) == refused
+    assert ('pip install "litellm>=1.100,<2"' in done.stderr) == refused
 
 
 def test_a_copy_without_metadata_passes(monkeypatch: pytest.MonkeyPatch) -> None:

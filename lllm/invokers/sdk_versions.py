@@ -1,7 +1,7 @@
 """Which versions of the SDKs are supported; pyproject.toml says the same to pip.
 
-Each range is tested at both ends. OpenAI's and Anthropic's SDKs change what a caller relies on in
-major versions, LiteLLM in minor ones, which is why its range ends at the newest that was tried.
+Each range begins with the oldest version that is tested and ends before the next major one, which
+may change what lllm relies on. The newest that is tested stands in constraints.txt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lllm.version import __version__
 
 # The first version that is supported, and the first that is not any more. From 2.34 on OpenAI's SDK
 # reads OPENAI_CUSTOM_HEADERS, which `lllm.invokers.openai` relies on.
-SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.100", "1.111")}
+SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.100", "2")}
 
 
 def require(sdk: str) -> None:
