@@ -3,7 +3,8 @@
 Its events are numbered 1, 2, 3 ..., so a row that was taken out leaves a gap, also at the end:
 SQLite remembers the last number that it gave (https://sqlite.org/autoinc.html). SQLite itself
 believes what a page says: a row that claims another position is found here because its neighbours
-do not. Where a page can't be read, `gaps` finds where the log goes on.
+do not. Where a page can't be read, `gaps` finds where the log goes on; rows that SQLite can't reach
+are taken from their pages.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _PAGE = 1_000  # rows read at once
 # Without an upper bound: one damaged position would end the page, and hide all behind it.
 _ROWS = f"{_ROW} >= ? ORDER BY position LIMIT {_PAGE + 1}"  # one more, to know what follows
 _ONE_ROW = f"{_ROW} = ?"
+_BEHIND = f"{_ROW} > ? ORDER BY position LIMIT {_PAGE}"
 _INDEX = "events INDEXED BY sqlite_autoindex_events_1"  # of UNIQUE (stream, seq)
 _LAST = (
     "SELECT ifnull(max(position), 0) FROM events",
@@ -49,6 +51,8 @@ class ReadableRows(Readable):
 
     def __init__(self, log: SQLiteBackend) -> None:
         self._database = log.database
+        self._salvaged = log.salvaged
+        self._damage = log.damage
         self._due = 1  # the position that comes next where nothing is missing
         self._look = 1  # where to read next
         self._is_whole = True
@@ -70,6 +74,9 @@ class ReadableRows(Readable):
         return max(found)
 
     def __iter__(self) -> Iterator[Recorded | Damage]:
+        if self._damage is not None:
+            self._is_whole = False
+            yield Damage(0, "", 0, str(self._damage))
         while self._look <= self.upto:
             yield from self._next()
         if self._due <= self.upto:
@@ -137,9 +144,33 @@ class ReadableRows(Readable):
                 if position > self._due:
                     yield self._missing(position - 1)
                 self._look = self._due = end_of_gap(self._is_bad, position, self.upto)
-                yield self._unreadable(position, self._due - 1, of_a_part(error))
+                yield from self._from_pages(position, self._due - 1, of_a_part(error))
                 return
             yield from self._in_order(rows)
+
+    def _from_pages(self, first: int, last: int, error: LogError) -> Iterator[Recorded | Damage]:
+        """What the pages themselves hold of some positions that SQLite can't read."""
+        due, after, found = first, first - 1, 0
+        while self._salvaged is not None and after < last:
+            rows = self._salvaged.query(_BEHIND, (after,), upto=self.upto)
+            for event in starmap(Recorded, rows):
+                if event.position > last:
+                    break
+                if event.position > due:
+                    yield self._unreadable(due, event.position - 1, error)
+                yield event
+                found += 1
+                due = event.position + 1
+            after = cast(int, rows[-1][0]) if rows else last
+        if due <= last:
+            yield self._unreadable(due, last, error)
+        if found:
+            what = (
+                f"{found} of the {positions(first, last).rpartition(' ')[0]} can't be reached by "
+                f"SQLite ({error.__cause__}), and were read from their pages; `lllm repair` makes "
+                "a whole file"
+            )
+            yield Damage(last, "", 0, what)
 
     def _is_bad(self, position: int) -> bool:
         try:

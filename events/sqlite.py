@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lllm.events.database import Database, Durability
-from lllm.events.errors import AppendConflict, LogUnavailable
+from lllm.events.errors import AppendConflict, LogDamaged, LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import (
     APPEND_BYTES,
@@ -26,33 +26,20 @@ from lllm.events.record import (
     refuse_too_large,
     too_large,
 )
-from lllm.events.shared_database import open_shared
+from lllm.events.salvaged_rows import SalvagedRows
+from lllm.events.shared_database import SharedDatabase, open_shared
+from lllm.events.sqlite_files import Translated
 from lllm.events.sqlite_reading import ReadsEventRows
+from lllm.events.sqlite_schema import FORMAT, SCHEMA
 from lllm.events.store_paths import MEMORY, sqlite_path
 
 _Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
+_ADVICE = (
+    "What its pages hold can be read, and nothing is written to it until `lllm repair` has made a "
+    "whole file of that."
+)
 _Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
 
-FORMAT = 1
-
-# `data` stands last: a scan that skips an event by its type never touches its overflow pages.
-_SCHEMA = (
-    """CREATE TABLE events (
-        position INTEGER PRIMARY KEY AUTOINCREMENT,
-        stream TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        time INTEGER NOT NULL,
-        type TEXT NOT NULL,
-        version INTEGER NOT NULL,
-        digest BLOB NOT NULL,
-        data TEXT NOT NULL,
-        UNIQUE (stream, seq)
-    )""",
-    """CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
-       BEGIN SELECT RAISE(ABORT, 'events are never changed'); END""",
-    """CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
-       BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
-)
 _INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
 _INSERT = f"{_INTO} {_ROW}"
@@ -78,8 +65,11 @@ class SQLiteBackend(ReadsEventRows):
     for each append. read_only: write nothing, not even beside the file, which may lie on a medium
     that can't be written; an append raises LogReadOnly.
 
+    damage: why SQLite can't open the file, where what its pages hold is read instead; an append
+    raises it. None for any other file.
+
     Raises LogUnavailable where the file can't be opened or made, LogTooNew where a newer lllm wrote
-    it, LogError where it is not a log of lllm's.
+    it, LogDamaged where no page of it holds an event, LogError where it is not a log of lllm's.
     """
 
     def __init__(
@@ -107,19 +97,54 @@ class SQLiteBackend(ReadsEventRows):
         self.durability = durability
         self.read_only = read_only
         self.database: Database
+        self.salvaged: SalvagedRows | None = None
+        self.damage: LogDamaged | None = None
         if isinstance(self.path, Path):
-            self.database, self.liveness = open_shared(
-                self, self.path, version=FORMAT, schema=_SCHEMA, durability=durability,
-                read_only=read_only,
-            )  # fmt: skip
+            self.salvaged = SalvagedRows(self.path)
+            try:
+                self._open(self.path)
+            except LogDamaged as damage:
+                self._read_from_pages(self.path, self.salvaged, damage)
         elif read_only:
             raise LogUnavailable(
                 "A log in memory is empty at first: read_only makes no sense of it."
             )
         else:
             self.database = Database(
-                self.path, lock=None, version=FORMAT, schema=_SCHEMA, durability=durability
+                self.path, lock=None, version=FORMAT, schema=SCHEMA, durability=durability
             )
+
+    def _open(self, path: Path) -> None:
+        self.database, self.liveness = open_shared(
+            self, path, version=FORMAT, schema=SCHEMA, durability=self.durability,
+            read_only=self.read_only,
+        )  # fmt: skip
+
+    def _read_from_pages(self, path: Path, salvaged: SalvagedRows, damage: LogDamaged) -> None:
+        """SQLite can't open the file; what its pages hold can be read. Raises the damage where they
+        hold nothing."""
+        with Translated(path):
+            self._damaged_file = os.stat(path).st_ino
+        whole = salvaged.all_of()
+        if not whole.query("SELECT 1 FROM events LIMIT 1"):
+            salvaged.close()
+            raise damage
+        self.damage = LogDamaged(f"{damage} {_ADVICE}", position=0)
+        self.database = SharedDatabase(whole, salvaged.close, read_only=True)
+        self.liveness = Liveness(path.with_name(f"{path.name}-lllm"))
+
+    def _refuse_damage(self, damage: LogDamaged) -> None:
+        """Raise it, unless the file was repaired or replaced since."""
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        path = Path(self.path)
+        with Translated(path):
+            if os.stat(path).st_ino == self._damaged_file:
+                raise damage
+        before = self.database
+        self._open(path)
+        self.damage = None
+        before.close()
 
     def __repr__(self) -> str:
         return f"SQLiteBackend({str(self.path)!r})"
@@ -159,6 +184,8 @@ class SQLiteBackend(ReadsEventRows):
     def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
         if not events:
             return ()
+        if self.damage is not None:
+            self._refuse_damage(self.damage)
         if len(events) > _FEW_LONGEST:
             refuse_too_large(events)
         if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
@@ -211,6 +238,8 @@ class SQLiteBackend(ReadsEventRows):
     def close(self) -> None:
         """See LogBackend."""
         self.database.close()
+        if self.salvaged is not None:
+            self.salvaged.close()
 
 
 def _reopen(path: Path, durability: Durability, read_only: bool) -> SQLiteBackend:

@@ -98,7 +98,9 @@ def _refuse_strange(
             )
     missing = [name for name, sql in wanted.items() if sql.startswith("CREATE TABLE")]
     if missing:
-        raise LogError(f"{path}: there is no {missing[0]!r} in it. Restore it from a backup.")
+        raise LogDamaged(
+            f"{path}: there is no {missing[0]!r} in it. Restore it from a backup.", position=0
+        )
 
 
 def _plain(sql: str) -> str:

@@ -1,8 +1,8 @@
 """How the events in an SQLite file are read: in order, of one stream, or of some types.
 
 Where a page can't be read, what stands before it is given, LogDamaged names the positions that are
-lost with it, and reading `after` the last of these goes on behind it. A page that only an index
-needs costs nothing but time.
+lost with it, and reading `after` the last of these goes on behind it. A page that only leads to
+others, or that only an index needs, costs nothing but time: see `salvaged_rows`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lllm.events.decoding import learned
 from lllm.events.errors import LogDamaged, LogError
 from lllm.events.gaps import end_of_gap, of_a_part, positions
 from lllm.events.record import Recorded
+from lllm.events.salvaged_rows import SalvagedRows
 
 _PAGE = 500  # events fetched at once; no statement stays open between two pages
 
@@ -45,6 +46,7 @@ class ReadsEventRows:
 
     path: Path | Literal[":memory:"]
     database: Database
+    salvaged: SalvagedRows | None  # what SQLite can't reach; None for a log in memory
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
@@ -87,7 +89,7 @@ class ReadsEventRows:
                 rows = self.database.query(_NEXT, (after, count))
             except LogError as error:
                 of_a_part(error)
-                yield from self._one_by_one(after, after + count, upto)
+                yield from self._around(after, count, upto)
                 after += count
                 continue
             due = list(range(after + 1, after + 1 + count))
@@ -100,6 +102,16 @@ class ReadsEventRows:
                     raise self._damaged(position, upto if row is None else row[0])
                 yield from self._recorded([row])
 
+    def _around(self, after: int, count: int, upto: int) -> Iterator[Recorded]:
+        """Some events that SQLite can't read together: from their pages, or each by itself."""
+        rows = self._from_pages(_NEXT, (after, count), upto)
+        if [row[0] for row in rows] == list(range(after + 1, after + 1 + count)):
+            return iter(self._recorded(rows))
+        return self._one_by_one(after, after + count, upto)
+
+    def _from_pages(self, sql: str, parameters: tuple[int, ...], upto: int) -> list[Row]:
+        return [] if self.salvaged is None else self.salvaged.query(sql, parameters, upto=upto)
+
     def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
         """Each by itself, up to the first that can't be read: LogDamaged then names all that can't
         behind it. upto: where the log ends."""
@@ -108,9 +120,10 @@ class ReadsEventRows:
                 rows = self.database.query(_ONE, (position,))
                 why: object = "there is no row"
             except LogError as error:
-                rows, why = [], of_a_part(error).__cause__
+                why = of_a_part(error).__cause__
+                rows = self._from_pages(_ONE, (position,), upto)
             if not rows:
-                end = end_of_gap(self._is_lost, position, upto) - 1
+                end = self._end_of_gap(position, upto) - 1
                 raise LogDamaged(
                     f"{self.path} is damaged: {positions(position, end)} not readable ({why}). "
                     "Restore a backup; reading after it goes on behind the damage, and `lllm "
@@ -118,6 +131,12 @@ class ReadsEventRows:
                     position=end,
                 )
             yield from self._recorded(rows)
+
+    def _end_of_gap(self, first: int, upto: int) -> int:
+        """The first position behind a lost one that SQLite or a page has."""
+        found = self._from_pages(_NEXT, (first, 1), upto)
+        last = min(cast(int, found[0][0]) - 1, upto) if found else upto
+        return end_of_gap(self._is_lost, first, last)
 
     def _is_lost(self, position: int) -> bool:
         try:

@@ -101,8 +101,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         elif (name, kind) == ("events", "overflow"):
             leaf, _, cell = way.partition("+")[0].rpartition("/")
             lost = frozenset([rowids(data, leaves[f"{leaf}/"])[int(cell, 16)]])
-        elif (name, kind) == ("events", "internal"):
-            lost = frozenset(events)
         table = re.sub(r"_v\d+", "", name)
         pages[table, kind].append(Page(number, table, kind, lost))
     used = {number for _, _, number, _ in found}
@@ -257,15 +255,68 @@ def test_a_page_of_anything(whole: Whole, tmp_path: Path) -> None:
                 verify(store.backend)
 
 
-def test_the_schema(whole: Whole, tmp_path: Path) -> None:
-    """Without the pages that say what is where, SQLite finds nothing: that is damage, and not
-    another program's file."""
-    for page in whole.pages[SCHEMA, "leaf"] + whole.pages[SCHEMA, "internal"]:
-        place = spoiled(whole, page, tmp_path / str(page.number))
+@pytest.mark.parametrize("how", ["zeros", "random"])
+def test_pages_that_lead_to_others(whole: Whole, tmp_path: Path, how: str) -> None:
+    """Where a page of the schema can't be read, or one between the root of the log and its leaves,
+    every event is read from its own page, listed and exported, and verify says what is wrong."""
+    pages = [page for (table, kind), pages in whole.pages.items() for page in pages
+             if table == SCHEMA or (table, kind) == ("events", "internal")]  # fmt: skip
+    assert {page.number for page in pages} >= {1, 2}
+    for page in pages:
+        place = spoiled(whole, page, tmp_path / str(page.number), how)
         place.with_name("runs.db-lllm").mkdir()
         for read_only in (True, False):
-            with pytest.raises(LogDamaged, match="Restore a backup"):
-                SQLiteBackend(place, read_only=read_only)
+            with LogStore(SQLiteBackend(place, read_only=read_only)) as store:
+                assert read_on(store.log) == (whole.events, []), page
+                for event in store.log.read(after=20, upto=30):
+                    assert 20 < event.position <= 30
+                for session, positions in whole.sessions.items():
+                    assert {one.position for one in store.events(session)} == positions
+                    assert store.load_session(session).state == "success"
+                assert {one.session_id for one in store.list_sessions()} == set(whole.sessions)
+                verified = verify(store.backend)
+                assert verified.events == len(whole.events)
+                assert "lllm repair" in str(verified.damages)
+                examine(store)
+        assert place.read_bytes().count(b"SQLite format 3") <= 1
+
+
+def test_a_page_that_leads_and_one_that_is_led_to(whole: Whole, tmp_path: Path) -> None:
+    """What is lost is named, no more and no fewer, also where SQLite reaches nothing."""
+    leaves = whole.pages["events", "leaf"]
+    for root in (whole.pages["events", "internal"][0], whole.pages[SCHEMA, "internal"][0]):
+        for leaf in (leaves[0], leaves[4], leaves[-1]):
+            first = spoiled(whole, leaf, tmp_path / f"{root.number}-{leaf.number}-leaf")
+            half = whole._replace(data=first.read_bytes())
+            place = spoiled(half, root, tmp_path / f"{root.number}-{leaf.number}")
+            place.with_name("runs.db-lllm").mkdir()
+            with closing(SQLiteBackend(place, read_only=True)) as log:
+                found, damages = read_on(log)
+                assert found == [one for one in whole.events if one not in leaf.lost]
+                if root.table == "events":
+                    assert named(damages) == leaf.lost
+                assert verify(log).events == len(found)
+
+
+def test_writing_waits_for_a_repair(whole: Whole, tmp_path: Path) -> None:
+    """A store that SQLite can't open keeps its program's events, and writes them once the file is
+    whole again."""
+    page = whole.pages[SCHEMA, "internal"][0]
+    place = spoiled(whole, page, tmp_path / "damaged")
+    place.with_name("runs.db-lllm").mkdir()
+    with LogStore(SQLiteBackend(place)) as store:
+        with pytest.warns(RuntimeWarning, match="lllm repair"):
+            echo(store)("while it is damaged")
+        assert store.log.held
+        assert len(store.list_sessions(limit=1000)) >= SESSIONS
+        other = tmp_path / "whole.db"
+        other.write_bytes(whole.data)
+        other.rename(place)
+        store.log.write_held(now=True)
+        assert not store.log.held
+    with LogStore(SQLiteBackend(place)) as store:
+        assert len(store.list_sessions(limit=1000)) == SESSIONS + 1
+        assert verify(store.backend).is_sound
 
 
 def test_commands(whole: Whole, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

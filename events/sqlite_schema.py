@@ -1,0 +1,24 @@
+"""The format of an SQLite log: what makes a new file."""
+
+from __future__ import annotations
+
+FORMAT = 1
+
+# `data` stands last: a scan that skips an event by its type never touches its overflow pages.
+SCHEMA = (
+    """CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        stream TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        data TEXT NOT NULL,
+        UNIQUE (stream, seq)
+    )""",
+    """CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+       BEGIN SELECT RAISE(ABORT, 'events are never changed'); END""",
+    """CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+       BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
+)
