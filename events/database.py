@@ -213,6 +213,8 @@ class Database:
                 raise kept_waiting(self.path)
 
     def _is_ready(self, schema: Sequence[str], *, make: bool) -> bool:
+        # As it is before it is opened: a repair may put another file there meanwhile.
+        before = _identity(self._file) if os.path.exists(self._file) else None
         connection = self._writing()
         with _waiting(connection, int(locks.WAIT_SECONDS * 1000)):
             if not is_ours(connection, self.path, self._version, schema):
@@ -220,7 +222,7 @@ class Database:
                     return False
                 self._create(connection, schema)
         if self.path != ":memory:":
-            self._opened = _identity(self._file)
+            self._opened = before or _identity(self._file)
         return True
 
     def prepare_again(self, schema: Sequence[str]) -> None:

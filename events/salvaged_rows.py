@@ -17,7 +17,7 @@ from typing import cast
 from lllm.events.database import Database, Row
 from lllm.events.errors import LogUnavailable
 from lllm.events.locks import tell_after_fork
-from lllm.events.salvage import Salvaged, copy_of, salvage
+from lllm.events.salvage import copy_of, salvage
 from lllm.events.sqlite_schema import FORMAT, SCHEMA
 
 _logger = logging.getLogger("lllm.store")
@@ -72,13 +72,8 @@ class SalvagedRows:
             _logger.error("%s is damaged, and its pages can't be looked through: %s",
                           self._path, error)  # fmt: skip
 
-    def _open(self, head: int) -> Salvaged:
+    def _open(self, head: int) -> None:
         self._drop()
-        _logger.warning(
-            "%s is damaged: all of its pages are looked through for events. `lllm repair` makes a "
-            "whole file of them.",
-            self._path,
-        )
         folder = tempfile.TemporaryDirectory(prefix="lllm-salvaged-")
         try:
             copy, target = copy_of(self._path, Path(folder.name)), Path(folder.name, "log")
@@ -93,7 +88,12 @@ class SalvagedRows:
             folder.cleanup()
             raise
         self._folder = folder
-        return found
+        if found.events:
+            _logger.warning(
+                "%s is damaged: all of its pages were looked through for events. `lllm repair` "
+                "makes a whole file of them.",
+                self._path,
+            )
 
     def _drop(self) -> None:
         database, self._database = self._database, None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lllm.events.database import Database, Durability
-from lllm.events.errors import AppendConflict, LogDamaged, LogReadOnly, LogUnavailable
+from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
 from lllm.events.record import (
     APPEND_BYTES,
@@ -34,6 +34,7 @@ from lllm.events.sqlite_schema import FORMAT, SCHEMA
 from lllm.events.store_paths import MEMORY, sqlite_path
 
 _Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
+_LEAST_PAGE = 512  # bytes; a database is made of whole pages
 _ADVICE = (
     "What its pages hold can be read, and nothing is written to it until `lllm repair` has made a "
     "whole file of that."
@@ -103,8 +104,10 @@ class SQLiteBackend(ReadsEventRows):
             self.salvaged = SalvagedRows(self.path)
             try:
                 self._open(self.path)
-            except LogDamaged as damage:
-                self._read_from_pages(self.path, self.salvaged, damage)
+            except LogError as error:
+                if not _can_have_pages(error, self.path):
+                    raise
+                self._read_from_pages(self.path, self.salvaged, error)
         elif read_only:
             raise LogUnavailable(
                 "A log in memory is empty at first: read_only makes no sense of it."
@@ -120,16 +123,17 @@ class SQLiteBackend(ReadsEventRows):
             read_only=self.read_only,
         )  # fmt: skip
 
-    def _read_from_pages(self, path: Path, salvaged: SalvagedRows, damage: LogDamaged) -> None:
-        """SQLite can't open the file; what its pages hold can be read. Raises the damage where they
+    def _read_from_pages(self, path: Path, salvaged: SalvagedRows, error: LogError) -> None:
+        """SQLite can't open the file; what its pages hold can be read. Raises the error where they
         hold nothing."""
         with Translated(path):
             self._damaged_file = os.stat(path).st_ino
         whole = salvaged.all_of()
         if not whole.query("SELECT 1 FROM events LIMIT 1"):
             salvaged.close()
-            raise damage
-        self.damage = LogDamaged(f"{damage} {_ADVICE}", position=0)
+            raise error
+        why = error if isinstance(error, LogDamaged) else f"{path}: its first page can't be read."
+        self.damage = LogDamaged(f"{why} {_ADVICE}", position=0)
         self.database = SharedDatabase(whole, salvaged.close, read_only=True)
         self.liveness = Liveness(path.with_name(f"{path.name}-lllm"))
 
@@ -240,6 +244,14 @@ class SQLiteBackend(ReadsEventRows):
         self.database.close()
         if self.salvaged is not None:
             self.salvaged.close()
+
+
+def _can_have_pages(error: LogError, path: Path) -> bool:
+    """Whether a file that SQLite can't open may be a log whose first pages are damaged."""
+    if isinstance(error, LogDamaged):
+        return True
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_NOTADB and os.stat(path).st_size % _LEAST_PAGE == 0
 
 
 def _reopen(path: Path, durability: Durability, read_only: bool) -> SQLiteBackend:

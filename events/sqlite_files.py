@@ -103,6 +103,22 @@ def _refuse_strange(
         )
 
 
+def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
+    """The names in a file that are lllm's: the log, and tables and views of rows.
+
+    schema: type, name, tbl_name and sql, of each entry of sqlite_master.
+    """
+    views = {str(name) for kind, name, _, _ in schema if kind == "view"}
+    found = {*_LOGS, "checkpoints"}
+    for kind, name, _, _ in schema:
+        rows = _ROWS.fullmatch(str(name))
+        if str(name).startswith(("sqlite_", "checkpoints_damaged_")):
+            found.add(str(name))
+        if kind == "table" and rows and rows[1] in views:
+            found |= {str(name), rows[1]}
+    return found
+
+
 def _plain(sql: str) -> str:
     return " ".join(sql.split())
 

@@ -5,6 +5,7 @@ A checkpoint is stored in the transaction that writes the rows it tells of.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ import msgspec
 from lllm.events import codec
 from lllm.events.database import Database
 from lllm.events.decoding import learned
+from lllm.events.errors import LogError
+from lllm.events.gaps import is_unreadable_page
 from lllm.events.model import EVENTS
 from lllm.projections.view import View
 
@@ -96,6 +99,27 @@ def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
                 dict(zip(Checkpoint.__struct_fields__, rest, strict=True)), Checkpoint
             )
     return found
+
+
+def replace_damaged(database: Database) -> None:
+    """Begin with an empty table where the one that is there can't be read: SQLite can't remove
+    what it can't read, so that gets another name. Every view is built anew then.
+
+    Raises LogError where the table can't be read for another reason, or can't be replaced.
+    """
+    try:
+        read_checkpoints(database)
+        return
+    except LogError as error:
+        if not is_unreadable_page(error):
+            raise
+    with database.write() as connection:
+        assert connection is not None
+        names = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        numbers = itertools.count(1)
+        aside = next(name for n in numbers if (name := f"checkpoints_damaged_{n}") not in names)
+        connection.execute(f"ALTER TABLE checkpoints RENAME TO {aside}")
+        connection.execute(CHECKPOINTS)
 
 
 def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:

@@ -22,7 +22,7 @@ from lllm.events.errors import LogError
 from lllm.events.gaps import is_unreadable_page
 from lllm.events.locks import FileLock
 from lllm.events.sqlite_files import Translated
-from lllm.projections.checkpoints import Checkpoint, known_events
+from lllm.projections.checkpoints import Checkpoint, known_events, replace_damaged
 from lllm.projections.projector import Projector
 from lllm.projections.rows import create_tables, physical, show_generation
 from lllm.projections.view import Table, View
@@ -79,6 +79,8 @@ def rebuild(
     each batch.
     """
     with projector.rebuilding, _alone(lock):
+        if not check:
+            replace_damaged(projector.database)
         among = projector.views if views is None else views
         can = projector.stale() if stale else projector.buildable()
         chosen = tuple(view for view in among if view in can)

@@ -393,7 +393,7 @@ def test_what_is_not_covered_is_said(
 
 
 def test_sqlite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An SQLite file is not changed; a whole one has nothing to repair."""
+    """A whole SQLite file has nothing to repair, and is not changed."""
     path = tmp_path / "runs.db"
     with closing(SQLiteBackend(path)) as log:
         log.append(batch("s", 0))

@@ -84,23 +84,29 @@ def verify(store: str | None, as_json: bool) -> None:
 @click.command()
 @store_option
 def repair(store: str | None) -> None:
-    """Mend a log that something other than lllm has changed.
+    """Mend a log that is damaged, or that something other than lllm has changed.
 
     For a folder of JSON lines: what an editor, sed, jq or a file transfer made of the lines is put
-    back as it was written, checked by the digests. A copy of each changed file is kept beside it.
-    Exit code 1 says that something is lost, or could not be mended. End the programs that write
-    the store first.
+    back as it was written, checked by the digests. For an SQLite file: a new one is made of what
+    its pages hold. A copy of each changed file is kept beside it. Exit code 1 says that something
+    is lost, or could not be mended. End the programs that use the store first.
     """
     from lllm.cli.opening import open_log, open_store
-    from lllm.cli.repairing import explain, show
+    from lllm.cli.repairing import repair_rows, show, show_rows
     from lllm.events.jsonl import LocalFileBackend
     from lllm.events.repair import repair as mend
+    from lllm.events.sqlite import SQLiteBackend
 
     path = named(store)
     with closing(open_log(path)) as log:
-        if not isinstance(log, LocalFileBackend):
-            explain(log)
+        if isinstance(log, SQLiteBackend):
+            made = repair_rows(log)
+            with closing(open_store(path)) as opened:
+                opened.rebuild()
+            show_rows(made)
             return
+        if not isinstance(log, LocalFileBackend):
+            raise Finding(f"{log!r} is neither a folder of JSON lines nor an SQLite file.")
         repaired = mend(log)
     if repaired.mended:
         with closing(open_store(path)) as opened:

@@ -1,0 +1,233 @@
+"""A whole SQLite log in the place of a damaged one.
+
+Nothing is changed in the damaged file: a new one is made of what its pages hold, see `salvage`, and
+takes its place in one step; the damaged one, with its write-ahead log, is kept beside it under
+another name. Rows are made anew from the events. Tables of the user's own are copied as far as
+SQLite can read them.
+
+Known trade-off (accepted): the write-ahead log has to go before the new file comes, since SQLite
+would take it for the new one's. Should the machine stop between the two, what was committed last is
+in the copies alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.locks import FileLock
+from lllm.events.open_files import copy_by_another_process
+from lllm.events.own_files import check_database, make_folder, open_to_read, sync, sync_folder
+from lllm.events.salvage import copy_of, salvage
+from lllm.events.sqlite import SQLiteBackend
+from lllm.events.sqlite_files import Translated, names_of_lllm
+
+SUFFIX = ".damaged"  # of the copies that are kept
+_WAIT_SECONDS = 10.0  # for those who write the log
+_BESIDE = ("-wal", "-shm", "-journal")
+
+# Run by another process, since closing the file would take the locks of this one away. Whoever has
+# the file open in SQLite holds a lock on some of these bytes, and nobody can open it meanwhile:
+# https://sqlite.org/src/file/src/os.h (PENDING_BYTE and those behind it).
+_HOLD = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 512, 0x40000000)
+    except OSError:
+        sys.exit(3)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+_IN_USE = 3  # its exit code
+_ORDER = ("table", "index", "view", "trigger")  # in which a schema can be made
+
+
+class RepairedDatabase(msgspec.Struct, frozen=True):
+    """What a repair of an SQLite file did.
+
+    path: the file. copy: where it is kept as it was; its write-ahead log, if it had one, has the
+    same name with "-wal". events: how many the new file has. lost: the positions that no page
+    holds, as pairs of the first and the last. left: tables and views of the user's own that could
+    not be copied, or not whole, and why. schema_lost: whether nobody can tell which there were.
+    """
+
+    path: Path
+    copy: Path
+    events: int
+    lost: tuple[tuple[int, int], ...]
+    left: tuple[str, ...]
+    schema_lost: bool
+
+
+def repair_database(path: Path, *, head: int = 0) -> RepairedDatabase:
+    """Put a whole file in the place of a damaged one that nobody has open.
+
+    Args:
+        path: The file.
+        head: The last position of the log, where SQLite can tell.
+
+    Raises:
+        LogUnavailable: Somebody has it open, or the files can't be written.
+        LogError: No page of it holds an event.
+    """
+    path = Path(os.path.realpath(path))
+    with Translated(path):
+        check_database(path)
+        with _alone(path):
+            return _replaced(path, head)
+
+
+def has_damaged_pages(log: SQLiteBackend) -> bool:
+    """Whether SQLite can't make sense of some page, so that a repair can do something about it; of
+    an event that was changed or taken out, it can't."""
+    if log.damage is not None:
+        return True
+    try:
+        return log.database.query("PRAGMA integrity_check(1)") != [("ok",)]
+    except LogDamaged:
+        return True
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else has the file open meanwhile, or opens it."""
+    folder = path.with_name(f"{path.name}-lllm")
+    make_folder(folder)
+    lock = FileLock(folder / "write.lock")
+    try:
+        if not lock.take(time.monotonic(), _WAIT_SECONDS):
+            raise _in_use(path)
+        with _held_by_another(path):
+            yield
+    finally:
+        lock.close()
+
+
+@contextmanager
+def _held_by_another(path: Path) -> Iterator[None]:
+    command = [sys.executable, "-I", "-S", "-c", _HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            said = holder.stdout.readline() if holder.stdout is not None else b""
+            if not said and holder.wait() == _IN_USE:
+                raise _in_use(path)
+            if not said:
+                raise LogUnavailable(f"{path} can't be locked to be repaired. Is it writable?")
+            yield
+        finally:
+            holder.kill()
+
+
+def _in_use(path: Path) -> LogUnavailable:
+    return LogUnavailable(
+        f"{path} is in use, perhaps by this program. Close the store and end the programs that "
+        "use it first."
+    )
+
+
+def _replaced(path: Path, head: int) -> RepairedDatabase:
+    copy = _keep(path)
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    try:
+        found = salvage(copy, draft, head=head)
+        if not found.events:
+            raise LogError(f"No page of {path} holds an event of lllm's; it is left as it is.")
+        left = _copy_others(path, draft)
+        with open_to_read(draft) as file:
+            sync(file)
+        draft.chmod(stat.S_IMODE(path.stat().st_mode))
+        for suffix in _BESIDE:
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        draft.rename(path)
+        sync_folder(path.parent)
+    finally:
+        for suffix in ("", *_BESIDE):
+            Path(f"{draft}{suffix}").unlink(missing_ok=True)
+    return RepairedDatabase(path, copy, found.events, found.gaps, left or (), left is None)
+
+
+def _keep(path: Path) -> Path:
+    """Copy a file and its write-ahead log; the name says the file's content."""
+    draft = path.with_name(f"{path.name}.kept")
+    copy_by_another_process(str(path), draft)
+    copy = path.with_name(f"{path.name}-{_digest(draft)[:16]}{SUFFIX}")
+    for suffix in ("-wal", ""):  # the file last: it is there when all of it is
+        original, part = Path(f"{path}{suffix}"), Path(f"{draft}{suffix}")
+        if suffix and original.exists():
+            copy_by_another_process(str(original), part)
+        if not part.exists():
+            continue
+        part.chmod(stat.S_IMODE(original.stat().st_mode))
+        with open_to_read(part) as file:
+            sync(file)
+        part.rename(f"{copy}{suffix}")
+    sync_folder(path.parent)
+    return copy
+
+
+def _digest(file: Path) -> str:
+    digest = sha256()
+    with open_to_read(file) as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# -- what else is in the file
+
+
+def _copy_others(path: Path, draft: Path) -> tuple[str, ...] | None:
+    """Copy the user's own tables, indexes, views and triggers; returns what could not be, None
+    where nobody can tell which there are."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lllm-repair-", dir=path.parent) as folder,
+        closing(sqlite3.connect(copy_of(path, Path(folder)), isolation_level=None)) as old,
+        closing(sqlite3.connect(draft, isolation_level=None)) as new,
+    ):
+        try:
+            found = old.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+        except sqlite3.Error:
+            return None
+        return tuple(_copied(old, new, [row for row in found if row[0] in _ORDER]))
+
+
+def _copied(
+    old: sqlite3.Connection, new: sqlite3.Connection, schema: list[tuple[str, str, str, str]]
+) -> Iterator[str]:
+    ours = names_of_lllm(schema)
+    for kind, name, table, sql in sorted(schema, key=lambda row: _ORDER.index(row[0])):
+        if not str(sql).startswith("CREATE ") or not ours.isdisjoint((name, table)):
+            continue
+        try:
+            new.execute(sql)
+            if kind == "table":
+                _copy_rows(old, new, str(name))
+        except sqlite3.Error as error:
+            yield f"the {kind} {name!r}, or a part of it: {error}"
+
+
+def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
+    quoted = '"' + table.replace('"', '""') + '"'
+    names = [str(row[1]) for row in old.execute(f"PRAGMA table_xinfo({quoted})") if not row[6]]
+    columns = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
+    insert = f"INSERT INTO {quoted} ({columns}) VALUES ({', '.join('?' * len(names))})"
+    new.execute("BEGIN")
+    try:
+        for row in old.execute(f"SELECT {columns} FROM {quoted}"):
+            new.execute(insert, row)
+    finally:
+        new.execute("COMMIT")
