@@ -2,106 +2,189 @@
 
 JSON has no bytes, no NaN, no tuples and no integer keys, and its readers take integers of 64 bits
 at most and two surrogates side by side for one character. Such a value is written as a marked
-object, `{"$lllm": kind, ...}`, and `from_plain` makes the value again. What has no faithful form
-(a socket, a cycle) is written as a marked repr, never dropped and never an error. A dataclass,
-Struct or pydantic model is recorded as its fields. A user's own dict with the key `$lllm` is
-wrapped, so that no data can pass for a mark.
+object, `{"$lllm": kind, ...}`, and `from_plain` makes the value again: one of a standard type as it
+was, any other as a read-only stand-in (`stand_ins`). What has no faithful form (a socket) is
+written as a marked repr, never dropped and never an error. A dataclass, Struct or pydantic model is
+recorded as its fields. A user's own dict with the key `$lllm` is wrapped, so that no data can pass
+for a mark.
+
+A container that is met again is referred to, unless it is about as short as that, and one that is
+nested very deeply is written apart: then the whole is
+`{"$lllm": "parts", "value": ..., "parts": [...]}`, with `{"$lllm": "part", "index": 0}` wherever a
+part belongs. Only a value that holds itself is cut, where it comes round, and a mark says so.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
-import datetime as dt
-import decimal
 import math
 import re
-import uuid
-from collections.abc import Callable, Mapping
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Final, cast
 
-import msgspec
+from lllm.events.described import describe, opaque, type_name
+from lllm.events.from_marks import from_plain
+from lllm.events.marks import DEEPEST, MARK, TEXT_OF
 
-MARK = "$lllm"
-_SUSPICIOUS = 1_000  # keys, from which on their hashes are looked at
-_AGAIN = 10_000  # containers that are written once more
-_DEEPEST = 100  # levels of nesting; far below what a JSON decoder refuses to follow
+__all__ = ["MARK", "from_plain", "to_plain"]
 
+_SHORT = 64  # JSON values, of up to 16 characters each, that are written again
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-
-# Values with a text form that says everything: how they are written, and read again.
-_TEXTUAL: dict[type, tuple[str, Callable[[str], object]]] = {
-    dt.datetime: ("datetime", dt.datetime.fromisoformat),
-    dt.date: ("date", dt.date.fromisoformat),
-    dt.time: ("time", dt.time.fromisoformat),
-    decimal.Decimal: ("decimal", decimal.Decimal),
-    uuid.UUID: ("uuid", uuid.UUID),
-    complex: ("complex", complex),
-}
-_FROM_TEXT = dict(_TEXTUAL.values())
-_SEQUENCES: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
-_MAKE_SEQUENCE: dict[str, Callable[[list[object]], object]] = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-}
-
-
-@runtime_checkable
-class _PydanticModel(Protocol):
-    """What a pydantic model can do for us, without importing pydantic."""
-
-    def model_dump(self, *, mode: str = ...) -> dict[str, object]:
-        """Its fields."""
 
 
 def to_plain(value: object) -> object:
     """The JSON form of any value at all; never raises, and cuts only what goes on without end."""
-    return _plain(value, (), _Met())
+    return _Writer().whole(value)
 
 
 class _Met:
-    """The containers that were met on the way. Values that meet again on many paths, as the nodes
-    of a graph do, have more paths than anybody could write down."""
+    """A container that was met.
 
-    __slots__ = ("again", "kept")
+    plain: its form; None while it is being written. part: the reference to it, where it is written
+    apart. short: whether it may be written again.
+    """
+
+    __slots__ = ("part", "plain", "short", "value")
+
+    def __init__(self, value: object) -> None:
+        self.value: Final = value  # kept, since the next one in its place would have its id
+        self.plain: object = None
+        self.part: dict[str, object] | None = None
+        self.short = False
+
+
+class _Writer:
+    """Writes one value with all that is in it."""
+
+    __slots__ = ("_met", "_parts", "_waiting")
 
     def __init__(self) -> None:
-        # Kept, since the next one made in the place of one that is gone would have its id.
-        self.kept: dict[int, object] = {}
-        self.again = 0
+        self._met: dict[int, _Met] = {}
+        self._parts: list[_Met] = []
+        self._waiting: list[_Met] = []  # parts that are too deep to be written where they are met
 
-    def too_often(self, value: object) -> bool:
-        """Whether so much was written twice already that this, too, would be too much."""
-        if id(value) not in self.kept:
-            self.kept[id(value)] = value
+    def whole(self, value: object) -> object:
+        """The form of a value, with all parts that are written apart."""
+        plain = self._plain(value, 0)
+        while self._waiting:
+            met = self._waiting.pop()
+            met.plain = None
+            met.plain = self._contained(met.value, 1)
+        return self._with_parts(plain) if self._parts else plain
+
+    def _plain(self, value: object, depth: int) -> object:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return _plain_text(cast(str, value))
+        if kind is int:
+            integer = cast(int, value)
+            return integer if -(2**63) <= integer < 2**64 else {MARK: "int", "value": hex(integer)}
+        if kind is float:
+            number = cast(float, value)
+            return number if math.isfinite(number) else {MARK: "float", "value": repr(number)}
+        met = self._met.get(id(value))
+        if met is not None:
+            return self._again(met)
+        if kind in TEXT_OF:
+            name, text_of = TEXT_OF[kind]
+            return {MARK: name, "value": _plain_text(text_of(value))}
+        met = self._met[id(value)] = _Met(value)
+        if depth >= DEEPEST:
+            met.plain = ()
+            self._waiting.append(met)
+            return self._refer(met)
+        met.plain = plain = self._contained(value, depth + 1)
+        return plain
+
+    def _contained(self, value: object, depth: int) -> object:
+        kind = type(value)
+        try:
+            if kind is list:
+                return [self._plain(item, depth) for item in cast("list[object]", value)]
+            if kind is dict:
+                return self._dict(cast("dict[object, object]", value), depth)
+            form = describe(value, kind, _encode)
+            if form.kind is None:
+                return self._dict(cast("dict[object, object]", form.members), depth)
+            members = {name: self._plain(item, depth) for name, item in form.members.items()}
+        except Exception:  # a property, a model_dump or an iterator of the user's that raises
+            name, members = "repr", _plain_members(opaque(value).members)
+        else:
+            name = form.kind
+        return {MARK: name, **members}
+
+    def _dict(self, value: dict[object, object], depth: int) -> object:
+        for key in value:
+            if type(key) is not str or key == MARK or not _is_exact(key):
+                items = [
+                    [self._plain(key, depth), self._plain(item, depth)]
+                    for key, item in value.items()
+                ]
+                return {MARK: "dict", "items": items}
+        return {key: self._plain(item, depth) for key, item in value.items()}
+
+    # -- what is written apart
+
+    def _again(self, met: _Met) -> object:
+        if met.plain is None:
+            return {MARK: "cycle", "type": type_name(type(met.value))}
+        if met.part is not None:
+            return met.part
+        if met.short or _is_short(met.plain):
+            met.short = True
+            return met.plain
+        return self._refer(met)
+
+    def _refer(self, met: _Met) -> dict[str, object]:
+        met.part = {MARK: "part", "index": len(self._parts)}
+        self._parts.append(met)
+        return met.part
+
+    def _with_parts(self, plain: object) -> object:
+        """The whole, with references in the place of parts."""
+        references = {id(met.plain): met.part for met in self._parts}
+        seen: set[int] = set()
+        waiting: list[object] = [plain, *(met.plain for met in self._parts)]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            for place, inner in _members(node):
+                if type(inner) is list or type(inner) is dict:
+                    reference = references.get(id(inner))
+                    if reference is None:
+                        waiting.append(inner)
+                    else:
+                        cast(Any, node)[place] = reference
+        value = references.get(id(plain), plain)
+        return {MARK: "parts", "value": value, "parts": [met.plain for met in self._parts]}
+
+
+def _members(node: object) -> list[tuple[Any, object]]:
+    """The places in a JSON list or object, and what is there."""
+    return list(node.items()) if type(node) is dict else list(enumerate(cast(Any, node)))
+
+
+def _is_short(plain: object) -> bool:
+    """Whether a form is short enough to be written again."""
+    size = 0
+    waiting = [plain]
+    while waiting:
+        node = waiting.pop()
+        size += 1 + (len(node) if type(node) is str or type(node) is list else 0) // 16
+        if size > _SHORT:
             return False
-        self.again += 1
-        return self.again > _AGAIN
-
-
-def _plain(value: object, above: tuple[int, ...], met: _Met) -> object:
-    kind = type(value)
-    if value is None or kind is bool:
-        return value
-    if kind is str:
-        return _plain_text(cast(str, value))
-    if kind is int:
-        integer = cast(int, value)
-        return integer if -(2**63) <= integer < 2**64 else {MARK: "int", "value": hex(integer)}
-    if kind is float:
-        number = cast(float, value)
-        return number if math.isfinite(number) else {MARK: "float", "value": repr(number)}
-    if id(value) in above:
-        return {MARK: "cycle", "type": _type_name(kind)}
-    if len(above) >= _DEEPEST:
-        return {MARK: "deep", "type": _type_name(kind)} | _repr(value)
-    if met.too_often(value):
-        return {MARK: "again", "type": _type_name(kind)}
-    try:
-        return _plain_container(value, (*above, id(value)), met)
-    except Exception:  # a property, a model_dump or an iterator of the user's that raises
-        return _opaque(value)
+        if type(node) is list:
+            waiting += node
+        elif type(node) is dict:
+            for key, inner in node.items():
+                size += len(key) // 16
+                waiting.append(inner)
+            if len(waiting) > _SHORT:
+                return False
+    return True
 
 
 def _plain_text(text: str) -> object:
@@ -116,113 +199,10 @@ def _is_exact(text: str) -> bool:
     return text.isascii() or _SURROGATE_PAIR.search(text) is None
 
 
-def _plain_container(value: object, above: tuple[int, ...], met: _Met) -> object:
-    kind = type(value)
-    if kind is list:
-        return [_plain(item, above, met) for item in cast(list[object], value)]
-    if isinstance(value, dict):
-        return _plain_dict(value, above, met)
-    if kind in _SEQUENCES:
-        items = [_plain(item, above, met) for item in cast(tuple[object, ...], value)]
-        return {MARK: _SEQUENCES[kind], "items": items}
-    if kind in (bytes, bytearray):
-        data = base64.b64encode(cast(bytes, value)).decode()
-        return {MARK: kind.__name__, "base64": data}
-    if kind in _TEXTUAL:
-        text = cast(dt.date, value).isoformat() if hasattr(value, "isoformat") else str(value)
-        return {MARK: _TEXTUAL[kind][0], "value": text}
-    fields = _fields(value)
-    if fields is not None:
-        return _plain_dict(cast(dict[object, object], fields), above, met)
-    return _opaque(value)
+def _plain_members(members: Any) -> dict[str, object]:
+    return {name: _plain_text(text) for name, text in members.items()}
 
 
-def _plain_dict(value: Mapping[object, object], above: tuple[int, ...], met: _Met) -> object:
-    if MARK not in value and all(type(key) is str and _is_exact(key) for key in value):
-        return {key: _plain(item, above, met) for key, item in value.items()}
-    pairs = [[_plain(k, above, met), _plain(v, above, met)] for k, v in value.items()]
-    return {MARK: "dict", "items": pairs}
-
-
-def _fields(value: object) -> dict[str, object] | None:
-    if isinstance(value, msgspec.Struct):
-        return {name: getattr(value, name) for name in value.__struct_fields__}
-    if isinstance(value, type):
-        return None
-    if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, _PydanticModel):
-        return dict(value.model_dump(mode="python"))
-    return None
-
-
-def _opaque(value: object) -> dict[str, object]:
-    return {MARK: "repr", "type": _type_name(type(value))} | _repr(value)
-
-
-def _repr(value: object) -> dict[str, object]:
-    try:
-        return {"repr": str.__str__(repr(value))}  # which may be of a subclass of str
-    except Exception as error:  # a __repr__ may raise anything; RecursionError on deep values
-        return {"error": f"its repr raised {type(error).__name__}"}
-
-
-def _type_name(kind: type) -> str:
-    try:
-        return f"{kind.__module__}.{kind.__qualname__}"
-    except Exception:  # a metaclass may do as it likes
-        return "?"
-
-
-def from_plain(value: object) -> object:
-    """The value that `to_plain` was given; a marked repr, cycle or unknown mark stays as it is, and
-    so does what is nested deeper than `to_plain` goes."""
-    return _value(value, 0)
-
-
-def _value(value: object, depth: int) -> object:
-    if depth > 2 * _DEEPEST:
-        return value
-    if type(value) is list:
-        return [_value(item, depth + 1) for item in value]
-    if type(value) is not dict:
-        return value
-    if MARK not in value:
-        return {key: _value(item, depth + 1) for key, item in value.items()}
-    try:
-        return _unmark(value, depth + 1)
-    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
-        return value  # no writer of ours made this mark; show it
-
-
-def _told_apart(keys: list[object]) -> list[object]:
-    """The keys of a set or dict. Raises ValueError where so many have one hash that making it would
-    take for ever, which somebody meant."""
-    if len(keys) > _SUSPICIOUS and 2 * len(set(map(hash, keys))) < len(keys):
-        raise ValueError("their hashes are the same")
-    return keys
-
-
-def _unmark(value: dict[str, object], depth: int) -> object:
-    kind = cast(str, value[MARK])
-    if kind == "dict":
-        pairs = cast(list[tuple[object, object]], value["items"])
-        keys = _told_apart([_value(key, depth) for key, _ in pairs])
-        return dict(zip(keys, (_value(item, depth) for _, item in pairs), strict=True))
-    if kind in _MAKE_SEQUENCE:
-        items = cast(list[object], value["items"])
-        made = [_value(item, depth) for item in items]
-        return _MAKE_SEQUENCE[kind](made if kind == "tuple" else _told_apart(made))
-    if kind in ("bytes", "bytearray"):
-        data = base64.b64decode(cast(str, value["base64"]), validate=True)
-        return bytearray(data) if kind == "bytearray" else data
-    if kind == "str":
-        data = base64.b64decode(cast(str, value["base64"]), validate=True)
-        return data.decode("utf-8", "surrogatepass")
-    if kind == "int":
-        return int(cast(str, value["value"]), 16)
-    if kind == "float":
-        return float(cast(str, value["value"]))
-    if kind in _FROM_TEXT:
-        return _FROM_TEXT[kind](cast(str, value["value"]))
-    return value
+def _encode(value: object) -> bytes:
+    """A value as bytes, for digests."""
+    return repr(to_plain(value)).encode("utf-8", "backslashreplace")

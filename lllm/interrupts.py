@@ -22,7 +22,7 @@ from lllm.events.model import Content, ToolCall, ToolCalled, ToolFailed, ToolRet
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Recorder
 from lllm.session import describe
-from lllm.tools import Tool, result_text
+from lllm.tools import Tool, result_forms
 
 NO_MORE = "No more tools can be used. Answer now, with what you know."
 
@@ -117,9 +117,9 @@ class Interrupts:
                 raise
         else:
             elapsed = time.perf_counter_ns() - began
-            text = result_text(value)
+            text, plain = result_forms(value)
             self._ran[key] = (number, text)
-            self._returned(number, call, text, value, elapsed)
+            self._returned(number, call, text, plain, elapsed)
 
     def _together(self, calls: Sequence[ToolCall]) -> bool:
         tools = [self._tools[call.name] for call in calls if call.name in self._tools]
@@ -197,7 +197,7 @@ class Interrupts:
         elapsed: int,
     ) -> None:
         run = batch[index]
-        text = "" if error is not None else result_text(value)
+        text, plain = ("", None) if error is not None else result_forms(value)
         with self._ending:
             if run.content is not None:
                 return  # a thread that was left has come to its end
@@ -206,7 +206,7 @@ class Interrupts:
             else:
                 self._ran[run.key] = (run.number, text)
                 ended = self._stage_returned(
-                    run.number, run.call, run.ordinal, text, value, elapsed
+                    run.number, run.call, run.ordinal, text, plain, elapsed
                 )
             run.content = ended[1]
 
@@ -233,13 +233,13 @@ class Interrupts:
         number: int,
         call: ToolCall,
         text: str,
-        value: object,
+        plain: object,
         elapsed: int,
         *,
         repeats: int | None = None,
     ) -> None:
         self._dialog.add(
-            *self._stage_returned(number, call, self._next(), text, value, elapsed, repeats=repeats)
+            *self._stage_returned(number, call, self._next(), text, plain, elapsed, repeats=repeats)
         )
 
     def _stage_returned(
@@ -248,7 +248,7 @@ class Interrupts:
         call: ToolCall,
         ordinal: int,
         text: str,
-        value: object,
+        plain: object,
         elapsed: int,
         *,
         repeats: int | None = None,
@@ -259,7 +259,7 @@ class Interrupts:
                 tool=number,
                 message=ordinal,
                 content=content,
-                value=None if isinstance(value, str) else to_plain(value),
+                value=plain,
                 repeats=repeats,
                 elapsed=elapsed,
             )

@@ -25,12 +25,12 @@ from lllm.events.holding import HoldingLog, OnError
 from lllm.events.log import KnowsWriters, LogBackend
 from lllm.events.model import ErrorRecorded, SessionTagged, State
 from lllm.events.noop import NoOpBackend
-from lllm.events.plain import to_plain
+from lllm.events.plain import from_plain, to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import Definitions, Recorder, new_id, new_salt, state
 from lllm.events.redaction import Redact, checked
 from lllm.events.store_paths import local_path
-from lllm.export import FORMATS, as_json, as_jsonl
+from lllm.export import FORMATS, as_json, as_jsonl, as_recorded
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
@@ -39,7 +39,7 @@ from lllm.price_table import Prices, PriceTable
 from lllm.projections import loading, queries
 from lllm.projections.call_session import TacticCallSession
 from lllm.projections.costs import CostsView
-from lllm.projections.folding import fold
+from lllm.projections.folding import ReadValue, fold
 from lllm.projections.loading import Found
 from lllm.projections.projector import Projector
 from lllm.projections.rebuild import Progress, Rebuilt
@@ -401,9 +401,11 @@ class LogStore:
                     return session
         return fold_finished(self.log, recorder)
 
-    def _load(self, session_id: str) -> tuple[Found, TacticCallSession]:
+    def _load(
+        self, session_id: str, read_value: ReadValue = from_plain
+    ) -> tuple[Found, TacticCallSession]:
         found = self._found(session_id)
-        session = fold(loading.read_sessions(self.log, found), session_id)
+        session = fold(loading.read_sessions(self.log, found), session_id, read_value)
         if session is None:
             raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
         return found, session
@@ -440,14 +442,24 @@ class LogStore:
         yield from events
 
     def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
-        """A session as text: "json" is the loaded session, "jsonl" its events, verbatim, with all
-        that they refer to, one a line.
+        """A session as text that stands alone.
 
-        Raises ValueError for another format, SessionNotFound.
+        Args:
+            session_id: The session's id.
+            format: "json" is the session with those below it, what a user passed in its recorded
+                form; "jsonl" its events, verbatim, with all that they refer to, one a line.
+
+        Returns:
+            The text, which UTF-8 can hold.
+
+        Raises:
+            ValueError: The format is another one.
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
         """
         if format not in FORMATS:
             raise ValueError(f"format is one of {', '.join(FORMATS)}; not {format!r}")
-        found, session = self._load(session_id)
+        found, session = self._load(session_id, read_value=as_recorded)
         if format == "json":
             return as_json(session, found.tags)
         events = loading.read_sessions(self.log, found)

@@ -25,7 +25,8 @@ from lllm.events.codec import encode
 from lllm.events.errors import ConfigError
 from lllm.events.importing import importing
 from lllm.events.model import ToolDefinition
-from lllm.events.plain import to_plain
+from lllm.events.plain import MARK, to_plain
+from lllm.readable import readable
 from lllm.signature import Arguments
 
 P = ParamSpec("P")
@@ -177,21 +178,45 @@ def result_text(value: object) -> str:
     """What a tool returned, as the model reads it: text as it is, everything else as JSON.
 
     None is `null`, for only the tool's description knows whether that means "done" or "nothing
-    found". Dates, sets, enums and models take their customary JSON forms, and an object that has
-    none its repr: the marks that the log keeps (`{"$lllm": ...}`) would puzzle a model. They stay
-    where nothing else will do, as for a cycle.
+    found". Dates, sets, enums, models, arrays and frames take their customary JSON forms, and an
+    object that has none its repr: the marks that the log keeps (`{"$lllm": ...}`) would puzzle a
+    model. They stay where nothing else will do, as for a cycle.
     """
-    if isinstance(value, str):
-        return value
+    return result_forms(value)[0]
+
+
+def result_forms(value: object) -> tuple[str, object]:
+    """What a tool returned, as the model reads it and as the log keeps it beside that.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        The text of `result_text`; and the recorded form, None where the text says it all.
+    """
+    if type(value) is str:
+        return value, None
+    plain = to_plain(value)
+    if issubclass(type(value), str):
+        return str.__str__(cast(str, value)), plain
+    return _told_text(value, plain), plain
+
+
+def _told_text(value: object, plain: object) -> str:
+    # What is written in parts holds itself so often that written out it would have no end.
+    if not (type(plain) is dict and plain.get(MARK) == "parts"):
+        # Whatever a repr or property of theirs raises; a cycle, a lone surrogate, odd keys.
+        with suppress(Exception):
+            return msgspec.json.encode(value, enc_hook=_customary).decode()
     try:
-        return msgspec.json.encode(value, enc_hook=_readable).decode()
-    except Exception:  # a cycle, a lone surrogate, or whatever a repr or property of theirs raises
-        return encode(to_plain(value)).decode()
+        return encode(readable(plain)).decode()
+    except Exception:  # a form that we don't know how to read
+        return encode(plain).decode()
 
 
-def _readable(value: object) -> object:
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json") if callable(dump) else repr(value)
+def _customary(value: object) -> object:
+    dump = getattr(type(value), "model_dump", None)
+    return dump(value, mode="json") if callable(dump) else readable(to_plain(value))
 
 
 def _name(function: Callable[..., object]) -> str:

@@ -20,11 +20,22 @@ from lllm.projections.call_session import (
 )
 from lllm.projections.invoke_cost import InvokeCost
 
+ReadValue = Callable[[object], object]
 
-def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | None:
-    """The session that some events tell of, with those below it; None where it never began.
 
-    events: in the order of the log; those of other sessions and definitions are passed over.
+def fold(
+    events: Iterable[Recorded], session_id: str, read_value: ReadValue = from_plain
+) -> TacticCallSession | None:
+    """The session that some events tell of, with those below it.
+
+    Args:
+        events: In the order of the log; those of other sessions and definitions are passed over.
+        session_id: The session's id.
+        read_value: What becomes of tasks, deliveries and whatever else a user passed, which are
+            recorded as JSON.
+
+    Returns:
+        None where the session never began.
     """
     folds: dict[str, _Fold] = {}
     children: list[tuple[str, _Fold]] = []
@@ -34,7 +45,7 @@ def fold(events: Iterable[Recorded], session_id: str) -> TacticCallSession | Non
         if isinstance(payload, model.SessionStarted):
             if one is not None or event.seq != 1:
                 continue  # a session begins once
-            folds[event.stream] = _Fold(event, payload)
+            folds[event.stream] = _Fold(event, payload, read_value)
             if payload.ancestors:
                 children.append((payload.ancestors[-1].session_id, folds[event.stream]))
         elif isinstance(payload, model.SessionInterrupted):
@@ -69,14 +80,17 @@ def _is_above(session_id: str, other: str | None, above: Mapping[str, str]) -> b
 class _Fold:
     """Builds one session, event by event."""
 
-    def __init__(self, event: Recorded, started: model.SessionStarted) -> None:
+    def __init__(
+        self, event: Recorded, started: model.SessionStarted, read_value: ReadValue
+    ) -> None:
+        self._read = read_value
         self.session = TacticCallSession(
             session_id=event.stream,
             tactic_name=started.name,
             tactic_path=started.tactic_path,
-            task=from_plain(started.task),
-            options=from_plain(started.options),
-            metadata=from_plain(started.metadata),
+            task=read_value(started.task),
+            options=read_value(started.options),
+            metadata=read_value(started.metadata),
             partition=started.partition,
             started=event.time,
         )
@@ -108,14 +122,14 @@ class _Fold:
 
     def _succeeded(self, _: Recorded, payload: model.SessionSucceeded) -> None:
         self.session.state = "success"
-        self.session.delivery = from_plain(payload.delivery)
+        self.session.delivery = self._read(payload.delivery)
         self.session.elapsed = payload.elapsed
 
     def _failed(self, _: Recorded, payload: model.SessionFailed) -> None:
         self.session.state = "failure"
         self.session.error = payload.error
         self.session.cancelled = payload.cancelled
-        self.session.delivery = from_plain(payload.delivery)
+        self.session.delivery = self._read(payload.delivery)
         self.session.elapsed = payload.elapsed
 
     def _agent_started(self, event: Recorded, payload: model.AgentStarted) -> None:
@@ -135,7 +149,7 @@ class _Fold:
             answer = self._answers.get(payload.answer)
             text = answer.text if answer else None
             call.state = "success"
-            call.delivery = text if payload.parsed is None else from_plain(payload.parsed)
+            call.delivery = text if payload.parsed is None else self._read(payload.parsed)
             call.elapsed = payload.elapsed
 
     def _agent_failed(self, _: Recorded, payload: model.AgentFailed) -> None:
@@ -192,7 +206,7 @@ class _Fold:
             tool=payload.tool,
             id=payload.call_id,
             name=payload.name,
-            arguments=from_plain(payload.arguments),
+            arguments=self._read(payload.arguments),
             started=event.time,
         )
         self._tools[payload.tool] = tool
@@ -211,7 +225,7 @@ class _Fold:
             tool.error = payload.error
         else:
             tool.state = "success"
-            tool.value = from_plain(payload.value)
+            tool.value = self._read(payload.value)
             tool.repeats = payload.repeats
 
     def _retried(self, _: Recorded, payload: model.RetryScheduled) -> None:

@@ -8,8 +8,6 @@ import decimal
 import math
 import uuid
 import zoneinfo
-from collections import OrderedDict
-from collections.abc import Iterator
 
 import msgspec
 import pydantic
@@ -163,7 +161,6 @@ class Answer(pydantic.BaseModel):
             Answer(text="yes", when=dt.date(2024, 1, 1)),
             {"text": "yes", "when": {MARK: "date", "value": "2024-01-01"}},
         ),
-        (OrderedDict(a=1), {"a": 1}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -201,11 +198,6 @@ class BadDump:
         raise ValueError(mode)
 
 
-class BadDict(dict[object, object]):
-    def items(self) -> Iterator[tuple[object, object]]:  # type: ignore[override] # on purpose
-        raise OSError("gone")
-
-
 @dataclasses.dataclass
 class Missing:
     x: int
@@ -225,9 +217,9 @@ class Nameless(metaclass=BadName):
 
 
 AWKWARD = [
-    NoRepr(), OddRepr(), SubclassRepr(), SurrogateRepr(), BadDump(), BadDict(a=1), Missing(1),
-    Nameless(), Nameless, Odd("x"), object(), type, print, iter([]), memoryview(b"x"), range(3),
-    Ellipsis, msgspec.UNSET, NotImplemented, ValueError("\udcff"), dt.timedelta(1),
+    NoRepr(), OddRepr(), SubclassRepr(), SurrogateRepr(), BadDump(), Missing(1),
+    Nameless(), Nameless, object(), type, print, iter([]), memoryview(b"x"),
+    Ellipsis, msgspec.UNSET, NotImplemented, ValueError("\udcff"),
 ]  # fmt: skip
 
 
@@ -256,8 +248,8 @@ def test_named_zone() -> None:
 
 
 def test_cycles() -> None:
-    """A value that holds itself is marked where it comes round; one that is merely there twice is
-    written twice."""
+    """A value that holds itself is marked where it comes round; a short one that is merely there
+    twice is written twice."""
     cycle: list[object] = [1]
     cycle.append({"again": cycle})
     assert to_plain(cycle) == [1, {"again": {MARK: "cycle", "type": "builtins.list"}}]
@@ -281,17 +273,22 @@ def test_cycles() -> None:
     ids=["list", "tuple", "dict", "pairs", "frozenset", "dataclass"],
 )
 def test_deep(wrap: object) -> None:
-    """A value nested beyond all measure is marked where it gets too deep, can be written and read,
-    and is faithful down to there."""
+    """A value nested beyond all measure is written in parts, none of which is too deep for the
+    readers of JSON, and comes back whole."""
     assert callable(wrap)
     value: object = "bottom"
     for _ in range(5_000):
         value = wrap(value)
     plain = to_plain(value)
     data = codec.encode({"task": plain})
-    assert b'"deep"' in data or b'"repr"' in data
     assert codec.values(data) == {"task": plain}
-    assert data.count(b"items") + data.count(b"[") + data.count(b":") > 50
+    assert b'"deep"' not in data
+    assert b'"repr"' not in data
+    back = from_plain(written_and_read(plain))
+    for _ in range(5_000):
+        assert isinstance(back, (list, tuple, dict, frozenset))
+        (back,) = list(back.values())[-1:] if isinstance(back, dict) else back
+    assert back == "bottom"
 
 
 @pytest.mark.parametrize("depth", [10, 60])

@@ -1,0 +1,112 @@
+"""The marks of values that JSON has no form for, and the types that come back as they were.
+
+A mark is an object `{"$lllm": kind, ...}`. The tables say how a value of each type is written, and
+which constructor of ours makes it again: a log names a kind, and never a module or a constructor.
+A kind that stands in a stored log never changes its meaning.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+
+MARK = "$lllm"
+DEEPEST = 100  # levels of nesting in one piece; far below what a JSON decoder refuses to follow
+
+
+def _exact(value: dt.timedelta) -> dt.timedelta:
+    return dt.timedelta(value.days, value.seconds, value.microseconds)
+
+
+# Values with a text form that says everything: how it is made (as the type itself does, whatever a
+# subclass says), and read again. Any: each function takes values of its own type only.
+TEXT_OF: dict[type, tuple[str, Callable[[Any], str]]] = {
+    dt.datetime: ("datetime", dt.datetime.isoformat),
+    dt.date: ("date", dt.date.isoformat),
+    dt.time: ("time", dt.time.isoformat),
+    decimal.Decimal: ("decimal", decimal.Decimal.__str__),
+    uuid.UUID: ("uuid", uuid.UUID.__str__),
+    complex: ("complex", complex.__repr__),
+    dt.timedelta: ("timedelta", lambda value: str(msgspec.to_builtins(_exact(value)))),
+    Fraction: ("fraction", Fraction.__str__),
+    PosixPath: ("PosixPath", PurePath.__str__),
+    WindowsPath: ("WindowsPath", PurePath.__str__),
+    PurePosixPath: ("PurePosixPath", PurePath.__str__),
+    PureWindowsPath: ("PureWindowsPath", PurePath.__str__),
+}
+
+
+def _posix_path(text: str) -> PurePath:
+    try:
+        return PosixPath(text)
+    except NotImplementedError:  # on Windows
+        return PurePosixPath(text)
+
+
+def _windows_path(text: str) -> PurePath:
+    try:
+        return WindowsPath(text)
+    except NotImplementedError:  # everywhere else
+        return PureWindowsPath(text)
+
+
+def _fraction(text: str) -> Fraction:
+    numerator, _, denominator = text.partition("/")  # "1e999999999" would take for ever
+    return Fraction(int(numerator), int(denominator or "1"))
+
+
+FROM_TEXT: dict[str, Callable[[str], object]] = {
+    "datetime": dt.datetime.fromisoformat,
+    "date": dt.date.fromisoformat,
+    "time": dt.time.fromisoformat,
+    "decimal": decimal.Decimal,
+    "uuid": uuid.UUID,
+    "complex": complex,
+    "timedelta": lambda text: msgspec.convert(text, dt.timedelta),
+    "fraction": _fraction,
+    "PosixPath": _posix_path,
+    "WindowsPath": _windows_path,
+    "PurePosixPath": PurePosixPath,
+    "PureWindowsPath": PureWindowsPath,
+}
+
+# Containers that are written as their items.
+SEQUENCES: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
+
+# Dicts that are written as pairs; `dict` itself only where JSON can't say it.
+MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "OrderedDict", Counter: "Counter"}
+
+
+def _counter(content: dict[object, object]) -> Counter[object]:
+    counter: Counter[object] = Counter()
+    for key, count in content.items():  # Counter.update adds, and counts may be anything
+        counter[key] = cast(int, count)
+    return counter
+
+
+def _namespace(content: dict[object, object]) -> SimpleNamespace:
+    return SimpleNamespace(**cast("dict[str, object]", content))  # TypeError where it is none
+
+
+MAKE_MAPPING: dict[str, Callable[[dict[object, object]], object]] = {
+    "dict": dict,
+    "OrderedDict": OrderedDict,
+    "Counter": _counter,
+    "mappingproxy": MappingProxyType,
+    "namespace": _namespace,
+}
+
+# What a defaultdict may make by itself, and comes back with.
+FACTORIES: dict[str, Callable[[], object]] = {
+    kind.__name__: kind
+    for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)
+}

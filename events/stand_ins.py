@@ -1,0 +1,192 @@
+"""Read-only stand-ins for values whose type can't be loaded without the program that made them.
+
+A log says of an enum's member, a namedtuple, a numpy scalar or a subclass of `str`, `dict` and so
+on what its type was called and what it held. Loading it imports no module and calls no constructor
+that the log names: what comes back is a value of the nearest standard type, equal to the original's
+content, that knows `type_name` and `fields`. A field is an attribute, too.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class StandIn:
+    """A value whose type is not loaded: its name, and its fields, which can't be changed.
+
+    Attributes:
+        type_name: The type's module and qualified name, as `"app.models.Color"`.
+        fields: What is known of the value, by name.
+    """
+
+    type_name: str
+    fields: Mapping[str, object]
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return vars(self)["fields"][name]
+        except KeyError:
+            message = f"The stand-in for {vars(self).get('type_name')} has no field {name!r}."
+            raise AttributeError(message) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"A stand-in for {self.type_name} is read-only.")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"A stand-in for {self.type_name} is read-only.")
+
+    def __reduce_ex__(self, _: object) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return stand_in, (self.type_name, content_of(self), dict(self.fields))
+
+
+class PlainStandIn(StandIn):
+    """A stand-in for a value that is of no standard type, or of none that can be subclassed."""
+
+    def __repr__(self) -> str:
+        fields = "".join(f" {name}={value!r}" for name, value in self.fields.items())
+        return f"<{self.type_name}{fields}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PlainStandIn):
+            return NotImplemented
+        return self.type_name == other.type_name and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        simple = (str, int, float, type(None))
+        known = tuple(value for value in self.fields.values() if isinstance(value, simple))
+        return hash((self.type_name, *self.fields, known))
+
+
+class _Int(StandIn, int):
+    pass
+
+
+class _Float(StandIn, float):
+    pass
+
+
+class _Complex(StandIn, complex):
+    pass
+
+
+class _Str(StandIn, str):
+    pass
+
+
+class _Bytes(StandIn, bytes):
+    pass
+
+
+class _Tuple(StandIn, tuple[object, ...]):
+    pass
+
+
+class _FrozenSet(StandIn, frozenset[object]):
+    pass
+
+
+class _Decimal(StandIn, decimal.Decimal):
+    pass
+
+
+class _DateTime(StandIn, dt.datetime):
+    pass
+
+
+class _Date(StandIn, dt.date):
+    pass
+
+
+class _TimeDelta(StandIn, dt.timedelta):
+    pass
+
+
+def _refuse(self: StandIn, *_: object, **__: object) -> NoReturn:
+    raise TypeError(f"A stand-in for {self.type_name} is read-only.")
+
+
+class _List(StandIn, list[object]):
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+
+class _Dict(StandIn, dict[object, object]):
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+
+# Any: each function takes values of its own type only.
+_MAKE: dict[type, Callable[[Any], StandIn]] = {
+    int: _Int,
+    float: _Float,
+    complex: _Complex,
+    str: _Str,
+    bytes: _Bytes,
+    tuple: _Tuple,
+    frozenset: _FrozenSet,
+    list: _List,
+    dict: _Dict,
+    decimal.Decimal: _Decimal,
+    dt.datetime: lambda value: _DateTime.combine(value.date(), value.timetz()),
+    dt.date: lambda value: _Date(value.year, value.month, value.day),
+    dt.timedelta: lambda value: _TimeDelta(value.days, value.seconds, value.microseconds),
+}
+_CONTENT: dict[type, Callable[[Any], object]] = {
+    _Int: int.__int__,
+    _Float: float.__float__,
+    _Complex: complex.__complex__,
+    _Str: str.__str__,
+    _Bytes: bytes.__bytes__,
+    _Tuple: lambda value: tuple(tuple.__iter__(value)),
+    _FrozenSet: lambda value: frozenset(frozenset.__iter__(value)),
+    _List: lambda value: list(list.__iter__(value)),
+    _Dict: lambda value: dict(dict.items(value)),
+    _Decimal: lambda value: decimal.Decimal(value.as_tuple()),
+    _DateTime: lambda value: dt.datetime.combine(value.date(), value.timetz()),
+    _Date: lambda value: dt.date(value.year, value.month, value.day),
+    _TimeDelta: lambda value: dt.timedelta(value.days, value.seconds, value.microseconds),
+}
+
+
+class _Nothing:
+    def __reduce__(self) -> str:
+        return "NOTHING"  # one in each process
+
+
+NOTHING = _Nothing()  # in place of the content of a PlainStandIn
+
+
+def stand_in(type_name: str, content: object, fields: Mapping[str, object]) -> object:
+    """A stand-in for a value.
+
+    Args:
+        type_name: What its type was called.
+        content: The value as one of a standard type; `NOTHING` where it has only fields.
+        fields: What else is known of it.
+
+    Returns:
+        A StandIn, of the content's type where that can be subclassed; the content itself where it
+        can't and there is nothing else to say, as of numpy's booleans.
+    """
+    make = _MAKE.get(type(content))
+    if make is not None:
+        made = make(content)
+    elif content is NOTHING or content is None or fields:
+        made = PlainStandIn()
+        fields = fields if content is NOTHING else {"value": content, **fields}
+    else:
+        return content
+    vars(made).update(type_name=type_name, fields=MappingProxyType(dict(fields)))
+    return made
+
+
+def content_of(value: StandIn) -> object:
+    """The content of a stand-in, of a standard type; `NOTHING` where it has only fields."""
+    content = _CONTENT.get(type(value))
+    return NOTHING if content is None else content(value)
