@@ -213,7 +213,9 @@ class Projector:
         if ready and min(at.position for at in ready.values()) < head:
             self.contexts.forget()
             try:
-                for _ in self.feed(ready, head, self.contexts, failed=self._stop, timeout=timeout):
+                for _ in self.feed(
+                    ready, head, self.contexts, BATCH, failed=self._stop, timeout=timeout
+                ):
                     pass
             except _KeptWaiting:
                 return False
@@ -229,7 +231,7 @@ class Projector:
         views: Mapping[View, Checkpoint],
         upto: int,
         contexts: Contexts,
-        batch: int = BATCH,
+        batch: int,
         unseen: bool = False,
         failed: Callable[[View, ViewError], None] | None = None,
         timeout: float | None = None,

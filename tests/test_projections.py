@@ -10,6 +10,7 @@ from decimal import Decimal
 from itertools import product
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
 from lllm.cost_summary import CostGroup, CostLine
 from lllm.events.model import Usage
+from lllm.projections import projector, rebuild
 from lllm.projections.view import storable
 from lllm.summaries import SORTS, SessionSummary
 from tests.histories import Attempt, History, Session
@@ -66,9 +68,13 @@ class AnyHistory(RuleBasedStateMachine):
     open_sessions = Bundle("open_sessions")
     all_sessions = Bundle("all_sessions")
 
-    @initialize(jsonl=st.booleans())
-    def open_store(self, jsonl: bool) -> None:
-        """An empty store."""
+    @initialize(jsonl=st.booleans(), batch=st.sampled_from([3, 400]))
+    def open_store(self, jsonl: bool, batch: int) -> None:
+        """An empty store. Its rows are made a batch of so many events at a time: what is added up
+        in one batch must not depend on where it ends."""
+        self.batches = pytest.MonkeyPatch()
+        self.batches.setattr(projector, "BATCH", batch)
+        self.batches.setattr(rebuild, "_BATCH", batch)
         self.folder = Path(tempfile.mkdtemp())
         self.jsonl = jsonl
         self.runtime = Runtime()  # the tactics of other tests have names like these
@@ -218,6 +224,15 @@ class AnyHistory(RuleBasedStateMachine):
         """Whatever happened, every question is answered right."""
         if not hasattr(self, "history"):
             return
+        try:
+            self.ask_everything()
+        finally:
+            self.batches.undo()
+            self.history.store.close()
+            shutil.rmtree(self.folder)
+
+    def ask_everything(self) -> None:
+        """Every question, of the rows as they follow the log."""
         self.rebuilt_equals_live()
         self.page_through()
         for question in product(
@@ -229,8 +244,6 @@ class AnyHistory(RuleBasedStateMachine):
             self.list_and_sum(*question)
         for tags, tactic in product(({}, {"env": "x"}), (None, *TACTICS)):
             self.price_anew(tags, tactic, ("tag:env", "model"))
-        self.history.store.close()
-        shutil.rmtree(self.folder)
 
 
 Counted = tuple[Session, Session, Attempt]  # the session selected, the one that called, the call

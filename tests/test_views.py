@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -24,9 +25,11 @@ class Roles:
     types = ("message.added",)
     tables = (Table("roles", {"role": "TEXT", "messages": "INTEGER"}, key=("role",)),)
     broken = False
+    asked = 0
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
+        self.asked += 1
         for happened in batch:
             assert isinstance(happened.payload, MessageAdded)
             rows.add("roles", (happened.payload.content.role,), messages=1)
@@ -75,6 +78,20 @@ def test_a_view_that_raises_stops_alone(tmp_path: Path, caplog: pytest.LogCaptur
         assert store.lag == 0
         assert store.rebuild(check=True).difference is None
     assert rows_of(path) == [("user", 3)]
+
+
+def test_a_view_that_raised_is_left_alone(tmp_path: Path) -> None:
+    """It is not tried again at each read, and a read has nothing to wait for because of it."""
+    view = Roles()
+    view.broken = True
+    with LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[view]) as store:
+        for number in range(3):
+            echo(store)(str(number))
+            assert len(store.list_sessions()) == number + 1
+        assert view.asked == 1
+        with ThreadPoolExecutor(1) as another, store._projector.alone() as mine:
+            assert mine
+            assert another.submit(store._projector.catch_up, timeout=0).result()
 
 
 @pytest.mark.parametrize("name", ["events", "no name", "sessions", ""])
