@@ -12,7 +12,8 @@ run with the same folder uses it; make it anew when code or tests have changed. 
 coverage` beside the test extra. What only other processes execute is counted as reached by nobody:
 such mutants are not drawn.
 
-    python -m benchmarks.mutants --count 40 --seed 1 --only projections/ tests/test_costs.py ...
+    python -m benchmarks.mutants --count 40 --seed 1 --only 'projections/|lllm/budget'
+    python -m benchmarks.mutants --kind lock --map /tmp/map tests/test_thread_locks.py
 
 Kinds are drawn evenly, so that the few locks and fsyncs are tried as often as the many conditions;
 the same seed draws the same places of the same code. A test that fails or is left out in the
@@ -21,9 +22,6 @@ first run is not asked later. A run that takes too long counts as killed: such f
 
 from __future__ import annotations
 
-import ast
-import copy
-import difflib
 import json
 import os
 import random
@@ -37,8 +35,8 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -46,88 +44,14 @@ import click
 import coverage
 import pytest
 
+from benchmarks.mutations import Mutant, mutants_of
+
 ROOT = Path(__file__).parent.parent
 FLOORS = ("events", "projections", "lllm")
-# These look at the source, measure or need other processes.
+# These look at the source, measure, or need what is not in a copy.
 _NO_JUDGES = "architecture|benchmark|clone|packages|readme|sdk_versions|suite|types|versions"
-_LOCK = re.compile(r"lock|held|alone|staging|committing|rebuilding|moving|making|ending|_steps")
-_FSYNC = re.compile(r"f(data)?sync|synced")
-_TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
 _SECONDS = 30.0  # of tests, as measured, that one mutant is run with
 _HANGS = 120.0  # seconds
-_NO_LOCK = '__import__("contextlib").nullcontext(True)'
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One fault: what stands between two places of a file, and what is put there instead."""
-
-    path: str
-    kind: str
-    start: tuple[int, int]  # line from 1, byte in it
-    end: tuple[int, int]
-    instead: str
-
-    def text(self, source: str) -> str:
-        """The file with the fault in it."""
-        lines = source.encode().splitlines(keepends=True)
-        head = b"".join(lines[: self.start[0] - 1]) + lines[self.start[0] - 1][: self.start[1]]
-        tail = lines[self.end[0] - 1][self.end[1] :] + b"".join(lines[self.end[0] :])
-        return (head + self.instead.encode() + tail).decode()
-
-    def diff(self, source: str) -> str:
-        """What the fault changes."""
-        before, after = source.splitlines(), self.text(source).splitlines()
-        return "\n".join(difflib.unified_diff(before, after, self.path, self.kind, "", "", 2, ""))
-
-
-def mutants_of(path: str, source: str) -> Iterator[Mutant]:
-    """All faults that can be made in one file."""
-    tree = ast.parse(source)
-    annotations = {id(node) for one in ast.walk(tree) for node in _annotations(one)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.expr | ast.stmt) and id(node) not in annotations:
-            for kind, at, instead in _faults(node):
-                end = (at.end_lineno or at.lineno, at.end_col_offset or 0)
-                yield Mutant(path, kind, (at.lineno, at.col_offset), end, instead)
-
-
-def _annotations(node: ast.AST) -> Iterator[ast.AST]:
-    """What is for type checkers, or inside an f-string, whose parts have no places of their own."""
-    for name in ("annotation", "returns"):
-        if (found := getattr(node, name, None)) is not None:
-            yield from ast.walk(found)
-    if isinstance(node, ast.JoinedStr):
-        yield from ast.walk(node)
-
-
-def _faults(node: ast.expr | ast.stmt) -> Iterator[tuple[str, ast.expr | ast.stmt, str]]:
-    match node:
-        case ast.Compare() if type(node.ops[0]) in _TURNED:
-            turned = copy.copy(node)
-            turned.ops = [_TURNED[type(node.ops[0])](), *node.ops[1:]]
-            yield "comparison", node, f"({ast.unparse(turned)})"
-        case ast.Constant(value=bool(value)):
-            yield "constant", node, str(not value)
-        case ast.Constant(value=int() | float() as value):
-            yield "constant", node, f"{value + 1!r}"
-        case ast.If(test=test) | ast.IfExp(test=test):
-            if "TYPE_CHECKING" not in ast.unparse(test) and not isinstance(test, ast.Compare):
-                yield "branch", test, f"(not ({ast.unparse(test)}))"
-        case ast.With() | ast.AsyncWith():
-            for item in node.items:
-                if isinstance(node, ast.With) and _LOCK.search(ast.unparse(item.context_expr)):
-                    yield "lock", item.context_expr, _NO_LOCK
-        case ast.Expr(value=ast.Call() | ast.Await() as value):
-            kind = "fsync" if _FSYNC.search(ast.unparse(value)) else "statement"
-            yield kind, node, "pass"
-        case ast.AugAssign() | ast.Raise() | ast.Break() | ast.Continue() | ast.Delete():
-            yield "statement", node, "pass"
-        case ast.Assign(targets=[ast.Attribute() | ast.Subscript(), *_]):
-            yield "statement", node, "pass"
 
 
 class Reached:
@@ -161,7 +85,8 @@ class Reached:
             for tests in by_file.values()
             for rank, test in enumerate(tests)
         )
-        chosen, left = [], _SECONDS
+        chosen: list[str] = []
+        left = _SECONDS
         for _, seconds, test in turns:
             left -= seconds
             if left < 0 and chosen:
@@ -235,17 +160,22 @@ def _is_killed(checkouts: SimpleQueue[Path], reached: Reached, mutant: Mutant) -
         checkouts.put(folder)
 
 
-def _drawn(reached: Reached, only: str, count: int, seed: int) -> list[Mutant]:
-    """Places that some test reaches, each kind as often as any other while it has some left."""
+def _places(only: str, kind: str) -> dict[str, list[Mutant]]:
+    """By their kinds, of the files and kinds that two regular expressions find."""
     kinds: dict[str, list[Mutant]] = defaultdict(list)
     for floor in FLOORS:
         for file in sorted((ROOT / floor).rglob("*.py")):
             path = str(file.relative_to(ROOT))
-            if re.search(only, path):
-                for mutant in mutants_of(path, file.read_text()):
+            for mutant in mutants_of(path, file.read_text()) if re.search(only, path) else ():
+                if re.search(kind, mutant.kind):
                     kinds[mutant.kind].append(mutant)
+    return kinds
+
+
+def _drawn(reached: Reached, kinds: dict[str, list[Mutant]], count: int, seed: int) -> list[Mutant]:
+    """Places that some test reaches, each kind as often as any other while it has some left."""
     chance = random.Random(seed)
-    for places in kinds.values():
+    for _, places in sorted(kinds.items()):
         chance.shuffle(places)
     drawn: list[Mutant] = []
     while len(drawn) < count and any(kinds.values()):
@@ -261,11 +191,18 @@ def _drawn(reached: Reached, only: str, count: int, seed: int) -> list[Mutant]:
 @click.option("--count", default=40, help="Mutants to try.", show_default=True)
 @click.option("--seed", default=1, help="Which ones.", show_default=True)
 @click.option("--only", default="", help="Files whose path this regular expression finds.")
+@click.option("--kind", default="", help="Kinds of faults that this regular expression finds.")
 @click.option("--jobs", default=2, help="Processes at a time.", show_default=True)
 @click.option("--map", "kept", type=click.Path(path_type=Path), help="See above.")
 @click.argument("tests", nargs=-1)
 def main(
-    count: int, seed: int, only: str, jobs: int, kept: Path | None, tests: tuple[str, ...]
+    count: int,
+    seed: int,
+    only: str,
+    kind: str,
+    jobs: int,
+    kept: Path | None,
+    tests: tuple[str, ...],
 ) -> None:
     """Try mutants with TESTS, files below the root; by default with all that can judge."""
     chosen = tests or tuple(
@@ -291,7 +228,7 @@ def main(
                 for share in shares:
                     share.result()
             reached = Reached(measured)
-            drawn = _drawn(reached, only, count, seed)
+            drawn = _drawn(reached, _places(only, kind), count, seed)
             killed = pool.map(partial(_is_killed, checkouts, reached), drawn)
             _report(drawn, killed, seed, f"{len(reached.seconds):,} tests of {len(chosen)} files")
 
@@ -304,7 +241,7 @@ def _report(drawn: list[Mutant], killed: Iterator[bool], seed: int, judges: str)
         if not is_killed:
             print(f"```diff\n{mutant.diff((ROOT / mutant.path).read_text())}\n```\n", flush=True)
     print("| kind | killed | of |\n| --- | --- | --- |")
-    for kind, outcomes in [*sorted(kinds.items()), ("all", sum(kinds.values(), []))]:
+    for kind, outcomes in [*sorted(kinds.items()), ("all", [*chain(*kinds.values())])]:
         print(f"| {kind} | {sum(outcomes)} | {len(outcomes)} |")
 
 

@@ -55,7 +55,7 @@ def rows_of(store: LogStore) -> dict[str, list[tuple[object, ...]]]:
         table.name: database.query(
             f"SELECT * FROM {physical(table.name, generations[view.name].generation)} "
             f"ORDER BY {', '.join(table.key)}"
-        )  # fmt: skip
+        )
         for view in store._projector.views
         for table in view.tables
     }
