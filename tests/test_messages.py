@@ -462,7 +462,8 @@ def test_usage_of_a_stream_is_what_was_told_last() -> None:
 
 
 def test_what_is_new_says_nothing() -> None:
-    """Events and deltas of unknown kinds, or out of place, are passed over."""
+    """Events of unknown kinds, or out of place, are passed over; a delta of an unknown kind stands
+    under its kind in the block."""
     odd: list[JSON] = [
         {},
         {"type": "something_new", "text": "x"},
@@ -475,7 +476,7 @@ def test_what_is_new_says_nothing() -> None:
     *events, stop = events_of(message(says("Hello.")))
     stream, said = taken([*events, *odd, stop])
     assert said == "Hello."
-    assert stream.body() == message(says("Hello."))
+    assert stream.body() == message(says("Hello.") | {"new_delta": {"text": "x"}})
 
 
 @pytest.mark.parametrize(

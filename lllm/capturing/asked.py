@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
+from lllm.invokers.assembling import more_of
 
 # What of a body belongs to what a model is told to be, and is written once, not with each request.
 _LASTING = (
@@ -125,13 +126,25 @@ def _chat_message(given: object) -> Content:
         text = message.get(key)
         if isinstance(text, str) and text:
             parts += (Part("refusal" if key == "refusal" else "reasoning", text),)
+    made = [_chat_call(call) for call in calls]
+    if older := _mapping(message.get("function_call")):
+        name = str(older.get("name") or "")
+        made.append(ToolCall(name, name, _text(older.get("arguments"))))
+    parts += more_of(message, _OF_CHAT)
+    if message.get("role") == "function":  # the older form of a tool's result, by its name
+        return Content("tool", parts, tuple(made), str(message.get("name") or ""))
+    if message.get("name"):
+        parts += (Part("name", data={"name": message["name"]}),)
     call_id = message.get("tool_call_id")
     return Content(
-        _role(message),
-        parts,
-        tuple(_chat_call(call) for call in calls),
-        call_id if isinstance(call_id, str) else None,
+        _role(message), parts, tuple(made), call_id if isinstance(call_id, str) else None
     )
+
+
+_OF_CHAT = (
+    "role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "tool_call_id",
+    "function_call", "name",
+)  # fmt: skip
 
 
 def _chat_call(call: Mapping[str, object]) -> ToolCall:

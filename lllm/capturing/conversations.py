@@ -8,12 +8,15 @@ conversation of n turns costs O(n). Where it goes another way than before, it is
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from itertools import accumulate
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from lllm.dialog import message_digest, request_digest
-from lllm.events.model import Content, DialogOpened, MessageAdded
+from lllm.events.model import Content, DialogOpened, MessageAdded, Part, ToolCall
 from lllm.events.recorder import Recorder
 from lllm.events.robust_locks import ThreadLock
 
@@ -64,25 +67,22 @@ class Conversations:
     def going_on(self, contents: Sequence[Content]) -> Told:
         """The dialog that holds these messages; what is new of them is staged as events. It waits
         for an answer until `left`."""
-        digests = [message_digest(content) for content in contents]
-        beginnings = list(accumulate(digests, _chained, initial=b""))
+        beginnings = list(accumulate(map(_compared, contents), _chained, initial=b""))
         with self._lock.held():
-            return self._going_on(contents, digests, beginnings)
+            return self._going_on(contents, beginnings)
 
-    def _going_on(
-        self, contents: Sequence[Content], digests: Sequence[bytes], beginnings: Sequence[bytes]
-    ) -> Told:
+    def _going_on(self, contents: Sequence[Content], beginnings: Sequence[bytes]) -> Told:
         lengths = range(len(contents), 0, -1)
         known = next((length for length in lengths if beginnings[length] in self._beginnings), 0)
         dialog = self._from(beginnings[known], known)
-        for content, digest in zip(contents[known:], digests[known:], strict=True):
+        for content in contents[known:]:
             ordinal = self._recorder.ordinal("message")
             self._recorder.stage(
                 MessageAdded(
                     message=ordinal, dialog=dialog.number, content=content, why=_why(content.role)
                 )
             )
-            self._enter(dialog, ordinal, digest)
+            self._enter(dialog, ordinal, content)
         self._waiting.add(dialog.number)
         return dialog
 
@@ -94,11 +94,12 @@ class Conversations:
     def answered(self, dialog: Told, ordinal: int, content: Content) -> None:
         """A dialog got its answer, which stands in an event of its own."""
         with self._lock.held():
-            self._enter(dialog, ordinal, message_digest(content))
+            self._enter(dialog, ordinal, content)
 
-    def _enter(self, dialog: Told, ordinal: int, digest: bytes) -> None:
-        dialog.add(ordinal, digest)
-        whole = self._wholes[dialog.number] = _chained(self._wholes[dialog.number], digest)
+    def _enter(self, dialog: Told, ordinal: int, content: Content) -> None:
+        dialog.add(ordinal, message_digest(content))
+        before = self._wholes[dialog.number]
+        whole = self._wholes[dialog.number] = _chained(before, _compared(content))
         self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
     def _from(self, beginning: bytes, length: int) -> Told:
@@ -133,6 +134,58 @@ def conversations_of(recorder: Recorder) -> Conversations:
         if found is None:
             found = _of_recorders[recorder] = Conversations(recorder)
         return found
+
+
+# Of a tool call that stands among the parts, too, where it was more than a call.
+_CALLS = ("tool_use", "function_call", "custom_tool_call")
+
+
+def _compared(content: Content) -> bytes:
+    """What stands for a message where two are compared: 32 bytes, the same for an answer and for
+    what a client makes of it when it sends it again.
+
+    Frameworks write arguments in another way, and leave out what only an answer says: thoughts
+    without a signature, what it cites, other choices.
+    """
+    calls = tuple(_compared_call(call) for call in content.tool_calls)
+    parts = content.parts
+    if content.role == "assistant":
+        parts = tuple(
+            Part("text", part.text) if part.kind == "text" else part
+            for part in parts
+            if not _is_beside(part, calls)
+        )
+    if calls != content.tool_calls or parts != content.parts:
+        content = msgspec.structs.replace(content, parts=parts, tool_calls=calls)
+    return message_digest(content)
+
+
+def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
+    """Whether a part of an answer is not what a client sends again."""
+    if part.kind == "reasoning":
+        return part.data is None
+    if part.kind in _CALLS:
+        return bool(calls)
+    named = isinstance(part.data, dict) and part.data.keys() == {part.kind}
+    return part.kind in ("choice", "audio") or (named and part.text is None)
+
+
+def _compared_call(call: ToolCall) -> ToolCall:
+    """A call whose arguments are written in one way, where they are JSON."""
+    try:
+        found: object = json.loads(call.arguments, object_pairs_hook=_once)
+        same = json.dumps(found, sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return call
+    return msgspec.structs.replace(call, arguments=same)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object; one that says a key twice is compared as its text."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _chained(before: bytes, digest: bytes) -> bytes:

@@ -11,11 +11,12 @@ takes and keeps what the provider says; who reads the bytes is decided elsewhere
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from lllm.events.errors import ConfigError
+from lllm.events.model import Part
 from lllm.invokers import Answer, Request
 
 
@@ -89,3 +90,16 @@ def refuse_params(
     for name in names:
         if name in request.params:
             raise ConfigError(f"params can't set {name!r}: {why}.")
+
+
+def more_of(said: Mapping[str, object], known: Collection[str]) -> tuple[Part, ...]:
+    """What a provider says beside the fields that have words of ours: each a part of the field's
+    name, with the JSON under that name as its data. What is empty says nothing.
+
+    known: the fields that are read elsewhere, or that say again what was asked.
+    """
+    return tuple(
+        Part(name, data={name: value})
+        for name, value in said.items()
+        if name not in known and value is not None and value not in ("", [], {})
+    )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.assembling import refuse_params
+from lllm.invokers.assembling import more_of, refuse_params
 from lllm.usage import billed_of, of_chat
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ _FINISH: dict[object, Finish] = {
     "content_filter": "content_filter",
 }
 THOUGHTS = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name for it, OpenRouter's
+_OF_MESSAGE = (
+    "role", "content", "refusal", "tool_calls", "function_call", "audio", *THOUGHTS,
+)  # fmt: skip
+_OF_CHOICE = ("index", "message", "finish_reason")
+_OF_ANSWER = (
+    "id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint",
+    "error", "x_groq",
+)  # fmt: skip
 # What a Request says elsewhere, or what would make the answer something else than one message.
 _NOT_PARAMS = ("model", "messages", "tools", "stream", "n")
 
@@ -150,8 +158,9 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     usage with it, since what was used is billed.
     """
     whole = _mapping(body)
-    choices = whole.get("choices")
-    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    given = whole.get("choices")
+    choices = [_mapping(one) for one in given] if isinstance(given, list) else []
+    choice = choices[0] if choices else {}
     message = _mapping(choice.get("message"))
     usage_raw = whole.get("usage")
     if not message:
@@ -165,7 +174,13 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
             service_tier=_text(whole.get("service_tier")),
             model=_text(whole.get("model")),
         )
-    content = Content("assistant", _parts(message), _tool_calls(message))
+    parts = (
+        *_parts(message),
+        *more_of(choice, _OF_CHOICE),
+        *(_other_choice(other) for other in choices[1:]),
+        *more_of(whole, _OF_ANSWER),
+    )
+    content = Content("assistant", parts, _tool_calls(message))
     finish_raw = _text(choice.get("finish_reason"))
     finish = _FINISH.get(finish_raw, "other")
     if content.tool_calls and finish == "stop":
@@ -201,7 +216,13 @@ def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
     audio = _mapping(message.get("audio"))
     if audio:
         parts.append(Part("audio", _text(audio.get("transcript")), data=dict(audio)))
-    return tuple(parts)
+    parts += [Part(_text(one.get("type")) or "other", data=one) for one in others_of(content)]
+    return (*parts, *more_of(message, _OF_MESSAGE))
+
+
+def _other_choice(choice: Mapping[str, object]) -> Part:
+    """One of several choices that is not the first, whole: an agent takes the first."""
+    return Part("choice", text_of(_mapping(choice.get("message")).get("content")) or None, choice)
 
 
 def text_of(content: object) -> str:
@@ -220,6 +241,16 @@ def thought_of(content: object) -> str:
     return "".join(text_of(_mapping(piece).get("thinking")) for piece in pieces)
 
 
+def others_of(content: object) -> list[dict[str, object]]:
+    """The pieces of a message's `content` that are more than a text or a thought."""
+    pieces = content if isinstance(content, list) else ()
+    return [
+        piece
+        for piece in pieces
+        if isinstance(piece, dict) and more_of(piece, ("type", "text", "thinking"))
+    ]
+
+
 def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
     calls = message.get("tool_calls")
     found = []
@@ -231,6 +262,10 @@ def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
             arguments = "" if arguments is None else json.dumps(arguments)
         name = _text(function.get("name")) or ""
         found.append(ToolCall(_text(asked.get("id")) or f"call_{number}", name, arguments))
+    if older := _mapping(message.get("function_call")):
+        name, given = _text(older.get("name")) or "", older.get("arguments")
+        # It has no id: its result is sent back under its name.
+        found.append(ToolCall(name, name, given if isinstance(given, str) else json.dumps(given)))
     return tuple(found)
 
 

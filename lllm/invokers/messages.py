@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.assembling import refuse_params
+from lllm.invokers.assembling import more_of, refuse_params
 from lllm.usage import billed_of, of_messages
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _FINISH: dict[object, Finish] = {
 }
 _NOT_PARAMS = ("model", "messages", "system", "tools", "stream")  # a Request says them elsewhere
 _THOUGHTS = ("thinking", "redacted_thinking")
+_OF_ANSWER = ("id", "type", "role", "model", "content", "stop_reason", "stop_details", "usage")
 
 
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
@@ -121,7 +122,8 @@ def _block(part: Part) -> Block | None:
     if part.kind == "refusal" and part.data is not None:
         return None
     if isinstance(part.data, dict):
-        return part.data  # already in the provider's form
+        # Already in the provider's form, unless it says something of the whole answer.
+        return part.data if "type" in part.data else None
     if part.kind in ("text", "refusal"):
         return {"type": "text", "text": part.text} if part.text and part.text.strip() else None
     if part.kind == "image" and part.data is not None:
@@ -214,9 +216,12 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
     parts, tool_calls = _parts(blocks), _tool_calls(blocks)
     finish_raw = _text(whole.get("stop_reason"))
     finish = _FINISH.get(finish_raw, "other")
+    why = _mapping(whole.get("stop_details"))
     if finish == "content_filter":
-        why = _mapping(whole.get("stop_details"))
         parts = (*parts, Part("refusal", _text(why.get("explanation")), dict(why) or None))
+    elif why:
+        parts = (*parts, Part("stop_details", data={"stop_details": why}))
+    parts = (*parts, *more_of(whole, _OF_ANSWER))
     if tool_calls and finish == "stop":
         finish = "tool_calls"  # some servers say that they are done whenever they stop
     return Answer(
@@ -261,7 +266,8 @@ def _part(block: Mapping[str, object], whole: bool) -> Part | None:
     kind = _text(block.get("type")) or "unknown"
     if kind == "text":
         text = _text(block.get("text"))
-        return Part("text", text, dict(block) if _extras(block, "text") else None) if text else None
+        more = dict(block) if _extras(block, "text") else None
+        return Part("text", text, more) if text or more else None
     if kind in _THOUGHTS:
         return Part("reasoning", _text(block.get("thinking")), dict(block))
     if kind == "tool_use" and not whole:

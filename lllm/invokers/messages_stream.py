@@ -11,12 +11,15 @@ import json
 from collections.abc import Mapping
 
 from lllm.invokers.failures import from_event
+from lllm.invokers.growing import grow
 
 _GROWING: dict[object, str] = {
     "text_delta": "text",
     "thinking_delta": "thinking",
     "input_json_delta": "partial_json",
 }
+_KNOWN_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
+_OF_DELTA = ("type", "delta", "usage")
 
 
 class MessagesStream:
@@ -56,6 +59,9 @@ class MessagesStream:
             return self._blocks[index].take(_mapping(event.get("delta")))
         elif kind == "message_delta":
             self._message |= _known(event.get("delta"))
+            # What the provider did with the conversation stands beside both.
+            beside = {name: value for name, value in event.items() if name not in _OF_DELTA}
+            self._message |= _known(beside)
             # Counts are totals so far, and override; null is what is not told again.
             usage = _mapping(self._message.get("usage"))
             self._message["usage"] = {**usage, **_known(event.get("usage"))}
@@ -77,13 +83,14 @@ class _Block:
         self._start = start
         self._pieces: dict[str, list[str]] = {}
         self._citations: list[object] = []
+        self._more: dict[str, object] = {}  # of kinds that are not known here
         self._signature: object = None
 
     @property
     def begun(self) -> bool:
         """Whether it is more than an empty text or thought."""
         empty = self._start.get("type") in ("text", "thinking") and not self.text
-        return not empty or bool(self._pieces) or self._signature is not None
+        return not empty or bool(self._pieces or self._more) or self._signature is not None
 
     @property
     def text(self) -> str:
@@ -98,12 +105,25 @@ class _Block:
             self._signature = delta.get("signature")
         elif kind == "citations_delta":
             self._citations.append(delta.get("citation"))
+        elif kind not in _GROWING and delta.keys() - {"type"}:
+            self._grow(delta)
         field = _GROWING.get(kind)
         piece = delta.get(field) if field else None
         if field is None or not isinstance(piece, str):
             return ""
         self._pieces.setdefault(field, []).append(piece)
         return piece if field == "text" else ""
+
+    def _grow(self, delta: Mapping[str, object]) -> None:
+        """Grow by a delta of a kind that is not known. Of a block that is not known either it has
+        the block's fields, as "compaction_delta" has; in another one it stands under its kind."""
+        kind = delta.get("type")
+        said = {name: value for name, value in delta.items() if name != "type"}
+        if self._start.get("type") in _KNOWN_BLOCKS:
+            grow(self._more, str(kind), said)
+            return
+        for name, value in said.items():
+            grow(self._more, name, value, joins=True)
 
     def body(self) -> dict[str, object]:
         """The block as far as it came."""
@@ -118,6 +138,10 @@ class _Block:
         if self._citations:
             began = block.get("citations")
             block["citations"] = [*(began if isinstance(began, list) else ()), *self._citations]
+        for name, value in self._more.items():
+            began = block.get(name)
+            joined = isinstance(began, str) and isinstance(value, str)
+            block[name] = f"{began}{value}" if joined else value
         return block
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.assembling import refuse_params
+from lllm.invokers.assembling import more_of, refuse_params
 from lllm.invokers.chat_completions import schema_name
 from lllm.invokers.failures import from_event
 from lllm.usage import billed_of, of_responses
@@ -28,6 +28,18 @@ Item = dict[str, object]
 
 # What a Request says elsewhere, or what would make the answer come later than the call ends.
 _NOT_PARAMS = ("model", "input", "tools", "stream", "background")
+# The fields of a response that are read here, or say again what was asked:
+# https://platform.openai.com/docs/api-reference/responses/object
+_OF_ANSWER = (
+    "id", "object", "created_at", "completed_at", "status", "error", "incomplete_details", "model",
+    "output", "output_text", "usage", "service_tier", "instructions", "metadata", "background",
+    "parallel_tool_calls", "temperature", "tool_choice", "tools", "top_p", "top_logprobs", "text",
+    "max_output_tokens", "max_tool_calls", "previous_response_id", "prompt", "prompt_cache_key",
+    "prompt_cache_retention", "reasoning", "safety_identifier", "store", "truncation", "user",
+    "billing", "frequency_penalty", "presence_penalty",
+)  # fmt: skip
+_OF_MESSAGE = ("id", "type", "role", "status", "content")
+_OF_PIECE = ("type", "text", "refusal")
 _CALLS = ("function_call", "custom_tool_call")
 _FINISH: dict[object, Finish] = {
     "completed": "stop",
@@ -157,7 +169,8 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
         lacking = "The provider's answer has no output in it."
         raise _with_usage(InvokeError(lacking, retryable=True, request_id=request_id), whole)
     items = [_mapping(item) for item in output]
-    content = Content("assistant", _parts(items), _tool_calls(items))
+    parts = (*_parts(items), *more_of(whole, _OF_ANSWER))
+    content = Content("assistant", parts, _tool_calls(items))
     finish_raw = _text(_mapping(whole.get("incomplete_details")).get("reason")) or status
     finish = _FINISH.get(finish_raw, "other")
     if content.tool_calls and finish == "stop":
@@ -215,16 +228,19 @@ def _parts_of(item: Mapping[str, object], whole: bool) -> tuple[Part, ...]:
 
 
 def _said(item: Mapping[str, object]) -> tuple[Part, ...]:
-    """The parts of a message; one that says more than its text, what it cites or which phase of the
-    work it belongs to, is kept whole."""
+    """The parts of a message; one that says more than its text, what it cites, how sure the model
+    was or which phase of the work it belongs to, is kept whole by the first of them."""
     content = item.get("content")
     pieces = [_mapping(piece) for piece in content] if isinstance(content, list) else []
     text, refusal = "".join(_texts(pieces, "text")), "".join(_texts(pieces, "refusal"))
-    more = item.get("phase") or any(piece.get("annotations") for piece in pieces)
-    if text and not refusal:
-        return (Part("text", text, dict(item) if more else None),)
-    found = (Part("text", text), Part("refusal", refusal))
-    return tuple(part for part in found if part.text)
+    more = more_of(item, _OF_MESSAGE) or any(more_of(piece, _OF_PIECE) for piece in pieces)
+    whole = dict(item) if more else None
+    said = [Part(kind, words) for kind, words in (("text", text), ("refusal", refusal)) if words]
+    if whole is None:
+        return tuple(said)
+    if not said:
+        return (Part("message", data=whole),)
+    return (Part(said[0].kind, said[0].text, whole), *said[1:])
 
 
 def _texts(pieces: object, key: str) -> list[str]:
