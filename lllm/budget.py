@@ -44,6 +44,7 @@ class Budget:
         self._on_unpriced = unpriced
         self.spent = 0
         self.unpriced = 0  # calls whose cost nobody knows
+        self._unseen: dict[str, None] = {}  # what is called and not recorded, in its order
         self.above = above
 
     def _all(self) -> Iterator[Budget]:
@@ -77,10 +78,20 @@ class Budget:
                     limit_usd=dollars(budget.limit),
                 )
 
+    def misses(self, what: str) -> bool:
+        """Something is called whose cost is not recorded. Returns whether there is a limit.
+
+        what: the path of the API.
+        """
+        for budget in self._all():
+            budget._unseen[what] = None
+        return any(budget.limit is not None for budget in self._all())
+
     def _unknown(self) -> str:
-        if not self.unpriced:
-            return ""
-        return f" What {self.unpriced} more cost is not known."
+        told = f" What {self.unpriced} more cost is not known." if self.unpriced else ""
+        if self._unseen:
+            told += f" It does not see what calls to {', '.join(self._unseen)} cost."
+        return told
 
     def spend_on(self, attempt: LLMResponded | LLMFailed) -> None:
         """After it: what it cost. A failed attempt that nobody says used anything cost nothing."""

@@ -58,9 +58,18 @@ def of_responses(body: Mapping[str, object]) -> Asked:
     return _asked(body, messages, "input", "instructions")
 
 
+def of_completions(body: Mapping[str, object]) -> Asked:
+    """A body of the older completions API: each prompt a message."""
+    return _of_texts(body, "prompt")
+
+
 def of_embeddings(body: Mapping[str, object]) -> Asked:
     """A body of the embeddings API: each text, or list of tokens, a message."""
-    given = body.get("input")
+    return _of_texts(body, "input")
+
+
+def _of_texts(body: Mapping[str, object], key: str) -> Asked:
+    given = body.get(key)
     one = isinstance(given, str) or (isinstance(given, list) and given and _is_token(given[0]))
     texts = [given] if one else _list(given)
     messages = [
@@ -69,7 +78,7 @@ def of_embeddings(body: Mapping[str, object]) -> Asked:
         else Content("user", (Part("tokens", data=text),))
         for text in texts
     ]
-    return _asked(body, messages, "input")
+    return _asked(body, messages, key)
 
 
 def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> Asked:

@@ -13,14 +13,21 @@ _BATCH = 1 << 16  # bytes; most streams are shorter, and cost their reader nothi
 
 
 class Head:
-    """Status and headers of an answer. Its body is not held here, nor who reads it."""
+    """Status and headers of an answer. Its body is not held here, nor who reads it.
+
+    decoded: whether the body comes as it was before it was compressed.
+    """
 
     content = b""
 
-    def __init__(self, response: object) -> None:
+    def __init__(self, response: object, *, decoded: bool = False) -> None:
         self.kind = type(response)
         self.status_code: int = response.status_code  # type: ignore[attr-defined] # httpx's
         self.headers: Mapping[str, str] = response.headers  # type: ignore[attr-defined] # as above
+        if decoded:
+            left = {**self.headers}  # whose names are in lower case
+            left.pop("content-encoding", None)
+            self.headers = left
 
 
 class Heard:

@@ -21,6 +21,7 @@ class Homes:
         self._store = store
         self._warned = False
         self._told_of_lost = False
+        self._unrecorded: set[tuple[str, bool]] = set()
 
     def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
         """The session of a call, and whether it is the call's own; None for none.
@@ -54,6 +55,23 @@ class Homes:
                 "is in no session until one is carried there: with store.carry(function), with "
                 "lllm.Executor in place of a ThreadPoolExecutor, or for every thread of the "
                 'program with lllm.instrument("threads").',
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def tell_of_unrecorded(self, sdk: str, path: str) -> None:
+        """Warn once of calls that are not recorded, and once more where a budget does not see what
+        they cost. path: of the API."""
+        above = running_session()
+        bounded = above is not None and above.budget.misses(path)
+        with _warning.held():
+            told = (path, bounded) in self._unrecorded
+            self._unrecorded.add((path, bounded))
+        if not told:
+            unseen = " The budget of the session does not see what it costs." if bounded else ""
+            warnings.warn(
+                f"A call of {sdk} to {path} is not recorded: chat, responses, messages, "
+                f"completions and embeddings are.{unseen}",
                 UserWarning,
                 stacklevel=2,
             )

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from lllm.capturing.bodies import AsyncCopying, Broken, Copying, Ended, of_library
 from lllm.capturing.calls import Call, is_answer
+from lllm.capturing.completions import COMPLETIONS
 from lllm.capturing.heard import Head
 from lllm.capturing.homes import Family, Recording
-from lllm.capturing.operations import operation_of
+from lllm.capturing.operations import operation_of, unrecorded
 from lllm.capturing.sites import Site
 from lllm.capturing.unnoticed import Stop, unnoticed
 from lllm.invokers.dialects import CHAT
@@ -106,12 +107,17 @@ class Listener:
     def begun(self, options: _Options, recording: Recording) -> Call | None:
         """The call that the SDK is asked for; None for one that is not recorded."""
         operation = operation_of(options.method, options.url)
-        if operation is None or exiting():
+        if operation is None:
+            path = unrecorded(options.method, options.url)
+            if path is not None:
+                recording.homes.tell_of_unrecorded(self._sdk, path)
+            return None
+        if exiting():
             return None
         session, alone = recording.homes.session_of(f"{self._sdk}.{operation.name}")
         if session is None:
             return None
-        if recording.ask_for_usage and operation.dialect is CHAT:
+        if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
             _ask_for_usage(options)
         call = Call(session, operation, self._site(recording.provider), alone=alone)
         if alone:
@@ -190,6 +196,10 @@ class SyncListener(Listener):
                 response.read()
             except Exception as error:
                 got = _broken(response, error, "SyncByteStream")
+        elif streams and response.is_stream_consumed:
+            _heard_before(call, response)
+            _ending(call)(None, whole=True)
+            return
         elif streams:
             call.opened(Head(response))
             kind = of_library(Copying, type(response), "SyncByteStream")
@@ -269,8 +279,6 @@ class AsyncListener(Listener):
             except Exception as error:
                 got = _broken(response, error, "AsyncByteStream")
         elif streams:
-            call.opened(Head(response))
-            kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
 
             async def ended(error: BaseException | None, *, whole: bool) -> None:
                 with unnoticed():
@@ -278,11 +286,24 @@ class AsyncListener(Listener):
                 with unnoticed(call.session, failing=error is not None):
                     await call.aleave(call.outcome)
 
+            if response.is_stream_consumed:
+                _heard_before(call, response)
+                await ended(None, whole=True)
+                return
+            call.opened(Head(response))
+            kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
             response.stream = kind(response.stream, _hearing(call), ended, _ending(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
             await call.session.recorder.acommit()
+
+
+def _heard_before(call: Call, response: _Response) -> None:
+    """Take in a body that was read already, by a hook or a transport of the user's: nobody reads it
+    from the connection any more."""
+    call.opened(Head(response, decoded=True))
+    call.heard(response.content)
 
 
 def _hearing(call: Call) -> Callable[[bytes], None]:

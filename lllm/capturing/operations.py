@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from lllm.capturing import asked
 from lllm.capturing.asked import Asked
+from lllm.capturing.completions import COMPLETIONS
 from lllm.capturing.embeddings import EMBEDDINGS
 from lllm.invokers.assembling import Dialect
 from lllm.invokers.dialects import CHAT, MESSAGES, RESPONSES
@@ -23,6 +25,8 @@ class Operation(msgspec.Struct, frozen=True):
 
 _BY_PATH = {
     "/chat/completions": Operation("chat", CHAT, asked.of_chat),
+    "/completions": Operation("completion", COMPLETIONS, asked.of_completions),
+    "/responses/compact": Operation("compact", RESPONSES, asked.of_responses),
     "/responses": Operation("responses", RESPONSES, asked.of_responses),
     "/v1/messages": Operation("chat", MESSAGES, asked.of_messages),
     "/embeddings": Operation("embeddings", EMBEDDINGS, asked.of_embeddings),
@@ -30,7 +34,7 @@ _BY_PATH = {
 
 
 def operation_of(method: str, path: str) -> Operation | None:
-    """What an SDK is about to call; None for what is not recorded (files, batches, models, ...).
+    """What an SDK is about to call; None for what is not recorded (files, batches, images, ...).
 
     path: as the SDK names it, relative to its base URL.
     """
@@ -38,3 +42,22 @@ def operation_of(method: str, path: str) -> Operation | None:
         return None
     plain = "/" + path.partition("?")[0].strip("/")
     return next((found for end, found in _BY_PATH.items() if plain.endswith(end)), None)
+
+
+# What runs no model, though it is posted: it keeps things, counts tokens, or ends what runs.
+_NO_MODEL = re.compile(
+    r"/(files|uploads|vector_stores|conversations|containers|skills|organization|projects|models"
+    r"|assistants|chatkit|webhooks)(/|$)"
+    r"|/(count_tokens|input_tokens|cancel|pause|resume)$"
+    r"|^/threads(/[^/]+)?(/messages(/[^/]+)?)?$"
+    r"|/chat/completions/[^/]+$"
+)
+
+
+def unrecorded(method: str, path: str) -> str | None:
+    """The path of a call that may run a model and that is not recorded: images, audio, moderations,
+    reranking, batches and whatever else is posted; None for all others."""
+    plain = "/" + path.partition("?")[0].strip("/")
+    if method.lower() != "post" or operation_of(method, path) is not None:
+        return None
+    return None if _NO_MODEL.search(plain) else plain

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from lllm.events.errors import InvokeError
-from lllm.invokers.failures import cleaned, from_response, request_id, status_of
+from lllm.invokers.failures import cleaned, from_response, request_id, status_of, tells_error
 from lllm.invokers.sse import Decoder
 from lllm.served import was_unsent
 from lllm.usage import billed_by
@@ -93,7 +93,7 @@ class Exchange:
         try:
             return self._read(body)
         except InvokeError as error:
-            if error.status is not None or not isinstance(body, dict) or not body.get("error"):
+            if error.status is not None or not tells_error(body):
                 raise
             used = error
         failed = self._from_response(status_of(body), response.headers, text)

@@ -159,13 +159,41 @@ def status_of(body: object) -> int:
     OpenRouter answers 200 once it has begun, and puts the status into the error's code
     (https://openrouter.ai/docs/api-reference/errors); others name a type. 500 where none is known.
     """
+    places = _places(body)
+    for place in places:
+        for name in _STATUS_NAMES:
+            status = _status(place.get(name))
+            if status is not None:
+                return status
+    found = [place.get(name) for place in places for name in ("code", "type")]
+    return next((_STATUS_OF[one] for one in found if one in _STATUS_OF), 500)
+
+
+def tells_error(body: object) -> bool:
+    """Whether the JSON of an answer of status 200 is that of an error: it has one, is called one,
+    or has a status of its own that stands for one."""
     whole = body if isinstance(body, dict) else {}
-    error = whole.get("error") or whole
-    found = [error.get("code"), error.get("type")] if isinstance(error, dict) else []
-    for value in found:
-        if type(value) is int and 400 <= value < 600:
-            return value
-    return next((_STATUS_OF[value] for value in found if value in _STATUS_OF), 500)
+    if whole.get("error") or "error" in (whole.get("object"), whole.get("type")):
+        return True
+    return any(_status(whole.get(name)) is not None for name in _STATUS_NAMES)
+
+
+# Where servers put the status: OpenRouter's `code`, Google's `code` beside a `status` in words.
+_STATUS_NAMES = ("code", "status", "status_code", "http_status")
+
+
+def _places(body: object) -> list[dict[str, object]]:
+    """The objects that may say what went wrong, the inner one first."""
+    whole = body if isinstance(body, dict) else {}
+    error = whole.get("error")
+    return [error, whole] if isinstance(error, dict) else [whole]
+
+
+def _status(value: object) -> int | None:
+    """The HTTP status of an error that a value is, also as a text."""
+    if isinstance(value, str) and len(value) == 3 and value.isdecimal():
+        value = int(value)
+    return value if type(value) is int and 400 <= value < 600 else None
 
 
 def is_retryable(status: int, code: str | None) -> bool:
