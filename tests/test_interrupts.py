@@ -1,0 +1,356 @@
+"""An exception at any bytecode of an append: locks are free, the append is whole or absent.
+
+Python raises exceptions from outside (Ctrl-C, PyThreadState_SetAsyncExc) between two bytecodes; a
+RecursionError or MemoryError comes anywhere, too. So each bytecode that lllm runs
+in one operation is tried: the exception is raised just before it, by a trace function.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import lllm
+from lllm import LocalFileBackend, SQLiteBackend
+from lllm.events import locks
+from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.holding import HoldingLog
+from lllm.events.importing import importing
+from lllm.events.locks import FileLock
+from lllm.events.log import LogBackend
+from lllm.events.model import LogGap
+from lllm.events.record import NewEvent
+from lllm.events.recorder import Recorder
+from lllm.events.robust_locks import Held, RobustLock
+from lllm.events.verify import verify
+from lllm.testing_writers import event
+
+KINDS = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}
+HANG = 20.0  # seconds that nothing here takes, however slow the machine
+_OURS = os.fspath(Path(lllm.__file__).parent)
+_EVENTS = os.fspath(Path(locks.__file__).parent)
+
+
+class Interrupt(BaseException):
+    """What is raised, as KeyboardInterrupt is none that any `except Exception` takes."""
+
+
+class Interrupts:
+    """Counts the bytecodes of lllm that this thread runs, and raises before some of them."""
+
+    def __init__(self, at: int = -1, again_after: int = -1) -> None:
+        self.at = at
+        self.again_after = again_after
+        self.seen = 0
+        self.raised = 0
+
+    def _trace(self, frame: FrameType, what: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith((_OURS, _EVENTS)):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if what == "opcode":
+            self.seen += 1
+            if self.seen == self.at:
+                self.raised += 1
+                raise Interrupt
+            if self.raised and self.seen == self.at + self.again_after:
+                self.raised += 1
+                raise Interrupt
+        return self._trace
+
+    def __enter__(self) -> Interrupts:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+
+def interrupted(work: Callable[[], object], at: int, again_after: int = -1) -> int:
+    """Do some work that is interrupted before its bytecode number `at`, and perhaps once more so
+    many bytecodes later; returns how often it was."""
+    interrupts = Interrupts(at, again_after)
+    with suppress(Interrupt), interrupts:
+        work()
+    return interrupts.raised
+
+
+def in_another_thread(work: Callable[[], object]) -> None:
+    """Do some work in another thread, and fail where it hangs."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(HANG)
+    assert not thread.is_alive(), "another thread hangs"
+    assert not errors, errors
+
+
+@contextmanager
+def other_process(kind: str, path: Path) -> Iterator[Callable[[], None]]:
+    """Another process that appends an event each time it is asked to, and says when it has."""
+    code = f"""
+import sys
+from lllm import LocalFileBackend, SQLiteBackend
+from lllm.events import locks
+from lllm.testing_writers import event
+log = {KINDS[kind].__name__}({str(path)!r})
+for number, _ in enumerate(sys.stdin, 1):
+    log.append([event("other", number, b"1")])
+    print(number, flush=True)
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def ask() -> None:
+            stdin.write(b"x\n")
+            stdin.flush()
+            assert stdout.readline().strip().isdigit(), "the other process could not append"
+
+        yield ask
+        stdin.close()
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many bytecodes of lllm some work runs."""
+    with Interrupts() as interrupts:
+        work()
+    return interrupts.seen
+
+
+def whole_streams(log: LogBackend, size: int) -> None:
+    """The log holds appends of so many events whole, and no stream with a hole."""
+    seqs: dict[str, list[int]] = {}
+    for one in log.read():
+        seqs.setdefault(one.stream, []).append(one.seq)
+    for stream, found in seqs.items():
+        assert found == list(range(1, len(found) + 1)), stream
+        assert stream == "other" or len(found) % size == 0, stream
+
+
+def _events(stream: str, size: int) -> list[NewEvent]:
+    return [event(stream, seq, b'{"n":1}') for seq in range(1, size + 1)]
+
+
+@pytest.mark.parametrize("size", [1, 5, 20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_append_is_whole_or_absent(kind: str, size: int, tmp_path: Path) -> None:
+    """Wherever an append is interrupted, another thread and another process can append at once, the
+    events are all there or none, and the same append can be tried again."""
+    log = KINDS[kind](tmp_path / "log")
+    with other_process(kind, tmp_path / "log") as ask:
+        for number in range(40):  # the other's events are known, and connections are open
+            log.append(_events(f"first-{number}", size))
+        count = steps(lambda: log.append(_events("counted", size)))
+        assert count > 100
+        for at in range(1, count + 20, 1 if size == 1 else 7):
+            events = _events(f"at-{at}", size)
+            interrupted(lambda events=events: log.append(events), at)  # type: ignore[misc]
+            in_another_thread(lambda at=at: log.append(_events(f"thread-{at}", size)))  # type: ignore[misc]
+            if at % 5 == 1:
+                ask()
+            log.append(events)
+        ask()
+    whole_streams(log, size)
+    log.close()
+    assert not verify(KINDS[kind](tmp_path / "log")).damages
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_second_interrupt_the_next_append_repairs(kind: str, tmp_path: Path) -> None:
+    """Where the cleaning up is interrupted, too, whoever appends next finds what was left."""
+    log = KINDS[kind](tmp_path / "log")
+    count = steps(lambda: log.append(_events("counted", 3)))
+    for at in range(1, count, 9):
+        for again in (1, 5, 23):
+            events = _events(f"at-{at}-{again}", 3)
+            interrupted(lambda events=events: log.append(events), at, again)  # type: ignore[misc]
+            in_another_thread(lambda: log.append([event("t", 1, b"1")]))
+    with other_process(kind, tmp_path / "log") as ask:
+        ask()
+    whole_streams(log, 1)
+    log.close()
+    assert not verify(KINDS[kind](tmp_path / "log")).damages
+
+
+def _held(threads: RobustLock, file: FileLock) -> None:
+    held = Held(threads, file, HANG)
+    try:
+        with held as mine:
+            assert mine
+    finally:
+        held.exit()
+
+
+def _fair(lock: RobustLock) -> None:
+    with lock, lock:
+        pass
+
+
+@pytest.mark.parametrize("again", [-1, 1, 4])
+def test_locks_are_free(again: int, tmp_path: Path) -> None:
+    """Wherever the taking or giving back of a lock is interrupted, once or twice, another thread
+    has it next, and after one interrupt another process has the file's."""
+    file, other = FairFileLock(tmp_path / "a"), FileLock(tmp_path / "a")
+    threads = FairThreadLock()
+    for work in (lambda: _held(threads, file), lambda: _fair(threads), lambda: _fair(RobustLock())):
+        for at in range(1, steps(work) + 5):
+            interrupted(work, at, again)
+            if again < 0:
+                assert other.take(time.monotonic(), 0), at
+                other.free()
+            in_another_thread(lambda: _held(threads, file))
+    file.close()
+    other.close()
+
+
+def test_who_waits_sees_that_the_holder_is_gone() -> None:
+    """A lock that is held is waited for, also where its function calls others; one that was left
+    behind is not."""
+    lock = FairThreadLock()
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            inside.set()
+            leave.wait(HANG)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(HANG)
+    assert not lock.acquire(timeout=0.3)  # several looks find the function at work
+    leave.set()
+    thread.join()
+
+    def leave_behind() -> None:
+        lock.enter(sys._getframe())
+
+    in_another_thread(leave_behind)
+    assert lock.acquire(timeout=HANG)
+    lock.release()
+
+
+def test_a_recorder_has_no_holes(tmp_path: Path) -> None:
+    """Wherever staging and committing are interrupted, what is staged next follows, and all that
+    was staged is stored once."""
+    log = SQLiteBackend(tmp_path / "log")
+    holding = HoldingLog(log)
+
+    def once() -> Recorder:
+        recorder = Recorder(holding, "a::b")
+        recorder.stage(
+            LogGap(lost=1, first_time=1, last_time=1, reason="x", salt=b""),
+            LogGap(lost=2, first_time=1, last_time=1, reason="y", salt=b""),
+        )
+        recorder.commit()
+        return recorder
+
+    count = steps(once)
+    for at in range(1, count, 3):
+        recorder = Recorder(holding, "a::b")
+
+        def both(recorder: Recorder = recorder) -> None:
+            recorder.stage(
+                LogGap(lost=1, first_time=1, last_time=1, reason="x", salt=b""),
+                LogGap(lost=2, first_time=1, last_time=1, reason="y", salt=b""),
+            )
+            recorder.commit()
+
+        interrupted(both, at)
+        recorder.stage(LogGap(lost=3, first_time=1, last_time=1, reason="z", salt=b""))
+        in_another_thread(recorder.commit)
+        found = [one.seq for one in log.read(stream=recorder.session_id)]
+        assert found in ([1], [1, 2, 3]), at
+        assert recorder.is_written
+    assert not holding.held
+    log.close()
+
+
+# Python itself drops, and tells, what is raised while it runs a callback of a weak reference.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_storm_of_signals(kind: str, tmp_path: Path) -> None:
+    """Real signals, up to a thousand, while two threads append: none hangs, every append is
+    whole."""
+    log = KINDS[kind](tmp_path / "log")
+    stop = threading.Event()
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        while not stop.is_set():
+            log.append(_events(f"thread-{written}", 2))
+            written += 1
+
+    def raise_one(*_: object) -> None:
+        raise Interrupt
+
+    thread = threading.Thread(target=write, daemon=True)
+    before = signal.signal(signal.SIGALRM, raise_one)
+    hits = number = 0
+    until = time.monotonic() + HANG / 4
+    try:
+        thread.start()
+        while hits < 1_000 and time.monotonic() < until:
+            number += 1
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + number % 17 * 0.00005, 0.01)
+                while True:
+                    number += 1
+                    log.append(_events(f"main-{number}", 2))
+            except Interrupt:
+                hits += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        stop.set()
+    thread.join(HANG)
+    assert not thread.is_alive()
+    assert hits > 10
+    with other_process(kind, tmp_path / "log") as ask:
+        ask()
+    whole_streams(log, 2)
+    log.close()
+
+
+def test_an_import_that_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose import is interrupted can be imported the next time, with its parts."""
+    package = tmp_path / "halfway"
+    package.mkdir()
+    (package / "part.py").write_text("value = 1\n")
+    (package / "__init__.py").write_text(
+        "import builtins\nfrom .part import *\nbuiltins.halfway()\nvalue = part.value\n"
+    )
+    monkeypatch.syspath_prepend(os.fspath(tmp_path))
+
+    def once() -> None:
+        monkeypatch.setattr("builtins.halfway", lambda: None)
+        raise Interrupt
+
+    monkeypatch.setattr("builtins.halfway", once, raising=False)
+    with pytest.raises(Interrupt), importing():
+        import halfway  # type: ignore[import-not-found]
+    with importing():
+        import halfway
+    assert halfway.value == 1
