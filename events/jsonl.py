@@ -52,6 +52,8 @@ FORMAT = 1
 ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
 _NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
+_BESIDE = 64 << 10  # bytes before a stream's last event, where those of its append mostly stand
+_FARTHER = 16  # times as far back the next look goes
 
 _log = logging.getLogger("lllm.store")
 
@@ -289,9 +291,10 @@ class LocalFileBackend:
         """Those that are not in the log yet, and the positions of those that are."""
         new: dict[Place, NewEvent] = {}
         stored: dict[Place, int] = {}
+        known = self._known(events)
         for event in events:
             place = (event.stream, event.seq)
-            found = self._find(event)
+            found = known.get(place)
             other = found or new.get(place)
             if other is not None and other.digest != event.digest:
                 raise AppendConflict(
@@ -305,17 +308,31 @@ class LocalFileBackend:
                 stored[place] = found.position
         return list(new.values()), stored
 
-    def _find(self, event: NewEvent) -> Recorded | None:
-        seq, position = self._shared.streams.last(event.stream)
-        if event.seq > seq:
-            return None
-        after = position - 1 if event.seq == seq else 0
+    def _known(self, events: Sequence[NewEvent]) -> dict[Place, Recorded]:
+        """What stands in the log in the places of some events; one look for each stream."""
+        wanted: dict[str, set[int]] = {}
+        for event in events:
+            wanted.setdefault(event.stream, set()).add(event.seq)
+        known: dict[Place, Recorded] = {}
+        for stream, seqs in wanted.items():
+            last, position = self._shared.streams.last(stream)
+            seqs = {seq for seq in seqs if seq <= last}
+            span = 1 if seqs == {last} else _BESIDE
+            while True:
+                one_by_one = self._read_on(stream, max(0, position - span), position)
+                found = {(stream, one.seq): one for one in one_by_one if one.seq in seqs}
+                if len(found) == len(seqs) or span >= position:
+                    break
+                span *= _FARTHER
+            known |= found
+        return known
+
+    def _read_on(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
+        """A stream's events, as far as they can be read, damage between them or not."""
         while True:
             try:
-                for found in self.read(after=after, upto=position, stream=event.stream):
-                    if found.seq == event.seq:
-                        return found
-                return None
+                yield from self.read(after=after, upto=upto, stream=stream)
+                return
             except LogDamaged as damage:
                 after = damage.position
 

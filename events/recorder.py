@@ -118,6 +118,7 @@ class Recorder:
         self._undefined: dict[str, AgentDefined] = {}
         self._begin()
         self.in_child = False
+        self._end: _Payloads = ()  # the last event, from just before it is staged
         self._ended = False
         tell_after_fork(self)
 
@@ -145,6 +146,11 @@ class Recorder:
         return not (self._ended or self.in_child)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was staged yet."""
+        return not (self._unsealed or self._pending or self._sealed[0])
+
+    @property
     def is_written(self) -> bool:
         """Whether all that was staged is in the log, or waits in memory to be written to it."""
         return not (self._unsealed or self._pending)
@@ -168,7 +174,8 @@ class Recorder:
         self._stage(events)
 
     def end(self, event: Event) -> None:
-        """Stage the last event; nothing more can be staged behind it."""
+        """Stage the last event; nothing more can be staged behind it. While the recorder is open
+        it may be tried again, whatever an interrupt left of it."""
         self._stage((event,), last=True)
 
     def _stage(self, events: Sequence[Event], *, last: bool = False) -> None:
@@ -182,9 +189,19 @@ class Recorder:
 
     def _add(self, payloads: _Payloads, last: bool) -> None:
         self._check_open()
-        self._unsealed.append(payloads)
-        if last:  # not sooner: an interrupt in between would leave the session without an end
-            self._ended = True
+        if not last:
+            self._unsealed.append(payloads)
+            return
+        if not self._is_added(self._end):  # or an interrupt came between these lines before
+            self._end = payloads
+            self._unsealed.append(payloads)
+        self._ended = True  # not sooner: the session would be left without an end
+
+    def _is_added(self, payloads: _Payloads) -> bool:
+        """Whether this is the last that was staged, or is still to be sealed."""
+        return bool(payloads) and (
+            payloads is self._sealed[0] or any(one is payloads for one in tuple(self._unsealed))
+        )
 
     def _seal(self) -> None:
         """Give what is staged its places in the stream; needs the lock."""

@@ -22,7 +22,7 @@ Claims = tuple[FrameType | None, ...]
 
 _LOOK_SECONDS = 0.05  # between two looks at whether a lock that is waited for was left behind
 _OWNER = re.compile(r"owner=(\d+)")
-# Of functions that stop in their middle: whether they are over can't be asked without ending them.
+# Of functions that stop in their middle: those that no thread runs may go on later.
 _STOPPING = 0x20 | 0x80 | 0x100 | 0x200  # inspect.CO_GENERATOR and its kin
 
 FREE, HELD, NESTED = 0, 1, 2  # what `enter` returns; true where the lock is had
@@ -58,7 +58,7 @@ class RobustLock:
         thread = threading.get_ident()
         before = self._claims.get(thread, ())
         if before:
-            alive = tuple(claim for claim in before if not _is_over(claim))
+            alive = tuple(claim for claim in before if not is_over(claim, thread))
             self._claims[thread] = (*alive, frame)
             number = len(self._locks) - 1
             if self._locks[number]._is_owned():  # type: ignore[attr-defined] # of every RLock
@@ -145,7 +145,7 @@ class RobustLock:
         return owner is not None and owner != threading.get_ident()
 
     def _is_claimed(self, thread: int) -> bool:
-        return not all(_is_over(claim) for claim in self._claims.get(thread, ()))
+        return not all(is_over(claim, thread) for claim in self._claims.get(thread, ()))
 
     def acquire(self, *, timeout: float = -1) -> bool:
         """Take it until `release`. timeout: as of `enter`."""
@@ -199,17 +199,24 @@ def _owner(lock: threading.RLock) -> int | None:
     return (int(found[1]) or None) if found else None
 
 
-def _is_over(frame: FrameType | None) -> bool:
-    """Whether a function has returned, or something raised has left it."""
+def is_over(frame: FrameType | None, thread: int) -> bool:
+    """Whether a function that a thread called has returned, or something raised has left it.
+
+    This only looks: to ask the frame itself, with `frame.clear()`, ends a generator that is waiting
+    and empties the frames of tracebacks.
+    """
     if frame is None or frame.f_code.co_flags & _STOPPING:
         return False
-    try:
-        # The only question about this that has an answer, whichever thread, or greenlet, runs it:
-        # https://docs.python.org/3/reference/datamodel.html#frame.clear
-        frame.clear()
-    except RuntimeError:
-        return False
-    return True
+    mine = thread == threading.get_ident()
+    running = sys._getframe(1) if mine else sys._current_frames().get(thread)
+    outermost = None
+    while running is not None:
+        if running is frame:
+            return False
+        outermost, running = running, running.f_back
+    # The thread goes on meanwhile. A generator in it that stops just now has no caller any more,
+    # and what is behind it was not seen.
+    return outermost is None or not outermost.f_code.co_flags & _STOPPING
 
 
 class Held:

@@ -37,18 +37,28 @@ def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]
 
         @wraps(function)
         async def awaited(*args: P.args, **kwargs: P.kwargs) -> object:
-            async with opening(*_said(signature, args, kwargs)) as recorder:
-                result = await function(*args, **kwargs)
-                recorder.deliver(result)
+            scope = opening(*_said(signature, args, kwargs))
+            try:
+                async with scope as recorder:
+                    result = await function(*args, **kwargs)
+                    recorder.deliver(result)
+            except BaseException as error:
+                scope.asettle(error)
+                raise
             return result
 
         return cast("Callable[P, R]", awaited)
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        with opening(*_said(signature, args, kwargs)) as recorder:
-            result = function(*args, **kwargs)
-            recorder.deliver(result)
+        scope = opening(*_said(signature, args, kwargs))
+        try:
+            with scope as recorder:
+                result = function(*args, **kwargs)
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.settle(error)
+            raise
         return result
 
     return called

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import pickle
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -30,26 +30,26 @@ class OpenSessions:
     nor waits to be written."""
 
     def __init__(self) -> None:
-        self._open: list[None] = []  # append and pop are atomic, also for a signal handler
+        # By their ids; what changes it is atomic, also for a signal handler, and may come twice.
+        self._open: dict[str, None] = {}
         tell_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent's open sessions are the parent's."""
-        self._open = []
+        self._open = {}
 
     @property
     def count(self) -> int:
         """How many are open."""
         return len(self._open)
 
-    def begin(self) -> None:
+    def begin(self, session_id: str) -> None:
         """One more."""
-        self._open.append(None)
+        self._open[session_id] = None
 
-    def end(self) -> None:
-        """One less."""
-        with suppress(IndexError):  # the parent's, which a forked child ends
-            self._open.pop()
+    def end(self, session_id: str) -> None:
+        """One less, unless it is the parent's, which a forked child ends."""
+        self._open.pop(session_id, None)
 
 
 class Closing:

@@ -27,6 +27,7 @@ import msgspec
 from lllm.budget import Budget
 from lllm.effects import current_tool
 from lllm.events import deferred
+from lllm.events.errors import LogError
 from lllm.events.holding import HoldingLog
 from lllm.events.known_secrets import without_secrets
 from lllm.events.liveness import host
@@ -41,9 +42,9 @@ from lllm.events.model import (
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
-from lllm.events.robust_locks import ThreadLock
+from lllm.events.robust_locks import ThreadLock, is_over
 from lllm.events.uninterrupted import in_thread, is_cancelled_task
-from lllm.generators import frame_of_generator, is_async
+from lllm.generators import frame_of_generator, is_async, stands_in_with
 from lllm.open_calls import OpenCalls, exiting
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
@@ -51,6 +52,7 @@ from lllm.version import __version__
 
 T = TypeVar("T")
 
+_LOST = "An interrupt came where the session's `with` ended."
 _PRODUCER = Producer(__version__, platform.python_version())
 _logger = logging.getLogger("lllm.tactic")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
@@ -80,11 +82,12 @@ class Home(Protocol):
     def owner(self) -> str:
         """The name of the lock that this process holds while it lives; "" where there is none."""
 
-    def opened(self) -> None:
+    def opened(self, session_id: str) -> None:
         """A session begins here."""
 
-    def closed(self, *, root: bool) -> None:
-        """A session has ended, and its events are durable. root: it has no parent here."""
+    def closed(self, session_id: str, *, root: bool) -> None:
+        """A session has ended, and its events are durable; an interrupt may have it said twice.
+        root: it has no parent here."""
 
     def finished(self, recorder: Recorder) -> TacticCallSession:
         """The session that a recorder of this process has just ended."""
@@ -254,6 +257,8 @@ class SessionScope:
         self._left = False  # elsewhere than where it began, so a context may still have it
         self._frame: FrameType | None = None  # of the generator that has it in a `with`
         self._in_generator = False
+        self._with: FrameType | None = None  # of the function whose `with` it is, while that lasts
+        self._over = False  # its end is told to all that must know
         self.recorder = Recorder(
             home.log,
             tactic_path,
@@ -305,7 +310,18 @@ class SessionScope:
     def runs_here(self) -> bool:
         """Whether the code that asks is inside, where this session is its context's current one."""
         # Only the frame of a generator that does not run has nobody above it.
-        return not self._left and (self._frame is None or self._frame.f_back is not None)
+        runs = self._frame is None or self._frame.f_back is not None
+        return runs and not self._left and not self._is_lost()
+
+    def _is_lost(self) -> bool:
+        """Whether the function whose `with` it is was left, and an interrupt kept that from ending
+        the session."""
+        frame, thread = self._with, threading.get_ident()
+        if frame is None or self.thread != thread or not is_over(frame, thread):
+            return False
+        # What a greenlet's own stack shows is not all that its thread is in the middle of.
+        greenlets = sys.modules.get("greenlet")
+        return greenlets is None or greenlets.getcurrent().parent is None
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -320,8 +336,12 @@ class SessionScope:
     def _begin(self, frame: FrameType) -> None:
         self._announce()
         outer = current.get()
-        while outer is not None and outer._left:  # or those that are left would be held for ever
-            outer = outer.outer
+        while outer is not None and not outer.runs_here:
+            if outer._is_lost():
+                outer.leave(KeyboardInterrupt(_LOST), follow=False)
+            elif not outer._left:
+                break
+            outer = outer.outer  # or those that are left would be held for ever
         self.outer, self.outer_tool, self._outer_log = outer, current_tool.get(), log_context.get()
         generator = frame_of_generator(frame)
         self._in_generator = generator is not None
@@ -329,10 +349,11 @@ class SessionScope:
             _warn_of_async_generator(generator)
         else:
             self._frame = generator
+        self._with = frame if stands_in_with(frame) else None
+        self._is_current = True  # before it is: what is done then is undone, wherever it stops
         current.set(self)
         current_tool.set(None)
         log_context.set(self._log_context_here)
-        self._is_current = True
 
     def _log_context_here(self) -> dict[str, str]:
         if self.runs_here:
@@ -343,23 +364,30 @@ class SessionScope:
         if self.thread:
             with _beginning.held():
                 _begun.discard(self)
-        self._frame = None
+        self._frame = self._with = None
         if not self._is_current:
             return
-        self._is_current = False
         # Where another session began here meanwhile, or another task closes a generator, this one
         # stays in a context that nobody can mend.
         self._left = self._in_generator or current.get() is not self
-        if current.get() is not self:
-            return
-        outer = self.outer
-        while outer is not None and outer._left:
-            outer = outer.outer
-        current.set(outer)
-        current_tool.set(self.outer_tool)
-        log_context.set(self._outer_log)
+        if current.get() is self:
+            outer = self.outer
+            while outer is not None and outer._left:
+                outer = outer.outer
+            current_tool.set(self.outer_tool)
+            log_context.set(self._outer_log)
+            current.set(outer)  # last, like the mark: an interrupt has it all done once more
+        self._is_current = False
 
     def _end(self, error: BaseException | None) -> None:
+        try:
+            self._stage_end(error)
+        finally:
+            self._detach()
+
+    def _stage_end(self, error: BaseException | None) -> None:
+        if self.recorder.is_empty or not self.recorder.is_open:
+            return  # it was interrupted before it began, or behind its end
         self.calls.settle()
         elapsed = time.perf_counter_ns() - self._began
         if error is None:
@@ -376,15 +404,14 @@ class SessionScope:
             )
             message = without_secrets(told.message)
             self._log(logging.ERROR, "%s failed: %s: %s", told.type, message)
-        self._detach()
 
     def _delivered(self) -> object:
         delivery = self.recorder.delivery
         return delivery.value if isinstance(delivery, PlainDelivery) else to_plain(delivery)
 
     def __enter__(self) -> Recorder:
-        self._begin(sys._getframe(1))
         try:
+            self._begin(sys._getframe(1))
             self.recorder.commit()
         except BaseException as error:
             self.leave(error)
@@ -394,7 +421,29 @@ class SessionScope:
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        self.leave(error)
+        try:
+            self.leave(error)
+        except BaseException as cut:
+            self.settle(error or cut)
+            raise
+
+    def settle(self, error: BaseException | None) -> None:
+        """Do what an interrupt kept `leave` from; where nothing did, this does nothing.
+
+        An interrupt may come before the first step of `__exit__`, so that a `with` alone does not
+        end a session whatever comes: who must be sure calls this behind it.
+
+        Args:
+            error: What the session failed with, where it has no end yet.
+        """
+        if not self._over and not isinstance(error, LogError):
+            self.leave(error)
+
+    def asettle(self, error: BaseException) -> None:
+        """`settle` on an event loop, where a thread may be storing the end."""
+        may_wait = isinstance(error, Exception) or is_cancelled_task(error)
+        if self._is_current or self.recorder.is_open or not may_wait:
+            self.settle(error)
 
     def begin_apart(self, clean: Callable[[str], str] = str) -> None:
         """Begin it for what no code runs inside of: it becomes nobody's current session. The end is
@@ -409,7 +458,7 @@ class SessionScope:
             with _beginning.held():
                 _begun.add(self)
         self.recorder.stage(self._started)
-        self.home.opened()
+        self.home.opened(self.recorder.session_id)
         self._log(logging.INFO, "%s called")
 
     def _log(self, level: int, text: str, *values: object) -> None:
@@ -426,10 +475,12 @@ class SessionScope:
             # A forked child walks out of a session that is its parent's. At the interpreter's exit
             # the stores are closed, and the session is found interrupted.
             self._detach()
+            self._over = True
             return
         if deferred.by_collector():  # which came upon a generator with a session inside
             self._detach()
             deferred.later(partial(self.leave, error, follow=follow))
+            self._over = True
             return
         self._end(error)
         try:
@@ -439,11 +490,12 @@ class SessionScope:
                 self.recorder.commit_after(error)
         finally:
             if self.recorder.is_written:
-                self.home.closed(root=follow and self._is_root)
+                self.home.closed(self.recorder.session_id, root=follow and self._is_root)
+        self._over = True
 
     async def __aenter__(self) -> Recorder:
-        self._begin(sys._getframe(1))
         try:
+            self._begin(sys._getframe(1))
             await self.recorder.acommit()
         except BaseException as error:
             await self.aleave(error)
@@ -453,7 +505,11 @@ class SessionScope:
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        await self.aleave(error)
+        try:
+            await self.aleave(error)
+        except BaseException as cut:
+            self.asettle(cut)
+            raise
 
     async def aleave(self, error: BaseException | None) -> None:
         """`leave` on an event loop."""
@@ -471,9 +527,10 @@ class SessionScope:
             if not self.recorder.is_written:
                 pass  # its end can't be told from that of a process that died
             elif self._is_root:
-                await in_thread(partial(self.home.closed, root=True))
+                await in_thread(partial(self.home.closed, self.recorder.session_id, root=True))
             else:
-                self.home.closed(root=False)
+                self.home.closed(self.recorder.session_id, root=False)
+        self._over = True
 
     @property
     def _is_root(self) -> bool:

@@ -165,13 +165,13 @@ class LogStore:
         """Whether what is written can be read again."""
         return not isinstance(self.backend, NoOpBackend)
 
-    def opened(self) -> None:
+    def opened(self, session_id: str) -> None:
         """A session begins here."""
-        self._open.begin()
+        self._open.begin(session_id)
 
-    def closed(self, *, root: bool) -> None:
+    def closed(self, session_id: str, *, root: bool) -> None:
         """A session has ended; its rows follow."""
-        self._open.end()
+        self._open.end(session_id)
         if root:
             self._catch_up_soon.session_ended()
 

@@ -207,12 +207,16 @@ class Tactic:
         scope = self._scope(
             task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
         )
-        with scope as recorder:
-            running = self._running(scope)
-            result = running.call(task, **options)
-            if inspect.isawaitable(result):
-                result = wait_for(result)
-            recorder.deliver(result)
+        try:
+            with scope as recorder:
+                running = self._running(scope)
+                result = running.call(task, **options)
+                if inspect.isawaitable(result):
+                    result = wait_for(result)
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.settle(error)
+            raise
         return scope.home.finished(recorder) if return_session else result
 
     @overload
@@ -284,15 +288,19 @@ class Tactic:
         scope = self._scope(
             task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
         )
-        async with scope as recorder:
-            running = self._running(scope)
-            if inspect.iscoroutinefunction(running.call):
-                result = await running.call(task, **options)
-            else:
-                result = await to_thread(running.call, task, **options)
-                if inspect.isawaitable(result):
-                    result = await result
-            recorder.deliver(result)
+        try:
+            async with scope as recorder:
+                running = self._running(scope)
+                if inspect.iscoroutinefunction(running.call):
+                    result = await running.call(task, **options)
+                else:
+                    result = await to_thread(running.call, task, **options)
+                    if inspect.isawaitable(result):
+                        result = await result
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.asettle(error)
+            raise
         if not return_session:
             return result
         return await to_thread(scope.home.finished, recorder)

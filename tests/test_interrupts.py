@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import lllm
-from lllm import LocalFileBackend, SQLiteBackend
+from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
 from lllm.events import locks
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.holding import HoldingLog
@@ -35,6 +35,10 @@ from lllm.events.recorder import Recorder
 from lllm.events.robust_locks import Held, RobustLock
 from lllm.events.verify import verify
 from lllm.testing_writers import event
+
+# Python drops, and tells, what is raised while it runs a callback of a weak reference, and a file
+# that was opened just before an interrupt, which it closes itself.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 KINDS = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}
 HANG = 20.0  # seconds that nothing here takes, however slow the machine
@@ -49,14 +53,17 @@ class Interrupt(BaseException):
 class Interrupts:
     """Counts the bytecodes of lllm that this thread runs, and raises before some of them."""
 
-    def __init__(self, at: int = -1, again_after: int = -1) -> None:
+    def __init__(
+        self, at: int = -1, again_after: int = -1, *, within: tuple[str, ...] = (_OURS, _EVENTS)
+    ) -> None:
+        self._within = within  # what the paths of modules begin with
         self.at = at
         self.again_after = again_after
         self.seen = 0
         self.raised = 0
 
     def _trace(self, frame: FrameType, what: str, _: object) -> Any:
-        if not frame.f_code.co_filename.startswith((_OURS, _EVENTS)):
+        if not frame.f_code.co_filename.startswith(self._within):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -153,7 +160,7 @@ def _events(stream: str, size: int) -> list[NewEvent]:
     return [event(stream, seq, b'{"n":1}') for seq in range(1, size + 1)]
 
 
-@pytest.mark.parametrize("size", [1, 5, 20])
+@pytest.mark.parametrize("size", [1, 20])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_append_is_whole_or_absent(kind: str, size: int, tmp_path: Path) -> None:
     """Wherever an append is interrupted, another thread and another process can append at once, the
@@ -164,7 +171,7 @@ def test_an_append_is_whole_or_absent(kind: str, size: int, tmp_path: Path) -> N
             log.append(_events(f"first-{number}", size))
         count = steps(lambda: log.append(_events("counted", size)))
         assert count > 100
-        for at in range(1, count + 20, 1 if size == 1 else 7):
+        for at in range(1, count + 20, 3 if size == 1 else 31):
             events = _events(f"at-{at}", size)
             interrupted(lambda events=events: log.append(events), at)  # type: ignore[misc]
             in_another_thread(lambda at=at: log.append(_events(f"thread-{at}", size)))  # type: ignore[misc]
@@ -243,12 +250,15 @@ def test_who_waits_sees_that_the_holder_is_gone() -> None:
     leave.set()
     thread.join()
 
-    def leave_behind() -> None:
+    def leave_behind(frames: list[FrameType]) -> None:
+        frames.append(sys._getframe())
         lock.enter(sys._getframe())
 
-    in_another_thread(leave_behind)
+    left: list[FrameType] = []
+    in_another_thread(lambda: leave_behind(left))
     assert lock.acquire(timeout=HANG)
     lock.release()
+    assert left[0].f_locals["frames"] is left  # a debugger still finds what was there
 
 
 def test_a_recorder_has_no_holes(tmp_path: Path) -> None:
@@ -287,8 +297,6 @@ def test_a_recorder_has_no_holes(tmp_path: Path) -> None:
     log.close()
 
 
-# Python itself drops, and tells, what is raised while it runs a callback of a weak reference.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_storm_of_signals(kind: str, tmp_path: Path) -> None:
     """Real signals, up to a thousand, while two threads append: none hangs, every append is
@@ -354,3 +362,77 @@ def test_an_import_that_is_interrupted(tmp_path: Path, monkeypatch: pytest.Monke
     with importing():
         import halfway
     assert halfway.value == 1
+
+
+class Answers(Tactic, register=False):
+    """One that calls another."""
+
+    name = "answers"
+
+    def call(self, task: str) -> str:
+        """Have it shouted."""
+        return Shouts()(task) + "!"
+
+
+class Shouts(Tactic, register=False):
+    """One that is called."""
+
+    name = "shouts"
+
+    def call(self, task: str) -> str:
+        """Shout."""
+        return task.upper()
+
+
+def _with_a_session(store: LogStore) -> None:
+    with store.session("a::script") as recorder:
+        recorder.deliver(1)
+
+
+def _decorated(store: LogStore) -> None:
+    @store.tactic("a::decorated")
+    def work(task: str) -> str:
+        return task
+
+    work("x")
+
+
+CALLS: dict[str, Callable[[LogStore], object]] = {
+    "tactic": lambda store: Answers(log_store=store)("x"),
+    "decorated": _decorated,
+    "with": _with_a_session,
+}
+
+
+# What the life of a session is made of; the appends in it are interrupted above.
+_LIFE = (
+    *(
+        os.path.join(_OURS, name)
+        for name in ("session.py", "tactic.py", "decorated.py", "generators.py", "lifetime.py")
+    ),
+    os.path.join(_EVENTS, "recorder.py"),
+)
+
+
+@pytest.mark.parametrize("again", [-1, 2, 31])
+@pytest.mark.parametrize("what", CALLS)
+def test_a_call_leaves_no_session_behind(what: str, again: int, tmp_path: Path) -> None:
+    """Wherever a call is interrupted, once or twice, the next one is a root that succeeds, and no
+    session goes on running."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+
+        def call(at: int = -1) -> int:
+            with suppress(Interrupt), Interrupts(at, again, within=_LIFE) as interrupts:
+                CALLS[what](store)
+            return interrupts.seen
+
+        call()
+        tried = range(1, call() + 1, 7 if again < 0 else 29)
+        for at in tried:
+            call(at)
+            with store.session(f"a::after-{at}"):
+                pass
+        after = [one for one in store.list_sessions(limit=None) if "after-" in one.tactic_path]
+        assert len(after) == len(tried)
+        assert {one.state for one in after} == {"success"}
+        assert store.list_sessions(state="running") == []
