@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import cast
