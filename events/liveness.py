@@ -14,13 +14,13 @@ from __future__ import annotations
 import re
 import secrets
 import socket
-import threading
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from lllm.events.locks import FileLock, tell_after_fork
 from lllm.events.own_files import make_folder
+from lllm.events.robust_locks import RobustLock
 
 # A name in a log may be anyone's; this is no path.
 _OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
@@ -41,7 +41,7 @@ class Liveness:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._thread_lock = threading.RLock()  # a signal handler may ask, too
+        self._thread_lock = RobustLock()  # a signal handler may ask, too
         self._mine: tuple[str, FileLock] | None = None  # this process's owner name and its lock
         self._users = 0
         self._unfinished = False  # whether a store was closed with sessions open
@@ -49,7 +49,6 @@ class Liveness:
 
     def after_fork(self) -> None:
         """The child is a process of its own, with a lock of its own once it writes."""
-        self._thread_lock = threading.RLock()
         self._mine = None
         self._unfinished = False
 

@@ -96,16 +96,17 @@ def _pause_all() -> None:
     _paused.until = time.monotonic() + _LONGEST_PAUSE
     # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
     alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
-    _paused.things = []
+    _resume_all()  # what an interrupt left of the last fork
     for thing in sorted(alive, key=_pausable.__getitem__):
-        if thing.pause():  # one by one: Ctrl-C may come while another is waited for
-            _paused.things.append(thing)
+        _paused.things.append(thing)  # first: an interrupt may come as soon as it pauses
+        if not thing.pause():
+            _paused.things.pop()
 
 
 def _resume_all() -> None:
-    for thing in _paused.things:
-        thing.resume()
-    _paused.things = []
+    while _paused.things:
+        _paused.things[0].resume()  # twice does nothing, after an interrupt
+        del _paused.things[:1]
 
 
 # What registers last is called first. logging's hook takes the lock that every logger needs; taken

@@ -76,6 +76,7 @@ class Closing:
         """Close it all. Doing so twice does nothing."""
         if _closings.pop(self._number, None) is None:
             return
+        deferred.settle()  # what was dropped, or interrupted the collector, is written here yet
         # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
         # stays where a session has no end in the log: that is what tells that its writer is gone.
         with ExitStack() as closing:

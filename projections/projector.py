@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,7 +89,7 @@ class Projector:
         self.views = tuple(views)
         check_names(self.views)
         self._threads = RobustLock()
-        self.rebuilding = threading.Lock()
+        self.rebuilding = RobustLock()
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         # The state of log and rows in which there was nothing to do, and what rows are changed by.
         backend = log.behind if isinstance(log, HoldingLog) else log
@@ -107,8 +106,7 @@ class Projector:
         tell_after_fork(self)
 
     def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock."""
-        self.rebuilding = threading.Lock()
+        """What stands in the database is asked anew."""
         self._even = None
 
     # -- where things stand

@@ -32,7 +32,7 @@ from lllm.events.log import LogBackend
 from lllm.events.model import LogGap
 from lllm.events.record import NewEvent
 from lllm.events.recorder import Recorder
-from lllm.events.robust_locks import Held, RobustLock
+from lllm.events.robust_locks import Held, RestingLock, RobustLock
 from lllm.events.verify import verify
 from lllm.testing_writers import event
 
@@ -436,3 +436,29 @@ def test_a_call_leaves_no_session_behind(what: str, again: int, tmp_path: Path) 
         assert len(after) == len(tried)
         assert {one.state for one in after} == {"success"}
         assert store.list_sessions(state="running") == []
+
+
+def test_a_fork_that_is_interrupted_ends_what_it_paused() -> None:
+    """Wherever the pausing before a fork is interrupted, what has paused goes on behind it."""
+    lock = RestingLock(0)
+    for at in range(1, steps(locks._pause_all)):
+        interrupted(locks._pause_all, at)
+        locks._resume_all()
+        in_another_thread(lambda: _fair(lock))
+    for at in range(1, steps(locks._resume_all)):
+        locks._pause_all()
+        interrupted(locks._resume_all, at)
+        locks._resume_all()
+        in_another_thread(lambda: _fair(lock))
+
+
+def test_a_rebuild_that_is_interrupted_keeps_no_other_away(tmp_path: Path) -> None:
+    """Whoever rebuilds next does not wait for one that was interrupted."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        with store.session("a::script"):
+            pass
+        count = steps(store.rebuild)
+        for at in range(1, count, count // 40):
+            interrupted(store.rebuild, at)
+            in_another_thread(store.rebuild)
+        assert store.rebuild(check=True).difference is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,27 @@ def test_a_session_that_the_collector_ends(
         deferred.settle()
         (session,) = store.list_sessions()
         assert session.state == "failure"
+
+
+def test_what_the_collector_left_is_written_before_the_store_closes(
+    open_backend: OpenBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the thread that ends it is at something else."""
+    begun = threading.Event()
+
+    def other_work() -> None:
+        begun.set()
+        time.sleep(0.2)
+
+    deferred.later(other_work)
+    begun.wait()
+    store = LogStore(open_backend())
+    scope = store.session("script")
+    scope.__enter__()
+    monkeypatch.setattr(deferred._collection, "is_mine", True)
+    scope.__exit__(None, None, None)
+    monkeypatch.undo()
+    store.close()
+    with LogStore(open_backend()) as again:
+        (session,) = again.list_sessions()
+    assert session.state == "success"
