@@ -6,7 +6,6 @@ Python 3.11 would run it without a switch.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -16,22 +15,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from weakref import WeakSet
 
+import msgspec
 import pytest
 
+import lllm.tactic
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend, Tactic
 from lllm.budget import Budget
+from lllm.capturing.conversations import Conversations, conversations_of
 from lllm.events import codec, model
 from lllm.events.holding import HoldingLog
 from lllm.events.liveness import Liveness
 from lllm.events.memory import MemoryBackend
-from lllm.events.record import NewEvent
+from lllm.events.record import NewEvent, seal
 from lllm.events.recorder import Recorder
 from lllm.events.sharing import Registry
-from lllm.invokers.scripted import ScriptedInvoker
+from lllm.invokers import Request
+from lllm.invokers.scripted import _Lists
 from lllm.invokers.sdk_clients import Clients
 from lllm.lifetime import reopened
-from lllm.logging import setup_logging
 from tests.echo import echo
 from tests.runs import Asking, config
 
@@ -100,6 +103,52 @@ def test_places_in_a_stream(log: Callable[[], MemoryBackend]) -> None:
     dialogs = {event.data.split(b'"dialog":')[1].split(b",")[0] for event in events}
     assert len(dialogs) == len(events)
     assert recorder.is_written
+
+
+class Slowly(list[NewEvent]):
+    """Events that are taken one by one, while other threads run."""
+
+    def __iter__(self) -> Iterator[NewEvent]:
+        for event in super().__iter__():
+            yield event
+            time.sleep(0)
+
+
+def sealed(thread: int, data: bytes = b"{}") -> list[NewEvent]:
+    """The events of a stream of its own."""
+    stream = f"s{thread}"
+    return [seal(b"", stream, seq, 1, "dialog.opened", 1, data) for seq in range(1, 21)]
+
+
+def test_positions_in_memory() -> None:
+    """MemoryBackend._lock: appends at once stand one behind the other."""
+    log = MemoryBackend()
+    positions = at_once(lambda thread: log.append(Slowly(sealed(thread))))
+    assert sorted(at for some in positions for at in some) == [*range(1, 20 * THREADS + 1)]  # type: ignore[attr-defined]
+    assert [event.position for event in log.read()] == [*range(1, 20 * THREADS + 1)]
+
+
+class SlowBytes(bytes):
+    """A payload whose size is slow to say."""
+
+    def __len__(self) -> int:
+        time.sleep(0)
+        return super().__len__()
+
+
+def test_the_bytes_that_are_held() -> None:
+    """HoldingLog._lock: every byte that waits is counted, from the first append that fails."""
+    holding = HoldingLog(Failing())
+
+    def write(thread: int) -> None:
+        for event in sealed(thread):
+            holding.append([msgspec.structs.replace(event, data=SlowBytes(event.data))])
+
+    with pytest.warns(RuntimeWarning) as told:
+        at_once(write)
+    assert len(told) == 1
+    assert len(holding.held) == 20 * THREADS
+    assert holding._bytes == 2 * 20 * THREADS
 
 
 class Failing(MemoryBackend):
@@ -185,6 +234,7 @@ class Thing:
     """Something that may be open once in a process."""
 
     open = 0
+    closed = False
 
     def __init__(self) -> None:
         time.sleep(0.0001)
@@ -197,6 +247,7 @@ class Thing:
 
     def close(self) -> None:
         """Count it out."""
+        self.closed = True
         type(self).open -= 1
 
 
@@ -217,10 +268,18 @@ def test_a_path_is_opened_once(tmp_path: Path) -> None:
     assert registry._entries == {}
 
 
+class SlowPath(type(Path())):  # type: ignore[misc]
+    """A path on a disk that is slow to look at."""
+
+    def __fspath__(self) -> str:
+        time.sleep(0)
+        return str(super().__fspath__())
+
+
 def test_a_path_is_opened_again_and_again(tmp_path: Path) -> None:
     """Registry._lock: however opening and closing meet, a path is never open twice."""
     registry: Registry[Thing] = Registry()
-    path = tmp_path / "log"
+    path = SlowPath(tmp_path / "log")
 
     def work(_: int) -> None:
         for _ in range(60):
@@ -228,6 +287,10 @@ def test_a_path_is_opened_again_and_again(tmp_path: Path) -> None:
             share = registry.open(path, user, Thing, options={})
             assert share.thing.alone
             share.close()
+            again = registry.opened(path, user)
+            if again is not None:
+                assert not again.thing.closed
+                again.close()
 
     for make in (path.touch, path.unlink):  # known by its inode, and by its name
         make()
@@ -276,15 +339,72 @@ def test_what_is_spent_at_once() -> None:
     assert (budget.spent, above.spent) == (200 * THREADS, 200 * THREADS)
 
 
+class SlowName(str):
+    """A name that is looked up slowly."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        time.sleep(0)
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+
 def test_replies_are_given_once() -> None:
     """_Lists._lock: each reply of a script goes to one request."""
     replies = [str(number) for number in range(50 * THREADS)]
-    given: list[str] = []
-    with LogStore(MemoryBackend()) as store:
-        tactic = Asking(config(replies), log_store=store)
-        at_once(lambda _: given.extend(str(tactic("?")) for _ in range(50)))
-    assert sorted(given, key=int) == replies
-    assert isinstance(ScriptedInvoker(["a"]), ScriptedInvoker)
+    script = _Lists({"a": replies})
+    request = Request(agent=SlowName("a"), model="m", messages=(), tools=(), params={})
+    given = at_once(lambda _: [str(script(request)) for _ in range(50)])
+    assert sorted((one for some in given for one in some), key=int) == replies  # type: ignore[attr-defined]
+
+
+class SlowRecorder(Recorder):
+    """Lets other threads run before it gives a number."""
+
+    def ordinal(self, kind: str) -> int:
+        """See Recorder."""
+        time.sleep(0)
+        return super().ordinal(kind)
+
+
+def test_a_dialog_waits_for_one_answer() -> None:
+    """Conversations._lock: who says the same at once gets a dialog of its own, and what was said
+    before is written once for each."""
+    recorder = SlowRecorder(MemoryBackend(), "t")
+    conversations = Conversations(recorder)
+    said = [model.Content.of("user", str(number)) for number in range(3)]
+    waiting: set[int] = set()
+
+    def ask(thread: int) -> None:
+        for number in range(20):
+            told = conversations.going_on(said)
+            assert told.number not in waiting
+            waiting.add(told.number)
+            time.sleep(0)
+            waiting.discard(told.number)
+            conversations.answered(
+                told, recorder.ordinal("message"), model.Content.of("a", f"{thread}.{number}")
+            )
+            conversations.left(told)
+
+    at_once(ask)
+    recorder.commit()
+    added = [
+        event.message
+        for event in map(codec.decode, recorder.log.read())
+        if isinstance(event, model.MessageAdded)
+    ]
+    assert len(added) == 3 and len(set(added)) == 3  # noqa: PT018
+
+
+def test_conversations_are_found() -> None:
+    """conversations._finding: all threads that call in a session get its one Conversations."""
+    recorders = [Recorder(MemoryBackend(), "t") for _ in range(200)]
+    found = at_once(lambda _: [conversations_of(recorder) for recorder in recorders])
+    assert all(one == found[0] for one in found)
 
 
 def test_tactics_are_registered_while_others_look() -> None:
@@ -303,13 +423,28 @@ def test_tactics_are_registered_while_others_look() -> None:
     assert len(runtime.tactics) == 150 * THREADS
 
 
-def test_one_warning_for_all_threads() -> None:
+def test_one_warning_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """tactic._warning: a tactic without a store says so once."""
+
+    def asks() -> Tactic:
+        class Asks(Tactic, register=False):
+            name = "asks"
+            call = Asking.call
+
+        return Asks(config(["yes"]))
+
+    class SlowSet(WeakSet[type]):
+        def __contains__(self, item: object) -> bool:
+            found = super().__contains__(item)
+            time.sleep(0)
+            return found
+
+    monkeypatch.setattr(lllm.tactic, "_warned", SlowSet())
+    tactics = [asks() for _ in range(20)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tactic = Asking(config(["yes"] * THREADS))
-        at_once(lambda _: tactic("?"))
-    assert Counter(one.category for one in caught) == {UserWarning: 1}
+        at_once(lambda _: [tactic._warn_once() for tactic in tactics])
+    assert Counter(one.category for one in caught) == {UserWarning: 20}
 
 
 class Client:
@@ -348,12 +483,3 @@ def test_a_store_that_was_sent(tmp_path: Path) -> None:
         for store in {id(one): one for one in stores}.values():
             stack.enter_context(store)  # type: ignore[arg-type]
         assert len({id(store) for store in stores}) == 1
-
-
-@pytest.mark.usefixtures("logging_as_before")
-def test_logging_is_set_up_once() -> None:
-    """logging._setup: however many threads set it up, a line is written once."""
-    for _ in range(15):
-        at_once(lambda _: setup_logging())
-        handlers = logging.getLogger("lllm").handlers
-        assert len([one for one in handlers if one.get_name()]) == 2
