@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from tests.loopback import JSON, USAGE, Reply
@@ -22,14 +22,20 @@ def sse(*events: Sent, end: End = "whole") -> Reply:
     return Reply(pieces=list(_pieces(events)), end=end, headers={"x-request-id": "req_1"})
 
 
+class _Endless:
+    """Events that come again and again; each request has an iterator of its own."""
+
+    def __init__(self, events: Sequence[Sent]) -> None:
+        self._events = events
+
+    def __iter__(self) -> Iterator[bytes | threading.Event]:
+        while True:
+            yield from _pieces(self._events)
+
+
 def endless(*events: Sent) -> Reply:
     """Events that come again and again, until the client goes."""
-
-    def pieces() -> Iterator[bytes | threading.Event]:
-        while True:
-            yield from _pieces(events)
-
-    return Reply(pieces=pieces())
+    return Reply(pieces=_Endless(events))
 
 
 def _pieces(events: Iterable[Sent]) -> Iterator[bytes | threading.Event]:
