@@ -28,6 +28,10 @@ from lllm.events.marks import FACTORIES, MAPPINGS, SEQUENCES
 from lllm.events.stand_ins import NOTHING, StandIn, content_of
 
 
+class Items(list[object]):
+    """A list that belongs to a mark, as the pairs of a dict do; it is no value of its own."""
+
+
 class Form(NamedTuple):
     """A mark's kind, None where the members alone are written; and its members, as values."""
 
@@ -74,9 +78,10 @@ def type_name(kind: type) -> str:
         return "?"
 
 
-def pairs(items: Mapping[Any, object]) -> list[list[object]]:
+def pairs(items: Mapping[Any, object]) -> Items:
     """A dict as a list of its keys and values."""
-    return [[key, item] for key, item in dict.items(cast("dict[object, object]", items))]
+    content = cast("dict[object, object]", items)
+    return Items(Items(pair) for pair in dict.items(content))
 
 
 # -- standard types, exactly. Any: each function takes values of its own type only.
@@ -87,7 +92,7 @@ def _bytes(kind: str) -> Callable[[Any], Form]:
 
 
 def _sequence(kind: str) -> Callable[[Any], Form]:
-    return lambda value: Form(kind, {"items": list(value)})
+    return lambda value: Form(kind, {"items": Items(value)})
 
 
 def _mapping(kind: str) -> Callable[[Any], Form]:
@@ -109,7 +114,7 @@ _EXACT: dict[type, Callable[[Any], Form]] = {
     bytearray: _bytes("bytearray"),
     **{kind: _sequence(name) for kind, name in SEQUENCES.items()},
     **{kind: _mapping(name) for kind, name in MAPPINGS.items()},
-    deque: lambda value: Form("deque", {"items": list(value), "maxlen": value.maxlen}),
+    deque: lambda value: Form("deque", {"items": Items(value), "maxlen": value.maxlen}),
     range: lambda value: Form(
         "range", {"start": value.start, "stop": value.stop, "step": value.step}
     ),
@@ -131,7 +136,7 @@ def _object(kind: type | str, content: object, fields: Mapping[str, object]) -> 
     if content is not NOTHING:
         members["value"] = content
     if type(content) is tuple and fields and _are(fields, content):
-        return Form("object", {**members, "names": list(fields)})  # of a namedtuple
+        return Form("object", {**members, "names": Items(fields)})  # of a namedtuple
     if fields or content is NOTHING:
         members["fields"] = dict(fields)
     return Form("object", members)

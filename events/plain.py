@@ -21,19 +21,25 @@ import math
 import re
 from typing import Any, Final, cast
 
-from lllm.events.described import describe, opaque, type_name
+from lllm.events.described import Items, describe, opaque, type_name
 from lllm.events.from_marks import from_plain
 from lllm.events.marks import DEEPEST, MARK, TEXT_OF
 
 __all__ = ["MARK", "from_plain", "to_plain"]
 
+_SHALLOW = 8  # levels in one piece where the stack has no room for more
 _SHORT = 64  # JSON values, of up to 16 characters each, that are written again
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def to_plain(value: object) -> object:
     """The JSON form of any value at all; never raises, and cuts only what goes on without end."""
-    return _Writer().whole(value)
+    try:
+        return _Writer(DEEPEST).whole(value)
+    except (
+        RecursionError
+    ):  # whoever calls has left little of the stack, or a value of theirs raises
+        return _Writer(_SHALLOW).whole(value)
 
 
 class _Met:
@@ -55,9 +61,10 @@ class _Met:
 class _Writer:
     """Writes one value with all that is in it."""
 
-    __slots__ = ("_met", "_parts", "_waiting")
+    __slots__ = ("_deepest", "_met", "_parts", "_waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, deepest: int) -> None:
+        self._deepest = deepest
         self._met: dict[int, _Met] = {}
         self._parts: list[_Met] = []
         self._waiting: list[_Met] = []  # parts that are too deep to be written where they are met
@@ -90,7 +97,7 @@ class _Writer:
             name, text_of = TEXT_OF[kind]
             return {MARK: name, "value": _plain_text(text_of(value))}
         met = self._met[id(value)] = _Met(value)
-        if depth >= DEEPEST:
+        if depth >= self._deepest:
             met.plain = ()
             self._waiting.append(met)
             return self._refer(met)
@@ -107,12 +114,22 @@ class _Writer:
             form = describe(value, kind, _encode)
             if form.kind is None:
                 return self._dict(cast("dict[object, object]", form.members), depth)
-            members = {name: self._plain(item, depth) for name, item in form.members.items()}
-        except Exception:  # a property, a model_dump or an iterator of the user's that raises
+            members: dict[str, object] = {}
+            for member, item in form.members.items():
+                members[member] = self._member(item, depth)
+        except Exception as error:  # a property or a model_dump of the user's that raises
+            if isinstance(error, RecursionError) and self._deepest > _SHALLOW:
+                raise  # and all of it is written again
             name, members = "repr", _plain_members(opaque(value).members)
         else:
             name = form.kind
         return {MARK: name, **members}
+
+    def _member(self, item: object, depth: int) -> object:
+        """What stands in a mark: its own lists are never written apart."""
+        if type(item) is Items:
+            return [self._member(inner, depth + 1) for inner in item]
+        return self._plain(item, depth)
 
     def _dict(self, value: dict[object, object], depth: int) -> object:
         for key in value:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import decimal
+import inspect
 import math
+import sys
 import uuid
 import zoneinfo
+from collections import OrderedDict, deque
+from typing import NamedTuple
 
 import msgspec
 import pydantic
@@ -169,6 +173,15 @@ def test_fields(value: object, plain: object) -> None:
     assert to_plain(value) == plain
 
 
+class Pair(NamedTuple):
+    a: int
+    b: object
+
+
+class Rows(list[object]):
+    pass
+
+
 class NoRepr:
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -269,26 +282,67 @@ def test_cycles() -> None:
         lambda inner: {1: inner},
         lambda inner: frozenset([inner]),
         lambda inner: Point(1, inner),
+        lambda inner: OrderedDict({1: 2, 3: inner}),
+        lambda inner: deque([inner]),
+        lambda inner: Pair(1, inner),
+        lambda inner: Rows([inner]),
     ],
-    ids=["list", "tuple", "dict", "pairs", "frozenset", "dataclass"],
-)
-def test_deep(wrap: object) -> None:
+    ids=["list", "tuple", "dict", "pairs", "frozenset", "dataclass", "ordered", "deque", "pair",
+         "subclass"],
+)  # fmt: skip
+@pytest.mark.parametrize("above", [0, 1, 2, 3])
+def test_deep(wrap: object, above: int) -> None:
     """A value nested beyond all measure is written in parts, none of which is too deep for the
     readers of JSON, and comes back whole."""
     assert callable(wrap)
     value: object = "bottom"
-    for _ in range(5_000):
+    for _ in range(1_000):
         value = wrap(value)
+    for _ in range(above):
+        value = [value]
     plain = to_plain(value)
     data = codec.encode({"task": plain})
     assert codec.values(data) == {"task": plain}
     assert b'"deep"' not in data
     assert b'"repr"' not in data
     back = from_plain(written_and_read(plain))
-    for _ in range(5_000):
-        assert isinstance(back, (list, tuple, dict, frozenset))
-        (back,) = list(back.values())[-1:] if isinstance(back, dict) else back
+    for _ in range(1_000 + above):
+        assert isinstance(back, (list, tuple, dict, frozenset, deque))
+        assert not isinstance(back, dict) or MARK not in back
+        back = list(back.values() if isinstance(back, dict) else back)[-1]
     assert back == "bottom"
+
+
+def at_depth(frames: int, value: object) -> object:
+    """The form of a value, made by a function that many others wait for."""
+    return at_depth(frames - 1, value) if frames else to_plain(value)
+
+
+@pytest.mark.parametrize("left", [150, 250, 350])
+def test_with_little_stack(left: int) -> None:
+    """A value is written whole where its program has used up most of the stack."""
+    value: object = "bottom"
+    for _ in range(99):
+        value = ({"a": value},)
+    used = len(inspect.stack(0))
+    plain = at_depth(sys.getrecursionlimit() - used - left, [value, {"b": 1}])
+    assert from_plain(written_and_read(plain)) == [value, {"b": 1}]
+
+
+@dataclasses.dataclass
+class EndlessField:
+    x: int
+
+    def __getattribute__(self, name: str) -> object:
+        return getattr(self, name + "x")
+
+
+def test_what_recurs_without_end() -> None:
+    """A value whose own code recurs without end is a marked repr; what is beside it is whole."""
+    back = from_plain(written_and_read(to_plain([EndlessField(1), (1, 2)])))
+    assert isinstance(back, list)
+    assert back[0][MARK] == "repr"
+    assert back[1] == (1, 2)
 
 
 @pytest.mark.parametrize("depth", [10, 60])
