@@ -7,9 +7,11 @@ log, and twice its room; it is done where a page can't be read, and never otherw
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -32,14 +34,18 @@ class SalvagedRows:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._remove: weakref.finalize[[], SalvagedRows] | None = None  # the temporary folder
         self._database: Database | None = None
         self._looked_upto = -1
         tell_after_fork(self)
 
     def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock."""
+        """The parent's files are the parent's to remove."""
         self._lock = threading.Lock()
+        if self._remove is not None:
+            self._remove.detach()
+        self._remove = self._database = None
+        self._looked_upto = -1
 
     def query(self, sql: str, parameters: Sequence[object], *, upto: int) -> list[Row]:
         """What a SELECT finds among them; nothing where the pages can't be copied.
@@ -74,20 +80,22 @@ class SalvagedRows:
 
     def _open(self, head: int) -> None:
         self._drop()
-        folder = tempfile.TemporaryDirectory(prefix="lllm-salvaged-")
+        folder = Path(tempfile.mkdtemp(prefix="lllm-salvaged-"))
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         try:
-            copy, target = copy_of(self._path, Path(folder.name)), Path(folder.name, "log")
+            copy, target = copy_of(self._path, folder), folder / "log"
             found = salvage(copy, target, head=head)
             for file in (copy, Path(f"{copy}-wal")):
                 file.unlink(missing_ok=True)
             self._database = Database(target, lock=None, version=FORMAT, schema=SCHEMA)
         except (OSError, sqlite3.Error) as error:
-            folder.cleanup()
+            self._drop()
+            if isinstance(error, LogUnavailable):
+                raise
             raise LogUnavailable(f"{self._path}: {error}.") from error
         except BaseException:
-            folder.cleanup()
+            self._drop()
             raise
-        self._folder = folder
         if found.events:
             _logger.warning(
                 "%s is damaged: all of its pages were looked through for events. `lllm repair` "
@@ -97,11 +105,11 @@ class SalvagedRows:
 
     def _drop(self) -> None:
         database, self._database = self._database, None
-        folder, self._folder = self._folder, None
+        remove, self._remove = self._remove, None
         if database is not None:
             database.close()
-        if folder is not None:
-            folder.cleanup()
+        if remove is not None:
+            remove()
 
     def close(self) -> None:
         """Remove the temporary file."""

@@ -558,39 +558,34 @@ class TestPages:
     """Parts of an SQLite file that are lost."""
 
     def test_zeroed(self, small_pages: Path, tmp_path: Path) -> None:
-        """Whichever page of a file is zeroed, either it can't be opened and says so, or what was
-        lost is reported, and exactly the events that SQLite can still find are read; damage that
-        lost no event is in the index or was in a free page."""
+        """Whichever page of a file is zeroed, what was lost is reported, and all events but those
+        that stood on it are read, whether SQLite still finds them or not."""
         events = events_in(small_pages)
         content = small_pages.read_bytes()
         path = tmp_path / "runs.db"
         lost_counts = []
         told = set()
-        for begin in range(0, len(content), 512):
+        for begin in range(0, len(content), 3 * 512):
+            gone = content[begin : begin + 512]
             path.write_bytes(without_pages(content, 512, [begin // 512 + 1]))
             for beside in tmp_path.glob("runs.db-*al"):
                 beside.unlink()
-            kept = undamaged(path, events)
-            try:
-                log = opened(path)
-            except LogError:
-                assert kept == []
-                continue
-            found, _ = salvaged(log)
-            assert [one for one in found if one in events] == kept
-            damages = verify(log).damages
-            told |= {one.what for one in damages if len(kept) == len(events)}
-            lost_counts.append(len(events) - len(kept))
-            if len(kept) < len(events):
-                lost = [one for one in events if one not in kept]
+            with closing(opened(path)) as log:
+                found, _ = salvaged(log)
+                damages = verify(log).damages
+            kept = [one for one in found if one in events]
+            lost = [one for one in events if one not in kept]
+            assert all(one.digest in gone or gone[4:24] in one.data for one in lost)
+            told |= {one.what for one in damages if not lost}
+            lost_counts.append(len(lost))
+            if lost:
                 assert damages
                 assert len(damages) <= 2 + 3 * len({one.stream for one in lost})
                 assert {one.stream for one in damages} - {""} <= {one.stream for one in lost}
-            log.close()
-        assert 0 in lost_counts
-        assert 1 in lost_counts
-        assert max(lost_counts) > 10
-        assert told == {"the index by session is not readable: database disk image is malformed"}
+        assert {0, 1, 2} <= set(lost_counts)
+        assert "the index by session is not readable: database disk image is malformed" in told
+        assert any("were read from their pages" in what for what in told)
+        assert any("first page can't be read" in what for what in told)
 
     def test_index(self, small_pages: Path, tmp_path: Path) -> None:
         """A row that the index does not lead to is named: its session would be loaded without
@@ -621,7 +616,8 @@ class TestPages:
         assert all(stream == told.stream or stream in told.what for stream in lost)
 
     def test_a_large_part(self, tmp_path: Path) -> None:
-        """A part that holds thousands of rows is one damage, found without looking at each."""
+        """A part that led to thousands of rows is one damage, and they are read from their pages;
+        one that holds what is nowhere is another, found without looking at each position."""
         path = tmp_path / "runs.db"
         with closing(opened(path)) as log:
             log.append(batch("s", 0, 40_000))
@@ -630,9 +626,10 @@ class TestPages:
         path.write_bytes(without_pages(content, 4096, [root_of(path, "events")]))
         with closing(opened(path)) as log:
             verified = verify(log)
-        assert verified.events == 0
-        assert places(verified) == [(1 << 60, "s", 0)]
-        assert f"positions 1 to {1 << 60} are not readable" in verified.damages[0].what
+        assert verified.events == 40_000
+        missing, unreached = verified.damages
+        assert f"positions 40001 to {1 << 60} are not readable" in missing.what
+        assert f"40000 of the positions 1 to {1 << 60} can't be reached" in unreached.what
 
     def test_several_pages(self, small_pages: Path, tmp_path: Path) -> None:
         """What can be read between two parts that can't is read, and so is all where the end of the
@@ -666,7 +663,8 @@ class TestPages:
             except LogError:
                 continue
             assert verified.damages
-            assert [one for one in found if one in events] == undamaged(path, events)
+            kept = [one for one in found if one in events]
+            assert set(map(repr, kept)) >= set(map(repr, undamaged(path, events)))
             log.close()
 
     @settings(max_examples=80, deadline=None)
@@ -929,10 +927,11 @@ class TestLinesTakenOut:
             end = len(content)
             file.write_bytes(content[: content.rindex(b"{", 0, content.rindex(b'"stream"'))])
             file.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
-            verified = checked(log)
+            log.close()
+            with closing(LocalFileBackend(log.path)) as again:
+                verified = checked(again)
             assert places(verified) == ([(end, "", 0)] if is_sealed else [])
             assert verified.events == 2 + is_sealed
-            log.close()
 
     def test_missing_in_an_append(self, logs: Path) -> None:
         """An append that has lost one of its lines is damage of its session."""
@@ -1101,13 +1100,15 @@ class TestReaders:
                 list(islice(log.read(), 10_000))
 
     def test_schema_that_is_no_text(self, small_pages: Path, tmp_path: Path) -> None:
-        """A file whose schema is damaged is refused with an error of ours, also where SQLite quotes
-        what is no text."""
+        """A file whose schema is damaged is read from its pages, also where SQLite quotes what is
+        no text."""
         path = tmp_path / "runs.db"
         content = small_pages.read_bytes()
         path.write_bytes(content.replace(b"NOT NULL", b"NOT NUL\xc2"))
-        with pytest.raises(LogError, match=str(path)):
-            opened(path)
+        with closing(opened(path)) as log:
+            verified, found = verify(log), salvaged(log)[0]
+        assert str(path) in verified.damages[0].what
+        assert found == events_in(small_pages)
 
     def test_deep_line(self, logs: Path) -> None:
         """A line of brackets deeper than any decoder follows is a damaged line."""
