@@ -32,6 +32,7 @@ from lllm.events.errors import (
 )
 from lllm.events.fair_locks import FairFileLock
 from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
+from lllm.events.locks import is_held
 from lllm.events.own_files import (
     check_by_path,
     make_folder,
@@ -344,8 +345,23 @@ class LocalFileBackend:
         with segments.Translated(self.path):
             end = segments.end_of(self.path)
             if end.segment is not None and end.position < end.segment.begin + end.size:
-                self._tell_of_damage(end.segment, end.size)
+                return self._head_at_rest(end.segment, end)
             return end.position
+
+    def _head_at_rest(self, segment: segments.Segment, end: segments.End) -> int:
+        """The head of a log with bytes behind its last whole append. An append that lacks its last
+        newline alone was acknowledged, unless somebody writes it just now; the next append adds
+        the newline."""
+        with open_to_read(segment.path) as file:
+            state = tail_state(file, end.position - segment.begin, end.size)
+        if (
+            state.kind == "unended"
+            and state.end == end.size
+            and not is_held(self._shared.locks / "write.lock")
+        ):
+            return segment.begin + end.size + 1
+        self._tell_of_damage(segment, end.size)
+        return end.position
 
     def _tell_of_damage(self, segment: segments.Segment, size: int) -> None:
         """Say once that the log ends in damage: what a reader gets may be a part of what is there.

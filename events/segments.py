@@ -174,6 +174,7 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """Whole lines between two offsets of a file, many at a time, each with the offset they begin
     at.
 
+    A last line that lacks its newline is given with one where `stop` is the offset behind that.
     Of what can be no event, because it does not begin like one or is too long, the end alone is
     given: a file may have gigabytes of zeros in it.
     """
@@ -188,6 +189,8 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         start += len(page)
         if len(rest) > EVENT_BYTES or (len(rest) > _PAGE and not rest.startswith(STREAM)):
             rest = b"\0" + rest[-_KEPT:]  # which begins no event
+    if rest and start == stop - 1:  # a last line whose newline is missing, and was asked for
+        yield start - len(rest), rest + b"\n"
 
 
 def _lines(file: FileIO, segment: Segment, start: int, stop: int) -> Iterator[Line]:

@@ -203,6 +203,13 @@ def _place(place: Place, found: Checkup) -> Iterator[Remark]:
             "(https://sqlite.org/wal.html).",
             "Move it to a local disk; `lllm backup` makes a copy there.",
         )  # fmt: skip
+    for folder in place.open_to_all:
+        yield Remark(
+            "warning", "disk",
+            f"Every user of this machine may make files in {folder}, and so put something in the "
+            "way of the store's.",
+            f"Take that right away: chmod o-w {folder}",
+        )  # fmt: skip
     if not place.writable and not found.log.read_only:
         yield Remark(
             "warning", "disk", f"This user can't write {place.folder}, or a file in it.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,13 +25,15 @@ class Place(msgspec.Struct, frozen=True):
     """Where the files of a store lie.
 
     free_bytes: that this user may still fill. file_system: its type, None where that can't be
-    told. writable: whether this process may write what an append writes.
+    told. writable: whether this process may write what an append writes. open_to_all: folders in
+    which every user may make files.
     """
 
     folder: str
     free_bytes: int
     file_system: str | None
     writable: bool
+    open_to_all: tuple[str, ...] = ()
 
     @property
     def networked(self) -> bool:
@@ -53,7 +56,13 @@ def place_of(folder: Path, files: Iterable[Path]) -> Place:
         free_bytes=shutil.disk_usage(folder).free,
         file_system=file_system(folder, mounts),
         writable=all(os.access(one, os.W_OK) for one in needed),
+        open_to_all=tuple(str(one) for one in needed if _is_open_to_all(one)),
     )
+
+
+def _is_open_to_all(path: Path) -> bool:
+    mode = path.stat().st_mode
+    return stat.S_ISDIR(mode) and bool(mode & stat.S_IWOTH)
 
 
 def file_system(folder: Path, mounts: str) -> str | None:

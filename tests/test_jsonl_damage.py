@@ -19,6 +19,7 @@ from lllm.cli.commands import main
 from lllm.events import torn
 from lllm.events.errors import LogDamaged
 from lllm.events.jsonl import LocalFileBackend
+from lllm.events.locks import FileLock
 from lllm.events.record import NewEvent
 from lllm.events.segments import segments_of
 from lllm.events.sqlite import SQLiteBackend
@@ -259,6 +260,32 @@ def test_a_missing_newline_costs_no_event(written: tuple[Path, list[NewEvent]], 
         log.append(batch("s", 0))
         log.append(events[-1:])  # written again by who was not told: it is there once
     assert events_of(path) == events + batch("s", 0)
+
+
+def test_who_only_reads_misses_no_event_for_a_newline(
+    written: tuple[Path, list[NewEvent]],
+) -> None:
+    """It was acknowledged, so it is read, under the position that it has once the newline is
+    there; while somebody writes, it may be half of an append that is just coming."""
+    path, _ = written
+    file = last_of(path)
+    whole = file.read_bytes()
+    with closing(LocalFileBackend(path, read_only=True)) as log:
+        before = list(log.read())
+        head = log.head()
+        file.write_bytes(whole[:-1])
+        assert log.head() == head
+        assert list(log.read()) == before
+        assert list(log.read(after=before[-2].position)) == before[-1:]
+        assert list(log.read(stream=before[-1].stream))[-1] == before[-1]
+        assert list(log.read_types([before[-1].type]))[-1] == before[-1]
+        lock = FileLock(path / "locks" / "write.lock")
+        lock.acquire()
+        assert log.head() < head
+        lock.close()
+        file.write_bytes(whole[:-2])
+        assert list(log.read()) == before[: len(list(log.read()))] != before
+    assert file.read_bytes() == whole[:-2]
 
 
 @pytest.mark.parametrize("count", [1, 3])
