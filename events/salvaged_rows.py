@@ -34,7 +34,7 @@ class SalvagedRows:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._remove: weakref.finalize[[], SalvagedRows] | None = None  # the temporary folder
+        self._remove: weakref.finalize[..., SalvagedRows] | None = None  # the temporary folder
         self._database: Database | None = None
         self._looked_upto = -1
         tell_after_fork(self)
@@ -81,7 +81,7 @@ class SalvagedRows:
     def _open(self, head: int) -> None:
         self._drop()
         folder = Path(tempfile.mkdtemp(prefix="lllm-salvaged-"))
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._remove = weakref.finalize(self, _remove_folder, folder)
         try:
             copy, target = copy_of(self._path, folder), folder / "log"
             found = salvage(copy, target, head=head)
@@ -115,3 +115,7 @@ class SalvagedRows:
         """Remove the temporary file."""
         with self._lock:
             self._drop()
+
+
+def _remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
