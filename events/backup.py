@@ -33,7 +33,15 @@ from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.locks import FileLock, is_held
 from lllm.events.log import LogBackend
-from lllm.events.own_files import make_folder, make_new, open_own, open_to_read, sync, sync_folder
+from lllm.events.own_files import (
+    make_database,
+    make_folder,
+    make_new,
+    open_own,
+    open_to_read,
+    sync,
+    sync_folder,
+)
 from lllm.events.segments import segments_of
 from lllm.events.sqlite import SQLiteBackend
 from lllm.events.sqlite_reading import HEADS
@@ -118,7 +126,7 @@ def _check_free(path: Path, name: str) -> None:
 def _draft(path: Path) -> Iterator[Path]:
     """Where the copy grows: in a folder that nobody else can read, and that is gone afterwards."""
     folder = path.with_name(f"{path.name}.partial")
-    make_folder(folder, mode=0o700)
+    make_folder(folder)
     if not _is_draft(folder):
         raise LogError(f"{folder} is in the way of the backup, and not lllm's. Move it elsewhere.")
     lock = FileLock(folder / _LOCK)
@@ -192,6 +200,7 @@ def _copy_database(
             if progress is not None:
                 progress((pages - rest) * page, pages * page)
 
+        make_database(copy)
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
             # A copy that was cut short is thrown away: there is nothing to roll back.
             target.execute("PRAGMA journal_mode=OFF")
@@ -227,7 +236,7 @@ def _check_copy(source: sqlite3.Connection, copy: Path) -> None:
 def _copy_folder(log: LocalFileBackend, copy: Path, progress: Progress | None) -> tuple[int, int]:
     upto = log.head()
     parts = [segment for segment in segments_of(log.path) if segment.begin < upto]
-    copy.mkdir()
+    make_folder(copy)
     for _ in _copy_bytes(log.path / "log.json", copy / "log.json"):
         pass
     for segment, following in zip_longest(parts, parts[1:]):

@@ -32,7 +32,8 @@ from lllm.events.locks import (
 )
 from lllm.events.nesting import Nesting
 from lllm.events.open_files import sync_open_file
-from lllm.events.own_files import check_database, make_folder
+from lllm.events.own_files import check_database, make_database, make_folder
+from lllm.events.permissions import FILE_MODE, folder_mode
 from lllm.events.readers import Connection, Readers, Reading, ReadingInMemory, bound_rows
 from lllm.events.robust_locks import Held
 from lllm.events.sqlite_files import (
@@ -66,7 +67,8 @@ class Database:
 
     path: the file, or ":memory:". lock: the lock file that every writer of it takes first.
     durability: "process" survives kill -9, "power" the loss of power too. version: of the format,
-    kept in the header. schema: statements that make a new file.
+    kept in the header. schema: statements that make a new file. mode: the permissions of a new
+    file, and of what is made beside it.
 
     Raises LogUnavailable where the file can't be opened, LogTooNew where a newer lllm made it, and
     LogError where it is something else.
@@ -82,10 +84,12 @@ class Database:
         version: int,
         schema: Sequence[str] = (),
         durability: Durability = "process",
+        mode: int = FILE_MODE,
     ) -> None:
         if durability not in ("process", "power"):
             raise ValueError(f'durability is "process" or "power", not {durability!r}')
         self.path = path
+        self.mode = mode
         self.lock_folder = lock.parent if lock is not None else None
         self._version = version
         self._synchronous = "FULL" if durability == "power" else "NORMAL"
@@ -114,9 +118,14 @@ class Database:
             if isinstance(path, Path) and (lock is None or not lock.parent.exists()):
                 refuse_others(path)  # where there is a lock, somebody may just be making the file
             if lock is not None:
-                make_folder(lock.parent, parents=True, durable=durability == "power")
+                make_folder(
+                    lock.parent, parents=True, durable=durability == "power",
+                    mode=folder_mode(mode),
+                )  # fmt: skip
                 self._file_lock = FairFileLock(lock)
             try:
+                if isinstance(path, Path) and lock is not None:
+                    make_database(path, mode=mode)
                 self._prepare(schema)
             except BaseException:
                 self.close()  # nobody gets this object, so nobody else could

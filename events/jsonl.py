@@ -42,10 +42,12 @@ from lllm.events.own_files import (
     sync,
     sync_folder,
 )
+from lllm.events.permissions import checked_mode, folder_mode, mode_like
 from lllm.events.record import NewEvent, Recorded
 from lllm.events.robust_locks import Held, ThreadLock
 from lllm.events.shared_database import open_shared
 from lllm.events.shared_folder import JSONLFolder, folders
+from lllm.events.sharing import open_otherwise
 from lllm.events.store_paths import local_path
 from lllm.events.torn import damaged_tail, tail_state
 
@@ -58,7 +60,7 @@ _FARTHER = 16  # times as far back the next look goes
 
 _log = logging.getLogger("lllm.store")
 
-_Reopen = Callable[[Path, Durability, int, bool], "LocalFileBackend"]
+_Reopen = Callable[[Path, Durability, int, bool, int | None], "LocalFileBackend"]
 Place = tuple[str, int]  # of an event: its stream and seq
 
 
@@ -68,7 +70,9 @@ class LocalFileBackend:
     path: the folder, made where it is missing. durability: "process" survives kill -9; "power" the
     loss of power too, at the price of an fsync for each append. segment_bytes: the size from which
     a file is followed by another. read_only: write nothing, not even rows; an append raises
-    LogReadOnly.
+    LogReadOnly. mode: the permissions of the files that are made, whatever the umask: 0o660 for a
+    store that a group shares; None for 0o600, or those of a store that is there and shared. What is
+    there is left as it is.
 
     A log that can't be written can still be read; an append raises LogUnavailable then.
 
@@ -83,11 +87,13 @@ class LocalFileBackend:
         durability: Durability = "process",
         segment_bytes: int = SEGMENT_BYTES,
         read_only: bool = False,
+        mode: int | None = None,
     ) -> None:
         if durability not in ("process", "power"):
             raise ValueError(f'durability is "process" or "power", not {durability!r}')
         if segment_bytes < 1:
             raise ValueError(f"segment_bytes is at least 1, not {segment_bytes!r}")
+        self.mode = checked_mode(mode)
         self.path = local_path(path).absolute()
         self.rows_path = self.path / "rows.sqlite"
         self.durability = durability
@@ -103,6 +109,9 @@ class LocalFileBackend:
             key=("read only",) if read_only else (),
         )  # fmt: skip
         self._shared = self._share.thing
+        if not read_only and mode is not None and self._shared.mode != mode:
+            self._share.close()
+            raise open_otherwise(self.path, f"mode={self._shared.mode:#o}", f"mode={mode:#o}")
         self.liveness = self._shared.liveness
         try:
             with segments.Translated(self.path):
@@ -112,14 +121,19 @@ class LocalFileBackend:
             raise
 
     def _folder(self) -> JSONLFolder:
-        return JSONLFolder(self.path, self.segment_bytes, durable=self.durability == "power")
+        mode = self.mode
+        if mode is None:
+            mode = mode_like(self.path / "locks", self.path / "log.json")
+        durable = self.durability == "power"
+        return JSONLFolder(self.path, self.segment_bytes, durable=durable, mode=mode)
 
     def __repr__(self) -> str:
         return f"LocalFileBackend({str(self.path)!r})"
 
-    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool]]:
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool, int | None]]:
         """Into another process goes the path; the folder is opened there anew."""
-        return _reopen, (self.path, self.durability, self.segment_bytes, self.read_only)
+        given = self.path, self.durability, self.segment_bytes, self.read_only, self.mode
+        return _reopen, given
 
     # -- opening
 
@@ -133,7 +147,10 @@ class LocalFileBackend:
             return
         if self.read_only:
             raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
-        make_folder(self._shared.locks, parents=True, durable=self.durability == "power")
+        make_folder(
+            self._shared.locks, parents=True, durable=self.durability == "power",
+            mode=folder_mode(self._shared.mode),
+        )  # fmt: skip
         with Held(self._shared.thread_lock, self._lock_file()) as mine:
             if not self._has_format():
                 if not mine:
@@ -165,7 +182,7 @@ class LocalFileBackend:
                 "Restore it from a backup."
             )
         draft = self.path / "log.json.new"
-        with make_new(draft) as file:
+        with make_new(draft, mode=self._shared.mode) as file:
             file.write(b'{"format": %d}\n' % FORMAT)
             if self.durability == "power":
                 sync(file)
@@ -194,6 +211,7 @@ class LocalFileBackend:
                     self._rows, _ = open_shared(
                         self, self.rows_path, lock=self._shared.locks / "rows.lock",
                         version=ROWS_FORMAT, read_only=self.read_only,
+                        mode=None if self.read_only else self._shared.mode,
                     )  # fmt: skip
                 else:
                     self._rows = Database(":memory:", lock=None, version=ROWS_FORMAT)
@@ -424,8 +442,8 @@ class LocalFileBackend:
 
 
 def _reopen(
-    path: Path, durability: Durability, segment_bytes: int, read_only: bool
+    path: Path, durability: Durability, segment_bytes: int, read_only: bool, mode: int | None
 ) -> LocalFileBackend:
     return LocalFileBackend(
-        path, durability=durability, segment_bytes=segment_bytes, read_only=read_only
+        path, durability=durability, segment_bytes=segment_bytes, read_only=read_only, mode=mode
     )

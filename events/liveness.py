@@ -18,8 +18,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from lllm.events.errors import LogUnavailable
 from lllm.events.locks import FileLock, tell_after_fork
 from lllm.events.own_files import make_folder
+from lllm.events.permissions import FOLDER_MODE
 from lllm.events.robust_locks import RobustLock
 
 # A name in a log may be anyone's; this is no path.
@@ -39,8 +41,9 @@ class Liveness:
     the last close lets go of the lock.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mode: int = FOLDER_MODE) -> None:
         self._folder = folder
+        self._mode = mode  # of the folder, where it is made
         self._thread_lock = RobustLock()  # a signal handler may ask, too
         self._mine: tuple[str, FileLock] | None = None  # this process's owner name and its lock
         self._users = 0
@@ -75,7 +78,7 @@ class Liveness:
             return self._mine[0]
 
     def _take(self) -> tuple[str, FileLock]:
-        make_folder(self._folder, parents=True)
+        make_folder(self._folder, parents=True, mode=self._mode)
         draft = FileLock(self._folder / f"new-{secrets.token_hex(8)}")
         draft.acquire()
         owner = f"{secrets.token_hex(8)}-{draft.inode():x}"
@@ -102,7 +105,7 @@ class Liveness:
             return False
         if not self.can_tell(owner, on_host):
             return False
-        with suppress(OSError):
+        with suppress(OSError, LogUnavailable):  # one that can't be opened tells nothing
             lock = FileLock(self._path(owner))
             try:
                 # Another file may have taken its place since.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lllm.events.own_files import close_own, file_id, is_at, leads_to, open_own
+from lllm.events.permissions import mode_like
 
 if sys.platform == "win32":
     import msvcrt
@@ -124,15 +125,20 @@ class FileLock:
         self.path = path
         self._depth = 0
         self._fd: int | None = None  # for __del__, where the next line raises
-        self._fd = open_own(path, os.O_RDWR | os.O_CREAT)
+        self._fd = self._open()
         self._opened = file_id(self._fd)
         tell_after_fork(self)
+
+    def _open(self) -> int:
+        """Whoever may write in its folder may lock."""
+        mode = mode_like(self.path.parent)
+        return open_own(self.path, os.O_RDWR | os.O_CREAT, mode=mode)
 
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the lock; False, at once, where `wait` is False and someone holds it."""
         if self._fd is None or not (self._depth or leads_to(self._fd, self._opened)):
             # Closed, by whomever, or inherited through a fork: a lock of this process's own.
-            self._fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
+            self._fd = self._open()
             self._opened = file_id(self._fd)
         if not self._depth and not _lock(self._fd, wait):
             return False

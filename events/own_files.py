@@ -18,20 +18,20 @@ import errno
 import os
 import stat
 import sys
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from lllm.events.errors import LogUnavailable
+from lllm.events.permissions import FILE_MODE, FOLDER_MODE, permit
 
 if sys.platform == "darwin":
     import fcntl
 
-FILE_MODE = 0o666  # before the umask
-FOLDER_MODE = 0o777
-
 # Not on every system. O_NONBLOCK: a FIFO without a reader is not waited for; regular files ignore
 # it. O_NOCTTY: a terminal does not become that of this process.
+_TRIES = 10  # to open a file that others make and remove
 _SAFELY = (
     getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
@@ -56,7 +56,7 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
     Args:
         path: The file.
         flags: Those of os.open, such as os.O_RDWR | os.O_CREAT.
-        mode: The permissions of a file that is made by this, before the umask.
+        mode: The permissions of a file that is made by this, whatever the umask.
 
     Returns:
         The descriptor. It is the caller's to close.
@@ -66,7 +66,7 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
         OSError: It can't be opened for another reason.
     """
     try:
-        fd = os.open(path, flags | _SAFELY, mode)
+        fd, is_new = _opened(path, flags | _SAFELY, mode)
     except OSError as error:
         if error.errno in _NOT_REGULAR or _is_other(path):
             raise _refused(path) from error
@@ -74,10 +74,30 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise _refused(path)
+        if is_new:
+            permit(fd, mode)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _opened(path: Path | str, flags: int, mode: int) -> tuple[int, bool]:
+    """A descriptor, and whether the file was made by this."""
+    if not flags & os.O_CREAT:
+        return os.open(path, flags), False
+    if flags & os.O_EXCL:
+        return os.open(path, flags, mode), True
+    for _ in range(_TRIES):
+        try:
+            return os.open(path, flags & ~os.O_CREAT), False
+        except FileNotFoundError:
+            pass
+        try:
+            return os.open(path, flags | os.O_EXCL, mode), True
+        except FileExistsError:
+            pass  # another has just made it
+    return os.open(path, flags & ~os.O_CREAT), False
 
 
 def open_to_read(path: Path) -> FileIO:
@@ -177,7 +197,7 @@ def make_folder(
         path: The folder.
         parents: Make the folders above it too; those may be links.
         durable: Wait until the names of all that was made are on the disk.
-        mode: Its permissions, before the umask.
+        mode: The permissions of all that is made by this, whatever the umask.
 
     Raises:
         LogUnavailable: A link stands there.
@@ -185,7 +205,12 @@ def make_folder(
     """
     above = [folder for folder in path.parents if not folder.exists()] if durable else []
     try:
-        path.mkdir(mode=mode, parents=parents)
+        if parents:
+            for folder in reversed(path.parents):
+                if not folder.exists():
+                    with suppress(FileExistsError):
+                        _make_one(folder, mode)
+        _make_one(path, mode)
         if durable:
             for folder in (path, *above):
                 sync_folder(folder.parent)
@@ -196,6 +221,38 @@ def make_folder(
             ) from None
         if not path.is_dir():
             raise
+
+
+def _make_one(path: Path, mode: int) -> None:
+    path.mkdir(mode=mode & 0o777)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        permit(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
+    """Make the empty file of a database, so that it has its permissions before SQLite writes; what
+    SQLite makes beside it gets the same. One that is there is not opened: this process might lose
+    its locks on it (see `sqlite_files.refuse_others`).
+
+    Raises OSError where it can't be made.
+    """
+    if not os.path.lexists(path):
+        with suppress(FileExistsError):
+            os.close(open_own(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode))
+
+
+def open_new_output(path: str, flags: int) -> int:
+    """The `opener` of a file that a user named for what a store holds: a new one is its owner's
+    alone, and one that is there is left as it is. Raises OSError where it can't be opened."""
+    try:
+        fd = os.open(path, flags | os.O_EXCL, FILE_MODE)
+    except FileExistsError:
+        return os.open(path, flags, FILE_MODE)
+    permit(fd, FILE_MODE)
+    return fd
 
 
 def sync(file: FileIO) -> None:

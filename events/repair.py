@@ -23,6 +23,7 @@ from lllm.events.errors import LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.locks import FileLock
 from lllm.events.own_files import make_folder, make_new, open_to_read, sync, sync_folder
+from lllm.events.permissions import folder_mode, mode_like
 from lllm.events.restored_lines import Restored, restore
 from lllm.events.segments import Segment
 
@@ -67,7 +68,7 @@ def repair(log: LocalFileBackend) -> Repaired:
         LogUnavailable: Others go on writing, or the files can't be written.
     """
     with segments.Translated(log.path):
-        make_folder(log.path / "locks")
+        make_folder(log.path / "locks", mode=folder_mode(mode_like(log.path / "log.json")))
         lock = FileLock(log.path / "locks" / "write.lock")
         try:
             _take(lock, log.path)
@@ -159,7 +160,7 @@ def _keep(segment: Segment, size: int) -> Path:
         with make_new(draft) as kept:
             shutil.copyfileobj(file, kept)
             sync(kept)
-    _put(draft, copy, segment.path)
+    _put(draft, copy, mode_like(segment.path))
     return copy
 
 
@@ -170,10 +171,10 @@ def _replace(segment: Segment, content: bytes) -> None:
         while rest:
             rest = rest[file.write(rest) :]
         sync(file)
-    _put(draft, segment.path, segment.path)
+    _put(draft, segment.path, stat.S_IMODE(segment.path.stat().st_mode))
 
 
-def _put(draft: Path, path: Path, like: Path) -> None:
-    draft.chmod(stat.S_IMODE(like.stat().st_mode))
+def _put(draft: Path, path: Path, mode: int) -> None:
+    draft.chmod(mode)
     draft.rename(path)
     sync_folder(path.parent)

@@ -9,8 +9,9 @@ from pathlib import Path
 from lllm.events.database import Database, Durability, Row, Writing
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
+from lllm.events.permissions import folder_mode, mode_like
 from lllm.events.readers import Connection
-from lllm.events.sharing import Registry, Share
+from lllm.events.sharing import Registry, Share, open_otherwise
 
 
 class SQLiteFile:
@@ -103,26 +104,31 @@ def open_shared(
     schema: Sequence[str] = (),
     durability: Durability = "process",
     read_only: bool = False,
+    mode: int | None = None,
 ) -> tuple[SharedDatabase, Liveness | None]:
     """A share of the connections that this process has to an SQLite file, for as long as `user`
     lives, and of the owner locks beside it.
 
     Where others of this process write the file, one that only reads shares their connections.
 
-    lock: the file that its writers lock, None for the one in a folder beside it.
+    lock: the file that its writers lock, None for the one in a folder beside it. mode: the
+    permissions of what is made, None for those of what is there.
 
-    Raises what Database raises, and LogError where the file is open with another durability.
+    Raises what Database raises, and LogError where the file is open with another durability or
+    mode.
     """
 
     if lock is None:
         lock = path.with_name(f"{path.name}-lllm") / "write.lock"
     writers = lock
+    mode_of_new = mode_like(lock.parent, path) if mode is None else mode
 
     def make() -> SQLiteFile:
         database = Database(
-            path, lock=writers, version=version, schema=schema, durability=durability
-        )
-        return SQLiteFile(database, Liveness(writers.parent))
+            path, lock=writers, version=version, schema=schema, durability=durability,
+            mode=mode_of_new,
+        )  # fmt: skip
+        return SQLiteFile(database, Liveness(writers.parent, mode=folder_mode(mode_of_new)))
 
     def make_read_only() -> SQLiteFile:
         from lllm.events.read_only import ReadOnlyDatabase
@@ -138,6 +144,9 @@ def open_shared(
             path, user, make_read_only, options={}, key=_READ_ONLY
         )
     opened = share.thing
+    if not read_only and mode is not None and opened.database.mode != mode:
+        share.close()
+        raise open_otherwise(path, f"mode={opened.database.mode:#o}", f"mode={mode:#o}")
     database = SharedDatabase(opened.database, share.close, read_only=read_only)
     if share.number > 1:
         try:

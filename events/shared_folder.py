@@ -9,6 +9,7 @@ from lllm.events.liveness import Liveness
 from lllm.events.locks import tell_after_fork
 from lllm.events.nesting import Nesting
 from lllm.events.own_files import make_folder
+from lllm.events.permissions import folder_mode
 from lllm.events.robust_locks import Held
 from lllm.events.sharing import Registry
 from lllm.events.streams import Streams
@@ -20,13 +21,14 @@ _CLOSING_SECONDS = 1.0  # to wait for another thread's append
 class JSONLFolder:
     """The files of a JSONL log that are open for writing, and who is alive of its writers."""
 
-    def __init__(self, path: Path, segment_bytes: int, *, durable: bool) -> None:
+    def __init__(self, path: Path, segment_bytes: int, *, durable: bool, mode: int) -> None:
         self.path = path
+        self.mode = mode  # of the files that are made in it
         self.locks = path / "locks"
-        self.liveness = Liveness(self.locks)
+        self.liveness = Liveness(self.locks, mode=folder_mode(mode))
         self.thread_lock = FairThreadLock()
         self.nesting = Nesting()
-        self.tail = Tail(path, segment_bytes, durable=durable)
+        self.tail = Tail(path, segment_bytes, durable=durable, mode=mode)
         self.streams = Streams(path)
         self._write_lock: FairFileLock | None = None
         tell_after_fork(self)
@@ -43,7 +45,7 @@ class JSONLFolder:
         """The lock between the processes that write."""
         lock = self._write_lock
         if lock is None:
-            make_folder(self.locks)  # a backup has none
+            make_folder(self.locks, mode=folder_mode(self.mode))  # a backup has none
             lock = self._write_lock = FairFileLock(self.locks / "write.lock")
         return lock
 

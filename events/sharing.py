@@ -217,7 +217,12 @@ def _check_alike(path: Path, before: Mapping[str, object], now: Mapping[str, obj
     if different:
         is_open = ", ".join(f"{name}={before[name]!r}" for name in different)
         asked = ", ".join(f"{name}={now[name]!r}" for name in different)
-        raise LogError(
-            f"{path} is open in this process with {is_open}, so it can't be opened with {asked}. "
-            "Ask for the same, or close the other stores first."
-        )
+        raise open_otherwise(path, is_open, asked)
+
+
+def open_otherwise(path: Path, is_open: str, asked: str) -> LogError:
+    """The error where somebody asks for other options than a thing is open with."""
+    return LogError(
+        f"{path} is open in this process with {is_open}, so it can't be opened with {asked}. "
+        "Ask for the same, or close the other stores first."
+    )

@@ -19,6 +19,7 @@ from typing import Literal, cast
 from lllm.events.database import Database, Durability
 from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
+from lllm.events.permissions import checked_mode
 from lllm.events.record import (
     APPEND_BYTES,
     EVENT_BYTES,
@@ -39,7 +40,7 @@ _ADVICE = (
     "What its pages hold can be read, and nothing is written to it until `lllm repair` has made a "
     "whole file of that."
 )
-_Reopen = Callable[[Path, Durability, bool], "SQLiteBackend"]
+_Reopen = Callable[[Path, Durability, bool, int | None], "SQLiteBackend"]
 
 _INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
@@ -64,7 +65,9 @@ class SQLiteBackend(ReadsEventRows):
     path: the file, made where it is missing, or ":memory:" for a log that ends with the process.
     durability: "process" survives kill -9; "power" the loss of power too, at the price of an fsync
     for each append. read_only: write nothing, not even beside the file, which may lie on a medium
-    that can't be written; an append raises LogReadOnly.
+    that can't be written; an append raises LogReadOnly. mode: the permissions of the files that are
+    made, whatever the umask: 0o660 for a store that a group shares; None for 0o600, or those of a
+    store that is there and shared. What is there is left as it is.
 
     damage: why SQLite can't open the file, where what its pages hold is read instead; an append
     raises it. None for any other file.
@@ -79,7 +82,9 @@ class SQLiteBackend(ReadsEventRows):
         *,
         durability: Durability = "process",
         read_only: bool = False,
+        mode: int | None = None,
     ) -> None:
+        self.mode = checked_mode(mode)
         self.path: Path | Literal[":memory:"]
         self.liveness: Liveness | None = None
         file = sqlite_path(path)
@@ -120,7 +125,7 @@ class SQLiteBackend(ReadsEventRows):
     def _open(self, path: Path) -> None:
         self.database, self.liveness = open_shared(
             self, path, version=FORMAT, schema=SCHEMA, durability=self.durability,
-            read_only=self.read_only,
+            read_only=self.read_only, mode=self.mode,
         )  # fmt: skip
 
     def _read_from_pages(self, path: Path, salvaged: SalvagedRows, error: LogError) -> None:
@@ -153,11 +158,11 @@ class SQLiteBackend(ReadsEventRows):
     def __repr__(self) -> str:
         return f"SQLiteBackend({str(self.path)!r})"
 
-    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, bool]]:
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, bool, int | None]]:
         """Into another process goes the path; the file is opened there anew."""
         if isinstance(self.path, str):
             raise TypeError("A store in memory can't go to another process; give it a file.")
-        return _reopen, (self.path, self.durability, self.read_only)
+        return _reopen, (self.path, self.durability, self.read_only, self.mode)
 
     def rows_database(self) -> Database:
         """The file that projections keep their rows in: the log's own."""
@@ -254,8 +259,8 @@ def _can_have_pages(error: LogError, path: Path) -> bool:
     return code == sqlite3.SQLITE_NOTADB and os.stat(path).st_size % _LEAST_PAGE == 0
 
 
-def _reopen(path: Path, durability: Durability, read_only: bool) -> SQLiteBackend:
-    return SQLiteBackend(path, durability=durability, read_only=read_only)
+def _reopen(path: Path, durability: Durability, read_only: bool, mode: int | None) -> SQLiteBackend:
+    return SQLiteBackend(path, durability=durability, read_only=read_only, mode=mode)
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:

@@ -26,6 +26,7 @@ from lllm.events.own_files import (
     sync,
     sync_folder,
 )
+from lllm.events.permissions import FILE_MODE
 from lllm.events.segments import Segment, segment_at, segments_of, whole_end
 from lllm.events.torn import damaged_tail, set_aside, tail_state
 
@@ -40,15 +41,18 @@ class Tail:
     """The segment that is written to, open in this process.
 
     folder: of the log. segment_bytes: from this size on a segment is followed by another.
-    durable: whether `sync` waits for the disk.
+    durable: whether `sync` waits for the disk. mode: the permissions of new segments.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int, *, durable: bool) -> None:
+    def __init__(
+        self, folder: Path, segment_bytes: int, *, durable: bool, mode: int = FILE_MODE
+    ) -> None:
         self.segment = segment_at(folder, 0)
         self._folder = folder
         self._folder_name = os.fspath(folder)  # os.stat takes a text in half the time
         self.segment_bytes = segment_bytes
         self._durable = durable
+        self._mode = mode
         self._fd = -1
         self._file: FileIO | None = None
         self._opened: FileId | None = None  # the file that was opened as _fd
@@ -176,7 +180,7 @@ class Tail:
         self.close()
         self.segment = segment
         # A descriptor of our own: a log that nobody closes is closed in silence.
-        self._fd = open_own(segment.path, _APPEND)
+        self._fd = open_own(segment.path, _APPEND, mode=self._mode)
         self._opened = file_id(self._fd)
         self._file = FileIO(self._fd, "r+", closefd=False)
         try:

@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 from lllm.events import lines
 from lllm.events.errors import LogDamaged
 from lllm.events.own_files import make_new, sync, sync_folder
+from lllm.events.permissions import mode_like_found
 from lllm.events.record import APPEND_BYTES
 from lllm.events.segments import Segment, read_at
 
@@ -125,7 +126,8 @@ def set_aside(file: FileIO, segment: Segment, begin: int, size: int) -> Path:
     path = segment.path.with_name(name)
     if not os.path.lexists(path):
         draft = path.with_name(f"{name}.new")
-        with make_new(draft) as copy:
+        mode = mode_like_found(os.fstat(file.fileno()).st_mode)
+        with make_new(draft, mode=mode) as copy:
             for offset in range(begin, size, _BLOCK):
                 block = read_at(file, offset, min(_BLOCK, size - offset))
                 if block.strip(b"\0"):  # zeros take no room

@@ -6,6 +6,7 @@ a warning before long, a note is good to know.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -27,6 +28,7 @@ def diagnosed(found: Checkup) -> Checkup:
         *_sessions(found.rows),
         *(_database(found.database) if found.database else ()),
         *(_place(found.place, found) if found.place else ()),
+        *(_access(found.place) if found.place else ()),
         *_backups(found),
     ]
     remarks.sort(key=lambda remark: SEVERITIES.index(remark.severity))
@@ -203,18 +205,36 @@ def _place(place: Place, found: Checkup) -> Iterator[Remark]:
             "(https://sqlite.org/wal.html).",
             "Move it to a local disk; `lllm backup` makes a copy there.",
         )  # fmt: skip
-    for folder in place.open_to_all:
-        yield Remark(
-            "warning", "disk",
-            f"Every user of this machine may make files in {folder}, and so put something in the "
-            "way of the store's.",
-            f"Take that right away: chmod o-w {folder}",
-        )  # fmt: skip
     if not place.writable and not found.log.read_only:
         yield Remark(
             "warning", "disk", f"This user can't write {place.folder}, or a file in it.",
             "Give the users that log here the right to write the folder and all that is in it.",
         )  # fmt: skip
+
+
+def _access(place: Place) -> Iterator[Remark]:
+    group, all_users = place.folder_mode & stat.S_IWGRP, place.folder_mode & stat.S_IWOTH
+    if group or all_users:
+        who = "Everybody" if all_users else "The folder's group"
+        yield Remark(
+            "warning" if all_users else "note", "access",
+            f"{who} on this machine may make and remove files in {place.folder} "
+            f"({place.folder_mode:04o}), those of the store among them.",
+            f"chmod {'go' if group and all_users else 'o' if all_users else 'g'}-w on the folder, "
+            "unless you share it.",
+        )  # fmt: skip
+    for mode in sorted(set(place.file_modes)):
+        if mode & 0o006:
+            yield Remark(
+                "warning", "access",
+                f"Everybody on this machine may {'write' if mode & 0o002 else 'read'} files of the "
+                f"store (mode {mode:04o}), and they hold what people said.",
+                "lllm leaves what is there as it is: chmod o-rw on the store's files.",
+            )  # fmt: skip
+        elif mode & 0o060:
+            yield Remark("ok", "access", f"Files of the store are their group's too ({mode:04o}).")
+        else:
+            yield Remark("ok", "access", f"Files of the store are their owner's ({mode:04o}).")
 
 
 def _backups(found: Checkup) -> Iterator[Remark]:

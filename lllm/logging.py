@@ -256,17 +256,19 @@ def local_store(
     runtime: Runtime | None = None,
     partition: str = "",
     read_only: bool = False,
+    mode: int | None = None,
 ) -> LogStore:
     """A LogStore on files in the folder `path`, for development. Raises LogUnavailable.
 
     partition: a name for whose sessions these are, see LogStore. read_only: write nothing, there or
-    beside it.
+    beside it. mode: the permissions of new files, 0o660 for a store that a group shares; None for
+    0o600, or those of a store that is there and shared.
     """
     from lllm.events.jsonl import LocalFileBackend
     from lllm.store import LogStore
 
     return LogStore(
-        LocalFileBackend(path, read_only=read_only), runtime=runtime, partition=partition
+        LocalFileBackend(path, read_only=read_only, mode=mode), runtime=runtime, partition=partition
     )
 
 
@@ -276,16 +278,20 @@ def sqlite_store(
     runtime: Runtime | None = None,
     partition: str = "",
     read_only: bool = False,
+    mode: int | None = None,
 ) -> LogStore:
     """A LogStore in the SQLite database `path`, for production. Raises LogUnavailable.
 
     partition: a name for whose sessions these are, see LogStore. read_only: write nothing, there or
-    beside it.
+    beside it. mode: the permissions of new files, 0o660 for a store that a group shares; None for
+    0o600, or those of a store that is there and shared.
     """
     from lllm.events.sqlite import SQLiteBackend
     from lllm.store import LogStore
 
-    return LogStore(SQLiteBackend(path, read_only=read_only), runtime=runtime, partition=partition)
+    return LogStore(
+        SQLiteBackend(path, read_only=read_only, mode=mode), runtime=runtime, partition=partition
+    )
 
 
 def noop_store(*, runtime: Runtime | None = None, partition: str = "") -> LogStore:

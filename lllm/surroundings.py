@@ -25,15 +25,16 @@ class Place(msgspec.Struct, frozen=True):
     """Where the files of a store lie.
 
     free_bytes: that this user may still fill. file_system: its type, None where that can't be
-    told. writable: whether this process may write what an append writes. open_to_all: folders in
-    which every user may make files.
+    told. writable: whether this process may write what an append writes. folder_mode: the
+    permissions of the folder; file_modes: those of the files in it.
     """
 
     folder: str
     free_bytes: int
     file_system: str | None
     writable: bool
-    open_to_all: tuple[str, ...] = ()
+    folder_mode: int = 0o700
+    file_modes: tuple[int, ...] = ()
 
     @property
     def networked(self) -> bool:
@@ -55,14 +56,10 @@ def place_of(folder: Path, files: Iterable[Path]) -> Place:
         folder=str(folder),
         free_bytes=shutil.disk_usage(folder).free,
         file_system=file_system(folder, mounts),
+        folder_mode=stat.S_IMODE(folder.stat().st_mode),
+        file_modes=tuple(stat.S_IMODE(one.stat().st_mode) for one in needed if one.is_file()),
         writable=all(os.access(one, os.W_OK) for one in needed),
-        open_to_all=tuple(str(one) for one in needed if _is_open_to_all(one)),
     )
-
-
-def _is_open_to_all(path: Path) -> bool:
-    mode = path.stat().st_mode
-    return stat.S_ISDIR(mode) and bool(mode & stat.S_IWOTH)
 
 
 def file_system(folder: Path, mounts: str) -> str | None:

@@ -346,20 +346,6 @@ def test_room_on_the_disk(store: LogStore, free: int, severity: Severity) -> Non
     assert ("Make room." in remark.advice) == (severity != "ok")
 
 
-def test_a_folder_that_everybody_can_write(tmp_path: Path) -> None:
-    """Who can make files in the folder of a store can plant one where lllm makes its own."""
-    path = tmp_path / "logs"
-    with LogStore(LocalFileBackend(path)) as store:
-        store.save_error(ValueError("x"))
-        assert not [one for one in examine(store).remarks if "Every user" in one.says]
-        for folder in (path, path / "locks"):
-            folder.chmod(0o777)
-            (remark,) = said(examine(store), "disk", "warning")
-            assert str(folder) in remark.says
-            assert remark.advice.endswith(f"chmod o-w {folder}")
-            folder.chmod(0o700)
-
-
 def test_a_network_file_system(store: LogStore) -> None:
     """A store that other machines can write is warned of, with the way out."""
     place = Place("/srv", 10**12, "nfs4", writable=True)

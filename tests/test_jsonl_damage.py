@@ -374,12 +374,12 @@ class TestStepsOfRepair:
         calls = 0
         put = repair._put
 
-        def dying(draft: Path, place: Path, like: Path) -> None:
+        def dying(draft: Path, place: Path, mode: int) -> None:
             nonlocal calls
             calls += 1
             if calls == stop:
                 raise KeyboardInterrupt
-            put(draft, place, like)
+            put(draft, place, mode)
 
         with monkeypatch.context() as patched, closing(LocalFileBackend(path)) as log:
             patched.setattr(repair, "_put", dying)

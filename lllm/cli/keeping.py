@@ -84,7 +84,7 @@ def verify(store: str | None, as_json: bool) -> None:
 @click.command()
 @store_option
 def repair(store: str | None) -> None:
-    """Mend a log that is damaged, or that something other than lllm has changed.
+    """Mend a damaged log, and keep a copy of it.
 
     For a folder of JSON lines: what an editor, sed, jq or a file transfer made of the lines is put
     back as it was written, checked by the digests. For an SQLite file: a new one is made of what

@@ -158,5 +158,7 @@ def export(store: str | None, prefix: str, format_: str, output: str | None) -> 
 
         show_json(text)
     else:
-        with open(output, "w", encoding="utf-8", newline="\n") as file:
+        from lllm.events.own_files import open_new_output
+
+        with open(output, "w", encoding="utf-8", newline="\n", opener=open_new_output) as file:
             file.write(text)
