@@ -30,7 +30,7 @@ from lllm.events.sqlite_schema import FORMAT, SCHEMA
 _INTEGERS = {1, 2, 3, 4, 5, 6, 8, 9}  # serial types, as the two below
 _DIGEST = 12 + 2 * 32
 _COUNTER = 13 + 2 * len("events")  # the name, in a row of sqlite_sequence
-_LONGEST = EVENT_BYTES + (1 << 20)  # bytes of a row
+_OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
 
 _FOUND = """CREATE TABLE found (position INTEGER, stream TEXT, seq INTEGER, time INTEGER,
             type TEXT, version INTEGER, digest BLOB, data)"""
@@ -122,7 +122,7 @@ def _find(copy: Path, page_size: int, found: sqlite3.Connection) -> tuple[int, i
 
 def _event_in(pages: Pages, cell: Cell) -> list[Value] | None:
     header = kinds_of(cell.local)
-    if header is None or cell.size > _LONGEST:
+    if header is None or cell.size > EVENT_BYTES + _OTHER_COLUMNS:
         return None
     kinds, begin = header
     if len(kinds) != 8 or not _is_event(kinds) or cell.rowid < 1:

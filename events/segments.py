@@ -24,6 +24,8 @@ from lllm.events.lines import STREAM, WHOLE, Append, Line, appends, decode, stre
 from lllm.events.own_files import open_to_read
 from lllm.events.record import EVENT_BYTES, Recorded
 
+# Small at first: behind each damage the reading begins anew, and there may be thousands.
+_FIRST_PAGE = 8 << 10
 _PAGE = 1 << 20  # bytes read at once
 _KEPT = 64  # bytes of a line that can be no event
 _WINDOW = 1 << 14  # bytes of the first look back from a file's end
@@ -178,8 +180,9 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
     Of what can be no event, because it does not begin like one or is too long, the end alone is
     given: a file may have gigabytes of zeros in it.
     """
-    rest = b""
-    while start < stop and (page := read_at(file, start, min(max(_PAGE, len(rest)), stop - start))):
+    rest, size = b"", _FIRST_PAGE
+    while start < stop and (page := read_at(file, start, min(max(size, len(rest)), stop - start))):
+        size = min(2 * size, _PAGE)
         cut = page.rfind(b"\n") + 1
         if cut:
             yield start - len(rest), rest + page[:cut]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore
-from lllm.events import lines, readers, record, segments, sqlite, torn
+from lllm.events import lines, readers, record, salvage, segments, sqlite, torn
 from lllm.events.errors import AppendTooLarge, LogDamaged
 from lllm.events.holding import HoldingLog
 from lllm.events.jsonl import LocalFileBackend
@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[Path], LogBackend]] = {
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that a test can reach: 1 MB for an event, 3 MB for an append."""
-    for module in (lines, readers, record, segments, sqlite):
+    for module in (lines, readers, record, salvage, segments, sqlite):
         monkeypatch.setattr(module, "EVENT_BYTES", MEGABYTE)
     for module in (lines, record, sqlite, torn):
         monkeypatch.setattr(module, "APPEND_BYTES", 3 * MEGABYTE)
