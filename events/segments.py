@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
 from itertools import zip_longest
 from pathlib import Path
@@ -25,8 +25,9 @@ from lllm.events.own_files import open_to_read
 from lllm.events.record import EVENT_BYTES, Recorded
 
 # Small at first: behind each damage the reading begins anew, and there may be thousands.
-_FIRST_PAGE = 8 << 10
+_FIRST_PAGE = 2 << 10
 _PAGE = 1 << 20  # bytes read at once
+_MANY = 100  # lines behind a damage that begin no event, from which on they belong to it
 _KEPT = 64  # bytes of a line that can be no event
 _WINDOW = 1 << 14  # bytes of the first look back from a file's end
 _WIDEST = 1 << 24  # bytes of the widest
@@ -238,7 +239,10 @@ def events_between(
             sealed = following is not None and whole <= upto
             lines = _lines(file, segment, start, min(whole, upto))
             for append in appends(lines, sealed=sealed):
-                yield from _events_of(append, segment, wanted, concerned)
+                try:
+                    yield from _events_of(append, segment, wanted, concerned)
+                except LogDamaged as damage:
+                    raise _with_what_follows(damage, lines) from damage
             size = file.seek(0, os.SEEK_END)
             if sealed and segment.begin + size != whole:
                 raise _missing(segment, segment.begin + size, whole)
@@ -259,6 +263,20 @@ def _events_of(
         return [decode(position, line) for position, line in lines if wanted(line)]
     except ValueError as error:
         raise _damaged(segment, lines, f"this is not the line of an event: {error}") from error
+
+
+def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:
+    """The damage, grown by the lines behind it that begin no event, where there are many: each by
+    itself would be an error that whoever reads on begins anew behind."""
+    end, number = damage.position, 0
+    for position, line in following:
+        if line.startswith(STREAM):
+            break
+        end, number = position, number + 1
+    if number < _MANY:
+        return damage
+    told = f"{damage} The {number:,} lines behind it, up to position {end}, are no events either."
+    return LogDamaged(told, position=end, stream=damage.stream)
 
 
 def of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
