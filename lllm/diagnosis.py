@@ -6,24 +6,28 @@ a warning before long, a note is good to know.
 
 from __future__ import annotations
 
+import datetime as dt
 import stat
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from lllm.checkup import SEVERITIES, Checkup, DatabaseFacts, LogFacts, Remark, RowFacts, ViewFacts
-from lllm.summaries import datetime_of
 from lllm.surroundings import Place
+from lllm.times import datetime_of, shown_time, suffix_of
 
 WAL_BYTES = 100_000_000  # ten times what lllm lets a write-ahead log grow to, and then some
 
 
-def diagnosed(found: Checkup) -> Checkup:
-    """The same with a remark about each part of the store, the worst first."""
+def diagnosed(found: Checkup, zone: dt.tzinfo = dt.UTC) -> Checkup:
+    """The same with a remark about each part of the store, the worst first.
+
+    zone: of the times in them.
+    """
     remarks = [
         *_damage(found),
         *_log(found.log),
-        *_gaps(found.log),
+        *_gaps(found.log, zone),
         *_rows(found),
         *_sessions(found.rows),
         *(_database(found.database) if found.database else ()),
@@ -77,7 +81,7 @@ def _log(log: LogFacts) -> Iterator[Remark]:
         )  # fmt: skip
 
 
-def _gaps(log: LogFacts) -> Iterator[Remark]:
+def _gaps(log: LogFacts, zone: dt.tzinfo) -> Iterator[Remark]:
     if log.gaps is None:
         yield Remark(
             "note", "gaps", "The log is large, and was not searched for gaps.",
@@ -86,8 +90,8 @@ def _gaps(log: LogFacts) -> Iterator[Remark]:
     for gap in log.gaps or ():
         yield Remark(
             "warning", "gaps",
-            f"{_many(gap.lost, 'event')} from {_moment(gap.first_time)} to "
-            f"{_moment(gap.last_time)} could not be written and are lost: {gap.reason}.",
+            f"{_many(gap.lost, 'event')} from {_moment(gap.first_time, zone)} to "
+            f"{_moment(gap.last_time, zone)} could not be written and are lost: {gap.reason}.",
             "Sessions of that time may lack events, and costs what these cost. Watch the disk that "
             "the store is on.",
         )  # fmt: skip
@@ -257,8 +261,9 @@ def size(count: int) -> str:
     return _many(count, "byte")
 
 
-def _moment(time: int) -> str:
+def _moment(time: int, zone: dt.tzinfo) -> str:
     try:
-        return f"{datetime_of(time):%Y-%m-%d %H:%M:%S} UTC"
+        moment = datetime_of(time, zone)
+        return shown_time(moment, zone, seconds=True) + suffix_of(moment)
     except OverflowError:  # a clock that was out of its mind
         return f"{time} ns"

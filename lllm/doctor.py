@@ -6,6 +6,7 @@ processes are found. Whatever goes wrong meanwhile is said, and the rest is look
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -34,16 +35,18 @@ from lllm.projections import queries
 from lllm.projections.checkpoints import Checkpoint
 from lllm.store import LogStore
 from lllm.surroundings import Place, place_of
+from lllm.times import zone_of
 
 _READ_BYTES = 256 << 20  # of a log that is read through without being asked: a second or two
 _TROUBLES = 10  # that are told
 _GENERATION = re.compile(r"(.+)_v(\d+)")  # the name of a table of rows
 
 
-def examine(store: LogStore, *, thorough: bool = False) -> Checkup:
+def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt.UTC) -> Checkup:
     """What there is to say of a store.
 
     thorough: read the whole log, however large, and have SQLite check the pages of its file.
+    tz: the zone of the times in the remarks, see `lllm.times.zone_of`.
 
     Raises LogError where nothing can be read of it at all.
     """
@@ -61,7 +64,7 @@ def examine(store: LogStore, *, thorough: bool = False) -> Checkup:
         stopped_backups=_stopped_backups(store),
         troubles=tuple(troubles[:_TROUBLES]),
     )
-    return diagnosed(found)
+    return diagnosed(found, zone_of(tz))
 
 
 @contextmanager

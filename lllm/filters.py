@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 
+from lllm import times
 from lllm.events.model import State
 from lllm.projections.selection import Filter
 from lllm.runtime import Runtime
 from lllm.session import check_tags
-from lllm.summaries import nanoseconds_of
+from lllm.times import Moment, nanoseconds_of, zone_of
 
 STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")
 
@@ -19,14 +20,19 @@ def filter_of(
     tags: Mapping[str, str] | None,
     state: str | None,
     tactic_path: str | None,
-    after: dt.datetime | None,
-    before: dt.datetime | None,
+    after: Moment | None,
+    before: Moment | None,
     partition: str | None,
+    tz: str | dt.tzinfo = dt.UTC,
 ) -> Filter:
     """The filter of a list or a sum; `tactic_path` in any form that `runtime` resolves.
 
-    Raises TypeError for tags that are not str -> str, ValueError for a state that there isn't.
+    tz: the zone of `after` and `before` where they name no offset.
+
+    Raises TypeError for tags that are not str -> str, ValueError for a state, a time or a zone that
+    there isn't.
     """
+    zone, at = zone_of(tz), times.now()  # one present for both
     if state is not None and state not in STATES:
         raise ValueError(f"state is one of {', '.join(STATES)}; not {state!r}")
     return Filter(
@@ -34,6 +40,6 @@ def filter_of(
         state=state,
         tactic=None if tactic_path is None else runtime.resolve(tactic_path),
         partition=partition,
-        after=None if after is None else nanoseconds_of(after),
-        before=None if before is None else nanoseconds_of(before),
+        after=None if after is None else nanoseconds_of(after, zone, at=at),
+        before=None if before is None else nanoseconds_of(before, zone, at=at),
     )

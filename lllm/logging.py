@@ -15,10 +15,12 @@ import os
 import sys
 import textwrap
 import traceback
+from datetime import datetime
 from typing import TYPE_CHECKING, TextIO, cast
 
 from lllm.events.plain import to_plain
 from lllm.events.robust_locks import ThreadLock
+from lllm.times import suffix_of
 from lllm.visible import visible
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ class ColoredFormatter(logging.Formatter):
 
         super().__init__()
         self._formatter = _formatter(
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _add_time,
             _escape_values,
             structlog.dev.ConsoleRenderer(
                 colors=colors, exception_formatter=structlog.dev.plain_traceback
@@ -196,6 +198,12 @@ def _formatter(*rendering: Processor) -> logging.Formatter:
             ],
         ),
     )
+
+
+def _add_time(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
+    """The local time with its offset."""
+    local = datetime.now().astimezone()
+    return {**event_dict, "timestamp": f"{local:%H:%M:%S}{suffix_of(local, utc='Z')}"}
 
 
 def _drop_leftovers(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:

@@ -54,10 +54,10 @@ from lllm.summaries import (
     SessionRecord,
     SessionSummary,
     Sort,
-    datetime_of,
     listing,
     summary_of,
 )
+from lllm.times import Moment, datetime_of
 
 _logger = logging.getLogger("lllm.store")
 
@@ -321,8 +321,9 @@ class LogStore:
         state: State | None = None,
         tactic_path: str | None = None,
         limit: int | None = None,
-        after: dt.datetime | None = None,
-        before: dt.datetime | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
         partition: str | None = None,
         cursor: str | None = None,
         sort: Sort = "started",
@@ -334,11 +335,13 @@ class LogStore:
         cost the same. All that the filters select is looked at then: half a second for a million.
 
         state: "success", "failure", "running" or "interrupted". after, before: of the start, the
-        first included, the second not; a naive datetime is UTC. cursor: of the last summary seen,
-        to go on behind it. limit: None for all there are. Raises ValueError for a state, limit,
-        sort or cursor that can't be.
+        first included, the second not: a datetime, a date, or a text as "7d", "today" or
+        "2026-01-31T18:00" (see `lllm.times.parse_time`). tz: the zone of those that name no offset,
+        naive datetimes among them: UTC, or "Europe/Berlin", "local", a tzinfo. cursor: of the last
+        summary seen, to go on behind it. limit: None for all there are. Raises ValueError for a
+        state, limit, sort, cursor, time or zone that can't be.
         """
-        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
+        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         find = listing(sort, limit, cursor)
         self._catch_up()
 
@@ -471,8 +474,9 @@ class LogStore:
         *,
         tactic_path: str | None = None,
         tags: Mapping[str, str] | None = None,
-        after: dt.datetime | None = None,
-        before: dt.datetime | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
         partition: str | None = None,
         state: State | None = None,
         group_by: str | Sequence[str] | None = None,
@@ -493,7 +497,7 @@ class LogStore:
         `as_model` without a price, LogDamaged where usage can't be read anew.
         """
         by = grouping(group_by)
-        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition)
+        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         new = None
         if prices != "recorded" or as_model is not None:
             new = Repricing(prices, as_model, self.prices)

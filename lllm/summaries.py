@@ -17,28 +17,11 @@ from lllm.projections.call_session import TacticCallSession
 from lllm.projections.invoke_cost import dollars
 from lllm.projections.queries import Cursor, DearCursor, SessionRow
 from lllm.projections.selection import Filter
+from lllm.times import datetime_of
 
 Sort = Literal["started", "cost"]
 SORTS: tuple[Sort, ...] = ("started", "cost")
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
-
-
-def datetime_of(nanoseconds: int) -> dt.datetime:
-    """An aware UTC datetime from nanoseconds UTC, to the microsecond."""
-    return _EPOCH + dt.timedelta(microseconds=nanoseconds // 1_000)
-
-
-def nanoseconds_of(moment: dt.datetime) -> int:
-    """Nanoseconds UTC from a datetime; a naive one is taken as UTC. Moments that no log can hold,
-    before 1677 and after 2262, are the nearest that one can.
-
-    Raises TypeError for what is no datetime.
-    """
-    if not isinstance(moment, dt.datetime):
-        raise TypeError(f"a moment is a datetime.datetime, not {moment!r}")
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
-    return max(-_LAST, min((aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000, _LAST))
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):

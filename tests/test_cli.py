@@ -212,9 +212,9 @@ def test_store_is_named_in_three_ways(
 
 def test_list_shows_whole_ids(demo: Path, run: Run) -> None:
     """A list shows the newest first, with whole ids, states in words, and tags."""
-    lines = run("ls", "--store", demo).splitlines()
+    lines = run("ls", "--utc", "--store", demo).splitlines()
     assert lines[0].split() == [
-        "ID", "STATE", "TACTIC", "STARTED", "TOOK", "CALLS", "TOKENS", "COST", "TAGS",
+        "ID", "STATE", "TACTIC", "STARTED", "(UTC)", "TOOK", "CALLS", "TOKENS", "COST", "TAGS",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[1:]] == ids(demo)
     assert "✗ failure  answer_ticket" in lines[1]
@@ -738,7 +738,9 @@ def test_rebuild_shows_progress(demo: Path) -> None:
         ["ls", "--tag", "=v"],
         ["ls", "--tag", "a=1", "--tag", "a=2"],
         ["ls", "--state", "asleep"],
-        ["ls", "--after", "yesterday"],
+        ["ls", "--after", "yesteryear"],
+        ["ls", "--tz", "Europe/Berln"],
+        ["ls", "--utc", "--tz", "UTC"],
         ["ls", "--limit", "many"],
         ["ls", "--cursor", "x"],
         ["show"],

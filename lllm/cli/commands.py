@@ -12,7 +12,7 @@ import click
 
 from lllm.cli import costing, keeping, looking
 from lllm.cli.exits import CommandLine, run
-from lllm.cli.options import given_before, store_option
+from lllm.cli.options import given_before, store_option, zone, zone_options
 from lllm.version import __version__
 
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @store_option
+@zone_options
 @click.version_option(__version__, message="lllm %(version)s")
 @click.pass_context
 def cli(context: click.Context, store: str | None) -> None:
@@ -45,7 +46,8 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm cost --by tag:customer      what was spent, and on whom
       lllm tail                        events as they are written
 
-    An ID may be cut to any beginning that only one session has.
+    An ID may be cut to any beginning that only one session has. Times are local where people read
+    and write them, and UTC in --json and --csv; --utc and --tz change that.
     """
     del store  # commands read it where they open the store
     if context.invoked_subcommand is None:
@@ -54,6 +56,7 @@ def cli(context: click.Context, store: str | None) -> None:
 
 @cli.command()
 @store_option
+@zone_options
 @click.option("--model", metavar="NAME", help="Have this model answer, by the OpenAI API.")
 def demo(store: str | None, model: str | None) -> None:
     """Run a small support desk and look at its log.
@@ -64,7 +67,7 @@ def demo(store: str | None, model: str | None) -> None:
     """
     from lllm.cli import demo_tour
 
-    demo_tour.run(store or given_before(), model)
+    demo_tour.run(store or given_before(), model, zone())
 
 
 for command in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shlex
 
 import click
@@ -27,11 +28,11 @@ DEFAULT_PATH = "lllm-demo/runs.db"
 PARTITION = "demo"  # keeps the demo's sessions apart from any others
 
 
-def run(given: str | None, model: str | None) -> None:
+def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
     """Run the demo and show what it left.
 
     given: the path of the store, None for LLLM_STORE or DEFAULT_PATH. model: the name of a real
-    one, None for the embedded one.
+    one, None for the embedded one. zone: of the times shown.
 
     Raises click.UsageError where a model can't be asked, StoreError for a store that LLLM_STORE
     names and that others use, LogError where the store can't be opened.
@@ -44,7 +45,7 @@ def run(given: str | None, model: str | None) -> None:
             _refuse_others(store, path)
         _explain(console, path, model)
         _work(console, store, invoker, model or MODEL)
-        _walk(console, store, f"--store {shlex.quote(path)}")
+        _walk(console, store, f"--store {shlex.quote(path)}", zone)
 
 
 def _real(model: str) -> Invoker:
@@ -93,17 +94,17 @@ def _work(console: Console, store: LogStore, invoker: Invoker, model: str) -> No
             console.print(Text.assemble(sign("success"), " ", said))
 
 
-def _walk(console: Console, store: LogStore, option: str) -> None:
+def _walk(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> None:
     sessions = store.list_sessions(limit=len(TICKETS))
     if not sessions:
         raise StoreError("Nothing could be written to the store.")
     _command(console, f"lllm ls {option}", "The list, newest first")
-    show_list(console, sessions)
+    show_list(console, sessions, zone)
 
     chosen = _most_eventful(sessions)
     _command(console, f"lllm show {chosen.session_id} {option}", "One session as a tree")
     record = store.load_session_record(chosen.session_id)
-    show_session(console, record, read_retries(store, record.session))
+    show_session(console, record, read_retries(store, record.session), zone)
 
     failed = next((one for one in sessions if one.state == "failure"), None)
     if failed is not None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import closing
 from pathlib import Path
 
 import click
 
 from lllm.cli.exits import Finding
-from lllm.cli.options import as_tags, id_argument, json_option, named, open_named, store_option
+from lllm.cli.options import (
+    as_tags,
+    id_argument,
+    json_option,
+    named,
+    open_named,
+    store_option,
+    zone,
+    zone_options,
+)
 from lllm.events.errors import LogUnavailable
 from lllm.visible import visible
 
@@ -116,6 +126,7 @@ def repair(store: str | None) -> None:
 
 @click.command()
 @store_option
+@zone_options
 @click.option("--thorough", is_flag=True, help="Read the whole log and check the database's pages.")
 @json_option
 def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
@@ -129,7 +140,7 @@ def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
     from lllm.doctor import examine
 
     with open_named(store) as opened:
-        found = examine(opened, thorough=thorough)
+        found = examine(opened, thorough=thorough, tz=zone(dt.UTC if as_json else None))
     show_checkup(found, as_json=as_json)
 
 

@@ -15,6 +15,8 @@ from lllm.cli.options import (
     open_named,
     store_option,
     with_filters,
+    zone,
+    zone_options,
 )
 from lllm.visible import visible
 
@@ -58,7 +60,7 @@ def ls(
     from lllm.cli.render_list import show_list
     from lllm.cli.terminal import stdout
 
-    show_list(stdout(), page)
+    show_list(stdout(), page, zone())
     if len(found) > len(page):
         click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)
 
@@ -66,6 +68,7 @@ def ls(
 @click.command("show")
 @store_option
 @id_argument
+@zone_options
 @click.option("--json", "as_json", is_flag=True, help="Print the exported session instead.")
 def show_(store: str | None, prefix: str, as_json: bool) -> None:
     """Show one session as a tree, with what each step cost.
@@ -84,23 +87,24 @@ def show_(store: str | None, prefix: str, as_json: bool) -> None:
         from lllm.cli.terminal import stdout
 
         record = opened.load_session_record(session_id)
-        show_session(stdout(), record, read_retries(opened, record.session))
+        show_session(stdout(), record, read_retries(opened, record.session), zone())
 
 
 @click.command()
 @store_option
 @id_argument
+@zone_options
 @click.option("--json", "as_json", is_flag=True, help="Print them as they were written, JSONL.")
 def events(store: str | None, prefix: str, as_json: bool) -> None:
     """Print the events of one session.
 
-    On each line: position in the log, number in the session, local time, type, and the payload in
+    On each line: position in the log, number in the session, time of day, type, and the payload in
     short. What was said of the session later, like tags, comes last. ID may also be that of an
     error kept by save_error.
     """
     from lllm.cli.following import session_or_error
     from lllm.cli.json_output import show_json
-    from lllm.cli.render_events import show_event
+    from lllm.cli.render_events import EventLines
     from lllm.cli.terminal import stdout
 
     with open_named(store) as opened:
@@ -110,9 +114,9 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
 
             show_json(as_jsonl(list(found)))
             return
-        console = stdout()
+        lines = EventLines(stdout(), zone())
         for event in found:
-            show_event(console, event)
+            lines.show(event)
 
 
 @click.command()
@@ -120,24 +124,25 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
 @click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", default=10,
               show_default=True, help="Begin with the last N events.")  # fmt: skip
 @click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
+@zone_options
 @click.option("--json", "as_json", is_flag=True, help="Print them as they are written, JSONL.")
 def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> None:
     """Print events as they are written, by any process. Ctrl-C ends it."""
     from lllm.cli.following import Family, follow
     from lllm.cli.json_output import show_json
-    from lllm.cli.render_events import show_event
+    from lllm.cli.render_events import EventLines
     from lllm.cli.terminal import stdout
     from lllm.export import as_jsonl
 
     with open_named(store) as opened:
         family = None if prefix is None else Family(opened, opened.find_id(prefix))
-        console = stdout()
+        printed = EventLines(stdout(), zone(), with_session=True)
         try:
             for event in follow(opened, lines, family):
                 if as_json:
                     show_json(as_jsonl([event]))
                 else:
-                    show_event(console, event, with_session=True)
+                    printed.show(event)
         except KeyboardInterrupt:
             return
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATES = ("success", "failure", "running", "interrupted")
+_ZONE = "lllm.zone"  # where a context keeps it, and who asked
 _GROUPS = ("tactic", "model", "agent", "day")
 
 
@@ -43,15 +44,16 @@ def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) ->
 
 
 def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dt.datetime | None:
-    """An ISO date or time, local unless it names its zone. Raises click.BadParameter."""
+    """What `lllm.times.parse_time` reads, of the zone that the command is asked for. Raises
+    click.BadParameter."""
     if text is None:
         return None
+    from lllm.times import parse_time
+
     try:
-        return dt.datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError) as error:
-        raise click.BadParameter(
-            f"{text!r} is no date; write it as 2026-01-31 or 2026-01-31T18:00.", ctx, param
-        ) from error
+        return parse_time(text, zone())
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 def as_groups(
@@ -65,6 +67,47 @@ def as_groups(
         if texts.count(text) > 1:
             raise click.BadParameter(f"{text!r} is given twice.", ctx, param)
     return texts
+
+
+def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | None) -> None:
+    """Keep the zone that is asked for, behind the command or before it. Raises click.BadParameter
+    for one that there isn't, click.UsageError where there are two."""
+    name = "UTC" if given is True else given
+    if not name:
+        return
+    from lllm.times import zone_of
+
+    before: tuple[click.Context, dt.tzinfo] | None = ctx.meta.get(_ZONE)
+    if before is not None and before[0] is ctx:
+        raise click.UsageError("Either --utc or --tz; not both.", ctx)
+    try:
+        ctx.meta[_ZONE] = (ctx, zone_of(name))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
+    """The zone in which the running command reads and shows times.
+
+    default: where none is asked for; None for the local one.
+    """
+    from lllm.times import LOCAL
+
+    asked: tuple[click.Context, dt.tzinfo] | None = click.get_current_context().meta.get(_ZONE)
+    return asked[1] if asked is not None else LOCAL if default is None else default
+
+
+def zone_options(command: F) -> F:
+    """Give a command `--utc` and `--tz`; `zone` says what they ask for."""
+    options = (
+        click.option("--utc", is_flag=True, is_eager=True, expose_value=False, callback=_as_zone,
+                     help="Times and days of UTC."),
+        click.option("--tz", metavar="ZONE", is_eager=True, expose_value=False, callback=_as_zone,
+                     help="Times and days of this zone, as Europe/Berlin.  [default: local]"),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 store_option = click.option(
@@ -84,15 +127,15 @@ def with_filters(command: F) -> F:
         click.option("--tactic", "tactic_path", metavar="PATH",
                      help="Only calls of this tactic, at any depth."),
         click.option("--after", metavar="WHEN", callback=as_moment,
-                     help="Only what began then or later: an ISO date or time, local unless it "
-                     "names its zone."),
+                     help="Only what began then or later: 7d or 12h ago, today, yesterday, "
+                     "2026-01-31, 2026-01-31T18:00, 2026-01-31T18:00+01:00."),
         click.option("--before", metavar="WHEN", callback=as_moment,
                      help="Only what began earlier than then."),
         click.option("--partition", metavar="NAME", help="Only sessions of this partition."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
-    return command
+    return zone_options(command)
 
 
 def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:

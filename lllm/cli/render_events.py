@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -45,21 +46,43 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 _COLOURS = {"session": "bold", "agent": "cyan", "llm": "green", "tool": "magenta"}
 
 
-def show_event(console: Console, event: Recorded, *, with_session: bool = False) -> None:
-    """Print one event; on a terminal it is cut at the edge, so that it stays one line."""
-    line = event_line(event, with_session=with_session)
-    console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+class EventLines:
+    """Prints events, one a line, with times of a zone.
+
+    A terminal has the day and its offset above the first of them and wherever another begins; in a
+    pipe each line says its offset itself.
+    """
+
+    def __init__(self, console: Console, zone: dt.tzinfo, *, with_session: bool = False) -> None:
+        """zone: of their times. with_session: whether each says its session."""
+        self._console = console
+        self._zone = zone
+        self._with_session = with_session
+        self._day = ""
+
+    def show(self, event: Recorded) -> None:
+        """Print one event; on a terminal it is cut at the edge, so that it stays one line."""
+        clock = shown.clock(event.time, self._zone)
+        if self._console.is_terminal:
+            day = shown.day(event.time, self._zone)
+            if day not in ("", self._day):
+                self._day = day
+                self._console.print(Text(f"-- {day}", "dim"))
+        else:
+            clock += shown.clock_suffix(event.time, self._zone)
+        line = event_line(event, clock, with_session=self._with_session)
+        self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 
 
-def event_line(event: Recorded, *, with_session: bool = False) -> Text:
-    """Position, session, seq, local time, type, and what the payload says in short."""
+def event_line(event: Recorded, clock: str, *, with_session: bool = False) -> Text:
+    """Position, session, seq, time of day, type, and what the payload says in short."""
     payload = codec.values(event.data)
     fields: Mapping[str, object] = payload if isinstance(payload, dict) else {"data": payload}
     line = Text.assemble((f"{event.position:>6} ", "dim"))
     if with_session:
         about = fields.get("about")
         line.append(f"{_subject(event.stream, about):{SHORT_ID}} ", "dim")
-    line.append(f"{event.seq:>3} {shown.clock(event.time)} ")
+    line.append(f"{event.seq:>3} {clock} ")
     style = _COLOURS.get(event.type.partition(".")[0], "")
     if event.type.endswith(".failed") or event.type == "error.recorded":
         style = "red"

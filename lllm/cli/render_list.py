@@ -3,7 +3,8 @@ since they are what one copies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import datetime as dt
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -13,27 +14,32 @@ from rich.text import Text
 from lllm.cli import shown
 from lllm.cli.terminal import joined, show, state_text
 from lllm.summaries import SessionSummary
+from lllm.times import shown_time
 from lllm.visible import visible
 
 _MUCH = 1 << 30  # columns, to measure what a table would like to have
 _WIDEST = 10_000  # columns of a table; in a wider one, every row would be padded to the longest
 
 
-def show_list(console: Console, summaries: Sequence[SessionSummary]) -> None:
-    """Print the sessions, in their order."""
-    table = _table(summaries)
+def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
+    """Print the sessions, in their order. zone: of their times."""
+    offset = shown.one_offset((one.timestamp for one in summaries), zone)
+    table = _table(summaries, zone, offset)
     wished = console.measure(table, options=console.options.update_width(_MUCH)).maximum
     if wished > min(console.width, _WIDEST):
+        if offset is not None:
+            show(console, Text(f"times are {offset}", "dim"))
         for summary in summaries:
-            show(console, *_lines(summary))
+            show(console, *_lines(summary, zone, offset))
     else:
         show(console, table)
 
 
-def _table(summaries: Iterable[SessionSummary]) -> Table:
+def _table(summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None) -> Table:
+    started = "STARTED" if offset is None else f"STARTED ({offset})"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name, right in (
-        ("ID", False), ("STATE", False), ("TACTIC", False), ("STARTED", False), ("TOOK", True),
+        ("ID", False), ("STATE", False), ("TACTIC", False), (started, False), ("TOOK", True),
         ("CALLS", True), ("TOKENS", True), ("COST", True), ("TAGS", False),
     ):  # fmt: skip
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
@@ -42,7 +48,7 @@ def _table(summaries: Iterable[SessionSummary]) -> Table:
             Text(visible(one.session_id)),
             state_text(one.state),
             Text(visible(one.tactic_path)),
-            Text(shown.moment(one.timestamp)),
+            Text(_started(one, zone, offset)),
             Text(shown.duration(one.elapsed)),
             Text(_calls(one)),
             Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
@@ -52,12 +58,12 @@ def _table(summaries: Iterable[SessionSummary]) -> Table:
     return table
 
 
-def _lines(one: SessionSummary) -> tuple[Text, Padding]:
+def _lines(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> tuple[Text, Padding]:
     first = joined(
         (
             visible(one.session_id),
             state_text(one.state),
-            shown.moment(one.timestamp),
+            _started(one, zone, offset),
             shown.duration(one.elapsed) if one.elapsed is not None else "",
         ),
         "  ",
@@ -72,6 +78,13 @@ def _lines(one: SessionSummary) -> tuple[Text, Padding]:
         )
     )
     return first, Padding(second, (0, 0, 0, 4), expand=False)
+
+
+def _started(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> str:
+    """When it began; with its offset, where no heading has said it."""
+    if offset is None:
+        return shown.moment(one.timestamp, zone)
+    return shown_time(one.timestamp, zone)
 
 
 def _calls(one: SessionSummary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 
 from rich.console import Console
@@ -45,11 +46,13 @@ def read_retries(store: LogStore, session: TacticCallSession) -> Retries:
     return found
 
 
-def show_session(console: Console, record: SessionRecord, retries: Retries) -> None:
-    """Print a session as a tree, and below it the traceback of a failed one."""
+def show_session(
+    console: Console, record: SessionRecord, retries: Retries, zone: dt.tzinfo
+) -> None:
+    """Print a session as a tree, and below it the traceback of a failed one. zone: of its times."""
     session = record.session
     tree = Tree(_heading(session), guide_style="dim")
-    for line in _particulars(record):
+    for line in _particulars(record, zone):
         tree.add(line)
     levels = (console.width - _ROOM) // _INDENT
     _add_inside(tree, session, retries, max(1, min(levels, _DEEPEST)))
@@ -81,10 +84,10 @@ def _heading(session: TacticCallSession) -> Text:
     )
 
 
-def _particulars(record: SessionRecord) -> Iterator[Text]:
+def _particulars(record: SessionRecord, zone: dt.tzinfo) -> Iterator[Text]:
     session = record.session
     yield joined((_labelled("id", visible(session.session_id)),
-                  f"started {shown.moment(record.timestamp, seconds=True)}"))  # fmt: skip
+                  f"started {shown.moment(record.timestamp, zone, seconds=True)}"))  # fmt: skip
     if record.tags:
         yield _labelled("tags", Text(shown.tag_list(record.tags), "cyan"))
     if session.partition:

@@ -6,8 +6,10 @@ What a model, a tool or a user said is shown as text and as nothing else (see `l
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 
 from lllm.projections.invoke_cost import dollars
+from lllm.times import datetime_of, offset_of, shown_time, suffix_of
 from lllm.tools import result_text
 from lllm.visible import visible
 
@@ -80,19 +82,41 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def moment(time: dt.datetime, *, seconds: bool = False) -> str:
-    """A time in the local time zone, in a form that `--after` takes back."""
-    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+def moment(time: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
+    """A time in a zone, with its offset, in a form that `--after` takes back."""
+    return shown_time(time, zone, seconds=seconds) + suffix_of(time.astimezone(zone))
 
 
-def clock(nanoseconds_utc: int) -> str:
-    """The local time of day to the millisecond."""
-    whole, rest = divmod(nanoseconds_utc, 1_000_000_000)
+def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
+    """The offset that all of some times have in a zone, for a heading; None where the clocks change
+    between them, so that each needs its own."""
+    offsets = {offset_of(time.astimezone(zone)) for time in times}
+    return offsets.pop() if len(offsets) == 1 else None
+
+
+def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
+    """The time of day in a zone, to the millisecond, without its offset."""
     try:
-        time = dt.datetime.fromtimestamp(whole)
-    except (ValueError, OverflowError, OSError):  # a clock that was out of its mind
+        return f"{datetime_of(nanoseconds_utc, zone).time():%H:%M:%S.%f}"[:-3]
+    except OverflowError:  # a clock that was out of its mind
         return str(nanoseconds_utc)
-    return f"{time:%H:%M:%S}.{rest // 1_000_000:03}"
+
+
+def day(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
+    """The day in a zone and its offset, for a heading above clocks; "" where there is none."""
+    try:
+        time = datetime_of(nanoseconds_utc, zone)
+    except OverflowError:
+        return ""
+    return f"{time:%Y-%m-%d}, {offset_of(time)}"
+
+
+def clock_suffix(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
+    """The offset to stand behind a clock that has no heading."""
+    try:
+        return suffix_of(datetime_of(nanoseconds_utc, zone), utc="Z")
+    except OverflowError:
+        return ""
 
 
 def tag_list(tags: dict[str, str]) -> str:

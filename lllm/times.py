@@ -1,0 +1,288 @@
+"""Times as people write and read them, and the time zones that they are meant in.
+
+The log counts nanoseconds UTC, and so do all outputs for programs. Here is what lies between that
+and people: what `7d`, `today` and `2026-01-31 18:00` mean, how a time is shown, and which zone
+counts. One rule holds everywhere: a time that names no offset, be it a text, a `datetime` or a
+`date`, is of the zone asked for. That is UTC in Python unless `tz=` says otherwise, and the local
+zone on the command line unless `--utc` or `--tz` does.
+
+A day goes from midnight to midnight of its zone, so that it has 23 or 25 hours where clocks change.
+Of a time that comes twice, the first is meant; one that is skipped is read by the offset before the
+change, and is as late after it (https://peps.python.org/pep-0495/).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import time
+import zoneinfo
+from typing import Final
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
+_AGO = re.compile(r"(?:[0-9]+[smhdw])+", re.ASCII)
+_PART = re.compile(r"([0-9]+)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_DAYS = {"d": 1, "w": 7}
+# Python takes any character for the T, also the sign of an offset.
+_ISO = re.compile(r"[0-9W-]+(?:[T ].*)?", re.ASCII)
+# What follows a time here, as "18:00 UTC" and "18:00 UTC+01:00"; Python reads "18:00+01:00".
+_NAMED_OFFSET = re.compile(r"(?<=[0-9])\s*(?:UTC|Z)?\s*([+-][0-9]{2}:[0-9]{2})$")
+_FIXED = re.compile(r"(?:UTC)?([+-])([0-9]{2}):([0-9]{2})")
+_EXAMPLES = "7d, 12h, 30m, 2w, today, yesterday, now, 2026-01-31 or 2026-01-31T18:00+01:00"
+
+Moment = str | dt.date  # of which datetime is a kind
+
+
+class _Local(dt.tzinfo):
+    """The zone that this machine is in, or that the variable TZ names, with its changes of offset.
+
+    What `datetime.astimezone()` gives is the offset of one moment only.
+    """
+
+    def utcoffset(self, moment: dt.datetime | None) -> dt.timedelta | None:
+        """See datetime.tzinfo."""
+        if moment is None:
+            return None
+        naive = moment.replace(tzinfo=None, microsecond=0)
+        try:  # astimezone() takes the other offset for a time that is skipped
+            utc = dt.timedelta(seconds=naive.timestamp())
+            return naive - _EPOCH.replace(tzinfo=None) - utc
+        except (ValueError, OverflowError, OSError):  # beyond the years that the machine knows
+            return dt.timedelta(seconds=-time.timezone)
+
+    def dst(self, moment: dt.datetime | None) -> dt.timedelta | None:
+        """See datetime.tzinfo; nobody asks for it here."""
+        del moment
+        return None
+
+    def tzname(self, moment: dt.datetime | None) -> str:
+        """The names of the zone's offsets, as "CET/CEST"; of some they are numbers."""
+        del moment
+        names = dict.fromkeys(time.tzname)
+        return "/".join(f"UTC{name}" if name[:1] in "+-" else name for name in names)
+
+    def fromutc(self, moment: dt.datetime) -> dt.datetime:
+        """See datetime.tzinfo."""
+        utc = moment.replace(tzinfo=dt.UTC)
+        try:
+            there = utc.astimezone().replace(tzinfo=self)
+        except (ValueError, OverflowError, OSError):
+            return moment - dt.timedelta(seconds=time.timezone)
+        return there if there - _EPOCH == utc - _EPOCH else there.replace(fold=1)
+
+    def __repr__(self) -> str:
+        return "LOCAL"
+
+    def __reduce__(self) -> str:
+        return "LOCAL"
+
+
+LOCAL: Final = _Local()
+
+
+def now() -> dt.datetime:
+    """The clock of all that is said relative to it."""
+    return dt.datetime.now(dt.UTC)
+
+
+# -- zones
+
+
+def zone_of(tz: str | dt.tzinfo) -> dt.tzinfo:
+    """The zone that is meant.
+
+    Args:
+        tz: A name of the IANA database as "Europe/Berlin", "UTC", "local", an offset as "+05:30",
+            or a tzinfo.
+
+    Returns:
+        A tzinfo.
+
+    Raises:
+        TypeError: It is neither a text nor a tzinfo.
+        ValueError: There is no such zone; the message says what to do.
+    """
+    if isinstance(tz, dt.tzinfo):
+        return tz
+    if not isinstance(tz, str):
+        raise TypeError(f"A time zone is a name as 'Europe/Berlin' or a tzinfo, not {tz!r}")
+    if tz.upper() in ("UTC", "Z"):
+        return dt.UTC
+    if tz.lower() == "local":
+        return LOCAL
+    fixed = _FIXED.fullmatch(tz)
+    if fixed is not None:
+        return _fixed(tz, *fixed.groups())
+    try:
+        return zoneinfo.ZoneInfo(tz)
+    except (KeyError, ValueError, OSError):  # OSError: a folder of the database, as "Europe"
+        raise _no_zone(tz) from None
+
+
+def _fixed(text: str, sign: str, hours: str, minutes: str) -> dt.tzinfo:
+    offset = dt.timedelta(hours=int(hours), minutes=int(minutes))
+    if offset >= dt.timedelta(days=1) or int(minutes) > 59:
+        raise ValueError(f"No offset is {text}: write it as +05:30, below 24 hours.")
+    return dt.timezone(-offset if sign == "-" else offset)
+
+
+def _no_zone(name: str) -> ValueError:
+    from difflib import get_close_matches
+
+    known = zoneinfo.available_timezones()
+    if not known:
+        return ValueError(
+            f"There is no time zone {name!r} here, since this machine has no database of time "
+            "zones: install one with `pip install tzdata`, or use UTC, local or an offset as "
+            "+05:30."
+        )
+    near = get_close_matches(name, known, 3, 0.7)
+    like = ", ".join(near) if near else "Europe/Berlin"
+    return ValueError(
+        f"There is no time zone {name!r}. Use a name of the IANA database, as {like}; or UTC, "
+        "local or an offset as +05:30. `pip install tzdata` brings the newest database."
+    )
+
+
+def zone_name(zone: dt.tzinfo) -> str:
+    """A zone as people know it: "UTC", "Europe/Berlin", "CET/CEST" of the local one."""
+    if zone is LOCAL:
+        return LOCAL.tzname(None)
+    key: object = getattr(zone, "key", None)
+    return key if isinstance(key, str) else str(zone)
+
+
+# -- from people
+
+
+def parse_time(
+    text: str, zone: dt.tzinfo = dt.UTC, *, at: dt.datetime | None = None
+) -> dt.datetime:
+    """A time as people write it.
+
+    Args:
+        text: `now`; `today` or `yesterday`, the midnight with which they begin; `12h`, `30m`,
+            `90s`: so long ago, to the second; `7d`, `2w`: the same time of day so many days ago,
+            also where clocks have changed since; several of these, as `1d12h`; or a date or time as
+            ISO 8601 has them, with an offset or of the zone given.
+        zone: Whose days and times are meant.
+        at: The present, aware; None for the clock's.
+
+    Returns:
+        An aware datetime, in UTC.
+
+    Raises:
+        ValueError: It is no time, or one before the year 1 or after 9999.
+    """
+    try:
+        return _parsed(text.strip(), zone, now() if at is None else at).astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is before the year 1 or after 9999.") from None
+
+
+def _parsed(text: str, zone: dt.tzinfo, at: dt.datetime) -> dt.datetime:
+    word = text.lower()
+    if word == "now":
+        return at
+    if word in ("today", "yesterday"):
+        today = at.astimezone(zone).date()
+        return midnight(today - dt.timedelta(days=word == "yesterday"), zone)
+    if _AGO.fullmatch(word):
+        return _ago(_PART.findall(word), zone, at)
+    try:
+        if _ISO.fullmatch(text) is None:
+            raise ValueError(text)
+        moment = dt.datetime.fromisoformat(_python_iso(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is no time; write it as {_EXAMPLES}.") from None
+    return in_zone(moment, zone)
+
+
+def _ago(parts: list[tuple[str, str]], zone: dt.tzinfo, at: dt.datetime) -> dt.datetime:
+    days = sum(int(number) * _DAYS.get(unit, 0) for number, unit in parts)
+    seconds = sum(int(number) * _SECONDS.get(unit, 0) for number, unit in parts)
+    if days:
+        clock = at.astimezone(zone).replace(tzinfo=None, fold=0)
+        at = (clock - dt.timedelta(days=days)).replace(tzinfo=zone)
+    return at.astimezone(dt.UTC) - dt.timedelta(seconds=seconds)
+
+
+def _python_iso(text: str) -> str:
+    if text.upper().endswith("UTC") and ":" in text:
+        return text[:-3].rstrip() + "+00:00"
+    return _NAMED_OFFSET.sub(r"\1", text) if ":" in text else text
+
+
+def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
+    """The moment with which a day begins; where clocks skip midnight, when they do."""
+    return dt.datetime.combine(day, dt.time(), zone)
+
+
+def in_zone(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """The same moment, aware: one that names no offset is of the zone."""
+    return moment.replace(tzinfo=zone) if moment.utcoffset() is None else moment
+
+
+def nanoseconds_of(
+    moment: Moment, tz: str | dt.tzinfo = dt.UTC, *, at: dt.datetime | None = None
+) -> int:
+    """Nanoseconds UTC of a time that a program or a person gave.
+
+    Args:
+        moment: A datetime; a date, for the midnight with which it begins; or what `parse_time`
+            reads.
+        tz: The zone of those that name no offset, see `zone_of`.
+        at: The present, for texts as "7d"; None for the clock's.
+
+    Returns:
+        The nanoseconds. Moments that no log can hold, before 1677 and after 2262, are the nearest
+        that one can.
+
+    Raises:
+        TypeError: It is none of these.
+        ValueError: It is a text that is no time, or there is no such zone.
+    """
+    zone = zone_of(tz)
+    if isinstance(moment, str):
+        aware = parse_time(moment, zone, at=at)
+    elif isinstance(moment, dt.datetime):
+        aware = in_zone(moment, zone)
+    elif isinstance(moment, dt.date):
+        aware = midnight(moment, zone)
+    else:
+        raise TypeError(f"a moment is a datetime, a date or a text as '7d', not {moment!r}")
+    return max(-_LAST, min((aware - _EPOCH) // dt.timedelta(microseconds=1) * 1_000, _LAST))
+
+
+# -- to people
+
+
+def datetime_of(nanoseconds: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
+    """An aware datetime from nanoseconds UTC, to the microsecond.
+
+    Raises:
+        OverflowError: It is before the year 1 or after 9999.
+    """
+    moment = _EPOCH + dt.timedelta(microseconds=nanoseconds // 1_000)
+    return moment if zone is dt.UTC else moment.astimezone(zone)
+
+
+def offset_of(moment: dt.datetime) -> str:
+    """The offset of an aware moment, to stand in a heading: "UTC" or "UTC+05:30"."""
+    return "UTC" if not moment.utcoffset() else f"UTC{suffix_of(moment)}"
+
+
+def suffix_of(moment: dt.datetime, *, utc: str = " UTC") -> str:
+    """The same to stand behind a time, as "+05:30"; `parse_time` takes it back. utc: for UTC."""
+    if not moment.utcoffset():
+        return utc
+    offset = f"{moment:%z}"
+    return f"{offset[:3]}:{offset[3:5]}"
+
+
+def shown_time(moment: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
+    """A moment in a zone, as "2026-01-31 18:00"; `suffix_of` tells the offset."""
+    form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
+    return moment.astimezone(zone).strftime(form)
