@@ -52,7 +52,8 @@ class Readable:
 
     upto: the position that is read to, the end of the log when this is made. Known when all is
     read: torn_bytes, how many bytes of a write that was cut short stand at the end; set_aside, the
-    files that such bytes were moved to before.
+    files that such bytes were moved to before; lost_end, that the log ends before what was
+    acknowledged, and last_begin, the position that its last file begins at.
     """
 
     def __init__(self, log: LogBackend) -> None:
@@ -60,6 +61,8 @@ class Readable:
         self.upto = self._last()
         self.torn_bytes = 0
         self.set_aside: tuple[str, ...] = ()
+        self.lost_end: Damage | None = None
+        self.last_begin = 0
 
     def _last(self) -> int:
         return self._log.head()
@@ -83,6 +86,7 @@ class ReadableLines(Readable):
     def __init__(self, log: LocalFileBackend) -> None:
         super().__init__(log)
         self._folder = log.path
+        self._lines = log
 
     def __iter__(self) -> Iterator[Recorded | Damage]:
         yield from super().__iter__()
@@ -95,13 +99,16 @@ class ReadableLines(Readable):
         self.set_aside = tuple(map(str, torn.files_set_aside(self._folder)))
         found = segments.segments_of(self._folder)
         if not found:
+            self._look_at_end()
             return None
+        self.last_begin = found[-1].begin
         for wait in _LOOKS:  # a process may be in the middle of a write
             with open_to_read(found[-1].path) as file:
                 size = file.seek(0, os.SEEK_END)
                 end = segments.whole_end(file)  # which may be further: others go on appending
                 state = torn.tail_state(file, end, size)
             if state.kind == "none":
+                self._look_at_end()
                 return None
             time.sleep(wait)
         if state.kind != "damaged":
@@ -109,3 +116,9 @@ class ReadableLines(Readable):
             return None
         error = torn.damaged_tail(found[-1], end, size)
         return Damage(error.position, "", 0, str(error))
+
+    def _look_at_end(self) -> None:
+        try:
+            self._lines.check_end()
+        except LogDamaged as error:
+            self.lost_end = Damage(error.position, "", 0, str(error))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from lllm.events import segments
+from lllm.events import high_water, segments
 from lllm.events.codec import is_utf8
 from lllm.events.database import Database, Durability, kept_waiting
 from lllm.events.errors import (
@@ -56,6 +56,7 @@ ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
 _NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
 _BESIDE = 64 << 10  # bytes before a stream's last event, where those of its append mostly stand
+_NOTING_SECONDS = 1.0  # to wait for others, which note the same
 _FARTHER = 16  # times as far back the next look goes
 
 _log = logging.getLogger("lllm.store")
@@ -116,6 +117,8 @@ class LocalFileBackend:
         try:
             with segments.Translated(self.path):
                 self._open()
+                if not read_only and self.rows_path.exists():
+                    self._note_end()
         except BaseException:
             self._share.close()
             raise
@@ -189,6 +192,27 @@ class LocalFileBackend:
         draft.replace(self.path / "log.json")
         if self.durability == "power":
             sync_folder(self.path)
+
+    def _note_end(self) -> None:
+        """Note how far the log has come, where no append has noted it and rows tell: what builds
+        the rows anew would forget it."""
+        if high_water.noted_in(self._shared.locks / "write.lock") is not None:
+            return
+        reached = self._reached_by_rows()
+        try:
+            with Held(self._shared.thread_lock, self._lock_file(), _NOTING_SECONDS) as mine:
+                note = self._shared.tail.high_water
+                if mine and reached and note is not None and note.read() is None:
+                    note.write(max(reached, segments.end_of(self.path).position))
+        except OSError:
+            return  # a log that can't be written can be read
+
+    def _reached_by_rows(self) -> int:
+        """The position that the rows have come to; 0 where there are none that can be read."""
+        try:
+            return high_water.reached_by(self.rows_database()) if self.rows_path.exists() else 0
+        except LogError:
+            return 0  # rows are made anew from the log
 
     def _lock_file(self) -> FairFileLock:
         self._check_open()
@@ -391,6 +415,13 @@ class LocalFileBackend:
             end = segments.whole_end(file)
             if tail_state(file, end, size).kind == "damaged":
                 _log.warning("%s", damaged_tail(segment, end, size))
+
+    def check_end(self) -> None:
+        """See KnowsItsEnd."""
+        with segments.Translated(self.path):
+            high_water.check_end(
+                self.path, self._shared.locks / "write.lock", self._reached_by_rows
+            )
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None

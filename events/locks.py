@@ -184,6 +184,15 @@ class FileLock:
             return 0
         return os.fstat(self._fd).st_ino
 
+    def read_content(self, count: int) -> bytes:
+        """The first bytes of the file. Raises OSError where it can't be read."""
+        return b"" if self._fd is None else os.pread(self._fd, count, 0)
+
+    def write_content(self, data: bytes) -> None:
+        """Put bytes at the beginning of the file. Raises OSError where that can't be."""
+        if self._fd is not None:
+            os.pwrite(self._fd, data, 0)
+
     def close(self) -> None:
         """Close the file, and so release the lock."""
         fd, self._fd = self._fd, None

@@ -12,8 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from lllm.events.database import Database
+from lllm.events.errors import LogDamaged
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
+
+_SHORTER_LOOKS = 3  # in a row, until a log is taken for one that has lost its end
 
 
 @runtime_checkable
@@ -101,6 +104,14 @@ class KnowsWriters(Protocol):
 
 
 @runtime_checkable
+class KnowsItsEnd(Protocol):
+    """A log that can tell that its end is missing."""
+
+    def check_end(self) -> None:
+        """Raises LogDamaged where the log ends before what was acknowledged."""
+
+
+@runtime_checkable
 class ReadsByType(Protocol):
     """A log that skips the events nobody asked for without handing them over."""
 
@@ -130,8 +141,12 @@ def follow(
 
     after: the position to begin behind, None for the head now. poll: seconds between looks.
     stop: asked between looks; the iterator ends when it says yes.
+
+    Raises LogDamaged where the log ends before a position that it was read to: it was replaced by
+    an older copy, and what comes would be taken for what was seen.
     """
     position = log.head() if after is None else after
+    shorter = 0  # looks in a row
     while True:
         seen = position
         for event in log.read(after=position):
@@ -140,4 +155,14 @@ def follow(
         if stop():
             return
         if position == seen:
+            # Within a write the head may be lower for a moment.
+            head = log.head()
+            shorter = shorter + 1 if head < position else 0
+            if shorter > _SHORTER_LOOKS:
+                raise LogDamaged(
+                    f"{log!r} was read up to position {position}, and ends at {head} now: its end "
+                    "was deleted, or an older copy was put in its place. Put it back, or read it "
+                    "from the beginning.",
+                    position=position,
+                )
             time.sleep(poll)

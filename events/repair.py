@@ -12,14 +12,17 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 
 from lllm.events import codec, segments, torn
 from lllm.events.damage import Damage, ReadableLines
-from lllm.events.errors import LogUnavailable
+from lllm.events.errors import LogDamaged, LogUnavailable
+from lllm.events.high_water import HighWater
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.locks import FileLock
 from lllm.events.own_files import make_folder, make_new, open_to_read, sync, sync_folder
@@ -50,12 +53,14 @@ class Repaired(msgspec.Struct, frozen=True):
 
     mended: the files that were changed. left: damage in front of the log's end that can't be
     mended; nothing was changed there, and all around it can be read. set_aside: files with what
-    writes that were cut short have left.
+    writes that were cut short have left. begun: the file that the log goes on in, where its end is
+    missing; what is lost stood in front of it.
     """
 
     mended: tuple[Mended, ...]
     left: tuple[str, ...]
     set_aside: tuple[Path, ...]
+    begun: Path | None = None
 
 
 def repair(log: LocalFileBackend) -> Repaired:
@@ -73,11 +78,12 @@ def repair(log: LocalFileBackend) -> Repaired:
         try:
             _take(lock, log.path)
             mended = _mend_all(log)
+            begun = _begin_behind(log, HighWater(lock), mended)
         finally:
             lock.close()
         found = ReadableLines(log)
         left = tuple(one.what for one in found if isinstance(one, Damage))
-        return Repaired(tuple(mended), left, tuple(torn.files_set_aside(log.path)))
+        return Repaired(tuple(mended), left, tuple(torn.files_set_aside(log.path)), begun)
 
 
 def _take(lock: FileLock, path: Path) -> None:
@@ -92,12 +98,30 @@ def _mend_all(log: LocalFileBackend) -> list[Mended]:
     salts = _Salts(log)
     mended = []
     files = segments.segments_of(log.path)
-    for segment, following in zip(files, [*files[1:], None], strict=True):
+    for segment, following in zip_longest(files, files[1:]):
         one = _mend(segment, following, salts)
         if one is not None:
             mended.append(one)
             salts.forget()
     return mended
+
+
+def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mended]) -> Path | None:
+    """Begin a segment where the lost end of a log ended, so that no position is given twice. Where
+    the last file was mended, its end is where the log ends."""
+    end = segments.end_of(log.path)
+    if end.segment is not None and any(one.path == end.segment.path for one in mended):
+        noted.write(end.position)
+        return None
+    try:
+        log.check_end()
+    except LogDamaged as lost:
+        segment = segments.segment_at(log.path, lost.position)
+        make_new(segment.path, mode=mode_like(log.path / "log.json")).close()
+        sync_folder(log.path)
+        noted.write(lost.position)  # the rows, which may have told it, are built anew
+        return segment.path
+    return None
 
 
 class _Salts:

@@ -226,9 +226,10 @@ def events_between(
     segments = segments_of(folder)
     whole = 0  # the log is whole up to here, or was read to here
     for segment, following in zip_longest(segments, segments[1:]):
-        if segment.begin >= upto:
+        is_missing = segment.begin > max(whole, after)
+        if segment.begin > upto or (segment.begin == upto and not is_missing):
             return
-        if segment.begin > max(whole, after):
+        if is_missing:
             raise _missing(segment, whole, segment.begin)
         whole = following.begin if following else upto
         if whole <= after:

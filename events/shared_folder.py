@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.high_water import HighWater
 from lllm.events.liveness import Liveness
 from lllm.events.locks import tell_after_fork
 from lllm.events.nesting import Nesting
@@ -46,7 +47,9 @@ class JSONLFolder:
         lock = self._write_lock
         if lock is None:
             make_folder(self.locks, mode=folder_mode(self.mode))  # a backup has none
-            lock = self._write_lock = FairFileLock(self.locks / "write.lock")
+            lock = FairFileLock(self.locks / "write.lock")
+            self.tail.high_water = HighWater(lock)
+            self._write_lock = lock
         return lock
 
     def in_place(self) -> bool:

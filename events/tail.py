@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 
 from lllm.events.errors import LogUnavailable
+from lllm.events.high_water import HighWater, lost_end
 from lllm.events.own_files import (
     FileId,
     close_own,
@@ -57,6 +58,7 @@ class Tail:
         self._file: FileIO | None = None
         self._opened: FileId | None = None  # the file that was opened as _fd
         self._size = -1  # of the segment as this process left it, -1 where it must be looked at
+        self.high_water: HighWater | None = None  # what appends note, under the write lock
         self._named = -1  # when the names in the folder changed last, in nanoseconds, if long ago
 
     def __del__(self) -> None:
@@ -77,7 +79,7 @@ class Tail:
         """Find the active segment, move a torn tail aside, begin a new segment when it is time.
 
         Returns the position where the next append begins. Raises OSError where that can't be done,
-        LogDamaged where the log ends in damage.
+        LogDamaged where the log ends in damage, or before what was acknowledged.
         """
         found = self._look()
         before, size = self._file, self._size_in_place(found)
@@ -93,10 +95,27 @@ class Tail:
         end = whole_end(file, known=file is before)
         if end < size:
             end = self._mend(file, end, size)
+        elif self.segment.begin + end < (reached := self._reached()):
+            self._enter_later(end, reached)
+            return self.ready()
         if end >= self.segment_bytes:
             self._enter(segment_at(self._folder, self.segment.begin + end))
             end = 0
         return self.segment.begin + end
+
+    def _reached(self) -> int:
+        """The highest position that was given, as far as that is noted."""
+        noted = None if self.high_water is None else self.high_water.read()
+        return noted or 0
+
+    def _enter_later(self, end: int, reached: int) -> None:
+        """Go on in a segment that a repair has begun behind a lost end. Raises LogDamaged where
+        none is there: the end of the log is lost."""
+        last = segments_of(self._folder)[-1]
+        if last.begin <= self.segment.begin:
+            self.close()  # so that a file that was put back is found
+            raise lost_end(self._folder, last.path, self.segment.begin + end, reached)
+        self._enter(last)
 
     def _mend(self, file: FileIO, end: int, size: int) -> int:
         """Move aside what a write that was cut short has left; returns where the log ends then.
@@ -163,17 +182,32 @@ class Tail:
             return self._enter_last()
         found = os.fstat(self._file.fileno())
         if found.st_nlink == 0 or not _is_at(found, self.segment.path):
+            if self._is_replaced():
+                self.close()
+                return self._enter_last()
             raise LogUnavailable(
                 f"{self.segment.path} was deleted or moved while this process wrote it. Put it "
-                "back, or open the store again to begin a new log."
+                f"back; if it is gone for good, `lllm repair --store {self._folder}` goes on "
+                "behind it. Where the folder was removed, open the store again to begin a new log."
             )
         following = self.segment.begin + found.st_size
         if found.st_size and os.path.exists(f"{self._folder}/{following:020}.jsonl"):
             return self._enter_last()  # another process found this segment full
         return self._file
 
+    def _is_replaced(self) -> bool:
+        """Whether another file stands in place of the segment that was open, or behind it, and
+        what tells how far this log had come is still there."""
+        if self.high_water is None or not self.high_water.in_place():
+            return False
+        last = segments_of(self._folder)[-1:]
+        return bool(last) and last[0].begin >= self.segment.begin
+
     def _enter_last(self) -> FileIO:
-        return self._enter((segments_of(self._folder) or [segment_at(self._folder, 0)])[-1])
+        found = segments_of(self._folder)
+        if not found and (reached := self._reached()):
+            raise lost_end(self._folder, None, 0, reached)
+        return self._enter(found[-1] if found else segment_at(self._folder, 0))
 
     def _enter(self, segment: Segment) -> FileIO:
         is_new = not segment.path.exists()
@@ -211,6 +245,8 @@ class Tail:
                 if os.fstat(file.fileno()).st_size != begin + len(data):
                     file.truncate(begin)
             raise
+        if self.high_water is not None:
+            self.high_water.write(position + len(data))
         if self._named >= 0 and begin + len(data) < self.segment_bytes:
             self._size = begin + len(data)
 

@@ -11,8 +11,8 @@ longer than the next one's name says.
 
 What it can't find, since a log holds nothing that vouches for its order and its end (NOT_COVERED):
 - that whole appends of different streams changed places;
-- that the whole end of a log was cut off, as when an older copy is put in its place;
-- in the last JSONL file, that a session's last events were taken out, line by whole line;
+- that the whole end of an SQLite log was cut off, as when an older copy is put in its place. Of a
+  JSONL log the lock file tells how far it had come; where that is an older one too, nothing does;
 - a change of the number that says how many lines of a JSONL file were appended together, where the
   result makes sense too: the events are unharmed;
 - a change made on purpose. Who can write the log can write digests that fit. That takes signatures,
@@ -60,7 +60,8 @@ _REPORTED = 4_096  # events between two reports of progress
 
 NOT_COVERED = (
     "The order of events of different streams, and the end of the log, are in no digest: a swap "
-    "there, or whole events missing at the end, is not seen."
+    "there is not seen, nor whole events missing at the end, unless the lock file of a JSONL log "
+    "tells how far it had come."
 )
 
 Progress = Callable[[int, int], None]  # told the position reached, and the position to reach
@@ -112,6 +113,9 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
         events += 1
         if progress is not None and events % _REPORTED == 0:
             progress(event.position, found.upto)
+    # What is missing within the last file makes it end too early as well.
+    if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
+        check.damages.append(found.lost_end)
     if progress is not None:
         progress(found.upto, found.upto)
     return Verified(

@@ -25,7 +25,7 @@ from lllm.events.errors import LllmError, LogDamaged
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.liveness import Liveness
 from lllm.events.locks import is_held
-from lllm.events.log import read_types
+from lllm.events.log import KnowsItsEnd, read_types
 from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap, SessionErased
 from lllm.events.record import Recorded
@@ -56,6 +56,9 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     with _telling(troubles):
         lag = store.lag
         store.list_sessions(limit=0)  # so that rows follow the log, and the dead are found
+    with _telling(troubles):
+        if isinstance(store.backend, KnowsItsEnd):
+            store.backend.check_end()
     found = Checkup(
         log=_log(store, head, troubles, thorough=thorough),
         rows=_rows(store, head, lag, troubles),

@@ -21,7 +21,7 @@ from lllm.events.database import Database, Value
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.holding import HoldingLog
 from lllm.events.locks import FileLock, tell_after_fork
-from lllm.events.log import LogBackend
+from lllm.events.log import KnowsItsEnd, LogBackend
 from lllm.events.robust_locks import Held, RobustLock
 from lllm.events.sqlite import SQLiteBackend
 from lllm.events.sqlite_files import Translated
@@ -117,14 +117,26 @@ class Projector:
 
     def stale(self) -> list[View]:
         """The views whose rows can't be gone on with: there are none yet, an older version built
-        them, or they tell of events that the log has lost, as with the loss of power."""
+        them, or they tell of events that the log has lost, as with the loss of power.
+
+        Where the end of the log is missing, somebody may put it back: rows stay as they are then.
+        """
         found, head = self.checkpoints(), self.log.head()
-        return [
-            view
-            for view in self.views
-            if is_stale(view, found.get(view.name))
-            or (view.name in found and found[view.name].position > head)
-        ]
+        stale = {view.name for view in self.views if is_stale(view, found.get(view.name))}
+        ahead = {name for name, at in found.items() if at.position > head} - stale
+        if ahead and self.lost_end() is not None:
+            ahead = set()
+        return [view for view in self.views if view.name in stale | ahead]
+
+    def lost_end(self) -> LogDamaged | None:
+        """What the log says, where its end is missing."""
+        log = self.log.behind if isinstance(self.log, HoldingLog) else self.log
+        try:
+            if isinstance(log, KnowsItsEnd):
+                log.check_end()
+        except LogDamaged as damage:
+            return damage
+        return None
 
     def buildable(self) -> list[View]:
         """The views whose rows no newer version of lllm has built."""

@@ -78,6 +78,9 @@ def rebuild(
     under way, None where no other process can have one; a second one waits. progress: called after
     each batch.
     """
+    lost = None if stale else projector.lost_end()
+    if lost is not None:
+        _logger.error("%s The rows are built from what is there.", lost)
     with projector.rebuilding, _alone(lock):
         if not check:
             replace_damaged(projector.database)

@@ -118,7 +118,7 @@ def repair(store: str | None) -> None:
         if not isinstance(log, LocalFileBackend):
             raise Finding(f"{log!r} is neither a folder of JSON lines nor an SQLite file.")
         repaired = mend(log)
-    if repaired.mended:
+    if repaired.mended or repaired.begun:
         with closing(open_store(path)) as opened:
             opened.rebuild()  # rows of events that were mended or are lost
     show(repaired)

@@ -13,6 +13,7 @@ from lllm.events.store_paths import is_sqlite_url, local_path, sqlite_path
 from lllm.store import LogStore
 
 VARIABLE = "LLLM_STORE"
+_LEFT_OF_A_LOG = ("log.json", "rows.sqlite", "locks/write.lock")  # where its files were deleted
 _SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
 
@@ -30,7 +31,7 @@ def open_log(path: str) -> LogBackend:
     """The log of the store at a path, without its rows. Raises as `open_store`."""
     place = _place(path)
     if place.is_dir():
-        if not ((place / "log.json").exists() or segments_of(place)):
+        if not (segments_of(place) or any((place / one).exists() for one in _LEFT_OF_A_LOG)):
             raise StoreError(f"{path} is a folder without a log in it: there is no log.json.")
         return _jsonl(place)
     if not place.exists():

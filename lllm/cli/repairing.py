@@ -26,6 +26,11 @@ def show(repaired: Repaired) -> None:
             f"{visible(str(one.path))}: mended, {one.bytes_before:,} bytes before and "
             f"{one.bytes_after:,} now. It is kept as it was in {visible(one.copy.name)}."
         )
+    if repaired.begun is not None:
+        click.echo(
+            f"The end of the log is missing. It goes on in {visible(str(repaired.begun))}: no "
+            "position is given again."
+        )
     for what in repaired.left:
         click.echo(f"not mended: {visible(what)}")
     for path in repaired.set_aside:

@@ -86,6 +86,8 @@ class Journal:
         if any(one[0] == file.name and one[1] == size + 1 for one in self.appends):
             size += file.suffix == ".jsonl"
         os.truncate(file, size)
+        if file.suffix == ".jsonl":
+            noted(self.place, int(file.stem) + size)
         self.appends = [one for one in self.appends if one[0] != file.name or one[1] <= size]
 
 
@@ -117,6 +119,11 @@ def listed_right(store: LogStore, expected: Sequence[NewEvent]) -> None:
     assert {one.session_id: one.tags for one in listed} == tags
     for one in listed:
         assert one.state in ({"success"} if one.session_id in ended else {"running", "interrupted"})
+
+
+def noted(place: Place, position: int) -> None:
+    """No append behind a position was acknowledged, so none was noted."""
+    (place.path / "locks" / "write.lock").write_bytes(b"%020d\n" % position)
 
 
 def copied(place: Place, number: int) -> Place:

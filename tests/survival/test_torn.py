@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.survival.tearing import (
     copied,
     garbage,
     growing,
+    noted,
     opens_right,
     places_to_cut,
 )
@@ -57,6 +59,8 @@ def cut(scale: Scale, folder: Path, kind: Kind) -> Figures:
             continue  # it lacks its newline alone, and is kept
         torn = copied(place, number)
         os.truncate(torn.folder / file.relative_to(place.folder), at)
+        if kind == "jsonl":
+            noted(torn, int(file.stem) + journal.appends[-2][1])
         with scale.told(f"{figures.what} to {at} of {size} bytes"):
             opens_right(torn, journal.expected(file, at), figures)
     store.close()
@@ -138,6 +142,9 @@ def long_torn_tail(path: Path) -> None:
 
 def first_segment_empty(path: Path) -> None:
     """The log was made, and nothing was ever written to it."""
+    shutil.rmtree(path / "locks")
+    for rows in path.glob("rows.sqlite*"):
+        rows.unlink()
     for file in path.glob("*.jsonl"):
         file.write_bytes(b"")
         if file.stem != "0" * 20:

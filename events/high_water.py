@@ -1,0 +1,119 @@
+"""The highest position that a JSONL log has given, so that a lost end is noticed.
+
+A log whose last file was deleted, emptied or replaced by an older copy looks like a whole one that
+is shorter: the next append would give positions again that were acknowledged. So each append notes
+where it ended in the file of the write lock, which is open and locked anyway. Who finds the log's
+end below that writes nothing, until somebody has put the file back or `repair` has begun another
+behind it.
+
+The note is written after the events and is not waited for: after a crash it may be lower than the
+log's end, never higher. Where it is missing (a store of an older lllm, a removed lock folder), the
+rows tell how far they have come.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from lllm.events.database import Database
+from lllm.events.errors import LogDamaged
+from lllm.events.locks import FileLock
+from lllm.events.own_files import read_own
+from lllm.events.segments import end_of
+
+_LENGTH = 21
+_LOOKS = (0.002, 0.02, 0)  # seconds until what looks like damage is looked at again
+_NOTE = re.compile(rb"(\d{20})\n")
+
+
+class HighWater:
+    """The note in the file of a lock. It may be read and written while the lock is held."""
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+
+    def read(self) -> int | None:
+        """The highest position that was given; None where nothing is noted."""
+        try:
+            return _position(self._lock.read_content(_LENGTH))
+        except OSError:
+            return None
+
+    def in_place(self) -> bool:
+        """Whether the note is there, and the file is the one that others find under its name."""
+        return self._lock.in_place() and bool(self.read())
+
+    def write(self, position: int) -> None:
+        """Note it. Where that can't be, as on a full disk, the note stays too low: the events are
+        in the log already."""
+        with suppress(OSError):
+            self._lock.write_content(b"%020d\n" % position)
+
+
+def noted_in(lock: Path) -> int | None:
+    """What is noted in the file of a lock that others may hold; None where nothing is."""
+    try:
+        return _position(read_own(lock))
+    except OSError:
+        return None
+
+
+def reached_by(rows: Database) -> int:
+    """The position that the rows of a log have come to. Raises LogError where they can't be
+    read."""
+    if not rows.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
+        return 0
+    found = rows.query("SELECT max(position) FROM checkpoints")[0][0]
+    return found if isinstance(found, int) else 0
+
+
+def check_end(folder: Path, lock: Path, reached_by_rows: Callable[[], int]) -> None:
+    """Look whether a log ends where it ended when it was last written.
+
+    Args:
+        folder: Of the log.
+        lock: The file with the note.
+        reached_by_rows: Asked where nothing is noted.
+
+    Raises:
+        LogDamaged: It ends before that.
+        OSError: It can't be read.
+    """
+    for wait in _LOOKS:  # a note that is just being written may be read half
+        noted = noted_in(lock)
+        reached = reached_by_rows() if noted is None else noted
+        end = end_of(folder)
+        behind = end.segment is not None and end.position < end.segment.begin + end.size
+        if end.position >= reached or behind:
+            return  # what stands behind whole appends is torn or damaged, and told as such
+        time.sleep(wait)
+    raise lost_end(folder, end.segment and end.segment.path, end.position, reached)
+
+
+def _position(content: bytes) -> int | None:
+    found = _NOTE.fullmatch(content[:_LENGTH])
+    return int(found[1]) if found else None
+
+
+def lost_end(folder: Path, file: Path | None, end: int, reached: int) -> LogDamaged:
+    """The error for a log that ends before what was acknowledged.
+
+    Args:
+        folder: Of the log.
+        file: Its last file, None where there is none.
+        end: The position where it ends.
+        reached: The highest position that was given.
+    """
+    where = f"{file} ends" if file else f"no file of it is left in {folder}: it ends"
+    return LogDamaged(
+        f"The end of a log is missing: {where} at position {end}, and events up to position "
+        f"{reached} were acknowledged. A file was deleted, emptied or replaced by an older copy. "
+        "Put it back, or restore a backup; where there is none, `lllm repair --store "
+        f"{folder}` goes on behind position {reached}. Until then nothing is written, and what is "
+        "there can be read.",
+        position=reached,
+    )
