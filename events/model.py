@@ -350,7 +350,8 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     step: counts the model's turns within one agent call; attempt: the tries of that turn.
     dialog, upto: what is sent are the messages of this dialog up to this ordinal. digest:
     HMAC-SHA-256 of all that is asked, under the session's salt, as hex.
-    definition: says which tools and parameters go with it; `params` overrides its own.
+    definition: says which tools and parameters go with it; `params` overrides its own. region: the
+    provider's, where the path of the address names it.
     """
 
     type: ClassVar[str] = "llm.requested"
@@ -363,6 +364,7 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     api: str
     host: str | None = None
     port: Number | None = None
+    region: str | None = None
     model: str
     dialog: Number | None = None
     upto: Number | None = None

@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """One attempt that is under way.
 
     request: its ordinal in the session. asked: the model. began: of `time.perf_counter_ns`.
-    prices: the user's own. host, port: where it goes.
+    prices: the user's own. host, port, region: where it goes.
     """
 
     request: int
@@ -39,6 +39,7 @@ class Attempt(msgspec.Struct, frozen=True):
     prices: PriceTable | None = None
     host: str | None = None
     port: int | None = None
+    region: str | None = None
 
     def responded(self, answer: Answer, *, message: int) -> LLMResponded:
         """It was answered. message: the ordinal of the answer."""
@@ -151,6 +152,7 @@ class Attempt(msgspec.Struct, frozen=True):
             content=content,
             host=self.host,
             port=self.port,
+            region=self.region,
         )
 
 

@@ -130,6 +130,9 @@ def _tool_of(
         return "web_searches" if searched else None
     if kind == "file_search_call":
         return "storage_searches"
+    if kind == "amazon-bedrock-guardrailAction":
+        # By the text that it read: https://aws.amazon.com/bedrock/pricing/
+        return "the guardrail of the answer"
     if kind == "server_tool_use":
         return _server_tool(str(item.get("name") or ""), raw, found)
     if kind == "executed_tools" or (kind.endswith("_call") and kind not in _FREE_CALLS):

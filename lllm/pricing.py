@@ -14,6 +14,7 @@ from decimal import Decimal
 from lllm import price_data
 from lllm.charges import charges_of
 from lllm.events.model import Content, Price, Usage
+from lllm.inference_profiles import billed_names
 from lllm.local_models import why_free
 from lllm.price_data import Listed
 from lllm.price_table import PriceTable
@@ -46,6 +47,7 @@ def price(
     content: Content | None = None,
     host: str | None = None,
     port: int | None = None,
+    region: str | None = None,
 ) -> Price:
     """The price of one attempt.
 
@@ -58,11 +60,12 @@ def price(
     billed: nano-dollars that the provider itself says it cost.
     free: why it cost nothing, None where it did not.
     prices: the user's own, None for none; they win over all but `free`.
-    asked: the model asked for, where another name answered; the user's prices may go by it.
+    asked: the model asked for, where another name answered; the user's prices may go by it, and
+    those of Bedrock do.
     usage_raw: the usage as the provider sent it; what has a price in it that nobody knows makes the
     attempt unpriced.
     content: the answer, in which the calls of tools stand that the provider bills.
-    host, port: where it was asked; a region may have other prices, a local model has none.
+    host, port, region: where it was asked; a region may have other prices, a local model has none.
 
     The same call prices recorded usage anew: without billed and free, with other prices, or as
     another model of provider "". Never raises; "unpriced" comes with its reason.
@@ -87,9 +90,15 @@ def price(
     nonsense = impossible(usage)
     if nonsense is not None:
         return Price("unpriced", reason=nonsense)
+    names = billed_names(provider, model, asked)
+    if not names:
+        return _unpriced(f"does not know what {asked!r} stands for, and so not its rates", model)
+    listed = (name for name in names if price_data.find(provider, name) is not None)
+    dearer = dearer_region(provider, host, region)
     return _listed(
-        _Use(usage, usage_raw, charges, content), provider, model, at, service_tier, host
-    )
+        _Use(usage, usage_raw, charges, content),
+        provider, next(listed, model), at, service_tier, dearer,
+    )  # fmt: skip
 
 
 class _Use:
@@ -127,7 +136,7 @@ class _Use:
 
 
 def _listed(
-    use: _Use, provider: str, model: str, at: int, tier: str | None, host: str | None
+    use: _Use, provider: str, model: str, at: int, tier: str | None, region: str | None
 ) -> Price:
     """By the price data."""
     found = price_data.find(provider, model)
@@ -141,7 +150,6 @@ def _listed(
         return _unpriced(f"has no rate for {use.charges.unknown[0]}", model)
     if not found.has_tier(at, tier):
         return _unpriced(f"lists {found.name} without a price for the service tier {tier!r}", model)
-    region = dearer_region(provider, host)
     if region is not None:
         return _unpriced(f"has no rates of {region}, where some models cost more", model)
     factor = _GEOS.get(use.geo if isinstance(use.geo, str) else None)

@@ -21,9 +21,15 @@ _REGIONS = {
 }
 
 
-def dearer_region(provider: str, host: str | None) -> str | None:
-    """The host, where it is one of a region in which a provider charges more; None elsewhere."""
+def dearer_region(provider: str, host: str | None, region: str | None = None) -> str | None:
+    """The region in which a provider charges more, None where it does not.
+
+    Args:
+        provider: Who bills, as genai-prices names it.
+        host: Where it was asked; the region is told by it.
+        region: What the path of the address names, as that of Vertex does behind any host.
+    """
     pattern = _REGIONS.get(provider)
-    if pattern is None or host is None:
-        return None
-    return host if pattern.fullmatch(host.lower()) else None
+    if pattern is not None and host is not None and pattern.fullmatch(host.lower()):
+        return host
+    return region if provider == "google" and region not in (None, "global") else None

@@ -70,15 +70,16 @@ class Repricing:
         *,
         host: str | None = None,
         port: int | None = None,
+        region: str | None = None,
     ) -> Price | None:
         """What an attempt costs at these prices.
 
-        provider, host, port: where it went. began: nanoseconds UTC.
+        provider, host, port, region: where it went. began: nanoseconds UTC.
         """
         usage, was = attempt.usage, attempt.price
         if was is None and usage is None:
             return None
-        where = _Asked(provider, host, port)
+        where = _Asked(provider, host, port, region)
         model = attempt.model or attempt.asked
         if was is not None and (_is_unfinished(attempt) or _from_cache(was, where, model)):
             return was
@@ -110,6 +111,7 @@ class Repricing:
                 content=content,
                 host=where.host,
                 port=where.port,
+                region=where.region,
             )
             if found.source == "user" or prices is self._own:
                 break
@@ -122,9 +124,10 @@ class _Asked(NamedTuple):
     provider: str
     host: str | None
     port: int | None
+    region: str | None
 
 
-_NOWHERE = _Asked("", None, None)  # a model is priced by its name alone
+_NOWHERE = _Asked("", None, None, None)  # a model is priced by its name alone
 
 
 def _is_unfinished(attempt: LLMResponded | LLMFailed) -> bool:
@@ -211,8 +214,9 @@ class _Attempts:
                 cost = self._new.of(payload, "", began)
             else:
                 cost = self._new.of(
-                    payload, asked.provider, began, host=asked.host, port=asked.port
-                )
+                    payload, asked.provider, began,
+                    host=asked.host, port=asked.port, region=asked.region,
+                )  # fmt: skip
             if isinstance(payload, LLMResponded):
                 _keep(self._answered, request, cost.nanos if cost else None)
             was = payload.price.nanos if payload.price else None

@@ -38,8 +38,9 @@ def capture(
     copies that its `with_options` and `copy` made before. `release` ends it.
 
     Args:
-        client: An OpenAI, AsyncOpenAI, Anthropic or AsyncAnthropic, a subclass like AzureOpenAI, or
-            what has such a client as an attribute, as a chat model of LangChain.
+        client: An OpenAI, AsyncOpenAI, Anthropic or AsyncAnthropic, one for a cloud like
+            AzureOpenAI, AnthropicBedrock or AnthropicVertex, or what has such a client as an
+            attribute, as a chat model of LangChain.
         log_store: For calls outside of any session; without it these are not recorded, which is
             warned of once.
         ask_for_usage: Whether streams of Chat Completions are asked for what they used

@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec
 import msgspec
 
 from lllm.attempts import Attempt
+from lllm.capturing.addresses import region_of, with_address
 from lllm.capturing.asked import Asked
 from lllm.capturing.conversations import Told, conversations_of
 from lllm.capturing.heard import Head, Heard
@@ -26,6 +27,7 @@ from lllm.events.model import AgentDefined, LLMRequested, Price
 from lllm.events.plain import to_plain
 from lllm.invokers import Answer
 from lllm.invokers.exchange import Exchange, Read, Whole
+from lllm.invokers.tiers import tier_of
 from lllm.open_calls import unwatch, watch
 from lllm.secret_params import without_secrets
 from lllm.session import SessionScope, is_cancellation
@@ -81,6 +83,8 @@ class Call:
         self._broken: InvokeError | None = None  # an error that the provider sent in the stream
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
+        self._region: str | None = None  # that the address names
+        self._tier: str | None = None  # that the headers ask for
         self._asked: Asked | None = None
         self._dialog: Told | None = None
         self._attempt: Attempt | None = None
@@ -102,26 +106,27 @@ class Call:
         return self._secrets.cut_error(text)
 
     @_one_at_a_time
-    def requested(self, content: bytes, headers: Mapping[str, str]) -> None:
+    def requested(self, content: bytes, headers: Mapping[str, str], path: str) -> None:
         """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
-        have keys that the client did not have before.
+        have keys that the client did not have before. path: of the address, quoted.
 
         Raises BudgetExceeded where the session's budget is spent.
         """
         self._secrets = self._site.secrets_with(headers)
         body = msgspec.json.decode(content, type=dict[str, object])
-        asked = self._operation.reads(body)
+        asked = self._operation.reads(with_address(body, path))
         self.session.budget.check(f"the next call of {asked.model}")
         if self._dialog is None:
             self._dialog = self._conversations.going_on(asked.contents)
         self._asked = asked
         self._tried += 1
         number = self._recorder.ordinal("request")
+        self._region, self._tier = region_of(path), tier_of(headers)
         self._recorder.stage(self._request(number, asked, self._dialog))
         self._attempt = Attempt(
             request=number, agent="", provider=self._access.provider, asked=asked.model,
             began=time.perf_counter_ns(), prices=self.session.home.prices,
-            host=self._access.host, port=self._access.port,
+            host=self._access.host, port=self._access.port, region=self._region,
         )  # fmt: skip
 
     @_one_at_a_time
@@ -129,7 +134,9 @@ class Call:
         """What was staged is durable; from now on the model is waited for."""
         if self._attempt is not None:
             asked = self._attempt.asked
-            self._exchange = Exchange(self._access, self._operation.dialect, asked, self._secrets)
+            self._exchange = Exchange(
+                self._access, self._operation.dialect, asked, self._secrets, tier=self._tier
+            )
             self._attempt = msgspec.structs.replace(self._attempt, began=time.perf_counter_ns())
 
     def _request(self, number: int, asked: Asked, dialog: Told) -> LLMRequested:
@@ -144,6 +151,7 @@ class Call:
             api=self._operation.dialect.name,
             host=self._access.host,
             port=self._access.port,
+            region=self._region,
             model=asked.model,
             dialog=dialog.number,
             upto=dialog.last_ordinal,

@@ -30,6 +30,13 @@ from lllm.session import during
 _under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)
 
 
+# What a client has of where it goes, and of the keys that it has for it, on whatever platform.
+_OF_SITE = (
+    "base_url", "api_key", "auth_token", "access_token",
+    "aws_access_key", "aws_secret_key", "aws_session_token",
+)  # fmt: skip
+
+
 class _Options(Protocol):
     """What an SDK is asked to call."""
 
@@ -38,9 +45,18 @@ class _Options(Protocol):
     json_data: object
 
 
+class _Url(Protocol):
+    """Where it goes, as httpx has it."""
+
+    @property
+    def raw_path(self) -> bytes: ...
+
+
 class _Request(Protocol):
     """What is sent, as httpx has it."""
 
+    @property
+    def url(self) -> _Url: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
     def read(self) -> bytes: ...
@@ -126,8 +142,7 @@ class Listener:
 
     def _site(self, provider: str | None) -> Site:
         """Where the calls go, as the client has it now."""
-        names = ("base_url", "api_key", "auth_token")
-        found = [provider, *(getattr(self.client, name, None) for name in names)]
+        found = [provider, *(getattr(self.client, name, None) for name in _OF_SITE)]
         if self._known is None or any(map(is_not, self._known[0], found)):
             self._known = (found, Site.of(self._sdk, *found[1:], provider=provider))
         return self._known[1]
@@ -173,7 +188,7 @@ class SyncListener(Listener):
             if call is None:
                 return original(request, **how)
             with unnoticed(call.session, inside=True):
-                call.requested(request.read(), request.headers)
+                call.requested(request.read(), request.headers, _path(request))
                 call.session.recorder.commit()
                 call.sent()
             try:
@@ -254,7 +269,7 @@ class AsyncListener(Listener):
             if call is None:
                 return await awaited(request, **how)
             with unnoticed(call.session, inside=True):
-                call.requested(request.read(), request.headers)
+                call.requested(request.read(), request.headers, _path(request))
                 make_ready_aside()
                 await call.session.recorder.acommit()
                 call.sent()
@@ -304,6 +319,11 @@ def _heard_before(call: Call, response: _Response) -> None:
     from the connection any more."""
     call.opened(Head(response, decoded=True))
     call.heard(response.content)
+
+
+def _path(request: _Request) -> str:
+    """The path that a request goes to, quoted as it is sent."""
+    return request.url.raw_path.decode("ascii", errors="replace").partition("?")[0]
 
 
 def _hearing(call: Call) -> Callable[[bytes], None]:

@@ -9,6 +9,9 @@ from lllm.invokers.access import Access, access
 from lllm.invokers.failures import Secrets
 
 _CREDENTIAL = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+# What Amazon's way to sign a request has in its header:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+_SIGNED = re.compile(r"(?:Credential|Signature)=([^/,\s]+)")
 
 
 class Site:
@@ -53,3 +56,4 @@ def _credentials_in(headers: Mapping[str, str]) -> Iterator[str]:
         if _CREDENTIAL.search(name):
             yield value
             yield value.rpartition(" ")[2]
+            yield from _SIGNED.findall(value)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from lllm.events.errors import InvokeError
+from lllm.invokers.event_stream import CONTENT_TYPE, EventStreamDecoder
 from lllm.invokers.failures import cleaned, from_response, request_id, status_of, tells_error
 from lllm.invokers.sse import Decoder
+from lllm.invokers.tiers import tier_of
 from lllm.served import was_unsent
 from lllm.usage import billed_by
 
@@ -55,9 +57,18 @@ class Read:
 
 
 class Exchange:
-    """What one request brings. model: the one asked. secrets: what must not be told."""
+    """What one request brings. model: the one asked. secrets: what must not be told. tier: the
+    service tier that the headers of the request ask for."""
 
-    def __init__(self, access: Access, dialect: Dialect, model: str, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        access: Access,
+        dialect: Dialect,
+        model: str,
+        secrets: Secrets,
+        *,
+        tier: str | None = None,
+    ) -> None:
         self._access = access
         self._dialect = dialect
         self._model = model
@@ -65,7 +76,8 @@ class Exchange:
         self._began = time.perf_counter_ns()
         self._request_id: str | None = None
         self._billed: int | None = None  # as a gateway says beside the answer
-        self._decoder = Decoder()
+        self._tier = tier
+        self._decoder: Decoder | EventStreamDecoder = Decoder()
         self._assembly = dialect.assembly()
         self._first: int | None = None
         self._whole: Answer | None = None
@@ -104,9 +116,12 @@ class Exchange:
     def _begin(self, response: Response) -> None:
         self._request_id = request_id(response.headers, self._secrets)
         self._billed = billed_by(response.headers)
+        self._tier = tier_of(response.headers) or self._tier
 
     def _read(self, body: object) -> Answer:
         answer = self._dialect.answer(body, model=self._model, request_id=self._request_id)
+        if self._tier is not None:
+            answer = msgspec.structs.replace(answer, service_tier=self._tier)
         if self._billed is None or answer.billed is not None:
             return answer
         return msgspec.structs.replace(answer, billed=self._billed)
@@ -116,7 +131,10 @@ class Exchange:
     def opened(self, response: Response) -> None:
         """The stream begins."""
         self._begin(response)
-        self._in_one_piece = "application/json" in response.headers.get("content-type", "")
+        kind = response.headers.get("content-type", "")
+        self._in_one_piece = "application/json" in kind
+        if CONTENT_TYPE in kind:
+            self._decoder = EventStreamDecoder()
 
     def feed(self, chunk: bytes, came: int | None = None) -> Iterator[str]:
         """The pieces of the answer's text that a chunk of the body brings.

@@ -45,6 +45,13 @@ _STATUS_OF = {
     "insufficient_quota": 429,
     "timeout_error": 504,
     "overloaded_error": 529,
+    # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html
+    "validationException": 400,
+    "modelTimeoutException": 408,
+    "modelStreamErrorException": 424,
+    "throttlingException": 429,
+    "internalServerException": 500,
+    "serviceUnavailableException": 503,
 }
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _LONGEST_QUOTE = 500  # characters of an error page that is not JSON
@@ -84,6 +91,9 @@ def from_response(
     except (ValueError, RecursionError):
         body = None
     said, code = error_of(body)
+    # Amazon names the kind in a header, before what else may stand there:
+    # https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html#operation-error-serialization
+    code = code or headers.get("x-amzn-errortype", "").partition(":")[0] or None
     if said is None and body is None:
         said = text.strip()[:_LONGEST_QUOTE]
     code = None if code is None else secrets.cut_error(code)
@@ -202,8 +212,10 @@ def is_retryable(status: int, code: str | None) -> bool:
 
 
 def request_id(headers: Mapping[str, str], secrets: Secrets) -> str | None:
-    """The provider's id of a request, from the header that it comes in: Anthropic's or OpenAI's."""
-    found = headers.get("request-id") or headers.get("x-request-id")
+    """The provider's id of a request, from the header that it comes in: Anthropic's, OpenAI's or
+    Amazon's."""
+    named = (headers.get(name) for name in ("request-id", "x-request-id", "x-amzn-requestid"))
+    found = next(filter(None, named), None)
     return None if found is None else secrets.cut_error(found)
 
 

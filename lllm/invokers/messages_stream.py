@@ -65,6 +65,10 @@ class MessagesStream:
             # Counts are totals so far, and override; null is what is not told again.
             usage = _mapping(self._message.get("usage"))
             self._message["usage"] = {**usage, **_known(event.get("usage"))}
+        elif kind == "message_stop":
+            # Bedrock tells here how long it took, and what a guardrail did.
+            told = {name: value for name, value in event.items() if name != "type"}
+            self._message = _known(told) | self._message
         elif kind == "error":
             raise from_event(event)
         return ""

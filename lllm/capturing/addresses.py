@@ -1,0 +1,39 @@
+"""What a request says in its address, where the platform that answers has it there.
+
+Bedrock and Vertex take Anthropic's Messages with the model in the path and, for a stream, another
+path; the body that is sent does not have them:
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModelWithResponseStream.html
+https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.publishers.models/streamRawPredict
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+_BEDROCK = re.compile(r"/model/(?P<model>.+)/invoke(?P<stream>-with-response-stream)?$")
+_VERTEX = re.compile(r"/models/(?P<model>[^/]+):(rawPredict|(?P<stream>streamRawPredict))$")
+_REGION = re.compile(r"/locations/([^/]+)/")
+
+
+def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
+    """The body of a request, with the model and the wish for a stream that its address says.
+
+    Args:
+        body: As it is sent; what it says itself wins.
+        path: Of the address, as it is sent: quoted.
+    """
+    if "model" in body:
+        return body
+    found = _BEDROCK.search(path) or _VERTEX.search(path)
+    if found is None:
+        return body
+    said = {"model": unquote(found["model"]), "stream": found["stream"] is not None}
+    return said | dict(body)
+
+
+def region_of(path: str) -> str | None:
+    """The region that an address of Vertex names in its path, None where it names none."""
+    found = _REGION.search(path) if _VERTEX.search(path) else None
+    return None if found is None else unquote(found[1])

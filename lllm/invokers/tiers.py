@@ -1,0 +1,28 @@
+"""The service tier that the headers of a request or of an answer name, where no body does.
+
+Bedrock and Vertex bill what these ask for at other rates than tokens have otherwise, or not by the
+token at all:
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html
+https://cloud.google.com/vertex-ai/generative-ai/docs/provisioned-throughput/use-provisioned-throughput
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# By name, and what is billed as if it were not there.
+_HEADERS = {
+    "x-amzn-bedrock-service-tier": "default",
+    "x-amzn-bedrock-performanceconfig-latency": "standard",
+    "x-vertex-ai-llm-request-type": "shared",
+    "x-vertex-ai-llm-shared-request-type": "standard",
+}
+
+
+def tier_of(headers: Mapping[str, str]) -> str | None:
+    """The tier, None for the plain one. headers: without regard to case."""
+    for name, plain in _HEADERS.items():
+        said = headers.get(name, plain).strip().lower()
+        if said and said != plain:
+            return said
+    return None
