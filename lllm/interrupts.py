@@ -7,11 +7,11 @@ the loop goes on. Only what wants to stop the program stops it.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from lllm.dialog import Dialog
 from lllm.effects import Commit, RunTool, RunTools, Steps
@@ -21,6 +21,7 @@ from lllm.events.known_secrets import without_secrets
 from lllm.events.model import Content, ToolCall, ToolCalled, ToolFailed, ToolReturned
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Recorder
+from lllm.events.robust_locks import ThreadLock
 from lllm.session import describe
 from lllm.tools import Tool, result_forms
 
@@ -33,16 +34,23 @@ _logger = logging.getLogger("lllm.agent")
 
 @dataclass(eq=False)
 class _Run:
-    """One of several tools that run at once. number, ordinal: of the tool and of its message.
-    content: what the model is told, None while it has not ended."""
+    """One of several tools that run at once. told: what the model is told and the ordinal of the
+    message, empty while it has not ended."""
 
-    call: ToolCall
     tool: Tool[..., object]
     arguments: dict[str, object]
     key: tuple[str, bytes]
     number: int
+    told: Sequence[tuple[int, Content]] = ()
+
+
+class _Called(NamedTuple):
+    """A tool that is in the log and has no end there. began: of `time.perf_counter_ns`. ordinal: of
+    its message."""
+
+    call: ToolCall
     ordinal: int
-    content: Content | None = None
+    began: int
 
 
 class Interrupts:
@@ -64,7 +72,8 @@ class Interrupts:
     ) -> None:
         self._at_once = at_once
         self._on_loop = on_loop
-        self._ending = threading.Lock()
+        self._ending = ThreadLock()
+        self._open: dict[int, _Called] = {}  # by their numbers; all that have no end yet
         self._recorder = recorder
         self._dialog = dialog
         self._tools = {tool.name: tool for tool in tools}
@@ -89,21 +98,37 @@ class Interrupts:
     def refuse(self, request: int, calls: Sequence[ToolCall]) -> None:
         """Tell the model, for each call, that no more tools can be used."""
         for call in calls:
-            self._fail(self._called(request, call, _as_sent(call)), call, ParseError(NO_MORE), 0)
+            self._fail(self._called(request, call, _as_sent(call)), ParseError(NO_MORE), 0)
+
+    def settle(self, error: BaseException) -> list[tuple[int, Content]]:
+        """Stage the end of each tool that has none: what runs it was left, or its session ends.
+        What comes of it later is not recorded.
+
+        Args:
+            error: What the tool failed with.
+
+        Returns:
+            What the model is to be told of each, with the ordinal of the message.
+        """
+        told: list[tuple[int, Content]] = []
+        for number, called in list(self._open.items()):
+            elapsed = time.perf_counter_ns() - called.began
+            told += self._failed(number, error, elapsed)
+        return told
 
     def _run(self, request: int, call: ToolCall) -> Steps[None]:
         try:
             tool = self._find(call.name)
             arguments = tool.parse_arguments(call.arguments)
         except ParseError as error:
-            self._fail(self._called(request, call, _as_sent(call)), call, error, 0)
+            self._fail(self._called(request, call, _as_sent(call)), error, 0)
             return
         plain = to_plain(arguments)
         number = self._called(request, call, plain)
         key = (call.name, codec.encode(plain))
         if key in self._ran and not tool.repeat:
             first, result = self._ran[key]
-            self._returned(number, call, _SAME.format(result), None, 0, repeats=first)
+            self._returned(number, _SAME.format(result), None, 0, repeats=first)
             return
         began: int | None = None
         try:
@@ -112,14 +137,14 @@ class Interrupts:
             value = yield RunTool(tool, arguments, number)
         except BaseException as error:
             elapsed = 0 if began is None else time.perf_counter_ns() - began
-            self._fail(number, call, error, elapsed)
+            self._fail(number, error, elapsed)
             if began is None or not isinstance(error, Exception):
                 raise
         else:
             elapsed = time.perf_counter_ns() - began
             text, plain = result_forms(value)
             self._ran[key] = (number, text)
-            self._returned(number, call, text, plain, elapsed)
+            self._returned(number, text, plain, elapsed)
 
     def _together(self, calls: Sequence[ToolCall]) -> bool:
         tools = [self._tools[call.name] for call in calls if call.name in self._tools]
@@ -128,7 +153,7 @@ class Interrupts:
         return self._at_once > 1 or (self._on_loop and any(tool.is_async for tool in tools))
 
     def _run_together(self, request: int, calls: Sequence[ToolCall]) -> Steps[None]:
-        answers: list[_Run | tuple[int, Content]] = []
+        answers: list[_Run | list[tuple[int, Content]]] = []
         waiting: list[_Run] = []
         for call in calls:
             try:
@@ -136,12 +161,12 @@ class Interrupts:
                 arguments = tool.parse_arguments(call.arguments)
             except ParseError as error:
                 number = self._called(request, call, _as_sent(call))
-                answers.append(self._failed(number, call, self._next(), error, 0))
+                answers.append(self._failed(number, error, 0))
                 continue
             plain = to_plain(arguments)
-            number, ordinal = self._called(request, call, plain), self._next()
+            number = self._called(request, call, plain)
             key = (call.name, codec.encode(plain))
-            waiting.append(_Run(call, tool, arguments, key, number, ordinal))
+            waiting.append(_Run(tool, arguments, key, number))
             answers.append(waiting[-1])
         runs = list(waiting)
         try:
@@ -154,10 +179,8 @@ class Interrupts:
         finally:
             # In the order of the calls, whichever ended first.
             for answer in answers:
-                if not isinstance(answer, _Run):
-                    self._dialog.add(*answer)
-                elif answer.content is not None:
-                    self._dialog.add(answer.ordinal, answer.content)
+                for ordinal, content in answer.told if isinstance(answer, _Run) else answer:
+                    self._dialog.add(ordinal, content)
 
     def _batch(self, waiting: Sequence[_Run]) -> Steps[list[_Run]]:
         """Run those that nothing stands for; returns those that wait for another one's result."""
@@ -184,9 +207,7 @@ class Interrupts:
 
     def _repeated(self, run: _Run) -> None:
         first, result = self._ran[run.key]
-        run.content = self._stage_returned(
-            run.number, run.call, run.ordinal, _SAME.format(result), None, 0, repeats=first
-        )[1]
+        run.told = self._stage_returned(run.number, _SAME.format(result), None, 0, repeats=first)
 
     def _one_ended(
         self,
@@ -198,20 +219,14 @@ class Interrupts:
     ) -> None:
         run = batch[index]
         text, plain = ("", None) if error is not None else result_forms(value)
-        with self._ending:
-            if run.content is not None:
+        with self._ending.held():
+            if run.number not in self._open:
                 return  # a thread that was left has come to its end
             if error is not None:
-                ended = self._failed(run.number, run.call, run.ordinal, error, elapsed)
+                run.told = self._failed(run.number, error, elapsed)
             else:
                 self._ran[run.key] = (run.number, text)
-                ended = self._stage_returned(
-                    run.number, run.call, run.ordinal, text, plain, elapsed
-                )
-            run.content = ended[1]
-
-    def _next(self) -> int:
-        return self._recorder.ordinal("message")
+                run.told = self._stage_returned(run.number, text, plain, elapsed)
 
     def _find(self, name: str) -> Tool[..., object]:
         if name not in self._tools:
@@ -221,6 +236,9 @@ class Interrupts:
 
     def _called(self, request: int, call: ToolCall, arguments: object) -> int:
         number = self._recorder.ordinal("tool")
+        ordinal = self._recorder.ordinal("message")
+        # First: an interrupt that comes between would leave what is in the log without an end.
+        self._open[number] = _Called(call, ordinal, time.perf_counter_ns())
         self._recorder.stage(
             ToolCalled(
                 tool=number, request=request, call_id=call.id, name=call.name, arguments=arguments
@@ -229,61 +247,58 @@ class Interrupts:
         return number
 
     def _returned(
-        self,
-        number: int,
-        call: ToolCall,
-        text: str,
-        plain: object,
-        elapsed: int,
-        *,
-        repeats: int | None = None,
+        self, number: int, text: str, plain: object, elapsed: int, *, repeats: int | None = None
     ) -> None:
-        self._dialog.add(
-            *self._stage_returned(number, call, self._next(), text, plain, elapsed, repeats=repeats)
-        )
+        for told in self._stage_returned(number, text, plain, elapsed, repeats=repeats):
+            self._dialog.add(*told)
 
     def _stage_returned(
-        self,
-        number: int,
-        call: ToolCall,
-        ordinal: int,
-        text: str,
-        plain: object,
-        elapsed: int,
-        *,
-        repeats: int | None = None,
-    ) -> tuple[int, Content]:
-        content = _content(call, text)
-        self._recorder.stage(
-            ToolReturned(
-                tool=number,
-                message=ordinal,
-                content=content,
-                value=plain,
-                repeats=repeats,
-                elapsed=elapsed,
+        self, number: int, text: str, plain: object, elapsed: int, *, repeats: int | None = None
+    ) -> list[tuple[int, Content]]:
+        with self._ending.held():
+            called = self._open.get(number)
+            if called is None:
+                return []  # it was settled
+            content = _content(called.call, text)
+            self._recorder.stage(
+                ToolReturned(
+                    tool=number,
+                    message=called.ordinal,
+                    content=content,
+                    value=plain,
+                    repeats=repeats,
+                    elapsed=elapsed,
+                )
             )
-        )
-        _logger.debug("tool %s returned in %.1f ms", call.name, elapsed / 1_000_000)
-        return ordinal, content
+            self._open.pop(number, None)
+        _logger.debug("tool %s returned in %.1f ms", called.call.name, elapsed / 1_000_000)
+        return [(called.ordinal, content)]
 
-    def _fail(self, number: int, call: ToolCall, error: BaseException, elapsed: int) -> None:
-        self._dialog.add(*self._failed(number, call, self._next(), error, elapsed))
+    def _fail(self, number: int, error: BaseException, elapsed: int) -> None:
+        for told in self._failed(number, error, elapsed):
+            self._dialog.add(*told)
 
-    def _failed(
-        self, number: int, call: ToolCall, ordinal: int, error: BaseException, elapsed: int
-    ) -> tuple[int, Content]:
+    def _failed(self, number: int, error: BaseException, elapsed: int) -> list[tuple[int, Content]]:
         told = describe(error)
         ours = isinstance(error, ParseError)
-        content = _content(
-            call, told.message if ours else f"The tool failed: {told.type}: {told.message}"
-        )
-        self._recorder.stage(
-            ToolFailed(tool=number, message=ordinal, content=content, error=told, elapsed=elapsed)
-        )
+        with self._ending.held():
+            called = self._open.get(number)
+            if called is None:
+                return []  # it was settled
+            content = _content(
+                called.call,
+                told.message if ours else f"The tool failed: {told.type}: {told.message}",
+            )
+            self._recorder.stage(
+                ToolFailed(
+                    tool=number, message=called.ordinal, content=content, error=told,
+                    elapsed=elapsed,
+                )
+            )  # fmt: skip
+            self._open.pop(number, None)
         message = without_secrets(told.message)
-        _logger.warning("tool %s failed: %s: %s", call.name, told.type, message)
-        return ordinal, content
+        _logger.warning("tool %s failed: %s: %s", called.call.name, told.type, message)
+        return [(called.ordinal, content)]
 
 
 def _content(call: ToolCall, text: str) -> Content:

@@ -114,6 +114,9 @@ class _Call:
             ordinal, message = yield from self._loop()
             self._delivered(ordinal, message)
         except BaseException as error:
+            if not self._over:
+                for told in self.interrupts.settle(error):
+                    self.dialog.add(*told)
             self._failed(error)
             raise
         finally:
@@ -154,6 +157,7 @@ class _Call:
                 failed = msgspec.structs.replace(failed, price=failed.price or _UNKNOWN)
                 self.recorder.stage(failed)
                 self.agent.session.budget.spend_on(failed)
+            self.interrupts.settle(left)
             self._failed(left)
 
     def settle_at_exit(self) -> None:

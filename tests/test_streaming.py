@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,48 @@ def test_leaving_an_async_for_cancels_the_call(store: LogStore) -> None:
     assert failed.cancelled
     assert failed.partial is not None
     assert failed.partial.text == "One"
+
+
+@pytest.mark.parametrize("way", ["held", "raised", "collected"])
+def test_an_async_for_that_is_left_has_its_end(store: LogStore, way: str) -> None:
+    """However the loop is left, and whoever still holds the stream: when the session ends, the
+    attempt has failed, cancelled, with what had come."""
+    held: list[Any] = []
+
+    class Slow(ScriptedInvoker):
+        async def astream(self, _: Request, on_text: Any) -> Answer:
+            on_text("One")
+            await asyncio.Event().wait()
+            raise AssertionError("never reached")
+
+    async def body(agent: Agent) -> str:
+        stream = agent.stream()
+        with suppress(KeyError):
+            async for _ in stream:
+                if way == "raised":
+                    raise KeyError("of the caller's")
+                break
+        if way == "collected":
+            cycle: list[Any] = [stream]
+            cycle.append(cycle)
+            del stream, cycle
+            gc.collect()
+        else:
+            held.append(stream)
+        return "left"
+
+    session = talk(store, Slow([]), body)
+    assert session.delivery == "left"
+    found = payloads(store, session.session_id)
+    [failed] = [e for e in found if isinstance(e, LLMFailed)]
+    assert failed.cancelled
+    assert failed.partial is not None
+    assert failed.partial.text == "One"
+    assert [type(e).__name__ for e in found[-3:]] == [
+        "LLMFailed",
+        "AgentFailed",
+        "SessionSucceeded",
+    ]
 
 
 def test_on_text_is_a_plain_function(store: LogStore) -> None:

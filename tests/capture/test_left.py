@@ -27,6 +27,7 @@ from tests.capture.asking import (
     CLAUDE,
     KEY,
     chat_client,
+    claude_client,
     leaving_streams,
     only,
     streamed,
@@ -190,6 +191,120 @@ def test_claude_left_in_a_session(server: Loopback, store: LogStore) -> None:
     wait.set()
     stream.close()
     client.close()
+
+
+def claude_broken_off(stream: Any) -> None:
+    """A loop over events that is left."""
+    for _ in itertools.islice(stream, 4):
+        pass
+
+
+def claude_text(stream: Any) -> None:
+    """A loop over the text that is left."""
+    next(iter(stream.text_stream))
+
+
+def claude_raised_in(stream: Any) -> None:
+    """An exception within the loop."""
+    for _ in stream:
+        raise KeyError("of the caller's")
+
+
+LEFT_CLAUDE = [claude_broken_off, claude_text, claude_raised_in]
+
+
+@leaving_streams
+@pytest.mark.parametrize("kept", ["closed", "held", "collected"])
+@pytest.mark.parametrize("way", LEFT_CLAUDE)
+def test_claudes_manager_left(server: Loopback, store: LogStore, way: Any, kept: str) -> None:
+    """Anthropic's `.stream()`, whose loop was left: closed by its `with`, entered and never left,
+    or dropped in a cycle. Its session has one attempt, which failed, cancelled."""
+    wait = endless_claude(server)
+    client = capture(claude_client(server))
+    held: list[Any] = []
+    with store.session("short"):
+        manager = client.messages.stream(model=CLAUDE, max_tokens=9, messages=ASKED)
+        with suppress(KeyError):
+            if kept == "closed":
+                with manager as stream:
+                    way(stream)
+            else:
+                held += [manager, stream := manager.__enter__()]
+                way(stream)
+        if kept == "collected":
+            held.append(held)
+            held = []
+            del manager, stream
+            gc.collect()
+    [failed] = only(store, LLMFailed)
+    assert failed.cancelled
+    assert failed.usage.input == 20
+    assert len(only(store, LLMResponded)) == 0
+    wait.set()
+    del held
+
+
+def endless_claude(server: Loopback) -> threading.Event:
+    """Have the server begin a message, whose rest comes when the event is set."""
+    whole = loopback_messages.message(loopback_messages.says("Never read to its end."))
+    wait = threading.Event()
+    events = loopback_messages.events_of(whole)[:5]
+    server.answers(Reply(pieces=[loopback_messages.stream_of(events).body, wait]))
+    return wait
+
+
+@leaving_streams
+@pytest.mark.parametrize("kept", ["closed", "held", "collected", "cancelled"])
+@pytest.mark.parametrize("raises", [False, True], ids=["break", "exception"])
+def test_claudes_manager_left_on_a_loop(
+    server: Loopback, store: LogStore, raises: bool, kept: str
+) -> None:
+    """The same on an event loop, and of a task that is cancelled in its loop."""
+    wait = endless_claude(server)
+
+    async def read(stream: Any, reading: asyncio.Event) -> None:
+        async for _ in stream:
+            reading.set()
+            if kept == "cancelled":
+                continue
+            if raises:
+                raise KeyError("of the caller's")
+            break
+
+    async def main() -> None:
+        url = loopback_messages.base_url(server)
+        client = capture(anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0))
+        held: list[Any] = []
+        reading = asyncio.Event()
+        async with client:
+            async with store.session("short"):
+                manager = client.messages.stream(model=CLAUDE, max_tokens=9, messages=ASKED)
+                with suppress(KeyError):
+                    if kept == "closed":
+                        async with manager as stream:
+                            await read(stream, reading)
+                    else:
+                        held += [manager, stream := await manager.__aenter__()]
+                        task = asyncio.create_task(read(stream, reading))
+                        await reading.wait()
+                        if kept == "cancelled":
+                            task.cancel()
+                        with suppress(asyncio.CancelledError):
+                            await task
+                if kept == "collected":
+                    held.append(held)
+                    held = []
+                    del manager, stream
+                    gc.collect()
+            [failed] = only(store, LLMFailed)
+            assert failed.cancelled
+            assert failed.usage.input == 20
+            assert len(only(store, LLMResponded)) == 0
+            wait.set()
+            for stream in held[1:]:
+                await stream.close()
+
+    asyncio.run(main())
 
 
 def test_a_budget_sees_what_was_left(server: Loopback, store: LogStore) -> None:
