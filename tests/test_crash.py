@@ -18,6 +18,8 @@ from lllm import LogStore
 from lllm.events.log import LogBackend
 from tests.conftest import OpenBackend
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("LLLM_CRASH_ROUNDS", "12"))
 
 # Calls a tactic again and again, and says of each event when its append has returned.
