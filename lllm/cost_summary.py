@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -14,6 +15,7 @@ from lllm.projections.cost_queries import COLUMNS, NOTHING, Group, Keys, Sums
 from lllm.projections.invoke_cost import dollars
 from lllm.projections.selection import Filter
 from lllm.projections.view import storable
+from lllm.times import zone_name
 
 
 class CostLine(TypedDict):
@@ -41,9 +43,9 @@ class CostLine(TypedDict):
 
 
 class CostGroup(CostLine):
-    """One group of a summary. key: the tactic, model, agent, day (YYYY-MM-DD, UTC) or tag value,
-    None for sessions without the tag. session_count: how many sessions have it, for tags that
-    stand within no group of another kind. groups: those within it."""
+    """One group of a summary. key: the tactic, model, agent, day (YYYY-MM-DD, of the zone asked
+    for) or tag value, None for sessions without the tag. session_count: how many sessions have it,
+    for tags that stand within no group of another kind. groups: those within it."""
 
     key: str | None
     session_count: int | None
@@ -54,12 +56,14 @@ class CostSummary(CostLine):
     """What the selected sessions cost with all below them, and by group where that was asked.
 
     prices: "recorded", "current" or "given", as it was asked for. as_model: the model that all
-    calls were priced as, None for their own.
+    calls were priced as, None for their own. time_zone: of the days among the groups, None where
+    there are none.
     """
 
     session_count: int
     prices: str
     as_model: str | None
+    time_zone: str | None
     groups: list[CostGroup]
 
 
@@ -97,8 +101,13 @@ def leading_tags(by: Sequence[Group]) -> list[str]:
     return [group.tag for group in takewhile(lambda group: group.tag, by)]
 
 
-def recorded(connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group]) -> Found:
-    """The sums of the sessions that a filter selects, as they were priced when they happened."""
+def recorded(
+    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group], zone: dt.tzinfo
+) -> Found:
+    """The sums of the sessions that a filter selects, as they were priced when they happened.
+
+    zone: of the days. Raises DividedQuarter where only the events can say what its days cost.
+    """
     total = cost_queries.sum_costs(connection, wanted)
     sessions = cost_queries.count_sessions(connection, wanted)
     tags = leading_tags(by)
@@ -107,14 +116,19 @@ def recorded(connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group]
     if tags:
         sums, counts = cost_queries.sum_costs_by_tags(connection, wanted, tags)
     if len(tags) < len(by):
-        sums = cost_queries.sum_costs_by(connection, wanted, by)
+        sums = cost_queries.sum_costs_by(connection, wanted, by, zone)
     return Found(total, sessions, sums, counts)
 
 
 def summary_of_costs(
-    found: Found, prices: str = "recorded", as_model: str | None = None
+    found: Found,
+    by: Sequence[Group],
+    zone: dt.tzinfo,
+    prices: str = "recorded",
+    as_model: str | None = None,
 ) -> CostSummary:
     """What was found in a user's words, the dearest groups first."""
+    has_days = any(group.column == "day" for group in by)
     root = _Node()
     for keys, sums in found.by.items():
         for node in root.path(keys):
@@ -127,6 +141,7 @@ def summary_of_costs(
         session_count=found.sessions,
         prices=prices,
         as_model=as_model,
+        time_zone=zone_name(zone) if has_days else None,
         groups=root.groups(),
     )
 

@@ -7,6 +7,7 @@ events themselves say it cost is summed beside it.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
@@ -25,8 +26,8 @@ from lllm.price_table import Prices, PriceTable
 from lllm.pricing import price
 from lllm.projections import cost_queries, queries
 from lllm.projections.chosen import Chosen, Place
-from lllm.projections.cost_queries import Group, Keys, shown_day
-from lllm.projections.costs import day_of
+from lllm.projections.cost_queries import Group, Keys
+from lllm.projections.days import day_of, shown_day
 from lllm.projections.selection import Filter
 from lllm.projections.spent import Billed, Spent
 from lllm.projections.view import storable
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 
 class Repricing:
-    """Prices other than the recorded ones. asked: "recorded", "current" or "given".
+    """Prices other than the recorded ones, or these. asked: "recorded", "current" or "given".
 
     own: the prices that the store was given, which count among today's.
 
@@ -57,6 +58,7 @@ class Repricing:
         self._given = None if isinstance(prices, str) else PriceTable.of(prices)
         self._own = own
         self._now = time.time_ns()
+        self._as_recorded = self.asked == "recorded" and as_model is None
         if as_model is not None:
             probe = self._priced(Usage(input=1), _NOWHERE, as_model, None, None, self._now)
             if probe.nanos is None:
@@ -77,8 +79,8 @@ class Repricing:
         provider, host, port, region: where it went. began: nanoseconds UTC.
         """
         usage, was = attempt.usage, attempt.price
-        if was is None and usage is None:
-            return None
+        if (was is None and usage is None) or self._as_recorded:
+            return was
         where = _Asked(provider, host, port, region)
         model = attempt.model or attempt.asked
         if was is not None and (_is_unfinished(attempt) or _from_cache(was, where, model)):
@@ -148,11 +150,16 @@ class _Sums(Spent, gc=False):
 
 
 def repriced(
-    log: LogBackend, database: Database, wanted: Filter, by: Sequence[Group], new: Repricing
+    log: LogBackend,
+    database: Database,
+    wanted: Filter,
+    by: Sequence[Group],
+    zone: dt.tzinfo,
+    new: Repricing,
 ) -> Found:
-    """The sums of the sessions that a filter selects, at other prices.
+    """The sums of the sessions that a filter selects, at other prices, or as they are recorded.
 
-    Raises LogDamaged where the log can't be read.
+    zone: of the days. Raises LogDamaged where the log can't be read.
     """
     with queries.reading(database) as connection:
         with_tags = any(group.tag for group in by)
@@ -168,7 +175,7 @@ def repriced(
             continue
         billed, recorded = attempts.take(event)
         if billed is not None:
-            keys = (*(_key(group, place, event, billed) for group in by),)
+            keys = (*(_key(group, place, event, billed, zone) for group in by),)
             sums = groups.get(keys)
             if sums is None:
                 sums = groups[keys] = _Sums()
@@ -233,11 +240,13 @@ def _keep(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T) ->
         del kept[next(iter(kept))]
 
 
-def _key(group: Group, place: Place, event: Recorded, billed: Billed) -> str | None:
+def _key(
+    group: Group, place: Place, event: Recorded, billed: Billed, zone: dt.tzinfo
+) -> str | None:
     if group.tag:
         return place.tags.get(group.tag)
     if group.column == "tactic":
         return place.tactic
     if group.column == "day":
-        return shown_day(day_of(event.time))
+        return shown_day(day_of(event.time, zone))
     return storable(billed.asked if group.column == "model" else billed.agent)

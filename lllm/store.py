@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from lllm.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.catching_up import CatchUp
-from lllm.cost_summary import CostSummary, grouping, recorded, summary_of_costs
+from lllm.cost_summary import CostSummary, Found, grouping, recorded, summary_of_costs
 from lllm.decorated import path_of, session_around
 from lllm.events import deferred
 from lllm.events import log as logs
@@ -38,9 +38,9 @@ from lllm.lifetime import Closing, OpenSessions, reopened
 from lllm.price_table import Prices, PriceTable
 from lllm.projections import loading, queries
 from lllm.projections.call_session import TacticCallSession
+from lllm.projections.cost_queries import DividedQuarter
 from lllm.projections.costs import CostsView
 from lllm.projections.folding import ReadValue, fold
-from lllm.projections.loading import Found
 from lllm.projections.projector import Projector
 from lllm.projections.rebuild import Progress, Rebuilt
 from lllm.projections.sessions import SessionsView
@@ -57,7 +57,7 @@ from lllm.summaries import (
     listing,
     summary_of,
 )
-from lllm.times import Moment, datetime_of
+from lllm.times import Moment, datetime_of, zone_of
 
 _logger = logging.getLogger("lllm.store")
 
@@ -406,14 +406,14 @@ class LogStore:
 
     def _load(
         self, session_id: str, read_value: ReadValue = from_plain
-    ) -> tuple[Found, TacticCallSession]:
+    ) -> tuple[loading.Found, TacticCallSession]:
         found = self._found(session_id)
         session = fold(loading.read_sessions(self.log, found), session_id, read_value)
         if session is None:
             raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
         return found, session
 
-    def _found(self, session_id: str, *, below: bool = True) -> Found:
+    def _found(self, session_id: str, *, below: bool = True) -> loading.Found:
         self._catch_up()
         found = self._rows.ask(partial(loading.find, session_id=session_id, below=below))
         if found is None:
@@ -493,24 +493,25 @@ class LogStore:
         the rest is priced as today. as_model: price every call as this model's, whoever answered.
         Both change no event: the log is read anew for them, about 50 us for each call.
 
-        Raises ValueError for a group that there isn't, ConfigError for prices that can't be or an
-        `as_model` without a price, LogDamaged where usage can't be read anew.
+        tz: the zone of the days, and of `after` and `before` where they name no offset: UTC, or
+        "Europe/Berlin", "local", a tzinfo. A day goes from midnight to midnight there, and has 23
+        or 25 hours where clocks change.
+
+        Raises ValueError for a group, time or zone that there isn't, ConfigError for prices that
+        can't be or an `as_model` without a price, LogDamaged where usage can't be read anew.
         """
-        by = grouping(group_by)
+        by, zone = grouping(group_by), zone_of(tz)
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
-        new = None
-        if prices != "recorded" or as_model is not None:
-            new = Repricing(prices, as_model, self.prices)
+        new = Repricing(prices, as_model, self.prices)
         self._catch_up()
-        if new is not None:
-            found = self._rows.ask(lambda rows: repriced(self.log, rows, wanted, by, new))
-            return summary_of_costs(found, new.asked, as_model)
 
-        def summed(database: Database) -> CostSummary:
-            with queries.reading(database) as connection:
-                return summary_of_costs(recorded(connection, wanted, by))
+        def summed(database: Database) -> Found:
+            if prices == "recorded" and as_model is None:
+                with suppress(DividedQuarter), queries.reading(database) as connection:
+                    return recorded(connection, wanted, by, zone)
+            return repriced(self.log, database, wanted, by, zone, new)
 
-        return self._rows.ask(summed)
+        return summary_of_costs(self._rows.ask(summed), by, zone, new.asked, as_model)
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
         """A consistent copy of the log, made while others go on writing to it. To restore it, copy

@@ -4,6 +4,7 @@ the cells and totals of the sessions selected.
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from lllm.events.database import Row
 from lllm.projections.costs import SUMS
+from lllm.projections.days import DaysOfQuarters, shown_day
 from lllm.projections.rows import rows_of, typed
 from lllm.projections.selection import Filter, selections
 from lllm.projections.tags import numbers_in
@@ -79,27 +81,61 @@ def _of_tag(
     return typed(row, tuple[int, ...], "tag_costs")
 
 
+class DividedQuarter(Exception):
+    """A day of the zone asked for begins within a quarter of an hour in which something was spent,
+    so that no rows can say what each day cost; the events can."""
+
+
 def sum_costs_by(
-    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group]
+    connection: sqlite3.Connection,
+    wanted: Filter,
+    by: Sequence[Group],
+    zone: dt.tzinfo = dt.UTC,
 ) -> dict[Keys, Sums]:
     """The same by the tactic, model, agent and day that each attempt counts for, and by the tags
-    of the selected sessions."""
-    if wanted.answered_by_cube and all(group.column for group in by):
+    of the selected sessions.
+
+    zone: of the days. Raises DividedQuarter.
+    """
+    columns = {group.column for group in by}
+    by_day, in_cube = "day" in columns, wanted.answered_by_cube and "" not in columns
+    if in_cube and (not by_day or zone is dt.UTC):
         return _in_cube(connection, wanted, by)
     # Numbers are sorted faster than names, and there are few of them to be named.
-    columns = {group.column for group in by}
-    by_cell, by_day = not columns <= {"day", ""}, "day" in columns
+    by_cell = not columns <= {"day", ""}
     cells = _cells(connection) if by_cell else {}
-    fields = [*compress(("c.cell", "c.day"), (by_cell, by_day))]
-    source = " CROSS JOIN session_costs AS c ON c.session = f.session"
+    fields = [*compress(("c.cell", "day_of_quarter(c.quarter_hour)"), (by_cell, by_day))]
+    days = DaysOfQuarters(zone)
+    connection.create_function("day_of_quarter", 1, days.__getitem__, deterministic=True)
+    if in_cube:
+        found = _by_quarters(connection, wanted, fields)
+    else:
+        source = " CROSS JOIN session_costs AS c ON c.session = f.session"
+        found = _rows(connection, wanted, source, fields, tags_of(by), _SUMMED)
     groups: dict[Keys, Sums] = {}
-    for tags, row in _rows(connection, wanted, source, fields, tags_of(by), _SUMMED):
+    for tags, row in found:
         of = cells.get(row[0], {}) if by_cell else {}
         if by_day:
             of = of | {"day": shown_day(row[len(fields) - 1])}
         keys = [tags.get(group.tag) if group.tag else of.get(group.column, "") for group in by]
         _gather(groups, (*keys,), row[len(fields) :])
+    if days.divided:
+        raise DividedQuarter
     return groups
+
+
+def _by_quarters(
+    connection: sqlite3.Connection, wanted: Filter, fields: Sequence[str]
+) -> Iterator[tuple[dict[str, str], Row]]:
+    """The sums of the cube by some fields, from its quarters of an hour."""
+    where, parameters = _scope(wanted, "c.scope", "c.partition", storable(wanted.tactic or ""))
+    places = ", ".join(str(place) for place in range(1, len(fields) + 1))
+    sql = (
+        f"SELECT {', '.join(fields)}, {_SUMMED} FROM quarter_hour_costs AS c WHERE {where}"
+        f" GROUP BY {places}"
+    )
+    for row in connection.execute(sql, parameters):
+        yield {}, row
 
 
 def _in_cube(
@@ -122,13 +158,6 @@ def _cells(connection: sqlite3.Connection) -> dict[object, dict[str, str]]:
     found = connection.execute("SELECT cell, tactic, model, agent FROM cost_cells").fetchall()
     cells = typed(found, list[tuple[object, str, str, str]], "cost_cells")
     return {cell: dict(zip(COLUMNS, names, strict=False)) for cell, *names in cells}
-
-
-def shown_day(day: object) -> str:
-    """A day of the cube, the number YYYYMMDD, as YYYY-MM-DD."""
-    if not isinstance(day, int):
-        return str(day)
-    return f"{day // 10_000}-{day // 100 % 100:02}-{day % 100:02}"
 
 
 def sum_costs_by_tags(

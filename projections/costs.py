@@ -1,16 +1,19 @@
-"""The cost cube: what was spent, by day, tactic, model and agent, in exact nano-dollars.
+"""The cost cube: what was spent, by time, tactic, model and agent, in exact nano-dollars.
 
 `session_costs` keeps the cells of each session that a summary can select: the roots, and the
 outermost call of each tactic, each with everything below it. `costs` is the same summed over all
 sessions of a scope: the empty scope is everything there is, a tactic's scope its outermost calls
 with all below them. So a summary never counts a child both by itself and in its parent.
+
+Times are kept as quarters of an hour, of which the days of every zone can be summed (`days`).
+`costs` has days of UTC, which are few and summed at once; `quarter_hour_costs` is the same by the
+quarter, for the days of other zones.
 `session_totals` sums each session, with everything below it, over all its cells, and `tag_costs`
 those totals over the roots that have a tag.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from operator import neg
@@ -20,6 +23,7 @@ import msgspec
 from lllm.events import codec
 from lllm.events.database import Value
 from lllm.events.model import SessionStarted, SessionTagged
+from lllm.projections.days import QUARTER_HOUR, day_of, quarter_of
 from lllm.projections.spent import BILLED, Billed, Spent
 from lllm.projections.view import (
     ColumnType,
@@ -45,8 +49,8 @@ _CELLS = Table(
 _CELL_COUNTER = Table("cost_cell_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
 _SESSION_COSTS = Table(
     "session_costs",
-    {"session": "INTEGER", "cell": "INTEGER", "day": "INTEGER", **_SUMS},
-    key=("session", "cell", "day"),
+    {"session": "INTEGER", "cell": "INTEGER", "quarter_hour": "INTEGER", **_SUMS},
+    key=("session", "cell", "quarter_hour"),
 )
 _COSTS = Table(
     "costs",
@@ -60,6 +64,17 @@ _COSTS = Table(
         **_SUMS,
     },
     key=("scope", "partition", "day", "tactic", "model", "agent"),
+)
+_QUARTER_HOUR_COSTS = Table(
+    "quarter_hour_costs",
+    {
+        "scope": "TEXT",
+        "partition": "TEXT",
+        "quarter_hour": "INTEGER",
+        "cell": "INTEGER",
+        **_SUMS,
+    },
+    key=("scope", "partition", "quarter_hour", "cell"),
 )
 # How many sessions a summary of a scope is about; a tactic's scope counts its outermost calls.
 _SESSION_COUNTS = Table(
@@ -79,20 +94,22 @@ _TAG_COSTS = Table(
 
 _Amounts = tuple[int, ...]  # of the SUMS, in their order
 _NOTHING: list[_Amounts] = [(0,) * len(SUMS)]
+_Spot = tuple[int, int, str, str, str]  # quarter of an hour, cell, tactic, model, agent
 _Scopes = tuple[tuple[str, str], ...]  # tactic or none, partition
-_Place = tuple[int, int, str, str]  # where something was spent: session, day, model, agent
+_Place = tuple[int, int, str, str]  # of what was spent: session, quarter of an hour, model, agent
 
 
 class CostsView:
     """What every attempt to call a model cost, summed in every way that a summary asks for."""
 
     name = "costs"
-    version = 4
+    version = 5
     tables: Sequence[Table] = (
         _CELLS,
         _CELL_COUNTER,
         _SESSION_COSTS,
         _COSTS,
+        _QUARTER_HOUR_COSTS,
         _SESSION_COUNTS,
         _SESSION_TOTALS,
         _TAG_COSTS,
@@ -134,7 +151,7 @@ class _Sums:
         self._moved: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
     def count(self, session: SessionContext, time: int, billed: Billed) -> None:
-        place = (session.number, day_of(time), billed.asked, billed.agent)
+        place = (session.number, quarter_of(time), billed.asked, billed.agent)
         found = self._spent.get(place)
         if found is None:
             found = self._spent[place] = (session, Spent())
@@ -185,10 +202,11 @@ class _Sums:
 
         roots: gets those under which something was spent.
         """
-        cells, totals, cube = _Added("session_costs"), _Added("session_totals"), _Added("costs")
+        cells, totals = _Added("session_costs"), _Added("session_totals")
+        cube, quarters = _Added("costs"), _Added("quarter_hour_costs")
         # Much goes to the same scopes, and is summed once for all of them.
-        alike: defaultdict[tuple[_Scopes, Key], list[_Amounts]] = defaultdict(list)
-        for (_, day, model, agent), (session, spent) in self._spent.items():
+        alike: defaultdict[tuple[_Scopes, _Spot], list[_Amounts]] = defaultdict(list)
+        for (_, quarter, model, agent), (session, spent) in self._spent.items():
             sums = spent.sums()
             own = (session.tactic_path, storable(model), storable(agent))
             cell = _cell(self._rows, own)
@@ -199,15 +217,16 @@ class _Sums:
             for above in chain:
                 totals[above.number,].append(sums)
                 if above.parent is None or above.outermost:
-                    cells[above.number, cell, day].append(sums)
+                    cells[above.number, cell, quarter].append(sums)
                     scopes.append((above.tactic_path, above.partition))
-            alike[(*scopes,), (day, *own)].append(sums)
-        for (within, place), parts in alike.items():
-            sums = _summed(parts)
+            alike[(*scopes,), (quarter, cell, *own)].append(sums)
+        for (within, (quarter, cell, tactic, model, agent)), parts in alike.items():
+            sums, day = _summed(parts), day_of(quarter * QUARTER_HOUR)
             for scope in within:
-                cube[(*scope, *place)].append(sums)
-        cells.write(self._rows)
-        cube.write(self._rows)
+                cube[(*scope, day, tactic, model, agent)].append(sums)
+                quarters[(*scope, quarter, cell)].append(sums)
+        for added in (cells, cube, quarters):
+            added.write(self._rows)
         return totals
 
     def _add_by_tag(self, roots: Mapping[int, SessionContext], totals: _Added) -> None:
@@ -269,19 +288,3 @@ def _cell(rows: Rows, key: tuple[str, str, str]) -> int:
     number = next_number(rows, "cost_cell_counter")
     rows.put("cost_cells", key, cell=number)
     return number
-
-
-_days: dict[int, int] = {}
-
-
-def day_of(time: int) -> int:
-    """The UTC day of a time in nanoseconds, as the number YYYYMMDD, which sorts and reads well."""
-    days = time // 86_400_000_000_000
-    if days not in _days:
-        # A clock that is out of its mind must not stop a projection.
-        date = dt.date.fromordinal(min(max(_EPOCH + days, 1), dt.date.max.toordinal()))
-        _days[days] = date.year * 10_000 + date.month * 100 + date.day
-    return _days[days]
-
-
-_EPOCH = dt.date(1970, 1, 1).toordinal()

@@ -240,7 +240,7 @@ def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
         for table in view.tables:
             for number in _generations(table, names):
                 if number != shown:
-                    _drop_if_possible(projector, table, physical(table.name, number))
+                    _drop_if_possible(projector, physical(table.name, number))
 
 
 def _tables(projector: Projector) -> list[str]:
@@ -254,19 +254,20 @@ def _generations(table: Table, names: Sequence[str]) -> list[int]:
     return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
 
 
-def _drop_if_possible(projector: Projector, table: Table, name: str) -> None:
+def _drop_if_possible(projector: Projector, name: str) -> None:
     """SQLite can't remove a table with a damaged page; it stays, in nobody's way."""
     try:
-        _drop(projector, table, name)
+        _drop(projector, name)
     except LogError as error:
         if not is_unreadable_page(error):
             raise
         _logger.warning("the old table %s stays in the file: a page of it is damaged", name)
 
 
-def _drop(projector: Projector, table: Table, name: str) -> None:
+def _drop(projector: Projector, name: str) -> None:
     """Remove a table, so that nobody waits long: dropping it takes as long as it is large."""
-    key, marks = ", ".join(table.key), ", ".join("?" * len(table.key))
+    columns = _key_of(projector, name)
+    key, marks = ", ".join(columns), ", ".join("?" * len(columns))
     many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
     bound = f"SELECT {key} FROM {name} ORDER BY {key} LIMIT 1 OFFSET {_CHUNK}"
     while projector.database.query(many):
@@ -277,3 +278,11 @@ def _drop(projector: Projector, table: Table, name: str) -> None:
     with projector.database.write() as connection:
         assert connection is not None
         connection.execute(f"DROP TABLE {name}")
+
+
+def _key_of(projector: Projector, name: str) -> list[str]:
+    """The key of a table as it is: that of an older version may have been another."""
+    rows = projector.database.query(
+        f"SELECT name FROM pragma_table_info('{name}') WHERE pk ORDER BY pk"
+    )
+    return [str(row[0]) for row in rows]

@@ -495,7 +495,7 @@ def test_cost_as_json(demo: Path, run: Run) -> None:
             group_by="agent", tags={"customer": "alice"}, state="success"
         )
     assert json.loads(run("cost", *options, "--json", "--store", demo)) == expected
-    assert "day (UTC)" in run("cost", "--by", "day", "--store", demo)
+    assert "day (UTC)" in run("cost", "--by", "day", "--utc", "--store", demo)
 
 
 def test_cost_in_groups(demo: Path, run: Run) -> None:

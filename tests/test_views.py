@@ -13,6 +13,7 @@ import pytest
 
 from lllm import LogStore, SQLiteBackend, ViewError
 from lllm.events.model import MessageAdded
+from lllm.projections import rebuild
 from lllm.projections.view import Happened, Rows, Table
 from tests.echo import echo
 
@@ -53,6 +54,34 @@ def test_a_view_of_ones_own(tmp_path: Path) -> None:
         echo(store)("after it")
         assert rows_of(path) == [("user", 2)]
         assert store.rebuild(check=True).difference is None
+
+
+def test_a_view_with_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version's table may have another key than the old one, however many rows that has."""
+    monkeypatch.setattr(rebuild, "_DROPPED", 2)
+    monkeypatch.setattr(rebuild, "_CHUNK", 2)
+
+    class Old(Roles):
+        tables = (Table("roles", {"place": "INTEGER", "role": "TEXT"}, key=("place", "role")),)
+
+        def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+            """See View."""
+            for happened in batch:
+                rows.put("roles", (happened.event.position, "user"))
+
+    class New(Roles):
+        version = 2
+
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path), views=[Old()]) as store:
+        for number in range(9):
+            echo(store)(str(number))
+    with LogStore(SQLiteBackend(path), views=[New()]) as store:
+        assert rows_of(path) == [("user", 9)]
+        assert store.rebuild(check=True).difference is None
+    with closing(sqlite3.connect(path)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB 'roles_v*'")
+        assert len(names.fetchall()) == 1
 
 
 def test_a_view_that_raises_stops_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Unpack
 
 import click
@@ -15,6 +16,7 @@ from lllm.cli.options import (
     open_named,
     store_option,
     with_filters,
+    zone,
 )
 
 
@@ -41,7 +43,8 @@ def cost(
     """Sum up what sessions cost, with everything below them.
 
     A call whose price nobody knows counts as unpriced, never as $0. Wasted is what those cost whose
-    answer was thrown away. Days are those of UTC.
+    answer was thrown away. Days are local, or those of UTC in --json and --csv, unless
+    --utc or --tz says otherwise; one on which clocks change has 23 or 25 hours.
 
     With other --prices or --as-model, what was used is priced anew, and shown beside what was
     recorded. A file has US dollars for a million tokens, as {"my-model": {"input": 0.5, "output":
@@ -54,7 +57,11 @@ def cost(
     table = prices_of(prices)
     with open_named(store) as opened, asked_well():
         summary = opened.export_cost_summary(
-            group_by=by, prices=table, as_model=as_model, **filters
+            group_by=by,
+            prices=table,
+            as_model=as_model,
+            tz=zone(dt.UTC if as_json or as_csv else None),
+            **filters,
         )
     if as_json:
         from lllm.cli.json_output import show_json

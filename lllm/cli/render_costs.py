@@ -41,7 +41,7 @@ def _table(summary: CostSummary, by: Sequence[str], bar: int) -> Table:
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=True,
         footer_style="bold",
     )  # fmt: skip
-    table.add_column(Text(_heading(by)), Text("total"), overflow="fold")
+    table.add_column(Text(_heading(summary, by)), Text("total"), overflow="fold")
     table.add_column("", "", width=bar)
     columns = _columns(summary)
     for title, said in columns:
@@ -59,8 +59,9 @@ def _table(summary: CostSummary, by: Sequence[str], bar: int) -> Table:
     return table
 
 
-def _heading(by: Sequence[str]) -> str:
-    names = ("day (UTC)" if one == "day" else one.removeprefix("tag:") for one in by)
+def _heading(summary: CostSummary, by: Sequence[str]) -> str:
+    day = f"day ({summary['time_zone']})"
+    names = (day if one == "day" else one.removeprefix("tag:") for one in by)
     return " / ".join(shown.shortened(name, _KEY) for name in names)
 
 

@@ -1,0 +1,96 @@
+"""Which day a moment belongs to, in any zone.
+
+Costs are kept by the quarter of an hour, UTC: every offset from UTC that is in use is a multiple of
+that (Asia/Kathmandu has +05:45), so that the days of any zone are sums of whole quarters. Hours
+would be divided by midnight in Asia/Kolkata. A zone may still have had an offset of odd minutes
+long ago, or be made by a program; where a day of such a zone begins within a quarter that something
+was spent in, `DaysOfQuarters.divided` says so, and the sums are made from the events.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from lllm.events.database import Value
+
+QUARTER_HOUR = 900_000_000_000  # nanoseconds
+_DAY = 86_400_000_000_000
+_MICROSECOND = dt.timedelta(microseconds=1)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FIRST = (dt.datetime(1, 1, 3, tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(days=1) * _DAY
+_LAST = (dt.datetime(9999, 12, 29, tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(days=1) * _DAY
+
+
+def day_of(time: int, zone: dt.tzinfo = dt.UTC) -> int:
+    """The day of a zone that a time in nanoseconds UTC belongs to, as the number YYYYMMDD, which
+    sorts and reads well. Of a clock that is out of its mind, the nearest day that there is."""
+    if zone is dt.UTC:
+        number = _utc_days.get(time // _DAY)
+        if number is None:
+            number = _utc_days[time // _DAY] = _number(time, zone)
+        return number
+    return _number(time, zone)
+
+
+_utc_days: dict[int, int] = {}
+
+
+def _number(time: int, zone: dt.tzinfo) -> int:
+    there = _local(time, zone)
+    return there.year * 10_000 + there.month * 100 + there.day
+
+
+def _local(time: int, zone: dt.tzinfo) -> dt.datetime:
+    microseconds = min(max(time, _FIRST), _LAST) // 1_000
+    return (_EPOCH + dt.timedelta(microseconds=microseconds)).astimezone(zone)
+
+
+def quarter_of(time: int) -> int:
+    """The number of the quarter of an hour that a time in nanoseconds UTC belongs to."""
+    return time // QUARTER_HOUR
+
+
+class DaysOfQuarters(dict[Value, Value]):
+    """The day of each quarter of an hour, by its number, as it is looked up.
+
+    Attributes:
+        divided: Whether a day began within one of those that were looked up.
+    """
+
+    def __init__(self, zone: dt.tzinfo) -> None:
+        super().__init__()
+        self._zone = zone
+        self._offsets: dict[int, int | None] = {}
+        self.divided = False
+
+    def __missing__(self, quarter: Value) -> Value:
+        if not isinstance(quarter, int):
+            return quarter  # lllm writes no such row
+        first, last = quarter * QUARTER_HOUR, (quarter + 1) * QUARTER_HOUR - 1
+        offset = self._offset(first // _DAY)
+        if offset is None:
+            days = [day_of(time, self._zone) for time in (first, last)]
+        else:
+            days = [day_of(time + offset) for time in (first, last)]
+        self.divided |= days[0] != days[1]
+        self[quarter] = days[0]
+        return days[0]
+
+    def _offset(self, utc_day: int) -> int | None:
+        """The zone's offset throughout a day of UTC, in nanoseconds; None where it changes. Asking
+        for it twice a day is much faster than for each quarter, and no clock changes twice."""
+        if utc_day not in self._offsets:
+            ends = (utc_day * _DAY, (utc_day + 1) * _DAY)
+            start, end = (_local(time, self._zone).utcoffset() for time in ends)
+            if start is None or start != end:
+                self._offsets[utc_day] = None
+            else:
+                self._offsets[utc_day] = start // _MICROSECOND * 1_000
+        return self._offsets[utc_day]
+
+
+def shown_day(day: object) -> str:
+    """A day, the number YYYYMMDD, as YYYY-MM-DD."""
+    if not isinstance(day, int):
+        return str(day)
+    return f"{day // 10_000:04}-{day // 100 % 100:02}-{day % 100:02}"
