@@ -26,7 +26,17 @@ def is_unserved(error: BaseException) -> bool:
         return error.unserved or error.status in _REFUSED
     if isinstance(error, LllmError):
         return True  # no key, no log: it was not sent
-    return was_unsent(error)
+    return http_status(error) in _REFUSED or was_unsent(error)
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that an error stands for, as those of httpx, requests and the SDKs do; None
+    for one that is of no answer."""
+    try:
+        found = getattr(getattr(error, "response", None), "status_code", None)
+    except Exception:  # a property of the user's
+        return None
+    return found if isinstance(found, int) else None
 
 
 def was_unsent(error: BaseException) -> bool:

@@ -48,6 +48,7 @@ from lllm.generators import frame_of_generator, is_async, stands_in_with
 from lllm.open_calls import OpenCalls, exiting
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
+from lllm.served import http_status
 from lllm.version import __version__
 
 T = TypeVar("T")
@@ -195,7 +196,7 @@ def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
         clean(message),
         clean(_traceback(error)),
         clean(code) if isinstance(code, str) else None,
-        status if isinstance(status, int) else None,
+        status if isinstance(status, int) else http_status(error),
     )
 
 

@@ -3,7 +3,6 @@ read before, and errors that come with a status of 200."""
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import warnings
@@ -15,8 +14,8 @@ import pytest
 
 from lllm import BudgetExceeded, LogStore, capture
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded, MessageAdded, Part
-from tests.capture.asking import ASKED, CHAT, KEY, chat_client, only, streamed, text_of
-from tests.loopback import USAGE, Loopback, Reply, text
+from tests.capture.asking import ASKED, CHAT, chat_client, only, streamed, text_of
+from tests.loopback import USAGE, Loopback, Reply, failure, text
 from tests.loopback_streams import chat, sse
 
 OLD = "gpt-3.5-turbo-instruct"
@@ -129,11 +128,6 @@ def reading(response: httpx.Response) -> None:
     response.read()
 
 
-async def areading(response: httpx.Response) -> None:
-    """The same on an event loop."""
-    await response.aread()
-
-
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_stream_that_a_hook_has_read(compressed: bool, server: Loopback, store: LogStore) -> None:
     """A stream that a hook of httpx has read before the SDK is recorded all the same."""
@@ -156,42 +150,24 @@ def test_a_stream_that_a_hook_has_read(compressed: bool, server: Loopback, store
     assert responded.usage.input == 20
 
 
-def test_an_async_stream_that_a_hook_has_read(server: Loopback, store: LogStore) -> None:
-    """The same on an event loop."""
-    server.answers(chat("One", " two."))
-
-    async def main() -> str:
-        hooks: Any = {"response": [areading]}
-        async with (
-            httpx.AsyncClient(event_hooks=hooks) as http,
-            openai.AsyncOpenAI(base_url=server.url, api_key=KEY, http_client=http) as made,
-        ):
-            client = capture(made, log_store=store)
-            stream = await client.chat.completions.create(model=CHAT, messages=ASKED, stream=True)
-            return "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
-
-    assert asyncio.run(main()) == "One two."
-    [responded] = only(store, LLMResponded)
-    assert responded.content.text == "One two."
+def refusing(response: httpx.Response) -> None:
+    """A hook that raises for an error before the SDK sees it."""
+    response.raise_for_status()
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_mock_transport(stream: bool, server: Loopback, store: LogStore) -> None:
-    """A transport of httpx that answers by itself is recorded as a server is."""
-    body = b"".join(piece for piece in chat("Hi.").pieces or () if isinstance(piece, bytes))
-
-    def answered(_: httpx.Request) -> httpx.Response:
-        if stream:
-            return httpx.Response(200, content=body, headers={"content-type": "text/event-stream"})
-        return httpx.Response(200, content=text("Hi.").body)
-
-    with httpx.Client(transport=httpx.MockTransport(answered)) as http:
+@pytest.mark.parametrize(("status", "cost"), [(429, 0), (500, None)])
+def test_an_error_that_a_hook_raises(
+    status: int, cost: int | None, server: Loopback, store: LogStore
+) -> None:
+    """A hook's own error for a status has that status, and so has the session; where a provider
+    refused the request it cost nothing."""
+    server.answers(failure(status))
+    with httpx.Client(event_hooks={"response": [refusing]}) as http:
         client = capture(chat_client(server, http_client=http), log_store=store)
-        made: Any = client.chat.completions.create(model=CHAT, messages=ASKED, stream=stream)
-        assert (text_of(made) if stream else made.choices[0].message.content) == "Hi."
-    [responded] = only(store, LLMResponded)
-    assert responded.content.text == "Hi."
-    assert store.list_sessions()[0].state == "success"
+        with pytest.raises((httpx.HTTPStatusError, openai.APIConnectionError)):
+            client.chat.completions.create(model=CHAT, messages=ASKED)
+    [failed] = only(store, LLMFailed)
+    assert (failed.error.status, failed.price.nanos) == (status, cost)
 
 
 # -- errors with a status of 200
