@@ -12,11 +12,14 @@ import dataclasses
 import datetime as dt
 import decimal
 import operator
+import sys
 import uuid
-from collections import defaultdict, deque
+from array import array
+from collections import ChainMap, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Callable, Mapping
 from enum import Enum
 from fractions import Fraction
+from io import BytesIO, StringIO
 from pathlib import PurePath
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -26,6 +29,7 @@ import msgspec
 from lllm.events.arrays import Described, Encode, describe_array
 from lllm.events.marks import FACTORIES, MAPPINGS, SEQUENCES
 from lllm.events.stand_ins import NOTHING, StandIn, content_of
+from lllm.events.standard_types import STANDARD, zoned
 
 
 class Items(list[object]):
@@ -53,11 +57,19 @@ def describe(value: object, kind: type, encode: Encode) -> Form:
     exact = _EXACT.get(kind)
     if exact is not None:
         return exact(value)
+    standard = STANDARD.get(kind)
+    members = None if standard is None else standard.members(value)
+    if standard is not None and members is not None:
+        return Form(standard.kind, members)
     described = _with_type(value, kind, encode)
     if described is not None:
         return described
     fields = _fields(value, kind)
-    return opaque(value) if fields is None else Form(None, fields)
+    if fields is None:
+        return opaque(value)
+    if isinstance(fields, dict):
+        return Form(None, fields)
+    return _object(kind, fields, {})
 
 
 def opaque(value: object) -> Form:
@@ -109,6 +121,12 @@ def _defaultdict(value: Any) -> Form:
     return _object(type(value), dict(dict.items(value)), {"default_factory": repr(factory)})
 
 
+_SOME: dict[object, object] = {}
+_VIEWS = [
+    type(view)
+    for some in (_SOME, OrderedDict(_SOME))
+    for view in (some.keys(), some.values(), some.items())
+]
 _EXACT: dict[type, Callable[[Any], Form]] = {
     bytes: _bytes("bytes"),
     bytearray: _bytes("bytearray"),
@@ -121,9 +139,12 @@ _EXACT: dict[type, Callable[[Any], Form]] = {
     defaultdict: _defaultdict,
     MappingProxyType: lambda value: Form("mappingproxy", {"items": pairs(dict(value))}),
     SimpleNamespace: lambda value: Form("namespace", {"items": pairs(vars(value))}),
-    type({}.keys()): lambda value: Form("object", {"type": "dict_keys", "value": list(value)}),
-    type({}.values()): lambda value: Form("object", {"type": "dict_values", "value": list(value)}),
-    type({}.items()): lambda value: Form("object", {"type": "dict_items", "value": list(value)}),
+    **{view: lambda value: _object(type(value).__name__, list(value), {}) for view in _VIEWS},
+    # What has been written to it; nobody's place in it moves.
+    StringIO: lambda value: _object(StringIO, value.getvalue(), {}),
+    BytesIO: lambda value: _object(BytesIO, value.getvalue(), {}),
+    dt.datetime: lambda value: Form("datetime", zoned(value)),
+    dt.time: lambda value: Form("time", zoned(value)),
 }
 
 
@@ -157,6 +178,9 @@ def _with_type(value: object, kind: type, encode: Encode) -> Form | None:
     described = describe_array(value, kind, encode)
     if described is not None:
         return _object(kind, *_of_subclass(value, kind, described))
+    described = _of_library(value, kind)
+    if described is not None:
+        return _object(kind, *described)
     for base, content in _BASES.items():
         if issubclass(kind, base):
             return _object(kind, content(value), _attributes(value, kind))
@@ -181,16 +205,51 @@ def _enum(value: Enum, kind: type) -> Form:
 def _attributes(value: object, kind: type) -> dict[str, object]:
     """What an instance has of its own."""
     fields = _fields(value, kind)
-    if fields is not None:
+    if isinstance(fields, dict):
         return fields
     names: object = getattr(kind, "_fields", None)
     if issubclass(kind, tuple) and type(names) is tuple:
         return dict(zip(names, tuple.__iter__(cast("tuple[object, ...]", value)), strict=True))
+    if hasattr(kind, "n_sequence_fields"):  # of C, as time.struct_time
+        return dict(
+            zip(cast(Any, kind).__match_args__, cast("tuple[object, ...]", value), strict=False)
+        )
     try:
         own: object = object.__getattribute__(value, "__dict__")
     except AttributeError:
         return {}
-    return dict(own) if type(own) is dict else {}
+    if type(own) is not dict:
+        return {}
+    wraps = issubclass(kind, UserDict | UserList | UserString)
+    return {name: item for name, item in own.items() if not (wraps and name == "data")}
+
+
+def _of_library(value: Any, kind: type) -> Described | None:
+    """A message of `email`, or an address of pydantic's; neither is imported for it."""
+    email, core = sys.modules.get("email.message"), sys.modules.get("pydantic_core")
+    if email is not None and issubclass(kind, email.Message):
+        headers = [(name, str(said)) for name, said in value.raw_items()]
+        return Described(NOTHING, {"headers": headers, "payload": value.get_payload()})
+    networks = sys.modules.get("pydantic.networks")
+    urls = [getattr(core, name, None) for name in ("Url", "MultiHostUrl")]
+    urls += [getattr(networks, name, None) for name in ("_BaseUrl", "_BaseMultiHostUrl")]
+    if any(isinstance(url, type) and issubclass(kind, url) for url in urls):
+        return Described(str(value), {})
+    if kind is msgspec.Raw:
+        return Described(bytes(value), {})
+    if kind is msgspec.msgpack.Ext:
+        return Described(NOTHING, {"code": value.code, "data": bytes(value.data)})
+    return None
+
+
+def _content_of_wrapper(content: type) -> Callable[[Any], object]:
+    def read(value: object) -> object:
+        data = vars(value)["data"]
+        if type(data) is not content:
+            raise TypeError(f"no {content.__name__}")
+        return data
+
+    return read
 
 
 # Bases, those that derive from others first, and how a subclass' value is read as one of them.
@@ -215,14 +274,20 @@ _BASES: dict[type, Callable[[Any], object]] = {
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
     deque: lambda value: list(deque.__iter__(value)),
+    array: array.tolist,
+    UserDict: _content_of_wrapper(dict),
+    UserList: _content_of_wrapper(list),
+    UserString: _content_of_wrapper(str),
+    ChainMap: lambda _: NOTHING,  # the maps are a field
 }
 
 
 # -- types that are their fields
 
 
-def _fields(value: object, kind: type) -> dict[str, object] | None:
-    """The fields of a Struct, a dataclass, a class of attrs' or a pydantic model."""
+def _fields(value: object, kind: type) -> object:
+    """The fields of a Struct, a dataclass, a class of attrs' or a pydantic model; what is in its
+    place where a model is but one value, and None for anything else."""
     if issubclass(kind, msgspec.Struct):
         names: list[str] = list(kind.__struct_fields__)
     elif dataclasses.is_dataclass(kind):
@@ -230,7 +295,7 @@ def _fields(value: object, kind: type) -> dict[str, object] | None:
     elif isinstance(getattr(kind, "__attrs_attrs__", None), tuple):
         names = [field.name for field in cast(Any, kind).__attrs_attrs__]
     elif callable(getattr(kind, "model_dump", None)):
-        return dict(cast(Any, value).model_dump(mode="python"))
+        return cast(object, cast(Any, value).model_dump(mode="python"))
     else:
         return None
     return {name: getattr(value, name) for name in names}

@@ -8,12 +8,14 @@ reads is long.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import cast
 
 from lllm.events.marks import DEEPEST, FACTORIES, FROM_TEXT, MAKE_MAPPING, MARK
 from lllm.events.stand_ins import NOTHING, stand_in
+from lllm.events.standard_types import MAKE_STANDARD, in_zone
 
 _SUSPICIOUS = 1_000  # keys, from which on their hashes are looked at
 _MOST_HASHED = 100_000  # values inside of the keys of one set or dict
@@ -111,7 +113,8 @@ def _value(value: object, depth: int, parts: _Parts | None) -> object:
 def _unmark(mark: dict[str, object], depth: int, parts: _Parts | None) -> object:
     kind = cast(str, mark[MARK])
     if kind in FROM_TEXT:
-        return FROM_TEXT[kind](_text(mark["value"]))
+        made = FROM_TEXT[kind](_text(mark["value"]))
+        return in_zone(made, mark) if isinstance(made, dt.datetime | dt.time) else made
     if kind in ("bytes", "bytearray", "str"):
         return _from_base64(kind, cast(str, mark["base64"]))
     if kind == "int":
@@ -123,7 +126,12 @@ def _unmark(mark: dict[str, object], depth: int, parts: _Parts | None) -> object
     if kind == "parts":
         return _value(mark["value"], depth, _Parts(mark, depth))
     make = _MAKE.get(kind)
-    return mark if make is None else make(mark, depth, parts)
+    if make is not None:
+        return make(mark, depth, parts)
+    standard = MAKE_STANDARD.get(kind)
+    if standard is None:
+        return mark
+    return standard({name: _value(item, depth, parts) for name, item in mark.items()})
 
 
 def _text(text: object) -> str:
@@ -182,16 +190,22 @@ def _told_apart(keys: list[object]) -> list[object]:
 
 
 def _check_size(keys: list[object]) -> None:
-    """Refuse tuples whose hashes could not be computed: Python does so without end or limit."""
-    level, seen = [key for key in keys if isinstance(key, tuple)], 0
+    """Refuse tuples and slices whose hashes can't be computed: Python does so without any limit."""
+    level, seen = [key for key in keys if isinstance(key, tuple | slice)], 0
     for _ in range(2 * DEEPEST):
         if not level:
             return
-        level = [inner for key in level for inner in key if isinstance(inner, tuple)]
+        level = [
+            inner for key in level for inner in _inside(key) if isinstance(inner, tuple | slice)
+        ]
         seen += len(level)
         if seen > _MOST_HASHED:
             break
     raise ValueError("they hold too much")
+
+
+def _inside(key: tuple[object, ...] | slice) -> tuple[object, ...]:
+    return key if isinstance(key, tuple) else (key.start, key.stop, key.step)
 
 
 def _defaultdict(mark: dict[str, object], depth: int, parts: _Parts | None) -> object:

@@ -13,6 +13,14 @@ import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from fractions import Fraction
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
@@ -27,6 +35,9 @@ def _exact(value: dt.timedelta) -> dt.timedelta:
     return dt.timedelta(value.days, value.seconds, value.microseconds)
 
 
+_ADDRESSES: tuple[type, ...] = (
+    IPv4Address, IPv4Network, IPv4Interface, IPv6Address, IPv6Network, IPv6Interface,
+)  # fmt: skip
 # Values with a text form that says everything: how it is made (as the type itself does, whatever a
 # subclass says), and read again. Any: each function takes values of its own type only.
 TEXT_OF: dict[type, tuple[str, Callable[[Any], str]]] = {
@@ -42,6 +53,7 @@ TEXT_OF: dict[type, tuple[str, Callable[[Any], str]]] = {
     WindowsPath: ("WindowsPath", PurePath.__str__),
     PurePosixPath: ("PurePosixPath", PurePath.__str__),
     PureWindowsPath: ("PureWindowsPath", PurePath.__str__),
+    **{kind: (kind.__name__, str) for kind in _ADDRESSES},
 }
 
 
@@ -77,6 +89,7 @@ FROM_TEXT: dict[str, Callable[[str], object]] = {
     "WindowsPath": _windows_path,
     "PurePosixPath": PurePosixPath,
     "PureWindowsPath": PureWindowsPath,
+    **{kind.__name__: kind for kind in _ADDRESSES},
 }
 
 # Containers that are written as their items.

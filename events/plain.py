@@ -24,6 +24,7 @@ from typing import Any, Final, cast
 from lllm.events.described import Items, describe, opaque, type_name
 from lllm.events.from_marks import from_plain
 from lllm.events.marks import DEEPEST, MARK, TEXT_OF
+from lllm.events.standard_types import is_zoned
 
 __all__ = ["MARK", "from_plain", "to_plain"]
 
@@ -93,7 +94,7 @@ class _Writer:
         met = self._met.get(id(value))
         if met is not None:
             return self._again(met)
-        if kind in TEXT_OF:
+        if kind in TEXT_OF and not is_zoned(value):
             name, text_of = TEXT_OF[kind]
             return {MARK: name, "value": _plain_text(text_of(value))}
         met = self._met[id(value)] = _Met(value)

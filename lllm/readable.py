@@ -50,6 +50,17 @@ def _mapping(mark: Mark) -> object:
     return {_key(readable(key)): readable(item) for key, item in pairs}
 
 
+def _slice(mark: Mark) -> object:
+    ends = [readable(mark[name]) for name in ("start", "stop", "step")]
+    return f"slice({', '.join('None' if end is None else str(end) for end in ends)})"
+
+
+def _chain_map(mark: Mark) -> object:
+    """The value that each key has, of the first map that has it."""
+    maps = cast("list[dict[str, object]]", readable(mark["maps"]))
+    return {key: value for one in reversed(maps) for key, value in one.items()}
+
+
 def _key(key: object) -> str:
     return key if type(key) is str else encode(key).decode()
 
@@ -93,5 +104,15 @@ _READ: dict[str, Callable[[Mark], object]] = {
     "str": _text,
     "range": _range,
     "object": _object,
+    "pattern": lambda mark: readable(mark["pattern"]),
+    "slice": _slice,
+    "timezone": lambda mark: mark["name"] or readable(mark["offset"]),
+    "ZoneInfo": lambda mark: mark["key"],
+    "array": _items,
+    "memoryview": lambda mark: readable(mark["items" if "items" in mark else "data"]),
+    "UserDict": lambda mark: readable(mark["data"]),
+    "UserList": lambda mark: readable(mark["data"]),
+    "UserString": lambda mark: readable(mark["data"]),
+    "ChainMap": _chain_map,
     "repr": lambda mark: readable(mark.get("repr", mark.get("error"))),
 }
