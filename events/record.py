@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lllm.events.errors import AppendTooLarge, LogDamaged
+from lllm.events.table_rows import TableRow
 
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH  # the standard library has no public name for it
@@ -54,7 +55,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
 
-class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True):
     """An event as a log keeps it: a NewEvent with its position, which grows in the order in which
     events become visible."""
 

@@ -15,6 +15,7 @@ from lllm.version import __version__
 
 if TYPE_CHECKING:
     from lllm.agent import Agent
+    from lllm.call_records import CallRecord
     from lllm.capturing import capture, captured, release
     from lllm.dialog import Dialog, Message, Piece
     from lllm.events.errors import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "lllm.agent": ("Agent",),
+    "lllm.call_records": ("CallRecord",),
     "lllm.capturing": ("capture", "captured", "release"),
     "lllm.dialog": ("Dialog", "Message", "Piece"),
     "lllm.events.errors": (
@@ -113,6 +115,7 @@ __all__ = [
     "AmbiguousId",
     "AppendConflict",
     "BudgetExceeded",
+    "CallRecord",
     "ConfigError",
     "Dialog",
     "Executor",

@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from lllm.budget import Budget, OnUnpriced, limit_of, on_unpriced
+from lllm.call_records import CallRecord, call_filter_of, checked_list, record_of
 from lllm.catching_up import CatchUp
 from lllm.cost_summary import CostSummary, Found, grouping, recorded, summary_of_costs
 from lllm.decorated import path_of, session_around
+from lllm.durations import Duration
 from lllm.events import deferred
 from lllm.events import log as logs
 from lllm.events.backup import BackedUp, back_up
@@ -36,8 +38,10 @@ from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
 from lllm.lifetime import Closing, OpenSessions, reopened
 from lllm.price_table import Prices, PriceTable
-from lllm.projections import loading, queries
+from lllm.projections import call_queries, loading, queries
+from lllm.projections.call_selection import CallSort
 from lllm.projections.call_session import TacticCallSession
+from lllm.projections.calls import CallsView
 from lllm.projections.cost_queries import DividedQuarter
 from lllm.projections.costs import CostsView
 from lllm.projections.folding import ReadValue, fold
@@ -115,7 +119,9 @@ class LogStore:
         self._liveness = None
         if isinstance(backend, KnowsWriters) and not self.read_only:
             self._liveness = backend.liveness
-        all_views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView(), *own_views)
+        all_views: tuple[View, ...] = (
+            SessionsView(), TagsView(), CostsView(), CallsView(), *own_views,
+        )  # fmt: skip
         self._rows = RowsPlace(backend, self.log, all_views)
         self._open = OpenSessions()
         self._catch_up_soon = CatchUp(self._rows)
@@ -350,6 +356,72 @@ class LogStore:
                 rows = find(connection, wanted)
                 all_tags = queries.tags_of(connection, rows)
             return [summary_of(row, all_tags[row.number], sort) for row in rows]
+
+        return self._rows.ask(listed)
+
+    def list_calls(
+        self,
+        *,
+        error: int | str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        slower: Duration | None = None,
+        state: State | None = None,
+        session_id: str | None = None,
+        tactic_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        sort: CallSort = "started",
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> list[CallRecord]:
+        """Single attempts to call a model, newest first, failed and repeated ones among them: the
+        slowest call, last week's 429s. `pandas.DataFrame(store.list_calls())` has a column for each
+        field.
+
+        Args:
+            error: Only attempts that failed with this HTTP status (429, or "5xx" for all from 500
+                on), or whose error has this text in its type, code or message ("timeout", "rate
+                limit"); small and capital letters are alike.
+            model: Only of this model, asked for or answering; "gpt-4o*" for all that begin so.
+            provider: Only of this provider, by the names of genai-prices ("openai").
+            slower: Only attempts that took this long or longer: seconds, a timedelta, or a text as
+                "5s", "500ms" or "2min".
+            state: Only "success", "failure", "running" or "interrupted" ones: the attempts' own
+                state, not that of their session.
+            session_id: Only of this session and those below it.
+            tactic_path: Only of sessions of this tactic, at any depth.
+            tags: Only of sessions that have these tags, or whose root has them.
+            after: Only what began then or later: a datetime, a date, or a text as "7d", "today" or
+                "2026-01-31T18:00" (see `lllm.times.parse_time`).
+            before: Only what began earlier than then.
+            tz: The zone of times that name no offset: UTC, or "Europe/Berlin", "local", a tzinfo.
+            partition: Only of sessions of this partition.
+            sort: "started", or the largest first by "elapsed", "first_token", "cost" or "tokens";
+                attempts of which that is not known come last. For first tokens and tokens, all that
+                the other filters select is looked at.
+            limit: How many at most, None for all there are.
+            cursor: Of the last record seen, to go on behind it.
+
+        Returns:
+            The attempts in their order.
+
+        Raises:
+            ValueError: A filter, the order, the limit, the cursor, a time or the zone can't be.
+            TypeError: Tags are not str -> str, or `slower` is no length of time.
+        """
+        of = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
+        wanted = call_filter_of(of, error, model, provider, slower, session_id)
+        order, behind = checked_list(sort, limit, cursor)
+        self._catch_up()
+
+        def listed(database: Database) -> list[CallRecord]:
+            with queries.reading(database) as connection:
+                found = call_queries.list_calls(connection, wanted, limit, behind, order)
+            return [record_of(one, order) for one in found]
 
         return self._rows.ask(listed)
 

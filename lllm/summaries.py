@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from lllm.events.model import State
+from lllm.events.table_rows import TableRow
 from lllm.projections import queries
 from lllm.projections.call_session import TacticCallSession
 from lllm.projections.invoke_cost import dollars
@@ -24,7 +25,7 @@ SORTS: tuple[Sort, ...] = ("started", "cost")
 _LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
 
 
-class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
+class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """One line of a list: what is known of a session without loading it.
 
     total_cost: US dollars, of this session and those below it; unpriced_calls says how many calls
@@ -52,7 +53,7 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str
 
 
-class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """A session with what the store knows about it. traceback: of a failed call, else None."""
 
     session_id: str

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import msgspec
 
 from lllm.events.model import Content, Error, State, Usage
+from lllm.events.table_rows import TableRow
 from lllm.projections.invoke_cost import InvokeCost, total
 
 
-class InvokeTrace(msgspec.Struct, kw_only=True):
+class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
     """One attempt to call a model. elapsed: nanoseconds, None while it has not ended.
 
     state: "success", "failure", or "running" while no answer has come (or will, where the process
@@ -46,7 +47,7 @@ class InvokeTrace(msgspec.Struct, kw_only=True):
     wasted: bool = False
 
 
-class ToolInterrupt(msgspec.Struct, kw_only=True):
+class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
     """One run of a tool that an answer asked for. arguments: as parsed, else the text as sent.
 
     told: what the model got. value: what the tool returned, where that is more than its text.
@@ -66,7 +67,7 @@ class ToolInterrupt(msgspec.Struct, kw_only=True):
     elapsed: int | None = None
 
 
-class AgentCallSession(msgspec.Struct, kw_only=True):
+class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
     """One `agent.respond()`. The dicts are by step, the model's turns counted from 1.
 
     delivery: the parsed answer, else its text. interrupts: the tools that ran. exception_retries:
@@ -111,7 +112,7 @@ class AgentCallSession(msgspec.Struct, kw_only=True):
         return (trace for traces in self.invoke_traces.values() for trace in traces)
 
 
-class TacticCallSession(msgspec.Struct, kw_only=True):
+class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
     """One call of a tactic, with everything that happened in it.
 
     agent_sessions: by agent, in the order of their calls. sub_tactic_sessions: the calls of other

@@ -14,6 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from lllm.events.model import TOOLS, Price, Usage
+from lllm.events.table_rows import TableRow
 
 # All others but the fees of tools are what was sent.
 _OUTPUT_PARTS = ("output", "reasoning", "audio_out", "image_out", "video_out", "citation")
@@ -36,7 +37,7 @@ def tool_fees(price: Price) -> int:
     return sum(price.parts.get(name, 0) for name in TOOLS)
 
 
-class InvokeCost(msgspec.Struct, frozen=True, kw_only=True):
+class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """What calling models used and cost.
 
     prompt_tokens counts all input, cached tokens and cache writes included; completion_tokens all

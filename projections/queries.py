@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -169,9 +169,16 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
     return _session_rows(rows.fetchall())
 
 
-def tags_of(
-    connection: sqlite3.Connection, rows: Sequence[SessionRow]
-) -> dict[int, dict[str, str]]:
+class HasRoot(Protocol):
+    """The numbers of a session and of its root."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def root(self) -> int: ...
+
+
+def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:
     """The tags of some sessions, by number: their root's, and over them their own."""
     own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
     return {

@@ -24,6 +24,7 @@ from lllm.projections.view import Happened, Rows, SessionContext, Table, next_nu
 
 # kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
 Facet = tuple[str, str, str]
+_OF_TAGS = ("tag", "named")  # which children have, whether a list by tactic shows them or not
 NO_PARTITION = ""  # is no facet: most sessions have none, and their rows tell
 
 _FACETS = Table(
@@ -73,7 +74,7 @@ class TagsView:
     """The facets of every session that a list can show."""
 
     name = "tags"
-    version = 3
+    version = 4
     tables: Sequence[Table] = (
         _FACETS,
         _CHILD_FACETS,
@@ -213,7 +214,7 @@ class _Facets:
         if session.parent is None:
             entries.roots += 1
             self._rows.put("facets", key)
-        elif session.outermost:
+        elif session.outermost or facet[0] in _OF_TAGS:
             entries.children += 1
             root = session.root
             self._rows.put("child_facets", key, root_started=root.started, root=root.number)

@@ -27,7 +27,8 @@ class Attempt:
     """One call of a model.
 
     nanos: what it cost; None where nobody knows. refused: whether its answer was thrown away. A
-    failed one has a price where it used something, or what it cost is known all the same.
+    failed one has a price where it used something, or what it cost is known all the same. status,
+    code: of a failed one's error. ended: whether its end was written.
     """
 
     model: str
@@ -36,6 +37,11 @@ class Attempt:
     failed: bool
     usage: Usage | None
     refused: bool = False
+    elapsed: int = 1
+    first_token: int | None = None
+    status: int | None = None
+    code: str | None = None
+    ended: bool = True
 
     @property
     def priced(self) -> bool:
@@ -155,16 +161,18 @@ class History:
             )
         )
         session.recorder.commit()
+        if not attempt.ended:
+            return
         if attempt.failed:
             session.recorder.stage(
                 LLMFailed(
                     request=request,
                     agent=attempt.agent,
                     asked=attempt.model,
-                    error=Error("E", "m"),
+                    error=Error("E", "m", code=attempt.code, status=attempt.status),
                     usage=attempt.usage,
                     price=price if attempt.priced else None,
-                    elapsed=1,
+                    elapsed=attempt.elapsed,
                 )
             )
         else:
@@ -179,7 +187,8 @@ class History:
                     model=attempt.model,
                     usage=attempt.usage,
                     price=price,
-                    elapsed=1,
+                    elapsed=attempt.elapsed,
+                    first_token=attempt.first_token,
                 )
             )
             if attempt.refused:

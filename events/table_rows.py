@@ -1,0 +1,41 @@
+"""Records that data frames take as rows.
+
+`pandas.DataFrame(records)` and `polars.DataFrame(records)` make columns of a list of dataclasses,
+which they tell by `dataclasses.is_dataclass`, and of no other objects with fields
+(https://pandas.pydata.org/docs/reference/api/pandas.DataFrame.html). A `TableRow` passes for a
+dataclass: `dataclasses.fields`, `asdict` and `replace` work on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+_MADE = ("__dataclass_fields__", "__dataclass_params__")
+
+
+class _OfTwin:
+    """A class attribute that is taken from a dataclass with the same fields, which is made when it
+    is first asked for: most programs never do, and `dataclasses` takes a while to import."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, _: object, owner: type[msgspec.Struct]) -> Any:
+        from dataclasses import make_dataclass
+
+        types = {field.name: field.type for field in msgspec.structs.fields(owner)}
+        twin = make_dataclass(owner.__name__, types.items(), frozen=True)
+        for name in _MADE:
+            setattr(owner, name, getattr(twin, name))
+        return getattr(twin, self._name)
+
+
+class TableRow:
+    """Makes a Struct's lists become data frames with a column for each field."""
+
+    __slots__ = ()
+
+    __dataclass_fields__: ClassVar[Any] = _OfTwin("__dataclass_fields__")
+    __dataclass_params__: ClassVar[Any] = _OfTwin("__dataclass_params__")
