@@ -52,7 +52,8 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 
 
 PUBLIC = """
-AgentCallSession Agent AgentError AmbiguousId AppendConflict BudgetExceeded CallRecord ConfigError Dialog
+AgentCallSession Agent AgentError AmbiguousId AppendConflict BudgetExceeded CallRecord ConfigError
+Dialog
 InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
 LogUnavailable Message
 MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend

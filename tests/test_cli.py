@@ -30,8 +30,8 @@ from lllm.projections.call_session import InvokeTrace
 from lllm.projections.invoke_cost import InvokeCost
 
 COMMANDS = (
-    "demo", "ls", "show", "events", "tail", "cost", "export", "tag", "rebuild", "verify", "repair",
-    "doctor", "backup",
+    "demo", "ls", "show", "calls", "events", "tail", "cost", "export", "tag", "rebuild",
+    "verify", "repair", "doctor", "backup",
 )  # fmt: skip
 README = Path(__file__).parents[1] / "README.md"
 

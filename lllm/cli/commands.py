@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from lllm.cli import costing, keeping, looking
+from lllm.cli import calling, costing, keeping, looking
 from lllm.cli.exits import CommandLine, run
 from lllm.cli.options import given_before, store_option, zone, zone_options
 from lllm.version import __version__
@@ -43,6 +43,7 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm demo                        make a store to look at
       lllm ls --state failure          the calls that failed, newest first
       lllm show 01m845q0r4             one call as a tree: agents, tools, retries, costs
+      lllm calls --sort elapsed        the slowest calls of a model
       lllm cost --by tag:customer      what was spent, and on whom
       lllm tail                        events as they are written
 
@@ -71,7 +72,8 @@ def demo(store: str | None, model: str | None) -> None:
 
 
 for command in (
-    looking.ls, looking.show_, looking.events, looking.tail, costing.cost, looking.export,
+    looking.ls, looking.show_, calling.calls, looking.events, looking.tail, costing.cost,
+    looking.export,
     keeping.tag, keeping.rebuild, keeping.verify, keeping.repair, keeping.doctor, keeping.backup,
 ):  # fmt: skip
     cli.add_command(command)

@@ -69,9 +69,9 @@ def cost(
 
         show_json(encode(summary).decode())
     elif as_csv:
-        from lllm.cli.csv_output import show_csv
+        from lllm.cli import csv_output
 
-        show_csv(summary, by)
+        csv_output.show_csv(csv_output.as_csv(summary, by))
     if not summary["session_count"]:
         raise Finding("No session fits." if any(filters.values())
                       else "The store has no sessions yet.")  # fmt: skip

@@ -23,10 +23,8 @@ _AMOUNTS: tuple[_Amount, ...] = get_args(_Amount)
 _COUNTS: tuple[_Count, ...] = get_args(_Count)
 
 
-def show_csv(summary: CostSummary, by: Sequence[str]) -> None:
-    """Print a summary that was made with these groups. On a terminal, what could harm it becomes
-    escapes."""
-    text = as_csv(summary, by)
+def show_csv(text: str) -> None:
+    """Print CSV as it is; on a terminal, what could harm it becomes escapes."""
     sys.stdout.write(visible_lines(text) + "\n" if sys.stdout.isatty() else text)
     sys.stdout.flush()
 

@@ -12,27 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.cli import shown
-from lllm.cli.terminal import joined, show, state_text
+from lllm.cli.terminal import fits, joined, show, state_text
 from lllm.summaries import SessionSummary
 from lllm.times import shown_time
 from lllm.visible import visible
-
-_MUCH = 1 << 30  # columns, to measure what a table would like to have
-_WIDEST = 10_000  # columns of a table; in a wider one, every row would be padded to the longest
 
 
 def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
     """Print the sessions, in their order. zone: of their times."""
     offset = shown.one_offset((one.timestamp for one in summaries), zone)
     table = _table(summaries, zone, offset)
-    wished = console.measure(table, options=console.options.update_width(_MUCH)).maximum
-    if wished > min(console.width, _WIDEST):
-        if offset is not None:
-            show(console, Text(f"times are {offset}", "dim"))
-        for summary in summaries:
-            show(console, *_lines(summary, zone, offset))
-    else:
+    if fits(console, table):
         show(console, table)
+        return
+    if offset is not None:
+        show(console, Text(f"times are {offset}", "dim"))
+    for summary in summaries:
+        show(console, *_lines(summary, zone, offset))
 
 
 def _table(summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None) -> Table:

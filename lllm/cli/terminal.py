@@ -11,11 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from lllm.events.model import State
 
 _UNBOUNDED = 1 << 30  # columns of a pipe: no line there is cut or wrapped
+_MUCH = 1 << 30  # columns, to measure what a table would like to have
+_WIDEST = 10_000  # columns of a table; in a wider one, every row would be padded to the longest
 
 _SIGNS: dict[State, tuple[str, str]] = {
     "success": ("✓", "green"),
@@ -60,6 +63,12 @@ def show(console: Console, *renderables: RenderableType) -> None:
     lines = capture.get().split("\n")
     console.file.write("\n".join(line.rstrip(" ") for line in lines))
     console.file.flush()
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether a table has the room that it would like to have."""
+    wished = console.measure(table, options=console.options.update_width(_MUCH)).maximum
+    return wished <= min(console.width, _WIDEST)
 
 
 def sign(state: State) -> Text:

@@ -1,0 +1,133 @@
+"""A list of attempts to call a model: a table where it has the room, else two lines for each, or
+three. Ids of sessions are never cut, since they are what one copies."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lllm.call_records import CallRecord
+from lllm.cli import shown
+from lllm.cli.terminal import fits, joined, show, sign
+from lllm.events.errors import InvokeError
+from lllm.times import shown_time
+from lllm.visible import visible
+
+_ERROR = 64  # characters of an error, and of one in a narrow table
+_SHORT_ERROR = 28
+_INDENT = 4  # columns
+
+
+def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo) -> None:
+    """Print the attempts, in their order. zone: of their times."""
+    offset = shown.one_offset((one.timestamp for one in records), zone)
+    for longest in (_ERROR, _SHORT_ERROR):
+        table = _table(records, zone, offset, longest)
+        if fits(console, table):
+            show(console, table)
+            return
+    if offset is not None:
+        show(console, Text(f"times are {offset}", "dim"))
+    for one in records:
+        show(console, *_lines(one, zone, offset, console.width - _INDENT))
+
+
+def _table(
+    records: Sequence[CallRecord], zone: dt.tzinfo, offset: str | None, longest: int
+) -> Table:
+    """longest: characters of an error."""
+    started = "STARTED" if offset is None else f"STARTED ({offset})"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    columns: list[tuple[str, Callable[[CallRecord], Text]]] = [
+        ("SESSION", lambda one: Text(visible(one.session_id))),
+        (started, lambda one: Text(_started(one, zone, offset))),
+        ("", lambda one: sign(one.state)),
+        ("MODEL", lambda one: Text(_model(one))),
+        ("TOOK", lambda one: Text(shown.duration(one.elapsed))),
+    ]
+    if any(one.first_token is not None for one in records):
+        columns.append(("FIRST", lambda one: Text(_first(one))))
+    columns += [
+        ("IN", lambda one: Text(_count(one.prompt_tokens))),
+        ("OUT", lambda one: Text(_count(one.completion_tokens))),
+        ("COST", _cost),
+    ]
+    if any(one.error is not None for one in records):
+        columns.append(("ERROR", lambda one: _error(one, longest)))
+    for name, _ in columns:
+        right = name in ("TOOK", "FIRST", "IN", "OUT", "COST")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for one in records:
+        table.add_row(*(said(one) for _, said in columns))
+    return table
+
+
+def _lines(
+    one: CallRecord, zone: dt.tzinfo, offset: str | None, room: int
+) -> Iterator[Text | Padding]:
+    """room: columns of an error."""
+    yield joined(
+        (
+            visible(one.session_id),
+            Text.assemble(sign(one.state), f" {one.state}"),
+            _started(one, zone, offset),
+            shown.duration(one.elapsed) if one.elapsed is not None else "",
+        ),
+        "  ",
+    )
+    used = one.prompt_tokens is not None and one.completion_tokens is not None
+    told = joined(
+        (
+            Text(_model(one), "bold"),
+            f"first {_first(one)}" if one.first_token is not None else "",
+            shown.tokens(one.prompt_tokens or 0, one.completion_tokens or 0) if used else "",
+            _cost(one),
+        )
+    )
+    yield Padding(told, (0, 0, 0, _INDENT), expand=False)
+    if one.error is not None:
+        yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
+
+
+def _first(one: CallRecord) -> str:
+    return "" if one.first_token is None else shown.duration(one.first_token)
+
+
+def _started(one: CallRecord, zone: dt.tzinfo, offset: str | None) -> str:
+    """When it began, to the second; with its offset, where no heading has said it."""
+    if offset is None:
+        return shown.moment(one.timestamp, zone, seconds=True)
+    return shown_time(one.timestamp, zone, seconds=True)
+
+
+def _model(one: CallRecord) -> str:
+    """The model that answered, else the one that was asked."""
+    return visible(one.model or one.asked)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _cost(one: CallRecord) -> Text:
+    if one.price == "unpriced":
+        return Text("unpriced", "yellow")
+    return Text("" if one.cost is None else shown.money(one.cost))
+
+
+def _error(one: CallRecord, longest: int) -> Text:
+    """What went wrong, the status first, in one line. longest: characters that are shown of it."""
+    if one.error is None or one.error_type is None:
+        return Text()
+    name = one.error_type.rpartition(".")[2]
+    message = one.error.removeprefix(one.error_type).removeprefix(": ").strip()
+    if not message or name != InvokeError.__name__:  # whose messages say it all
+        message = f"{name}: {message}" if message else name
+    status = "" if one.status is None else f"{one.status} "
+    line = status + message.partition("\n")[0]
+    return Text(visible(line if len(line) <= longest else f"{line[: longest - 1]}…"), "red")
