@@ -460,6 +460,7 @@ class LogStore:
         return SessionRecord(
             session_id=session_id,
             session=session,
+            task=session.task,
             tags=found.tags,
             metadata=session.metadata,
             timestamp=datetime_of(session.started),

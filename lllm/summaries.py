@@ -28,9 +28,12 @@ _LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
 class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """One line of a list: what is known of a session without loading it.
 
-    total_cost: US dollars, of this session and those below it; unpriced_calls says how many calls
-    it does not include because nobody knows their price; wasted_cost is what those of it cost whose
-    answer was thrown away. elapsed: seconds, None while it runs. timestamp: when it began, UTC.
+    task: the first line of what was asked, of its first 200 characters: of the task, else of the
+    first that a user says. agent_call_count: how many times this session had an agent respond,
+    without those below it. total_cost: US dollars, of this session and those below it;
+    unpriced_calls says how many calls it does not include because nobody knows their price;
+    wasted_cost is what those of it cost whose answer was thrown away. elapsed: seconds, None while
+    it runs. timestamp: when it began, UTC.
     cursor: give it to `list_sessions`, asked for the same order, to go on behind this one.
     """
 
@@ -38,6 +41,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     tactic_name: str
     tactic_path: str
     state: State
+    task: str | None
     timestamp: dt.datetime
     elapsed: float | None
     total_cost: float
@@ -45,6 +49,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     unpriced_calls: int
     calls: int
     failed_calls: int
+    agent_call_count: int
     prompt_tokens: int
     completion_tokens: int
     tags: dict[str, str]
@@ -54,10 +59,12 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """A session with what the store knows about it. traceback: of a failed call, else None."""
+    """A session with what the store knows about it. task: what was asked, whole. traceback: of a
+    failed call, else None."""
 
     session_id: str
     session: TacticCallSession
+    task: object
     tags: dict[str, str]
     metadata: object
     timestamp: dt.datetime
@@ -73,6 +80,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         tactic_name=row.name,
         tactic_path=row.tactic,
         state=row.state,
+        task=row.task,
         timestamp=datetime_of(row.started),
         elapsed=None if row.elapsed is None else row.elapsed / 1_000_000_000,
         total_cost=dollars(cost),
@@ -80,6 +88,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         unpriced_calls=row.unpriced_calls or 0,
         calls=row.calls or 0,
         failed_calls=row.failed_calls or 0,
+        agent_call_count=row.agent_calls or 0,
         prompt_tokens=row.input_tokens or 0,
         completion_tokens=row.output_tokens or 0,
         tags=tags,

@@ -26,7 +26,7 @@ from lllm.events.errors import ConfigError
 from lllm.events.importing import importing
 from lllm.events.model import ToolDefinition
 from lllm.events.plain import MARK, to_plain
-from lllm.readable import readable
+from lllm.events.readable import readable
 from lllm.signature import Arguments
 
 P = ParamSpec("P")

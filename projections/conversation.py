@@ -61,5 +61,26 @@ def sent_by_request(events: Iterable[Event]) -> dict[int, tuple[Content, ...]]:
     return sent
 
 
+def first_sent_by_request(events: Iterable[Event]) -> dict[int, tuple[Content, ...]]:
+    """The messages that each request was the first to send, oldest first, by its ordinal.
+
+    Args:
+        events: The payloads of one session, in order.
+
+    Returns:
+        Answers are not among them, nor the results of tools that lllm ran: their own events have
+        these.
+    """
+    waiting: dict[int | None, list[tuple[int, Content]]] = {}
+    sent: dict[int, tuple[Content, ...]] = {}
+    for event in events:
+        if isinstance(event, MessageAdded):
+            waiting.setdefault(event.dialog, []).append((event.message, event.content))
+        elif isinstance(event, LLMRequested):
+            added = sorted(waiting.pop(event.dialog, []), key=_ordinal)
+            sent[event.request] = tuple(content for _, content in added)
+    return sent
+
+
 def _ordinal(message: tuple[int, Content]) -> int:
     return message[0]

@@ -40,6 +40,8 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     ordinal: int | None
     error_type: str | None
     error_message: str | None
+    task: str | None
+    agent_calls: int | None
     calls: int | None
     failed_calls: int | None
     unpriced_calls: int | None

@@ -5,16 +5,20 @@ A session's number is the position of its first event. What it cost stands in th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from lllm.events.model import (
     AgentDefined,
+    AgentStarted,
+    MessageAdded,
     SessionFailed,
     SessionInterrupted,
     SessionStarted,
     SessionSucceeded,
 )
 from lllm.events.record import Recorded
+from lllm.projections.tasks import first_line, task_line
 from lllm.projections.view import Happened, Index, Rows, SessionContext, Table, storable
 
 _SESSIONS = Table(
@@ -36,6 +40,8 @@ _SESSIONS = Table(
         "ordinal": "INTEGER",
         "error_type": "TEXT",
         "error_message": "TEXT",
+        "task": "TEXT",
+        "agent_calls": "INTEGER",
     },
     key=("number",),
     indexes=(
@@ -60,7 +66,7 @@ class SessionsView:
     """One row a session."""
 
     name = "sessions"
-    version = 2
+    version = 3
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
     types: Collection[str] = (
         "session.started",
@@ -68,11 +74,13 @@ class SessionsView:
         "session.failed",
         "session.interrupted",
         "agent.defined",
+        "agent.started",
+        "message.added",
     )
 
     def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
         """See View."""
-        running = _Running()
+        running, asked = _Running(), _Asked(rows)
         for happened in batch:
             payload, session = happened.payload, happened.session
             if session is None:
@@ -80,6 +88,11 @@ class SessionsView:
             elif isinstance(payload, SessionStarted):
                 running.begin(session, payload)
                 _started(rows, payload, session)
+                asked.begin(session, payload)
+            elif isinstance(payload, MessageAdded):
+                asked.hear(session, payload)
+            elif isinstance(payload, AgentStarted):
+                asked.agent_calls[session.number] += 1
             elif isinstance(payload, _ENDS):
                 running.end(session)
                 _finished(rows, happened.event, payload, session)
@@ -87,6 +100,43 @@ class SessionsView:
                 running.end(session)
                 _interrupted(rows, session)
         running.write(rows)
+        asked.write()
+
+
+class _Asked:
+    """What the sessions of a batch are asked: their task or, where they have none, the first that a
+    user says in them; and how often they had an agent respond."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.agent_calls: Counter[int] = Counter()
+        self._rows = rows
+        self._tasks: dict[int, str] = {}
+        self._known: dict[int, bool] = {}  # whether they have a task
+
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        self._take(session.number, task_line(started.task))
+
+    def hear(self, session: SessionContext, added: MessageAdded) -> None:
+        if added.why == "user" and not self._has_task(session.number):
+            self._take(session.number, first_line(added.content.text))
+
+    def _take(self, number: int, line: str | None) -> None:
+        self._known[number] = line is not None
+        if line is not None:
+            self._tasks[number] = storable(line)
+
+    def _has_task(self, number: int) -> bool:
+        known = self._known.get(number)
+        if known is None:
+            row = self._rows.get("sessions", (number,))
+            known = self._known[number] = row is not None and row["task"] is not None
+        return known
+
+    def write(self) -> None:
+        for number, task in self._tasks.items():
+            self._rows.put("sessions", (number,), task=task)
+        for number, calls in self.agent_calls.items():
+            self._rows.add("sessions", (number,), agent_calls=calls)
 
 
 class _Running:

@@ -215,10 +215,13 @@ def test_list_shows_whole_ids(demo: Path, run: Run) -> None:
     lines = run("ls", "--utc", "--store", demo).splitlines()
     assert lines[0].split() == [
         "ID", "STATE", "TACTIC", "STARTED", "(UTC)", "TOOK", "CALLS", "TOKENS", "COST", "TAGS",
+        "TASK", "ERROR",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[1:]] == ids(demo)
     assert "✗ failure  answer_ticket" in lines[1]
     assert "channel=mail customer=carol" in lines[1]
+    assert lines[1].endswith("LookupError: There is no order 'Z-99'.")
+    assert '{"order":"A-18","text":"Does the teapot' in lines[2]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +306,7 @@ def test_terminals_get_whole_ids(demo: Path) -> None:
     assert max(len(line.rstrip()) for line in plain.splitlines()) <= 80
     assert [word for word in plain.split() if word in ids(demo)] == ids(demo)
     assert "\x1b[31m" not in narrow
-    wide = on_terminal(140, "ls", "--store", demo)
+    wide = on_terminal(200, "ls", "--store", demo)
     assert "\x1b[31m✗ failure" in wide
     assert "TACTIC" in wide
 

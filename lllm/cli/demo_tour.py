@@ -13,7 +13,7 @@ from lllm.cli import shown
 from lllm.cli.opening import VARIABLE, named_in_environment, open_or_make
 from lllm.cli.render_costs import show_costs
 from lllm.cli.render_list import show_list
-from lllm.cli.render_session import read_retries, show_session, show_traceback
+from lllm.cli.render_session import read_details, show_session, show_traceback
 from lllm.cli.terminal import joined, sign, stdout
 from lllm.demo import MODEL, SCRIPT, TICKETS, AnswerTicket, config
 from lllm.events.errors import ConfigError, MissingExtra, StoreError
@@ -104,7 +104,7 @@ def _walk(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> No
     chosen = _most_eventful(sessions)
     _command(console, f"lllm show {chosen.session_id} {option}", "One session as a tree")
     record = store.load_session_record(chosen.session_id)
-    show_session(console, record, read_retries(store, record.session), zone)
+    show_session(console, record, read_details(store, record.session), zone)
 
     failed = next((one for one in sessions if one.state == "failure"), None)
     if failed is not None:

@@ -83,11 +83,11 @@ def show_(store: str | None, prefix: str, as_json: bool) -> None:
 
             show_json(opened.export_session(session_id))
             return
-        from lllm.cli.render_session import read_retries, show_session
+        from lllm.cli.render_session import read_details, show_session
         from lllm.cli.terminal import stdout
 
         record = opened.load_session_record(session_id)
-        show_session(stdout(), record, read_retries(opened, record.session), zone())
+        show_session(stdout(), record, read_details(opened, record.session), zone())
 
 
 @click.command()

@@ -21,6 +21,7 @@ from lllm.visible import visible
 _ERROR = 64  # characters of an error, and of one in a narrow table
 _SHORT_ERROR = 28
 _INDENT = 4  # columns
+_OURS = f"{InvokeError.__name__}: "  # what follows says it all
 
 
 def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo) -> None:
@@ -124,10 +125,6 @@ def _error(one: CallRecord, longest: int) -> Text:
     """What went wrong, the status first, in one line. longest: characters that are shown of it."""
     if one.error is None or one.error_type is None:
         return Text()
-    name = one.error_type.rpartition(".")[2]
-    message = one.error.removeprefix(one.error_type).removeprefix(": ").strip()
-    if not message or name != InvokeError.__name__:  # whose messages say it all
-        message = f"{name}: {message}" if message else name
+    line = shown.error_line(one.error).removeprefix(_OURS)
     status = "" if one.status is None else f"{one.status} "
-    line = status + message.partition("\n")[0]
-    return Text(visible(line if len(line) <= longest else f"{line[: longest - 1]}…"), "red")
+    return Text(shown.cut(status + line, longest), "red")

@@ -1,10 +1,10 @@
-"""A list of sessions: a table where it has the room, else two lines for each. Ids are never cut,
-since they are what one copies."""
+"""A list of sessions: a table where it has the room, else some lines for each. Ids are never
+cut, since they are what one copies."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -17,21 +17,30 @@ from lllm.summaries import SessionSummary
 from lllm.times import shown_time
 from lllm.visible import visible
 
+_LONGEST = (1 << 30, 60, 30)  # characters of a task and an error: all, or what there is room for
+_INDENT = 4  # columns
+
 
 def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
     """Print the sessions, in their order. zone: of their times."""
     offset = shown.one_offset((one.timestamp for one in summaries), zone)
-    table = _table(summaries, zone, offset)
-    if fits(console, table):
-        show(console, table)
-        return
+    for longest in _LONGEST:
+        table = _table(summaries, zone, offset, longest)
+        if fits(console, table):
+            show(console, table)
+            return
     if offset is not None:
         show(console, Text(f"times are {offset}", "dim"))
     for summary in summaries:
-        show(console, *_lines(summary, zone, offset))
+        show(console, *_lines(summary, zone, offset, console.width - _INDENT))
 
 
-def _table(summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None) -> Table:
+def _table(
+    summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None, longest: int
+) -> Table:
+    """longest: characters of a task or an error."""
+    tasks = any(one.task for one in summaries)
+    errors = any(one.error for one in summaries)
     started = "STARTED" if offset is None else f"STARTED ({offset})"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name, right in (
@@ -39,6 +48,9 @@ def _table(summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | N
         ("CALLS", True), ("TOKENS", True), ("COST", True), ("TAGS", False),
     ):  # fmt: skip
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for name, there in (("TASK", tasks), ("ERROR", errors)):
+        if there:
+            table.add_column(name, no_wrap=True)
     for one in summaries:
         table.add_row(
             Text(visible(one.session_id)),
@@ -50,12 +62,17 @@ def _table(summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | N
             Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
             Text(_cost(one)),
             Text(shown.tag_list(one.tags), "cyan"),
+            *([Text(shown.cut(one.task or "", longest))] if tasks else []),
+            *([_reason(one, longest)] if errors else []),
         )
     return table
 
 
-def _lines(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> tuple[Text, Padding]:
-    first = joined(
+def _lines(
+    one: SessionSummary, zone: dt.tzinfo, offset: str | None, room: int
+) -> Iterator[Text | Padding]:
+    """room: columns of a task or an error."""
+    yield joined(
         (
             visible(one.session_id),
             state_text(one.state),
@@ -64,7 +81,7 @@ def _lines(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> tuple[Te
         ),
         "  ",
     )
-    second = joined(
+    told = joined(
         (
             Text(visible(one.tactic_path), "bold"),
             f"{_calls(one)} calls",
@@ -73,7 +90,17 @@ def _lines(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> tuple[Te
             Text(shown.tag_list(one.tags), "cyan"),
         )
     )
-    return first, Padding(second, (0, 0, 0, 4), expand=False)
+    yield Padding(told, (0, 0, 0, _INDENT), expand=False)
+    if one.task:
+        task = Text.assemble(("task ", "dim"), shown.cut(one.task, room - len("task ")))
+        yield Padding(task, (0, 0, 0, _INDENT), expand=False)
+    if one.error:
+        yield Padding(_reason(one, room), (0, 0, 0, _INDENT), expand=False)
+
+
+def _reason(one: SessionSummary, longest: int) -> Text:
+    """The first line of what a session failed with. longest: characters that are shown of it."""
+    return Text(shown.cut(shown.error_line(one.error or ""), longest), "red")
 
 
 def _started(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> str:

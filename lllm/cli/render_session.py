@@ -1,10 +1,11 @@
-"""One session as a tree: agents, the attempts to call their model, tools, retries, sub-tactics."""
+"""One session as a tree: agents, the attempts to call their model, tools, details, sub-tactics."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -12,6 +13,7 @@ from rich.tree import Tree
 from lllm.cli import shown
 from lllm.cli.arithmetic import explained
 from lllm.cli.families import attempts, family
+from lllm.cli.render_messages import NOTHING, Exchanges, add_exchange, exchanges_of
 from lllm.cli.terminal import joined, show, sign, state_text
 from lllm.events import codec
 from lllm.events.model import Error, RetryScheduled
@@ -31,23 +33,40 @@ _ROOM = 60  # columns that a session's own levels and a few words need
 _DEEPEST = 100  # levels of sessions
 _LONG = 240  # characters shown of a task or a delivery
 _SHORT = 80  # of arguments, results and messages
-Retries = Mapping[tuple[str, int], RetryScheduled]  # by session and the request that it follows
 
 
-def read_retries(store: LogStore, session: TacticCallSession) -> Retries:
-    """Why and after which wait calls were made again, in a session and those below it."""
-    found: dict[tuple[str, int], RetryScheduled] = {}
+class Details(msgspec.Struct, frozen=True):
+    """What only the events of a session and those below it tell.
+
+    retries: why and after which wait a call was made again, by session and the request that it
+    follows. exchanges: what calls outside of any agent sent and got, by session.
+    """
+
+    retries: Mapping[tuple[str, int], RetryScheduled]
+    exchanges: Mapping[str, Exchanges]
+
+
+def read_details(store: LogStore, session: TacticCallSession) -> Details:
+    """Read them from the log."""
+    retries: dict[tuple[str, int], RetryScheduled] = {}
+    exchanges: dict[str, Exchanges] = {}
     for one in family(session):
-        for event in store.events(one.session_id):
-            if event.type == RetryScheduled.type:
-                payload = codec.decode(event)
-                if isinstance(payload, RetryScheduled):
-                    found[one.session_id, payload.request] = payload
-    return found
+        wanted = None if one.invoke_traces else RetryScheduled.type
+        payloads = [
+            codec.decode(event)
+            for event in store.events(one.session_id)
+            if wanted is None or event.type == wanted
+        ]
+        for payload in payloads:
+            if isinstance(payload, RetryScheduled):
+                retries[one.session_id, payload.request] = payload
+        if one.invoke_traces:
+            exchanges[one.session_id] = exchanges_of(payloads)
+    return Details(retries, exchanges)
 
 
 def show_session(
-    console: Console, record: SessionRecord, retries: Retries, zone: dt.tzinfo
+    console: Console, record: SessionRecord, details: Details, zone: dt.tzinfo
 ) -> None:
     """Print a session as a tree, and below it the traceback of a failed one. zone: of its times."""
     session = record.session
@@ -55,7 +74,7 @@ def show_session(
     for line in _particulars(record, zone):
         tree.add(line)
     levels = (console.width - _ROOM) // _INDENT
-    _add_inside(tree, session, retries, max(1, min(levels, _DEEPEST)))
+    _add_inside(tree, session, details, max(1, min(levels, _DEEPEST)))
     show(console, tree)
     if record.traceback:
         show_traceback(console, record.traceback)
@@ -94,13 +113,14 @@ def _particulars(record: SessionRecord, zone: dt.tzinfo) -> Iterator[Text]:
         yield _labelled("partition", visible(session.partition))
     if session.metadata is not None:
         yield _labelled("metadata", shown.shortened(session.metadata, _LONG))
-    yield _labelled("task", shown.shortened(session.task, _LONG))
+    if session.task is not None:
+        yield _labelled("task", shown.shortened(session.task, _LONG))
     prices = sorted({_source(trace) for one in family(session) for trace in attempts(one)} - {""})
     if prices:
         yield _labelled("prices", ", ".join(prices))
 
 
-def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries, levels: int) -> None:
+def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:
     """What happened in a session, in the order in which it began, and how it ended.
 
     levels: of sessions below it that are shown; rich would leave out, in silence, what has no room.
@@ -111,24 +131,27 @@ def _add_inside(tree: Tree, session: TacticCallSession, retries: Retries, levels
     entries = sorted([*calls, *below, *session.invoke_traces], key=lambda entry: entry.started)
     for entry in entries:
         if isinstance(entry, AgentCallSession):
-            _add_call(tree, session.session_id, entry, retries)
+            _add_call(tree, session.session_id, entry, details)
         elif isinstance(entry, TacticCallSession):
             branch = tree.add(_heading(entry))
             branch.add(_labelled("id", visible(entry.session_id)))
-            branch.add(_labelled("task", shown.shortened(entry.task, _SHORT)))
+            if entry.task is not None:
+                branch.add(_labelled("task", shown.shortened(entry.task, _SHORT)))
             if levels:
-                _add_inside(branch, entry, retries, levels - 1)
+                _add_inside(branch, entry, details, levels - 1)
             else:
                 branch.add(_elsewhere(entry))
         else:
-            _add_attempt(tree, entry)
+            node = _add_attempt(tree, entry)
+            exchanges = details.exchanges.get(session.session_id, {})
+            add_exchange(node, entry, exchanges.get(entry.request, NOTHING))
     if session.unknown_events:
         count = shown.counted(session.unknown_events, "event")
         tree.add(Text(f"{count} of a newer lllm can't be shown", "yellow"))
     if session.missing_events:
         count = shown.counted(session.missing_events, "event")
         tree.add(Text(f"{count} missing in the log; `lllm verify` tells more", "yellow"))
-    if session.state == "success":
+    if session.state == "success" and not (session.delivery is None and session.invoke_traces):
         tree.add(_labelled("delivered", shown.shortened(session.delivery, _LONG)))
     elif session.error is not None:
         tree.add(_failed(session.error, "cancelled: " if session.cancelled else ""))
@@ -150,7 +173,7 @@ def _source(trace: InvokeTrace) -> str:
 # -- agents
 
 
-def _add_call(tree: Tree, session_id: str, call: AgentCallSession, retries: Retries) -> None:
+def _add_call(tree: Tree, session_id: str, call: AgentCallSession, details: Details) -> None:
     branch = tree.add(
         joined(
             (
@@ -168,7 +191,7 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, retries: Retr
             if trace is traces[-1]:
                 for tool in call.interrupts.get(step, ()):
                     node.add(_tool(tool))
-            retry = retries.get((session_id, trace.request))
+            retry = details.retries.get((session_id, trace.request))
             if retry is not None:
                 node.add(_retry(retry))
     if call.state == "success":

@@ -27,6 +27,18 @@ def shortened(value: object, limit: int) -> str:
     return f"{visible(text[:limit])}… (+{len(text) - limit:,} characters)"
 
 
+def cut(text: str, limit: int) -> str:
+    """A line of text, its end an ellipsis where it has more characters than `limit`."""
+    return visible(text if len(text) <= limit else f"{text[: limit - 1]}…")
+
+
+def error_line(error: str) -> str:
+    """The first line of "package.Type: message", without the package."""
+    line = error.strip().partition("\n")[0]
+    kind, colon, message = line.partition(": ")
+    return f"{kind.rpartition('.')[2]}{colon}{message}"
+
+
 def money(amount: float, unpriced: int = 0) -> str:
     """US dollars. unpriced: calls whose price nobody knows; they are said, and are never zero."""
     if unpriced and not amount:
