@@ -702,7 +702,7 @@ def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
         source.close()
         target.close()
         rows = path
-    assert run("rebuild", "--store", path).startswith("sessions, tags, costs: built anew")
+    assert run("rebuild", "--store", path).startswith("sessions, tags, costs, calls: built anew")
     assert "as the events say" in run("rebuild", "--check", "--store", path)
     connection = sqlite3.connect(rows)
     (table,) = connection.execute(
