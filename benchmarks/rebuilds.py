@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.generate import one_session
 from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, milliseconds
 from lllm import LogStore, SQLiteBackend
+from lllm.projections.calls import CallsView
 from lllm.projections.costs import CostsView
 from lllm.projections.projector import Projector
 from lllm.projections.rebuild import rebuild
@@ -74,7 +75,7 @@ def _read(bare: sqlite3.Connection) -> None:
 def catching_up(path: Path, *, quick: bool) -> Iterator[Figure]:
     """What a read waits for before it answers, when one session has ended since the last."""
     log = SQLiteBackend(path)
-    views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView())
+    views: tuple[View, ...] = (SessionsView(), TagsView(), CostsView(), CallsView())
     projector = Projector(log, log.rows_database(), views, path.with_name("project.lock"))
     rebuild(projector, lock=None)
     numbers = count(1)
