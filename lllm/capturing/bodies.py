@@ -123,29 +123,51 @@ class AsyncCopying(Copied):
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._inner:
-                self._seen(chunk)
-                yield chunk
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            await self._tell(error)
-            raise
-        self.whole = True
-        await self._tell(None)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _AsyncPieces(self, aiter(self._inner))
+
+    def came(self, chunk: bytes) -> None:
+        """A piece came."""
+        self._seen(chunk)
 
     async def aclose(self) -> None:
         """The caller has read enough, or all."""
         try:
             await self._inner.aclose()
         finally:
-            await self._tell(None)
+            await self.tell(None)
 
-    async def _tell(self, error: BaseException | None) -> None:
+    async def tell(self, error: BaseException | None) -> None:
+        """It is over, if it was not before. error: what cut it off."""
         if self.end():
             await self._ended(error, whole=self.whole)
+
+
+class _AsyncPieces:
+    """Reads a body once. No generator: an event loop that ends closes each of those on its own,
+    and complains where one is in the middle of another's end."""
+
+    def __init__(self, copying: AsyncCopying, inner: AsyncIterator[bytes]) -> None:
+        self._copying = copying
+        self._inner = inner
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await anext(self._inner)
+        except StopAsyncIteration:
+            self._copying.whole = True
+            await self._copying.tell(None)
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            await self._copying.tell(error)
+            raise
+        self._copying.came(chunk)
+        return chunk
 
 
 class Broken:

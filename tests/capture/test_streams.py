@@ -227,3 +227,33 @@ def test_streams_on_an_event_loop(server: Loopback, store: LogStore) -> None:
     assert len(states) == 10
     assert states.count("success") >= 5
     assert "running" not in states
+
+
+@leaving_streams
+def test_a_stream_that_the_loop_ends(server: Loopback, store: LogStore) -> None:
+    """A stream that is left when its loop ends makes asyncio say what it says of the bare client,
+    and nothing more: nothing of lllm's is among what the loop closes."""
+    server.answers(endless(chunk(content="and on ")))
+    told: list[Any] = []
+    closed: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        client = openai.AsyncOpenAI(base_url=server.url, api_key=KEY)
+        capture(client, log_store=store)
+        stream = await client.chat.completions.create(model=CHAT, messages=ASKED, stream=True)
+        async for _ in stream:
+            break
+        generators = loop._asyncgens  # type: ignore[attr-defined] # of BaseEventLoop
+        closed.extend(one.ag_frame.f_globals["__name__"] for one in generators)
+
+    asyncio.run(main())
+    gc.collect()
+    deferred.settle()
+    assert len(closed) > 2
+    assert not [name for name in closed if name.startswith("lllm.")]
+    assert not [one for one in told if "already running" not in str(one["exception"])]
+    [failed] = only(store, LLMFailed)
+    assert failed.partial.text.startswith("and on ")
+    assert newest(store).state == "failure"
