@@ -22,15 +22,12 @@ COLUMNS = "number, id, tactic, partition, started, parent"
 
 
 class Contexts:
-    """The contexts of sessions, by id. find_row: reads one stored row, by a column's value."""
+    """The contexts of sessions, by id, for one pass over the log: what was kept of a pass that was
+    given up is of no use to the next. find_row: reads one stored row, by a column's value."""
 
     def __init__(self, find_row: FindRow) -> None:
         self._find_row = find_row
         self._kept: OrderedDict[str, SessionContext] = OrderedDict()
-
-    def forget(self) -> None:
-        """Drop what is kept: it may have come from a batch that was given up."""
-        self._kept.clear()
 
     def happened(self, event: Recorded, payload: Event) -> Happened:
         """An event with the session that it is about."""

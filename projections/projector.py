@@ -98,7 +98,6 @@ class Projector:
         self._unawaited_until = 0.0  # by the monotonic clock
         self._changes: Changes | None = None
         self._lock = lock
-        self.contexts = self._contexts("sessions")
         if not database.read_only and not has_checkpoints(database):
             with database.write() as connection:
                 assert connection is not None
@@ -221,10 +220,10 @@ class Projector:
             and not found[view.name].ahead_of(view)
         }
         if ready and min(at.position for at in ready.values()) < head:
-            self.contexts.forget()
+            contexts = self.contexts()
             try:
                 for _ in self.feed(
-                    ready, head, self.contexts, BATCH, failed=self._stop, timeout=timeout
+                    ready, head, contexts, BATCH, failed=self._stop, timeout=timeout
                 ):
                     pass
             except _KeptWaiting:
@@ -318,11 +317,13 @@ class Projector:
         changes.forget()
         return changes
 
-    def contexts_of(self, generation: int) -> Contexts:
-        """Contexts read from the rows that a rebuild is making of the sessions."""
-        return self._contexts(physical("sessions", generation))
+    def contexts(self, generation: int | None = None) -> Contexts:
+        """The sessions that a pass over the log meets, by the rows that are shown.
 
-    def _contexts(self, table: str) -> Contexts:
+        generation: by those that a rebuild is making instead.
+        """
+        table = "sessions" if generation is None else physical("sessions", generation)
+
         def find(column: str, value: Value) -> Sequence[Value] | None:
             sql = f"SELECT {COLUMNS} FROM {table} WHERE {column} = ?"
             rows = self.database.query(sql, (value,))

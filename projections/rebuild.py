@@ -121,9 +121,7 @@ class _Building:
         self.position = 0
         self._projector = projector
         of_sessions = next((g for view, g in generations.items() if view.name == "sessions"), None)
-        self._contexts = (
-            projector.contexts if of_sessions is None else projector.contexts_of(of_sessions)
-        )
+        self._contexts = projector.contexts(of_sessions)
 
     def feed(self, upto: int, progress: Progress | None) -> None:
         """Fill the new rows up to a position."""
@@ -171,7 +169,6 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
                     "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
                     (view.name, view.version, generation, building.position, known_events(view)),
                 )
-        projector.contexts.forget()
     return Rebuilt(tuple(view.name for view in building.generations), building.position)
 
 

@@ -16,6 +16,7 @@ from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
 from lllm.events.model import Event
 from lllm.events.record import Recorded
+from lllm.projections.contexts import Contexts
 from lllm.projections.view import Happened
 from tests.conftest import OpenBackend
 from tests.echo import Echo, echo
@@ -194,20 +195,21 @@ def test_a_child_outlives_its_parents_store(path: str) -> None:
         os.close(end)
 
 
-def test_a_session_that_the_collector_ends(store: LogStore) -> None:
+def test_a_session_that_the_collector_ends(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A session that ends inside a batch of the projector, as the collector may end it, is counted
     once."""
-    projector = store._projector
     tactic = echo(store)
-    feed = projector.contexts.happened
+    feed = Contexts.happened
     nested = iter([lambda: tactic("nested")])
 
-    def happened(event: Recorded, payload: Event) -> Happened:
+    def happened(contexts: Contexts, event: Recorded, payload: Event) -> Happened:
         for call in nested:
             call()
-        return feed(event, payload)
+        return feed(contexts, event, payload)
 
-    projector.contexts.happened = happened  # type: ignore[method-assign] # in the middle of a batch
+    monkeypatch.setattr(Contexts, "happened", happened)  # in the middle of a batch
     tactic("outer")
     assert [one.calls for one in store.list_sessions()] == [1, 1]
     assert store.export_cost_summary()["calls"] == 2

@@ -11,6 +11,7 @@ import pytest
 
 from lllm import LogDamaged, LogStore, LogUnavailable, tool
 from lllm.events import codec
+from lllm.events import holding as holding_module
 from lllm.events.errors import AppendConflict
 from lllm.events.holding import HoldingLog
 from lllm.events.model import LogGap
@@ -65,6 +66,27 @@ def test_what_can_not_be_written_waits_in_order(log: WatchedLog) -> None:
     order = [("a", 0), ("a", 1), ("b", 0), ("a", 2), ("b", 1)]
     assert without_positions(stored(holding)) == [one for s, n in order for one in batch(s, n)]
     assert [len(events) for events in log.appends] == [3] * 5
+
+
+def test_a_log_that_can_not_be_written_is_tried_now_and_then(
+    log: WatchedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a log can't be written, what is appended is held at once: the log itself is not tried
+    again before a while has passed since the last try."""
+    monkeypatch.setattr(holding_module, "_RETRY_SECONDS", 60.0)
+    holding = HoldingLog(log)
+    log.error = full_disk()
+    with outage():
+        holding.append(batch("a", 0))
+    log.error = None
+    holding.append(batch("a", 1))  # it could be written, but nobody has looked
+    assert log.appends == []
+    monkeypatch.setattr(holding_module, "_RETRY_SECONDS", 0.0)
+    log.error = full_disk()
+    assert not holding.write_held(now=True)
+    log.error = None
+    holding.append(batch("a", 2))
+    assert without_positions(stored(holding)) == [one for n in range(3) for one in batch("a", n)]
 
 
 def test_each_outage_warns_anew(log: WatchedLog) -> None:

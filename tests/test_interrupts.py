@@ -24,12 +24,14 @@ import pytest
 
 import lllm
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
-from lllm.events import locks
+from lllm.events import codec, locks
+from lllm.events import recorder as recorder_module
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.holding import HoldingLog
 from lllm.events.importing import importing
 from lllm.events.locks import FileLock
 from lllm.events.log import LogBackend
+from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap
 from lllm.events.record import NewEvent
 from lllm.events.recorder import Recorder
@@ -296,6 +298,37 @@ def test_a_recorder_has_no_holes(tmp_path: Path) -> None:
         assert recorder.is_written
     assert not holding.held
     log.close()
+
+
+def test_what_is_staged_is_staged_once() -> None:
+    """Wherever staging is interrupted, what is staged next gives no event a second place, and ends
+    the session at most once."""
+
+    def numbers(recorder: Recorder) -> list[tuple[int, int]]:
+        recorder.commit()
+        gaps = [(one.seq, codec.decode(one)) for one in recorder.log.read()]
+        return [(seq, gap.lost) for seq, gap in gaps if isinstance(gap, LogGap)]
+
+    def gap(number: int) -> LogGap:
+        return LogGap(lost=number, first_time=1, last_time=1, reason="x", salt=b"")
+
+    within = (recorder_module.__file__,)
+    for stage in (lambda one: one.stage(gap(1), gap(2)), lambda one: one.end(gap(1))):
+        at = 0
+        while True:
+            at += 1
+            recorder = Recorder(MemoryBackend(), "a::b")
+            interrupts = Interrupts(at, within=within)
+            with suppress(Interrupt), interrupts:
+                stage(recorder)
+            if not interrupts.raised:
+                break
+            if recorder.is_open:
+                recorder.end(gap(3))
+            found = numbers(recorder)
+            assert [seq for seq, _ in found] == [*range(1, len(found) + 1)], at
+            assert [lost for _, lost in found] in ([3], [1, 2, 3], [1]), at
+        assert at > 100
 
 
 @pytest.mark.parametrize("kind", KINDS)

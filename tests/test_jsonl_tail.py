@@ -13,6 +13,7 @@ import pytest
 from lllm.events.errors import LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import encode_append
+from lllm.events import segments
 from lllm.events.tail import Tail
 from lllm.testing_writers import event
 
@@ -89,3 +90,20 @@ def test_the_file_is_moved_or_deleted(log: LocalFileBackend, path: Path) -> None
     segment.unlink()
     with pytest.raises(LogUnavailable, match="deleted or moved"):
         log.append([event("a", 6)])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"stream":"b","seq":1,"ti'])
+def test_lines_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes) -> None:
+    """The end of the last whole append is found however its lines lie in the windows that the file
+    is looked through with, from its end."""
+    monkeypatch.setattr(segments, "_WINDOW", 64)
+    with closing(LocalFileBackend(path)) as log:
+        log.append([event("a", 1)])
+        for size in range(300):
+            log.append([event("a", size + 2, b'"%b"' % (b"x" * size))])
+            (file,) = files_of(path)
+            with file.open("ab") as opened:
+                opened.write(torn)
+            with file.open("rb", buffering=0) as looked_at:
+                assert segments.whole_end(looked_at) == log.head(), size
+            os.truncate(file, log.head())

@@ -101,6 +101,20 @@ def sparse(path: Path, hole: int) -> int:
     return len(first)
 
 
+def test_just_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest line, and the longest append, that are taken are as long as the limits say."""
+    events = [event("s", 1), of_size("s", 2, 100)]
+    data, ends = lines.encode_append(events)
+    longest = ends[1] - ends[0]
+    for name, size in (("EVENT_BYTES", longest), ("APPEND_BYTES", len(data))):
+        with monkeypatch.context() as patched:
+            patched.setattr(lines, name, size)
+            assert lines.encode_append(events) == (data, ends)
+            patched.setattr(lines, name, size - 1)
+            with pytest.raises(AppendTooLarge, match=f"at most {size - 1} bytes"):
+                lines.encode_append(events)
+
+
 def test_a_hole_before_a_line(tmp_path: Path) -> None:
     """Zeros without end are one damaged line: what is around them is read, in little memory."""
     path = tmp_path / "logs"

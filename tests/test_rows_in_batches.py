@@ -3,7 +3,9 @@ from the one before, and what is stored already, make one sum."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from lllm import LogStore, SQLiteBackend
 from lllm.events.model import Usage
 from lllm.projections import projector, rebuild
 from lllm.projections.rows import physical
+from lllm.projections.rows import rows_of as rows_by_numbers
 from tests.histories import Attempt, History, Session
 
 SIZES = (1, 2, 3, 4, 5, 7, 11)
@@ -119,3 +122,14 @@ def test_following_the_log_in_several_batches(
     followed = rows_of(history.store)
     history.store.rebuild()
     assert rows_of(history.store) == followed
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1000, 1203])
+def test_rows_that_are_asked_for_by_many_numbers(count: int) -> None:
+    """Each is found once, however many go into one statement."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
+        connection.executemany("INSERT INTO numbers VALUES (?)", [(n,) for n in range(2000)])
+        wanted = set(range(0, 3 * count, 3)) & set(range(2000)) | set(range(count))
+        found = rows_by_numbers(connection, "SELECT number FROM numbers WHERE number", wanted)
+        assert sorted(found) == [(number,) for number in sorted(wanted)]
