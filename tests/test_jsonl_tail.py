@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lllm.events import segments
 from lllm.events.errors import LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import encode_append
-from lllm.events import segments
 from lllm.events.tail import Tail
 from lllm.testing_writers import event
 

@@ -10,22 +10,33 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import lllm.instruments
-import lllm.open_calls
-from lllm import LogStore, LogUnavailable, SQLiteBackend
-from lllm.capturing import homes
+from lllm import LocalFileBackend, LogStore, LogUnavailable, SQLiteBackend
 from lllm.catching_up import CatchUp
-from lllm.events import decoding, locks
+from lllm.events import database, decoding, jsonl, locks
+from lllm.events.database import Database
+from lllm.events.errors import AppendTooLarge
+from lllm.events.holding import HoldingLog
+from lllm.events.lines import encode_append
+from lllm.events.liveness import Liveness
 from lllm.events.locks import FileLock
+from lllm.events.memory import MemoryBackend
+from lllm.events.model import DialogOpened
+from lllm.events.noop import NoOpBackend
+from lllm.events.read_only import ReadOnlyDatabase
+from lllm.events.record import NewEvent
+from lllm.events.recorder import Recorder
+from lllm.events.salvaged_rows import SalvagedRows
 from lllm.events.sharing import Registry
-from lllm.invokers.sdk_clients import Clients
 from lllm.projections.view import Happened, Rows, Table
+from lllm.testing_writers import batch, without_positions
 from tests.echo import echo
 from tests.waiting import Running, Stop, waits_for
 
@@ -158,7 +169,7 @@ class Thing:
         self.closed = True
 
 
-def test_shares_of_a_place(tmp_path: Path) -> None:
+def test_shares_of_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Registry._lock: who takes a share or gives one back waits for the step of another that
     counts them, so that what is handed out is not closed by the one that was the last."""
     registry: Registry[Thing] = Registry()
@@ -168,47 +179,11 @@ def test_shares_of_a_place(tmp_path: Path) -> None:
     waits_for(registry._lock, share.close)
     assert not share.thing.closed
     share.thing.closed = True  # another stands in its place
-    opened = waits_for(registry._lock, lambda: registry.open(tmp_path, self_, Thing, options={}))
-    assert opened is not None
-
-
-def test_calls_that_are_under_way() -> None:
-    """open_calls._watching: calls that begin and end wait for whoever lists them, at the exit."""
-
-    class Call:
-        def settle(self) -> None: ...
-        def settle_at_exit(self) -> None: ...
-
-    call = Call()
-    lock = lllm.open_calls._watching
-    waits_for(lock, lambda: lllm.open_calls.watch(call))
-    assert call in lllm.open_calls._watched
-    waits_for(lock, lambda: lllm.open_calls.unwatch(call))
-    assert call not in lllm.open_calls._watched
-
-
-class Client:
-    """What an SDK's client is to its owner."""
-
-    def __init__(self) -> None:
-        self.closed = 0
-
-    def close(self) -> None:
-        """Count."""
-        self.closed += 1
-
-    def platform_headers(self) -> dict[str, str]:
-        """See SyncClient."""
-        return {}
-
-
-def test_a_client_that_is_being_made() -> None:
-    """Clients._lock: who closes waits for the client that is just being made, and closes that."""
-    clients = Clients(Client, Client)  # type: ignore[type-var]
-    client = clients.of_threads()
-    waits_for(clients._lock, clients.close)
-    assert client.closed == 1
-    assert clients.of_threads() is not client
+    looks = Stop()
+    with monkeypatch.context() as patched:
+        patched.setattr(Thing, "in_place", lambda thing: (looks.here(), not thing.closed)[1])
+        with looks.reached_by(lambda: registry.open(tmp_path, self_, Thing, options={})) as running:
+            looks.must_wait(running, registry._lock, lambda: list(registry._entries.values()))
 
 
 def test_msgspec_learns_a_type_in_one_thread() -> None:
@@ -216,20 +191,172 @@ def test_msgspec_learns_a_type_in_one_thread() -> None:
     waits_for(decoding._one, lambda: decoding.decoder(dict[str, int]))
 
 
-def test_an_instrument_is_made_once() -> None:
-    """instruments._making: all threads switch the same instrument."""
-    lock = lllm.instruments._making
-    waits_for(lock, lambda: lllm.instruments.uninstrument("threads"))
+# -- logs
 
 
-def test_one_warning_of_what_is_not_recorded(recwarn: pytest.WarningsRecorder) -> None:
-    """homes._warning: threads that call at once are told once."""
-    home = homes.Homes(None)
-    for tell in (
-        lambda: home._warn_once("a"),
-        lambda: home.tell_of_unrecorded("sdk", "/path"),
-        lambda: home._tell_of_lost("a", "b::c"),
-    ):
-        waits_for(homes._warning, tell)
-        tell()
-    assert len(recwarn) == 3
+class TooLarge(MemoryBackend):
+    """A log that takes nothing."""
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend."""
+        raise AppendTooLarge(f"{len(events)} are too many")
+
+
+def test_what_is_held_and_lost(recwarn: pytest.WarningsRecorder) -> None:
+    """HoldingLog._lock: who holds an event, counts a lost one or looks at what is held waits for
+    the step of another."""
+    log = HoldingLog(TooLarge())
+
+    def state() -> object:
+        return len(log._held), log._bytes, log._lost
+
+    waits_for(log._lock, lambda: log.append(batch("a", 0)), state)
+    assert [one.category for one in recwarn] == [RuntimeWarning]
+    waits_for(log._lock, lambda: log._hold(batch("a", 1), OSError("full")), state)
+    assert waits_for(log._lock, lambda: log.held) == batch("a", 1)
+    waits_for(log._lock, lambda: log.append(batch("a", 2)), state)
+    assert log.held == [*batch("a", 1), *batch("a", 2)]
+
+
+@pytest.mark.parametrize("kind", [MemoryBackend, NoOpBackend])
+def test_appends_to_memory(kind: Callable[[], MemoryBackend | NoOpBackend]) -> None:
+    """The locks of MemoryBackend and NoOpBackend: each append has positions of its own."""
+    log = kind()
+    assert waits_for(log._lock, lambda: [*log.append(batch("a", 0))]) == [1, 2, 3]
+    assert [*log.append(batch("a", 1))] == [4, 5, 6]
+
+
+def test_a_recorder_in_several_threads() -> None:
+    """Recorder._staging and _committing: each event gets its place, each append is made, and what
+    was stored is taken off what is pending, one at a time."""
+    recorder = Recorder(MemoryBackend(), "a::b")
+
+    def state() -> object:
+        return len(recorder._unsealed), len(recorder._pending), recorder._stored_seq
+
+    event = DialogOpened(dialog=1, agent="a", alias="main")
+    waits_for(recorder._staging, lambda: recorder.stage(event), state)
+    waits_for(recorder._committing, recorder.commit, state)
+    recorder.stage(event)
+    events = waits_for(recorder._staging, recorder._staged)
+    assert events == recorder._pending
+    waits_for(recorder._staging, lambda: recorder._stored(recorder._pending[:], [2]), state)
+    assert recorder.is_written
+
+
+def test_who_is_alive(tmp_path: Path) -> None:
+    """Liveness._thread_lock: stores that are opened, closed or ask for the owner at once."""
+    liveness = Liveness(tmp_path / "locks")
+    lock = liveness._thread_lock
+    waits_for(lock, liveness.use, lambda: liveness._users)
+    owner = waits_for(lock, liveness.owner, lambda: [*tmp_path.iterdir()])
+    assert owner == liveness.owner()
+    waits_for(lock, liveness.close, lambda: liveness._users)
+    assert [*(tmp_path / "locks").iterdir()] == []
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.0])
+@pytest.mark.parametrize("kind", [SQLiteBackend, LocalFileBackend])
+def test_a_new_log_is_made_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[SQLiteBackend], seconds: float
+) -> None:
+    """The write lock: whoever finds no log waits for the process that is making one."""
+    monkeypatch.setattr(database, "_OPENING_SECONDS", seconds)
+    path = tmp_path / "log"
+    locked = path / "locks" if kind is LocalFileBackend else tmp_path / "log-lllm"
+    locked.mkdir(parents=True)
+    log = waits_for(FileLock(locked / "write.lock"), lambda: kind(path))
+    assert isinstance(log, kind)
+    log.close()
+
+
+def test_another_program_makes_the_file(tmp_path: Path) -> None:
+    """Database: a program without our lock file, that writes to the file just then, is waited
+    for."""
+    path = tmp_path / "log"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        opening = Running(lambda: SQLiteBackend(path))
+        assert opening.waits()
+        other.execute("ROLLBACK")
+    log = opening.end()
+    assert isinstance(log, SQLiteBackend)
+    log.close()
+
+
+def test_connections_are_closed_beside_no_write(tmp_path: Path) -> None:
+    """Database._thread_lock: a checkpoint, and the end of a connection or of all, wait for the
+    write that is under way."""
+    db = Database(tmp_path / "db", lock=tmp_path / "lock", version=1)
+    waits_for(db._thread_lock, db._checkpoint)
+    with db.snapshot() as connection:
+        pass
+    waits_for(db._thread_lock, lambda: db._drop(connection))
+    waits_for(db._thread_lock, db.close, lambda: db._writer is None)
+    assert db._writer is None
+
+
+def test_a_reader_looks_alone(tmp_path: Path) -> None:
+    """Database._thread_lock of a reader: one thread at a time sees that the file has changed, and
+    copies what waits in its write-ahead log."""
+    path = tmp_path / "log"
+    Database(path, lock=tmp_path / "lock", version=1, schema=["CREATE TABLE t (x)"]).close()
+    with closing(ReadOnlyDatabase(path, writers=tmp_path / "lock", version=1)) as db:
+        waits_for(db._thread_lock, db._look)
+        (tmp_path / "log-wal").touch()
+        copy = waits_for(db._thread_lock, db._copied, lambda: db._copy)
+        assert copy == db._copied()
+
+
+def test_the_rows_of_a_folder(tmp_path: Path) -> None:
+    """LocalFileBackend._rows_lock: the database of the rows is opened once, and closed if it is."""
+    log = LocalFileBackend(tmp_path / "log")
+    rows = waits_for(log._rows_lock, log.rows_database, lambda: log._rows)
+    assert rows is log.rows_database()
+    waits_for(log._rows_lock, log.close, lambda: log._rows)
+
+
+def test_a_folder_is_closed_beside_no_append(tmp_path: Path) -> None:
+    """JSONLFolder.thread_lock: the last to close waits for the append of another thread."""
+    log = LocalFileBackend(tmp_path / "log")
+    log.append(batch("a", 0))
+    tail = log._shared.tail
+    waits_for(log._shared.thread_lock, log.close, tail.in_place)
+    assert tail._file is None
+
+
+def test_much_that_others_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSONLFolder.thread_lock: one thread at a time reads what other processes wrote."""
+    monkeypatch.setattr(jsonl, "_NEAR", 0)
+    with closing(LocalFileBackend(tmp_path / "log")) as log:
+        log.append(batch("a", 0))
+        (file,) = (tmp_path / "log").glob("*.jsonl")
+        with file.open("ab") as opened:  # by another process
+            opened.write(encode_append(batch("b", 0))[0])
+        streams, stop = log._shared.streams, Stop()
+        catch_up = streams.catch_up
+
+        def stopped(*arguments: Any) -> None:
+            stop.here()
+            catch_up(*arguments)
+
+        monkeypatch.setattr(streams, "catch_up", stopped)
+        with stop.reached_by(lambda: log.append(batch("c", 0))):
+            other = Running(lambda: log.append(batch("d", 0)))
+            assert other.waits()
+        other.end()
+        assert without_positions(log.read(stream="b")) == batch("b", 0)
+
+
+def test_damaged_pages_are_looked_through_once(tmp_path: Path) -> None:
+    """SalvagedRows._lock: threads that meet a damaged page share what is read from the pages."""
+    path = tmp_path / "log"
+    with closing(SQLiteBackend(path)) as log:
+        log.append(batch("a", 0))
+    rows = SalvagedRows(path)
+    found = waits_for(rows._lock, lambda: rows.query("SELECT seq FROM events WHERE position = ?",
+                                                     (2,), upto=3))  # fmt: skip
+    assert found == [(2,)]
+    assert waits_for(rows._lock, rows.all_of) is rows.all_of()
+    waits_for(rows._lock, rows.close, lambda: rows._database)
+    assert rows._database is None

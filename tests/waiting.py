@@ -84,24 +84,47 @@ class Stop:
             assert self._go_on.wait(HANG)
 
     @contextmanager
-    def reached_by(self, work: Callable[[], object]) -> Iterator[None]:
+    def reached_by(self, work: Callable[[], object]) -> Iterator[Running]:
         """A `with` in which some work of another thread has stopped here; it ends behind it."""
         running = Running(work)
         try:
             assert self._reached.wait(HANG)
-            yield
+            yield running
         finally:
-            self._go_on.set()
+            self.go_on()
         running.end()
 
+    def go_on(self) -> None:
+        """Let it go on."""
+        self._go_on.set()
 
-def waits_for(lock: Lock, work: Callable[[], object]) -> object:
-    """Assert that work in another thread waits while a lock is held, and ends when it is free;
-    what it returned."""
-    lock.acquire()
-    try:
-        running = Running(work)
-        assert running.waits(), "it goes on while another thread is in the middle of its step"
-    finally:
-        lock.release()
+    def must_wait(
+        self, running: Running, lock: Lock, state: Callable[[], object] = lambda: None
+    ) -> None:
+        """Assert that what has stopped here waits for a lock, before it changes something."""
+        before = state()
+        lock.acquire()
+        try:
+            self.go_on()
+            assert running.waits(), "it goes on while another thread is in the middle of its step"
+            assert state() == before, "something was done before it waits"
+        finally:
+            lock.release()
+
+
+def waits_for(
+    lock: Lock, work: Callable[[], object], state: Callable[[], object] = lambda: None
+) -> object:
+    """Assert that work in another thread waits while a lock is held, and ends when it is free.
+
+    state: what must not have changed while it waits. Returns what the work returned.
+    """
+    stop = Stop()
+
+    def stopped() -> object:
+        stop.here()
+        return work()
+
+    with stop.reached_by(stopped) as running:
+        stop.must_wait(running, lock, state)
     return running.end()

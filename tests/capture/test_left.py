@@ -19,7 +19,9 @@ import openai
 import pytest
 
 from lllm import BudgetExceeded, LogStore, SQLiteBackend, capture
+from lllm.capturing.calls import Call
 from lllm.events.model import LLMFailed, LLMResponded
+from lllm.session import running_session
 from tests import loopback, loopback_messages
 from tests.capture.asking import (
     ASKED,
@@ -35,6 +37,7 @@ from tests.capture.asking import (
 )
 from tests.loopback import Loopback, Reply
 from tests.loopback_streams import chat, chunk, endless, sse
+from tests.waiting import waits_for
 
 Leaving = Callable[[openai.OpenAI], object]
 
@@ -123,6 +126,22 @@ def test_a_stream_left_in_a_session(server: Loopback, store: LogStore, way: Leav
         gc.collect()
         client.close()
     assert len(list(store.events(recorder.session_id))) == before
+
+
+@leaving_streams
+@pytest.mark.parametrize("step", ["settle", "leave"])
+def test_a_step_beside_another(server: Loopback, store: LogStore, step: str) -> None:
+    """Call._steps: the end of the session, or of the stream, waits for the step of the call that
+    another thread is just at."""
+    server.answers(endless(chunk(content="and on ")))
+    client = capture(chat_client(server))
+    with store.session("short"), streamed(client):
+        scope = running_session()
+        assert scope is not None
+        [call] = [one for one in scope.calls._calls if isinstance(one, Call)]
+        work = call.settle if step == "settle" else lambda: call.leave(None)
+        waits_for(call._steps, work, lambda: (call._left, len(scope.recorder._pending)))
+        assert call._left
 
 
 @leaving_streams
