@@ -23,7 +23,6 @@ from lllm.events.model import (
     Usage,
 )
 from lllm.invokers.scripted import cut_off, rate_limited, reply
-from lllm.projections.costs import day_of
 from lllm.repricing import OtherPrices, Repricing
 from tests.histories import Attempt, History
 from tests.runs import MODEL, Asking, config
@@ -383,22 +382,3 @@ def test_refused_answers_that_were_never_given(store: LogStore) -> None:
     session.recorder.commit()
     assert nanos(store.export_cost_summary()["wasted_cost_usd"]) == 4
     assert store.export_cost_summary(prices="current")["wasted_cost_usd"] == 0
-
-
-@pytest.mark.parametrize(
-    ("time", "day"),
-    [
-        (-1, 19691231),
-        (0, 19700101),
-        (86_400 * 10**9 - 1, 19700101),
-        (86_400 * 10**9, 19700102),
-        (1_709_164_800 * 10**9, 20240229),
-        (-(2**63), 16770921),
-        (2**63 - 1, 22620411),
-        (-(2**70), 10101),  # a clock that is out of its mind
-        (2**70, 99991231),
-    ],
-)
-def test_the_day_of_a_cost(time: int, day: int) -> None:
-    """It is that of UTC, and can be read in the rows."""
-    assert day_of(time) == day

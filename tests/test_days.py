@@ -191,3 +191,22 @@ def test_quarters_are_of_one_day_or_told() -> None:
         for quarter in range(96):
             days[quarter]
         assert days.divided == divided
+
+
+@pytest.mark.parametrize(
+    ("time", "day"),
+    [
+        (-1, 19691231),
+        (0, 19700101),
+        (86_400 * 10**9 - 1, 19700101),
+        (86_400 * 10**9, 19700102),
+        (1_709_164_800 * 10**9, 20240229),
+        (-(2**63), 16770921),
+        (2**63 - 1, 22620411),
+        (-(2**70), 10103),  # a clock that is out of its mind
+        (2**70, 99991229),
+    ],
+)
+def test_the_day_of_a_cost(time: int, day: int) -> None:
+    """It is that of UTC, and can be read in the rows."""
+    assert day_of(time) == day
