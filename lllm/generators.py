@@ -6,13 +6,9 @@ a `with` around a `yield` sets there, the caller finds set.
 
 from __future__ import annotations
 
-import dis
 import inspect
 from types import FrameType
 
-_BEFORE_WITH = dis.opmap.get("BEFORE_WITH")  # up to Python 3.13
-_LOAD_SPECIAL = dis.opmap.get("LOAD_SPECIAL")  # from 3.14 on, with a CALL behind it
-_PIECES = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _KINDS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 # Whoever drives a generator as a context manager or a fixture means what is inside by its yield.
 _MANAGERS = ("contextlib", "_pytest.fixtures", "pytest_asyncio.plugin")
@@ -39,18 +35,6 @@ def frame_of_generator(frame: FrameType | None) -> FrameType | None:
 def is_async(frame: FrameType) -> bool:
     """Whether a frame is of an asynchronous generator."""
     return bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
-
-
-def stands_in_with(frame: FrameType) -> bool:
-    """Whether a frame just begins a `with` of a plain function, which is over before that is.
-
-    It does not where the function calls `__enter__` for others, as `ExitStack.enter_context` does.
-    Of a function that runs in pieces nobody can tell.
-    """
-    if frame.f_code.co_flags & _PIECES:
-        return False
-    code, at = frame.f_code.co_code, frame.f_lasti
-    return code[at] == _BEFORE_WITH or (at >= 2 and code[at - 2] == _LOAD_SPECIAL)
 
 
 def _behind_managers(frame: FrameType | None) -> FrameType | None:

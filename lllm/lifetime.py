@@ -19,6 +19,7 @@ from lllm.events.recorder import Redact
 from lllm.events.robust_locks import ThreadLock
 from lllm.price_table import PriceTable
 from lllm.projections.view import View
+from lllm.session import end_lost
 
 if TYPE_CHECKING:
     from lllm.runtime import Runtime
@@ -77,6 +78,7 @@ class Closing:
         if _closings.pop(self._number, None) is None:
             return
         deferred.settle()  # what was dropped, or interrupted the collector, is written here yet
+        end_lost(self._log)
         # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
         # stays where a session has no end in the log: that is what tells that its writer is gone.
         with ExitStack() as closing:

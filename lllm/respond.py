@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from lllm.attempts import Attempt
+from lllm.context_values import during
 from lllm.dialog import Dialog, Message, Piece
 from lllm.effects import Commit, Invoke, Steps, Wait
 from lllm.events.errors import AgentError, InvokeError, ParseError, SessionEnded
@@ -37,7 +38,7 @@ from lllm.events.recorder import log_context
 from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, OnText, Request, Streams
 from lllm.projections.invoke_cost import InvokeCost
-from lllm.session import current, describe, during, is_cancellation
+from lllm.session import current, describe, is_cancellation
 
 if TYPE_CHECKING:
     from lllm.agent import Agent

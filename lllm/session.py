@@ -14,17 +14,18 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import FrameType, TracebackType
-from typing import Protocol, TypeVar
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet, ref
 
 import msgspec
 
 from lllm.budget import Budget
+from lllm.context_values import during
 from lllm.effects import current_tool
 from lllm.events import deferred
 from lllm.events.errors import LogError
@@ -42,18 +43,18 @@ from lllm.events.model import (
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
-from lllm.events.robust_locks import ThreadLock, is_over
+from lllm.events.robust_locks import ThreadLock
 from lllm.events.uninterrupted import in_thread, is_cancelled_task
-from lllm.generators import frame_of_generator, is_async, stands_in_with
-from lllm.open_calls import OpenCalls, exiting
+from lllm.generators import frame_of_generator, is_async
+from lllm.open_calls import OpenCalls, exiting, watch
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
 from lllm.served import http_status
 from lllm.version import __version__
-
-T = TypeVar("T")
+from lllm.with_exit import ExitOf, looked_up_for
 
 _LOST = "An interrupt came where the session's `with` ended."
+_DROPPED = "The session was dropped before its end."
 _PRODUCER = Producer(__version__, platform.python_version())
 _logger = logging.getLogger("lllm.tactic")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
@@ -169,6 +170,34 @@ def lost_session(home: Home | None) -> SessionScope | None:
     return found[0] if found else None
 
 
+def end_lost(log: HoldingLog | None = None) -> None:
+    """End the sessions whose `with` is over, and that an interrupt kept from ending.
+
+    Args:
+        log: That they are written to; None for any.
+    """
+    with _beginning.held():
+        begun = list(_begun)
+    for scope in begun:
+        if (log is None or scope.recorder.log is log) and scope.is_lost():
+            with suppress(LogError):  # the `with` has raised it
+                scope.leave(KeyboardInterrupt(_LOST), follow=False)
+
+
+class _LostSessions:
+    """An OpenCall that ends them at the exit of the interpreter, before stores are closed."""
+
+    def settle(self) -> None:
+        """See OpenCall."""
+
+    def settle_at_exit(self) -> None:
+        """See OpenCall."""
+        end_lost()
+
+
+_lost_sessions: list[_LostSessions] = []  # one, from the first session on
+
+
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     """The tags as a dict of their own. Raises TypeError where one is not str -> str."""
     if tags is None:
@@ -229,6 +258,10 @@ class SessionScope:
     models, None for whatever it takes.
     """
 
+    _exit: ref[object] | None = None  # what its `with` holds, while that lasts
+    looked_up: ref[object] | None = None
+    _over = False
+
     def __init__(
         self,
         home: Home,
@@ -258,7 +291,6 @@ class SessionScope:
         self._left = False  # elsewhere than where it began, so a context may still have it
         self._frame: FrameType | None = None  # of the generator that has it in a `with`
         self._in_generator = False
-        self._with: FrameType | None = None  # of the function whose `with` it is, while that lasts
         self._over = False  # its end is told to all that must know
         self.recorder = Recorder(
             home.log,
@@ -312,17 +344,20 @@ class SessionScope:
         """Whether the code that asks is inside, where this session is its context's current one."""
         # Only the frame of a generator that does not run has nobody above it.
         runs = self._frame is None or self._frame.f_back is not None
-        return runs and not self._left and not self._is_lost()
+        return runs and not self._left and not self.is_lost()
 
-    def _is_lost(self) -> bool:
-        """Whether the function whose `with` it is was left, and an interrupt kept that from ending
-        the session."""
-        frame, thread = self._with, threading.get_ident()
-        if frame is None or self.thread != thread or not is_over(frame, thread):
-            return False
-        # What a greenlet's own stack shows is not all that its thread is in the middle of.
-        greenlets = sys.modules.get("greenlet")
-        return greenlets is None or greenlets.getcurrent().parent is None
+    def is_lost(self) -> bool:
+        """Whether its `with` was left, and an interrupt kept that from ending the session."""
+        return self._exit is not None and self._exit() is None and not self._over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is told to all that must know."""
+        return self._over
+
+    def __del__(self) -> None:
+        if self._exit is not None and not self._over and self.recorder.is_open:
+            deferred.later(partial(self.leave, GeneratorExit(_DROPPED), follow=False))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -335,10 +370,11 @@ class SessionScope:
             yield
 
     def _begin(self, frame: FrameType) -> None:
+        self._exit = looked_up_for(self)
         self._announce()
         outer = current.get()
         while outer is not None and not outer.runs_here:
-            if outer._is_lost():
+            if outer.is_lost():
                 outer.leave(KeyboardInterrupt(_LOST), follow=False)
             elif not outer._left:
                 break
@@ -350,7 +386,6 @@ class SessionScope:
             _warn_of_async_generator(generator)
         else:
             self._frame = generator
-        self._with = frame if stands_in_with(frame) else None
         self._is_current = True  # before it is: what is done then is undone, wherever it stops
         current.set(self)
         current_tool.set(None)
@@ -365,7 +400,7 @@ class SessionScope:
         if self.thread:
             with _beginning.held():
                 _begun.discard(self)
-        self._frame = self._with = None
+        self._frame = None
         if not self._is_current:
             return
         # Where another session began here meanwhile, or another task closes a generator, this one
@@ -419,7 +454,7 @@ class SessionScope:
             raise
         return self.recorder
 
-    def __exit__(
+    def _exit_with(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         try:
@@ -427,6 +462,17 @@ class SessionScope:
         except BaseException as cut:
             self.settle(error or cut)
             raise
+
+    if TYPE_CHECKING:
+
+        def __exit__(
+            self,
+            _: type[BaseException] | None,
+            error: BaseException | None,
+            __: TracebackType | None,
+        ) -> None: ...
+    else:
+        __exit__ = ExitOf(_exit_with)
 
     def settle(self, error: BaseException | None) -> None:
         """Do what an interrupt kept `leave` from; where nothing did, this does nothing.
@@ -458,6 +504,9 @@ class SessionScope:
             self.thread = threading.get_ident()
             with _beginning.held():
                 _begun.add(self)
+            if not _lost_sessions:
+                _lost_sessions.append(_LostSessions())
+                watch(_lost_sessions[0])
         self.recorder.stage(self._started)
         self.home.opened(self.recorder.session_id)
         self._log(logging.INFO, "%s called")
@@ -503,14 +552,30 @@ class SessionScope:
             raise
         return self.recorder
 
-    async def __aexit__(
+    def _aexit_with(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
-    ) -> None:
+    ) -> Coroutine[object, object, None]:
+        leaving = self._aleave_with(error)
+        self._exit = ref(leaving)  # which the `with` holds from now on
+        return leaving
+
+    async def _aleave_with(self, error: BaseException | None) -> None:
         try:
             await self.aleave(error)
         except BaseException as cut:
             self.asettle(cut)
             raise
+
+    if TYPE_CHECKING:
+
+        async def __aexit__(
+            self,
+            _: type[BaseException] | None,
+            error: BaseException | None,
+            __: TracebackType | None,
+        ) -> None: ...
+    else:
+        __aexit__ = ExitOf(_aexit_with)
 
     async def aleave(self, error: BaseException | None) -> None:
         """`leave` on an event loop."""
@@ -554,16 +619,3 @@ def _warn_of_async_generator(frame: FrameType) -> None:
         UserWarning,
         stacklevel=4,
     )
-
-
-@contextmanager
-def during(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Have a context variable hold a value inside."""
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        # A coroutine or generator that is collected may be closed in another context than it ran
-        # in; there is nothing to set back there.
-        with suppress(ValueError, LookupError):
-            variable.reset(token)

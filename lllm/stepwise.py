@@ -15,6 +15,7 @@ from lllm.events.plain import to_plain
 from lllm.open_calls import unwatch, watch
 from lllm.session import PlainDelivery, SessionScope
 
+_DROPPED = "The generator was dropped before its session had ended."
 MOST_BYTES = 16 << 20  # of the items of one delivery, as JSON
 
 Opened = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
@@ -48,7 +49,6 @@ class _Streaming:
         if self._left_out:
             value = {"items": self._items, "left_out": self._left_out}
         self._scope.recorder.delivery = PlainDelivery(value)
-        unwatch(self)
 
     def leave(self, error: BaseException | None) -> None:
         """It is over."""
@@ -57,11 +57,18 @@ class _Streaming:
             deferred.later(partial(self._scope.leave, error))
         else:
             self._scope.leave(error)
+        unwatch(self)
 
     async def aleave(self, error: BaseException | None) -> None:
         """`leave` on an event loop."""
         self.delivers()
         await self._scope.aleave(error)
+        unwatch(self)
+
+    def __del__(self) -> None:
+        if not self._scope.is_over:  # an interrupt came where it ended
+            self.delivers()
+            deferred.later(partial(self._scope.leave, GeneratorExit(_DROPPED), follow=False))
 
     def settle(self) -> None:
         """See OpenCall: no session but its own ends it."""

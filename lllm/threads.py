@@ -17,8 +17,9 @@ from typing import ParamSpec, TypeVar, cast
 
 import msgspec
 
+from lllm.context_values import during
 from lllm.effects import current_tool
-from lllm.session import SessionScope, carried, current, during, running
+from lllm.session import SessionScope, carried, current, running
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -20,11 +20,11 @@ from lllm.capturing.homes import Family, Recording
 from lllm.capturing.operations import operation_of, unrecorded
 from lllm.capturing.sites import Site
 from lllm.capturing.unnoticed import Stop, unnoticed
+from lllm.context_values import during
 from lllm.invokers.dialects import CHAT
 from lllm.invokers.exchange import Read, Whole
 from lllm.open_calls import exiting
 from lllm.price_data import make_ready_aside
-from lllm.session import during
 
 # The call that the SDK is making just now, for the attempts that it sends.
 _under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)

@@ -1,0 +1,47 @@
+"""Context variables that hold a value for the length of a `with`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, suppress
+from contextvars import ContextVar, Token
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _During(Generic[T]):
+    """See `during`. Where an interrupt keeps `__exit__` from its work, it is done when nothing
+    holds this any more, which is when whoever handles the interrupt has done so."""
+
+    __slots__ = ("_before", "_is_set", "_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._is_set = False
+        self._variable = variable
+        self._value = value
+        self._token: Token[T] | None = None
+
+    def __enter__(self) -> None:
+        self._before = self._variable.get()
+        self._is_set = True
+        self._token = self._variable.set(self._value)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_set:
+            return
+        # A coroutine or generator that is collected may be closed in another context than it ran
+        # in; there is nothing to set back there. Nor is there where this was done, and not noted.
+        with suppress(ValueError, LookupError, RuntimeError):
+            if self._token is not None:
+                self._variable.reset(self._token)
+            elif self._variable.get() is self._value:  # an interrupt came as it was set
+                self._variable.set(self._before)
+        self._is_set = False
+
+    def __del__(self) -> None:
+        self.__exit__()
+
+
+def during(variable: ContextVar[T], value: T) -> AbstractContextManager[None]:
+    """Have a context variable, which has a default, hold a value inside."""
+    return _During(variable, value)

@@ -1,0 +1,53 @@
+"""Whether a `with` was left without its `__exit__`, as an interrupt may have it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+from weakref import ref
+
+
+class EndsWithWith(Protocol):
+    """A context manager with an ExitOf. looked_up: by the last `with`."""
+
+    looked_up: ref[object] | None
+
+
+class ExitOf:
+    """`__exit__` or `__aexit__` of a session, as a `with` looks it up when it begins.
+
+    Each `with` gets a callable that nobody else holds. An interrupt may come before its first step,
+    so that the session goes on; but wherever a `with` is left, its callable is gone. No Python
+    function can tell that: its own frame is held by the traceback of what was raised in it.
+    """
+
+    def __init__(self, method: Callable[..., object]) -> None:
+        self._method = method
+
+    def __get__(self, scope: EndsWithWith | None, _: object = None) -> Callable[..., object]:
+        if scope is None:  # as ExitStack looks it up, just before it enters
+            found = partial(self._method)
+            _looking.up = ref(found)
+        else:
+            found = partial(self._method, scope)
+            scope.looked_up = ref(found)
+        return found
+
+
+def looked_up_for(scope: EndsWithWith) -> ref[object] | None:
+    """What the `with` holds that enters a scope just now; None where it is entered by hand."""
+    for looked_up in (scope.looked_up, _looking.up):
+        if looked_up is not None and looked_up() is not None:
+            return looked_up
+    return None
+
+
+class _Looking(threading.local):
+    """What was looked up last in this thread, of the class."""
+
+    up: ref[object] | None = None
+
+
+_looking = _Looking()
