@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lllm.events.errors import LogUnavailable
+from lllm.events.own_files import make_new
 
 _DESCRIPTORS = "/dev/fd"  # the open descriptors of the process that looks; Linux and macOS have it
 _COPY = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
@@ -47,10 +48,11 @@ def _descriptors(first: int) -> Iterator[int]:
 
 
 def copy_by_another_process(original: str, copy: Path) -> None:
-    """Copy a file that may be open in this process.
+    """Copy a file that may be open in this process, to one that is its owner's alone.
 
-    Raises LogUnavailable where that can't be done.
+    Raises LogUnavailable where that can't be done, OSError where the copy can't be made.
     """
+    make_new(copy).close()  # in place of whatever has the name; a link there is not followed
     command = [sys.executable, "-I", "-S", "-c", _COPY, original, str(copy)]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if ran.returncode != 0:

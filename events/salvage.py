@@ -22,6 +22,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.open_files import copy_by_another_process
+from lllm.events.own_files import make_database
 from lllm.events.record import EVENT_BYTES, Recorded, leaf_digest
 from lllm.events.sqlite_files import APPLICATION_ID
 from lllm.events.sqlite_pages import Cell, Pages, Value, kinds_of, values_of
@@ -152,6 +153,7 @@ def _counter_in(cell: Cell) -> int:
 def _make(found: sqlite3.Connection, target: Path, head: int) -> Salvaged:
     found.execute("CREATE INDEX by_position ON found (position)")
     found.execute("CREATE INDEX by_stream ON found (stream, seq)")
+    make_database(target)
     with closing(sqlite3.connect(target, isolation_level=None)) as made:
         for statement in SCHEMA:
             made.execute(statement)

@@ -19,7 +19,7 @@ from typing import Literal, cast
 from lllm.events.database import Database, Durability
 from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
-from lllm.events.permissions import checked_mode
+from lllm.events.permissions import checked_mode, folder_mode, mode_like
 from lllm.events.record import (
     APPEND_BYTES,
     EVENT_BYTES,
@@ -140,7 +140,9 @@ class SQLiteBackend(ReadsEventRows):
         why = error if isinstance(error, LogDamaged) else f"{path}: its first page can't be read."
         self.damage = LogDamaged(f"{why} {_ADVICE}", position=0)
         self.database = SharedDatabase(whole, salvaged.close, read_only=True)
-        self.liveness = Liveness(path.with_name(f"{path.name}-lllm"))
+        locks = path.with_name(f"{path.name}-lllm")
+        mode = mode_like(locks, path) if self.mode is None else self.mode
+        self.liveness = Liveness(locks, mode=folder_mode(mode))
 
     def _refuse_damage(self, damage: LogDamaged) -> None:
         """Raise it, unless the file was repaired or replaced since."""

@@ -30,6 +30,7 @@ from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.locks import FileLock
 from lllm.events.open_files import copy_by_another_process
 from lllm.events.own_files import check_database, make_folder, open_to_read, sync, sync_folder
+from lllm.events.permissions import folder_mode, mode_like
 from lllm.events.salvage import copy_of, salvage
 from lllm.events.sqlite import SQLiteBackend
 from lllm.events.sqlite_files import Translated, names_of_lllm
@@ -105,7 +106,7 @@ def has_damaged_pages(log: SQLiteBackend) -> bool:
 def _alone(path: Path) -> Iterator[None]:
     """Nobody else has the file open meanwhile, or opens it."""
     folder = path.with_name(f"{path.name}-lllm")
-    make_folder(folder)
+    make_folder(folder, mode=folder_mode(mode_like(folder, path)))
     lock = FileLock(folder / "write.lock")
     try:
         if not lock.take(time.monotonic(), _WAIT_SECONDS):
@@ -167,11 +168,12 @@ def _keep(path: Path) -> Path:
     copy = path.with_name(f"{path.name}-{_digest(draft)[:16]}{SUFFIX}")
     for suffix in ("-wal", ""):  # the file last: it is there when all of it is
         original, part = Path(f"{path}{suffix}"), Path(f"{draft}{suffix}")
-        if suffix and original.exists():
-            copy_by_another_process(str(original), part)
-        if not part.exists():
+        if not original.exists():
+            part.unlink(missing_ok=True)  # whatever it is: the file has no write-ahead log
             continue
-        part.chmod(stat.S_IMODE(original.stat().st_mode))
+        if suffix:
+            copy_by_another_process(str(original), part)
+        part.chmod(mode_like(path))
         with open_to_read(part) as file:
             sync(file)
         part.rename(f"{copy}{suffix}")

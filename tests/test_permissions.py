@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -125,6 +126,37 @@ def test_what_is_moved_aside(tmp_path: Path, kind: str) -> None:
         assert main(["repair", "--store", str(path)]) == 0
     assert list(path.glob(f"*.{kind}"))
     assert modes_below(tmp_path) == {FILES: {0o600}, FOLDERS: {0o700}}
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize(("mode", "folder"), [(None, 0o700), (0o660, 0o2770)])
+def test_a_damaged_database(tmp_path: Path, mode: int | None, folder: int) -> None:
+    """What is made while the pages of a damaged file are read, and by its repair: the new file, the
+    copy of the old one, and the lock folder. A link that somebody
+    planted under a name of these is not followed."""
+    path = tmp_path / "runs.db"
+    with closing(sqlite_store(path, mode=mode)) as store:
+        used(store)
+    with path.open("r+b") as file:
+        file.write(bytes(4096))  # the first page, without which SQLite can't open it
+    shutil.rmtree(tmp_path / "runs.db-lllm")
+    store = LogStore(SQLiteBackend(path, mode=mode))
+    with pytest.warns(RuntimeWarning, match="can't write its log"):
+        assert shout(store, "b") == "B"
+    assert modes_below(tmp_path) == {FILES: {mode or 0o600}, FOLDERS: {folder}}
+    with pytest.warns(RuntimeWarning, match="could not write"):
+        store.close()
+    decoy = tmp_path / "decoy"
+    decoy.write_bytes(b"somebody else's")
+    decoy.chmod(mode or 0o600)
+    for planted in ("runs.db.kept", "runs.db.kept-wal", "runs.db.new"):
+        (tmp_path / planted).symlink_to(decoy)
+    assert main(["repair", "--store", str(path)]) == 0
+    assert decoy.read_bytes() == b"somebody else's"
+    assert len(list(tmp_path.glob("*.damaged"))) == 1
+    assert modes_below(tmp_path) == {FILES: {mode or 0o600}, FOLDERS: {folder}}
+    with closing(sqlite_store(path)) as store:
+        assert len(store.list_sessions()) == 1
 
 
 @pytest.mark.parametrize("make", STORES)
