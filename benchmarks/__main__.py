@@ -24,6 +24,7 @@ from benchmarks import (
     reads,
     rebuilds,
     recording,
+    redactions,
     results,
     scans,
 )
@@ -106,6 +107,7 @@ class _Run:
             "append": lambda: appends.figures(folder / "append", quick=quick),
             "crowd": lambda: crowds.figures(folder / "crowd", quick=quick),
             "recording": lambda: recording.figures(folder / "recording", quick=quick),
+            "redact": lambda: redactions.figures(quick=quick),
             "capture": lambda: captures.figures(folder / "capture", quick=quick),
             "disk": lambda: disk.figures(folder / "disk", quick=quick),
             "peers": lambda: self._beside_peers(folder / "peers"),

@@ -24,7 +24,8 @@ from typing import Protocol
 import msgspec
 
 from lllm.events.disguises import decoded
-from lllm.events.known_secrets import cut_member, cut_secrets, may_hold_secret, readable
+from lllm.events.known_secrets import cut_member, cut_secrets, readable
+from lllm.events.looking import may_hold_secret
 from lllm.events.model import Event
 from lllm.events.plain import MARK
 from lllm.events.secret_patterns import Pattern

@@ -123,7 +123,7 @@ BASE64_RUN = re.compile(
     r"[A-Za-z0-9+/_-]{60,}(?:(?:\r?\n|(?:\\+r)?\\+n)[ \t]*[A-Za-z0-9+/_-]{4,})+={0,2}"
     r"|[A-Za-z0-9+/_-]{27,}={0,2}"
 )
-_NO_BASE64 = re.compile(r"\s+|\\+[rnt]")
+_BREAKS = re.compile(r"\s+|\\+[rnt]")
 _HEX_RUN = re.compile(r"[0-9a-f]{40,}|[0-9A-F]{40,}")
 _LONG = 8_192  # characters, from which on a run is taken to begin where its base64 does
 _PRINTABLE = bytes(97 if 32 <= c < 127 or c in (0, 9, 10, 13) else 32 for c in range(256))
@@ -132,7 +132,7 @@ _READABLE = 16 * b"a"
 
 def decodings(run: str) -> Iterator[tuple[int, bytes]]:
     """What a run of base64 says, from each place where it may begin, if any of it can be read."""
-    plain = _NO_BASE64.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
+    plain = _BREAKS.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
     for at in range(4 if len(plain) <= _LONG else 1):
         data = decoded(plain[at:])
         if _READABLE in data.translate(_PRINTABLE):
@@ -153,7 +153,7 @@ def encoded_again(run: str, at: int, data: bytes) -> str:
     said = base64.b64encode(data).decode()
     if "-" in run or "_" in run:
         said = said.replace("+", "-").replace("/", "_")
-    return _NO_BASE64.sub("", run)[:at] + (said if run.endswith("=") else said.rstrip("="))
+    return _BREAKS.sub("", run)[:at] + (said if run.endswith("=") else said.rstrip("="))
 
 
 def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
@@ -168,36 +168,63 @@ def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
 
 _HEX_DIGITS = bytes(97 if chr(c) in "0123456789abcdefABCDEF" else 32 for c in range(256))
 _LONG_HEX = 40 * b"a"
-_BASE64_BYTES = re.compile(rb"[A-Za-z0-9+/_-]{27,}")
-_HEX_BYTES = re.compile(rb"[0-9a-fA-F]{40,}")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
+_NO_BASE64 = bytes(c for c in range(256) if chr(c) not in string.ascii_letters + "0123456789+/")
+_HEX_BYTES = re.compile(rb"[0-9a-fA-F]{40,}")
+_HEX_AND_DASHES = b"0123456789abcdefABCDEF-"
+# What encodes a key has this many letters and digits in one run: characters that can be read give
+# no sign, but for `>`, `?` and `~`.
+_LONG_RUN = 27 * b"a"
+_ALPHANUMERIC = bytes(97 if chr(c).isalnum() and c < 128 else 32 for c in range(256))
+# What the first of four characters can be where base64 encodes three that can be read.
+_FIRST_OF_READABLE = b"ACDIJKLMNOPQRSTUVWXYZabcdef"  # of 0, 9 to 13 and 32 to 127
+_FIRST = bytes(97 if c in _FIRST_OF_READABLE else 32 for c in range(256))
 
 
-def readable_inside(runs: bytes) -> Iterator[bytes]:
-    """What runs of base64 and hex say, where it can be read: as `decodings` and `hex_runs` do, for
-    the fast look."""
-    if _LONG_HEX in runs.translate(_HEX_DIGITS):
-        for run in _HEX_BYTES.findall(runs):
-            data = binascii.a2b_hex(run[: len(run) & ~1])
-            if _READABLE in data.translate(_PRINTABLE):
-                yield data
-    for run in _BASE64_BYTES.findall(runs):
-        plain = run.translate(_STANDARD)
-        for at in range(4 if len(plain) <= _LONG else 1):
-            part = plain[at:]
-            left = len(part) & 3
-            part = (
-                part[:-1]
-                if left == 1
-                else part + b"=="
-                if left == 2
-                else part + b"="
-                if left
-                else part
-            )
-            data = binascii.a2b_base64(part)
-            if _READABLE in data.translate(_PRINTABLE):
-                yield data
+def readable_inside(run: bytes, *, anywhere: bool) -> bytes:
+    """What a run of base64 or hex says, as far as it can be read, for the fast look: as `decodings`
+    and `hex_runs` do, but only the parts that can be read, parted by blanks.
+
+    anywhere: whether it may begin within base64, though it is long.
+    """
+    if len(run) <= _LONG and _LONG_RUN not in run.translate(_ALPHANUMERIC):
+        return b""
+    said: list[bytes] = []
+    if len(run) <= _LONG and len(run) >= len(_LONG_HEX) and _LONG_HEX in run.translate(_HEX_DIGITS):
+        for digits in _HEX_BYTES.findall(run):
+            said += _STRING.findall(binascii.a2b_hex(digits[: len(digits) & ~1]))
+        if not run.translate(None, _HEX_AND_DASHES):
+            return b" ".join(said).replace(b"\0", b"")
+    plain = run.translate(_STANDARD) if b"-" in run or b"_" in run else run
+    if len(plain) <= _LONG or b"~" in plain:
+        plain = plain.translate(None, _NO_BASE64)
+    for at in range(4 if anywhere or len(plain) <= _LONG else 1):
+        firsts = plain[at::4].translate(_FIRST)
+        if _FIRSTS in firsts:
+            said += _said(plain, at, firsts)
+    return b" ".join(said).replace(b"\0", b"")
+
+
+def _said(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
+    """What can be read in base64 from a place on. Only what is near to such a place is decoded."""
+    found = firsts.find(_FIRSTS)
+    while found >= 0:
+        begin = at + 4 * found
+        if _READABLE in _decoded(plain[begin : begin + 48]).translate(_PRINTABLE):
+            begin = max(at, begin - 4)
+            yield from _STRING.findall(_decoded(plain[begin : begin + _READ_AT_ONCE]))
+            found += (_READ_AT_ONCE - _READ_TWICE) // 4
+        found = firsts.find(_FIRSTS, found + 1)
+
+
+def _decoded(part: bytes) -> bytes:
+    part = part[: len(part) - (len(part) & 3 == 1)]
+    return binascii.a2b_base64(part + b"==="[: -len(part) & 3])
+
+
+_READ_AT_ONCE, _READ_TWICE = 8_192, 2_048  # characters of base64
+_FIRSTS = 6 * b"a"  # of 20 characters that can be read, the shortest key
+_STRING = re.compile(rb"[\t\n\r -~\x00]{16,}")
 
 
 # -- of bytes, for the fast look
@@ -228,33 +255,31 @@ def _percent(match: re.Match[bytes]) -> bytes:
     return bytes((int(match[1], 16),))
 
 
-def _joined(lines: list[bytes]) -> bytes:
-    return b"".join([line.strip(b" \t\r") for line in lines])
-
-
-def _unescaped(data: bytes) -> bytes:
+def unescaped(data: bytes) -> bytes:
+    """A run of JSON without the escapes in it, of line breaks above all."""
     while b"\\\\" in data:
         data = data.replace(b"\\\\", b"\\")
-    data = _joined(data.replace(b"\\r", b"").split(b"\\n"))
+    for blank in (b"\\n", b"\\r", b"\\t"):
+        data = data.replace(blank, b"")
     return _ESCAPED.sub(_byte, data) if b"\\" in data else data
 
 
-def plainly(data: bytes) -> bytes:
-    """A payload as it reads without noise and line breaks; the payload itself where it has none."""
+_ASCII = bytes(range(128))
+
+
+def shown(data: bytes) -> bytes:
+    """A text as it reads without percent-encoding, zeros and invisible or wide characters, on one
+    line as in JSON."""
     if b"%" in data:
         data = _PERCENT.sub(_percent, data)
     if b"\n" in data:
-        data = _joined(data.split(b"\n"))
-    if b"\\" in data:
-        joined = _joined(data.split(b"\\n"))
-        if b"\\" in joined:
-            joined = joined.replace(b'\\"', b'"')  # all that is left in most code
-        data = joined if b"\\" not in joined else _unescaped(data)
+        data = data.replace(b"\n", b"\\n")
     if b"\0" in data:
         data = data.replace(b"\0", b"")
     if not data.isascii():
-        text = data.decode("utf-8", "replace")
-        if _INVISIBLE.search(text) is not None:
+        strange = data.translate(None, _ASCII).decode("utf-8", "replace")
+        if _INVISIBLE.search(strange) is not None:
+            text = data.decode("utf-8", "replace")
             return _INVISIBLE.sub(lambda match: _shown_alike(match[0]), text).encode()
     return data
 

@@ -362,39 +362,99 @@ def _each() -> Iterator[tuple[str, str, str, bool]]:
             yield name, prefix, rest, any_body
 
 
+# -- the fast look
+
+_DOTTED = re.compile(
+    rb"\.(?:(?<=[bcmoprstG0-9Q]\.)(?:(?<=ya29\.)|(?<=AQ\.)|(?<=hv[sbr]\.)|(?<=SG\.)|(?<=dp\.[pcs]t\.)"
+    rb"|(?<=dp\.scim\.)|(?<=dp\.audit\.)|(?<=dt0[cs][0-9]{2}\.)|(?<=[ps]at\.))"
+    rb"|atlasv1|(?<=pat[A-Za-z0-9]{14}\.)[0-9a-f]{64}"
+    rb"|(?<=[MNO][A-Za-z0-9_-]{23}\.)[A-Za-z0-9_-]{6}\.|(?<=[A-Za-z0-9_-]{24}\.)[A-Za-z0-9_-]{6}\.)"
+)
+
+
 def may_begin(runs: bytes) -> bool:
-    """Whether a key of a known format may stand in the long runs of a text."""
-    return any(regex.search(runs) is not None for regex in _beginnings())
+    """Whether a key of a known format, or a JSON Web Token, may stand in the long runs of a text."""
+    return (
+        (b"-" in runs and _dashed(b"-").search(runs) is not None)
+        or (b"_" in runs and _dashed(b"_").search(runs) is not None)
+        or _may_be_bare(runs)
+    )
+
+
+# Capital letters that prefixes which end neither in `-` nor `_` begin with, made one byte.
+_FIRST = b"ASGELJ"
+_MERGED = bytes(65 if c in _FIRST else c for c in range(256))
+_FURTHER = (b"eyJ", b"eyA", b"ewo", b"ew0", b":AA", b"-us", b"Q~", b"sha256~", b"1//0", b"oy2")
 
 
 @cache
-def _beginnings() -> tuple[re.Pattern[bytes], ...]:
-    """Of prefixes that end in `-` or `_`, and of the others. `re` finds one byte of a set fast, so
-    the first are looked for by their ends, and the second begin with literals."""
-    dashed: dict[str, dict[str, list[str]]] = {}
-    bare: list[str] = []
-    dotted: list[str] = []
+def _merged_bare() -> re.Pattern[bytes]:
+    begun = {
+        prefix.encode().translate(_MERGED)[1:].decode() for prefix in _long_bare()
+        if prefix[0].encode() in _FIRST
+    }  # fmt: skip
+    return re.compile(f"A(?:{'|'.join(sorted(begun))}|K[0-9abcdef]{{32}})".encode())  # SK
+
+
+@cache
+def _further() -> tuple[bytes, ...]:
+    return _FURTHER + tuple(
+        prefix.encode() for prefix in _long_bare() if prefix[0].encode() not in _FIRST
+    )
+
+
+def _long_bare() -> list[str]:
+    return [prefix for _, prefix, _, _ in _each() if len(prefix) > 3 and prefix[-1] not in "-_.~"]
+
+
+def _may_be_bare(runs: bytes) -> bool:
+    merged = runs.translate(_MERGED)
+    found = _merged_bare().search(merged)
+    while found is not None:
+        if _bare().match(runs, found.start()) is not None:
+            return True
+        found = _merged_bare().search(merged, found.start() + 1)
+    for prefix in _further():
+        if prefix in runs and _bare().search(runs) is not None:
+            return True
+    return b"." in runs and _DOTTED.search(runs) is not None and _bare().search(runs) is not None
+
+
+@cache
+def _dashed(last: bytes) -> re.Pattern[bytes]:
+    """Of prefixes that end in this byte. `re` finds one byte that an expression begins with fast,
+    so they are looked for by their ends."""
+    groups: dict[str, dict[str, list[str]]] = {}
     for _, prefix, asked, _ in _each():
-        rest = asked.removesuffix("(?![_-])")  # what follows may be another line
-        if prefix[-1] in "-_":
-            rests = dashed.setdefault(prefix[-2:], {})
-            rests.setdefault(rest, []).append(re.escape(prefix))
-        elif len(prefix) == 1:
-            dotted.append(rest[rest.index("\\.") :])  # no prefix to look for
-        else:
-            bare.append(re.escape(prefix) + rest)
-    ends = (
-        f"(?<={re.escape(end)})(?:"
+        if prefix.encode().endswith(last):
+            rest = asked.removesuffix("(?![_-])")  # what follows may be another line
+            groups.setdefault(prefix[-2], {}).setdefault(rest, []).append(re.escape(prefix))
+    sign = last.decode()
+    ends = "|".join(
+        f"(?<={re.escape(letter)}{sign})(?:"
         + "|".join(
             f"(?:{'|'.join(f'(?<={prefix})' for prefix in prefixes)}){rest}"
             for rest, prefixes in rests.items()
         )
         + ")"
-        for end, rests in sorted(dashed.items())
+        for letter, rests in sorted(groups.items())
     )
-    last = "".join(sorted({end[0] for end in dashed}))
-    return (
-        re.compile(f"[-_](?<=[{last}][-_])(?=[^\n]{{8}})(?:{'|'.join(ends)})".encode()),
-        re.compile("|".join(bare).encode()),
-        re.compile("|".join(dotted).encode()),
+    letters = re.escape("".join(sorted(groups)))
+    return re.compile(f"{sign}(?<=[{letters}]{sign})(?=[^\\n]{{8}})(?:{ends})".encode())
+
+
+@cache
+def _bare() -> re.Pattern[bytes]:
+    """Of the other prefixes, and of JSON Web Tokens."""
+    return re.compile(
+        "|".join(
+            [
+                re.escape(prefix) + rest.removesuffix("(?![_-])")
+                if len(prefix) > 1
+                else f"[{prefix}]" + rest
+                for _, prefix, rest, _ in _each()
+                if prefix[-1] not in "-_"
+            ]
+            + ["e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\\.[A-Za-z0-9_-]{8}"]
+        ).encode()
     )

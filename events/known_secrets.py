@@ -1,4 +1,4 @@
-"""The secrets that are cut from all that is written, and how to tell fast that there is none.
+"""The secrets that are cut from all that is written.
 
 They are keys that their issuers' prefixes tell (`issuer_keys`) and what names and forms tell
 (`credentials`), as they stand, over line breaks, and under what disguises them (`disguises`):
@@ -23,59 +23,18 @@ from lllm.events.disguises import (
     decodings,
     encoded_again,
     hex_runs,
-    plainly,
-    readable_inside,
     wrapped,
 )
 from lllm.events.issuer_keys import is_words, issuer_keys, may_begin
+from lllm.events.looking import may_hold_secret
 
 _DEEPEST = 3  # encodings around each other
 _RUN = 16  # characters that every key has in one run
 _CLASSES = bytes(
     97 if chr(c) in "+/_.-=~:" or (c < 128 and chr(c).isalnum()) else 32 for c in range(256)
 )
-_LEAST = 16 * b"a"
-_BLOB, _HEAD = 4_096, 512  # characters of a run in which no prefix is looked for but at its head
-
-
-def may_hold_secret(data: bytes) -> bool:
-    """Whether a known secret may stand in a text in UTF-8, or in JSON made of it.
-
-    It may say yes where there is none, never no where there is one. It is asked of every event.
-    """
-    return _may_hold(data, 0)
-
-
-def _may_hold(data: bytes, depth: int) -> bool:
-    data = plainly(data)
-    if credentials.may_stand_in(data):
-        return True
-    classes = data.translate(_CLASSES)
-    at = classes.find(_LEAST)
-    if at < 0:
-        return False
-    runs: list[bytes] = []
-    while at >= 0:
-        end = classes.find(b" ", at)
-        end = len(data) if end < 0 else end
-        runs.append(data[classes.rfind(b" ", 0, at) + 1 : end])
-        at = classes.find(_LEAST, end)
-    long = b"\n".join(runs)
-    begun = (
-        long
-        if len(long) < _BLOB
-        else b"\n".join([run[:_HEAD] if len(run) > _BLOB else run for run in runs])
-    )
-    if may_begin(begun) or _JWT.search(long) is not None:
-        return True
-    return depth < _DEEPEST and _may_hide(long, depth)
-
-
+_LEAST = _RUN * b"a"
 _JWT = re.compile(rb"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,}\.")
-
-
-def _may_hide(runs: bytes, depth: int) -> bool:
-    return any(_may_hold(inside.replace(b"\0", b""), depth + 1) for inside in readable_inside(runs))
 
 
 def without_secrets(text: str) -> str:

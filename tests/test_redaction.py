@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from lllm import ConfigError, LogStore, tool
 from lllm.events import codec, model
-from lllm.events.known_secrets import cut_secrets, may_hold_secret, without_secrets
+from lllm.events.known_secrets import cut_secrets, without_secrets
+from lllm.events.looking import may_hold_secret
 from lllm.events.plain import from_plain, to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import new_id, new_salt

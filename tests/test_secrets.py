@@ -18,7 +18,8 @@ import pytest
 
 from lllm.events import codec, model
 from lllm.events.issuer_keys import issuer_keys
-from lllm.events.known_secrets import cut_secrets, may_hold_secret
+from lllm.events.known_secrets import cut_secrets
+from lllm.events.looking import may_hold_secret
 from lllm.events.plain import to_plain
 from lllm.events.redaction import payload
 from tests.ordinary_texts import ordinary_texts
