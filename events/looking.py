@@ -132,11 +132,11 @@ class _Runs:
             run = unescaped(run)
         if end - at >= _ENCODED and self._is_encoded(run, self._cut and not at):
             return True
-        if _is_hex(run):
-            return False
-        self._begun.append(run)
         if before == b"." or before == b":" or data[end : end + 1] == b".":
             self._begun.append(_parts_around(data, at, end))
+        elif _is_hex(run):
+            return False
+        self._begun.append(run)
         return before == b"=" and data[at - 2] in _OF_SIGNED and _is_signed(data, at)
 
     def _is_encoded(self, run: bytes, anywhere: bool) -> bool:

@@ -31,7 +31,7 @@ _SQUEEZED = _table()
 
 
 def _squeezed(*words: str) -> list[str]:
-    return [word.translate(str.maketrans(_SAME)) for word in words]
+    return [word.encode().translate(_SQUEEZED).decode() for word in words]
 
 
 def _behind(*words: str) -> str:

@@ -28,6 +28,10 @@ def an_example(prefix: str, regex: str) -> str:
     parts = [prefix]
     while rest:
         found = _CLASS.match(rest)
+        if found is None and (rest[0].isalnum() or rest[0] in "_-" or rest.startswith("\\.")):
+            parts.append(rest[:2].strip("\\") if rest[0] == "\\" else rest[0])
+            rest = rest.removeprefix("\\")[1:]
+            continue
         if found is None:
             return ""
         inside = re.compile(found[1])
