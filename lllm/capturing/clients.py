@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
 
 from lllm.capturing.homes import Family, Recording
+from lllm.capturing.inside import clients_inside, holder_of
 from lllm.capturing.listening import AsyncListener, Listener, SyncListener
 from lllm.events.errors import ConfigError
 from lllm.invokers.sdk_versions import require_supported
@@ -21,8 +21,6 @@ _MARK = "_lllm_listener"
 _LISTENED = "_lllm_listened"  # an httpx client's copy that is listened to, once it was put back
 _SDKS = ("openai", "anthropic")
 _METHODS = ("request", "copy", "with_options")
-# Where others keep such a client: LangChain's chat models, Instructor, the SDKs' own resources.
-_INSIDE = ("root_client", "root_async_client", "_client", "_async_client", "client", "async_client")
 
 
 def clients_of(given: object) -> list[object]:
@@ -30,22 +28,27 @@ def clients_of(given: object) -> list[object]:
 
     Raises ConfigError where there is none.
     """
-    if _is_client(given):
-        return [given]
-    found: dict[int, object] = {}
-    for name in _INSIDE:
-        with suppress(Exception):  # some are made when they are asked for, which may fail
-            inside = getattr(given, name, None)
-            if _is_client(inside):
-                found[id(inside)] = inside
+    own = _client_of(given)
+    found = clients_inside(given, _client_of) if own is None else [own]
     if not found:
         kind = type(given)
         raise ConfigError(
             "capture takes a client of openai or anthropic (OpenAI(), AsyncAnthropic(), ...), or "
-            f"what has one as an attribute; {kind.__module__}.{kind.__qualname__} is neither. Give "
-            "the client that it uses, which is often called `.root_client` or `.client`."
+            f"what has one as an attribute; {kind.__module__}.{kind.__qualname__} is neither. "
+            f"{_advice(given)}"
         )
-    return list(found.values())
+    return found
+
+
+def _advice(given: object) -> str:
+    place = holder_of(given, _client_of)
+    if place is not None:
+        return f"Its `{place}` is one: give that."
+    return (
+        "Give the client that it uses, which is often called `.root_client` or `.client`, and may "
+        "have to be made first; what asks through litellm has none. The guide to frameworks says "
+        "how it is with each."
+    )
 
 
 def listen(client: object, recording: Recording) -> None:
@@ -97,7 +100,7 @@ def release(client: object) -> None:
 def _attach(client: object, family: Family, *, is_copy: bool) -> None:
     request = client.request  # type: ignore[attr-defined] # see _is_client
     kind = AsyncListener if inspect.iscoroutinefunction(request) else SyncListener
-    listener: Listener = kind(client, family, is_copy=is_copy)
+    listener: Listener = kind(client, family, _attach_http, is_copy=is_copy)
     setattr(client, _MARK, listener)
 
     def captured(make: Callable[..., object]) -> Callable[..., object]:
@@ -112,11 +115,12 @@ def _attach(client: object, family: Family, *, is_copy: bool) -> None:
     listener.replace("request", listener.of_request)
     for name in ("copy", "with_options"):
         listener.replace(name, captured)
-    _attach_http(client, listener)
+    _attach_http(listener)
 
 
-def _attach_http(client: object, listener: Listener) -> None:
+def _attach_http(listener: Listener) -> None:
     """The httpx client may be another's, too: this one gets a copy, with the same connections."""
+    client = listener.client
     http = client._client  # type: ignore[attr-defined] # see _is_client
     if hasattr(http, _MARK):
         return
@@ -131,6 +135,14 @@ def _attach_http(client: object, listener: Listener) -> None:
 def _listener_of(client: object) -> Listener | None:
     found = vars(client).get(_MARK)
     return found if isinstance(found, Listener) and found.client is client else None
+
+
+def _client_of(thing: object) -> object | None:
+    """See ClientOf."""
+    if _is_client(thing):
+        return thing
+    inside = getattr(thing, "_client", None) if _sdks(thing) else None
+    return inside if _is_client(inside) else None
 
 
 def _is_client(client: object) -> bool:

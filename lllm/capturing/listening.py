@@ -82,12 +82,21 @@ class _Response(Protocol):
 class Listener:
     """What stands between one client's caller and its SDK.
 
-    family: the clients that are recorded alike. is_copy: whether another of them made this one.
+    family: the clients that are recorded alike. to_http: has the httpx client listened to that the
+    client has by now. is_copy: whether another of them made this one.
     """
 
-    def __init__(self, client: object, family: Family, *, is_copy: bool) -> None:
+    def __init__(
+        self,
+        client: object,
+        family: Family,
+        to_http: Callable[[Listener], None],
+        *,
+        is_copy: bool,
+    ) -> None:
         self.client = client
         self.family = family
+        self._to_http = to_http
         self.is_copy = is_copy
         self._sdk = type(client).__module__.partition(".")[0]
         self._known: tuple[list[object], Site] | None = None
@@ -133,6 +142,7 @@ class Listener:
         session, alone = recording.homes.session_of(f"{self._sdk}.{operation.name}")
         if session is None:
             return None
+        self._to_http(self)  # some frameworks give a client a new one with each event loop
         if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
             _ask_for_usage(options)
         call = Call(session, operation, self._site(recording.provider), alone=alone)

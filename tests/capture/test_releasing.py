@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 import lllm
 from lllm import ConfigError, LogStore, SQLiteBackend
 from tests import loopback_messages
 from tests.capture.asking import CHAT, KEY, chat_client, claude_client, streamed, text_of
-from tests.loopback import Loopback, text
+from tests.loopback import Loopback, embeddings, text
 from tests.loopback_streams import chat
 
 
@@ -212,6 +213,26 @@ def test_a_client_inside_of_something(server: Loopback, store: LogStore) -> None
     assert counts(store) == [2]
 
 
+class Embedder:
+    """Has only the part of a client that it uses, as LangChain's embeddings have."""
+
+    def __init__(self, client: openai.OpenAI) -> None:
+        self.client = client.embeddings
+
+
+def test_a_part_of_a_client_inside(server: Loopback, store: LogStore) -> None:
+    """Of what has a part of a client, the client is captured."""
+    client = chat_client(server)
+    embedder = Embedder(client)
+    assert lllm.capture(embedder, log_store=store) is embedder
+    server.answers(embeddings([0.5]))
+    embedder.client.create(model="text-embedding-3-small", input="?")
+    assert counts(store) == [1]
+    lllm.release(embedder)
+    embedder.client.create(model="text-embedding-3-small", input="?")
+    assert counts(store) == [1]
+
+
 @pytest.mark.parametrize("wrong", [None, {"api_key": KEY}, object()])
 def test_what_has_no_client(wrong: object) -> None:
     """What has no client is named by its class, never shown, and the error says what to give."""
@@ -220,3 +241,35 @@ def test_what_has_no_client(wrong: object) -> None:
             refused(wrong)
         assert KEY not in str(caught.value)
         assert type(wrong).__name__ in str(caught.value)
+
+
+class Agent:
+    """Has a model that has a client, as the agents of frameworks have, and knows its team."""
+
+    def __init__(self, model: object) -> None:
+        self.key = KEY
+        self.team = [self]
+        self.settings = ChatSettings(self, model)
+
+
+class ChatSettings(pydantic.BaseModel):
+    """Keeps the model apart, as pydantic's classes do."""
+
+    _model: object = pydantic.PrivateAttr()
+    _agent: object = pydantic.PrivateAttr()
+
+    def __init__(self, agent: object, model: object) -> None:
+        super().__init__()
+        self._agent, self._model = agent, model
+
+
+def test_what_has_its_client_deeper_inside(server: Loopback, store: LogStore) -> None:
+    """What has a client, but not at hand, is refused, and the error says where it is; it looks in
+    no class, in no module, and at nothing that is code."""
+    model = ChatModel(chat_client(server))
+    with pytest.raises(ConfigError, match=r"Agent is neither. Its `\.settings\._model` is one"):
+        lllm.capture(Agent(model), log_store=store)
+    assert lllm.capture(Agent(model).settings._model, log_store=store) is model
+    for without in (Agent(object()), Agent(openai), Agent(openai.OpenAI)):
+        with pytest.raises(ConfigError, match="may have to be made first"):
+            lllm.capture(without, log_store=store)

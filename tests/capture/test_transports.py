@@ -15,7 +15,7 @@ import anthropic
 import openai
 import pytest
 
-from lllm import LogStore, capture
+from lllm import LogStore, capture, release
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
 from tests import loopback_bedrock, loopback_messages, loopback_responses
 from tests.capture.asking import ASKED, CHAT, CLAUDE, KEY, only
@@ -161,6 +161,42 @@ async def aused(resource: Any, way: str, **asked: Any) -> None:
         made = await made if inspect.isawaitable(made) else made
     if asked["stream"]:
         assert [one async for one in made]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_client_that_gets_another(awaited: bool, server: Loopback, store: LogStore) -> None:
+    """A client whose client of httpx is replaced after it was captured is recorded as before, as
+    some frameworks do with each event loop; released, it keeps the new one."""
+    api = APIS["chat"]
+    server.answers(api.answers)
+    made = api.makes[awaited](base_url=server.url, max_retries=0, **api.options)
+    client = capture(made, log_store=store)
+
+    def replaced() -> Any:
+        client._client = transports(api, awaited=awaited)["a client of one's own"]
+        return client._client
+
+    async def amain() -> None:
+        for _ in range(2):
+            await aused(api.of(client), "create", stream=True, **api.asked)
+            await client._client.aclose()
+            replaced()
+        await client.close()
+
+    if awaited:
+        asyncio.run(amain())
+        assert [one.calls for one in store.list_sessions()] == [1, 1]
+        return
+    used(api.of(client), "create", stream=True, **api.asked)
+    client.close()
+    new = replaced()
+    used(api.of(client), "create", stream=True, **api.asked)
+    assert [one.calls for one in store.list_sessions()] == [1, 1]
+    release(client)
+    assert client._client is new
+    used(api.of(client), "create", stream=True, **api.asked)
+    assert len(store.list_sessions()) == 2
+    client.close()
 
 
 @EACH
