@@ -351,7 +351,8 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     dialog, upto: what is sent are the messages of this dialog up to this ordinal. digest:
     HMAC-SHA-256 of all that is asked, under the session's salt, as hex.
     definition: says which tools and parameters go with it; `params` overrides its own. region: the
-    provider's, where the path of the address names it.
+    provider's, where the path of the address names it. service_tier: that is asked for, None for
+    the plain one. media: the kinds (audio, image, video) that are sent, or may be.
     """
 
     type: ClassVar[str] = "llm.requested"
@@ -372,6 +373,8 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     params: object = None
     tool_choice: str | None = None
     stream: bool = False
+    service_tier: str | None = None
+    media: tuple[str, ...] = ()
     digest: str
 
 

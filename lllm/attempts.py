@@ -15,6 +15,7 @@ from lllm.events.plain import to_plain
 from lllm.invokers import Answer
 from lllm.price_table import PriceTable
 from lllm.pricing import believable, price
+from lllm.sent import NOTHING, Sent
 from lllm.served import is_unserved
 from lllm.session import describe, is_cancellation
 
@@ -28,7 +29,8 @@ class Attempt(msgspec.Struct, frozen=True):
     """One attempt that is under way.
 
     request: its ordinal in the session. asked: the model. began: of `time.perf_counter_ns`.
-    prices: the user's own. host, port, region: where it goes.
+    prices: the user's own. host, port, region: where it goes. sent: what is asked for that has a
+    price of its own.
     """
 
     request: int
@@ -40,6 +42,7 @@ class Attempt(msgspec.Struct, frozen=True):
     host: str | None = None
     port: int | None = None
     region: str | None = None
+    sent: Sent = NOTHING
 
     def responded(self, answer: Answer, *, message: int) -> LLMResponded:
         """It was answered. message: the ordinal of the answer."""
@@ -153,6 +156,7 @@ class Attempt(msgspec.Struct, frozen=True):
             host=self.host,
             port=self.port,
             region=self.region,
+            sent=self.sent,
         )
 
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 
 from lllm.events.model import Content, Usage
 from lllm.tariff import NOTHING, Charges, number
+from lllm.usage_details import INWARD, OUTWARD, with_details
 
 # Counts that are read as tokens (`lllm.usage`), or that are part of others.
 _READ = frozenset({
@@ -49,8 +50,6 @@ _UNITS = {
     "prompt_audio_seconds": "input_audio_seconds",  # https://docs.mistral.ai/api/#tag/chat
     "image_pixels": "input_pixels",  # https://docs.voyageai.com/docs/multimodal-embeddings
 }
-_INWARD = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details")
-_OUTWARD = ("completion_tokens_details", "output_tokens_details")
 _MODALITIES = {"image_tokens": "image", "video_tokens": "video"}
 
 # Items of an answer that cost nothing but tokens: what the caller runs, or only says something.
@@ -73,7 +72,8 @@ def charges_of(
 
     usage: the same in our terms. content: the answer, None for one that did not come.
     """
-    raw = usage_raw if isinstance(usage_raw, dict) else {}
+    known = with_details(usage_raw)
+    raw = known if isinstance(known, dict) else {}
     counts: Counter[str] = Counter()
     hosted = _requests_in(raw)
     found: dict[str, Decimal] = {}
@@ -157,8 +157,8 @@ def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decim
 
 def _unit(name: str, where: tuple[str, ...]) -> str | None:
     """The unit that a number of a usage counts, None for one that nobody knows."""
-    if name in _MODALITIES and len(where) == 1 and where[0] in (*_INWARD, *_OUTWARD):
-        way = "input" if where[0] in _INWARD else "output"
+    if name in _MODALITIES and len(where) == 1 and where[0] in (*INWARD, *OUTWARD):
+        way = "input" if where[0] in INWARD else "output"
         return f"{way}_{_MODALITIES[name]}_tokens"
     return _UNITS.get(name)
 
@@ -195,7 +195,7 @@ def _is_above_zero(value: object) -> bool:
 
 def _is_known(name: str, where: tuple[str, ...]) -> bool:
     if name == "audio_tokens":  # read in the details alone
-        return len(where) == 1 and where[0] in (*_INWARD, *_OUTWARD)
+        return len(where) == 1 and where[0] in (*INWARD, *OUTWARD)
     return name in _READ or name in _FREE or name.endswith(_FREE_ENDINGS)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Literal
 
 from lllm import price_data
 from lllm.charges import charges_of
@@ -19,8 +20,10 @@ from lllm.local_models import why_free
 from lllm.price_data import Listed
 from lllm.price_table import PriceTable
 from lllm.regions import dearer_region
+from lllm.sent import NOTHING, Sent, untold_tier
 from lllm.tariff import Charges, Sampling, Tariff, believable, bill_all, holds, impossible
 from lllm.usage import Asked, samplings_of, unreadable
+from lllm.usage_details import INWARD, OUTWARD, traffic_of, with_details
 
 __all__ = ["believable", "price"]
 
@@ -48,6 +51,7 @@ def price(
     host: str | None = None,
     port: int | None = None,
     region: str | None = None,
+    sent: Sent = NOTHING,
 ) -> Price:
     """The price of one attempt.
 
@@ -66,6 +70,7 @@ def price(
     attempt unpriced.
     content: the answer, in which the calls of tools stand that the provider bills.
     host, port, region: where it was asked; a region may have other prices, a local model has none.
+    sent: what was asked for that has a price of its own, which the answer must account for.
 
     The same call prices recorded usage anew: without billed and free, with other prices, or as
     another model of provider "". Never raises; "unpriced" comes with its reason.
@@ -96,7 +101,7 @@ def price(
     listed = (name for name in names if price_data.find(provider, name) is not None)
     dearer = dearer_region(provider, host, region)
     return _listed(
-        _Use(usage, usage_raw, charges, content),
+        _Use(usage, usage_raw, charges, content, sent),
         provider, next(listed, model), at, service_tier, dearer,
     )  # fmt: skip
 
@@ -105,12 +110,19 @@ class _Use:
     """What one attempt used."""
 
     def __init__(
-        self, usage: Usage, raw: object, charges: Charges, content: Content | None
+        self,
+        usage: Usage,
+        raw: object,
+        charges: Charges,
+        content: Content | None,
+        sent: Sent,
     ) -> None:
         self.usage = usage
         self.charges = charges
         self.geo = raw.get("inference_geo") if isinstance(raw, dict) else None
-        self._raw = raw
+        self.sent = sent
+        self.traffic = traffic_of(raw)
+        self._raw = with_details(raw)
         self._kinds = {part.kind for part in content.parts} if content else set()
 
     def samplings(self) -> tuple[list[Asked], bool]:
@@ -127,11 +139,20 @@ class _Use:
         audio = tariff.rate("audio_out")
         if audio not in (None, text) and "audio" in self._kinds and not self.usage.audio_out:
             return "does not say how many of the tokens that came out are audio"
+        plain = tariff.rate("input")
+        for kind in self.sent.media if self.usage.input else ():
+            dear = tariff.rate(f"{kind}_in")
+            if dear not in (None, plain) and not self._counts(f"{kind}_tokens", "in"):
+                return f"does not say how many of the tokens that went in are {_MEDIA[kind]}"
         return None
 
-    def _counts(self, name: str) -> bool:
+    def untold_tier(self, answered: str | None) -> str | None:
+        """See `lllm.sent`."""
+        return untold_tier(self.sent, answered, self._raw)
+
+    def _counts(self, name: str, way: Literal["in", "out"] = "out") -> bool:
         raw = self._raw if isinstance(self._raw, dict) else {}
-        places = (raw.get("completion_tokens_details"), raw.get("output_tokens_details"))
+        places = [raw.get(name) for name in (INWARD if way == "in" else OUTWARD)]
         return any(isinstance(place, dict) and place.get(name) is not None for place in places)
 
 
@@ -146,12 +167,10 @@ def _listed(
         famous = not price_data.is_known(provider) and price_data.find("", model) is not None
         more = _WHO_BILLS if famous else ""
         return _unpriced(f"lists no model {model!r}{whose}", model, more)
-    if use.charges.unknown:
-        return _unpriced(f"has no rate for {use.charges.unknown[0]}", model)
-    if not found.has_tier(at, tier):
-        return _unpriced(f"lists {found.name} without a price for the service tier {tier!r}", model)
-    if region is not None:
-        return _unpriced(f"has no rates of {region}, where some models cost more", model)
+    tier = tier or use.traffic
+    fault = _unlisted(use, found, at, tier, region)
+    if fault is not None:
+        return _unpriced(fault, model)
     factor = _GEOS.get(use.geo if isinstance(use.geo, str) else None)
     if factor is None:
         return _unpriced(f"has no rates for inference_geo {use.geo!r}", model)
@@ -174,6 +193,23 @@ def _listed(
         return _unpriced(f"lists no model {priced!r}, which advised in this answer", model)
     version = price_data.version()
     return bill_all(priced, source=price_data.SOURCE, version=version, charges=use.charges)
+
+
+def _unlisted(
+    use: _Use, found: Listed, at: int, tier: str | None, region: str | None
+) -> str | None:
+    """What in a call has a price that the data does not know, as the end of a sentence."""
+    if use.charges.unknown:
+        return f"has no rate for {use.charges.unknown[0]}"
+    untold = use.untold_tier(tier)
+    if untold is not None:
+        return (
+            f"can't tell the rates: the service tier {untold!r} was asked for, and the answer does "
+            "not say which one it was given"
+        )
+    if not found.has_tier(at, tier):
+        return f"lists {found.name} without a price for the service tier {tier!r}"
+    return None if region is None else f"has no rates of {region}"
 
 
 def _tariffs(
@@ -213,6 +249,7 @@ def _fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
     return {} if found is None else found.tariff(at, None, 0).counted
 
 
+_MEDIA = {"audio": "audio", "image": "an image's", "video": "a film's"}
 _WHO_BILLS = (
     ' Where a provider bills it all the same, name it: capture(client, provider="openai"), the key '
     '"provider" of an agent\'s config, OpenAIInvoker(provider=...), or LLLM_PROVIDER.'

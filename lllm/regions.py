@@ -18,11 +18,24 @@ _REGIONS = {
     "x-ai": re.compile(r".+\.api\.x\.ai"),
     # A quarter more: https://docs.together.ai/docs/serverless/geo-specific-inference
     "together": re.compile(r".+-api\.together\.ai"),
+    # A deployment of a region or a data zone has meters of its own, most a tenth dearer than those
+    # of a global one, and neither the address nor an answer says which it is:
+    # https://learn.microsoft.com/azure/ai-services/openai/how-to/deployment-types
+    # https://azure.microsoft.com/pricing/details/cognitive-services/openai-service/
+    "azure": re.compile(
+        r".+\.(?:openai\.azure\.com|(?:services\.ai|cognitiveservices)\.azure\.com|azure-api\.net)"
+    ),
+}
+_SOME = "where some models cost more"
+_WHY = {
+    "azure": "which don't say whether a deployment is a global one, or a dearer one of a region or "
+    "a data zone",
 }
 
 
 def dearer_region(provider: str, host: str | None, region: str | None = None) -> str | None:
-    """The region in which a provider charges more, None where it does not.
+    """The region in which a provider charges more, and why, as the end of a sentence; None where
+    it does not.
 
     Args:
         provider: Who bills, as genai-prices names it.
@@ -31,5 +44,7 @@ def dearer_region(provider: str, host: str | None, region: str | None = None) ->
     """
     pattern = _REGIONS.get(provider)
     if pattern is not None and host is not None and pattern.fullmatch(host.lower()):
-        return host
-    return region if provider == "google" and region not in (None, "global") else None
+        return f"{host}, {_WHY.get(provider, _SOME)}"
+    if provider == "google" and region not in (None, "global"):
+        return f"{region}, {_SOME}"
+    return None

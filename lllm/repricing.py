@@ -31,6 +31,7 @@ from lllm.projections.days import day_of, shown_day
 from lllm.projections.selection import Filter
 from lllm.projections.spent import Billed, Spent
 from lllm.projections.view import storable
+from lllm.sent import NOTHING, Sent
 
 OtherPrices = Literal["recorded", "current"] | Prices | PriceTable
 
@@ -73,21 +74,24 @@ class Repricing:
         host: str | None = None,
         port: int | None = None,
         region: str | None = None,
+        sent: Sent = NOTHING,
     ) -> Price | None:
         """What an attempt costs at these prices.
 
-        provider, host, port, region: where it went. began: nanoseconds UTC.
+        provider, host, port, region: where it went. sent: what was asked for. began: nanoseconds
+        UTC.
         """
         usage, was = attempt.usage, attempt.price
         if (was is None and usage is None) or self._as_recorded:
             return was
-        where = _Asked(provider, host, port, region)
+        where = _Asked(provider, host, port, region, sent)
         model = attempt.model or attempt.asked
         if was is not None and (_is_unfinished(attempt) or _from_cache(was, where, model)):
             return was
         if self.as_model is not None:
             at = began if self.asked == "recorded" else self._now
-            return self._priced(usage, _NOWHERE, self.as_model, None, attempt, at)
+            nowhere = _NOWHERE._replace(sent=sent)
+            return self._priced(usage, nowhere, self.as_model, None, attempt, at)
         return self._priced(usage, where, model, attempt.asked, attempt, self._now)
 
     def _priced(
@@ -114,6 +118,7 @@ class Repricing:
                 host=where.host,
                 port=where.port,
                 region=where.region,
+                sent=where.sent,
             )
             if found.source == "user" or prices is self._own:
                 break
@@ -127,9 +132,10 @@ class _Asked(NamedTuple):
     host: str | None
     port: int | None
     region: str | None
+    sent: Sent
 
 
-_NOWHERE = _Asked("", None, None, None)  # a model is priced by its name alone
+_NOWHERE = _Asked("", None, None, None, NOTHING)  # a model is priced by its name alone
 
 
 def _is_unfinished(attempt: LLMResponded | LLMFailed) -> bool:
@@ -223,6 +229,7 @@ class _Attempts:
                 cost = self._new.of(
                     payload, asked.provider, began,
                     host=asked.host, port=asked.port, region=asked.region,
+                    sent=Sent(asked.media, asked.service_tier),
                 )  # fmt: skip
             if isinstance(payload, LLMResponded):
                 _keep(self._answered, request, cost.nanos if cost else None)

@@ -38,6 +38,7 @@ from lllm.events.recorder import log_context
 from lllm.interrupts import NO_MORE, Interrupts
 from lllm.invokers import Answer, OnText, Request, Streams
 from lllm.projections.invoke_cost import InvokeCost
+from lllm.sent import Sent, sent_in
 from lllm.session import current, describe, is_cancellation
 
 if TYPE_CHECKING:
@@ -250,6 +251,8 @@ class _Call:
                 upto=self.dialog.last_ordinal,
                 definition=self.definition_stream,
                 tool_choice=self._tool_choice(),
+                service_tier=self._sent().tier,
+                media=self._sent().media,
                 stream=self.on_text is not None and isinstance(invoker, Streams),
                 digest=self.dialog.digest(self.recorder.salt, asked=asked),
             )
@@ -300,7 +303,11 @@ class _Call:
             prices=self.agent.session.home.prices,
             host=self.config.invoker.host,
             port=self.config.invoker.port,
+            sent=self._sent(),
         )
+
+    def _sent(self) -> Sent:
+        return sent_in(self.dialog.contents, self.config.model_args)
 
     def _answered(self, answer: Answer) -> LLMResponded:
         with self._ending:

@@ -22,6 +22,7 @@ from msgspec.structs import astuple, replace
 
 from lllm.events.model import Usage
 from lllm.tariff import EXACT, nanos_of, number
+from lllm.usage_details import with_details
 
 # Where a prompt's tokens read from a cache are counted, in the prompt's details or beside them.
 # Several may stand in one usage, and say the same or, unused, 0.
@@ -207,7 +208,7 @@ def _upstream(whole: Mapping[str, object]) -> Decimal:
 def _of_details(raw: object, inward_name: str, outward_name: str) -> Usage | None:
     """Of the two dialects of OpenAI, which differ in names."""
     try:
-        whole = _mapping(raw)
+        whole = _mapping(with_details(raw))
         # Mistral has the singular, too.
         details = [f"{inward_name}_details", "prompt_token_details"]
         inward = [whole, *[_mapping(whole.get(name)) for name in details]]

@@ -268,14 +268,19 @@ def test_inference_in_the_us() -> None:
         ("google", "gemini-2.5-flash", "generativelanguage.googleapis.com", True),
         ("x-ai", "grok-4", "us.api.x.ai", False),
         ("x-ai", "grok-4", "api.x.ai", True),
+        ("azure", "gpt-4o", "mine.openai.azure.com", False),
+        ("azure", "gpt-4o-mini", "mine.cognitiveservices.azure.com", False),
+        ("azure", "gpt-4o", "mine.services.ai.azure.com", False),
+        ("azure", "gpt-4o", "gateway.example.com", True),
+        ("azure", "gpt-4o", None, True),
     ],
 )
-def test_hosts_of_a_region(provider: str, model: str, host: str, known: bool) -> None:
+def test_hosts_of_a_region(provider: str, model: str, host: str | None, known: bool) -> None:
     """Where some models cost more, the plain rates are not taken."""
     got = price(Usage(input=1000), provider=provider, model=model, at=AT, host=host)
     assert (got.nanos is not None) == known
     if not known:
-        unpriced(got, host)
+        unpriced(got, str(host))
 
 
 @pytest.mark.parametrize(

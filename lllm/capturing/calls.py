@@ -30,6 +30,7 @@ from lllm.invokers.exchange import Exchange, Read, Whole
 from lllm.invokers.tiers import tier_of
 from lllm.open_calls import unwatch, watch
 from lllm.secret_params import without_secrets
+from lllm.sent import Sent, sent_in
 from lllm.session import SessionScope, is_cancellation
 
 _CLOSED = "The caller closed the stream before its end."
@@ -122,11 +123,12 @@ class Call:
         self._tried += 1
         number = self._recorder.ordinal("request")
         self._region, self._tier = region_of(path), tier_of(headers)
-        self._recorder.stage(self._request(number, asked, self._dialog))
+        sent = sent_in(asked.contents, asked.params)
+        self._recorder.stage(self._request(number, asked, self._dialog, sent))
         self._attempt = Attempt(
             request=number, agent="", provider=self._access.provider, asked=asked.model,
             began=time.perf_counter_ns(), prices=self.session.home.prices,
-            host=self._access.host, port=self._access.port, region=self._region,
+            host=self._access.host, port=self._access.port, region=self._region, sent=sent,
         )  # fmt: skip
 
     @_one_at_a_time
@@ -139,7 +141,7 @@ class Call:
             )
             self._attempt = msgspec.structs.replace(self._attempt, began=time.perf_counter_ns())
 
-    def _request(self, number: int, asked: Asked, dialog: Told) -> LLMRequested:
+    def _request(self, number: int, asked: Asked, dialog: Told, sent: Sent) -> LLMRequested:
         definition = self._definition(asked)
         params = to_plain(without_secrets(asked.params)) if asked.params else None
         return LLMRequested(
@@ -158,6 +160,8 @@ class Call:
             definition=definition,
             params=params,
             stream=asked.stream,
+            service_tier=sent.tier,
+            media=sent.media,
             digest=dialog.digest(self._recorder.salt, asked=[asked.model, definition, params]),
         )
 

@@ -1,0 +1,52 @@
+"""The details of a usage: how many of the tokens are of which kind, and how they were served."""
+
+from __future__ import annotations
+
+INWARD = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details")
+OUTWARD = ("completion_tokens_details", "output_tokens_details")
+# Google's own names for the details, which are a list there, a count for each modality:
+# https://ai.google.dev/api/generate-content#ModalityTokenCount
+_OF_GOOGLE = {
+    "promptTokensDetails": "prompt_tokens_details",
+    "candidatesTokensDetails": "completion_tokens_details",
+}
+
+
+def with_details(raw: object) -> object:
+    """A usage whose details are counts by name, where a gateway to Google gives them as a list of
+    modalities; any other as it is."""
+    if not isinstance(raw, dict):
+        return raw
+    lists = {
+        name: value
+        for name, value in raw.items()
+        if name in (*INWARD, *OUTWARD, *_OF_GOOGLE) and _are_modalities(value)
+    }
+    changed = {name: value for name, value in raw.items() if name not in lists}
+    for name, counts in lists.items():
+        named: dict[str, object] = {}
+        for one in counts:
+            modality = str(one["modality"]).lower()
+            count = one.get("tokenCount", one.get("token_count", one.get("tokens")))
+            named[f"{modality}_tokens"] = count
+        changed.setdefault(_OF_GOOGLE.get(str(name), str(name)), named)
+    return changed if lists else raw
+
+
+def _are_modalities(value: object) -> bool:
+    """Whether it is a list, with a count for each modality."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(one, dict) and one.get("modality") for one in value)
+
+
+def traffic_of(raw: object) -> str | None:
+    """How Vertex served a request, None for the plain way: what is provisioned is not billed by the
+    token, and what is asked for as flex or priority at other rates:
+    https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse"""
+    place: object = raw
+    for name in ("extra_properties", "google", "traffic_type"):
+        place = place.get(name) if isinstance(place, dict) else None
+    if not isinstance(place, str) or place.upper() in ("ON_DEMAND", "TRAFFIC_TYPE_UNSPECIFIED"):
+        return None
+    return place.lower()
