@@ -110,6 +110,9 @@ def _of_costs(store: LogStore, area: str, roots: int, rounds: int) -> Iterator[F
             ("tactic", _CUBE), ("model", _CUBE), ("day", _CUBE), (f"tag:{USER}", _BY_VALUE),
         )
     }  # fmt: skip
+    asked["cost by day of another zone"] = (
+        lambda: store.export_cost_summary(group_by="day", tz="Asia/Kathmandu"), None
+    )  # fmt: skip
     many = {USER: user_of_at_most(_MANY, roots)}
     if roots > _MANY:
         of_many = f"of a tag of {_count(store, *many.items()):,} sessions"

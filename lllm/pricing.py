@@ -139,11 +139,19 @@ class _Use:
         audio = tariff.rate("audio_out")
         if audio not in (None, text) and "audio" in self._kinds and not self.usage.audio_out:
             return "does not say how many of the tokens that came out are audio"
+        return self._untold_media(tariff)
+
+    def _untold_media(self, tariff: Tariff) -> str | None:
+        """The same of what went in."""
         plain = tariff.rate("input")
-        for kind in self.sent.media if self.usage.input else ():
-            dear = tariff.rate(f"{kind}_in")
-            if dear not in (None, plain) and not self._counts(f"{kind}_tokens", "in"):
+        for kind in self.sent.media:
+            own = tariff.rate(f"{kind}_in")
+            is_counted = self._counts(f"{kind}_tokens", "in") or not self.usage.input
+            if own not in (None, plain) and not is_counted:
                 return f"does not say how many of the tokens that went in are {_MEDIA[kind]}"
+            unit = _BY_SIZE.get(kind, "")  # Mistral bills audio by the second, beside its tokens
+            if unit in tariff.counted and unit not in self.charges.counts:
+                return f"does not say how much there was of the {kind} that went in"
         return None
 
     def untold_tier(self, answered: str | None) -> str | None:
@@ -250,6 +258,7 @@ def _fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
 
 
 _MEDIA = {"audio": "audio", "image": "an image's", "video": "a film's"}
+_BY_SIZE = {"audio": "input_audio_seconds", "image": "input_pixels"}
 _WHO_BILLS = (
     ' Where a provider bills it all the same, name it: capture(client, provider="openai"), the key '
     '"provider" of an agent\'s config, OpenAIInvoker(provider=...), or LLLM_PROVIDER.'

@@ -211,11 +211,12 @@ class _Call:
         while True:
             attempt += 1
             self.agent.session.budget.check(f"the next call of {self.config.model_name}")
-            number = self._request(step, attempt)
-            self._trying = self._attempt(number)
+            sent = sent_in(self.dialog.contents, self.config.model_args)
+            number = self._request(step, attempt, sent)
+            self._trying = self._attempt(number, sent)
             try:
                 yield Commit(self.recorder)
-                self._trying = self._attempt(number)
+                self._trying = self._attempt(number, sent)
                 invoke = Invoke(self.config.invoker, self._asked(), self._told(number, attempt))
                 answer = self._checked((yield invoke))
             except InvokeError as error:
@@ -228,7 +229,7 @@ class _Call:
             yield Commit(self.recorder)
             yield Wait(wait)
 
-    def _request(self, step: int, attempt: int) -> int:
+    def _request(self, step: int, attempt: int, sent: Sent) -> int:
         number = self.recorder.ordinal("request")
         invoker = self.config.invoker
         asked = [
@@ -251,8 +252,8 @@ class _Call:
                 upto=self.dialog.last_ordinal,
                 definition=self.definition_stream,
                 tool_choice=self._tool_choice(),
-                service_tier=self._sent().tier,
-                media=self._sent().media,
+                service_tier=sent.tier,
+                media=sent.media,
                 stream=self.on_text is not None and isinstance(invoker, Streams),
                 digest=self.dialog.digest(self.recorder.salt, asked=asked),
             )
@@ -293,7 +294,7 @@ class _Call:
             raise TypeError(f"{self.config.invoker!r} gave a {type(answer).__name__}, no Answer.")
         return answer
 
-    def _attempt(self, number: int) -> Attempt:
+    def _attempt(self, number: int, sent: Sent) -> Attempt:
         return Attempt(
             request=number,
             agent=self.agent.name,
@@ -303,11 +304,8 @@ class _Call:
             prices=self.agent.session.home.prices,
             host=self.config.invoker.host,
             port=self.config.invoker.port,
-            sent=self._sent(),
+            sent=sent,
         )
-
-    def _sent(self) -> Sent:
-        return sent_in(self.dialog.contents, self.config.model_args)
 
     def _answered(self, answer: Answer) -> LLMResponded:
         with self._ending:

@@ -112,6 +112,22 @@ def test_models_whose_media_cost_otherwise(model: str, media: str, priced: bool)
     assert (gemini(CHAT, media, model=model).nanos is not None) == priced
 
 
+def test_audio_that_is_billed_by_the_second() -> None:
+    """Mistral counts the seconds beside the tokens; without them, nobody knows."""
+
+    def voxtral(raw: dict[str, Any], *media: str) -> Price:
+        return price(
+            of_chat(raw), provider="mistral", model="voxtral-small-24b-2507", at=AT, usage_raw=raw,
+            sent=Sent(media),
+        )  # fmt: skip
+
+    text_alone = voxtral(CHAT)
+    assert text_alone.nanos is not None
+    unpriced(voxtral(CHAT, "audio"), "audio")
+    timed = voxtral({**CHAT, "prompt_audio_seconds": 90}, "audio")
+    assert timed.nanos == text_alone.nanos + 90 * 240_000_000 // 3600
+
+
 def test_what_is_provisioned_is_not_billed_by_the_token() -> None:
     """Vertex says how a request was served."""
     for traffic, known in (("ON_DEMAND", True), ("PROVISIONED_THROUGHPUT", False),
