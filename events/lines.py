@@ -27,8 +27,9 @@ from lllm.events.record import APPEND_BYTES, EVENT_BYTES, NewEvent, Recorded, to
 
 STREAM = b'{"stream":"'  # how every line begins
 WHOLE = b',"more":0}\n'  # how every append ends
-_LINE = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}'
-_LINE_ENDED = _LINE + b"\n"
+_LINE_ENDED = (
+    b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}\n'
+)
 _MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
 
 _encode = msgspec.json.Encoder().encode
@@ -40,17 +41,30 @@ Line = tuple[int, bytes]  # the position of an event, and its line without the n
 _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a digest's 8 bytes hold
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, kw_only=True):
+    """A line, whose fields are written in this order."""
+
     stream: str
     seq: _Number
     time: _Number
     type: str
     version: _Number
     digest: str
-    more: int
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    text: str | None = None
-    base64: bytes | None = None
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    more: int
+
+    @property
+    def payload(self) -> bytes:
+        """The payload's own bytes. Raises ValueError where the line has none."""
+        if self.data is not msgspec.UNSET:
+            return bytes(self.data)
+        if self.text is not msgspec.UNSET:
+            return self.text.encode()
+        if self.base64 is not msgspec.UNSET:
+            return self.base64
+        raise ValueError("it has no data")
 
 
 _decode_line = decoder(_Line).decode
@@ -101,23 +115,15 @@ def decode(position: int, line: bytes) -> Recorded:
         found = _decode_line(line)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if found.data is not msgspec.UNSET:
-        data = bytes(found.data)
-        payload = b'"data":%b' % data
-    elif found.text is not None:
-        data = found.text.encode()
-        payload = b'"text":%b' % _encode(found.text)
-    elif found.base64 is not None:
-        data = found.base64
-        payload = b'"base64":"%b"' % base64.b64encode(data)
-    else:
-        raise ValueError("it has no data")
+    data = bytes(found.data) if found.data is not msgspec.UNSET else found.payload
     digest = bytes.fromhex(found.digest)
-    written = _LINE % (
-        _encode(found.stream), found.seq, found.time, _encode(found.type), found.version,
-        hexlify(digest), payload, found.more,
-    )  # fmt: skip
-    if written != line:
+    given = (found.data is not msgspec.UNSET) + (found.text is not msgspec.UNSET)
+    # Formatting it as `encode_append` does takes three times as long.
+    if (
+        _encode(found) != line
+        or digest.hex() != found.digest
+        or given + (found.base64 is not msgspec.UNSET) != 1
+    ):
         raise ValueError("it says an event, but is not written as lllm writes one")
     return Recorded(
         position, found.stream, found.seq, found.time, found.type, found.version, data, digest
@@ -229,16 +235,8 @@ def said_by(line: bytes) -> tuple[NewEvent, int] | None:
     where it says none."""
     try:
         found = _decode_line(line)
-        digest = bytes.fromhex(found.digest)
+        data, digest = found.payload, bytes.fromhex(found.digest)
     except (ValueError, RecursionError):
-        return None
-    if found.data is not msgspec.UNSET:
-        data = bytes(found.data)
-    elif found.text is not None:
-        data = found.text.encode()
-    elif found.base64 is not None:
-        data = found.base64
-    else:
         return None
     event = NewEvent(found.stream, found.seq, found.time, found.type, found.version, data, digest)
     return event, found.more

@@ -18,7 +18,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from lllm.events.own_files import close_own, file_id, is_at, leads_to, open_own
+from lllm.events.own_files import (
+    FileId,
+    close_own,
+    file_id,
+    has_mark,
+    is_at,
+    mark_descriptor,
+    open_own,
+)
 from lllm.events.permissions import mode_like
 
 if sys.platform == "win32":
@@ -120,27 +128,31 @@ class FileLock:
     """An exclusive lock between processes on `path`. Not reentrant, and not a lock between the
     threads of one process: hold a threading.Lock around it."""
 
+    _opened: FileId | None = None
+    _mark = -1  # none, where an interrupt came as it was opened
+
     def __init__(self, path: Path) -> None:
         """Open the file, creating it where it is missing. Raises OSError where that can't be."""
         self.path = path
         self._depth = 0
         self._fd: int | None = None  # for __del__, where the next line raises
-        self._fd = self._open()
-        self._opened = file_id(self._fd)
+        self._open()
         tell_after_fork(self)
 
-    def _open(self) -> int:
+    def _open(self) -> None:
         """Whoever may write in its folder may lock."""
         mode = mode_like(self.path.parent)
-        return open_own(self.path, os.O_RDWR | os.O_CREAT, mode=mode)
+        self._fd = fd = open_own(self.path, os.O_RDWR | os.O_CREAT, mode=mode)
+        self._opened = file_id(fd)
+        self._mark = mark_descriptor(fd)
 
     def acquire(self, *, wait: bool = True) -> bool:
         """Take the lock; False, at once, where `wait` is False and someone holds it."""
-        if self._fd is None or not (self._depth or leads_to(self._fd, self._opened)):
+        if self._fd is None or not (self._depth or has_mark(self._fd, self._mark)):
             # Closed, by whomever, or inherited through a fork: a lock of this process's own.
-            self._fd = self._open()
-            self._opened = file_id(self._fd)
-        if not self._depth and not _lock(self._fd, wait):
+            self._open()
+        fd = self._fd
+        if not self._depth and (fd is None or not _lock(fd, wait)):
             return False
         self._depth += 1
         return True
@@ -228,10 +240,9 @@ def is_held(path: Path) -> bool:
 if sys.platform == "win32":
 
     def _lock(fd: int, wait: bool) -> bool:
-        os.lseek(fd, 0, os.SEEK_SET)
         while True:
             try:
-                msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                _lock_first_byte(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK)
             except OSError:
                 if not wait:
                     return False
@@ -239,8 +250,15 @@ if sys.platform == "win32":
                 return True
 
     def _unlock(fd: int) -> None:
+        _lock_first_byte(fd, msvcrt.LK_UNLCK)
+
+    def _lock_first_byte(fd: int, how: int) -> None:
+        mark = os.lseek(fd, 0, os.SEEK_CUR)
         os.lseek(fd, 0, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+        try:
+            msvcrt.locking(fd, how, 1)
+        finally:
+            os.lseek(fd, mark, os.SEEK_SET)
 
 else:
 

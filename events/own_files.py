@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 import sys
 from contextlib import suppress
@@ -140,6 +141,24 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
     except OSError:
         return False
     return (found.st_dev, found.st_ino) == opened
+
+
+def mark_descriptor(fd: int) -> int:
+    """Give a descriptor of a file that is neither read nor written by its offset an offset of its
+    own. While it has that, it leads to this file: to ask for it takes a fourth of `leads_to`.
+
+    Returns:
+        The offset. Another file that gets the same number is at another one, but for once in 2^31.
+    """
+    return os.lseek(fd, 1 + secrets.randbelow(1 << 31), os.SEEK_SET)
+
+
+def has_mark(fd: int, mark: int) -> bool:
+    """Whether a descriptor still has the offset that it was marked with."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR) == mark
+    except OSError:
+        return False
 
 
 def is_at(path: Path, opened: FileId | None) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -51,11 +50,13 @@ _INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, 
 
 
 def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
-    data: str | bytes = event.data
-    if len(data) > EVENT_BYTES:
-        raise too_large(len(data), EVENT_BYTES, f"An event {event.type!r}")
-    with suppress(UnicodeDecodeError):  # what is no text is kept as it is, too
+    if len(event.data) > EVENT_BYTES:
+        raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
+    data: str | bytes
+    try:
         data = event.data.decode()
+    except UnicodeDecodeError:
+        data = event.data  # what is no text is kept as it is, too
     return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
 
 

@@ -21,7 +21,10 @@ from lllm.events.own_files import (
     FileId,
     close_own,
     file_id,
+    has_mark,
     is_at,
+    leads_to,
+    mark_descriptor,
     only_name,
     open_own,
     sync,
@@ -57,6 +60,7 @@ class Tail:
         self._fd = -1
         self._file: FileIO | None = None
         self._opened: FileId | None = None  # the file that was opened as _fd
+        self._mark = -1  # the offset that tells the descriptor from another's
         self._size = -1  # of the segment as this process left it, -1 where it must be looked at
         self.high_water: HighWater | None = None  # what appends note, under the write lock
         self._named = -1  # when the names in the folder changed last, in nanoseconds, if long ago
@@ -81,8 +85,8 @@ class Tail:
         Returns the position where the next append begins. Raises OSError where that can't be done,
         LogDamaged where the log ends in damage, or before what was acknowledged.
         """
-        found = self._look()
-        before, size = self._file, self._size_in_place(found)
+        self._let_go_of_others()
+        before, size = self._file, self._size_in_place()
         if size is not None and size == self._size:
             return self.segment.begin + size  # nobody wrote since
         self._size = -1
@@ -140,30 +144,28 @@ class Tail:
             return state.end + 1
         return state.end
 
-    def _look(self) -> os.stat_result | None:
-        """What the system says of the segment that is open. None where none is, also since somebody
-        closed our descriptor: its number may be another file's by now, and is left alone."""
-        if self._file is None or self._opened is None:
-            return None
-        try:
-            found = os.fstat(self._fd)
-        except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._opened:
+    def _let_go_of_others(self) -> None:
+        """Where somebody closed our descriptor, its number may be another file's by now: it is left
+        alone.
+
+        The descriptor's offset, which an append does not use, tells. fstat takes four times as
+        long, and so does the write behind it, for which Linux then makes a new time stamp.
+        """
+        if self._file is None or has_mark(self._fd, self._mark):
+            return
+        if not leads_to(self._fd, self._opened):
             self._file = None
             self._size = -1
-            return None
-        return found
 
-    def _size_in_place(self, found: os.stat_result | None) -> int | None:
+    def _size_in_place(self) -> int | None:
         """The size of the segment that is open, where no file in the folder was made, moved or
         deleted since it was looked for: then it is still the one to write to. None where it has to
         be looked for again."""
-        if found is None or self._named < 0:
+        if self._file is None or self._named < 0:
             return None
         if self._folder_changed() != self._named:
             return None
-        return found.st_size
+        return os.lseek(self._fd, 0, os.SEEK_END)
 
     def _last_named(self) -> int:
         """When a name in the folder changed last; -1 where that is so short a time ago that another
@@ -216,6 +218,7 @@ class Tail:
         # A descriptor of our own: a log that nobody closes is closed in silence.
         self._fd = open_own(segment.path, _APPEND, mode=self._mode)
         self._opened = file_id(self._fd)
+        self._mark = mark_descriptor(self._fd)
         self._file = FileIO(self._fd, "r+", closefd=False)
         try:
             only_name(self._fd, segment.path)
@@ -245,6 +248,7 @@ class Tail:
                 if os.fstat(file.fileno()).st_size != begin + len(data):
                     file.truncate(begin)
             raise
+        os.lseek(self._fd, self._mark, os.SEEK_SET)
         if self.high_water is not None:
             self.high_water.write(position + len(data))
         if self._named >= 0 and begin + len(data) < self.segment_bytes:

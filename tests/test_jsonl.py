@@ -15,13 +15,14 @@ from itertools import product
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
-from lllm.events.lines import encode_append
+from lllm.events.lines import decode, encode_append
 from lllm.events.locks import FileLock
 from lllm.events.memory import MemoryBackend
 from lllm.events.record import NewEvent
@@ -60,6 +61,35 @@ def salvage(log: LocalFileBackend) -> tuple[list[NewEvent], list[LogDamaged]]:
         else:
             return found, damages
     raise AssertionError(f"reading after {after} does not go on behind the damage")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b',"more":0', b',"text":"another","more":0'),
+        (b',"more":0', b',"base64":"YQ==","more":0'),
+        (b'"data":1,', b""),
+        (b'"seq":1', b'"seq":01'),
+        (b'"seq":1', b'"seq": 1'),
+        (b'"seq":1', b'"seq":1.0'),
+        (b"0a", b"0A"),
+        (b"0a", b" 0a"),
+        (b'"stream":"s","seq":1', b'"seq":1,"stream":"s"'),
+        (b'"stream":"s"', b'"stream":"\\u0073"'),
+        (b',"more":0', b',"other":1,"more":0'),
+        (b'"data":1', b'"data":1,"data":1'),
+        (b'"data":1', b'"data":1,"text":null'),
+        (b',"more":0}', b',"more":0} '),
+    ],
+)
+def test_each_event_has_one_line(before: bytes, after: bytes) -> None:
+    """A line that says the same in other bytes is none of the log's: no digest covers those."""
+    stored = msgspec.structs.replace(event("s", 1, b"1"), digest=bytes([10]) * 32)
+    line = encode_append([stored])[0][:-1]
+    assert decode(7, line).data == b"1"
+    assert before in line
+    with pytest.raises(ValueError, match=r"."):
+        decode(7, line.replace(before, after, 1))
 
 
 def torn_line(length: int) -> bytes:

@@ -44,7 +44,7 @@ def log(path: Path) -> Iterator[LocalFileBackend]:
 def in_place(log: LocalFileBackend) -> bool:
     """Whether the next append knows where the end is without a look at the folder's names."""
     tail = log._shared.tail
-    return tail._size_in_place(tail._look()) == tail._size > 0
+    return tail._size_in_place() == tail._size > 0
 
 
 def aged(path: Path) -> None:
