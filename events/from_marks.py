@@ -17,6 +17,10 @@ from lllm.events.marks import DEEPEST, FACTORIES, FROM_TEXT, MAKE_MAPPING, MARK
 from lllm.events.stand_ins import NOTHING, stand_in
 from lllm.events.standard_types import MAKE_STANDARD, in_zone
 
+# What a value is refused with; a warning, where a program has those raised.
+_REFUSED = (
+    LookupError, TypeError, ValueError, ArithmeticError, AttributeError, MemoryError, Warning,
+)  # fmt: skip
 _SUSPICIOUS = 1_000  # keys, from which on their hashes are looked at
 _MOST_HASHED = 100_000  # values inside of the keys of one set or dict
 
@@ -106,7 +110,7 @@ def _value(value: object, depth: int, parts: _Parts | None) -> object:
         return {key: _value(item, depth + 1, parts) for key, item in value.items()}
     try:
         return _unmark(value, depth + 1, parts)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, MemoryError):
+    except _REFUSED:
         return value  # no writer of ours made this mark; show it
 
 

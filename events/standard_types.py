@@ -51,7 +51,7 @@ def _pattern(members: Members) -> object:
         raise ValueError("no pattern to compile")
     try:
         return re.compile(pattern, flags & _SAFE_FLAGS)
-    except (re.error, RecursionError, OverflowError, Warning) as error:
+    except (re.error, RecursionError) as error:
         raise ValueError("no pattern") from error
 
 
