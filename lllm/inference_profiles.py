@@ -34,3 +34,12 @@ def billed_names(provider: str, model: str, asked: str | None) -> tuple[str, ...
             return ()
     # Of a profile that is not listed the model's own rates are a region's.
     return (name,) if name == model or "global." in name else (name, model)
+
+
+def made_elsewhere(provider: str, model: str) -> tuple[str, str] | None:
+    """Who makes a model that Bedrock serves, and the model's name there; None for other providers
+    and makers."""
+    _, found, name = model.rpartition("anthropic.")
+    if provider != "aws" or not (found or model.startswith("claude")):
+        return None
+    return "anthropic", name

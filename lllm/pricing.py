@@ -15,7 +15,7 @@ from typing import Literal
 from lllm import price_data
 from lllm.charges import charges_of
 from lllm.events.model import Content, Price, Usage
-from lllm.inference_profiles import billed_names
+from lllm.inference_profiles import billed_names, made_elsewhere
 from lllm.local_models import why_free
 from lllm.price_data import Listed
 from lllm.price_table import PriceTable
@@ -194,6 +194,8 @@ def _listed(
             model,
         )
     fault = _without_a_price(use.usage, found, tariff) or use.untold(tariff)
+    if fault is None and tariff == found.tariff(at, tier, 0):
+        fault = _dearer_when_long(provider, model, at, use.usage.input)
     if fault is not None:
         return _unpriced(fault, model)
     priced = _tariffs(samplings, found, provider, at, tier, factor)
@@ -201,6 +203,16 @@ def _listed(
         return _unpriced(f"lists no model {priced!r}, which advised in this answer", model)
     version = price_data.version()
     return bill_all(priced, source=price_data.SOURCE, version=version, charges=use.charges)
+
+
+def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | None:
+    """That a long request costs more where a model comes from, for a provider whose rates the data
+    lists without that: https://aws.amazon.com/bedrock/pricing/ has it for long contexts."""
+    maker = made_elsewhere(provider, model)
+    own = price_data.find(*maker) if maker else None
+    if own is None or own.tariff(at, None, tokens) == own.tariff(at, None, 0):
+        return None
+    return f"has no rates for long requests of {model}, which cost more with its maker"
 
 
 def _unlisted(

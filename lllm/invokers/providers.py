@@ -51,7 +51,16 @@ PROVIDERS = {
 _ALSO = {"api.together.ai": "together"}
 # Hosts that have a region or a customer's name in them.
 _BY_HOST = (
-    (re.compile(r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.amazonaws\.com"), "aws"),
+    # https://docs.aws.amazon.com/bedrock/latest/userguide/vpc-interface-endpoints.html
+    (
+        re.compile(
+            r"(vpce-[a-z0-9-]+\.)?bedrock-runtime(-fips)?\.[a-z0-9-]+\.(vpce\.)?amazonaws\.com"
+        ),
+        "aws",
+    ),
+    # Billed by Amazon at Anthropic's rates:
+    # https://docs.aws.amazon.com/claude-platform/latest/userguide/billing.html
+    (re.compile(r"aws-external-anthropic\.[a-z0-9-]+\.api\.aws"), "anthropic"),
     # https://cloud.google.com/vertex-ai/docs/reference/rest#service-endpoint
     (re.compile(r"[a-z0-9-]+-aiplatform\.googleapis\.com"), "google"),
     (re.compile(r"aiplatform\.[a-z]+\.rep\.googleapis\.com"), "google"),

@@ -237,6 +237,21 @@ def test_who_answers_decides_the_price(server: Loopback, store: LogStore) -> Non
 
 
 @pytest.mark.money
+@pytest.mark.parametrize(("tokens", "priced"), [(200_000, True), (200_001, False)])
+def test_long_requests_on_bedrock(
+    tokens: int, priced: bool, server: Loopback, store: LogStore
+) -> None:
+    """A long request of a model that costs more for these with its maker is unpriced where the
+    price data does not say it of Bedrock."""
+    used = {"input_tokens": tokens, "output_tokens": 1}
+    server.answers(replies(message(says("Hello."), usage=used, model="claude-sonnet-4-5-20250929")))
+    ask(client_of(server, store, "bedrock"), "global.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    [responded] = only(store, LLMResponded)
+    assert (responded.price.nanos is not None) == priced
+    assert priced or "long requests" in responded.price.reason
+
+
+@pytest.mark.money
 def test_the_region_of_vertex(server: Loopback, store: LogStore) -> None:
     """Of a region's endpoint nobody knows what it costs, behind whatever host it is asked; today's
     prices don't either."""
