@@ -148,7 +148,7 @@ class Recorder:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was staged yet."""
-        return not (self._unsealed or self._pending or self._sealed[0])
+        return not (self._unsealed or self._pending or self._sealed[1])
 
     @property
     def is_written(self) -> bool:
@@ -210,18 +210,17 @@ class Recorder:
         try:
             self._seals.begin(sys._getframe())
             while self._unsealed:
-                payloads, now = self._unsealed[0], time.time_ns()
+                payloads = self._unsealed[0]
                 last = self._pending[-1].seq if self._pending else self._stored_seq
                 before, end = self._sealed
                 if before is payloads and end <= last:
-                    self._unsealed.popleft()  # sealed already; an interrupt came between
+                    self._unsealed.popleft()  # in the round after, if an interrupt comes between
                     continue
-                self._sealed = payloads, last + len(payloads)
+                self._sealed, now = (payloads, last + len(payloads)), time.time_ns()
                 self._pending += [  # in one step: an interrupt leaves all of them, or none
                     seal(self.salt, self.session_id, seq, now, event.type, event.version, data)
                     for seq, (event, data) in enumerate(payloads, last + 1)
                 ]
-                self._unsealed.popleft()
         finally:
             self._seals.end()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,43 @@ def test_the_file_is_moved_or_deleted(log: LocalFileBackend, path: Path) -> None
     segment.unlink()
     with pytest.raises(LogUnavailable, match="deleted or moved"):
         log.append([event("a", 6)])
+
+
+class Failing:
+    """A file whose writes stop after some bytes, as on a full disk, or when Ctrl-C is pressed."""
+
+    def __init__(self, file: FileIO, stops_behind: int) -> None:
+        self._file = file
+        self._left = stops_behind
+        self.fileno, self.truncate = file.fileno, file.truncate
+
+    def write(self, data: memoryview) -> int:
+        """All that is left of the bytes."""
+        if not self._left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self._file.write(data[: self._left])
+        self._left -= written
+        if not self._left and written == len(data):
+            raise KeyboardInterrupt
+        return written
+
+
+@pytest.mark.parametrize("missing", [1, 20, 0])
+def test_a_write_that_fails(log: LocalFileBackend, path: Path, missing: int) -> None:
+    """Of an append that fails half way nothing stays in the file; one that was interrupted when all
+    of it was written stays, and is found when it is tried again."""
+    tail, before = log._shared.tail, files_of(path)[0].read_bytes()
+    data, _ = encode_append([event("b", 1)])
+    file = tail._file
+    assert file is not None
+    tail.ready()
+    with pytest.raises(OSError if missing else KeyboardInterrupt):  # noqa: PT012
+        tail._file = Failing(file, len(data) - missing)  # type: ignore[assignment] # a part of it
+        tail.write(len(before), data)
+    tail._file = file
+    assert files_of(path)[0].read_bytes() == before + (b"" if missing else data)
+    log.append([event("b", 1)])
+    assert files_of(path)[0].read_bytes() == before + data
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"stream":"b","seq":1,"ti'])

@@ -332,3 +332,19 @@ def test_a_restored_backup_is_whole(written: tuple[Path, int]) -> None:
         echo(store)("more")
         assert len(store.list_sessions()) == 4
         assert verify(store.backend).is_sound
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_another_damage_is_told_beside_it(written: tuple[Path, int], behind: bool) -> None:
+    """Damage up to the last event in front of the last file says nothing of the end, which is told
+    as well; where the last file itself is damaged, that is why it ends too early."""
+    path, _ = written
+    older_copy(path)
+    file = segments_of(path)[-1 if behind else -2].path
+    data = file.read_bytes()
+    at = data.rindex(b'"digest":"') + len(b'"digest":"')
+    file.write_bytes(data[:at] + (b"0" if data[at : at + 1] != b"0" else b"1") + data[at + 1 :])
+    with closing(LocalFileBackend(path, read_only=True)) as log:
+        told = [str(damage) for damage in verify(log).damages]
+    assert "digest" in told[0]
+    assert len(told) == (1 if behind else 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pytest
 
 from lllm import LogUnavailable, SessionEnded, WrongProcess
 from lllm.events import codec, model
+from lllm.events import recorder as recorder_module
 from lllm.events.holding import HoldingLog
+from lllm.events.memory import MemoryBackend
 from lllm.events.record import NewEvent, Recorded, check_digest
 from lllm.events.recorder import Definitions, Recorder, new_id, state
 from lllm.events.redaction import payload, without_content
@@ -47,6 +49,10 @@ def test_ids_sort_by_time() -> None:
     assert ids == sorted(ids)
     assert all(len(one) == 26 and one.isalnum() and one == one.lower() for one in ids)
     assert len({new_id(0) for _ in range(1000)}) == 1000
+    letters = "0123456789abcdefghjkmnpqrstvwxyz"
+    for time, one in zip(times, ids, strict=True):  # as every reader of a ULID finds the time
+        number = sum(letters.index(letter) << 5 * at for at, letter in enumerate(reversed(one)))
+        assert number >> 80 == time // 1_000_000
 
 
 def test_what_is_staged_is_committed_in_one_append(log: WatchedLog) -> None:
@@ -61,6 +67,23 @@ def test_what_is_staged_is_committed_in_one_append(log: WatchedLog) -> None:
     assert [event.seq for event in events_of(log, recorder)] == [1, 2, 3]
     for event in events_of(log, recorder):
         check_digest(event, recorder.salt)
+
+
+def test_nothing_is_kept_of_what_was_written(log: WatchedLog) -> None:
+    """Behind a commit the recorder holds no event, and no frame that refers to one; it knows that
+    it is not empty, also where nothing is staged after that."""
+    recorder = Recorder(log, "t")
+    assert recorder.is_empty
+    recorder.stage(opened(1))
+    recorder.commit()
+    asyncio.run(recorder.acommit())
+    recorder.stage()
+    assert not recorder.is_empty
+    assert recorder.is_written
+    for nesting in (recorder._seals, recorder._commits):
+        assert nesting._inside == {}
+    recorder.commit()
+    assert log.head() == 1
 
 
 def test_ordinals_count_by_kind(log: WatchedLog) -> None:
@@ -223,6 +246,39 @@ def test_a_definition_is_written_with_the_events_that_refer_to_it(log: WatchedLo
     assert codec.decode(defined) == DEFINED
     check_digest(defined, b"")
     assert log.types() == [["agent.defined"], *[["dialog.opened"]] * 3]
+
+
+def test_acommit_writes_at_once_what_needs_no_wait(
+    log: WatchedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """acommit() takes a thread only where something has to be waited for: for a log that knows no
+    append without, and for a definition, which stands before the events that refer to it."""
+    threads: list[object] = []
+
+    async def noted(work: Callable[[], object]) -> object:
+        threads.append(work)
+        return await asyncio.to_thread(work)
+
+    monkeypatch.setattr(recorder_module, "in_thread", noted)
+
+    async def written(recorder: Recorder) -> list[str]:
+        recorder.stage(opened(1))
+        await recorder.acommit()
+        return [event.type for event in recorder.log.read()]
+
+    assert asyncio.run(written(Recorder(log, "t"))) == ["dialog.opened"]
+    assert threads == []
+    defining = Recorder(log, "t")
+    defining.define(DEFINED)
+    assert asyncio.run(written(defining))[1:] == ["agent.defined", "dialog.opened"]
+    assert len(threads) == 1
+
+    class Waiting(MemoryBackend):
+        try_append = None  # type: ignore[assignment] # which it can't do
+
+    waiting = HoldingLog(Waiting())
+    assert asyncio.run(written(Recorder(waiting, "t"))) == ["dialog.opened"]
+    assert len(threads) == 2
 
 
 def test_a_statement_is_made_once(log: WatchedLog) -> None:

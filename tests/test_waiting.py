@@ -270,15 +270,35 @@ def test_a_new_log_is_made_by_one(
     log.close()
 
 
-def test_another_program_makes_the_file(tmp_path: Path) -> None:
+class Other:
+    """A program that writes to a file without our lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self.close = self._connection.close
+
+    def acquire(self) -> None:
+        """Begin."""
+        self._connection.execute("BEGIN EXCLUSIVE")
+
+    def release(self) -> None:
+        """End."""
+        self._connection.execute("ROLLBACK")
+
+
+def test_another_program_makes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Database: a program without our lock file, that writes to the file just then, is waited
     for."""
-    path = tmp_path / "log"
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        opening = Running(lambda: SQLiteBackend(path))
-        assert opening.waits()
-        other.execute("ROLLBACK")
+    path, stop = tmp_path / "log", Stop()
+    is_ours = database.is_ours
+
+    def stopped(*arguments: Any) -> bool:
+        stop.here()
+        return is_ours(*arguments)
+
+    monkeypatch.setattr(database, "is_ours", stopped)
+    with stop.reached_by(lambda: SQLiteBackend(path)) as opening, closing(Other(path)) as other:
+        stop.must_wait(opening, other)
     log = opening.end()
     assert isinstance(log, SQLiteBackend)
     log.close()
