@@ -21,7 +21,6 @@ from lllm.projections.invoke_cost import dollars, nanos
 OnUnpriced = Literal["warn", "stop"]
 
 _logger = logging.getLogger("lllm.pricing")
-_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
 _MOST = 10**6  # US dollars; more is a slip of the keyboard
 _spending = ThreadLock()  # one for all: it is held for an addition
 

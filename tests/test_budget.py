@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,40 @@ def test_another_process_stops_as_well() -> None:
     with pytest.raises(BudgetExceeded, match="is not known"):
         pickle.loads(pickle.dumps(budget)).check("it")
     pickle.loads(pickle.dumps(Budget(1))).check("it")
+
+
+def test_another_process_warns_as_well() -> None:
+    """One that does not stop says so in the other process, and does not count what was before."""
+    budget = Budget(10**9)
+    with pytest.warns(UserWarning, match="no known price"):
+        budget.spend(Price("unpriced", reason="nobody knows"))
+    there: Budget = pickle.loads(pickle.dumps(budget))
+    assert (there.limit, there.unpriced) == (10**9, 0)
+    with pytest.warns(UserWarning, match="no known price"):
+        there.spend(Price("unpriced", reason="nobody knows"))
+
+
+def test_a_warning_that_is_made_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """`python -W error` makes no answer fail: what would be a warning is logged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Budget(10**9).spend(Price("unpriced", reason="nobody knows"))
+    assert "no known price" in caplog.text
+    assert "nobody knows" in caplog.text
+
+
+def test_what_a_budget_does_not_see() -> None:
+    """The error of a budget that is spent says which calls it could not count."""
+    above = Budget(1)
+    budget = Budget(None, above)
+    assert budget.misses("/images/generations")
+    assert not Budget().misses("/images/generations")
+    budget.check("it")
+    budget.misses("/audio/speech")
+    budget.spend(Price("priced", nanos=1))
+    with pytest.raises(BudgetExceeded, match=r"It does not see what calls to /images/generations, "
+                       r"/audio/speech cost\."):  # fmt: skip
+        budget.check("it")
 
 
 def test_the_budget_is_in_the_log(store: LogStore) -> None:

@@ -344,3 +344,14 @@ def test_the_stores_of_one_call(tmp_path: Path) -> None:
         store.close()
     assert (tmp_path / "logs").is_dir()
     assert (tmp_path / "runs.db").is_file()
+
+
+def test_nothing_is_printed_unless_asked_for() -> None:
+    """Python prints warnings that no handler takes; only those about the log itself are so."""
+    done = run("""
+import logging
+import lllm.respond, lllm.store
+for name in ("tactic", "agent", "invoker", "pricing", "store"):
+    logging.getLogger(f"lllm.{name}").warning("said by %s", name)
+""")
+    assert done.stderr == "said by store\n"
