@@ -227,16 +227,16 @@ class _Check:
     def _misplaced(self, event: Recorded, stream: _Stream) -> None:
         if stream.seq == _ENDED:
             self._damage(event, "it stands behind the last event of its stream")
-        elif event.seq == stream.seq:
-            self._damage(event, "it stands in the log twice")
-        elif event.seq < stream.seq:
-            self._damage(event, f"it stands behind event {stream.seq} of its stream")
-        else:
+        elif event.seq > stream.seq:
             first, last = stream.seq + 1, event.seq - 1
             if not self._is_known_lost(last + 1 - first, event, stream):
                 those = f"event {first}" if first == last else f"events {first} to {last}"
                 self._damage(event, f"{those} of its stream should stand before it")
             stream.seq = event.seq
+        elif event.seq == stream.seq:
+            self._damage(event, "it stands in the log twice")
+        else:
+            self._damage(event, f"it stands behind event {stream.seq} of its stream")
 
     def _is_known_lost(self, count: int, event: Recorded, stream: _Stream) -> bool:
         """Whether so many events, missing before one, are of those that the log told of before."""

@@ -86,7 +86,7 @@ def charges_of(
             unknown[f"{shown[:80]} of the usage"] = None
         else:
             # The same may be said in two places.
-            found[unit] = max(found.get(unit, Decimal(0)), exact)
+            found[unit] = max(found.get(unit, exact), exact)
     beside = _beside_the_total(usage, raw, found)
     if beside:
         unknown[f"the {beside} tokens that total_tokens has beyond input and output"] = None
@@ -101,7 +101,7 @@ def charges_of(
         else:
             unknown[tool] = None
     for unit, calls in counts.items():
-        found[unit] = max(found.get(unit, Decimal(0)), Decimal(calls))
+        found[unit] = max(found.get(unit, Decimal(calls)), Decimal(calls))
     if any(name in model for name in _SEARCHING_MODELS):
         found.pop("web_searches", None)
         unknown["the web search that each call of this model makes"] = None

@@ -153,6 +153,28 @@ class TestWhole:
         assert places(checked(log)) == [(log.head(), "session.failed", 3)]
         log.close()
 
+    def test_places_in_words(self) -> None:
+        """What is wrong with the place of an event is said so that it can be looked for."""
+
+        class Mixed(MemoryBackend):
+            def read(self, **_: object) -> Iterator[Recorded]:  # type: ignore[override] # all
+                seqs = (1, 2, 2, 1, 4, 7, 8)
+                mixed = [event("s", seq) for seq in seqs]
+                end = event("s", 9, type_="session.failed")
+                for at, one in enumerate([*mixed, end, event("s", 10)], 1):
+                    yield Recorded(at, *msgspec.structs.astuple(one))
+
+            def head(self) -> int:
+                return 9
+
+        assert [(one.position, one.what) for one in verify(Mixed()).damages] == [
+            (3, "it stands in the log twice"),
+            (4, "it stands behind event 2 of its stream"),
+            (5, "event 3 of its stream should stand before it"),
+            (6, "events 5 to 6 of its stream should stand before it"),
+            (9, "it stands behind the last event of its stream"),
+        ]
+
     def test_without_a_way_on(self) -> None:
         """Where a log does not say how to read on behind its damage, its error is raised."""
         with pytest.raises(LogDamaged, match="no way on"):
