@@ -6,6 +6,9 @@ where it ended in the file of the write lock, which is open and locked anyway. W
 end below that writes nothing, until somebody has put the file back or `repair` has begun another
 behind it.
 
+Where the end of the file is no whole append, as a crash or the loss of power leaves it, that is
+moved aside instead, and writing goes on there; see `torn`.
+
 The note is written after the events and is not waited for: after a crash it may be lower than the
 log's end, never higher. Where it is missing (a store of an older lllm, a removed lock folder), the
 rows tell how far they have come.

@@ -132,6 +132,10 @@ class Tail:
             raise damaged_tail(self.segment, end, size)
         if state.end < size:
             aside = set_aside(file, self.segment, state.end, size)
+            if self.high_water is not None and self._reached() > self.segment.begin + state.end:
+                # Acknowledged events were cut off with it, as by the loss of power. Known trade-off
+                # (accepted): their positions are given again.
+                self.high_water.write(self.segment.begin + state.end)
             _log.warning(
                 "%s: moved %d bytes behind offset %d to %s. They are the beginning of an append, "
                 "or zeros: a process died while it wrote, power was lost, or somebody cut the "

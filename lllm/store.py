@@ -510,6 +510,8 @@ class LogStore:
         """The events of all sessions as they are written, by any process, without end.
 
         after: the position to begin behind, None for now. poll: seconds between two looks.
+
+        Raises LogDamaged where the log ends before a position that was read, as an older copy does.
         """
         return self._held_by(logs.follow(self.log, after=after, poll=poll))
 

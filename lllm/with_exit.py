@@ -38,10 +38,10 @@ class ExitOf:
 
 def looked_up_for(scope: EndsWithWith) -> ref[object] | None:
     """What the `with` holds that enters a scope just now; None where it is entered by hand."""
-    for looked_up in (scope.looked_up, _looking.up):
-        if looked_up is not None and looked_up() is not None:
-            return looked_up
-    return None
+    if scope.looked_up is not None and scope.looked_up() is not None:
+        return scope.looked_up
+    looked_up, _looking.up = _looking.up, None  # another one's, from now on
+    return None if looked_up is None or looked_up() is None else looked_up
 
 
 class _Looking(threading.local):

@@ -123,7 +123,8 @@ class Projector:
         found, head = self.checkpoints(), self.log.head()
         stale = {view.name for view in self.views if is_stale(view, found.get(view.name))}
         ahead = {name for name, at in found.items() if at.position > head} - stale
-        if ahead and self.lost_end() is not None:
+        if ahead and (lost := self.lost_end()) is not None:
+            _logger.error("%s The lists, tags and costs stay as they were.", lost)
             ahead = set()
         return [view for view in self.views if view.name in stale | ahead]
 

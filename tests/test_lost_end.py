@@ -17,7 +17,7 @@ import pytest
 
 from lllm import LogStore
 from lllm.cli.commands import main
-from lllm.events.errors import LogDamaged
+from lllm.events.errors import LogDamaged, LogUnavailable
 from lllm.events.high_water import noted_in
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import WHOLE
@@ -318,6 +318,30 @@ def test_a_file_in_the_middle(written: tuple[Path, int]) -> None:
             assert found == segments_of(path)[2 if left is not None else 1].begin
             assert log.append([event(f"new {left!r}", 1)])[0] > head
         middle.path.write_bytes(content)
+
+
+def test_a_cut_in_the_middle_of_an_append_is_torn(
+    written: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a cut has left of an append is moved aside, and writing goes on, also where the next
+    append can't be written any more."""
+    path, _ = written
+    os.truncate(last_of(path), last_of(path).stat().st_size - 5)
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, closing(LocalFileBackend(path)) as log:
+        patched.setattr(log._shared.tail, "write", fails)
+        with pytest.raises(LogUnavailable, match="No space"):
+            log.append(batch("new", 0))
+        end = log.head()
+        assert noted_in(path / "locks" / "write.lock") == end
+    assert len(list(path.glob("*.torn"))) == 1
+    with closing(LocalFileBackend(path)) as log:
+        assert log.append(batch("new", 0))[0] > end
+        assert verify(log).damages == ()
+        assert not verify(log).is_sound
 
 
 def test_a_restored_backup_is_whole(written: tuple[Path, int]) -> None:

@@ -278,6 +278,21 @@ def test_who_looks_at_a_session_ends_nothing(tmp_path: Path) -> None:
         assert {one.state for one in store.list_sessions()} == {"success"}
 
 
+def test_a_stack_and_a_session_by_hand(tmp_path: Path) -> None:
+    """A session that is entered by hand is not over with the stack that another one is on."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        with ExitStack() as stack:
+            stack.enter_context(store.session("on the stack"))
+            scope = store.session("by hand")
+            scope.__enter__()
+        assert running_session() is scope
+        with store.session("below"):
+            pass
+        scope.__exit__(None, None, None)
+        assert {one.state for one in store.list_sessions()} == {"success"}
+        assert {one.tactic_name for one in store.list_sessions()} == {"on the stack"}
+
+
 def test_a_session_that_is_dropped(tmp_path: Path) -> None:
     """A session in a task that was interrupted ends when nobody has it any more."""
     with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
