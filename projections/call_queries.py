@@ -118,7 +118,8 @@ def _keys(
 ) -> Iterator[Cursor]:
     """What is sorted by, session and request of each attempt, in order."""
     how = walk(connection, wanted, sort, cursor)
-    tags = _having(connection, wanted.of.tags)
+    # Where rows do not come in order, all of them are sorted first, and some looked at then.
+    tags = _having(connection, wanted.of.tags) if sort == "started" else []
     value = SORTED_BY[sort]
 
     def run(selection: Selection) -> Iterator[Cursor]:
@@ -130,7 +131,7 @@ def _keys(
             selection.add(f"({value}, c.session, c.request) < (?, ?, ?)", *cursor)
         sql = (
             f"SELECT {value}, c.session, c.request {selection.sql}"
-            f" ORDER BY {value} DESC, c.session DESC, c.request DESC LIMIT ?"
+            f" ORDER BY {'+' * how.at_once}{value} DESC, c.session DESC, c.request DESC LIMIT ?"
         )
         bound = -1 if limit is None else min(limit, _ALL)
         return connection.execute(sql, (*selection.parameters, bound))

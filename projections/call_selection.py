@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from lllm.projections import queries
-from lllm.projections.calls import size_of
+from lllm.projections.calls import LARGEST_SIZE, size_of
 from lllm.projections.selection import Filter, Selection, numbered
 from lllm.projections.view import storable
 
@@ -61,11 +61,13 @@ class CallFilter(msgspec.Struct, frozen=True):
 class Walk(msgspec.Struct):
     """Selections in which every attempt that is meant stands once.
 
-    in_turn: whether all of one come before all of the next, in the order of the list.
+    in_turn: whether all of one come before all of the next, in the order of the list. at_once:
+    whether there are so few that they are sorted, whatever index has them in order.
     """
 
     selections: Iterator[Selection] | list[Selection]
     in_turn: bool = False
+    at_once: bool = False
 
 
 def walk(
@@ -77,12 +79,15 @@ def walk(
         return Walk([])
     last = None if cursor is None else cursor[0]
     if wanted.session is not None:
-        return Walk(_of_sessions(wanted, kinds, *_family(connection, wanted.session)))
+        family = _family(connection, wanted.session)
+        return Walk(_of_sessions(wanted, kinds, *family), at_once=True)
     rare = _rare_tag(connection, wanted.of)
     if rare is not None:
-        return Walk(_of_sessions(wanted, kinds, _TAGGED, [rare] * 3))
+        return Walk(_of_sessions(wanted, kinds, _TAGGED, [rare] * 3), at_once=True)
     if wanted.fails:
-        return Walk([_begun(wanted, kinds, _state("failure", wanted.statuses))])
+        one = wanted.statuses is None or wanted.statuses[0] == wanted.statuses[1]
+        failures = _begun(wanted, kinds, _state("failure", wanted.statuses))
+        return Walk([failures], at_once=not one)
     if wanted.of.state in ("running", "interrupted"):
         return Walk([_begun(wanted, kinds, _state("running", None))])
     if kinds is not None and _are_few(connection, kinds, sort):
@@ -94,8 +99,9 @@ def walk(
             (_begun(wanted, kinds, (f"c.{_SIZES[sort]} = ?", size)) for size in sizes), in_turn=True
         )
     if wanted.slower is not None:
-        sizes = _sizes(connection, "elapsed_size", None, wanted.slower)
-        return Walk([_begun(wanted, kinds, ("c.elapsed_size = ?", size)) for size in sizes])
+        slow = (_SLOW, size_of(wanted.slower), wanted.slower)
+        if _fit(connection, slow) is not None:
+            return Walk([_begun(wanted, kinds, slow)], at_once=True)
     return Walk([_begun(wanted, kinds, ("1",))])
 
 
@@ -193,13 +199,24 @@ def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSor
         return False
     if sort not in _SIZES:
         return True
-    left = _FEW_ROWS
+    left: int | None = _FEW_ROWS
     for kind in kinds:
-        sql = "SELECT count(*) FROM (SELECT 1 FROM calls WHERE kind = ? LIMIT ?)"
-        left -= int(connection.execute(sql, (kind, left)).fetchone()[0])
-        if left <= 0:
-            return False
-    return True
+        left = left and _fit(connection, ("c.kind = ?", kind), left)
+    return left is not None
+
+
+_SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
+
+
+def _fit(
+    connection: sqlite3.Connection, condition: _Condition, room: int | None = None
+) -> int | None:
+    """For how many more rows there is room when those under a condition are sorted at once; None
+    where they are too many. room: _FEW_ROWS unless it is given."""
+    room = _FEW_ROWS if room is None else room
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
+    left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])
+    return left if left > 0 else None
 
 
 # -- sizes
@@ -210,7 +227,7 @@ def _sizes(
 ) -> Iterator[int]:
     """The sizes that there are, the largest first. last: what is sorted by, of the last row seen;
     least: what rows have at least."""
-    size: int | None = 256 if last is None else size_of(last) + 1
+    size: int | None = LARGEST_SIZE if last is None else size_of(last) + 1
     lowest = 0 if least is None else size_of(least)
     sql = f"SELECT max({column}) FROM calls WHERE {column} < ?"
     while True:

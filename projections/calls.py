@@ -4,9 +4,9 @@ What many attempts have in common (who asked which model of whom) is a kind with
 its own, so that rows are small and every such filter is an index's first column.
 
 An index by time taken or cost would be written all over for each batch, since these come in no
-order. So they are sorted into sizes, four to each power of two, and the index is by size and start:
-what is added then goes to the ends of some dozens of runs. The slowest are found in the largest
-sizes.
+order. So they are sorted into sizes, sixteen to each power of two, and the index is by size and
+start: what is added then goes to the ends of some dozens of runs. The slowest are found in the
+largest sizes, by the time that stands in the index, too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from lllm.projections.view import (
 )
 
 MESSAGE_LENGTH = 500  # characters of an error's message that a row keeps; the session has it all
+
+_LEADING = 5  # bits of an amount that tell its size, beside their number; the first is always 1
+LARGEST_SIZE = 64 << _LEADING - 1
 
 _KIND = ("tactic", "agent", "provider", "host", "asked", "model")
 _CALLS = Table(
@@ -62,8 +65,8 @@ _CALLS = Table(
     indexes=(
         Index(("started",)),
         Index(("kind", "started")),
-        Index(("elapsed_size", "started")),
-        Index(("cost_size", "started")),
+        Index(("elapsed_size", "started", "elapsed")),
+        Index(("cost_size", "started", "cost_nanos")),
         Index(("status", "started"), where="status IS NOT NULL"),
         Index(("state", "started"), where="state <> 'success'"),
     ),
@@ -98,7 +101,7 @@ class CallsView:
     """One row an attempt, whatever became of it."""
 
     name = "calls"
-    version = 1
+    version = 2
     tables: Sequence[Table] = (_CALLS, _KIND_NUMBERS, _KINDS, _KIND_COUNTER)
     types: Collection[str] = ("llm.requested", "llm.responded", "llm.failed", "llm.refused")
 
@@ -269,4 +272,5 @@ def size_of(amount: int | None) -> int:
     if amount is None or amount <= 0:
         return 0
     bits = amount.bit_length()
-    return bits << 2 | (amount >> bits - 3 if bits >= 3 else amount << 3 - bits) & 3
+    leading = amount >> bits - _LEADING if bits >= _LEADING else amount << _LEADING - bits
+    return bits << _LEADING - 1 | leading & ~(1 << _LEADING - 1)

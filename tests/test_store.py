@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +29,7 @@ from lllm import (
 )
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
+from lllm.logging import local_store, noop_store, sqlite_store
 from lllm.projections import cost_queries, queries
 from lllm.projections.cost_queries import Group
 from lllm.projections.selection import Filter
@@ -80,6 +81,18 @@ def test_what_utf8_cannot_hold_is_found(store: LogStore) -> None:
         store.load_session("\udcff")
     with pytest.raises(SessionNotFound):
         store.find_id("\udcff")
+
+
+@pytest.mark.parametrize(
+    "made", [local_store, sqlite_store, lambda _, partition: noop_store(partition=partition)]
+)
+def test_factories_take_a_partition(tmp_path: Path, made: Callable[..., LogStore]) -> None:
+    """Whose sessions they are can be said where a store is made in one call."""
+    with made(tmp_path / "store", partition="acme") as store:
+        assert store.partition == "acme"
+        echo(store)("task")
+        assert {one.partition for one in store.list_sessions()} <= {"acme"}
+        assert len(store.list_sessions(partition="acme")) == int(store.keeps)
 
 
 def test_partitions_are_apart(tmp_path: Path) -> None:

@@ -17,12 +17,7 @@ from lllm.summaries import SessionSummary
 from lllm.times import shown_time
 from lllm.visible import visible
 
-_LONGEST = (
-    1 << 30,
-    60,
-    40,
-    24,
-)  # characters of a task and an error: all, or what there is room for
+_LONGEST = (1 << 30, 60, 40, 24)  # characters of tasks and errors: all, or as there is room
 _INDENT = 4  # columns
 
 
