@@ -8,18 +8,20 @@ must be looked up in the other before it is known that there is none.
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
 from benchmarks.facets import APART, HALVES, USER, user_of_at_most
 from benchmarks.measure import Bar, Figure, Operation, in_rounds, median_shown, milliseconds
-from lllm import LogStore
+from lllm import CallRecord, LogStore
 
 _TACTIC = "shop::analyzer"
 _MILLISECOND = Bar(1.0, "at most")
+_CALLS = Bar(10.0, "at most")
 _CUBE = Bar(3.0, "at most")
 _BY_VALUE = Bar(50.0, "at most")
 _MANY = 10_000  # sessions of a tag whose cost is asked for
@@ -59,6 +61,7 @@ def figures(store: LogStore, path: Path, roots: int, long: str, *, quick: bool) 
     store.list_sessions(limit=1)  # catches up
     area = f"read, {roots:,} sessions"
     yield from _of_lists(store, path, area, roots, 30 if quick else 200)
+    yield from _of_calls(store, area, 30 if quick else 200)
     yield from _of_costs(store, area, roots, 30 if quick else 200)
     yield _of_loading(store, area, long, 50 if quick else 300)
     worst = HALVES if _count(store, HALVES[0]) else APART
@@ -83,6 +86,25 @@ def _of_lists(store: LogStore, path: Path, area: str, roots: int, rounds: int) -
 
 def _list(store: LogStore, asked: _Asked) -> Operation:
     return lambda: store.list_sessions(limit=50, **asked)
+
+
+def _of_calls(store: LogStore, area: str, rounds: int) -> Iterator[Figure]:
+    newest = store.list_calls(limit=1)[0].timestamp
+    week = newest - dt.timedelta(days=7)
+    asked: dict[str, Callable[[], list[CallRecord]]] = {
+        "the newest": lambda: store.list_calls(limit=50),
+        "the slowest": lambda: store.list_calls(limit=50, sort="elapsed"),
+        "the 429s of the last week": lambda: store.list_calls(limit=50, error=429, after=week),
+        "those of one model": lambda: store.list_calls(limit=50, model="gpt-4o"),
+        "those of a tag of 80 %": lambda: store.list_calls(limit=50, tags={"env": "prod"}),
+    }
+    taken = in_rounds(dict(asked), rounds)
+    for name, times in taken.items():
+        found = len(asked[name]())
+        yield Figure(
+            area, f"list_calls(limit=50): {name} ({found} found)", milliseconds(times), "ms",
+            bar=_CALLS,
+        )  # fmt: skip
 
 
 def _of_the_worst(

@@ -266,6 +266,29 @@ def test_calls_of_a_session_and_below_it(store: LogStore) -> None:
     assert store.list_calls(session_id="nobody") == []
 
 
+@pytest.mark.parametrize("few", [0, 2_000])
+def test_tags_of_children(store: LogStore, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """A child has its root's tags but where it has its own, also a call of the same tactic; found
+    alike where a tag is rare and where it is not."""
+    monkeypatch.setattr(call_selection, "_FEW_SESSIONS", few)
+    history = History(store)
+    root = history.start("a", "", {"env": "prod"}, None)
+    same = history.start("a", "", {"env": "canary"}, root)
+    other = history.start("b", "", {}, same)
+    for one in (root, same, other, history.start("a", "", {}, None)):
+        history.attempt(one, attempt())
+
+    def tagged(value: str) -> list[str]:
+        return [one.session_id for one in store.list_calls(tags={"env": value})]
+
+    assert tagged("prod") == [other.id, root.id]
+    assert tagged("canary") == [same.id]
+    history.tag(same, {"env": "prod"}, ())
+    assert tagged("prod") == [other.id, same.id, root.id]
+    assert tagged("canary") == []
+    assert store.rebuild(check=True).difference is None
+
+
 def test_slowest_call(store: LogStore) -> None:
     """The slowest come first, also those that took nearly the same, and the running ones last."""
     history = History(store)

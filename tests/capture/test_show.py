@@ -121,18 +121,19 @@ def test_ids_of_tools_may_come_again(
     server.answers(
         loopback.tool_calls(("first", "{}")),
         loopback.tool_calls(("second", "{}")),
+        loopback.tool_calls(("third", "{}")),
         loopback.text("Done."),
     )
     messages: Any = [{"role": "user", "content": "Go."}]
     with store.session("my::script") as recorder:
-        for result in ("one", "two", None):
+        for result in (None, "two", "three", None):
             answer = client.chat.completions.create(model=CHAT, messages=messages, tools=TOOLS)
             messages.append(answer.choices[0].message)
             if result:
                 messages.append({"role": "tool", "tool_call_id": "call_1", "content": result})
     lines = shown(run, store, recorder.session_id)
     assert [line for line in lines if line.startswith("tool ")] == [
-        "tool first {} → one", "tool second {} → two",
+        "tool first {}", "tool second {} → two", "tool third {} → three",
     ]  # fmt: skip
 
 
