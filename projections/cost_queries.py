@@ -105,8 +105,8 @@ def sum_costs_by(
     by_cell = not columns <= {"day", ""}
     cells = _cells(connection) if by_cell else {}
     fields = [*compress(("c.cell", "day_of_quarter(c.quarter_hour)"), (by_cell, by_day))]
-    days = DaysOfQuarters(zone)
-    connection.create_function("day_of_quarter", 1, days.__getitem__, deterministic=True)
+    if by_day:
+        _tell_days(connection, zone)
     if in_cube:
         found = _by_quarters(connection, wanted, fields)
     else:
@@ -119,9 +119,19 @@ def sum_costs_by(
             of = of | {"day": shown_day(row[len(fields) - 1])}
         keys = [tags.get(group.tag) if group.tag else of.get(group.column, "") for group in by]
         _gather(groups, (*keys,), row[len(fields) :])
+    return groups
+
+
+def _tell_days(connection: sqlite3.Connection, zone: dt.tzinfo) -> None:
+    """Give SQL the function `day_of_quarter`. The days are looked up before, so that no code of
+    Python's runs within a query: Ctrl-C would end there as an error of SQLite's."""
+    days = DaysOfQuarters(zone)
+    sql = "SELECT DISTINCT quarter_hour FROM quarter_hour_costs WHERE scope = ''"
+    for (quarter,) in connection.execute(sql):
+        days[quarter]
     if days.divided:
         raise DividedQuarter
-    return groups
+    connection.create_function("day_of_quarter", 1, days.get, deterministic=True)
 
 
 def _by_quarters(

@@ -210,3 +210,16 @@ def test_quarters_are_of_one_day_or_told() -> None:
 def test_the_day_of_a_cost(time: int, day: int) -> None:
     """It is that of UTC, and can be read in the rows."""
     assert day_of(time) == day
+
+
+class Broken(dt.tzinfo):
+    def utcoffset(self, _: object) -> dt.timedelta:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_days_are_looked_up(worked: LogStore) -> None:
+    """It comes as itself, as does any error of a zone that a program made."""
+    for filters in ({}, {"tags": {"k": "x"}}):
+        with pytest.raises(KeyboardInterrupt):
+            worked.export_cost_summary(group_by="day", tz=Broken(), **filters)  # type: ignore[arg-type] # one filter
+    assert worked.export_cost_summary(group_by="day", tz="Asia/Kolkata")["groups"]
