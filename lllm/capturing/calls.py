@@ -122,7 +122,8 @@ class Call:
         self._asked = asked
         self._tried += 1
         number = self._recorder.ordinal("request")
-        self._region, self._tier = region_of(path), tier_of(headers)
+        self._region = region_of(path)
+        self._tier = tier_of(headers, self._access.provider)
         sent = sent_in(asked.contents, asked.params)
         self._recorder.stage(self._request(number, asked, self._dialog, sent))
         self._attempt = Attempt(

@@ -116,7 +116,7 @@ class Exchange:
     def _begin(self, response: Response) -> None:
         self._request_id = request_id(response.headers, self._secrets)
         self._billed = billed_by(response.headers)
-        self._tier = tier_of(response.headers) or self._tier
+        self._tier = tier_of(response.headers, self._access.provider) or self._tier
 
     def _read(self, body: object) -> Answer:
         answer = self._dialect.answer(body, model=self._model, request_id=self._request_id)

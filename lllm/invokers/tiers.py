@@ -10,19 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# By name, and what is billed as if it were not there.
+# By who bills: the names, and what is billed as if it were not there.
 _HEADERS = {
-    "x-amzn-bedrock-service-tier": "default",
-    "x-amzn-bedrock-performanceconfig-latency": "standard",
-    "x-vertex-ai-llm-request-type": "shared",
-    "x-vertex-ai-llm-shared-request-type": "standard",
+    "aws": {
+        "x-amzn-bedrock-service-tier": "default",
+        "x-amzn-bedrock-performanceconfig-latency": "standard",
+    },
+    "google": {
+        "x-vertex-ai-llm-request-type": "shared",
+        "x-vertex-ai-llm-shared-request-type": "standard",
+    },
 }
 
 
-def tier_of(headers: Mapping[str, str]) -> str | None:
-    """The tier, None for the plain one. headers: without regard to case."""
-    for name, plain in _HEADERS.items():
+def tier_of(headers: Mapping[str, str], provider: str) -> str | None:
+    """The tier, None for the plain one.
+
+    Args:
+        headers: Of a request or of an answer, without regard to case.
+        provider: Who bills, as genai-prices names it; others than Amazon and Google name no tier
+            in headers.
+    """
+    for name, plain in _HEADERS.get(provider, {}).items():
         said = headers.get(name, plain).strip().lower()
-        if said and said != plain:
+        if said not in ("", plain):
             return said
     return None
