@@ -150,7 +150,12 @@ def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> 
 
 
 def error_of(body: object) -> tuple[str | None, str | None]:
-    """The message and the code in the provider's JSON of an error, each None where it has none."""
+    """The message and the code in the provider's JSON of an error, each None where it has none.
+
+    Google puts an error that comes in place of a stream into a list; Amazon has a "Message", too.
+    """
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
     whole = body if isinstance(body, dict) else {}
     error = whole.get("error") or whole
     if isinstance(error, str):
@@ -159,7 +164,7 @@ def error_of(body: object) -> tuple[str | None, str | None]:
         return None, None
     found: Sequence[object] = (error.get("code"), error.get("type"))
     code = next((str(value) for value in found if isinstance(value, (str, int))), None)
-    message = error.get("message")
+    message = error.get("message", error.get("Message"))
     return message if isinstance(message, str) else None, code
 
 

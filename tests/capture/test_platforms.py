@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -329,6 +330,28 @@ def test_attempts_that_fail(name: str, server: Loopback, store: LogStore) -> Non
     assert failed[0].request_id == "req_aws"
     assert [one.price.status for one in failed] == ["free", "unpriced"]
     assert only(store, LLMResponded)[0].content.text == "Good day."
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "code"),
+    [
+        ("bedrock", {"Message": "Not for you."}, "AccessDeniedException"),
+        ("bedrock", {"message": "Not for you."}, "AccessDeniedException"),
+        ("vertex", {"error": {"code": 403, "message": "Not for you."}}, "403"),
+        ("vertex", [{"error": {"code": 403, "message": "Not for you."}}], "403"),
+    ],
+)
+def test_how_clouds_word_an_error(
+    name: str, body: Any, code: str, server: Loopback, store: LogStore
+) -> None:
+    """Amazon's and Google's forms of an error, whichever way they write it."""
+    kind = {"x-amzn-ErrorType": "AccessDeniedException"} if name == "bedrock" else {}
+    server.answers(Reply(403, json.dumps(body).encode(), kind))
+    fails(client_of(server, store, name), PLATFORMS[name].model, stream=True)
+    [failed] = only(store, LLMFailed)
+    assert (failed.error.status, failed.error.code) == (403, code)
+    assert "Not for you." in failed.error.message
+    assert failed.price.nanos == 0
 
 
 @BOTH
