@@ -162,6 +162,27 @@ def test_tools_beside_prices_of_ones_own() -> None:
     unpriced(claude("my-model", raw, prices=unknown), "web searches")
 
 
+def test_what_a_provider_says_it_cost() -> None:
+    """Its own word counts, also where it says nothing; a negative amount is no price."""
+    said = [price(Usage(10, 5), provider="openai", model="gpt-4o-mini", at=AT, billed=nanos)
+            for nanos in (0, 7, -1)]  # fmt: skip
+    assert [(one.status, one.nanos) for one in said[:2]] == [("provider", 0), ("provider", 7)]
+    assert (said[2].status, said[2].nanos) == ("priced", 10 * 150 + 5 * 600)
+
+
+def test_audio_that_the_usage_does_not_count() -> None:
+    """An answer in which somebody speaks, at a rate of its own, needs the count of its tokens."""
+    spoken = Content("assistant", (Part("audio", data={"id": "audio_1"}),))
+    for content, usage, is_priced in (
+        (spoken, Usage(10, 5), False),
+        (spoken, Usage(10, 5, audio_out=3), True),
+        (Content.of("assistant", "x"), Usage(10, 5), True),
+    ):
+        got = price(usage, provider="openai", model="gpt-audio", at=AT, content=content)
+        assert (got.nanos is not None) == is_priced, got
+        assert is_priced or "are audio" in str(got.reason)
+
+
 # -- several samplings
 
 
@@ -190,6 +211,9 @@ def test_each_sampling_has_its_own_tier() -> None:
     assert got.nanos == 270_000 * 3000 + 300 * 15_000
     searched = whole | {"server_tool_use": {"web_search_requests": 2}}
     unpriced(claude("claude-sonnet-4-5", searched), "long requests")
+    compacted = {"type": "compaction", "input_tokens": 30_000, "output_tokens": 10}
+    between = whole | {"iterations": [one, compacted]}  # of the rest, nobody says how it was asked
+    unpriced(claude("claude-sonnet-4-5", between), "long requests")
     assert claude("claude-sonnet-4-5", whole).nanos == 270_000 * 6000 + 300 * 22_500
     # Where no tier can be told apart, nothing stands in the way.
     assert claude("claude-opus-4-8", searched).nanos == 270_000 * 5000 + 300 * 25_000 + 2 * 10**7

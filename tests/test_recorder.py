@@ -354,6 +354,7 @@ _QUOTING = {
     ("llm.refused", "reason"),
     ("retry.scheduled", "reason"),
 }
+_KINDS = {("llm.requested", "media"): ("audio",)}  # words of lllm's own
 _PLAIN: dict[str, object] = {
     "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "Amount | None": 7,
     "bool": True,
@@ -376,7 +377,9 @@ def filled(kind: type[model.Event]) -> model.Event:
     values = {}
     for name in kind.__struct_fields__:
         hint = hints[name]
-        if hint in _FREE:
+        if (kind.type, name) in _KINDS:
+            values[name] = _KINDS[kind.type, name]
+        elif hint in _FREE:
             values[name] = _FREE[hint]
         else:
             values[name] = SECRET if (kind.type, name) in _QUOTING else _PLAIN[hint]
