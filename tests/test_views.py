@@ -13,7 +13,7 @@ import pytest
 
 from lllm import LogStore, SQLiteBackend, ViewError
 from lllm.events.model import MessageAdded
-from lllm.projections import rebuild
+from lllm.projections import projector, rebuild
 from lllm.projections.view import Happened, Rows, Table
 from tests.echo import echo
 
@@ -82,6 +82,26 @@ def test_a_view_with_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with closing(sqlite3.connect(path)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB 'roles_v*'")
         assert len(names.fetchall()) == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 400])
+def test_views_that_have_come_less_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """One that was left behind catches up, wherever a batch ends, and counts no event again for
+    those that were ahead of it."""
+    monkeypatch.setattr(projector, "BATCH", batch)
+    backend, view = SQLiteBackend(tmp_path / "runs.db"), Roles()
+    with LogStore(backend, views=[view]) as store:
+        echo(store)("before")
+        view.broken = True
+        echo(store)("meanwhile")
+        echo(store)("meanwhile")
+    with LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[Roles()]) as store:
+        echo(store)("after")
+        assert len(store.list_sessions()) == 4
+        assert rows_of(tmp_path / "runs.db") == [("user", 4)]
+        assert store.rebuild(check=True).difference is None
 
 
 def test_a_view_that_raises_stops_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
