@@ -13,8 +13,9 @@ from functools import cache
 
 import msgspec
 
+from lllm.events import long_texts
 from lllm.events.decoding import decoder
-from lllm.events.model import EVENTS, Event, Unknown
+from lllm.events.model import EVENTS, Content, Event, Unknown
 from lllm.events.record import Recorded
 
 # (type, version) -> the payload of the next version. Filled when an event changes for the first
@@ -42,6 +43,9 @@ def encode(value: object) -> bytes:
     A lone surrogate, which UTF-8 can't hold, is written as its JSON escape.
     """
     try:
+        content = value if type(value) is Content else getattr(value, "content", None)
+        if type(content) is Content and isinstance(value, msgspec.Struct):
+            return long_texts.encode(value, content, _encoder) or _encoder.encode(value)
         return _encoder.encode(value)
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()

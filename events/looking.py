@@ -22,7 +22,7 @@ from lllm.events.issuer_keys import may_begin
 from lllm.events.signs import may_hold_credential, may_hold_long_credential
 
 _DEEPEST = 3  # encodings around each other
-_WINDOW, _OVERLAP = 1 << 20, 8_192  # bytes
+_WINDOW, _OVERLAP = 1 << 18, 8_192  # bytes
 _LEAST = 18 * b"a"  # that every key has in one run, before or behind a line break
 _ENCODED, _HEX_ENCODED = 27, 40  # characters of base64 and hex that encode a secret
 _BLOB, _HEAD = 4_096, 512  # characters of a run in which no prefix is looked for but at its head

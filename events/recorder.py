@@ -76,7 +76,9 @@ def statement(
     return seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
 
 
-_Payloads = Sequence[tuple[Event, bytes]]
+# What is staged at once: the type and version of each event, and its payload. A list of its own,
+# by which it is known again.
+_Payloads = list[tuple[str, int, bytes]]
 
 
 class Definitions:
@@ -112,13 +114,13 @@ class Recorder:
         self._redact = redact
         self._ordinals: dict[str, count[int]] = {}
         self._unsealed: deque[_Payloads] = deque()  # staged, without a place in the stream yet
-        self._sealed: tuple[_Payloads, int] = ((), 0)  # what was sealed last, and its last seq
+        self._sealed: tuple[_Payloads, int] = ([], 0)  # what was sealed last, and its last seq
         self._pending: list[NewEvent] = []  # staged, and not known to be stored
         self._stored_seq = 0  # of the last event that is stored
         self._undefined: dict[str, AgentDefined] = {}
         self._begin()
         self.in_child = False
-        self._end: _Payloads = ()  # the last event, from just before it is staged
+        self._end: _Payloads = []  # the last event, from just before it is staged
         self._ended = False
         tell_after_fork(self)
 
@@ -179,7 +181,9 @@ class Recorder:
         self._stage((event,), last=True)
 
     def _stage(self, events: Sequence[Event], *, last: bool = False) -> None:
-        payloads = [(event, payload(event, self._redact)) for event in events]  # slow: without lock
+        payloads = [  # slow, so without the lock
+            (event.type, event.version, payload(event, self._redact)) for event in events
+        ]
         if deferred.by_collector():
             self._add(payloads, last)
             return
@@ -218,8 +222,8 @@ class Recorder:
                     continue
                 self._sealed, now = (payloads, last + len(payloads)), time.time_ns()
                 self._pending += [  # in one step: an interrupt leaves all of them, or none
-                    seal(self.salt, self.session_id, seq, now, event.type, event.version, data)
-                    for seq, (event, data) in enumerate(payloads, last + 1)
+                    seal(self.salt, self.session_id, seq, now, type_, version, data)
+                    for seq, (type_, version, data) in enumerate(payloads, last + 1)
                 ]
         finally:
             self._seals.end()
@@ -312,6 +316,8 @@ class Recorder:
         with self._staging:
             self._stored_seq = events[-1].seq
             del self._pending[: len(events)]
+            if not self._pending and self._sealed[0] is not self._end:
+                self._sealed[0].clear()  # a long one need not wait for the next
         if self.first_position is None and positions:
             self.first_position = positions[0]
 

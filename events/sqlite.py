@@ -7,6 +7,7 @@ one exclusive transaction, they become visible in their order.
 
 from __future__ import annotations
 
+import codecs
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -44,6 +45,11 @@ _Reopen = Callable[[Path, Durability, bool, int | None], "SQLiteBackend"]
 _INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
 _INSERT = f"{_INTO} {_ROW}"
+# For a payload so long that each copy of it counts. As bytes it needs none in Python; what SQLite
+# was given it keeps until the statement gets something else, so it is run again with nothing.
+_INSERT_LONG = f"{_INTO.removesuffix(' VALUES')} SELECT ?, ?, ?, ?, ?, CAST(? AS TEXT), ? WHERE ?"
+_LONG = 1 << 20  # bytes
+_NONE = ("", 0, 0, "", 0, b"", b"", False)
 _FEW_LONGEST = APPEND_BYTES // EVENT_BYTES  # events that are no too long append together
 _FEW = 16  # events that are appended by one statement, which commits itself
 _INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
@@ -204,6 +210,10 @@ class SQLiteBackend(ReadsEventRows):
             self.when_written(partial(self.append, events))
             return ()
         try:
+            if any(len(event.data) > _LONG for event in events):
+                positions = self._write(_insert_long, events, timeout)
+                self._write(_forget, events, 0)
+                return positions
             if len(events) <= _FEW and timeout is None:
                 if len(events) == 1:
                     return (self.database.insert(_INSERT, _values(events[0])),)
@@ -236,7 +246,7 @@ class SQLiteBackend(ReadsEventRows):
                 (event.stream, event.seq),
             ).fetchone()
             if found is None:
-                positions += _insert(connection, [event])
+                positions += _insert_long(connection, [event])
             elif found[1] == event.digest:
                 positions.append(cast(int, found[0]))
             else:
@@ -264,6 +274,43 @@ def _can_have_pages(error: LogError, path: Path) -> bool:
 
 def _reopen(path: Path, durability: Durability, read_only: bool, mode: int | None) -> SQLiteBackend:
     return SQLiteBackend(path, durability=durability, read_only=read_only, mode=mode)
+
+
+def _insert_long(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
+    positions: list[int] = []
+    for event in events:
+        if len(event.data) <= _LONG or not _is_text(event.data):
+            positions += _insert(connection, [event])
+            continue
+        if len(event.data) > EVENT_BYTES:
+            raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
+        row = (event.stream, event.seq, event.time, event.type, event.version, event.data,
+               event.digest, True)  # fmt: skip
+        try:
+            last = connection.execute(_INSERT_LONG, row).lastrowid
+        finally:
+            connection.execute(_INSERT_LONG, _NONE)
+        assert last is not None
+        positions.append(last)
+    return positions
+
+
+def _forget(connection: sqlite3.Connection, _: Sequence[NewEvent]) -> Sequence[int]:
+    """Let go of the pages that a long payload filled the connection's cache with."""
+    connection.execute("PRAGMA shrink_memory")
+    return ()
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8, looked at in parts, which may end within a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(data), _LONG):
+            decoder.decode(data[at : at + _LONG])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:

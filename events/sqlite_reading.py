@@ -22,6 +22,7 @@ from lllm.events.gaps import end_of_gap, of_a_part, positions
 from lllm.events.record import Recorded
 from lllm.events.salvaged_rows import SalvagedRows
 
+_DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache
 _PAGE = 500  # events fetched at once; no statement stays open between two pages
 
 _SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
@@ -79,6 +80,13 @@ class ReadsEventRows:
             lambda after: (one for one in self._all(after, last) if one.type in types),
         )
 
+    def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
+        rows = self.database.query(sql, parameters)
+        if any(type(row[_DATA]) is bytes and len(row[_DATA]) > _LONG for row in rows):
+            with self.database.snapshot() as connection:  # the one that the pages are cached by
+                connection.execute("PRAGMA shrink_memory")
+        return rows
+
     def _all(self, after: int, upto: int) -> Iterator[Recorded]:
         """Positions have no holes. SQLite believes a damaged row that says another position, and
         would end the page there, or begin it again."""
@@ -86,7 +94,7 @@ class ReadsEventRows:
         while after < upto:
             count = min(_PAGE, upto - after)
             try:
-                rows = self.database.query(_NEXT, (after, count))
+                rows = self._query(_NEXT, (after, count))
             except LogError as error:
                 of_a_part(error)
                 yield from self._around(after, count, upto)
@@ -117,7 +125,7 @@ class ReadsEventRows:
         behind it. upto: where the log ends."""
         for position in range(after + 1, last + 1):
             try:
-                rows = self.database.query(_ONE, (position,))
+                rows = self._query(_ONE, (position,))
                 why: object = "there is no row"
             except LogError as error:
                 why = of_a_part(error).__cause__
@@ -140,7 +148,7 @@ class ReadsEventRows:
 
     def _is_lost(self, position: int) -> bool:
         try:
-            return not self.database.query(_ONE, (position,))
+            return not self._query(_ONE, (position,))
         except LogError as error:
             of_a_part(error)
             return True
@@ -179,7 +187,7 @@ class ReadsEventRows:
         """around: reads on behind a position where a page is damaged that the statement needs."""
         while True:
             try:
-                rows = self.database.query(sql, (after, *parameters))
+                rows = self._query(sql, (after, *parameters))
             except LogError as error:
                 of_a_part(error)
                 yield from around(after)

@@ -358,9 +358,10 @@ class Call:
         if attempt is None or self._dialog is None:
             return
         responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
+        # Before it is staged: both need a copy of the content, and a long one is not held twice.
+        self._conversations.answered(self._dialog, responded.message, answer.content)
         self._recorder.stage(responded)
         self.session.budget.spend_on(responded)
-        self._conversations.answered(self._dialog, responded.message, answer.content)
 
 
 def is_answer(status: int) -> bool:

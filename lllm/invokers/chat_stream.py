@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lllm.invokers.chat_completions import THOUGHTS, others_of, text_of, thought_of
 from lllm.invokers.failures import from_event
-from lllm.invokers.growing import grow
+from lllm.invokers.growing import grow, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
 
     def body(self) -> dict[str, object]:
-        text = "".join(self.arguments)
+        text = joined(self.arguments)
         inner = {"name": self.name, "input" if self.type == "custom" else "arguments": text}
         return {"id": self.id, "type": self.type, self.type: inner}
 
@@ -59,7 +59,7 @@ class _Sound:
                 self.fields[name] = value
 
     def body(self) -> dict[str, object]:
-        transcript = "".join(self.transcript)
+        transcript = joined(self.transcript)
         return self.fields | {"data": _joined(self.data), "transcript": transcript}
 
 
@@ -156,7 +156,7 @@ class _Choice:
     def body(self) -> dict[str, object]:
         """The choice as it would be in an answer that was not streamed."""
         message: dict[str, object] = {"role": "assistant", "content": None}
-        message |= {name: "".join(pieces) for name, pieces in self._message.items()}
+        message |= {name: joined(pieces) for name, pieces in self._message.items()}
         if self._pieces:
             text = [{"type": "text", "text": message["content"]}] if message["content"] else []
             message["content"] = [*text, *self._pieces]

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from email.utils import parsedate_to_datetime
+from operator import is_not
 from typing import TYPE_CHECKING
 
 from lllm.events.errors import InvokeError
@@ -75,6 +76,20 @@ class Secrets:
         for secret in self._texts:
             text = text.replace(secret, MARK)
         return text
+
+    def cut_values(self, value: object) -> object:
+        """The same of all texts and names in a JSON value; itself where it has none of them, so
+        that a long answer is not copied."""
+        if isinstance(value, str):
+            return self.cut(value)
+        if isinstance(value, list):
+            items = [self.cut_values(item) for item in value]
+            return items if any(map(is_not, items, value)) else value
+        if isinstance(value, dict):
+            members = {self.cut(name): self.cut_values(item) for name, item in value.items()}
+            return members if any(map(is_not, members.values(), value.values())) or any(
+                map(is_not, members, value)) else value  # fmt: skip
+        return value
 
     def cut_error(self, text: str) -> str:
         """An error's text, also without what only looks like a credential: OpenAI quotes keys

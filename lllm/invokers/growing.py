@@ -37,6 +37,12 @@ def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = Fa
         whole[name] = piece
 
 
+def joined(pieces: list[str]) -> str:
+    """The text that pieces make, which takes their place: it is not held twice."""
+    pieces[:] = ["".join(pieces)]
+    return pieces[0]
+
+
 def _add(items: list[object], item: object) -> None:
     """Take an item into a list; one with the index and type of another is a piece of that."""
     if isinstance(item, dict) and type(item.get("index")) is int:

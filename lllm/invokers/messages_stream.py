@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 
 from lllm.invokers.failures import from_event
-from lllm.invokers.growing import grow
+from lllm.invokers.growing import grow, joined
 
 _GROWING: dict[object, str] = {
     "text_delta": "text",
@@ -134,9 +134,9 @@ class _Block:
         block = dict(self._start)
         for field in ("text", "thinking"):
             if field in self._pieces:
-                block[field] = "".join([str(block.get(field) or ""), *self._pieces[field]])
+                block[field] = str(block.get(field) or "") + joined(self._pieces[field])
         if "partial_json" in self._pieces:
-            block["input"] = _input("".join(self._pieces["partial_json"]))
+            block["input"] = _input(joined(self._pieces["partial_json"]))
         if self._signature is not None:
             block["signature"] = self._signature
         if self._citations:
@@ -144,8 +144,8 @@ class _Block:
             block["citations"] = [*(began if isinstance(began, list) else ()), *self._citations]
         for name, value in self._more.items():
             began = block.get(name)
-            joined = isinstance(began, str) and isinstance(value, str)
-            block[name] = f"{began}{value}" if joined else value
+            both = isinstance(began, str) and isinstance(value, str)
+            block[name] = f"{began}{value}" if both else value
         return block
 
 

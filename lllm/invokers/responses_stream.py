@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.invokers.failures import from_event
+from lllm.invokers.growing import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,7 @@ class _Item:
     def body(self) -> dict[str, object]:
         body = dict(self.whole)
         for (delta, _), pieces in sorted(self.pieces.items(), key=lambda item: item[0][1]):
-            text = "".join(pieces)
+            text = joined(pieces)
             if delta.inner:
                 known = body.get(delta.field)
                 before = known if isinstance(known, list) else []

@@ -8,6 +8,7 @@ cut before they are decoded: no byte of a longer UTF-8 sequence is a line end.
 from __future__ import annotations
 
 _BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = b"\r\n"
 
 
 class Decoder:
@@ -34,11 +35,12 @@ class Decoder:
         lines = chunk.splitlines(keepends=True)
         rest = lines.pop() if lines and not lines[-1].endswith((b"\r", b"\n")) else b""
         found = []
-        for line in lines:
-            self._line.append(line)
+        lines.reverse()
+        while lines:  # each goes as it is read: one may be long
+            self._line.append(lines.pop())
             whole = b"".join(self._line)
             self._line.clear()
-            if self._take(whole.rstrip(b"\r\n")):
+            if self._take(whole):
                 found.append("\n".join(self._data))
                 self._data.clear()
         if rest:
@@ -46,13 +48,18 @@ class Decoder:
         return found
 
     def _take(self, line: bytes) -> bool:
-        """Take one line; returns whether it ends an event that has data."""
+        """Take one line with its end; returns whether it ends an event that has data."""
         if self._first:
             self._first = False
             line = line.removeprefix(_BOM)
-        if not line:
+        end = len(line)
+        while end and line[end - 1] in _LINE_ENDS:
+            end -= 1
+        if not end:
             return bool(self._data)
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            self._data.append(value.removeprefix(b" ").decode(errors="replace"))
+        if line.startswith(b"data:"):
+            begin = 6 if line.startswith(b" ", 5) else 5
+            self._data.append(str(memoryview(line)[begin:end], "utf-8", "replace"))
+        elif line[:end] == b"data":
+            self._data.append("")
         return False

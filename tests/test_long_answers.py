@@ -1,0 +1,94 @@
+"""A long streamed answer takes little more memory than it must, and leaves none behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lllm import LogStore, SQLiteBackend
+from lllm.dialog import message_digest
+from lllm.events import codec
+from lllm.events.model import Content, Part, ToolCall, ToolReturned
+from lllm.events.recorder import Recorder
+from lllm.invokers.failures import MARK, Secrets
+
+MEGABYTE = 1_000_000
+
+
+@pytest.mark.parametrize("kind", ["chat", "anthropic"])
+def test_a_streamed_answer_is_held_twice_at_most(kind: str) -> None:
+    """While an answer of 8 MB comes through a captured client, Python holds its text and what is
+    written of it, and nothing once it is written."""
+    found = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.stream_worker", kind, "8", "100000", "captured",
+             "traced"],
+            check=True, capture_output=True, timeout=120, cwd=Path(__file__).parent.parent,
+        ).stdout
+    )  # fmt: skip
+    assert 8 * MEGABYTE < found["peak"] < 2 * 8 * MEGABYTE + 3 * MEGABYTE
+    assert found["left"] < MEGABYTE // 2
+
+
+TEXTS = [
+    "plain " * 400_000, 'a "quoted"\n\\line é 字 \x01 ' * 80_000, "\U0001f600" * 1_100_000,
+    "x" * ((1 << 20) + 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=["plain", "escapes", "wide", "just"])
+def test_long_texts_are_written_as_others_are(text: str) -> None:
+    """What is written in windows is what one encoding of all of it makes, and so is its digest."""
+    content = Content(
+        "assistant", (Part("text", "short"), Part("text", text), Part("reasoning", text)),
+        (ToolCall("c", "t", json.dumps({"a": text})),), "x",
+    )  # fmt: skip
+    event = ToolReturned(tool=1, message=2, content=content, value=None, elapsed=1)
+    plain = codec._encoder.encode(event)
+    assert codec.encode(event) == plain
+    assert codec.encode(content) == codec._encoder.encode(content)
+    assert message_digest(content) == hashlib.sha256(codec._encoder.encode(content)).digest()
+
+
+def test_a_lone_surrogate_in_a_long_text_is_written() -> None:
+    """As its escape, like in a short one."""
+    content = Content.of("assistant", "x" * (1 << 20) + "\ud800")
+    assert json.loads(codec.encode(content))["parts"][0]["text"].endswith("x\ud800")
+    assert message_digest(content) == hashlib.sha256(codec.encode(content)).digest()
+
+
+def test_a_long_payload_is_text_in_its_row(tmp_path: Path) -> None:
+    """Whatever its length, SQLite has a payload as text; others of its append stand beside it, and
+    a second try to write them is known."""
+    path = tmp_path / "runs.db"
+    backend = SQLiteBackend(path)
+    with LogStore(backend) as store, store.session("s", task="é" * 700_000) as recorder:
+        assert isinstance(recorder, Recorder)
+        recorder.deliver("y" * 2_000_000)
+    rows = (
+        sqlite3.connect(path)
+        .execute("SELECT typeof(data), json_valid(data), type FROM events ORDER BY position")
+        .fetchall()
+    )
+    assert [row[:2] for row in rows] == [("text", 1)] * len(rows)
+    with LogStore(SQLiteBackend(path)) as store:
+        (summary,) = store.list_sessions()
+        session = store.load_session(summary.session_id)
+        assert session.task == "é" * 700_000
+        assert session.delivery == "y" * 2_000_000
+
+
+def test_secrets_are_cut_in_values() -> None:
+    """Secrets are cut from texts and names of JSON; a value without them is itself."""
+    secrets = Secrets("a-secret-key")
+    value = {"a": ["x", {"b": None, "c": 1.5}]}
+    assert secrets.cut_values(value) is value
+    assert secrets.cut_values({"a-secret-key": ["say a-secret-key", 1]}) == {
+        MARK: [f"say {MARK}", 1]
+    }
