@@ -82,7 +82,7 @@ class ReadsEventRows:
 
     def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
         rows = self.database.query(sql, parameters)
-        if any(type(row[_DATA]) is bytes and len(row[_DATA]) > _LONG for row in rows):
+        if any(isinstance(data := row[_DATA], bytes) and len(data) > _LONG for row in rows):
             with self.database.snapshot() as connection:  # the one that the pages are cached by
                 connection.execute("PRAGMA shrink_memory")
         return rows
