@@ -8,7 +8,8 @@ logic exists once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Protocol, TypeVar
@@ -141,16 +142,23 @@ class RunTools(msgspec.Struct, frozen=True):
         pool.shutdown()
         return None
 
-    def _one(self, index: int, run: RunTool) -> None:
+    @contextmanager
+    def _told(self, index: int) -> Iterator[list[object]]:
+        """Tell how a tool ended. Takes what it returned as the only item of the list."""
         began = time.perf_counter_ns()
+        returned: list[object] = []
         try:
-            value = run.run()
+            yield returned
         except BaseException as error:
             self.ended(index, None, error, time.perf_counter_ns() - began)
             if not isinstance(error, Exception):
                 raise
         else:
-            self.ended(index, value, None, time.perf_counter_ns() - began)
+            self.ended(index, returned[0], None, time.perf_counter_ns() - began)
+
+    def _one(self, index: int, run: RunTool) -> None:
+        with self._told(index) as returned:
+            returned.append(run.run())
         self.recorder.commit()
 
     async def arun(self) -> object:
@@ -176,15 +184,8 @@ class RunTools(msgspec.Struct, frozen=True):
         return None
 
     async def _aone(self, index: int, run: RunTool) -> None:
-        began = time.perf_counter_ns()
-        try:
-            value = await run.arun()
-        except BaseException as error:
-            self.ended(index, None, error, time.perf_counter_ns() - began)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self.ended(index, value, None, time.perf_counter_ns() - began)
+        with self._told(index) as returned:
+            returned.append(await run.arun())
         await self.recorder.acommit()
 
 
