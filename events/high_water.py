@@ -9,9 +9,11 @@ behind it.
 Where the end of the file is no whole append, as a crash or the loss of power leaves it, that is
 moved aside instead, and writing goes on there; see `torn`.
 
-The note is written after the events and is not waited for: after a crash it may be lower than the
-log's end, never higher. Where it is missing (a store of an older lllm, a removed lock folder), the
-rows tell how far they have come.
+The note is written after the events: when a process dies it may be lower than the log's end, never
+higher. Where power is lost, it may be on the disk and events that nobody has synced are not, so it
+names the start of the machine that it belongs to, and counts no longer after the next one; a note
+of synced events always does. Where there is none (a store of an older lllm, a removed lock folder),
+the rows tell how far they have come.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lllm.events.database import Database
 from lllm.events.errors import LogDamaged
@@ -27,9 +31,9 @@ from lllm.events.locks import FileLock
 from lllm.events.own_files import read_own
 from lllm.events.segments import end_of
 
-_LENGTH = 21
+_LENGTH = 58
 _LOOKS = (0.002, 0.02, 0)  # seconds until what looks like damage is looked at again
-_NOTE = re.compile(rb"(\d{20})\n")
+_NOTE = re.compile(rb"(\d{20})(?: ([0-9a-f-]{36}))?\n")
 
 
 class HighWater:
@@ -39,9 +43,19 @@ class HighWater:
         self._lock = lock
 
     def read(self) -> int | None:
-        """The highest position that was given; None where nothing is noted."""
+        """The highest position that was given, 0 where the machine was started again since events
+        were noted that nobody had synced; None where nothing is noted."""
+        note = self._note()
+        return None if note is None else note.counts
+
+    def lost_with_power(self, end: int) -> int:
+        """How many bytes behind the end of the log were lost with power, as far as is noted."""
+        note = self._note()
+        return 0 if note is None or note.counts else max(0, note.position - end)
+
+    def _note(self) -> _Note | None:
         try:
-            return _position(self._lock.read_content(_LENGTH))
+            return _read(self._lock.read_content(_LENGTH))
         except OSError:
             return None
 
@@ -49,21 +63,52 @@ class HighWater:
         """Whether the note is there, and the file is the one that others find under its name."""
         return self._lock.in_place() and bool(self.read())
 
-    def write(self, position: int) -> None:
+    def write(self, position: int, *, synced: bool) -> None:
         """Note it. Where that can't be, as on a full disk, the note stays too low: the events are
-        in the log already."""
+        in the log already.
+
+        Args:
+            position: Where the log ends.
+            synced: Whether all up to there is on the disk.
+        """
+        start = b"" if synced else machine_start()
         try:  # `suppress` takes as long as half the write
-            self._lock.write_content(b"%020d\n" % position)
+            self._lock.write_content(
+                b"%020d %b\n" % (position, start) if start else b"%020d\n" % position
+            )
         except OSError:
             return
 
 
-def noted_in(lock: Path) -> int | None:
-    """What is noted in the file of a lock that others may hold; None where nothing is."""
+class _Note(NamedTuple):
+    position: int
+    start: bytes  # of the machine, empty where that does not matter
+
+    @property
+    def counts(self) -> int:
+        return self.position if self.start in (b"", machine_start()) else 0
+
+
+@cache
+def machine_start() -> bytes:
+    """What tells one start of this machine from another; empty where Linux does not say it.
+
+    Source: https://man7.org/linux/man-pages/man4/random.4.html, boot_id.
+    """
     try:
-        return _position(read_own(lock))
+        found = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return b""
+    return found if len(found) == 36 else b""
+
+
+def noted_in(lock: Path) -> int | None:
+    """What is noted in the file of a lock that others may hold, see `HighWater.read`."""
+    try:
+        note = _read(read_own(lock))
     except OSError:
         return None
+    return None if note is None else note.counts
 
 
 def reached_by(rows: Database) -> int:
@@ -98,9 +143,9 @@ def check_end(folder: Path, lock: Path, reached_by_rows: Callable[[], int]) -> N
     raise lost_end(folder, end.segment and end.segment.path, end.position, reached)
 
 
-def _position(content: bytes) -> int | None:
-    found = _NOTE.fullmatch(content[:_LENGTH])
-    return int(found[1]) if found else None
+def _read(content: bytes) -> _Note | None:
+    found = _NOTE.match(content)
+    return _Note(int(found[1]), found[2] or b"") if found else None
 
 
 def lost_end(folder: Path, file: Path | None, end: int, reached: int) -> LogDamaged:

@@ -203,7 +203,7 @@ class LocalFileBackend:
             with Held(self._shared.thread_lock, self._lock_file(), _NOTING_SECONDS) as mine:
                 note = self._shared.tail.high_water
                 if mine and reached and note is not None and note.read() is None:
-                    note.write(max(reached, segments.end_of(self.path).position))
+                    note.write(max(reached, segments.end_of(self.path).position), synced=False)
         except OSError:
             return  # a log that can't be written can be read
 
@@ -319,6 +319,7 @@ class LocalFileBackend:
         self._shared.tail.write(start, data)
         self._shared.streams.note(events, start, ends)
         self._shared.tail.sync()
+        self._shared.tail.note(start + len(data))
         return [start + end for end in ends]
 
     def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:

@@ -111,7 +111,7 @@ def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mend
     the last file was mended, its end is where the log ends."""
     end = segments.end_of(log.path)
     if end.segment is not None and any(one.path == end.segment.path for one in mended):
-        noted.write(end.position)
+        noted.write(end.position, synced=False)
         return None
     try:
         log.check_end()
@@ -119,7 +119,7 @@ def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mend
         segment = segments.segment_at(log.path, lost.position)
         make_new(segment.path, mode=mode_like(log.path / "log.json")).close()
         sync_folder(log.path)
-        noted.write(lost.position)  # the rows, which may have told it, are built anew
+        noted.write(lost.position, synced=True)  # the rows, which may have told it, are built anew
         return segment.path
     return None
 

@@ -102,6 +102,8 @@ class Tail:
         elif self.segment.begin + end < (reached := self._reached()):
             self._enter_later(end, reached)
             return self.ready()
+        elif before is None:
+            self._tell_of_lost_power(self.segment.begin + end)
         if end >= self.segment_bytes:
             self._enter(segment_at(self._folder, self.segment.begin + end))
             end = 0
@@ -111,6 +113,16 @@ class Tail:
         """The highest position that was given, as far as that is noted."""
         noted = None if self.high_water is None else self.high_water.read()
         return noted or 0
+
+    def _tell_of_lost_power(self, end: int) -> None:
+        lost = 0 if self.high_water is None else self.high_water.lost_with_power(end)
+        if lost:
+            _log.warning(
+                "%s: the last %d bytes of the log are missing, and the machine was started again "
+                "since they were written: power was lost before they were on the disk. The log "
+                "goes on. durability=\"power\" waits for the disk at each append.",
+                self._folder, lost,
+            )  # fmt: skip
 
     def _enter_later(self, end: int, reached: int) -> None:
         """Go on in a segment that a repair has begun behind a lost end. Raises LogDamaged where
@@ -253,8 +265,6 @@ class Tail:
                     file.truncate(begin)
             raise
         os.lseek(self._fd, self._mark, os.SEEK_SET)
-        if self.high_water is not None:
-            self.high_water.write(position + len(data))
         if self._named >= 0 and begin + len(data) < self.segment_bytes:
             self._size = begin + len(data)
 
@@ -266,6 +276,11 @@ class Tail:
         """
         if self._durable and self._file is not None:
             sync(self._file)
+
+    def note(self, end: int) -> None:
+        """Note the position where an append ended, when `sync` has returned."""
+        if self.high_water is not None:
+            self.high_water.write(end, synced=self._durable)
 
 
 def _is_at(opened: os.stat_result, path: Path) -> bool:

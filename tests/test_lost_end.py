@@ -17,6 +17,8 @@ import pytest
 
 from lllm import LogStore
 from lllm.cli.commands import main
+from lllm.events import high_water
+from lllm.events.database import Durability
 from lllm.events.errors import LogDamaged, LogUnavailable
 from lllm.events.high_water import noted_in
 from lllm.events.jsonl import LocalFileBackend
@@ -254,6 +256,33 @@ def test_a_writer_died_before_it_noted_its_append(written: tuple[Path, int]) -> 
         assert verify(log).is_sound
         assert log.append(batch("new", 0))[0] > head
     assert noted_in(path / "locks" / "write.lock") == last_end(path)
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_power_was_lost(
+    written: tuple[Path, int], durability: Durability, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Events that nobody synced may be gone when the machine starts again: the log goes on, says so
+    once, and the rows know of them no more. A note of synced events counts then, too."""
+    path, head = written
+    lock = path / "locks" / "write.lock"
+    with closing(LocalFileBackend(path, durability=durability)) as log:
+        head = log.append(batch("last", 0))[-1]
+    lock.write_bytes(lock.read_bytes().replace(high_water.machine_start(), b"0" * 36))
+    older_copy(path)
+    lost = head - last_end(path)
+    with closing(LocalFileBackend(path, durability=durability)) as log:
+        if durability == "power":
+            with pytest.raises(LogDamaged, match=f"position {head}"):
+                log.append(batch("new", 0))
+            return
+    with LogStore(LocalFileBackend(path)) as store:
+        assert store.rebuild(check=True).difference is None
+        store.log.append(batch("new", 0))
+        store.log.append(batch("new", 1))
+        assert verify(store.log).is_sound
+    assert caplog.text.count(f"the last {lost} bytes of the log are missing") == 1
+    assert noted_in(lock) == last_end(path)
 
 
 def last_end(path: Path) -> int:
