@@ -147,7 +147,7 @@ class Tail:
             if self.high_water is not None and self._reached() > self.segment.begin + state.end:
                 # Acknowledged events were cut off with it, as by the loss of power. Known trade-off
                 # (accepted): their positions are given again.
-                self.high_water.write(self.segment.begin + state.end)
+                self.high_water.write(self.segment.begin + state.end, synced=False)
             _log.warning(
                 "%s: moved %d bytes behind offset %d to %s. They are the beginning of an append, "
                 "or zeros: a process died while it wrote, power was lost, or somebody cut the "
