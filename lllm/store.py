@@ -386,7 +386,8 @@ class LogStore:
             error: Only attempts that failed with this HTTP status (429, or "5xx" for all from 500
                 on), or whose error has this text in its type, code or message ("timeout", "rate
                 limit"); small and capital letters are alike.
-            model: Only of this model, asked for or answering; "gpt-4o*" for all that begin so.
+            model: Only of this model, asked for or answering; `*` stands for anything, as in
+                "gpt-4o*" or "*claude*".
             provider: Only of this provider, by the names of genai-prices ("openai").
             slower: Only attempts that took this long or longer: seconds, a timedelta, or a text as
                 "5s", "500ms" or "2min".

@@ -7,6 +7,7 @@ which keeps SQLite from it (https://sqlite.org/optoverview.html#disqualifying_wh
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -40,8 +41,8 @@ class CallFilter(msgspec.Struct, frozen=True):
 
     of: tags, tactic and partition of their session, their own state, and when they began.
     statuses: the first and last HTTP status. error: part of what an error says, in small letters.
-    model: of the one asked or the one that answered, the whole name or, with `*` at the end, its
-    beginning. slower: nanoseconds that they took at least. session: an id; those below it count.
+    model: the name of the one asked or the one that answered, in which `*` stands for anything.
+    slower: nanoseconds that they took at least. session: an id; those below it count.
     """
 
     of: Filter = Filter()
@@ -177,19 +178,25 @@ def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | No
     """The numbers of the kinds that are meant; None where all are."""
     where: list[str] = []
     parameters: list[object] = []
-    for column, value in (("provider", wanted.provider), ("tactic", wanted.of.tactic)):
-        if value is not None:
-            where.append(f"{column} = ?")
-            parameters.append(storable(value))
+    if wanted.of.tactic is not None:
+        where.append("tactic = ?")
+        parameters.append(storable(wanted.of.tactic))
+    if wanted.provider is not None:
+        where.append("provider = ? COLLATE NOCASE")
+        parameters.append(storable(wanted.provider))
     if wanted.model is not None:
-        name = storable(wanted.model.removesuffix("*"))
-        begins = "substr({0}, 1, length(?)) = ?" if wanted.model.endswith("*") else "{0} = ?"
-        where.append(f"({begins.format('asked')} OR {begins.format('model')})")
-        parameters += [name] * 2 * begins.count("?")
+        where.append("(asked LIKE ? ESCAPE '\\' OR model LIKE ? ESCAPE '\\')")
+        parameters += [_pattern(storable(wanted.model))] * 2
     if not where:
         return None
     sql = f"SELECT kind FROM call_kinds WHERE {' AND '.join(where)}"
     return [int(kind) for (kind,) in connection.execute(sql, parameters)]
+
+
+def _pattern(name: str) -> str:
+    """The same for LIKE, to which small and capital letters are alike
+    (https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators)."""
+    return re.sub(r"[\\%_]", r"\\\g<0>", name).replace("*", "%")
 
 
 def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSort) -> bool:

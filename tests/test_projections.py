@@ -231,10 +231,23 @@ class AnyHistory(RuleBasedStateMachine):
             self.history.store.close()
             shutil.rmtree(self.folder)
 
+    def calls_add_up(self) -> None:
+        """Single attempts are counted and cost what the sums say."""
+        store = self.history.store
+        calls, total = store.list_calls(), store.export_cost_summary()
+        assert sum(one.state == "success" for one in calls) == total["calls"]
+        assert sum(one.state == "failure" for one in calls) == total["failed_calls"]
+        assert sum(one.price == "unpriced" for one in calls) == total["unpriced_calls"]
+        cost = sum(round((one.cost or 0) * 10**9) for one in calls)
+        assert cost == round(total["total_cost_usd"] * 10**9)
+        wasted = sum(round((one.cost or 0) * 10**9) for one in calls if one.wasted)
+        assert wasted == round(total["wasted_cost_usd"] * 10**9)
+
     def ask_everything(self) -> None:
         """Every question, of the rows as they follow the log."""
         self.rebuilt_equals_live()
         self.page_through()
+        self.calls_add_up()
         for question in product(
             ({}, {"env": "x"}, {"env": "x", "user": "y"}, {"user": "\udc80"}),
             (None, "success", "running"),

@@ -29,7 +29,9 @@ _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 @click.option("--error", metavar="WHAT",
               help="Only those that failed with this HTTP status (429, 5xx), or with this text in "
               "their error (timeout).")  # fmt: skip
-@click.option("--model", metavar="NAME", help="Only of this model; NAME* for all that begin so.")
+@click.option(
+    "--model", metavar="NAME", help="Only of this model; * stands for anything, as in 'gpt-4o*'."
+)
 @click.option("--provider", metavar="NAME", help="Only of this provider, as openai.")
 @click.option("--slower", metavar="TIME", help="Only those that took so long: 5s, 500ms, 2min.")
 @click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
