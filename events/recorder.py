@@ -209,6 +209,8 @@ class Recorder:
 
     def _seal(self) -> None:
         """Give what is staged its places in the stream; needs the lock."""
+        if not self._unsealed:
+            return
         if self._seals.is_inside():
             return  # the loop below, which this signal handler interrupted, goes on with it
         try:
@@ -263,7 +265,7 @@ class Recorder:
                 return  # a signal handler interrupted this, which commits what the handler staged
             try:
                 self._commits.begin(sys._getframe())
-                while events := self._staged():
+                while not self.is_written and (events := self._staged()):
                     self._define()
                     self._stored(events, self.log.append(events))
             finally:
@@ -296,7 +298,7 @@ class Recorder:
     def _try_to_commit(self, log: AppendsWithoutWaiting) -> bool:
         try:
             self._commits.begin(sys._getframe())
-            while events := self._staged():
+            while not self.is_written and (events := self._staged()):
                 positions = log.try_append(events)
                 if positions is None:
                     return False
