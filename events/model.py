@@ -102,7 +102,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         each rounded half-even once.
     rates: US dollars for one token of each component, or for one use of a tool, as decimal text.
     effective: the date from which the rates hold, YYYY-MM-DD, where the source says one.
-    reason: why there is no price, or why it is nothing.
+    reason: why there is no price, why it is nothing, or what its rates take for granted.
     """
 
     status: Literal["priced", "provider", "free", "unpriced"]

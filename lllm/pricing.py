@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
+import msgspec
+
 from lllm import price_data
 from lllm.charges import charges_of
 from lllm.events.model import Content, Price, Usage
@@ -19,7 +21,7 @@ from lllm.inference_profiles import billed_names, made_elsewhere
 from lllm.local_models import why_free
 from lllm.price_data import Listed
 from lllm.price_table import PriceTable
-from lllm.regions import dearer_region
+from lllm.regions import assumed, dearer_region
 from lllm.sent import NOTHING, Sent, untold_tier
 from lllm.tariff import Charges, Sampling, Tariff, believable, bill_all, holds, impossible
 from lllm.usage import Asked, samplings_of, unreadable
@@ -202,7 +204,9 @@ def _listed(
     if isinstance(priced, str):
         return _unpriced(f"lists no model {priced!r}, which advised in this answer", model)
     version = price_data.version()
-    return bill_all(priced, source=price_data.SOURCE, version=version, charges=use.charges)
+    made = bill_all(priced, source=price_data.SOURCE, version=version, charges=use.charges)
+    taken = assumed(provider)
+    return msgspec.structs.replace(made, reason=taken) if taken and made.reason is None else made
 
 
 def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | None:

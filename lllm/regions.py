@@ -18,19 +18,19 @@ _REGIONS = {
     "x-ai": re.compile(r".+\.api\.x\.ai"),
     # A quarter more: https://docs.together.ai/docs/serverless/geo-specific-inference
     "together": re.compile(r".+-api\.together\.ai"),
-    # A deployment of a region or a data zone has meters of its own, most a tenth dearer than those
-    # of a global one, and neither the address nor an answer says which it is:
-    # https://learn.microsoft.com/azure/ai-services/openai/how-to/deployment-types
-    # https://azure.microsoft.com/pricing/details/cognitive-services/openai-service/
-    "azure": re.compile(
-        r".+\.(?:openai\.azure\.com|(?:services\.ai|cognitiveservices)\.azure\.com|azure-api\.net)"
-    ),
 }
-_SOME = "where some models cost more"
-_WHY = {
-    "azure": "which don't say whether a deployment is a global one, or a dearer one of a region or "
-    "a data zone",
+# Of a deployment neither the address nor an answer says whether it is a global one, which the
+# listed rates are for, or one of a region or a data zone, most of which cost a tenth more:
+# https://learn.microsoft.com/azure/ai-services/openai/how-to/deployment-types
+_ASSUMED = {
+    "azure": "The rates are those of a global deployment; Azure does not tell which type it is. "
+    "Where it is another, `prices=` has yours.",
 }
+
+
+def assumed(provider: str) -> str | None:
+    """What the rates of a provider take for granted, as a sentence; None where they don't."""
+    return _ASSUMED.get(provider)
 
 
 def dearer_region(provider: str, host: str | None, region: str | None = None) -> str | None:
@@ -44,7 +44,7 @@ def dearer_region(provider: str, host: str | None, region: str | None = None) ->
     """
     pattern = _REGIONS.get(provider)
     if pattern is not None and host is not None and pattern.fullmatch(host.lower()):
-        return f"{host}, {_WHY.get(provider, _SOME)}"
+        return f"{host}, where some models cost more"
     if provider == "google" and region not in (None, "global"):
-        return f"{region}, {_SOME}"
+        return f"{region}, where some models cost more"
     return None

@@ -292,11 +292,6 @@ def test_inference_in_the_us() -> None:
         ("google", "gemini-2.5-flash", "generativelanguage.googleapis.com", True),
         ("x-ai", "grok-4", "us.api.x.ai", False),
         ("x-ai", "grok-4", "api.x.ai", True),
-        ("azure", "gpt-4o", "mine.openai.azure.com", False),
-        ("azure", "gpt-4o-mini", "mine.cognitiveservices.azure.com", False),
-        ("azure", "gpt-4o", "mine.services.ai.azure.com", False),
-        ("azure", "gpt-4o", "gateway.example.com", True),
-        ("azure", "gpt-4o", None, True),
     ],
 )
 def test_hosts_of_a_region(provider: str, model: str, host: str | None, known: bool) -> None:
@@ -305,6 +300,14 @@ def test_hosts_of_a_region(provider: str, model: str, host: str | None, known: b
     assert (got.nanos is not None) == known
     if not known:
         unpriced(got, str(host))
+
+
+def test_what_a_price_takes_for_granted() -> None:
+    """A deployment on Azure is billed as a global one, and its price says so."""
+    got = price(Usage(input=1000), provider="azure", model="gpt-4o", at=AT)
+    assert got.nanos == 2_500_000
+    assert "global deployment" in str(got.reason)
+    assert price(Usage(input=1000), provider="openai", model="gpt-4o", at=AT).reason is None
 
 
 @pytest.mark.parametrize(

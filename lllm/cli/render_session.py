@@ -205,6 +205,8 @@ def _add_attempt(tree: Tree, trace: InvokeTrace) -> Tree:
     bill = explained(trace)
     if bill:
         node.add(Text(bill, "dim"))
+    if trace.price == "priced" and trace.price_reason:
+        node.add(Text(shown.shortened(trace.price_reason, _LONG), "dim"))
     return node
 
 
