@@ -194,7 +194,7 @@ def code(one: Expected) -> str | None:
     return one.end.error.code if isinstance(one.end, LLMFailed) else None
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(steps=STEPS, batch=st.sampled_from([1, 3, 400]), few=st.booleans())
 def test_lists_are_those_of_the_events(
     steps: list[tuple[str, int, str, dict[str, str], Attempt]], batch: int, few: bool

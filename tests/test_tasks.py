@@ -155,7 +155,7 @@ def test_ls_shows_tasks_and_reasons(tmp_path: Path, run: Run) -> None:
     assert bad.endswith('{"n":1}' + bad.partition('{"n":1}')[2])
     assert bad.rstrip().endswith("ValueError: no good")
     assert asked.rstrip().replace("\x1b", "\\x1b") in good
-    for columns in (80, 120, 220):
+    for columns in (80, 220):
         shown = on_terminal(columns, "ls", "--store", path, NO_COLOR="1")
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
         assert max(len(line.rstrip()) for line in plain.splitlines()) <= columns
