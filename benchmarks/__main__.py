@@ -27,6 +27,7 @@ from benchmarks import (
     redactions,
     results,
     scans,
+    streams,
 )
 from benchmarks.generate import Shape, fill, one_session
 from benchmarks.generate_command import generate_command
@@ -109,6 +110,7 @@ class _Run:
             "recording": lambda: recording.figures(folder / "recording", quick=quick),
             "redact": lambda: redactions.figures(quick=quick),
             "capture": lambda: captures.figures(folder / "capture", quick=quick),
+            "stream": lambda: streams.figures(quick=quick),
             "disk": lambda: disk.figures(folder / "disk", quick=quick),
             "peers": lambda: self._beside_peers(folder / "peers"),
             "scan": lambda: scans.figures(folder / "scan", quick=quick),

@@ -8,7 +8,7 @@ and never a reason for a read to fail.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 import msgspec
@@ -44,11 +44,21 @@ def encode(value: object) -> bytes:
     """
     try:
         content = value if type(value) is Content else getattr(value, "content", None)
-        if type(content) is Content and isinstance(value, msgspec.Struct):
-            return long_texts.encode(value, content, _encoder) or _encoder.encode(value)
+        if type(content) is Content and long_texts.is_long(content):
+            assert isinstance(value, msgspec.Struct)
+            return long_texts.encode(value, content, _encoder)
         return _encoder.encode(value)
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
+
+
+def pieces(content: Content) -> Iterable[bytes]:
+    """What `encode` makes of a content, in pieces where it is long, for who needs no whole."""
+    if long_texts.is_long(content) and all(
+        is_utf8(part.text) for part in content.parts if part.text is not None
+    ):
+        return long_texts.Pieces(content, content, _encoder)
+    return (encode(content),)
 
 
 def is_utf8(text: str) -> bool:

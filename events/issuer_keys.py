@@ -1,11 +1,11 @@
 """API keys and tokens that are known by the prefix their issuer gives them.
 
-Each asks for the prefix, the alphabet and the length that its issuer writes down, so that ids,
-digests, UUIDs and base64 are left alone. Where an issuer says that its keys may grow, the length is
-the least. The page that a format comes from stands above it; where only the name of the issuer
-stands there, the format is in GitHub's list of what it scans for, or in the published rules of
-gitleaks (https://github.com/gitleaks/gitleaks) and detect-secrets
-(https://github.com/Yelp/detect-secrets):
+Each asks for the prefix, the alphabet and the length of its issuer's keys, so that ids, digests,
+UUIDs and base64 are left alone. Where keys may grow, the length is the least. The issuer's page about
+its keys stands above each format. Many such pages do not tell the form of a key: then it is that of
+the published rules of gitleaks (https://github.com/gitleaks/gitleaks, config/gitleaks.toml) and
+detect-secrets (https://github.com/Yelp/detect-secrets), or of examples in public documents, with a
+length that leaves room. GitHub lists whose keys it scans for:
 https://docs.github.com/en/code-security/reference/secret-security/supported-secret-scanning-patterns
 
 A letter may stand in front of a prefix of four characters or more (`xsk-proj-...`): texts are
@@ -98,7 +98,7 @@ _H = "[0-9a-f]"
 
 # name, prefixes, what follows, whether that can't be words
 _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
-    # The rule that Anthropic gave to GitLab, for api03, admin01, oat01 and their like:
+    # The rule that Anthropic gave to GitLab, for api03 and its like; gitleaks has admin01, too:
     # https://gitlab.com/gitlab-org/security-products/analyzers/secrets/-/merge_requests/319
     ("anthropic-key", "sk-ant-", rf"[a-z]{{3,8}}[0-9]{{2}}-{_U}{{80,}}", True),
     # https://openrouter.ai/docs/api_reference/authentication; 64 hex digits.

@@ -18,14 +18,20 @@ LONG = 1 << 20  # characters of a text, from which on it is written in windows
 _WINDOW = 1 << 17  # characters
 
 
-def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder) -> bytes | None:
-    """The JSON of a struct, which is or has a content; None where no text of that is long.
+def is_long(content: Content) -> bool:
+    """Whether a text of a content is so long that it is written in windows."""
+    for part in content.parts:
+        if part.text is not None and len(part.text) > LONG:
+            return True
+    return any(len(call.arguments) > LONG for call in content.tool_calls)
+
+
+def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder) -> bytes:
+    """The JSON of a struct, which is or has a content with a long text.
 
     encoder: what writes all else. Raises UnicodeEncodeError for a lone surrogate.
     """
-    pieces = _Pieces(value, content, encoder)
-    if not pieces.texts:
-        return None
+    pieces = Pieces(value, content, encoder)
     length = sum(map(len, pieces))
     output = io.BytesIO()
     output.seek(length - 1)
@@ -36,32 +42,22 @@ def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encode
     return output.getvalue()
 
 
-def pieces_of(content: Content) -> Iterator[bytes] | None:
-    """The JSON of a content, piece by piece; None where no text of it is long."""
-    pieces = _Pieces(content, content, msgspec.json.Encoder())
-    return iter(pieces) if pieces.texts else None
-
-
-class _Pieces:
+class Pieces:
     """What the JSON of a struct is made of: that of all but its long texts, and theirs."""
 
     def __init__(
         self, value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder
     ) -> None:
         self._encoder = encoder
-        self.texts: list[str] = []
-        self._mark = ""
-        if any(part.text and len(part.text) > LONG for part in content.parts) or any(
-            len(call.arguments) > LONG for call in content.tool_calls
-        ):
-            self._mark = secrets.token_hex(16)  # that nobody can have written
-            bare = msgspec.structs.replace(
-                content,
-                parts=tuple(map(self._bare_part, content.parts)),
-                tool_calls=tuple(map(self._bare_call, content.tool_calls)),
-            )
-            whole = bare if value is content else msgspec.structs.replace(value, content=bare)
-            self._between = encoder.encode(whole).split(self._mark.encode())
+        self._texts: list[str] = []
+        self._mark = secrets.token_hex(16)  # that nobody can have written
+        bare = msgspec.structs.replace(
+            content,
+            parts=tuple(map(self._bare_part, content.parts)),
+            tool_calls=tuple(map(self._bare_call, content.tool_calls)),
+        )
+        whole = bare if value is content else msgspec.structs.replace(value, content=bare)
+        self._between = encoder.encode(whole).split(self._mark.encode())
 
     def _bare_part(self, part: Part) -> Part:
         return msgspec.structs.replace(part, text=self._bare(part.text)) if part.text else part
@@ -72,12 +68,12 @@ class _Pieces:
     def _bare(self, text: str) -> str:
         if len(text) <= LONG:
             return text
-        self.texts.append(text)
+        self._texts.append(text)
         return self._mark
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._between[0]
-        for text, behind in zip(self.texts, self._between[1:], strict=True):
+        for text, behind in zip(self._texts, self._between[1:], strict=True):
             for at in range(0, len(text), _WINDOW):
                 yield self._encoder.encode(text[at : at + _WINDOW])[1:-1]
             yield behind

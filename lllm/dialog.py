@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 import msgspec
 
 from lllm.events import codec
-from lllm.events.long_texts import pieces_of
 from lllm.events.model import Content, ToolCall, Usage
 from lllm.projections.invoke_cost import InvokeCost
 
@@ -63,15 +62,9 @@ class Piece(str):
 
 def message_digest(content: Content) -> bytes:
     """The 32 bytes that stand for a message in the digest of a request."""
-    pieces = pieces_of(content)
-    if pieces is None:
-        return hashlib.sha256(codec.encode(content)).digest()
     digest = hashlib.sha256()
-    try:
-        for piece in pieces:
-            digest.update(piece)
-    except UnicodeEncodeError:  # a lone surrogate
-        return hashlib.sha256(codec.encode(content)).digest()
+    for piece in codec.pieces(content):
+        digest.update(piece)
     return digest.digest()
 
 

@@ -1,0 +1,49 @@
+"""What memory a long streamed answer takes above the bare client: at its peak, and left afterwards.
+
+Each answer is read in a process of its own, by the official SDK, captured and not captured. What
+Python counts (tracemalloc) and what the system says (resident memory) are taken in different
+processes, since counting takes memory, too.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from benchmarks.measure import Bar, Figure, Spread
+
+AREA = "stream"
+_KINDS = (("chat", 100_000), ("chat", 1_000), ("responses", 100_000), ("anthropic", 100_000))
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Peak and rest for each kind of stream, and size of its pieces."""
+    megabytes = 10 if quick else 50
+    for kind, piece in _KINDS:
+        for counted in ("traced", "resident"):
+            bare, captured = (
+                _measured(kind, megabytes, piece, how, counted) for how in ("bare", "captured")
+            )
+            what = f"{megabytes} MB, {kind} in pieces of {piece // 1_000} kB, {counted}"
+            above = (captured["peak"] - bare["peak"]) / 1e6 / megabytes
+            yield Figure(AREA, f"{what}: peak above the bare client", _one(above), "x body",
+                         f"bare {bare['peak'] // 10**6} MB; captured {captured['peak'] // 10**6} MB",
+                         Bar(2.1, "at most"))  # fmt: skip
+            left = (captured["left"] - bare["left"]) / 1e6
+            yield Figure(AREA, f"{what}: left afterwards", _one(left), "MB", "", Bar(1, "at most"))
+
+
+def _one(value: float) -> Spread:
+    return Spread(value, value, value)
+
+
+def _measured(kind: str, megabytes: int, piece: int, how: str, counted: str) -> dict[str, int]:
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.stream_worker", kind, str(megabytes), str(piece), how,
+         counted],
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    found: dict[str, int] = json.loads(told)
+    return found
