@@ -29,7 +29,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
             what = f"{megabytes} MB, {kind} in pieces of {piece // 1_000} kB, {counted}"
             above = (captured["peak"] - bare["peak"]) / 1e6 / megabytes
             yield Figure(AREA, f"{what}: peak above the bare client", _one(above), "x body",
-                         f"bare {bare['peak'] // 10**6} MB; captured {captured['peak'] // 10**6} MB",
+                         f"bare {bare['peak'] / 1e6:.0f}; captured {captured['peak'] / 1e6:.0f} MB",
                          Bar(2.1, "at most"))  # fmt: skip
             left = (captured["left"] - bare["left"]) / 1e6
             yield Figure(AREA, f"{what}: left afterwards", _one(left), "MB", "", Bar(1, "at most"))
