@@ -269,6 +269,21 @@ def test_a_call_through_an_outage(log: WatchedLog) -> None:
         assert types(store).count("agent.defined") == 1
 
 
+def test_nobody_follows_a_log_that_can_not_be_written(log: WatchedLog) -> None:
+    """Where what has just happened waits in memory, the rows are left for whoever reads; no thread
+    tries again and again."""
+    with LogStore(log) as store:
+        tactic = Asking(config(echo), log_store=store)
+        log.error = full_disk()
+        with outage():
+            called(tactic, "through")
+        assert store._rows.catch_up(timeout=0)
+        assert store._catch_up_soon._later is None
+        log.error = None
+        store.log.write_held(now=True)
+        assert [one.state for one in store.list_sessions()] == ["success"]
+
+
 def test_an_outage_in_the_middle_of_a_call(log: WatchedLog) -> None:
     """A session whose beginning is stored and whose end waits is returned whole."""
     with LogStore(log) as store:

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lllm import LogStore, SQLiteBackend, ViewError
+from lllm import LogStore, LogUnavailable, SQLiteBackend, ViewError
+from lllm.events.database import Value
+from lllm.events.locks import FileLock
 from lllm.events.model import MessageAdded
 from lllm.projections import projector, rebuild
+from lllm.projections.rebuild import Difference
 from lllm.projections.view import Happened, Rows, Table
 from tests.echo import echo
 
@@ -150,3 +153,61 @@ def test_names_that_can_not_be(tmp_path: Path, name: str) -> None:
     view.name = name
     with pytest.raises(ViewError, match=r"use letters|rename"):
         LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[view])
+
+
+@pytest.mark.parametrize(
+    ("change", "role", "stored", "rebuilt"),
+    [
+        ("UPDATE {} SET messages = 7", "user", 7, 1),
+        ("DELETE FROM {}", "user", None, 1),
+        ("INSERT INTO {} VALUES ('ghost', 3)", "ghost", 3, None),
+    ],
+)
+def test_the_first_difference(
+    tmp_path: Path, change: str, role: str, stored: int | None, rebuilt: int | None
+) -> None:
+    """A check names the first row that is not what the log says, and both sides of it, of which one
+    may be missing; it changes nothing."""
+
+    def side(messages: int | None) -> dict[str, Value] | None:
+        return None if messages is None else {"role": role, "messages": messages}
+
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path), views=[Roles()]) as store:
+        echo(store)("task")
+        generation = store._projector.checkpoints()["roles"].generation
+        with store._database.write() as connection:
+            assert connection is not None
+            connection.execute(change.format(f"roles_v{generation}"))
+        found = store.rebuild(check=True).difference
+        assert found == Difference("roles", "roles", {"role": role}, side(stored), side(rebuilt))
+        assert store.rebuild(check=True).difference == found
+        store.rebuild()
+        assert store.rebuild(check=True).difference is None
+        assert rows_of(path) == [("user", 1)]
+
+
+def test_a_rebuild_that_failed_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others can rebuild at once, though somebody still holds the error. Where old rows can't be
+    removed, and no damaged page is the reason, the error is told."""
+    view = Roles()
+    with LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[view]) as store:
+        echo(store)("task")
+        view.broken = True
+        with pytest.raises(ViewError) as caught:
+            store.rebuild()
+        lock = FileLock(tmp_path / "runs.db-lllm" / "rebuild.lock")
+        assert lock.acquire(wait=False), caught
+        lock.close()
+        view.broken = False
+
+        def failing(*_: object) -> None:
+            raise LogUnavailable("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rebuild, "_drop", failing)
+            with pytest.raises(LogUnavailable, match="disk is full"):
+                store.rebuild()
+        store.rebuild()
