@@ -179,8 +179,9 @@ def repriced(
         place = chosen.place(event.stream)
         if place is None:
             continue
-        billed, recorded = attempts.take(event)
-        if billed is not None:
+        taken = attempts.take(event)
+        if taken is not None:
+            billed, recorded = taken
             keys = (*(_key(group, place, event, billed, zone) for group in by),)
             sums = groups.get(keys)
             if sums is None:
@@ -213,9 +214,9 @@ class _Attempts:
         self._requests: dict[tuple[str, int], LLMRequested] = {}
         self._answered: dict[tuple[str, int], int | None] = {}
 
-    def take(self, event: Recorded) -> tuple[Billed | None, int]:
-        """The event as it would be at the new prices, None where it is not billed; and the
-        nano-dollars that it says."""
+    def take(self, event: Recorded) -> tuple[Billed, int] | None:
+        """The event as it would be at the new prices, and the nano-dollars that it says; None where
+        it is not billed."""
         payload = codec.decode(event)
         if isinstance(payload, LLMRequested):
             _keep(self._requests, (event.stream, payload.request), payload)
@@ -238,7 +239,7 @@ class _Attempts:
         elif isinstance(payload, LLMRefused):
             cost_of = self._answered.pop((event.stream, payload.request), None)
             return msgspec.structs.replace(payload, cost=cost_of), 0
-        return None, 0
+        return None
 
 
 def _keep(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T) -> None:

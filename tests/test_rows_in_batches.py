@@ -4,7 +4,7 @@ from the one before, and what is stored already, make one sum."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from lllm.events.model import Usage
 from lllm.projections import projector, rebuild
 from lllm.projections.rows import physical
 from lllm.projections.rows import rows_of as rows_by_numbers
+from lllm.projections.view import Happened, Rows, Table
 from tests.histories import Attempt, History, Session
 
 SIZES = (1, 2, 3, 4, 5, 7, 11)
@@ -122,6 +123,39 @@ def test_following_the_log_in_several_batches(
     followed = rows_of(history.store)
     history.store.rebuild()
     assert rows_of(history.store) == followed
+
+
+class Behind:
+    """A view that raises at first, and stays behind."""
+
+    name = "behind"
+    version = 1
+    types = ("session.started",)
+    tables = (Table("behind", {"id": "INTEGER", "begun": "INTEGER"}, key=("id",)),)
+
+    def __init__(self, *, broken: bool) -> None:
+        self.broken = broken
+
+    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+        """See View."""
+        if self.broken:
+            raise ValueError("a bug")
+        rows.add("behind", (1,), begun=len(batch))
+
+
+def test_a_batch_that_begins_where_others_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view that catches up takes a batch that begins with the last event of the others, and that
+    event costs nothing twice."""
+    monkeypatch.setattr(projector, "BATCH", 1)
+    with LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[Behind(broken=True)]) as store:
+        history = History(store)
+        history.attempt(history.start("a", "", {}, None), attempt(5))
+        assert store.export_cost_summary()["calls"] == 1
+    with LogStore(SQLiteBackend(tmp_path / "runs.db"), views=[Behind(broken=False)]) as store:
+        assert store.export_cost_summary()["calls"] == 1
+        assert store.rebuild(check=True).difference is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 499, 500, 501, 1000, 1203])
