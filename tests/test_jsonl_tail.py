@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from lllm.events import segments
-from lllm.events.errors import LogUnavailable
+from lllm.events import torn as torn_module
+from lllm.events.errors import LogDamaged, LogUnavailable
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import encode_append
 from lllm.events.tail import Tail
@@ -146,3 +147,41 @@ def test_lines_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, torn: 
             with file.open("rb", buffering=0) as looked_at:
                 assert segments.whole_end(looked_at) == log.head(), size
             os.truncate(file, log.head())
+
+
+TORN = b'{"stream":"b","seq":1,"time":1,"ty'
+
+
+@pytest.mark.parametrize("tail", [TORN, b"\0" * 5_000, TORN + b"\0" * 200_000, TORN[:1]])
+def test_what_is_moved_aside_is_there(path: Path, tail: bytes) -> None:
+    """Every byte of a torn tail is in the file beside the log, zeros included."""
+    with closing(LocalFileBackend(path)) as log:
+        log.append([event("a", 1)])
+    (file,) = files_of(path)
+    with file.open("ab") as opened:
+        opened.write(tail)
+    with closing(LocalFileBackend(path)) as log:
+        log.append([event("a", 2)])
+        assert [one.seq for one in log.read()] == [1, 2]
+    (aside,) = path.glob("*.torn")
+    assert aside.read_bytes() == tail
+
+
+@pytest.mark.parametrize("zeros", [99, 100, 101])
+def test_a_tail_is_no_longer_than_an_append(
+    path: Path, monkeypatch: pytest.MonkeyPatch, zeros: int
+) -> None:
+    """What one append can leave is moved aside; anything longer is damage, and stays."""
+    monkeypatch.setattr(torn_module, "APPEND_BYTES", 100)
+    with closing(LocalFileBackend(path)) as log:
+        log.append([event("a", 1)])
+    (file,) = files_of(path)
+    with file.open("ab") as opened:
+        opened.write(b"\0" * zeros)
+    with closing(LocalFileBackend(path)) as log:
+        if zeros > 100:
+            with pytest.raises(LogDamaged):
+                log.append([event("a", 2)])
+        else:
+            log.append([event("a", 2)])
+    assert len([*path.glob("*.torn")]) == (zeros <= 100)
