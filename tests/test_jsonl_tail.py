@@ -149,6 +149,24 @@ def test_lines_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, torn: 
             os.truncate(file, log.head())
 
 
+@pytest.mark.parametrize("events", [1, 3])
+def test_torn_tails_of_any_length(path: Path, monkeypatch: pytest.MonkeyPatch, events: int) -> None:
+    """The last whole append is found however much of another one stands behind it."""
+    monkeypatch.setattr(segments, "_WINDOW", 64)
+    with closing(LocalFileBackend(path)) as log:
+        for seq in range(1, events + 1):
+            log.append([event("a", seq)])
+        head = log.head()
+    (file,) = files_of(path)
+    torn, _ = encode_append([event("b", 1, b'"%b"' % (b"x" * 600))])
+    for length in range(600):
+        with file.open("ab") as opened:
+            opened.write(torn[:length])
+        with file.open("rb", buffering=0) as looked_at:
+            assert segments.whole_end(looked_at) == head, length
+        os.truncate(file, head)
+
+
 TORN = b'{"stream":"b","seq":1,"time":1,"ty'
 
 
