@@ -46,7 +46,7 @@ def new_id(now: int | None = None) -> str:
     """
     milliseconds = (time.time_ns() if now is None else now) // 1_000_000
     number = milliseconds << 80 | secrets.randbits(80)
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
 
 
 def new_salt() -> bytes:
