@@ -8,9 +8,11 @@ themselves (readers of a read-only store, or of the tables by hand) see the diff
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from lllm.events.locks import tell_after_fork
@@ -28,13 +30,38 @@ class CatchesUp(Protocol):
         """See Projector."""
 
 
+class _Later:
+    """Some work that a thread does after a while, unless it is cancelled.
+
+    Not a threading.Timer: its `start` waits until the new thread runs. An exception that somebody
+    sets in the thread that starts it (PyThreadState_SetAsyncExc) may come out in the new one before
+    its first step, and then nobody would go on. finished: it was done, or cancelled.
+    """
+
+    def __init__(self, seconds: float, work: Callable[[], object]) -> None:
+        """Raises RuntimeError where no thread can be started."""
+        self._seconds = seconds
+        self._work = work
+        self.finished = threading.Event()
+        _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        if not self.finished.wait(self._seconds):
+            self._work()
+            self.finished.set()
+
+    def cancel(self) -> None:
+        """Don't do it, if it has not begun."""
+        self.finished.set()
+
+
 class CatchUp:
     """Catches up with the log for the sessions that end in this process."""
 
     def __init__(self, rows: CatchesUp) -> None:
         self._rows = rows
         self._next = 0.0  # by the monotonic clock
-        self._later: threading.Timer | None = None
+        self._later: _Later | None = None
         # Reentrant: the collector may end a session, or close the store, inside.
         self._lock = ThreadLock()
         self._at_it = ThreadLock()
@@ -59,14 +86,10 @@ class CatchUp:
         self._catch_up()
 
     def _start_later(self, seconds: float) -> bool:
-        timer = threading.Timer(seconds, self._run)
-        timer.daemon = True
-        timer.name = "lllm catches up"
         try:
-            timer.start()
+            self._later = _Later(seconds, self._run)
         except RuntimeError:  # the interpreter ends, or there are too many threads
             return False
-        self._later = timer
         return True
 
     def _run(self) -> None:
