@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 
 import msgspec
@@ -54,9 +55,10 @@ def encode(value: object) -> bytes:
 
 def pieces(content: Content) -> Iterable[bytes]:
     """What `encode` makes of a content, in pieces where it is long, for who needs no whole."""
-    if long_texts.is_long(content) and all(
-        is_utf8(part.text) for part in content.parts if part.text is not None
-    ):
+    if not long_texts.is_long(content):
+        with suppress(UnicodeEncodeError):
+            return (_encoder.encode(content),)
+    elif all(is_utf8(part.text) for part in content.parts if part.text is not None):
         return long_texts.Pieces(content, content, _encoder)
     return (encode(content),)
 

@@ -192,7 +192,9 @@ def readable_inside(run: bytes, *, anywhere: bool) -> bytes:
     said: list[bytes] = []
     if len(run) <= _LONG and len(run) >= len(_LONG_HEX) and _LONG_HEX in run.translate(_HEX_DIGITS):
         for digits in _HEX_BYTES.findall(run):
-            said += _STRING.findall(binascii.a2b_hex(digits[: len(digits) & ~1]))
+            data = binascii.a2b_hex(digits[: len(digits) & ~1])
+            if _READABLE in data.translate(_PRINTABLE):
+                said += _STRING.findall(data)
         if not run.translate(None, _HEX_AND_DASHES):
             return b" ".join(said).replace(b"\0", b"")
     plain = run.translate(_STANDARD) if b"-" in run or b"_" in run else run

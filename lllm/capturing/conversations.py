@@ -147,6 +147,8 @@ def _compared(content: Content) -> bytes:
     Frameworks write arguments in another way, and leave out what only an answer says: thoughts
     without a signature, what it cites, other choices.
     """
+    if not content.tool_calls and all(_is_text_alone(part) for part in content.parts):
+        return message_digest(content)  # as most are, of a conversation that is sent again
     calls = tuple(_compared_call(call) for call in content.tool_calls)
     parts = content.parts
     if content.role == "assistant":
@@ -158,6 +160,10 @@ def _compared(content: Content) -> bytes:
     if calls != content.tool_calls or parts != content.parts:
         content = msgspec.structs.replace(content, parts=parts, tool_calls=calls)
     return message_digest(content)
+
+
+def _is_text_alone(part: Part) -> bool:
+    return part.kind == "text" and part.data is None and part.blob is None and part.mime is None
 
 
 def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
