@@ -220,6 +220,7 @@ def _said(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
 
 
 def _decoded(part: bytes) -> bytes:
+    part = part.translate(None, _NO_BASE64)
     part = part[: len(part) - (len(part) & 3 == 1)]
     return binascii.a2b_base64(part + b"==="[: -len(part) & 3])
 

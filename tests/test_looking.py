@@ -102,6 +102,17 @@ def test_a_long_base64_is_seen_whole(at: int) -> None:
     assert may_hold_secret(base64.b64encode(data))
 
 
+@pytest.mark.parametrize(
+    "unit", ["\\u0041", "\\x41", "a\\", "Ab~", "A_", "A\\n", "é1", "Z=", "%41", "\0A"]
+)
+def test_long_odd_runs_are_looked_at(unit: str) -> None:
+    """Whatever a long run is made of, the look ends without an error."""
+    for length in (9_000, 40_001, 300_003):
+        text = "x" + unit * (length // len(unit))
+        for data in (text.encode(), codec.encode(text), json.dumps(text).encode()):
+            assert may_hold_secret(data) in (True, False)
+
+
 def test_the_look_copies_little() -> None:
     """The look at a payload of 16 MB takes a few megabytes beside it."""
     data = ("The quick brown fox. " * 800_000).encode()
