@@ -84,7 +84,7 @@ def _lines(
     told = joined(
         (
             Text(visible(one.tactic_path), "bold"),
-            f"{_calls(one)} calls",
+            f"{_calls(one)} call{'s' if _calls(one) != '1' else ''}",
             f"{one.prompt_tokens + one.completion_tokens:,} tokens",
             _cost(one) if one.calls else "",
             Text(shown.tag_list(one.tags), "cyan"),
