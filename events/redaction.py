@@ -74,9 +74,9 @@ def checked(redact: Redact | None) -> Redact | None:
 def payload(event: Event, redact: Redact | None) -> bytes:
     """An event's payload as it is stored: without API keys, and as `redact` wants it."""
     data = codec.encode(event)
-    if redact is None and not payload_may_hold_secret(data):
-        return data
     try:
+        if redact is None and not payload_may_hold_secret(data):
+            return data
         return _redacted(event, data, redact)
     except Exception as error:  # the user's function may raise anything
         _warn_once(redact, error)
@@ -144,9 +144,10 @@ def _warn_once(redact: Redact | None, error: Exception) -> None:
     if id(redact) in _warned:
         return
     _warned.add(id(redact))
+    what = "the search for secrets" if redact is None else f"redact={redact!r}"
     _logger.warning(
-        "redact=%r raised %s or returned no payload, so such events are kept without content: %s",
-        redact, type(error).__name__, without_secrets(str(error)),
+        "%s raised %s or returned no payload, so such events are kept without content: %s",
+        what, type(error).__name__, without_secrets(str(error)),
     )  # fmt: skip
 
 

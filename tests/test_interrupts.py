@@ -64,6 +64,8 @@ class Interrupts:
         self.again_after = again_after
         self.seen = 0
         self.raised = 0
+        # CPython 3.11 calls a frame's trace function by a reference that may be the last one.
+        self._same = self._trace
 
     def _trace(self, frame: FrameType, what: str, _: object) -> Any:
         if not frame.f_code.co_filename.startswith(self._within):
@@ -78,10 +80,10 @@ class Interrupts:
             if self.raised and self.seen == self.at + self.again_after:
                 self.raised += 1
                 raise Interrupt
-        return self._trace
+        return self._same
 
     def __enter__(self) -> Interrupts:
-        sys.settrace(self._trace)
+        sys.settrace(self._same)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lllm import ConfigError, LogStore, tool
-from lllm.events import codec, model
+from lllm.events import codec, model, redaction
 from lllm.events.known_secrets import cut_secrets, without_secrets
 from lllm.events.looking import may_hold_secret
 from lllm.events.plain import from_plain, to_plain
@@ -573,6 +573,26 @@ def test_a_check_that_raises_leaves_marks(wrong: str) -> None:
     assert isinstance(kept, model.MessageAdded)
     assert "redact failed" in kept.content.text
     assert kept.prompt == "[redacted: openai-key]"
+
+
+def test_a_look_that_raises_leaves_marks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault in the search for secrets keeps the content out of the log, and breaks no program."""
+
+    def look(data: bytes) -> bool:
+        if b"hello" in data:
+            raise ValueError("a fault")
+        return may_hold_secret(data)
+
+    monkeypatch.setattr(redaction, "payload_may_hold_secret", look)
+    event = model.MessageAdded(
+        message=1, dialog=1, content=model.Content.of("user", "hello"), why="user"
+    )
+    record = recorded(event, None)
+    assert b"hello" not in record.data
+    assert "redact failed" in str(codec.decode(record))
+    assert "the search for secrets raised ValueError" in caplog.text
 
 
 def test_counts_are_read_only_where_they_are_counts() -> None:
