@@ -201,6 +201,7 @@ def check_digests(events: Iterable[Recorded]) -> None:
             check_digest(one, salt)
 
 
+@pytest.mark.slow
 def test_a_backup_beside_busy_writers(
     kind: str, path: Path, log: LogBackend, destination: Path
 ) -> None:

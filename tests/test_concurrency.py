@@ -65,6 +65,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / ("runs.db" if request.param == "sqlite" else "logs"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_eight_processes(path: str, method: str) -> None:
     """Eight processes write and read one store at once, spawned or forked."""

@@ -165,6 +165,7 @@ def _events(stream: str, size: int) -> list[NewEvent]:
     return [event(stream, seq, b'{"n":1}') for seq in range(1, size + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 20])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_append_is_whole_or_absent(kind: str, size: int, tmp_path: Path) -> None:
@@ -459,6 +460,7 @@ _LIFE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [-1, 2, 31])
 @pytest.mark.parametrize("what", CALLS)
 def test_a_call_leaves_no_session_behind(what: str, again: int, tmp_path: Path) -> None:

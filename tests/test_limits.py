@@ -144,6 +144,7 @@ def test_a_line_that_is_too_long(tmp_path: Path) -> None:
         assert (verified.events, len(verified.damages)) == (6, 1)
 
 
+@pytest.mark.slow
 def test_a_hole_at_the_end(tmp_path: Path) -> None:
     """Zeros that the loss of power left are moved aside as a hole; more than an append can have
     are damage, seen without a look at each."""

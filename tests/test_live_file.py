@@ -194,6 +194,7 @@ def run(code: str, place: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_what_is_acknowledged_later_outlives_the_process(operation: str, tmp_path: Path) -> None:
     """The store is open, its process does something of ours with the file, another program opens

@@ -78,6 +78,7 @@ for name, operation in operations.items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 1, 2, 3])
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 def test_without_a_free_descriptor(kind: str, free: int, tmp_path: Path) -> None:

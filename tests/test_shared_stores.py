@@ -85,6 +85,7 @@ def run(program: str, *args: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 @pytest.mark.parametrize("way", ["counted", "collected", "frozen", "threads", "asyncio"])
 def test_a_store_for_each_call(tmp_path: Path, kind: str, way: str) -> None:

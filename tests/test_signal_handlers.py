@@ -111,6 +111,7 @@ store.close()
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 @pytest.mark.parametrize("what", ["same", "other", "session", "recorder", "reading"])
 def test_a_signal_handler_that_writes(tmp_path: Path, kind: str, what: str) -> None:

@@ -175,6 +175,7 @@ _EXPECTED = {
 }
 
 
+@pytest.mark.slow
 def test_mypy_strict(site: Path) -> None:
     """mypy --strict knows what each call returns, accepts Lesson 7's bare Tactic, and tells wrong
     uses."""
@@ -191,6 +192,7 @@ def test_mypy_strict(site: Path) -> None:
     assert lines_with_errors(lesson) == set()
 
 
+@pytest.mark.slow
 def test_pyright_strict(site: Path) -> None:
     """pyright says the same."""
     config = {

@@ -29,6 +29,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [SQLiteBackend, LocalFileBackend])
 def test_a_capture_for_each_request(
     server: Loopback, tmp_path: Path, backend: type[SQLiteBackend] | type[LocalFileBackend]
@@ -53,6 +54,7 @@ def test_a_capture_for_each_request(
         assert [session.state for session in sessions] == ["success"] * (REQUESTS + 1)
 
 
+@pytest.mark.slow
 @leaving_streams
 @pytest.mark.parametrize("backend", [SQLiteBackend, LocalFileBackend])
 def test_a_stream_that_is_dropped_with_its_store(
