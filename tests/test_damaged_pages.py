@@ -196,6 +196,7 @@ def test_what_is_not_lost_is_read(whole: Whole, tmp_path: Path) -> None:
             ("sessions_by_id", "leaf")} <= kinds  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_store_with_a_lost_page(whole: Whole, tmp_path: Path, read_only: bool) -> None:
     """It opens, lists, loads what is whole, is looked at, built anew and backed up; what is

@@ -126,6 +126,7 @@ ready.wait()
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", _WAYS)
 def test_another_process_declares_it_interrupted(way: str, kind: str, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def _shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "WAIT_SECONDS", 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_append_waits_and_no_other(kind: str, tmp_path: Path) -> None:
     """Where a writer is frozen, one append waits, one warning says so, later ones wait no more;
@@ -101,6 +102,7 @@ def test_one_append_waits_and_no_other(kind: str, tmp_path: Path) -> None:
         store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_readers_do_not_wait(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Lists are answered while a writer is frozen, by stores that may write, too, and by the
@@ -121,6 +123,7 @@ def test_readers_do_not_wait(kind: str, tmp_path: Path, capsys: pytest.CaptureFi
         assert time.monotonic() - began < HANG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_those_who_would_rather_stop(kind: str, tmp_path: Path) -> None:
     """With on_error="raise" the wait ends with LogUnavailable."""
@@ -155,6 +158,7 @@ print("called", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_end_does_not_wait_for_ever(kind: str, tmp_path: Path) -> None:
     """A process ends while another one is frozen, and the session whose end it could not write is

@@ -561,6 +561,7 @@ def cut_end(content: bytes, line: int) -> bytes:
 class TestDamage:
     """What is stored is not what was written."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("segment_bytes", [1_000, 1 << 20])
     @pytest.mark.parametrize(
         ("damage", "line"),

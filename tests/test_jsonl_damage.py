@@ -139,6 +139,7 @@ def events_of(path: Path) -> list[NewEvent]:
         return without_positions(log.read())
 
 
+@pytest.mark.slow
 def test_damage_is_never_written_behind(
     written: tuple[Path, list[NewEvent]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +180,7 @@ def test_events_wait_where_the_log_is_damaged(written: tuple[Path, list[NewEvent
     assert main(["verify", "--store", str(path)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MENDABLE | MENDABLE_INSIDE)
 def test_repair_puts_back(
     written: tuple[Path, list[NewEvent]], name: str, capsys: pytest.CaptureFixture[str]
@@ -204,6 +206,7 @@ def test_repair_puts_back(
         log.append(batch("s", 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSING)
 def test_repair_says_what_is_lost(
     written: tuple[Path, list[NewEvent]], name: str, capsys: pytest.CaptureFixture[str]
@@ -288,6 +291,7 @@ def test_who_only_reads_misses_no_event_for_a_newline(
     assert file.read_bytes() == whole[:-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_every_cut(tmp_path: Path, count: int) -> None:
     """Wherever the last append was cut, with zeros behind or not, the events before it stay, its

@@ -208,6 +208,7 @@ def test_what_is_acknowledged_later_outlives_the_process(operation: str, tmp_pat
             assert len(list(store.events(stream))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_no_descriptor_of_the_live_file_is_opened(operation: str, tmp_path: Path) -> None:
     """Python itself never opens the file, its -wal or its -shm: SQLite alone knows when one of them

@@ -198,6 +198,7 @@ def states(path: Path) -> dict[str, list[str]]:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_any_single_raise(way: Any, tmp_path: Path) -> None:
     """Wherever it comes: no session is current behind it, another thread can work, and when the

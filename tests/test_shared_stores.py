@@ -120,6 +120,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
 def test_many_stores_of_a_path_take_no_more_descriptors(open_backend: OpenBackend) -> None:
     """A hundred stores of one path have as many files open as one."""

@@ -30,6 +30,7 @@ LEAVES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: type(leaf).__name__)
 def test_leaves_never_count(leaf: object) -> None:
     """A value that can't change is there as often as the program had it, wherever it stands."""
@@ -46,6 +47,7 @@ CONTAINERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS, ids=lambda one: type(one).__name__)
 def test_containers_are_written_once(container: object) -> None:
     """A container that is met 11,000 times comes back in each place, and costs one."""

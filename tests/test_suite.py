@@ -36,6 +36,7 @@ def run_pytest(*arguments: object, sigint: signal.Handlers = signal.SIG_DFL) -> 
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LEAKS)
 def test_who_leaks_is_blamed(tmp_path: Path, kind: str) -> None:
     """What a test leaves open, in a cycle that only the collector ends, fails that test, and not
@@ -54,6 +55,7 @@ def test_who_leaks_is_blamed(tmp_path: Path, kind: str) -> None:
     assert "ERROR at teardown of test_leaks" in told
 
 
+@pytest.mark.slow
 def test_an_ignored_sigint_is_not_inherited() -> None:
     """Where SIGINT is ignored, as in the background of a shell, a test that sends it still ends."""
     told = run_pytest("tests/test_cli.py::test_tail_follows", sigint=signal.SIG_IGN)

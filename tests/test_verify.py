@@ -579,6 +579,7 @@ def undamaged(path: Path, events: Sequence[Recorded]) -> list[Recorded]:
 class TestPages:
     """Parts of an SQLite file that are lost."""
 
+    @pytest.mark.slow
     def test_zeroed(self, small_pages: Path, tmp_path: Path) -> None:
         """Whichever page of a file is zeroed, what was lost is reported, and all events but those
         that stood on it are read, whether SQLite still finds them or not."""
@@ -837,6 +838,7 @@ class TestFlippedBitInALine:
         with closing(LocalFileBackend(logs)) as log:
             assert "not written as lllm writes one" in checked(log).damages[0].what
 
+    @pytest.mark.slow
     @settings(max_examples=80, deadline=None)
     @given(
         appended=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3)), min_size=1, max_size=9),
@@ -1054,6 +1056,7 @@ class TestLinesTakenOut:
 class TestTail:
     """What stands behind the last whole append."""
 
+    @pytest.mark.slow
     def test_torn(self, logs: Path) -> None:
         """Wherever the last write was cut short, its bytes are counted, and are no damage."""
         with closing(LocalFileBackend(logs)) as log:

@@ -77,6 +77,7 @@ def _run(code: str, server: Loopback, path: Path) -> subprocess.CompletedProcess
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", _WAYS)
 def test_an_open_stream_at_the_exit(server: Loopback, tmp_path: Path, way: str) -> None:
     """However the program ends, its text so far is in the log, and stderr is empty.
