@@ -13,9 +13,8 @@ from rich.text import Text
 
 from lllm.call_records import CallRecord
 from lllm.cli import shown
-from lllm.cli.terminal import fits, joined, show, sign
+from lllm.cli.terminal import joined, show_rows, sign
 from lllm.events.errors import InvokeError
-from lllm.times import shown_time
 from lllm.visible import visible
 
 _ERROR = 64  # characters of an error, and of one in a narrow table
@@ -27,15 +26,12 @@ _OURS = f"{InvokeError.__name__}: "  # what follows says it all
 def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo) -> None:
     """Print the attempts, in their order. zone: of their times."""
     offset = shown.one_offset((one.timestamp for one in records), zone)
-    for longest in (_ERROR, _SHORT_ERROR):
-        table = _table(records, zone, offset, longest)
-        if fits(console, table):
-            show(console, table)
-            return
-    if offset is not None:
-        show(console, Text(f"times are {offset}", "dim"))
-    for one in records:
-        show(console, *_lines(one, zone, offset, console.width - _INDENT))
+    show_rows(
+        console,
+        (_table(records, zone, offset, longest) for longest in (_ERROR, _SHORT_ERROR)),
+        (_lines(one, zone, offset, console.width - _INDENT) for one in records),
+        offset,
+    )
 
 
 def _table(
@@ -46,7 +42,7 @@ def _table(
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     columns: list[tuple[str, Callable[[CallRecord], Text]]] = [
         ("SESSION", lambda one: Text(visible(one.session_id))),
-        (started, lambda one: Text(_started(one, zone, offset))),
+        (started, lambda one: Text(shown.moment_below(one.timestamp, zone, offset, seconds=True))),
         ("", lambda one: sign(one.state)),
         ("MODEL", lambda one: Text(_model(one))),
         ("TOOK", lambda one: Text(shown.duration(one.elapsed))),
@@ -76,7 +72,7 @@ def _lines(
         (
             visible(one.session_id),
             Text.assemble(sign(one.state), f" {one.state}"),
-            _started(one, zone, offset),
+            shown.moment_below(one.timestamp, zone, offset, seconds=True),
             shown.duration(one.elapsed) if one.elapsed is not None else "",
         ),
         "  ",
@@ -97,13 +93,6 @@ def _lines(
 
 def _first(one: CallRecord) -> str:
     return "" if one.first_token is None else shown.duration(one.first_token)
-
-
-def _started(one: CallRecord, zone: dt.tzinfo, offset: str | None) -> str:
-    """When it began, to the second; with its offset, where no heading has said it."""
-    if offset is None:
-        return shown.moment(one.timestamp, zone, seconds=True)
-    return shown_time(one.timestamp, zone, seconds=True)
 
 
 def _model(one: CallRecord) -> str:

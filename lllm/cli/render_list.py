@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.cli import shown
-from lllm.cli.terminal import fits, joined, show, state_text
+from lllm.cli.terminal import joined, show_rows, state_text
 from lllm.summaries import SessionSummary
-from lllm.times import shown_time
 from lllm.visible import visible
 
 _LONGEST = (1 << 30, 60, 40, 24)  # characters of tasks and errors: all, or as there is room
@@ -24,15 +23,12 @@ _INDENT = 4  # columns
 def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
     """Print the sessions, in their order. zone: of their times."""
     offset = shown.one_offset((one.timestamp for one in summaries), zone)
-    for longest in _LONGEST:
-        table = _table(summaries, zone, offset, longest)
-        if fits(console, table):
-            show(console, table)
-            return
-    if offset is not None:
-        show(console, Text(f"times are {offset}", "dim"))
-    for summary in summaries:
-        show(console, *_lines(summary, zone, offset, console.width - _INDENT))
+    show_rows(
+        console,
+        (_table(summaries, zone, offset, longest) for longest in _LONGEST),
+        (_lines(one, zone, offset, console.width - _INDENT) for one in summaries),
+        offset,
+    )
 
 
 def _table(
@@ -56,7 +52,7 @@ def _table(
             Text(visible(one.session_id)),
             state_text(one.state),
             Text(visible(one.tactic_path)),
-            Text(_started(one, zone, offset)),
+            Text(shown.moment_below(one.timestamp, zone, offset)),
             Text(shown.duration(one.elapsed)),
             Text(_calls(one)),
             Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
@@ -76,7 +72,7 @@ def _lines(
         (
             visible(one.session_id),
             state_text(one.state),
-            _started(one, zone, offset),
+            shown.moment_below(one.timestamp, zone, offset),
             shown.duration(one.elapsed) if one.elapsed is not None else "",
         ),
         "  ",
@@ -101,13 +97,6 @@ def _lines(
 def _reason(one: SessionSummary, longest: int) -> Text:
     """The first line of what a session failed with. longest: characters that are shown of it."""
     return Text(shown.cut(shown.error_line(one.error or ""), longest), "red")
-
-
-def _started(one: SessionSummary, zone: dt.tzinfo, offset: str | None) -> str:
-    """When it began; with its offset, where no heading has said it."""
-    if offset is None:
-        return shown.moment(one.timestamp, zone)
-    return shown_time(one.timestamp, zone)
 
 
 def _calls(one: SessionSummary) -> str:

@@ -106,6 +106,13 @@ def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
     return offsets.pop() if len(offsets) == 1 else None
 
 
+def moment_below(
+    time: dt.datetime, zone: dt.tzinfo, offset: str | None, *, seconds: bool = False
+) -> str:
+    """A time in a zone; with its offset, where no heading has said it."""
+    return (moment if offset is None else shown_time)(time, zone, seconds=seconds)
+
+
 def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
     """The time of day in a zone, to the millisecond, without its offset."""
     try:

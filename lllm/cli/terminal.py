@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -69,6 +69,24 @@ def fits(console: Console, table: Table) -> bool:
     """Whether a table has the room that it would like to have."""
     wished = console.measure(table, options=console.options.update_width(_MUCH)).maximum
     return wished <= min(console.width, _WIDEST)
+
+
+def show_rows(
+    console: Console,
+    tables: Iterable[Table],
+    rows: Iterable[Iterable[RenderableType]],
+    offset: str | None,
+) -> None:
+    """Show the first of some tables that has the room it would like to have, else rows of several
+    lines each. offset: of all times, which the rows don't tell."""
+    for table in tables:
+        if fits(console, table):
+            show(console, table)
+            return
+    if offset is not None:
+        show(console, Text(f"times are {offset}", "dim"))
+    for lines in rows:
+        show(console, *lines)
 
 
 def sign(state: State) -> Text:
