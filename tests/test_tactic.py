@@ -622,6 +622,9 @@ def test_a_clock_that_jumps_back_changes_no_duration(
 
 # -- redact
 
+# Long enough that no digest or id of an event holds it by chance.
+_CARD = "411141114111"
+
 
 def test_what_redact_returns_is_written(store: LogStore, open_backend: OpenBackend) -> None:
     """redact sees every payload before it is written, and what it returns is."""
@@ -629,14 +632,16 @@ def test_what_redact_returns_is_written(store: LogStore, open_backend: OpenBacke
 
     def redact(type_: str, payload: object) -> object:
         seen.add(type_)
-        return json.loads(json.dumps(payload).replace("4111", "****"))
+        return json.loads(json.dumps(payload).replace(_CARD, "****"))
 
     with LogStore(open_backend(), redact=redact) as redacting:
-        tactic = Asking(config(echo, system_prompt="never say 4111"), log_store=redacting)
-        assert tactic("card 4111", tags={"card": "4111"}, metadata=["4111"]) == "re: card 4111"
+        tactic = Asking(config(echo, system_prompt=f"never say {_CARD}"), log_store=redacting)
+        assert (
+            tactic(f"card {_CARD}", tags={"card": _CARD}, metadata=[_CARD]) == f"re: card {_CARD}"
+        )
         (summary,) = redacting.list_sessions(tags={"card": "****"})
         assert redacting.load_session(summary.session_id).delivery == "re: card ****"
-    assert not [event for event in store.log.read() if b"4111" in event.data]
+    assert not [event for event in store.log.read() if _CARD.encode() in event.data]
     assert seen == set(types(store))
 
 
@@ -651,10 +656,10 @@ def test_a_redact_that_fails_leaves_marks(open_backend: OpenBackend, wrong: str)
         return None if wrong == "forgets to return" else {"message": "what?"}
 
     with LogStore(open_backend(), redact=redact) as store:
-        given = config([tool_call("double", {"n": 4111}), "4111"], tools=[double])
+        given = config([tool_call("double", {"n": int(_CARD)}), _CARD], tools=[double])
         tactic = Asking(given, log_store=store)
-        session = called(tactic, "4111", tags={"card": "4111"}, metadata="4111")
-        assert not [event for event in store.log.read() if b"4111" in event.data]
+        session = called(tactic, _CARD, tags={"card": _CARD}, metadata=_CARD)
+        assert not [event for event in store.log.read() if _CARD.encode() in event.data]
         assert (session.state, session.unknown_events) == ("success", 0)
         assert session.total_cost.cost > 0
         assert cast(dict[str, str], session.task)["$lllm"] == "redacted"
@@ -663,8 +668,8 @@ def test_a_redact_that_fails_leaves_marks(open_backend: OpenBackend, wrong: str)
         assert store.load_session(session.session_id) == session
         (summary,) = store.list_sessions()
         assert (summary.state, summary.tags) == ("success", {})
-        failed(Asking(config([bad_request("4111")]), log_store=store), store)
-        assert not [event for event in store.log.read() if b"4111" in event.data]
+        failed(Asking(config([bad_request(_CARD)]), log_store=store), store)
+        assert not [event for event in store.log.read() if _CARD.encode() in event.data]
 
 
 @pytest.mark.parametrize("changes", [{}, {"salt": "AAAA"}])
