@@ -24,6 +24,7 @@ _MIME_KEYS = ("mime_type", "media_type", "mimeType", "format")
 _NAMES = ("filename", "name", "url", "uri", "file_uri", "file_url")
 _DEEPEST = 6  # levels of a part's JSON that are looked through
 _WITHOUT_MEDIA = frozenset({"text", "reasoning", "refusal", "tokens", "name"})
+_NO_MEDIA: frozenset[str] = frozenset()
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -37,20 +38,31 @@ class Sent(msgspec.Struct, frozen=True):
 NOTHING = Sent()
 
 
-def sent_in(contents: Iterable[Content], params: Mapping[str, object]) -> Sent:
+def sent_in(
+    contents: Iterable[Content],
+    params: Mapping[str, object],
+    *,
+    before: frozenset[str] = frozenset(),
+) -> Sent:
     """What a request asks for.
 
     Args:
-        contents: All messages that are sent.
+        contents: The messages that are sent.
         params: What else the provider is told, by its names.
+        before: The media of messages that are sent before these.
     """
-    media: set[str] = set()
-    for content in contents:
-        for part in content.parts:
-            if part.kind not in _WITHOUT_MEDIA:
-                media |= _media_of(part)
+    media = before.union(*map(media_in, contents))
     tier = _tier_in(params)
     return Sent(tuple(sorted(media)), tier) if media or tier else NOTHING
+
+
+def media_in(content: Content) -> frozenset[str]:
+    """The kinds of media that a message has, or may have: of MEDIA."""
+    media = _NO_MEDIA
+    for part in content.parts:
+        if part.kind not in _WITHOUT_MEDIA:
+            media |= _media_of(part)
+    return media
 
 
 def _tier_in(params: Mapping[str, object]) -> str | None:

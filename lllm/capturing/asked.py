@@ -7,7 +7,7 @@ form of its own here is kept as the provider's JSON in the `data` of a part, so 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -32,30 +32,59 @@ class Asked(msgspec.Struct, frozen=True):
     stream: bool
 
 
-def of_chat(body: Mapping[str, object]) -> Asked:
-    """A body of Chat Completions."""
-    messages = [_chat_message(message) for message in _list(body.get("messages"))]
-    return _asked(body, messages, "messages")
+class Form(msgspec.Struct, frozen=True):
+    """Where the body of an API has its conversation. key: of the list of its messages. each: the
+    messages that one of the list is in our terms. first: what stands elsewhere and comes before
+    them. said: the keys of both."""
+
+    key: str
+    each: Callable[[object], list[Content]]
+    first: Callable[[Mapping[str, object]], list[Content]]
+    said: tuple[str, ...]
+
+    def read(self, body: Mapping[str, object]) -> Asked:
+        """What a whole body asks."""
+        messages = self.first(body)
+        for one in _list(body.get(self.key)):
+            messages += self.each(one)
+        return self.asked(body, messages)
+
+    def asked(self, body: Mapping[str, object], contents: list[Content]) -> Asked:
+        """The same where its messages have been read."""
+        return _asked(body, contents, *self.said)
 
 
-def of_messages(body: Mapping[str, object]) -> Asked:
-    """A body of Anthropic's Messages."""
+def _nothing(_: Mapping[str, object]) -> list[Content]:
+    return []
+
+
+def _system(body: Mapping[str, object]) -> list[Content]:
     system = body.get("system")
-    messages = [] if system in (None, "", []) else [Content("system", _parts(system))]
-    for message in _list(body.get("messages")):
-        messages += _turn(_mapping(message))
-    return _asked(body, messages, "messages", "system")
+    return [] if system in (None, "", []) else [Content("system", _parts(system))]
 
 
-def of_responses(body: Mapping[str, object]) -> Asked:
-    """A body of the Responses API."""
+def _instructions(body: Mapping[str, object]) -> list[Content]:
     said = body.get("instructions")
     messages = [Content.of("system", said)] if isinstance(said, str) and said else []
     given = body.get("input")
     if isinstance(given, str):
         messages.append(Content.of("user", given))
-    messages += [_item(_mapping(item)) for item in _list(given)]
-    return _asked(body, messages, "input", "instructions")
+    return messages
+
+
+def of_chat(body: Mapping[str, object]) -> Asked:
+    """A body of Chat Completions."""
+    return CHAT.read(body)
+
+
+def of_messages(body: Mapping[str, object]) -> Asked:
+    """A body of Anthropic's Messages."""
+    return MESSAGES.read(body)
+
+
+def of_responses(body: Mapping[str, object]) -> Asked:
+    """A body of the Responses API."""
+    return RESPONSES.read(body)
 
 
 def of_completions(body: Mapping[str, object]) -> Asked:
@@ -127,7 +156,7 @@ _FUNCTIONS = ("function", "custom")
 # -- messages
 
 
-def _chat_message(given: object) -> Content:
+def _chat_message(given: object) -> list[Content]:
     message = _mapping(given)
     calls = [_mapping(call) for call in _list(message.get("tool_calls"))]
     parts = _parts(message.get("content"))
@@ -141,13 +170,12 @@ def _chat_message(given: object) -> Content:
         made.append(ToolCall(name, name, _text(older.get("arguments"))))
     parts += more_of(message, _OF_CHAT)
     if message.get("role") == "function":  # the older form of a tool's result, by its name
-        return Content("tool", parts, tuple(made), str(message.get("name") or ""))
+        return [Content("tool", parts, tuple(made), str(message.get("name") or ""))]
     if message.get("name"):
         parts += (Part("name", data={"name": message["name"]}),)
     call_id = message.get("tool_call_id")
-    return Content(
-        _role(message), parts, tuple(made), call_id if isinstance(call_id, str) else None
-    )
+    called = call_id if isinstance(call_id, str) else None
+    return [Content(_role(message), parts, tuple(made), called)]
 
 
 _OF_CHAT = (
@@ -162,8 +190,9 @@ def _chat_call(call: Mapping[str, object]) -> ToolCall:
     return ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), _text(arguments))
 
 
-def _turn(message: Mapping[str, object]) -> list[Content]:
+def _turn(given: object) -> list[Content]:
     """A turn of Messages: the results of tools in it are messages of their own here."""
+    message = _mapping(given)
     found: list[Content] = []
     parts: list[Part] = []
     calls: list[ToolCall] = []
@@ -184,19 +213,25 @@ def _turn(message: Mapping[str, object]) -> list[Content]:
     return found
 
 
-def _item(item: Mapping[str, object]) -> Content:
+def _item(given: object) -> list[Content]:
     """An input item of the Responses API."""
+    item = _mapping(given)
     kind = item.get("type", "message")
     if kind == "message":
-        return Content(_role(item), _parts(item.get("content")))
+        return [Content(_role(item), _parts(item.get("content")))]
     if kind == "function_call":
         call = ToolCall(
             str(item.get("call_id")), str(item.get("name")), _text(item.get("arguments"))
         )
-        return Content("assistant", (), (call,))
+        return [Content("assistant", (), (call,))]
     if kind == "function_call_output":
-        return Content("tool", _parts(item.get("output")), call_id=str(item.get("call_id")))
-    return Content("assistant", (_part(item),))
+        return [Content("tool", _parts(item.get("output")), call_id=str(item.get("call_id")))]
+    return [Content("assistant", (_part(item),))]
+
+
+CHAT = Form("messages", _chat_message, _nothing, ("messages",))
+MESSAGES = Form("messages", _turn, _system, ("messages", "system"))
+RESPONSES = Form("input", _item, _instructions, ("input", "instructions"))
 
 
 def _role(message: Mapping[str, object]) -> str:

@@ -16,7 +16,7 @@ from typing import Concatenate, ParamSpec
 import msgspec
 
 from lllm.attempts import Attempt
-from lllm.capturing.addresses import region_of, with_address
+from lllm.capturing.addresses import region_of
 from lllm.capturing.asked import Asked
 from lllm.capturing.conversations import Told, conversations_of
 from lllm.capturing.heard import Head, Heard
@@ -114,17 +114,18 @@ class Call:
         Raises BudgetExceeded where the session's budget is spent.
         """
         self._secrets = self._site.secrets_with(headers)
-        body = msgspec.json.decode(content, type=dict[str, object])
-        asked = self._operation.reads(with_address(body, path))
+        body = self._conversations.bodies.read(content, self._operation, path)
+        asked = body.asked
         self.session.budget.check(f"the next call of {asked.model}")
         if self._dialog is None:
-            self._dialog = self._conversations.going_on(asked.contents)
+            self._dialog = self._conversations.going_on(asked.contents, body.beginnings)
+            self._conversations.bodies.remember(body)
         self._asked = asked
         self._tried += 1
         number = self._recorder.ordinal("request")
         self._region = region_of(path)
         self._tier = tier_of(headers, self._access.provider)
-        sent = sent_in(asked.contents, asked.params)
+        sent = sent_in(asked.contents, asked.params, before=body.media)
         self._recorder.stage(self._request(number, asked, self._dialog, sent))
         self._attempt = Attempt(
             request=number, agent="", provider=self._access.provider, asked=asked.model,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from lllm.capturing import asked
-from lllm.capturing.asked import Asked
+from lllm.capturing.asked import Asked, Form
 from lllm.capturing.completions import COMPLETIONS
 from lllm.capturing.embeddings import EMBEDDINGS
 from lllm.invokers.assembling import Dialect
@@ -16,19 +16,21 @@ from lllm.invokers.dialects import CHAT, MESSAGES, RESPONSES
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One kind of API call. name: as llm.requested says it. reads: makes our terms of the body."""
+    """One kind of API call. name: as llm.requested says it. reads: makes our terms of the body.
+    form: where the body has a conversation, None for one that is no conversation."""
 
     name: str
     dialect: Dialect
     reads: Callable[[Mapping[str, object]], Asked]
+    form: Form | None = None
 
 
 _BY_PATH = {
-    "/chat/completions": Operation("chat", CHAT, asked.of_chat),
+    "/chat/completions": Operation("chat", CHAT, asked.of_chat, asked.CHAT),
     "/completions": Operation("completion", COMPLETIONS, asked.of_completions),
-    "/responses/compact": Operation("compact", RESPONSES, asked.of_responses),
-    "/responses": Operation("responses", RESPONSES, asked.of_responses),
-    "/v1/messages": Operation("chat", MESSAGES, asked.of_messages),
+    "/responses/compact": Operation("compact", RESPONSES, asked.of_responses, asked.RESPONSES),
+    "/responses": Operation("responses", RESPONSES, asked.of_responses, asked.RESPONSES),
+    "/v1/messages": Operation("chat", MESSAGES, asked.of_messages, asked.MESSAGES),
     "/embeddings": Operation("embeddings", EMBEDDINGS, asked.of_embeddings),
 }
 
