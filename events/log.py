@@ -16,6 +16,21 @@ from lllm.events.errors import LogDamaged
 from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
 
+__all__ = [
+    "AppendsWithin",
+    "AppendsWithoutWaiting",
+    "KeepsRows",
+    "KnowsItsEnd",
+    "KnowsNesting",
+    "KnowsWriters",
+    "LogBackend",
+    "NewEvent",
+    "ReadsByType",
+    "Recorded",
+    "follow",
+    "read_types",
+]
+
 _SHORTER_LOOKS = 3  # in a row, until a log is taken for one that has lost its end
 
 

@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     EventDict = MutableMapping[str, object]
     Processor = Callable[[object, str, EventDict], EventDict | str]
 
+__all__ = [
+    "ColoredFormatter",
+    "SessionFilter",
+    "add_session",
+    "local_store",
+    "noop_store",
+    "setup_logging",
+    "sqlite_store",
+]
+
 LOGGER = "lllm"
 _HANDLER = "lllm.cli.terminal"  # how a second setup_logging finds the handler of the first
 _NONE = "-"  # a SessionFilter's word outside of a call

@@ -45,6 +45,12 @@ from lllm.testing_writers import (
     without_positions,
 )
 
+__all__ = [
+    "AppendContract",
+    "LogContract",
+    "SharedLogContract",
+]
+
 PAYLOADS = {
     "object": b'{"text":"plain"}',
     "unicode": '{"text":"Größe, 字, 🙂, \u2028"}'.encode(),

@@ -17,6 +17,15 @@ from lllm.events.errors import ViewError
 from lllm.events.model import Event
 from lllm.events.record import Recorded
 
+__all__ = [
+    "Index",
+    "Rows",
+    "SessionContext",
+    "Table",
+    "View",
+    "storable",
+]
+
 Key = tuple[Value, ...]
 _TAKEN = ("events", "checkpoints")  # tables that stand in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
-import click
 import pytest
 
 from lllm import LogStore, Tactic
-from lllm.cli import cli, main
+from lllm.cli import main
 from lllm.cli.arithmetic import explained
 from lllm.cli.opening import open_store
 from lllm.events.model import Price, Usage
@@ -33,7 +32,6 @@ COMMANDS = (
     "demo", "ls", "show", "calls", "events", "tail", "cost", "export", "tag", "rebuild",
     "verify", "repair", "doctor", "backup",
 )  # fmt: skip
-README = Path(__file__).parents[1] / "README.md"
 
 
 class Asks(Tactic, register=False):
@@ -178,22 +176,6 @@ def test_list_is_light(demo: Path) -> None:
     """A list imports no SDK, no prices, no structlog."""
     heavy = {"openai", "genai_prices", "structlog", "sqlite_utils", "pydantic"}
     assert not heavy & imported("ls", "--store", demo)
-
-
-@pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_readme_names_every_option(command: str | None) -> None:
-    """The README names every command and every long option."""
-    text = README.read_text()
-    one = cli if command is None else cli.commands[command]
-    assert command is None or f"lllm {command}" in text
-    missing = [
-        option
-        for parameter in one.params
-        if isinstance(parameter, click.Option)
-        for option in parameter.opts
-        if option.startswith("--") and option not in text
-    ]
-    assert not missing
 
 
 def test_store_is_named_in_three_ways(

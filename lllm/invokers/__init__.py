@@ -15,6 +15,18 @@ import msgspec
 
 from lllm.events.model import Content, ToolDefinition, Usage
 
+__all__ = [
+    "Answer",
+    "Content",
+    "Finish",
+    "Invoker",
+    "OnText",
+    "Request",
+    "Streams",
+    "ToolDefinition",
+    "Usage",
+]
+
 Finish = Literal["stop", "tool_calls", "length", "content_filter", "other"]
 
 

@@ -23,6 +23,19 @@ from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, Usage
 from lllm.invokers import Answer, Finish, OnText, Request
 
+__all__ = [
+    "ScriptedInvoker",
+    "ScriptedReply",
+    "bad_request",
+    "cut_off",
+    "rate_limited",
+    "reply",
+    "server_error",
+    "timed_out",
+    "tool_call",
+    "tool_calls",
+]
+
 CHARACTERS_A_TOKEN = 4
 
 
