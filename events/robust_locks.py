@@ -17,6 +17,7 @@ from types import FrameType, TracebackType
 
 from lllm.events import locks
 from lllm.events.locks import FileLock, fork_begins_within, rest_during_fork, tell_after_fork
+from lllm.events.thread_frames import thread_frames
 
 Claims = tuple[FrameType | None, ...]
 
@@ -208,7 +209,7 @@ def is_over(frame: FrameType | None, thread: int) -> bool:
     if frame is None or frame.f_code.co_flags & _STOPPING:
         return False
     mine = thread == threading.get_ident()
-    running = sys._getframe(1) if mine else sys._current_frames().get(thread)
+    running = sys._getframe(1) if mine else thread_frames().get(thread)
     outermost = None
     while running is not None:
         if running is frame:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextvars import copy_context
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lllm.events import workers
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def is_cancelled_task(error: BaseException | None) -> bool:
@@ -24,21 +30,38 @@ def is_cancelled_task(error: BaseException | None) -> bool:
 async def in_thread(work: Callable[[], None]) -> None:
     """Do some work in a thread, to its end; the event loop goes on meanwhile.
 
-    Raises what `work` raises; CancelledError, once the work is done, where the task was cancelled.
+    Args:
+        work: What to do. It is done once more where its thread was interrupted in its middle.
+
+    Raises:
+        CancelledError: The task was cancelled. The work is done all the same, and waited for.
+        BaseException: What `work` raises.
     """
     import asyncio  # late: plain code, which is most, has no use for it
 
-    # Not asyncio.to_thread: its task is among those that a loop cancels when it shuts down.
-    done = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(_set_done, done)
+
+    job = workers.Job(work, tell)
+    workers.add(job)
     cancelled: asyncio.CancelledError | None = None
-    while not done.done():
+    while not job.is_over:
         try:
-            await asyncio.shield(done)
+            await asyncio.wait((done,), timeout=workers.LOOK_SECONDS)
         except asyncio.CancelledError as error:
             cancelled = error
-        except BaseException:
-            break
+        if not done.done():
+            workers.again(job)
     if cancelled is not None:
-        done.exception()  # seen, or asyncio complains that nobody looked
         raise cancelled
-    done.result()
+    if job.error is not None:
+        raise job.error
+
+
+def _set_done(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

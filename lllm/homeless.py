@@ -46,10 +46,7 @@ class Homeless:
         """No process needs to ask whether this one is alive."""
         return ""
 
-    def opened(self, session_id: str) -> None:
-        """Nothing to do."""
-
-    def closed(self, session_id: str, *, root: bool) -> None:
+    def closed(self, *, root: bool) -> None:
         """Nothing to do: there are no rows."""
 
     def finished(self, recorder: Recorder) -> TacticCallSession:

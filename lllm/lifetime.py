@@ -8,49 +8,21 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
+from lllm import open_sessions
 from lllm.catching_up import CatchUp
 from lllm.events import deferred
 from lllm.events.database import Database
 from lllm.events.holding import HoldingLog, OnError
 from lllm.events.liveness import Liveness
-from lllm.events.locks import tell_after_fork
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Redact
 from lllm.events.robust_locks import ThreadLock
 from lllm.price_table import PriceTable
 from lllm.projections.view import View
-from lllm.session import end_lost
 
 if TYPE_CHECKING:
     from lllm.runtime import Runtime
     from lllm.store import LogStore
-
-
-class OpenSessions:
-    """How many sessions this process has begun in a store, and whose end neither stands in the log
-    nor waits to be written."""
-
-    def __init__(self) -> None:
-        # By their ids; what changes it is atomic, also for a signal handler, and may come twice.
-        self._open: dict[str, None] = {}
-        tell_after_fork(self)
-
-    def after_fork(self) -> None:
-        """The parent's open sessions are the parent's."""
-        self._open = {}
-
-    @property
-    def count(self) -> int:
-        """How many are open."""
-        return len(self._open)
-
-    def begin(self, session_id: str) -> None:
-        """One more."""
-        self._open[session_id] = None
-
-    def end(self, session_id: str) -> None:
-        """One less, unless it is the parent's, which a forked child ends."""
-        self._open.pop(session_id, None)
 
 
 class Closing:
@@ -63,13 +35,11 @@ class Closing:
         database: Database,
         catch_up: CatchUp,
         liveness: Liveness | None,
-        sessions: OpenSessions,
     ) -> None:
         self._log = log
         self._database = database
         self._catch_up = catch_up
         self._liveness = liveness
-        self._sessions = sessions
         self._number = next(_numbers)
         _closings[self._number] = self
 
@@ -78,7 +48,7 @@ class Closing:
         if _closings.pop(self._number, None) is None:
             return
         deferred.settle()  # what was dropped, or interrupted the collector, is written here yet
-        end_lost(self._log)
+        open_sessions.settle_all(self._log)
         # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
         # stays where a session has no end in the log: that is what tells that its writer is gone.
         with ExitStack() as closing:
@@ -88,8 +58,9 @@ class Closing:
             closing.callback(self._catch_up.close)
 
     def _let_go(self) -> None:
+        left_open = open_sessions.forget_all(self._log)
         if self._liveness is not None:
-            keep_file = self._sessions.count > 0 or self._log.lost_ends
+            keep_file = left_open > 0 or self._log.lost_ends
             self._liveness.close(keep_file=keep_file)
 
 

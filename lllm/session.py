@@ -20,15 +20,15 @@ from contextvars import ContextVar
 from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Protocol
-from weakref import WeakSet, ref
 
 import msgspec
 
+from lllm import open_sessions
 from lllm.budget import Budget
 from lllm.context_values import during
 from lllm.effects import current_tool
 from lllm.events import deferred
-from lllm.events.errors import LogError
+from lllm.events.errors import LogError, SessionEnded
 from lllm.events.holding import HoldingLog
 from lllm.events.known_secrets import without_secrets
 from lllm.events.liveness import host
@@ -43,17 +43,16 @@ from lllm.events.model import (
 from lllm.events.plain import to_plain
 from lllm.events.recorder import Definitions, Recorder, log_context
 from lllm.events.redaction import Redact
-from lllm.events.robust_locks import ThreadLock
 from lllm.events.uninterrupted import in_thread, is_cancelled_task
 from lllm.generators import frame_of_generator, is_async
-from lllm.open_calls import OpenCalls, exiting, watch
+from lllm.open_calls import OpenCalls, exiting
+from lllm.open_sessions import LOST, Watch, delivered, watch_of
 from lllm.price_table import PriceTable
 from lllm.projections.call_session import TacticCallSession
 from lllm.served import http_status
 from lllm.version import __version__
 from lllm.with_exit import ExitOf, looked_up_for
 
-_LOST = "An interrupt came where the session's `with` ended."
 _DROPPED = "The session was dropped before its end."
 _PRODUCER = Producer(__version__, platform.python_version())
 _logger = logging.getLogger("lllm.tactic")
@@ -84,10 +83,7 @@ class Home(Protocol):
     def owner(self) -> str:
         """The name of the lock that this process holds while it lives; "" where there is none."""
 
-    def opened(self, session_id: str) -> None:
-        """A session begins here."""
-
-    def closed(self, session_id: str, *, root: bool) -> None:
+    def closed(self, *, root: bool) -> None:
         """A session has ended, and its events are durable; an interrupt may have it said twice.
         root: it has no parent here."""
 
@@ -125,15 +121,6 @@ current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=No
 # The session that a thread was told to go on in: it is current there, whatever its generator does.
 carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", default=None)
 
-_begun: WeakSet[SessionScope] = WeakSet()  # in this process, but for those of a single call
-_beginning = ThreadLock()
-
-
-class PlainDelivery(msgspec.Struct, frozen=True):
-    """A delivery that is in its recorded form already."""
-
-    value: object
-
 
 def running_session() -> SessionScope | None:
     """The innermost session that runs the code which asks; None outside of any.
@@ -162,40 +149,17 @@ def lost_session(home: Home | None) -> SessionScope | None:
     here = threading.get_ident()
     if here == threading.main_thread().ident:
         return None
-    with _beginning.held():
-        found = [scope for scope in _begun if home is None or scope.home is home]
-    found = [one for one in found if one.recorder.is_open and not one.recorder.in_child]
+    found = [
+        scope
+        for scope in open_sessions.scopes()
+        if isinstance(scope, SessionScope)
+        and not scope.is_of_call
+        and (home is None or scope.home is home)
+        and scope.recorder.is_open
+    ]
     if any(one.thread == here for one in found):
         return None
     return found[0] if found else None
-
-
-def end_lost(log: HoldingLog | None = None) -> None:
-    """End the sessions whose `with` is over, and that an interrupt kept from ending.
-
-    Args:
-        log: That they are written to; None for any.
-    """
-    with _beginning.held():
-        begun = list(_begun)
-    for scope in begun:
-        if (log is None or scope.recorder.log is log) and scope.is_lost():
-            with suppress(LogError):  # the `with` has raised it
-                scope.leave(KeyboardInterrupt(_LOST), follow=False)
-
-
-class _LostSessions:
-    """An OpenCall that ends them at the exit of the interpreter, before stores are closed."""
-
-    def settle(self) -> None:
-        """See OpenCall."""
-
-    def settle_at_exit(self) -> None:
-        """See OpenCall."""
-        end_lost()
-
-
-_lost_sessions: list[_LostSessions] = []  # one, from the first session on
 
 
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
@@ -258,8 +222,8 @@ class SessionScope:
     models, None for whatever it takes.
     """
 
-    _exit: ref[object] | None = None  # what its `with` holds, while that lasts
-    looked_up: ref[object] | None = None
+    _exit: Watch | None = None  # what its `with` holds, while that lasts
+    looked_up: Watch | None = None
     _over = False
 
     def __init__(
@@ -335,6 +299,11 @@ class SessionScope:
         return CarriedParent, (home, self.lineage, self.budget)
 
     @property
+    def is_of_call(self) -> bool:
+        """Whether it is the own session of a single captured call."""
+        return self._kind == "call"
+
+    @property
     def log_context(self) -> dict[str, str]:
         """What a line logged inside belongs to."""
         return {"session": self.recorder.session_id}
@@ -371,11 +340,13 @@ class SessionScope:
 
     def _begin(self, frame: FrameType) -> None:
         self._exit = looked_up_for(self)
+        if self._exit is not None:
+            self._exit.session_id = self.recorder.session_id
         self._announce()
         outer = current.get()
         while outer is not None and not outer.runs_here:
             if outer.is_lost():
-                outer.leave(KeyboardInterrupt(_LOST), follow=False)
+                outer.leave(KeyboardInterrupt(LOST), follow=False)
             elif not outer._left:
                 break
             outer = outer.outer  # or those that are left would be held for ever
@@ -397,9 +368,6 @@ class SessionScope:
         return {} if self.outer is None else self.outer._log_context_here()
 
     def _detach(self) -> None:
-        if self.thread:
-            with _beginning.held():
-                _begun.discard(self)
         self._frame = None
         if not self._is_current:
             return
@@ -417,7 +385,8 @@ class SessionScope:
 
     def _end(self, error: BaseException | None) -> None:
         try:
-            self._stage_end(error)
+            with suppress(SessionEnded):  # another thread found it lost, and was faster
+                self._stage_end(error)
         finally:
             self._detach()
 
@@ -427,26 +396,25 @@ class SessionScope:
         self.calls.settle()
         elapsed = time.perf_counter_ns() - self._began
         if error is None:
-            delivery = self._delivered()
-            self.recorder.end(SessionSucceeded(delivery=delivery, elapsed=elapsed))
+            self.recorder.end(SessionSucceeded(delivery=delivered(self.recorder), elapsed=elapsed))
             self._log(logging.INFO, "%s succeeded in %.1f ms", elapsed / 1_000_000)
         else:
             told = describe(error, self._clean)
             cancelled = is_cancellation(error)
             self.recorder.end(
                 SessionFailed(
-                    error=told, cancelled=cancelled, elapsed=elapsed, delivery=self._delivered()
+                    error=told,
+                    cancelled=cancelled,
+                    elapsed=elapsed,
+                    delivery=delivered(self.recorder),
                 )
             )
             message = without_secrets(told.message)
             self._log(logging.ERROR, "%s failed: %s: %s", told.type, message)
 
-    def _delivered(self) -> object:
-        delivery = self.recorder.delivery
-        return delivery.value if isinstance(delivery, PlainDelivery) else to_plain(delivery)
-
     def __enter__(self) -> Recorder:
         try:
+            open_sessions.settle_lost()
             self._begin(sys._getframe(1))
             self.recorder.commit()
         except BaseException as error:
@@ -496,19 +464,14 @@ class SessionScope:
         """Begin it for what no code runs inside of: it becomes nobody's current session. The end is
         `leave` or `aleave`. clean: cuts from an error's text what must not be told."""
         self._clean = clean
+        open_sessions.settle_lost_aside()
         self._announce()
 
     def _announce(self) -> None:
         self._began = time.perf_counter_ns()
-        if self._kind != "call":
-            self.thread = threading.get_ident()
-            with _beginning.held():
-                _begun.add(self)
-            if not _lost_sessions:
-                _lost_sessions.append(_LostSessions())
-                watch(_lost_sessions[0])
+        self.thread = threading.get_ident()
+        open_sessions.begin(self)
         self.recorder.stage(self._started)
-        self.home.opened(self.recorder.session_id)
         self._log(logging.INFO, "%s called")
 
     def _log(self, level: int, text: str, *values: object) -> None:
@@ -540,11 +503,13 @@ class SessionScope:
                 self.recorder.commit_after(error)
         finally:
             if self.recorder.is_written:
-                self.home.closed(self.recorder.session_id, root=follow and self._is_root)
+                open_sessions.forget(self.recorder)
+                self.home.closed(root=follow and self._is_root)
         self._over = True
 
     async def __aenter__(self) -> Recorder:
         try:
+            open_sessions.settle_lost_aside()
             self._begin(sys._getframe(1))
             await self.recorder.acommit()
         except BaseException as error:
@@ -556,7 +521,8 @@ class SessionScope:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> Coroutine[object, object, None]:
         leaving = self._aleave_with(error)
-        self._exit = ref(leaving)  # which the `with` holds from now on
+        # Which the `with` holds from now on:
+        self._exit = watch_of(leaving, self.recorder.session_id)
         return leaving
 
     async def _aleave_with(self, error: BaseException | None) -> None:
@@ -593,9 +559,11 @@ class SessionScope:
             if not self.recorder.is_written:
                 pass  # its end can't be told from that of a process that died
             elif self._is_root:
-                await in_thread(partial(self.home.closed, self.recorder.session_id, root=True))
+                open_sessions.forget(self.recorder)
+                await in_thread(partial(self.home.closed, root=True))
             else:
-                self.home.closed(self.recorder.session_id, root=False)
+                open_sessions.forget(self.recorder)
+                self.home.closed(root=False)
         self._over = True
 
     @property

@@ -13,7 +13,8 @@ from lllm.events import deferred
 from lllm.events.codec import encode
 from lllm.events.plain import to_plain
 from lllm.open_calls import unwatch, watch
-from lllm.session import PlainDelivery, SessionScope
+from lllm.open_sessions import PlainDelivery
+from lllm.session import SessionScope
 
 _DROPPED = "The generator was dropped before its session had ended."
 MOST_BYTES = 16 << 20  # of the items of one delivery, as JSON

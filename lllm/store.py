@@ -36,7 +36,8 @@ from lllm.export import FORMATS, as_json, as_jsonl, as_recorded
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
-from lllm.lifetime import Closing, OpenSessions, reopened
+from lllm.lifetime import Closing, reopened
+from lllm.open_sessions import settle_lost
 from lllm.price_table import Prices, PriceTable
 from lllm.projections import call_queries, loading, queries
 from lllm.projections.call_selection import CallSort
@@ -123,13 +124,10 @@ class LogStore:
             SessionsView(), TagsView(), CostsView(), CallsView(), *own_views,
         )  # fmt: skip
         self._rows = RowsPlace(backend, self.log, all_views)
-        self._open = OpenSessions()
         self._catch_up_soon = CatchUp(self._rows)
         if self._liveness is not None:
             self._liveness.use()
-        self._closing = Closing(
-            self.log, self._database, self._catch_up_soon, self._liveness, self._open
-        )
+        self._closing = Closing(self.log, self._database, self._catch_up_soon, self._liveness)
         # The collector may drop it anywhere, also where this thread holds a lock.
         self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
         self._dropped.atexit = False
@@ -171,13 +169,8 @@ class LogStore:
         """Whether what is written can be read again."""
         return not isinstance(self.backend, NoOpBackend)
 
-    def opened(self, session_id: str) -> None:
-        """A session begins here."""
-        self._open.begin(session_id)
-
-    def closed(self, session_id: str, *, root: bool) -> None:
+    def closed(self, *, root: bool) -> None:
         """A session has ended; its rows follow."""
-        self._open.end(session_id)
         if root:
             self._catch_up_soon.session_ended()
 
@@ -615,6 +608,7 @@ class LogStore:
         return self._rows.rebuild(check=check, progress=progress)
 
     def _catch_up(self) -> None:
+        settle_lost()
         self.log.write_held()
         behind = not self._caught_up()
         liveness = self._liveness

@@ -6,13 +6,16 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
-from weakref import ref
+
+from lllm.events.recorder import Recorder
+from lllm.open_sessions import Watch, watch_of
 
 
 class EndsWithWith(Protocol):
     """A context manager with an ExitOf. looked_up: by the last `with`."""
 
-    looked_up: ref[object] | None
+    recorder: Recorder
+    looked_up: Watch | None
 
 
 class ExitOf:
@@ -29,14 +32,14 @@ class ExitOf:
     def __get__(self, scope: EndsWithWith | None, _: object = None) -> Callable[..., object]:
         if scope is None:  # as ExitStack looks it up, just before it enters
             found = partial(self._method)
-            _looking.up = ref(found)
+            _looking.up = watch_of(found)
         else:
             found = partial(self._method, scope)
-            scope.looked_up = ref(found)
+            scope.looked_up = watch_of(found, scope.recorder.session_id)
         return found
 
 
-def looked_up_for(scope: EndsWithWith) -> ref[object] | None:
+def looked_up_for(scope: EndsWithWith) -> Watch | None:
     """What the `with` holds that enters a scope just now; None where it is entered by hand."""
     if scope.looked_up is not None and scope.looked_up() is not None:
         return scope.looked_up
@@ -47,7 +50,7 @@ def looked_up_for(scope: EndsWithWith) -> ref[object] | None:
 class _Looking(threading.local):
     """What was looked up last in this thread, of the class."""
 
-    up: ref[object] | None = None
+    up: Watch | None = None
 
 
 _looking = _Looking()

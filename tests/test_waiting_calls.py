@@ -31,7 +31,7 @@ from lllm.invokers.scripted import Reply, tool_call, tool_calls
 from lllm.invokers.sdk_clients import Clients
 from lllm.packages import Runtime, load_package
 from lllm.respond import _Call
-from lllm.session import SessionScope, lost_session, running_session
+from lllm.session import SessionScope, running_session
 from tests.runs import Asking, config
 from tests.waiting import Stop, waits_for
 
@@ -149,22 +149,6 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
     """A store on SQLite."""
     with LogStore(SQLiteBackend(tmp_path / "runs.db")) as opened:
         yield opened
-
-
-def test_sessions_begin_and_end_beside_no_look(store: LogStore) -> None:
-    """session._beginning: whoever looks for the session that a thread has lost waits for those that
-    begin and end, and the other way round."""
-    lock, begun = lllm.session._beginning, lllm.session._begun
-    ends = Stop()
-
-    def whole() -> None:
-        with store.session("a::b"):
-            ends.here()
-
-    waits_for(lock, lambda: store.session("a::b").__enter__(), lambda: len(begun))
-    with ends.reached_by(whole) as running:
-        ends.must_wait(running, lock, lambda: len(begun))
-    waits_for(lock, lambda: lost_session(None))
 
 
 def test_rows_move_to_memory_once(store: LogStore) -> None:
