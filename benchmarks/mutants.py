@@ -206,8 +206,8 @@ def main(
 ) -> None:
     """Try mutants with TESTS, files below the root; by default with all that can judge."""
     chosen = tests or tuple(
-        f"tests/{file.name}"
-        for file in sorted((ROOT / "tests").glob("test_*.py"))
+        str(file.relative_to(ROOT))
+        for file in sorted((ROOT / "tests").rglob("test_*.py"))
         if not re.search(_NO_JUDGES, file.name)
     )
     with tempfile.TemporaryDirectory(prefix="lllm-mutants-") as name:

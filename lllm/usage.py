@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import reduce
 from operator import add, sub
 from typing import NamedTuple
 
@@ -126,9 +127,7 @@ def samplings_of(usage: Usage, raw: object) -> tuple[list[Asked], bool]:
 
 
 def _without(whole: Usage, parts: Sequence[Usage]) -> Usage:
-    counts = [astuple(part) for part in parts]
-    taken = [sum(column) for column in zip(*counts, strict=True)] or [0] * len(astuple(whole))
-    return Usage(*map(sub, astuple(whole), taken))
+    return Usage(*map(sub, astuple(whole), astuple(reduce(_sum, parts, Usage()))))
 
 
 def _alike(one: Usage, other: Usage) -> bool:
@@ -154,7 +153,7 @@ def unreadable(raw: object) -> str:
         return "The provider sent no usage that could be read."
     for name, value in _counts_in(raw):
         try:
-            _count(0 if value is None else value)
+            _count(value)
         except _Unreadable:
             return f"The usage can't be read: {name[:40]} is {_shown(value)}, no number of tokens."
     return "The usage can't be read: it lacks the tokens that went in, or those that came out."
@@ -220,12 +219,12 @@ def _of_details(raw: object, inward_name: str, outward_name: str) -> Usage | Non
         reasoning = _greatest([whole, outward], "reasoning_tokens")
         audio_in = _greatest(inward[1:], "audio_tokens")
         audio_out = _greatest([outward], "audio_tokens")
-        beside = _greatest([whole], "total_tokens") - asked - said
+        beside = max(0, _greatest([whole], "total_tokens") - asked - said)
     except _Unreadable:
         return None
-    if beside > 0 and reasoning == 0 and beside == cached + written:
+    if reasoning == 0 and beside == cached + written:
         asked += beside  # a gateway to Anthropic whose input leaves them out, as Anthropic's does
-    elif beside > 0 and reasoning in (0, beside):
+    elif reasoning in (0, beside):
         # xAI's output leaves out reasoning, the total has it:
         # https://docs.x.ai/docs/key-information/consumption-and-rate-limits
         # Google's does the same, and gives no details: https://discuss.ai.google.dev/t/127400
@@ -304,5 +303,5 @@ def _counts_in(raw: object) -> Iterator[tuple[str, object]]:
     whole = raw if isinstance(raw, dict) else {}
     for place in (whole, *whole.values()):
         for name, value in place.items() if isinstance(place, dict) else ():
-            if str(name).endswith("_tokens"):
+            if value is not None and str(name).endswith("_tokens"):
                 yield str(name), value

@@ -34,7 +34,16 @@ from lllm.events.model import Price, Usage
 from lllm.invokers.chat_completions import answer
 from lllm.pricing import price
 from lllm.tariff import impossible
-from lllm.usage import billed_of, of_chat, of_embeddings, of_messages, of_responses, unreadable
+from lllm.usage import (
+    Asked,
+    billed_of,
+    of_chat,
+    of_embeddings,
+    of_messages,
+    of_responses,
+    samplings_of,
+    unreadable,
+)
 
 pytestmark = pytest.mark.money
 
@@ -643,6 +652,77 @@ def test_cached_tokens_that_an_input_leaves_out() -> None:
         "prompt_tokens_details": {"cached_tokens": 900},
     }  # fmt: skip
     assert of_chat(raw) == Usage(input=1000, output=10, cache_read=900)
+    one = raw | {"total_tokens": 111, "prompt_tokens_details": {"cached_tokens": 1}}
+    assert of_chat(one) == Usage(input=101, output=10, cache_read=1)
+
+
+@pytest.mark.parametrize("beyond", [-5, 0, 1, 2])
+def test_a_total_beyond_its_parts(beyond: int) -> None:
+    """What a total has beyond input and output is reasoning that the output leaves out; a total
+    that has less says nothing."""
+    raw = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110 + beyond}
+    hidden = max(beyond, 0)
+    assert of_chat(raw) == Usage(input=100, output=10 + hidden, reasoning=hidden)
+
+
+def test_one_token_too_many() -> None:
+    """Writes to the cache may be one token, and not one more than their own sum."""
+    raw = {"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": 1}
+    lifetimes = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 0}
+    assert of_messages(raw | {"cache_creation": lifetimes}) == Usage(
+        input=2, output=1, cache_write_5m=1
+    )
+    assert of_messages(raw | {"cache_creation": lifetimes | {"ephemeral_1h_input_tokens": 1}}) is (
+        None
+    )
+
+
+def test_an_embedding_that_counts_once() -> None:
+    """The input of an embedding stands under either name; where they differ, it is the prompt's."""
+    assert of_embeddings({"prompt_tokens": 3}) == Usage(input=3)
+    assert of_embeddings({"total_tokens": 4}) == Usage(input=4)
+    assert of_embeddings({"prompt_tokens": 3, "total_tokens": 4}) == Usage(input=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        (-1, "below zero"),
+        ({}, "a dict"),
+        ([1], "a list"),
+        (True, "True"),
+        ("x" * 50, "'" + "x" * 39),
+    ],
+)
+def test_how_a_wrong_number_is_told(wrong: object, shown: str) -> None:
+    """A reason names what should be a number of tokens, shortly, and no null before it."""
+    name = "y" * 50 + "_tokens"
+    assert unreadable({"input_tokens": None, name: wrong}) == (
+        f"The usage can't be read: {'y' * 40} is {shown}, no number of tokens."
+    )
+
+
+def test_iterations_beside_their_sum() -> None:
+    """What was compacted is a sampling of its own; where the answer's iterations are not the rest,
+    the rest is one sampling, and not known."""
+    raw = {
+        "iterations": [
+            {"type": "compaction", "input_tokens": 50, "output_tokens": 5},
+            {"type": "message", "input_tokens": 10, "output_tokens": 1},
+            {"type": "advisor_message", "model": "m", "input_tokens": 7, "output_tokens": 2},
+        ]
+    }
+    compacted, turn = Asked(None, Usage(input=50, output=5)), Asked(None, Usage(input=10, output=1))
+    advisor = Asked("m", Usage(input=7, output=2))
+    assert samplings_of(Usage(input=60, output=6), raw) == ([turn, compacted, advisor], True)
+    rest = Asked(None, Usage(input=11, output=1))
+    assert samplings_of(Usage(input=61, output=6), raw) == ([rest, compacted, advisor], False)
+    thought = Usage(input=60, output=6, reasoning=3)
+    assert samplings_of(thought, raw) == ([turn, compacted, advisor], True)
+    assert samplings_of(turn.usage, {"iterations": []}) == ([turn], False)
+    unknown = {"type": "z" * 50, "input_tokens": 1, "output_tokens": 0}
+    with pytest.raises(ValueError, match=f"of the kind '{'z' * 40}' in the usage"):
+        samplings_of(turn.usage, {"iterations": [unknown]})
 
 
 # -- what the provider says that it cost
