@@ -8,20 +8,22 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from lllm import LogStore
 from lllm.cli.commands import main
 from lllm.events import torn
 from lllm.events.errors import LogDamaged
+from lllm.events.high_water import noted_in
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.locks import FileLock
 from lllm.events.record import NewEvent
-from lllm.events.segments import segments_of
+from lllm.events.segments import end_of, segments_of
 from lllm.events.sqlite import SQLiteBackend
 from lllm.events.verify import verify
 from lllm.testing_writers import batch, event, without_positions
@@ -109,6 +111,14 @@ UNENDED: dict[str, Corrupt] = {
     "a zero for the last newline": lambda content: content[:-1] + b"\0",
     "zeros from the last newline on": lambda content: content[:-1] + bytes(700),
 }
+_QUICK = ("utf-16", "the first half in crlf", "line feeds behind", "last line shuffled")
+
+
+def _mostly_slow(names: Iterable[str]) -> list[ParameterSet]:
+    """Names of damages, of which a few are tried in every run."""
+    return [
+        pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in names
+    ]
 
 
 @pytest.fixture(params=["one file", "many files"])
@@ -180,8 +190,7 @@ def test_events_wait_where_the_log_is_damaged(written: tuple[Path, list[NewEvent
     assert main(["verify", "--store", str(path)]) == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MENDABLE | MENDABLE_INSIDE)
+@pytest.mark.parametrize("name", _mostly_slow(MENDABLE | MENDABLE_INSIDE))
 def test_repair_puts_back(
     written: tuple[Path, list[NewEvent]], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +207,7 @@ def test_repair_puts_back(
         assert content in copies or content == original
     assert "kept as it was" in capsys.readouterr().out
     assert events_of(path) == events
+    assert noted_in(path / "locks" / "write.lock") == end_of(path).position
     assert main(["verify", "--store", str(path)]) == 0
     assert main(["rebuild", "--check", "--store", str(path)]) == 0
     assert main(["repair", "--store", str(path)]) == 0
@@ -206,8 +216,7 @@ def test_repair_puts_back(
         log.append(batch("s", 0))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LOSING)
+@pytest.mark.parametrize("name", _mostly_slow(LOSING))
 def test_repair_says_what_is_lost(
     written: tuple[Path, list[NewEvent]], name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +230,7 @@ def test_repair_says_what_is_lost(
     found = events_of(path)
     assert found == events[: len(found)]
     assert len(found) >= len(events) - 1 or name == "garbage"
+    assert noted_in(path / "locks" / "write.lock") == end_of(path).position
     with closing(LocalFileBackend(path)) as log:
         log.append(batch("s", 0))
     assert events_of(path) == found + batch("s", 0)

@@ -171,12 +171,14 @@ def test_a_store_goes_on(written: tuple[Path, int], lose: Lose) -> None:
 
 @each_loss
 def test_repair(written: tuple[Path, int], lose: Lose, capsys: pytest.CaptureFixture[str]) -> None:
-    """`repair` has the log go on behind the highest position that was given; what is missing stays
-    named. Doing it again does nothing."""
+    """`repair` has the log go on behind the highest position that was given, which is known when the
+    machine starts again; what is missing stays named. Doing it again does nothing."""
     path, head = written
     lose(path)
     assert main(["repair", "--store", str(path)]) == 1
     assert f"{head:020}.jsonl: no position is given again" in capsys.readouterr().out
+    restarted(path / "locks" / "write.lock")
+    assert noted_in(path / "locks" / "write.lock") == head
     files = [segment.path for segment in segments_of(path)]
     with closing(LocalFileBackend(path)) as log:
         assert log.head() == head
@@ -268,7 +270,7 @@ def test_power_was_lost(
     lock = path / "locks" / "write.lock"
     with closing(LocalFileBackend(path, durability=durability)) as log:
         head = log.append(batch("last", 0))[-1]
-    lock.write_bytes(lock.read_bytes().replace(high_water.machine_start(), b"0" * 36))
+    restarted(lock)
     older_copy(path)
     lost = head - last_end(path)
     with closing(LocalFileBackend(path, durability=durability)) as log:
@@ -283,6 +285,11 @@ def test_power_was_lost(
         assert verify(store.log).is_sound
     assert caplog.text.count(f"the last {lost} bytes of the log are missing") == 1
     assert noted_in(lock) == last_end(path)
+
+
+def restarted(lock: Path) -> None:
+    """What is noted is of an earlier start of the machine."""
+    lock.write_bytes(lock.read_bytes().replace(high_water.machine_start(), b"0" * 36))
 
 
 def last_end(path: Path) -> int:

@@ -44,6 +44,14 @@ def number(path: Path) -> int:
     return path.stat().st_ino
 
 
+def test_what_syncs(tmp_path: Path, synced: Synced) -> None:
+    """A file and a folder are put on the disk when it is asked for."""
+    with own_files.make_new(tmp_path / "file") as file:
+        own_files.sync(file)
+    own_files.sync_folder(tmp_path)
+    assert synced() == [number(tmp_path / "file"), number(tmp_path)]
+
+
 def test_jsonl(tmp_path: Path, synced: Synced) -> None:
     """Opening a new log syncs log.json before its name, and the names of all new folders; an append
     syncs its file once, and the folder where the file is new."""
