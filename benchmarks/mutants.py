@@ -45,12 +45,14 @@ import coverage
 import pytest
 
 from benchmarks.mutations import Mutant, mutants_of
+from benchmarks.naming import Naming
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("events", "projections", "lllm")
 # These look at the source, measure, or need what is not in a copy.
 _NO_JUDGES = "architecture|benchmark|clone|packages|readme|sdk_versions|suite|types|versions"
 _SECONDS = 30.0  # of tests, as measured, that one mutant is run with
+_NAMING = 12  # tests that come first, since they speak of its place
 _HANGS = 120.0  # seconds
 
 
@@ -59,6 +61,7 @@ class Reached:
 
     def __init__(self, folder: Path) -> None:
         self.seconds: dict[str, float] = {}
+        self._naming = Naming(ROOT)
         for file in folder.glob("seconds-*.json"):
             self.seconds |= json.loads(file.read_text())
         self._lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -70,13 +73,19 @@ class Reached:
                     self._lines[_short(measured)][line] |= {*tests} & self.seconds.keys()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """The tests to run a mutant with: quick ones first, of every file that has any in turn. A
-        line that is executed at import is judged by all tests of its module."""
+        """The tests to run a mutant with: those first that speak of its place, see `naming`, then
+        quick ones of every file that has any in turn. A line that is executed at import is judged
+        by all tests of its module."""
         lines = self._lines.get(mutant.path, {})
         span = range(mutant.start[0], mutant.end[0] + 1)
         found = {test for line in span for test in lines.get(line, ())}
         if not found and any(line in lines for line in span):
             found = {test for tests in lines.values() for test in tests}
+        words = self._naming.words(mutant.path, mutant.start[0], mutant.end[0])
+        scores = {test: self._naming.score(test, words) for test in found}
+        named: dict[str, str] = {}  # one of each that has many sets of arguments
+        for test in sorted(found, key=lambda test: (-scores[test], self.seconds[test], test)):
+            named.setdefault(test.partition("[")[0], test)
         by_file: dict[str, list[str]] = defaultdict(list)
         for test in sorted(found, key=lambda test: (self.seconds[test], test)):
             by_file[test.partition("::")[0]].append(test)
@@ -87,8 +96,10 @@ class Reached:
         )
         chosen: list[str] = []
         left = _SECONDS
-        for _, seconds, test in turns:
-            left -= seconds
+        for test in dict.fromkeys(
+            [*list(named.values())[:_NAMING], *(test for _, _, test in turns)]
+        ):
+            left -= self.seconds[test]
             if left < 0 and chosen:
                 break
             chosen.append(test)
