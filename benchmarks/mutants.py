@@ -116,11 +116,16 @@ class _Contexts:
 
     seconds: dict[str, float] = {}  # noqa: RUF012  # one run in a process
 
+    def __init__(self) -> None:
+        self._tracer = sys.gettrace()  # coverage's
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Everything up to the next test belongs to this one."""
         running = coverage.Coverage.current()
         assert running is not None
+        if sys.gettrace() is not self._tracer:  # a test that traces left its own, or none
+            sys.settrace(self._tracer)
         running.switch_context(item.nodeid)
         return (yield)
 

@@ -14,6 +14,7 @@ from lllm.events import codec
 from lllm.events import holding as holding_module
 from lllm.events.errors import AppendConflict
 from lllm.events.holding import HoldingLog
+from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap
 from lllm.events.record import NewEvent, Recorded
 from lllm.invokers import Request
@@ -43,6 +44,16 @@ def stored(log: HoldingLog) -> list[Recorded]:
 def outage() -> pytest.WarningsRecorder:
     """The warning that an outage makes."""
     return pytest.warns(RuntimeWarning, match="can't write its log; events wait in memory")
+
+
+def test_what_is_read_by_default() -> None:
+    """All events are read from the first on, where nothing else is said."""
+    holding = HoldingLog(MemoryBackend())
+    holding.append(batch("a", 0))
+    kind = batch("a", 0)[0].type
+    assert without_positions(holding.read()) == batch("a", 0)
+    assert next(holding.read_types([kind])).position == 1
+    assert [one.position for one in holding.read(after=1)] == [2, 3][: len(batch("a", 0)) - 1]
 
 
 def test_what_can_not_be_written_waits_in_order(log: WatchedLog) -> None:
