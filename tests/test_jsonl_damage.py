@@ -116,9 +116,7 @@ _QUICK = ("utf-16", "the first half in crlf", "line feeds behind", "last line sh
 
 def _mostly_slow(names: Iterable[str]) -> list[ParameterSet]:
     """Names of damages, of which a few are tried in every run."""
-    return [
-        pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in names
-    ]
+    return [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(params=["one file", "many files"])

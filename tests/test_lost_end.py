@@ -171,8 +171,8 @@ def test_a_store_goes_on(written: tuple[Path, int], lose: Lose) -> None:
 
 @each_loss
 def test_repair(written: tuple[Path, int], lose: Lose, capsys: pytest.CaptureFixture[str]) -> None:
-    """`repair` has the log go on behind the highest position that was given, which is known when the
-    machine starts again; what is missing stays named. Doing it again does nothing."""
+    """`repair` has the log go on behind the highest position that was given, which is known
+    when the machine starts again; what is missing stays named. Doing it again does nothing."""
     path, head = written
     lose(path)
     assert main(["repair", "--store", str(path)]) == 1
