@@ -24,6 +24,7 @@ from typing import Literal
 from lllm.events import locks
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.lending import LentConnection
 from lllm.events.locks import (
     FileLock,
     fork_begins_within,
@@ -176,7 +177,7 @@ class Database:
     def after_fork(self) -> None:
         """Leave the parent's connections alone: closing one here could take its locks away."""
         self._torn = self._torn or (self.path != ":memory:" and bool(self._readers.under_way))
-        self._inherited += [self._writer, *self._readers.free]
+        self._inherited += [self._writer, *self._readers.free, *self._readers.lent]
         if self.path != ":memory:":
             self._writer = None
         self._thread_lock = FairThreadLock()
@@ -185,7 +186,7 @@ class Database:
 
     # -- opening
 
-    def _connect(self) -> Connection:
+    def _connect(self, factory: type[Connection] = Connection) -> Connection:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         if self._torn:
@@ -196,7 +197,7 @@ class Database:
             )
         connection = sqlite3.connect(
             self.path, timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
-            factory=Connection,
+            factory=factory,
         )  # fmt: skip
         try:
             bound_rows(connection)
@@ -411,6 +412,39 @@ class Database:
                 return 0, connection.total_changes
             # Counts what other connections commit: https://sqlite.org/pragma.html#pragma_data_version
             return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
+        """A connection for questions of a user's own; see `lending`. Give it back in the end.
+
+        prepare: makes what is temporary in it, as long as it takes more than questions.
+
+        Raises LogUnavailable where the file can't be read, or is in memory.
+        """
+        return self._lend(self, prepare)
+
+    def _lend(
+        self, lender: Database, prepare: Callable[[LentConnection], object] | None
+    ) -> LentConnection:
+        if self.path == ":memory:":
+            raise LogUnavailable("A database in memory has one connection, which can't be lent.")
+        with self.snapshot():  # as for any read: no fork begins, and the file is in its place
+            lent = self._connect(LentConnection)
+            assert isinstance(lent, LentConnection)
+            if prepare is not None:
+                prepare(lent)
+            lent.lend(self.path, lender)
+            self._readers.lent.add(lent)
+        return lent
+
+    def has_lent(self, connection: LentConnection) -> bool:
+        """True until a connection is given back, or closed because the file is opened anew."""
+        return connection in self._readers.lent
+
+    def give_back(self, connection: LentConnection) -> None:
+        """Close a connection that was lent; doing so twice does nothing."""
+        self._readers.lent.discard(connection)
+        if connection.idle:
+            self._drop(connection)
 
     def _in_memory(self) -> Connection:
         if self._writer is None:

@@ -109,7 +109,7 @@ class ReadOnlyDatabase(Database):
                 self._drop_copy()
             return shared
 
-    def _connect(self) -> Connection:
+    def _connect(self, factory: type[Connection] = Connection) -> Connection:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
         path, how = Path(self.path), "immutable=1"
@@ -120,7 +120,7 @@ class ReadOnlyDatabase(Database):
         connection = sqlite3.connect(
             f"{path.as_uri()}?{how}", uri=True,
             timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
-            factory=Connection,
+            factory=factory,
         )  # fmt: skip
         bound_rows(connection)
         return connection

@@ -26,6 +26,8 @@ from lllm.events.sqlite_files import raise_translated
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lllm.events.lending import LentConnection
+
 _POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
 _serials = count(1)
 _OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
@@ -66,13 +68,16 @@ class Readers:
         self.drop = drop
         self.check = check
         self.free: deque[Connection] = deque()
+        self.lent: set[LentConnection] = set()  # to users, for questions of their own
         self.under_way: dict[object, int] = {}  # and the threads that do them
         self._shut_by = 0  # the thread that forks, while no use may begin
 
     def renew(self) -> deque[Connection]:
         """Begin with new connections; those in use are dropped when they are given back. Returns
-        those that were free."""
+        those that were free, and those that were lent and are idle."""
         before, self.free = self.free, deque()
+        lent, self.lent = self.lent, set()
+        before.extend(connection for connection in lent if connection.idle)
         return before
 
     def shut(self) -> None:
@@ -107,6 +112,7 @@ class Readers:
     def after_fork(self) -> None:
         """The uses of other threads went on in the parent, with its connections."""
         self.free = deque()
+        self.lent = set()
         self.under_way = {}
         self._shut_by = 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lllm.events.database import Database, Durability, Row, Writing
 from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.lending import LentConnection
 from lllm.events.liveness import Liveness
 from lllm.events.permissions import folder_mode, mode_like
 from lllm.events.readers import Connection
@@ -84,6 +85,18 @@ class SharedDatabase(Database):
     def snapshot(self) -> AbstractContextManager[Connection]:
         """See Database."""
         return self._open().snapshot()
+
+    def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
+        """See Database."""
+        return self._open()._lend(self, prepare)
+
+    def has_lent(self, connection: LentConnection) -> bool:
+        """See Database."""
+        return not self._closed and self._shared.has_lent(connection)
+
+    def give_back(self, connection: LentConnection) -> None:
+        """See Database."""
+        self._shared.give_back(connection)
 
     def state(self) -> tuple[int, int]:
         """See Database."""

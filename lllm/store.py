@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from lllm.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.call_records import CallRecord, call_filter_of, checked_list, record_of
@@ -63,6 +63,9 @@ from lllm.summaries import (
     summary_of,
 )
 from lllm.times import Moment, datetime_of, zone_of
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 _logger = logging.getLogger("lllm.store")
 
@@ -590,6 +593,27 @@ class LogStore:
         """
         self.log.write_held()
         return back_up(self.backend, local_path(destination))
+
+    def database(self) -> sqlite_utils.Database:
+        """The store as a database of sqlite-utils, for questions in SQL of your own:
+        `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`.
+
+        It is brought up to date first, as a list is. `lllm query --schema` explains its tables; the
+        events themselves are in that of an SQLite store only. Nothing can be written through it,
+        and closing it closes nothing else. For one thread at a time.
+
+        Returns:
+            A `sqlite_utils.Database` (https://sqlite-utils.datasette.io/), read only: a statement
+            that writes raises LogReadOnly.
+
+        Raises:
+            StoreError: The store is kept in memory, or nowhere.
+            LogUnavailable: The file can't be read.
+        """
+        from lllm.store_database import open_database
+
+        self._catch_up()
+        return self._rows.ask(lambda rows: open_database(self, rows))
 
     # -- projections
 
