@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from lllm.events import deferred
 from lllm.events.errors import LogReadOnly, LogUnavailable
@@ -134,7 +135,7 @@ class LentConnection(Connection):
         """
         self._path = path
         self._pid = os.getpid()
-        self._statements: set[int] = set()  # whose rows are not all read: ids of their cursors
+        self._statements: WeakSet[LentCursor] = WeakSet()  # whose rows are not all read
         self.text_factory = _as_text
         # Against BEGIN IMMEDIATE, too, which would keep writers waiting.
         self.execute("PRAGMA query_only=ON")
@@ -167,6 +168,8 @@ class LentConnection(Connection):
             self._refused = f"PRAGMA {first}"
         elif action == sqlite3.SQLITE_FUNCTION:
             self._refused = f"{second}()"
+        elif str(first).startswith("sqlite_"):
+            self._refused = "A change of the schema"
         return sqlite3.SQLITE_DENY
 
     def refusal(self, what: str) -> LogReadOnly:
@@ -197,7 +200,7 @@ class LentConnection(Connection):
             use = database.snapshot()
             use.__enter__()
             self._use = use
-        self._statements.add(id(cursor))
+        self._statements.add(cursor)
         if not database.has_lent(self):
             self.end(cursor)
             raise LogUnavailable(
@@ -205,12 +208,19 @@ class LentConnection(Connection):
                 "file was opened anew. Ask for another: store.database()."
             )
 
+    def finish(self) -> None:
+        """End every statement, whatever it still has to tell."""
+        for cursor in list(self._statements):
+            cursor.close()
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
     def end(self, cursor: LentCursor) -> None:
         """A statement has ended; ending it twice does nothing."""
         database, use = self._database, self._use
         if database is None or use is None:
             return
-        self._statements.discard(id(cursor))
+        self._statements.discard(cursor)
         if self._statements or self._pid != os.getpid():
             return
         there = database.has_lent(self)

@@ -42,7 +42,7 @@ class RowsPlace:
 
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
         self._log = log
-        self._views = tuple(views)
+        self.views = tuple(views)
         self._moving = threading.Lock()
         tell_after_fork(self)
         self._left: Database | None = None  # the database with the damage, for rows in memory
@@ -99,6 +99,12 @@ class RowsPlace:
         self.projector, self.database, self._left = projector, database, None
         return built
 
+    def in_memory(self, damage: LogError) -> Database:
+        """The rows in memory, made where a user of the file's came upon damage."""
+        if self.database.path != ":memory:":
+            self._leave(self.database, damage)
+        return self.database
+
     def _leave(self, database: Database, error: LogError) -> None:
         """Go on in memory. database: the one that the error came from; any error but that of a
         damaged page is raised."""
@@ -115,14 +121,14 @@ class RowsPlace:
             damage,
         )
         database = Database(":memory:", lock=None, version=1)
-        projector = Projector(self._log, database, self._views, None)
+        projector = Projector(self._log, database, self.views, None)
         rebuild(projector, lock=None)
         self._left = left
         self.projector, self.database = projector, database
 
     def _projector_of(self, database: Database) -> Projector:
         lock = _lock_file(database, "project.lock")
-        return Projector(self._log, database, self._views, lock)
+        return Projector(self._log, database, self.views, lock)
 
 
 def _lock_file(database: Database, name: str) -> Path | None:

@@ -65,7 +65,7 @@ from lllm.summaries import (
 from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
-    import sqlite_utils
+    from lllm.store_database import StoreDatabase
 
 _logger = logging.getLogger("lllm.store")
 
@@ -594,7 +594,7 @@ class LogStore:
         self.log.write_held()
         return back_up(self.backend, local_path(destination))
 
-    def database(self) -> sqlite_utils.Database:
+    def database(self) -> StoreDatabase:
         """The store as a database of sqlite-utils, for questions in SQL of your own:
         `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`.
 
@@ -613,7 +613,7 @@ class LogStore:
         from lllm.store_database import open_database
 
         self._catch_up()
-        return self._rows.ask(lambda rows: open_database(self, rows))
+        return open_database(self, self._rows)
 
     # -- projections
 

@@ -13,13 +13,19 @@ import sqlite_utils
 
 from lllm.events import deferred
 from lllm.events.database import Database
-from lllm.events.errors import StoreError
+from lllm.events.errors import LogDamaged, StoreError
 from lllm.events.lending import LentConnection
 from lllm.events.log import KeepsRows
+from lllm.rows_place import RowsPlace
 
 if TYPE_CHECKING:
     from lllm.store import LogStore
 
+_ABOUT = {
+    "events": "The log itself, and the only truth: every event, in the order of its position. data "
+    "is JSON text, to be taken apart with data ->> 'field'; time is nanoseconds UTC.",
+    "checkpoints": "How far the rows of each view have come in the log.",
+}
 _FRESH = "rows_in_memory"  # the schema of rows that can't stand in the file
 
 
@@ -28,15 +34,18 @@ class StoreDatabase(sqlite_utils.Database):
 
     For one thread at a time. The connection to the file is made when it is needed: after a fork, or
     when the file on a read-only medium has changed, another takes its place.
+
+    about: what each table is for, by its name.
     """
 
-    def __init__(self, store: LogStore, file: Database, rows: Database) -> None:
+    def __init__(self, store: LogStore, file: Database, rows: Database, place: RowsPlace) -> None:
         """See `LogStore.database`.
 
         Args:
             store: Kept open for as long as this is in use.
             file: The database that the store keeps its rows in.
             rows: The same, or one in memory where those of the file can't be used.
+            place: Where the store keeps its rows.
 
         Raises:
             LogUnavailable: The file can't be read.
@@ -44,12 +53,16 @@ class StoreDatabase(sqlite_utils.Database):
         self._store = store
         self._file = file
         self._rows = rows
+        self._place = place
         self._closed = False
+        self.about = _ABOUT | {
+            table.name: table.about for view in place.views for table in view.tables
+        }
         self._lent = self._connect()
         super().__init__(self._lent, recursive_triggers=False, execute_plugins=False)
 
     @property
-    def conn(self) -> sqlite3.Connection:  # type: ignore[override]
+    def conn(self) -> sqlite3.Connection:
         """The connection to read with; an error of sqlite3 once this was closed."""
         if self._file.path != ":memory:" and not self._closed:
             with self._file.snapshot():  # which notices a file that has changed
@@ -61,6 +74,18 @@ class StoreDatabase(sqlite_utils.Database):
     @conn.setter
     def conn(self, connection: sqlite3.Connection) -> None:
         """Set by sqlite-utils, to what it was given."""
+
+    def use_rows_in_memory(self, damage: LogDamaged) -> bool:
+        """Have the store make its rows anew in memory, since a page of those in the file can't be
+        read, and read them; what is still being read ends. False where that was done before."""
+        if self._rows.path == ":memory:":
+            return False
+        self._lent.finish()
+        if self._dropped.detach() is not None:
+            self._file.give_back(self._lent)
+        self._rows = self._place.in_memory(damage)
+        self._lent = self._connect()
+        return True
 
     def _connect(self) -> LentConnection:
         file, rows = self._file, self._rows
@@ -80,7 +105,8 @@ class StoreDatabase(sqlite_utils.Database):
         self._closed = True
         if self._file.path == ":memory:":
             self._lent.close()
-        elif self._dropped.detach() is not None:
+        elif self._dropped.detach() is not None and self._lent.is_lent:
+            self._lent.finish()
             self._file.give_back(self._lent)
 
 
@@ -96,11 +122,11 @@ def _put_before(lent: LentConnection, rows: Database) -> None:
         lent.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {_FRESH}.{name}")
 
 
-def open_database(store: LogStore, rows: Database) -> StoreDatabase:
+def open_database(store: LogStore, place: RowsPlace) -> StoreDatabase:
     """The database of a store's own file.
 
-    rows: those of the store, which are up to date. Raises StoreError where the store keeps nothing
-    in a file.
+    place: where it keeps its rows, which are up to date. Raises StoreError where the store keeps
+    nothing in a file.
     """
     backend = store.backend
     file = backend.rows_database() if isinstance(backend, KeepsRows) else None
@@ -109,4 +135,4 @@ def open_database(store: LogStore, rows: Database) -> StoreDatabase:
             f"{store!r} has no file that SQL could read. Keep the log in one, with "
             "SQLiteBackend('runs.db') or LocalFileBackend('logs'), and ask that store."
         )
-    return StoreDatabase(store, file, rows)
+    return place.ask(lambda rows: StoreDatabase(store, file, rows, place))

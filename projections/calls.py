@@ -70,14 +70,30 @@ _CALLS = Table(
         Index(("status", "started"), where="status IS NOT NULL"),
         Index(("state", "started"), where="state <> 'success'"),
     ),
+    about=(
+        "Every attempt to call a model, failed and repeated ones too. session is a session's "
+        "number, kind says who asked which model (call_kinds). Times are nanoseconds, costs nano- "
+        "dollars."
+    ),
 )
 _KIND_NUMBERS = Table(
     "call_kind_numbers",
     {**dict.fromkeys(_KIND, "TEXT"), "kind": "INTEGER"},
     key=_KIND,
+    about="The number of each kind in call_kinds, to look it up by.",
 )
-_KINDS = Table("call_kinds", {"kind": "INTEGER", **dict.fromkeys(_KIND, "TEXT")}, key=("kind",))
-_KIND_COUNTER = Table("call_kind_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
+_KINDS = Table(
+    "call_kinds",
+    {"kind": "INTEGER", **dict.fromkeys(_KIND, "TEXT")},
+    key=("kind",),
+    about="Tactic, agent, provider, host and model of calls, by the number of the kind.",
+)
+_KIND_COUNTER = Table(
+    "call_kind_counter",
+    {"id": "INTEGER", "last": "INTEGER"},
+    key=("id",),
+    about="The last number that call_kinds gave.",
+)
 
 _UNHARMED: dict[str, Value] = dict.fromkeys(("status", "error_type", "error_code", "error_message"))
 _UNUSED: dict[str, Value] = dict.fromkeys(

@@ -45,12 +45,22 @@ _CELLS = Table(
     {"tactic": "TEXT", "model": "TEXT", "agent": "TEXT", "cell": "INTEGER"},
     key=("tactic", "model", "agent"),
     indexes=(Index(("cell",), unique=True),),
+    about="The number of each combination of tactic, model and agent that cost something.",
 )
-_CELL_COUNTER = Table("cost_cell_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
+_CELL_COUNTER = Table(
+    "cost_cell_counter",
+    {"id": "INTEGER", "last": "INTEGER"},
+    key=("id",),
+    about="The last number that cost_cells gave.",
+)
 _SESSION_COSTS = Table(
     "session_costs",
     {"session": "INTEGER", "cell": "INTEGER", "quarter_hour": "INTEGER", **_SUMS},
     key=("session", "cell", "quarter_hour"),
+    about=(
+        "What each session cost with all below it, by tactic, model and agent (cost_cells) and by "
+        "quarter of an hour. Kept for top-level sessions and the outermost calls of each tactic."
+    ),
 )
 _COSTS = Table(
     "costs",
@@ -64,6 +74,11 @@ _COSTS = Table(
         **_SUMS,
     },
     key=("scope", "partition", "day", "tactic", "model", "agent"),
+    about=(
+        "What all sessions cost by day (UTC, as the number YYYYMMDD), tactic, model and agent. "
+        "With scope = '' it sums up everything once; the scope of a tactic has its outermost calls "
+        "with all below them. Amounts in nano-dollars."
+    ),
 )
 _QUARTER_HOUR_COSTS = Table(
     "quarter_hour_costs",
@@ -75,21 +90,27 @@ _QUARTER_HOUR_COSTS = Table(
         **_SUMS,
     },
     key=("scope", "partition", "quarter_hour", "cell"),
+    about="The same by quarter of an hour since 1970, for the days of other time zones.",
 )
 # How many sessions a summary of a scope is about; a tactic's scope counts its outermost calls.
 _SESSION_COUNTS = Table(
     "session_counts",
     {"scope": "TEXT", "partition": "TEXT", "sessions": "INTEGER"},
     key=("scope", "partition"),
+    about="How many sessions costs is about, by its scope.",
 )
 # tags: of a root, JSON, to tell which sums of `tag_costs` its calls belong to.
 _SESSION_TOTALS = Table(
-    "session_totals", {"session": "INTEGER", "tags": "TEXT", **_SUMS}, key=("session",)
+    "session_totals",
+    {"session": "INTEGER", "tags": "TEXT", **_SUMS},
+    key=("session",),
+    about="What each session cost with everything below it: nano-dollars, calls, tokens.",
 )
 _TAG_COSTS = Table(
     "tag_costs",
     {"name": "TEXT", "value": "TEXT", "partition": "TEXT", "sessions": "INTEGER", **_SUMS},
     key=("name", "value", "partition"),
+    about="What the top-level sessions with each tag cost, with everything below them.",
 )
 
 _Amounts = tuple[int, ...]  # of the SUMS, in their order

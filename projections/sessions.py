@@ -49,17 +49,30 @@ _SESSIONS = Table(
         Index(("root", "parent"), where="parent IS NOT NULL"),
         Index(("started",), where="parent IS NULL"),
     ),
+    about=(
+        "Every call of a tactic and every captured session, at any depth. number is the position "
+        "of its first event, and names it in all other tables; parent and root are such numbers. "
+        "started and ended are nanoseconds UTC, elapsed nanoseconds."
+    ),
 )
 
 _ENDS = (SessionSucceeded, SessionFailed)
 
 # Few rows, ever: who is asked for, when a reader looks for writers that died.
 _RUNNING = Table(
-    "running", {"session": "INTEGER", "owner": "TEXT", "host": "TEXT"}, key=("session",)
+    "running",
+    {"session": "INTEGER", "owner": "TEXT", "host": "TEXT"},
+    key=("session",),
+    about="The sessions that have not ended, with the lock file of the process that writes each.",
 )
 
 # Where a definition stands, for logs that can't look a stream up.
-_DEFINITIONS = Table("definitions", {"stream": "TEXT", "position": "INTEGER"}, key=("stream",))
+_DEFINITIONS = Table(
+    "definitions",
+    {"stream": "TEXT", "position": "INTEGER"},
+    key=("stream",),
+    about="Where in the log the definition of each agent stands.",
+)
 
 
 class SessionsView:

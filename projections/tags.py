@@ -31,6 +31,10 @@ _FACETS = Table(
     "facets",
     {"facet": "INTEGER", "started": "INTEGER", "session": "INTEGER"},
     key=("facet", "started", "session"),
+    about=(
+        "For lists of top-level sessions: which have a tag, state, tactic or partition "
+        "(facet_numbers), by when they began."
+    ),
 )
 _CHILD_FACETS = Table(
     "child_facets",
@@ -42,6 +46,7 @@ _CHILD_FACETS = Table(
         "root": "INTEGER",
     },
     key=("facet", "started", "session"),
+    about="The same for sessions below others, with the root of each.",
 )
 # The number of a facet, and how many roots and how many children have it.
 _FACET_NUMBERS = Table(
@@ -55,18 +60,42 @@ _FACET_NUMBERS = Table(
         "children": "INTEGER",
     },
     key=("kind", "name", "value"),
+    about=(
+        "The number of each tag, state, tactic and partition, and how many sessions have it: roots "
+        "at the top, children below."
+    ),
 )
 _TAG_NAMES = Table(
-    "tag_names", {"facet": "INTEGER", "name": "TEXT", "value": "TEXT"}, key=("facet",)
+    "tag_names",
+    {"facet": "INTEGER", "name": "TEXT", "value": "TEXT"},
+    key=("facet",),
+    about="Name and value of each tag, by its number.",
 )
-_FACET_COUNTER = Table("facet_counter", {"id": "INTEGER", "last": "INTEGER"}, key=("id",))
+_FACET_COUNTER = Table(
+    "facet_counter",
+    {"id": "INTEGER", "last": "INTEGER"},
+    key=("id",),
+    about="The last number that facet_numbers gave.",
+)
 # The tags of a session's own: the numbers of their facets, each between two spaces.
-_SESSION_TAGS = Table("session_tags", {"session": "INTEGER", "facets": "TEXT"}, key=("session",))
+_SESSION_TAGS = Table(
+    "session_tags",
+    {"session": "INTEGER", "facets": "TEXT"},
+    key=("session",),
+    about=(
+        "The tags of a session's own: their numbers (tag_names), each between two spaces. Children "
+        "have those of their root, too."
+    ),
+)
 # What others said of a session later; each is a stream of its own.
 _STATEMENTS = Table(
     "statements",
     {"session": "INTEGER", "position": "INTEGER", "stream": "TEXT"},
     key=("session", "position"),
+    about=(
+        "What was said of a session after it began, as its later tags: where in the log, and in "
+        "which stream."
+    ),
 )
 
 

@@ -45,12 +45,17 @@ class Index(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table of a view. key: the names, among the columns, that tell one row from another."""
+    """A table of a view.
+
+    key: the names, among the columns, that tell one row from another. about: what it is for, a
+    sentence or two for people who ask it in SQL.
+    """
 
     name: str
     columns: Mapping[str, ColumnType]
     key: tuple[str, ...]
     indexes: tuple[Index, ...] = ()
+    about: str = ""
 
 
 class SessionContext(msgspec.Struct, frozen=True, gc=False):

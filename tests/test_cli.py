@@ -29,7 +29,7 @@ from lllm.projections.call_session import InvokeTrace
 from lllm.projections.invoke_cost import InvokeCost
 
 COMMANDS = (
-    "demo", "ls", "show", "calls", "events", "tail", "cost", "export", "tag", "rebuild",
+    "demo", "ls", "show", "calls", "events", "tail", "cost", "query", "export", "tag", "rebuild",
     "verify", "repair", "doctor", "backup",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from lllm.cli import calling, costing, keeping, looking
+from lllm.cli import calling, costing, keeping, looking, query
 from lllm.cli.exits import CommandLine, run
 from lllm.cli.options import given_before, store_option, zone, zone_options
 from lllm.version import __version__
@@ -46,6 +46,7 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm calls --sort elapsed        the slowest calls of a model
       lllm cost --by tag:customer      what was spent, and on whom
       lllm tail                        events as they are written
+      lllm query --schema              what can be asked in SQL
 
     An ID may be cut to any beginning that only one session has. Times are local where people read
     and write them, and UTC in --json and --csv; --utc and --tz change that.
@@ -73,7 +74,7 @@ def demo(store: str | None, model: str | None) -> None:
 
 for command in (
     looking.ls, looking.show_, calling.calls, looking.events, looking.tail, costing.cost,
-    looking.export,
+    query.query, looking.export,
     keeping.tag, keeping.rebuild, keeping.verify, keeping.repair, keeping.doctor, keeping.backup,
 ):  # fmt: skip
     cli.add_command(command)
