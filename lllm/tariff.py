@@ -20,6 +20,7 @@ from lllm.events.model import Amount, Price, Usage
 # A context of our own: the thread's may have been set to a precision that loses money.
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _AMOUNTS = tuple[Amount, ...]
+_USUAL = 10**12  # within the bounds of an Amount
 _LARGEST = 30  # order of magnitude; more is no money, and would take an age to become an int
 
 
@@ -308,6 +309,8 @@ def believable(usage: Usage | None) -> Usage | None:
 
 def holds(*amounts: object) -> bool:
     """Whether an event can hold them."""
+    if all(type(amount) is int and -_USUAL < amount < _USUAL for amount in amounts):
+        return True  # as nearly all are, which is sooner seen than checked
     try:
         msgspec.convert(amounts, _AMOUNTS)
     except msgspec.ValidationError:

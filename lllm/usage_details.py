@@ -15,7 +15,7 @@ _OF_GOOGLE = {
 def with_details(raw: object) -> object:
     """A usage whose details are counts by name, where a gateway to Google gives them as a list of
     modalities; any other as it is."""
-    if not isinstance(raw, dict):
+    if not isinstance(raw, dict) or not any(isinstance(value, list) for value in raw.values()):
         return raw
     lists = {
         name: value

@@ -296,10 +296,10 @@ class Call:
             return
         if self.alone:
             self.session.leave(error)
-        elif error is None:
-            self._recorder.commit()
-        else:
+        elif error is not None:
             self._recorder.commit_after(error)
+        elif not self._recorder.is_written:
+            self._recorder.commit()
 
     async def aleave(self, error: BaseException | None) -> None:
         """The same on an event loop."""
@@ -307,10 +307,10 @@ class Call:
             return
         if self.alone:
             await self.session.aleave(error)
-        elif error is None:
-            await self._recorder.acommit()
-        else:
+        elif error is not None:
             await self._recorder.acommit_after(error)
+        elif not self._recorder.is_written:
+            await self._recorder.acommit()
 
     def _over(self, error: BaseException | None) -> bool:
         if self._recorder.in_child:

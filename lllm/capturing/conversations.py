@@ -98,16 +98,22 @@ class Conversations:
         known = next(
             (length for length in lengths if beginnings[length] in self._beginnings), before
         )
-        dialog = self._from(beginnings[known], known)
-        for place in range(known - before, len(contents)):
-            content = contents[place]
-            ordinal = self._recorder.ordinal("message")
-            self._recorder.stage(
-                MessageAdded(
-                    message=ordinal, dialog=dialog.number, content=content, why=_why(content.role)
-                )
+        dialog, opened = self._from(beginnings[known], known)
+        new = range(known - before, len(contents))
+        added = [
+            MessageAdded(
+                message=self._recorder.ordinal("message"),
+                dialog=dialog.number,
+                content=contents[place],
+                why=_why(contents[place].role),
             )
-            self._enter(dialog, ordinal, digests[place], beginnings[before + place + 1])
+            for place in new
+        ]
+        if opened or added:
+            self._recorder.stage(*opened, *added)
+        self._wholes.setdefault(dialog.number, beginnings[known])
+        for place, event in zip(new, added, strict=True):
+            self._enter(dialog, event.message, digests[place], beginnings[before + place + 1])
         self._waiting.add(dialog.number)
         return dialog
 
@@ -128,25 +134,20 @@ class Conversations:
         self._wholes[dialog.number] = whole
         self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
-    def _from(self, beginning: bytes, length: int) -> Told:
+    def _from(self, beginning: bytes, length: int) -> tuple[Told, list[DialogOpened]]:
+        """The dialog that goes on from a beginning, and the event that opens it where it is new."""
         parent, upto = self._beginnings.get(beginning, (None, 0))
         if parent is not None and upto == len(parent) and parent.number not in self._waiting:
-            return parent
+            return parent, []
         number = self._recorder.ordinal("dialog")
         alias = f"conversation {number}"
         if parent is None:
-            dialog = Told(number)
-            self._recorder.stage(DialogOpened(dialog=number, agent="", alias=alias))
-        else:
-            dialog = parent.forked(number, upto=length)
-            self._recorder.stage(
-                DialogOpened(
-                    dialog=number, agent="", alias=alias,
-                    parent=parent.number, upto=dialog.last_ordinal,
-                )
-            )  # fmt: skip
-        self._wholes[number] = beginning
-        return dialog
+            return Told(number), [DialogOpened(dialog=number, agent="", alias=alias)]
+        dialog = parent.forked(number, upto=length)
+        opened = DialogOpened(
+            dialog=number, agent="", alias=alias, parent=parent.number, upto=dialog.last_ordinal
+        )
+        return dialog, [opened]
 
 
 _of_recorders: WeakKeyDictionary[Recorder, Conversations] = WeakKeyDictionary()
@@ -155,6 +156,9 @@ _finding = ThreadLock()
 
 def conversations_of(recorder: Recorder) -> Conversations:
     """The conversations of a session, by its recorder; they are gone when it is."""
+    found = _of_recorders.get(recorder)
+    if found is not None:
+        return found
     with _finding.held():
         found = _of_recorders.get(recorder)
         if found is None:

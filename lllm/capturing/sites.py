@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from lllm.invokers.access import Access, access
 from lllm.invokers.failures import Secrets
@@ -53,7 +54,13 @@ class Site:
 def _credentials_in(headers: Mapping[str, str]) -> Iterator[str]:
     """What of a request's headers is, by its name, a credential, with and without its scheme."""
     for name, value in headers.items():
-        if _CREDENTIAL.search(name):
+        if _names_credential(name):
             yield value
             yield value.rpartition(" ")[2]
-            yield from _SIGNED.findall(value)
+            if "=" in value:
+                yield from _SIGNED.findall(value)
+
+
+@lru_cache(maxsize=256)  # the same come with each request
+def _names_credential(name: str) -> bool:
+    return _CREDENTIAL.search(name) is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from lllm.events.errors import BudgetExceeded, LogError, SessionEnded, WrongProcess
 from lllm.session import SessionScope
@@ -20,10 +19,7 @@ class Stop(BaseException):
         self.error = error
 
 
-@contextmanager
-def unnoticed(
-    session: SessionScope | None = None, *, inside: bool = False, failing: bool = False
-) -> Iterator[None]:
+class unnoticed:  # noqa: N801 - a `with`, like those of contextlib
     """Keep from the caller what goes wrong in recording.
 
     Two things are the caller's wish, and are raised: a budget that is spent, and a log that can't
@@ -33,19 +29,31 @@ def unnoticed(
     errors for the network's. failing: whether the SDK's own error is on its way to the caller,
     which nothing replaces.
     """
-    try:
-        yield
-    except WrongProcess:
-        pass  # a forked child goes on with a call that its parent records
-    except (BudgetExceeded, LogError) as error:
-        if failing or not _is_wanted(error, session):
+
+    __slots__ = ("_failing", "_inside", "_session")
+
+    def __init__(
+        self, session: SessionScope | None = None, *, inside: bool = False, failing: bool = False
+    ) -> None:
+        self._session = session
+        self._inside = inside
+        self._failing = failing
+
+    def __enter__(self) -> None:
+        """See the class."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        if isinstance(error, WrongProcess):
+            return True  # a forked child goes on with a call that its parent records
+        wanted = isinstance(error, BudgetExceeded | LogError) and _is_wanted(error, self._session)
+        if self._failing or not wanted:
             _tell_of(error)
-        elif inside:
+            return True
+        if self._inside:
             raise Stop(error) from None
-        else:
-            raise
-    except Exception as error:
-        _tell_of(error)
+        return False
 
 
 def _is_wanted(error: Exception, session: SessionScope | None) -> bool:
@@ -61,5 +69,5 @@ def _tell_of(error: Exception) -> None:
         warnings.warn(
             f"A captured call could not be recorded: {type(error).__name__}: {error}",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
