@@ -22,7 +22,10 @@ from lllm.events.cutting import payload_may_hold_secret
 
 AREA = "redact"
 _ROOT = Path(__file__).parent.parent
-_MANY = 64  # of each kind, so that hardly any is met twice in a row
+# Of each kind, so that hardly any is met twice in a row. Of small ones there are more than the look
+# remembers.
+_MANY, _MANY_SMALL = 64, 4_000
+_SMALL = 1_000  # bytes
 _CLASSES = bytes(97 if chr(byte).isalnum() else 32 for byte in range(256))
 
 
@@ -31,7 +34,8 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     for kind, make in _KINDS.items():
         chance = random.Random(kind)
         large = kind.startswith("1 MB")
-        payloads = [make(chance) for _ in range(4 if large else _MANY)]
+        count = 4 if large else _MANY_SMALL if len(make(chance)) < _SMALL else _MANY
+        payloads = [make(chance) for _ in range(count)]
         rounds = (20 if quick else 200) if large else (100 if quick else 1_000)
         taken = in_rounds(_operations(payloads, times=1 if large else 10), rounds)
         beside = f"{sum(map(len, payloads)) // len(payloads):,} bytes; " + "; ".join(
@@ -99,8 +103,16 @@ def _code(chance: random.Random) -> bytes:
 
 
 def _log(chance: random.Random) -> bytes:
+    return _lines(lambda: chance.randbytes(6).hex(), chance)
+
+
+def _log_with_uuids(chance: random.Random) -> bytes:
+    return _lines(lambda: str(uuid.UUID(bytes=chance.randbytes(16))), chance)
+
+
+def _lines(request: Callable[[], str], chance: random.Random) -> bytes:
     lines = (
-        f"2026-11-27 00:{n % 60:02}:07,123 INFO lllm.worker request={chance.randbytes(6).hex()} "
+        f"2026-11-27 00:{n % 60:02}:07,123 INFO lllm.worker request={request()} "
         f"path=/v1/items/{n} status=200 duration_ms={chance.randrange(999)} client=10.0.3.{n % 256}"
         for n in range(200)
     )
@@ -125,5 +137,6 @@ def _image(chance: random.Random) -> bytes:
 
 _KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "small event": _small, "request event": _request, "20 kB prose": _prose, "28 kB code": _code,
-    "200 log lines": _log, "200 rows": _rows, "1 MB image": _image,
+    "200 log lines": _log, "200 log lines with UUIDs": _log_with_uuids, "200 rows": _rows,
+    "1 MB image": _image,
 }  # fmt: skip

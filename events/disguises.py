@@ -14,7 +14,7 @@ import re
 import string
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _HEX = "[0-9A-Fa-f]"
 # Unicode's default ignorable code points, combining marks, hyphens that are no hyphen-minus,
@@ -179,32 +179,54 @@ _ALPHANUMERIC = bytes(97 if chr(c).isalnum() and c < 128 else 32 for c in range(
 # What the first of four characters can be where base64 encodes three that can be read.
 _FIRST_OF_READABLE = b"ACDIJKLMNOPQRSTUVWXYZabcdef"  # of 0, 9 to 13 and 32 to 127
 _FIRST = bytes(97 if c in _FIRST_OF_READABLE else 32 for c in range(256))
+# And the second, whose last four bits are the first four of a character.
+_ALPHABET = (string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/").encode()
+_SECOND = bytes(
+    97 if c in _ALPHABET and _ALPHABET.index(c) % 16 in (0, 2, 3, 4, 5, 6, 7) else 32
+    for c in range(256)
+)
 
 
-def readable_inside(run: bytes, *, anywhere: bool) -> bytes:
+def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
     """What a run of base64 or hex says, as far as it can be read, for the fast look: as `decodings`
     and `hex_runs` do, but only the parts that can be read, parted by blanks.
 
-    anywhere: whether it may begin within base64, though it is long.
+    places: where its base64 may begin if it is long; that of a shorter one may begin anywhere.
     """
-    if len(run) <= _LONG and _LONG_RUN not in run.translate(_ALPHANUMERIC):
+    if len(run) <= _LONG and run.translate(_ALPHANUMERIC).find(_LONG_RUN) < 0:
         return b""
     said: list[bytes] = []
     if len(run) <= _LONG and len(run) >= len(_LONG_HEX) and _LONG_HEX in run.translate(_HEX_DIGITS):
-        for digits in _HEX_BYTES.findall(run):
-            data = binascii.a2b_hex(digits[: len(digits) & ~1])
-            if _READABLE in data.translate(_PRINTABLE):
-                said += _STRING.findall(data)
+        said += _said_in_hex(run)
         if not run.translate(None, _HEX_AND_DASHES):
             return b" ".join(said).replace(b"\0", b"")
     plain = run.translate(_STANDARD) if b"-" in run or b"_" in run else run
     if len(plain) <= _LONG or b"~" in plain:
         plain = plain.translate(None, _NO_BASE64)
-    for at in range(4 if anywhere or len(plain) <= _LONG else 1):
+    for at in range(4) if len(plain) <= _LONG else places:
         firsts = plain[at::4].translate(_FIRST)
         if _FIRSTS in firsts:
             said += _said(plain, at, firsts)
     return b" ".join(said).replace(b"\0", b"")
+
+
+def readable_in_hex(run: bytes) -> bytes:
+    """The same of a run that is of hex digits only, or nearly so, and no base64."""
+    firsts = run.translate(_FIRST_DIGITS)
+    if firsts[::2].find(_READABLE) < 0 and firsts[1::2].find(_READABLE) < 0:
+        return b""
+    return b" ".join(_said_in_hex(run)).replace(b"\0", b"")
+
+
+def _said_in_hex(run: bytes) -> Iterator[bytes]:
+    for digits in _HEX_BYTES.findall(run):
+        data = binascii.a2b_hex(digits[: len(digits) & ~1])
+        if _READABLE in data.translate(_PRINTABLE):
+            yield from _STRING.findall(data)
+
+
+# The first of two hex digits of what can be read: 0 is that of line breaks and of zeros.
+_FIRST_DIGITS = bytes(97 if chr(c) in "0234567" else 32 for c in range(256))
 
 
 def _said(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
@@ -212,6 +234,9 @@ def _said(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
     found = firsts.find(_FIRSTS)
     while found >= 0:
         begin = at + 4 * found
+        if plain[begin + 1 : begin + 48 : 4].translate(_SECOND).find(_SECONDS) < 0:
+            found = firsts.find(_FIRSTS, found + 1)
+            continue
         if _READABLE in _decoded(plain[begin : begin + 48]).translate(_PRINTABLE):
             begin = max(at, begin - 4)
             yield from _STRING.findall(_decoded(plain[begin : begin + _READ_AT_ONCE]))
@@ -227,6 +252,7 @@ def _decoded(part: bytes) -> bytes:
 
 _READ_AT_ONCE, _READ_TWICE = 8_192, 2_048  # characters of base64
 _FIRSTS = 6 * b"a"  # of 20 characters that can be read, the shortest key
+_SECONDS = 4 * b"a"  # of `_READABLE`, wherever in three characters it begins
 _STRING = re.compile(rb"[\t\n\r -~\x00]{16,}")
 
 

@@ -375,8 +375,8 @@ _DOTTED = re.compile(
 def may_begin(runs: bytes) -> bool:
     """Whether a key of a known format, or a JSON Web Token, may stand in the long runs of a text."""
     return (
-        (b"-" in runs and _dashed(b"-").search(runs) is not None)
-        or (b"_" in runs and _dashed(b"_").search(runs) is not None)
+        (45 in runs and _dashed(b"-").search(runs) is not None)  # "-"
+        or (95 in runs and _dashed(b"_").search(runs) is not None)  # "_"
         or _may_be_bare(runs)
     )
 
@@ -384,40 +384,48 @@ def may_begin(runs: bytes) -> bool:
 # Capital letters that prefixes which end neither in `-` nor `_` begin with, made one byte.
 _FIRST = b"ASGELJ"
 _MERGED = bytes(65 if c in _FIRST else c for c in range(256))
-_FURTHER = (b"eyJ", b"eyA", b"ewo", b"ew0", b":AA", b"-us", b"Q~", b"sha256~", b"1//0", b"oy2")
 
 
 @cache
 def _merged_bare() -> re.Pattern[bytes]:
     begun = {
-        prefix.encode().translate(_MERGED)[1:].decode() for prefix in _long_bare()
-        if prefix[0].encode() in _FIRST
+        prefix.encode().translate(_MERGED)[1:].decode() for _, prefix, _, _ in _each()
+        if _is_bare(prefix) and prefix[0].encode() in _FIRST
     }  # fmt: skip
     return re.compile(f"A(?:{'|'.join(sorted(begun))}|K[0-9abcdef]{{32}})".encode())  # SK
 
 
-@cache
-def _further() -> tuple[bytes, ...]:
-    return _FURTHER + tuple(
-        prefix.encode() for prefix in _long_bare() if prefix[0].encode() not in _FIRST
-    )
-
-
-def _long_bare() -> list[str]:
-    return [prefix for _, prefix, _, _ in _each() if len(prefix) > 3 and prefix[-1] not in "-_.~"]
+def _is_bare(prefix: str) -> bool:
+    return len(prefix) > 3 and prefix[-1] not in "-_.~"
 
 
 def _may_be_bare(runs: bytes) -> bool:
+    search = _merged_bare().search
     merged = runs.translate(_MERGED)
-    found = _merged_bare().search(merged)
+    found = search(merged)
     while found is not None:
         if _bare().match(runs, found.start()) is not None:
             return True
-        found = _merged_bare().search(merged, found.start() + 1)
-    for prefix in _further():
-        if prefix in runs and _bare().search(runs) is not None:
-            return True
-    return b"." in runs and _DOTTED.search(runs) is not None and _bare().search(runs) is not None
+        found = search(merged, found.start() + 1)
+    return _begins_otherwise(runs) and _bare().search(runs) is not None
+
+
+def _begins_otherwise(runs: bytes) -> bool:
+    """Whether one of the other prefixes may be there. A text without the sign that is in some of
+    them need not be searched for these."""
+    find = runs.find
+    return (
+        find(b"oy2") >= 0 or find(b"dapi") >= 0 or find(b"cmVmd") >= 0 or find(b"ops_eyJ") >= 0
+        or (45 in runs and (find(b"-us") >= 0 or find(b"pypi-AgE") >= 0))  # "-"
+        or (47 in runs and find(b"1//0") >= 0)  # "/"
+        or (58 in runs and find(b":AA") >= 0)  # ":"
+        or (126 in runs and (find(b"Q~") >= 0 or find(b"sha256~") >= 0))  # "~"
+        or (46 in runs and (_TOKEN_HEAD.search(runs) or _DOTTED.search(runs)) is not None)  # "."
+    )  # fmt: skip
+
+
+# Of JSON Web Tokens, behind whose first part is a dot.
+_TOKEN_HEAD = re.compile(b"e(?:yJ|yA|wo|w0)")
 
 
 @cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import random
 import re
 import string
 import tracemalloc
+import uuid
 from collections import Counter
 from urllib.parse import quote
 
@@ -100,6 +102,49 @@ def test_a_long_base64_is_seen_whole(at: int) -> None:
     secret = f"OPENAI_API_KEY={KEY} "
     data[at : at + len(secret)] = secret.encode()
     assert may_hold_secret(base64.b64encode(data))
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
+@pytest.mark.parametrize("at", [300_000, 600_001])
+def test_a_base64_is_followed_from_window_to_window(before: str, at: int) -> None:
+    """A secret in a long base64 is seen wherever the base64 begins: the look knows in each window
+    which of four characters is the first."""
+    data = bytearray(_random.randbytes(700_000))
+    secret = f"OPENAI_API_KEY={KEY} ".encode()
+    data[at : at + len(secret)] = secret
+    assert may_hold_secret(f"{before},{base64.b64encode(data).decode()}".encode())
+
+
+def test_keys_among_uuids_are_seen() -> None:
+    """UUIDs are passed over, and what stands between them is not, though it is made of one."""
+    many = [str(uuid.UUID(int=_random.getrandbits(128))) for _ in range(40)]
+    text = codec.encode([{"id": each, "n": number} for number, each in enumerate(many)])
+    assert not may_hold_secret(text)
+    for key in (f"sk-lf-{many[3]}", f"fc-{many[3].replace('-', '')}", KEY):
+        for spaced in (f'"{many[0]}", "{key}", "{many[1]}"', f"{many[0]} {key} {many[1]}",
+                       f'"{many[0]}"\\n    {key}'):  # fmt: skip
+            assert may_hold_secret(text + spaced.encode())
+
+
+def test_base64_beside_a_digest_is_decoded() -> None:
+    """A run that is a digest for the most part is decoded all the same where it goes on."""
+    digest = hashlib.sha256(b"any").hexdigest()
+    encoded = base64.b64encode(b"pwd=" + KEY[:24].encode() + b";api_key=x9" + KEY.encode()).decode()
+    assert not may_hold_secret(f'"definition-{digest}", "msg_{digest[:48]}"'.encode())
+    for text in (f"{digest}/{encoded}", f"definition-{digest}/{encoded}"):
+        assert may_hold_secret(f'"{text}"'.encode())
+    for key in ("dapi" + digest[:32], "sk_" + digest[:48], f"x{KEY.encode().hex()}"):
+        assert may_hold_secret(f'"{digest}", "{key}"'.encode())
+
+
+@pytest.mark.parametrize("blanks", ["", " ", "\t", "   ", 8 * " "])
+def test_a_name_is_seen_before_blanks(blanks: str) -> None:
+    """A name stands before what joins it to its value, with blanks between them or without."""
+    for text in (
+        "db_password{}= 'hunter2x9'", '"client_secret"{}: "h7Gx9qLm2"', "API_KEY{}=h7Gx9qLm2",
+        "setx{} API_TOKEN h7Gx9qLm2", "ENV{} A_KEY h7Gx9qLm2", "setenv {}A_KEY h7Gx9qLm2",
+    ):  # fmt: skip
+        assert may_hold_secret(text.format(blanks).encode())
 
 
 @pytest.mark.parametrize(
