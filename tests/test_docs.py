@@ -203,6 +203,8 @@ def test_the_commands_of_a_guide(
     stands for anything."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLLM_STORE", "")
+    for prices in snippets(guide, "toml"):
+        (tmp_path / "prices.toml").write_text(prices)
     listed = next((printed for command, printed in commands(guide) if "lllm ls" in command), "")
     console = Console(tmp_path, re.findall(r"^[0-9a-z]{26}\b", listed, re.MULTILINE))
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -210,6 +212,18 @@ def test_the_commands_of_a_guide(
         printed = console.run(command)
         same = doctest.OutputChecker().check_output(alike(expected), alike(printed), flags)
         assert same, f"$ {command}\n{alike(printed)}\nbut the guide has\n{alike(expected)}"
+
+
+@pytest.mark.slow
+def test_the_backend_of_the_guide_keeps_the_contract(tmp_path: Path) -> None:
+    """The file that the guide to backends has, run by pytest as it says."""
+    file = tmp_path / "list_log.py"
+    file.write_text("\n".join(snippets(ROOT / "docs" / "backends.md", "python")))
+    assert "`pytest list_log.py`" in (ROOT / "docs" / "backends.md").read_text()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^3\d passed", done.stdout, re.MULTILINE)
 
 
 def anchors(guide: Path) -> set[str]:
@@ -336,7 +350,7 @@ def test_the_tables_of_a_store(tmp_path: Path) -> None:
     headings = re.findall(r"^### (\w+)$", text, re.MULTILINE)
     assert {*headings} - {"Sums"} == names
     for name in names:
-        said = re.search(rf"^### {name}\n.*?^Columns: (.*?)$", text, re.MULTILINE | re.DOTALL)
+        said = re.search(rf"^### {name}\n.*?^Columns: (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
         assert said is not None
         assert marked(said[1]) | (SUMS if "#sums" in said[1] else set()) == columns[name], name
 
