@@ -6,12 +6,14 @@ import os
 import sqlite3
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from lllm import LogUnavailable
-from lllm.events.database import Database
+from lllm import LogStore, LogUnavailable, SQLiteBackend
+from lllm.events.database import Database, Writing
+from lllm.testing_writers import batch
 
 SCHEMA = ("CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT)",)
 
@@ -285,3 +287,33 @@ def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.M
     insert(database)
     assert database.query("SELECT count(*) FROM numbers") == [(2,)]
     database.close()
+
+
+@pytest.mark.parametrize("what", ["an append", "the rows"])
+def test_an_interrupt_where_a_transaction_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """An interrupt that comes before the end of the `with` is called leaves no transaction: others
+    write, and what was not committed is done again."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        store.log.append(batch("s", 0))
+        log = store.backend
+        assert isinstance(log, SQLiteBackend)
+
+        def work() -> object:
+            return log.append_within(batch("s", 1), 5) if what == "an append" else store._catch_up()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Writing, "__exit__", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                work()
+        assert not log.database.at_write()
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(lambda: log.append_within(batch("other", 0), 0)).result(30)
+        work()
+        assert store.lag == 0 or what == "an append"
+        assert len(list(log.read())) == (9 if what == "an append" else 6)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

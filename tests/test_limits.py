@@ -115,6 +115,23 @@ def test_just_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
                 lines.encode_append(events)
 
 
+def test_where_a_damage_is(tmp_path: Path) -> None:
+    """A damaged line in the middle of an append is told by the byte where the append begins, and by
+    the position where it ends."""
+    with closing(LocalFileBackend(tmp_path / "logs")) as log:
+        log.append(batch("a", 0))
+        first = segments_of(log.path)[0].path.stat().st_size
+        end = log.append(batch("b", 0))[-1]
+        log.append(batch("c", 0))
+        file = segments_of(log.path)[0].path
+        data = file.read_bytes()
+        begin = data.index(b"\n", first) + 1
+        file.write_bytes(data[:begin] + data[begin:].replace(b'"seq":2', b'"seq":x', 1))
+        with pytest.raises(LogDamaged, match=f"at byte {first}, in an append of 'b' that ends at "):
+            list(log.read())
+        assert without_positions(log.read(after=end)) == batch("c", 0)
+
+
 def test_a_hole_before_a_line(tmp_path: Path) -> None:
     """Zeros without end are one damaged line: what is around them is read, in little memory."""
     path = tmp_path / "logs"

@@ -3,6 +3,7 @@ from the one before, and what is stored already, make one sum."""
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 from lllm import LogStore, SQLiteBackend
 from lllm.events.model import Usage
 from lllm.projections import projector, rebuild
-from lllm.projections.rows import physical
+from lllm.projections.rows import Changes, create_tables, physical
 from lllm.projections.rows import rows_of as rows_by_numbers
 from lllm.projections.view import Happened, Rows, Table
 from tests.histories import Attempt, History, Session
@@ -167,3 +168,107 @@ def test_rows_that_are_asked_for_by_many_numbers(count: int) -> None:
         wanted = set(range(0, 3 * count, 3)) & set(range(2000)) | set(range(count))
         found = rows_by_numbers(connection, "SELECT number FROM numbers WHERE number", wanted)
         assert sorted(found) == [(number,) for number in sorted(wanted)]
+
+
+class Plain:
+    """A view with a table of columns and one that is all key."""
+
+    name = "plain"
+    version = 1
+    types = ()
+    tables = (
+        Table("cells", {"id": "INTEGER", "a": "INTEGER", "b": "INTEGER"}, key=("id",)),
+        Table("marks", {"one": "TEXT", "other": "INTEGER"}, key=("other", "one")),
+    )
+
+    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+        """See View."""
+
+
+class Beside:
+    """Changes, and what they should make of the tables, which a dict and a set tell."""
+
+    def __init__(self, connection: sqlite3.Connection, seed: int) -> None:
+        view = Plain()
+        create_tables(connection, view, 3)
+        self.changes = Changes({view: 3})
+        self.changes.connection = connection
+        self._chance = random.Random(seed)
+        self._cells: dict[int, dict[str, int | None]] = {}
+        self._marks: set[tuple[int, str]] = set()
+
+    def change_cells(self) -> None:
+        """Put, add, delete or look up one row."""
+        chance, changes, cells = self._chance, self.changes, self._cells
+        number, columns = chance.randrange(4), chance.choice([("a",), ("b",), ("a", "b")])
+        given = {name: chance.randrange(100) for name in columns}
+        match chance.randrange(6):
+            case 0 | 1:
+                changes.put("cells", (number,), **given)
+                cells.setdefault(number, {"a": None, "b": None}).update(given)
+            case 2 | 3:
+                changes.add("cells", (number,), **given)
+                row = cells.setdefault(number, {"a": None, "b": None})
+                row.update({name: (row[name] or 0) + delta for name, delta in given.items()})
+            case 4:
+                changes.delete("cells", (number,))
+                cells.pop(number, None)
+            case _:
+                assert changes.get("cells", (number,)) == cells.get(number)
+
+    def change_marks(self) -> None:
+        """The same of a row that is all key."""
+        chance, changes, marks = self._chance, self.changes, self._marks
+        key = (chance.randrange(2), chance.choice("xy"))
+        match chance.randrange(4):
+            case 0:
+                changes.put("marks", key)
+                marks.add(key)
+            case 1:
+                changes.add("marks", key)
+                marks.add(key)
+            case 2:
+                changes.delete("marks", key)
+                marks.discard(key)
+            case _:
+                assert changes.get("marks", key) == ({} if key in marks else None)
+
+    def write(self) -> None:
+        """Write everything, which leaves nothing to write."""
+        changes, connection = self.changes, self.changes.connection
+        for sql, rows in changes.statements():
+            connection.executemany(sql, rows)
+        assert list(changes.statements()) == []
+        if self._chance.random() < 0.5:
+            changes.forget()
+        cells = connection.execute("SELECT id, a, b FROM cells_v3")
+        assert {number: {"a": a, "b": b} for number, a, b in cells} == self._cells
+        assert set(connection.execute("SELECT other, one FROM marks_v3")) == self._marks
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_changes_are_those_of_a_dict(seed: int) -> None:
+    """Whatever is put, added, deleted and looked up, in whatever order and however often it is
+    written: the rows are those of a dict."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        beside = Beside(connection, seed)
+        steps = [beside.change_cells] * 12 + [beside.change_marks] * 6 + [beside.write]
+        chance = random.Random(seed)
+        for _ in range(400):
+            chance.choice(steps)()
+
+
+def test_what_a_view_changed_is_dropped() -> None:
+    """Dropping a view's changes leaves what is stored, and those of other tables written once."""
+    view = Plain()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        create_tables(connection, view, 1)
+        changes = Changes({view: 1})
+        changes.connection = connection
+        changes.put("cells", (1,), a=1)
+        changes.put("marks", (1, "x"))
+        assert changes.get("cells", (1,)) == {"a": 1, "b": None}
+        changes.drop(view)
+        assert changes.get("cells", (1,)) is None
+        assert changes.get("marks", (1, "x")) is None
+        assert list(changes.statements()) == []
