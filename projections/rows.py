@@ -179,13 +179,11 @@ class _RowChanges:
         self.known[key] = None
 
     def _find(self, key: Key, read: _Read) -> dict[str, Value] | None:
-        """A row as it is stored, with what is changed since."""
+        """A row as it is stored, with what is changed since. One that was deleted is known."""
         change = self.changes.get(key)
         if change is None:
             return self._stored(key, read)
-        if not change.kept:
-            return None
-        if change.deleted or self._empty.keys() == change.puts.keys():
+        if self._empty.keys() == change.puts.keys():
             return change.on(self._empty)  # nothing of what is stored stays
         return change.on(self._stored(key, read) or self._empty)
 

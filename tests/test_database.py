@@ -13,6 +13,7 @@ import pytest
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend
 from lllm.events.database import Database, Writing
+from lllm.events.locks import FileLock
 from lllm.testing_writers import batch
 
 SCHEMA = ("CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT)",)
@@ -308,6 +309,9 @@ def test_an_interrupt_where_a_transaction_ends(
             with pytest.raises(KeyboardInterrupt):
                 work()
         assert not log.database.at_write()
+        process = FileLock(tmp_path / "runs.db-lllm" / "write.lock")  # as another one has it
+        assert process.acquire(wait=False)
+        process.close()
         with ThreadPoolExecutor(1) as other:
             assert other.submit(lambda: log.append_within(batch("other", 0), 0)).result(30)
         work()
