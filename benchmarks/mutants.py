@@ -75,16 +75,18 @@ class Reached:
     def tests(self, mutant: Mutant) -> list[str]:
         """The tests to run a mutant with: those first that speak of its place, see `naming`, then
         quick ones of every file that has any in turn. A line that is executed at import is judged
-        by all tests of its module."""
+        by all tests of its module, and by those that speak of it."""
         lines = self._lines.get(mutant.path, {})
         span = range(mutant.start[0], mutant.end[0] + 1)
         found = {test for line in span for test in lines.get(line, ())}
-        if not found and any(line in lines for line in span):
+        at_import = not found and any(line in lines for line in span)
+        if at_import:
             found = {test for tests in lines.values() for test in tests}
         words = self._naming.words(mutant.path, mutant.start[0], mutant.end[0])
-        scores = {test: self._naming.score(test, words) for test in found}
+        speaking = self.seconds.keys() if at_import and found else found
+        scores = {test: self._naming.score(test, words) for test in speaking}
         named: dict[str, str] = {}  # one of each that has many sets of arguments
-        for test in sorted(found, key=lambda test: (-scores[test], self.seconds[test], test)):
+        for test in sorted(speaking, key=lambda test: (-scores[test], self.seconds[test], test)):
             named.setdefault(test.partition("[")[0], test)
         by_file: dict[str, list[str]] = defaultdict(list)
         for test in sorted(found, key=lambda test: (self.seconds[test], test)):

@@ -74,6 +74,8 @@ def _faults(node: ast.expr | ast.stmt) -> Iterator[_Fault]:
             yield "constant", node, str(not value)
         case ast.Constant(value=int() | float() as value):
             yield "constant", node, f"{value + 1!r}"
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            pass  # for type checkers, as annotations are
         case ast.If(test=test) | ast.IfExp(test=test) if not isinstance(test, ast.Compare):
             yield "branch", test, f"(not ({ast.unparse(test)}))"
         case ast.With(items=items):
