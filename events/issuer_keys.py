@@ -143,7 +143,8 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     ("langsmith-key", "lsv2_pt_ lsv2_sk_", rf"{_H}{{32}}_{_H}{{10}}", True),
     # https://docs.tavily.com/documentation/quickstart
     ("tavily-key", "tvly-", rf"{_U}{{28,}}", False),
-    # https://github.com/jina-ai/reader; 32 hex digits and more behind them.
+    # https://docs.gitguardian.com/secrets-detection/secrets-detection-engine/detectors/specifics/jina_api_key
+    # says that it has a prefix; 32 hex digits and more behind it.
     ("jina-key", "jina_", rf"{_H}{{32}}{_U}{{16,}}", True),
     # https://docs.voyageai.com/docs/api-key-and-installation
     ("voyage-key", "pa-", rf"{_U}{{40,48}}", False),
@@ -329,7 +330,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     ("typeform-token", "tfp_", r"[A-Za-z0-9_.=-]{40,}", True),
     # https://developers.hubspot.com/docs/apps/legacy-apps/private-apps/overview
     ("hubspot-token", "pat-", rf"(?:na|eu|ap)[0-9]-{_H}{{8}}(?:-{_H}{{4}}){{3}}-{_H}{{12}}", True),
-    # https://docs.harness.io/article/tdoad7xrh9
+    # https://developer.harness.io/docs/platform/User-Management/add-and-manage-api-keys
     ("harness-token", "pat. sat.", rf"{_U}{{22}}\.{_A}{{24}}\.{_A}{{20}}", True),
     # https://docs.openshift.com
     ("openshift-token", "sha256~", rf"{_U}{{43}}", True),

@@ -65,7 +65,7 @@ _NAMED = _named_backwards()
 _SENT = re.compile(rb"k(?:earer[ +%](?P<bearer>)|asic (?P<basic>)|ia(?<=akia)(?P<broken>))")
 # export, setx, ENV and setenv, and a name behind them.
 _WORD = " *[a-z]{{0,40}}?(?:{})".format("|".join(map(_squeezed, (
-    "token", "passw", "secret", "key", "pwd", "credential", "auth", "cookie",
+    "token", "passw", "passphrase", "secret", "key", "pwd", "credential", "auth", "cookie",
 ))))  # fmt: skip
 _SETTING = re.compile(
     rf"v[ p](?:(?<=vp)ort {_WORD}(?P<export>)|(?<=env ){_WORD}(?P<env>)"
@@ -82,7 +82,10 @@ _VALUE = (
     r"|(?<=[\"'`]),\s{0,8}b?[\\\"']|(?<=[\"'`])[ \t],\s{0,8}b?[\\\"'])"
 )
 _SPACE = r"(?:\s|\\[nrt])+"
-_SET = r"[ \t]+[a-z0-9_.-]{0,40}(?:token|passw|secret|key|pwd|credential|auth|cookie)"
+_SET = (
+    r"[ \t]+[a-z0-9_.-]{0,40}?(?:token|passw|passphrase|secret|key|pwd|credential|auth|cookie)"
+    r"[a-z0-9_.-]{0,64}[\\\"'`\]]{0,40}[ \t]"
+)
 _INDEED = {
     kind: re.compile(form.encode())
     for kind, form in {

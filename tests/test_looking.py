@@ -137,6 +137,14 @@ def test_base64_beside_a_digest_is_decoded() -> None:
         assert may_hold_secret(f'"{digest}", "{key}"'.encode())
 
 
+@pytest.mark.parametrize("command", ["export", "setx", "setenv", "ENV"])
+def test_a_name_is_seen_behind_a_command(command: str) -> None:
+    """A secret is set by a command, its name and a blank; the look leaves a URL's name alone."""
+    for name in ("DB_PASSPHRASE", "HF_TOKEN", "my_password", "A_SECRET_2"):
+        assert may_hold_secret(f"run: {command} {name} h7Gx9qLm2".encode())
+    assert not may_hold_secret(f"run: {command} TOKEN_URL=https://a.example.org/v1".encode())
+
+
 @pytest.mark.parametrize("blanks", ["", " ", "\t", "   ", 8 * " "])
 def test_a_name_is_seen_before_blanks(blanks: str) -> None:
     """A name stands before what joins it to its value, with blanks between them or without."""
