@@ -65,6 +65,7 @@ from lllm.summaries import (
 from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
+    from lllm.list_export import ExportedLists
     from lllm.store_database import StoreDatabase
 
 _logger = logging.getLogger("lllm.store")
@@ -614,6 +615,28 @@ class LogStore:
 
         self._catch_up()
         return open_database(self, self._rows)
+
+    def export_lists(self, path: str | os.PathLike[str]) -> ExportedLists:
+        """Write the lists of this store to a database of your own: every session, its tags, its
+        calls of models, and what each top-level session cost by day, tactic, model and agent.
+
+        Args:
+            path: An SQLite file, made where there is none. It gets the plain tables `sessions`,
+                `tags`, `calls` and `costs`; other tables in it stay. A second run updates them,
+                and several stores may go into one file.
+
+        Returns:
+            How many rows of each table were written.
+
+        Raises:
+            StoreError: The file can't be written, is a store, or has other tables of these names;
+                nothing is changed then.
+        """
+        from lllm.list_export import export_lists
+
+        target = local_path(path).resolve()
+        self._catch_up()
+        return export_lists(self._rows, target)
 
     # -- projections
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from heapq import merge
 from itertools import chain, islice
 
@@ -13,7 +13,7 @@ from lllm.events.decoding import learned
 from lllm.events.model import State
 from lllm.projections import queries
 from lllm.projections.call_selection import SORTED_BY, CallFilter, CallSort, Cursor, walk
-from lllm.projections.rows import typed
+from lllm.projections.rows import rows_of, typed
 from lllm.projections.selection import Selection, numbered
 from lllm.projections.view import storable
 
@@ -107,6 +107,14 @@ def list_calls(
             break
         found += _found(connection, page, wanted.of.tags)
     return found if limit is None else found[:limit]
+
+
+def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Iterator[Found]:
+    """Every attempt of some sessions, by their numbers. The cursors are of no list."""
+    keys = rows_of(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
+    cursors = typed(keys, list[Cursor], "calls")
+    for start in range(0, len(cursors), _AT_ONCE):
+        yield from _found(connection, cursors[start : start + _AT_ONCE], {})
 
 
 def _keys(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import compress
 from operator import sub
 from typing import NamedTuple
@@ -49,6 +49,33 @@ def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
         connection.execute(f"SELECT count(*) {selection.sql}", selection.parameters).fetchone()[0]
         for selection in selections(connection, wanted)
     )
+
+
+class SessionCost(NamedTuple):
+    """What a session cost, with all below it, in a quarter of an hour (since 1970) by one tactic,
+    model and agent. sums: in the order of SUMS."""
+
+    session: int
+    quarter_hour: int
+    tactic: str
+    model: str
+    agent: str
+    sums: tuple[int, ...]
+
+
+def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[SessionCost]:
+    """What some sessions, by their numbers, cost with all below them: the roots, and the outermost
+    calls of each tactic, for which that is kept."""
+    found = rows_of(
+        connection,
+        f"""SELECT c.session, c.quarter_hour, k.tactic, k.model, k.agent,
+            {", ".join(f"ifnull(c.{name}, 0)" for name in SUMS)}
+            FROM session_costs AS c CROSS JOIN cost_cells AS k ON k.cell = c.cell
+            WHERE c.session""",
+        sessions,
+    )
+    rows = [(*row[:5], row[5:]) for row in found]
+    return typed(rows, list[SessionCost], "session_costs")
 
 
 def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:

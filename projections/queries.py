@@ -140,6 +140,18 @@ def _one_session(connection: sqlite3.Connection, where: str, value: str | int) -
     return found[0] if found else None
 
 
+def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> list[SessionRow]:
+    """The sessions with the next numbers, at any depth: in the order in which they began."""
+    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE s.number > ? ORDER BY s.number LIMIT ?"
+    return _session_rows(connection.execute(sql, (number, limit)).fetchall())
+
+
+def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, str]:
+    """The ids of the sessions with some numbers."""
+    found = rows_of(connection, "SELECT number, id FROM sessions WHERE number", numbers)
+    return dict(typed(found, list[tuple[int, str]], "sessions"))
+
+
 def count_all(connection: sqlite3.Connection) -> int:
     """How many sessions there are, at any depth."""
     return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])

@@ -149,15 +149,39 @@ def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> No
 
 @click.command()
 @store_option
-@id_argument
-@click.option("--format", "format_", type=click.Choice(("json", "jsonl")), default="json",
-              show_default=True, help="The loaded session, or its events.")  # fmt: skip
+@click.argument("prefix", metavar="[ID]", required=False)
+@click.option("--format", "format_", type=click.Choice(("json", "jsonl")),
+              help="The loaded session, or its events.  [default: json]")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
               help="Where to write it, instead of printing it.")  # fmt: skip
-def export(store: str | None, prefix: str, format_: str, output: str | None) -> None:
-    """Write one session as text that stands alone."""
+@click.option("--lists", metavar="DB",
+              help="Write all sessions, tags, calls and costs to this SQLite database instead.",
+              )  # fmt: skip
+def export(
+    store: str | None,
+    prefix: str | None,
+    format_: str | None,
+    output: str | None,
+    lists: str | None,
+) -> None:
+    """Write one session as text, or all lists as a database.
+
+    --lists makes plain tables in a database of your own, new or not; a second run updates them.
+    """
+    if (prefix is None) == (lists is None):
+        raise click.UsageError("Export one session by its ID, or all --lists to a database.")
+    if lists is not None and (format_ or output):
+        raise click.UsageError("--format and --output are of one session, not of --lists.")
     with open_named(store) as opened:
-        text = opened.export_session(opened.find_id(prefix), format_).rstrip("\n") + "\n"
+        if lists is not None:
+            made = opened.export_lists(lists)
+            click.echo(
+                f"{visible(str(made.path))}: {made.sessions:,} sessions, {made.tags:,} tags, "
+                f"{made.calls:,} calls, {made.costs:,} costs."
+            )
+            return
+        text = opened.export_session(opened.find_id(prefix or ""), format_ or "json")
+    text = text.rstrip("\n") + "\n"
     if output is None:
         from lllm.cli.json_output import show_json
 
