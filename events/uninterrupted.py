@@ -48,14 +48,23 @@ async def in_thread(work: Callable[[], None]) -> None:
 
     job = workers.Job(work, tell)
     workers.add(job)
-    cancelled: asyncio.CancelledError | None = None
-    while not job.is_over:
-        try:
-            await asyncio.wait((done,), timeout=workers.LOOK_SECONDS)
-        except asyncio.CancelledError as error:
-            cancelled = error
+
+    def look() -> None:
+        nonlocal timer
         if not done.done():
             workers.again(job)
+            timer = loop.call_later(workers.LOOK_SECONDS, look)
+
+    timer = loop.call_later(workers.LOOK_SECONDS, look)
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        while not job.is_over:
+            try:
+                await asyncio.shield(done)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    finally:
+        timer.cancel()
     if cancelled is not None:
         raise cancelled
     if job.error is not None:

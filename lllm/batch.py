@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
+from functools import partial
+
+from lllm.events.thread_starts import starting_threads
 
 
 def in_threads(
@@ -25,7 +28,8 @@ def in_threads(
     with ThreadPoolExecutor(max_workers) as pool:
         try:
             # Each thread gets what the caller's context holds, the running session among it.
-            futures = [pool.submit(copy_context().run, call, task) for task in tasks]
+            works = [partial(copy_context().run, call, task) for task in tasks]
+            futures = starting_threads(lambda: [pool.submit(work) for work in works])
             if fail_fast:
                 wait(futures, return_when=FIRST_EXCEPTION)
                 for future in futures:

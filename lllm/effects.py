@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from lllm.events.recorder import Recorder
+from lllm.events.thread_starts import starting_threads
 from lllm.invokers import Answer, Invoker, OnText, Request, Streams
 from lllm.price_data import make_ready_aside
 from lllm.tools import Tool
@@ -130,10 +131,11 @@ class RunTools(msgspec.Struct, frozen=True):
 
         pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="lllm-tool")
         try:
-            futures = [
-                pool.submit(copy_context().run, self._one, index, run)
+            works = [
+                partial(copy_context().run, self._one, index, run)
                 for index, run in enumerate(self.runs)
             ]
+            futures = starting_threads(lambda: [pool.submit(work) for work in works])
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
         except BaseException:

@@ -16,6 +16,7 @@ from lllm.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.config import AgentConfig, Config, read_config
 from lllm.events.errors import ConfigError
 from lllm.events.robust_locks import ThreadLock
+from lllm.events.thread_starts import to_thread
 from lllm.homeless import Homeless
 from lllm.invokers import Invoker
 from lllm.projections.call_session import TacticCallSession
@@ -283,8 +284,6 @@ class Tactic:
         **options: object,
     ) -> object:
         """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
-        from asyncio import to_thread
-
         scope = self._scope(
             task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
         )

@@ -27,6 +27,7 @@ from lllm.events.importing import importing
 from lllm.events.model import ToolDefinition
 from lllm.events.plain import MARK, to_plain
 from lllm.events.readable import readable
+from lllm.events.thread_starts import starting_threads, to_thread
 from lllm.signature import Arguments
 
 P = ParamSpec("P")
@@ -127,9 +128,7 @@ class Tool(Generic[P, R_co]):
         """The same on an event loop: a plain function runs in a thread, so as not to hold it up."""
         if self.is_async:
             return await cast(Awaitable[object], self._call(arguments))
-        import asyncio
-
-        result = await asyncio.to_thread(self._call, arguments)
+        result = await to_thread(self._call, arguments)
         return await result if inspect.isawaitable(result) else result
 
     def _call(self, arguments: Mapping[str, object]) -> object:
@@ -291,7 +290,8 @@ def _beside_a_loop(work: Callable[[], Coroutine[object, object, object]]) -> obj
 
     # A daemon: what does not heed its cancellation must not keep the program from its end.
     context = copy_context()
-    threading.Thread(target=context.run, args=(run,), name="lllm-event-loop", daemon=True).start()
+    thread = threading.Thread(target=context.run, args=(run,), name="lllm-event-loop", daemon=True)
+    starting_threads(thread.start)
     try:
         return outcome.result()
     except BaseException:

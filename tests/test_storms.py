@@ -3,6 +3,7 @@ session is left without an end, no lock is left, and nothing hangs."""
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import ctypes
 import faulthandler
@@ -20,11 +21,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
-from lllm.events import workers
+from lllm.events import thread_starts
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Recorder
 from lllm.events.uninterrupted import in_thread
@@ -150,11 +152,16 @@ def tactic(store: LogStore) -> None:
     Answers(log_store=store)("x")
 
 
-WAYS: list[Callable[[LogStore], None]] = [with_, generator, async_with, tactic]
+def batch(store: LogStore) -> None:
+    """A tactic for several tasks, in threads."""
+    Answers(log_store=store).bcall(["x", "y"], max_workers=2)
+
+
+WAYS: list[Callable[[LogStore], None]] = [with_, generator, async_with, tactic, batch]
 
 
 def run(kind: str, path: Path) -> None:
-    """A storm over four threads, each with its way to run sessions. Prints how many began, and how
+    """A storm over some threads, each with its way to run sessions. Prints how many began, and how
     many of them have no end in the log, before and behind the end of their store."""
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = lambda _: None  # what is raised in a finalizer goes nowhere
@@ -271,16 +278,23 @@ def test_a_session_that_goes_on_is_not_ended(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_thread_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a thread that was started ends before its first step, as what is raised in its creator
-    may have it, another one does the work."""
-    start, began = workers._thread.start_new_thread, []
+@pytest.fixture
+def lost_thread(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The next thread that is started ends before its first step, as what is raised in its creator
+    may have it. A list of those that were."""
+    start, begun = _thread.start_new_thread, list[object]()
 
-    def first_is_lost(*how: object) -> int:
-        began.append(how)
-        return 0 if len(began) == 1 else start(*how)  # type: ignore[arg-type]
+    def first_is_lost(*how: Any) -> int:
+        begun.append(how)
+        return 0 if len(begun) == 1 else start(*how)
 
-    monkeypatch.setattr(workers._thread, "start_new_thread", first_is_lost)
+    monkeypatch.setattr(_thread, "start_new_thread", first_is_lost)
+    monkeypatch.setattr(thread_starts, "_BEARS_CREATORS_NUMBER", True)
+    return begun
+
+
+def test_a_thread_that_never_begins(lost_thread: list[object]) -> None:
+    """Where it was to do something for an event loop, another one does it."""
     done: list[int] = []
 
     async def wait() -> None:
@@ -288,7 +302,17 @@ def test_a_thread_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(wait())
     assert done == [1]
-    assert len(began) == 2
+    assert len(lost_thread) == 2
+
+
+def test_a_thread_that_starts_no_other(lost_thread: list[object]) -> None:
+    """Where it was to start others, another one does it, once."""
+    started: list[int] = []
+    assert thread_starts.starting_threads(lambda: started.append(1)) is None
+    assert started == [1]
+    assert len(lost_thread) == 2
+    with pytest.raises(KeyError):
+        thread_starts.starting_threads(lambda: {}["x"])
 
 
 def test_what_is_done_in_a_thread_raises_here() -> None:

@@ -30,7 +30,10 @@ from lllm.visible import UNSAFE
 
 T = TypeVar("T")
 
-PATIENCE = 20.0  # seconds for one store; a healthy answer takes a hundredth of it
+# Seconds for one question; a healthy answer takes a hundredth of it. Not for all questions of a
+# store: where its pages have to be looked through, each of thirty runs a process for that, and
+# together these take minutes on a machine that is busy.
+PATIENCE = 20.0
 _MEMORY = 3 << 30  # bytes of address space
 _GROUPS = ("tactic", "model", "agent", "day", "tag:k")
 
@@ -83,6 +86,7 @@ class Watched:
             if not ready or not (data := os.read(child.stdout.fileno(), 1 << 16)):
                 raise Hung(f"{path}: {self._end(signal.SIGABRT)}")
             reply += data
+            until = time.monotonic() + PATIENCE  # one more question is answered
         return Answer(*json.loads(reply))
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -119,25 +123,36 @@ def serve() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    logs.time.sleep = _ctrl_c  # type: ignore[attr-defined] # `tail` ends where it would wait
+    logs.time = _NeverWaits()  # type: ignore[attr-defined] # `tail` ends where it would wait
     for line in sys.stdin:
         path, sessions, briefly = json.loads(line)
-        problems, listed = _of_api(Path(path), sessions)
-        problems += _of_commands(Path(path), listed[:sessions], briefly)
+
+        def answered() -> None:
+            replies.write(" ")  # in front of the JSON
+            replies.flush()
+
+        problems, listed = _of_api(Path(path), sessions, answered)
+        for found in _of_commands(Path(path), listed[:sessions], briefly):
+            answered()
+            problems += found
         replies.write(json.dumps([problems, listed]) + "\n")
         replies.flush()
 
 
-_sleep = time.sleep
+class _NeverWaits:
+    """The module `time`, for the one that follows a log: nobody else's waiting is cut short."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        """As Ctrl-C would end it."""
+        if seconds >= 0.05:
+            raise KeyboardInterrupt
+        time.sleep(seconds)  # a second look at what may be just being written
 
 
-def _ctrl_c(seconds: float) -> None:
-    if seconds >= 0.05:
-        raise KeyboardInterrupt
-    _sleep(seconds)  # a second look at what may be just being written
-
-
-def _of_api(path: Path, sessions: int) -> tuple[list[str], list[str]]:
+def _of_api(path: Path, sessions: int, answered: Callable[[], None]) -> tuple[list[str], list[str]]:
     problems: list[str] = []
 
     def asked(what: str, question: Callable[[], T]) -> T | None:
@@ -148,6 +163,8 @@ def _of_api(path: Path, sessions: int) -> tuple[list[str], list[str]]:
         except Exception as error:
             problems.append(f"{what}: {_told(error)}")
             return None
+        finally:
+            answered()
 
     store = asked("open", lambda: open_store(str(path)))
     if store is None:
@@ -192,36 +209,37 @@ def _followed(store: LogStore) -> int:
     return sum(1 for _ in logs.follow(store.log, after=0, stop=lambda: True))
 
 
-def _of_commands(path: Path, session_ids: list[str], briefly: bool) -> Iterator[str]:
+def _of_commands(path: Path, session_ids: list[str], briefly: bool) -> Iterator[list[str]]:
+    """What is wrong with each command."""
     at = ("--store", path)
-    yield from _command("ls", "--limit", "0", *at)
-    yield from _command("tail", "-n", "50", *at)
-    yield from _command("cost", "--by", "tag:k", *at)
+    yield _command("ls", "--limit", "0", *at)
+    yield _command("tail", "-n", "50", *at)
+    yield _command("cost", "--by", "tag:k", *at)
     # These can be given on a command line.
     ids = [one for one in session_ids if one and "\0" not in one and one[0] != "-"]
     for session_id in ids:
-        yield from _command("show", session_id, *at)
-        yield from _command("events", session_id, *at)
+        yield _command("show", session_id, *at)
+        yield _command("events", session_id, *at)
         if not briefly:
-            yield from _command("show", session_id, "--json", *at)
-            yield from _command("events", session_id, "--json", *at)
-            yield from _command("export", session_id, *at)
+            yield _command("show", session_id, "--json", *at)
+            yield _command("events", session_id, "--json", *at)
+            yield _command("export", session_id, *at)
     for session_id in ids[:1]:
-        yield from _command("tag", session_id, "a=b", *at)
+        yield _command("tag", session_id, "a=b", *at)
     if briefly:
         return
-    yield from _command("ls", "--json", "--limit", "0", *at)
-    yield from _command("tail", "-n", "50", "--json", *at)
+    yield _command("ls", "--json", "--limit", "0", *at)
+    yield _command("tail", "-n", "50", "--json", *at)
     for group in _GROUPS:
-        yield from _command("cost", "--by", group, *at)
-    yield from _command("cost", "--json", *at)
+        yield _command("cost", "--by", group, *at)
+    yield _command("cost", "--json", *at)
     for session_id in ids[:1]:
-        yield from _command("tail", "-n", "50", "--session", session_id, *at)
-    yield from _command("rebuild", "--check", *at)
-    yield from _command("rebuild", *at)
+        yield _command("tail", "-n", "50", "--session", session_id, *at)
+    yield _command("rebuild", "--check", *at)
+    yield _command("rebuild", *at)
 
 
-def _command(*arguments: object) -> Iterator[str]:
+def _command(*arguments: object) -> list[str]:
     """What is wrong with how a command ended, and with what it printed."""
     name = " ".join(str(one) for one in arguments[:-2])[:100]
     out, err = io.StringIO(), io.StringIO()
@@ -229,18 +247,19 @@ def _command(*arguments: object) -> Iterator[str]:
         with redirect_stdout(out), redirect_stderr(err):
             code = main([str(one) for one in arguments])
     except BaseException as error:
-        yield f"lllm {name}: {_told(error)}"
-        return
+        return [f"lllm {name}: {_told(error)}"]
+    problems: list[str] = []
     said, complained = out.getvalue(), err.getvalue()
     if code not in (0, 1, 2) or (code == 2 and not complained.startswith("lllm: ")):
-        yield f"lllm {name}: code {code}, {complained!r}"
+        problems.append(f"lllm {name}: code {code}, {complained!r}")
     told = complained.splitlines()
     if len(told) > 3 or not all(line.startswith("lllm: ") for line in told):
-        yield f"lllm {name}: complains in {complained!r}"
+        problems.append(f"lllm {name}: complains in {complained!r}")
     if "--json" not in arguments and "export" not in arguments:
         shown = UNSAFE.search((said + complained).replace("\n", ""))
         if shown:
-            yield f"lllm {name}: prints {shown[0]!r}"
+            problems.append(f"lllm {name}: prints {shown[0]!r}")
+    return problems
 
 
 def _told(error: BaseException) -> str:

@@ -1,0 +1,67 @@
+"""Starting threads where others raise exceptions from outside.
+
+`threading.Thread.start` waits until the new thread runs, and so do executors, which start threads.
+Up to Python 3.11 a new thread bears the number of its creator at first, so that what somebody
+raises in the creator (PyThreadState_SetAsyncExc) may end the new one before its first step; then
+`start` waits for ever. Here the creator is a thread that nobody else knows of.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LOOK_SECONDS = 0.05  # until the creator has begun, or another one is started
+_BEARS_CREATORS_NUMBER = sys.version_info < (3, 12)
+
+
+def starting_threads(work: Callable[[], T]) -> T:
+    """Do some short work that starts threads, and wait for it.
+
+    Raises what it raises.
+    """
+    if not _BEARS_CREATORS_NUMBER:
+        return work()
+    begun = _thread.allocate_lock()
+    over = threading.Event()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def do() -> None:
+        if not begun.acquire(blocking=False):
+            return
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            over.set()
+
+    while not over.is_set():
+        if not begun.locked():
+            try:
+                _thread.start_new_thread(do, ())
+            except RuntimeError:  # too many threads, or the interpreter ends
+                do()
+        over.wait(_LOOK_SECONDS)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`asyncio.to_thread`, whose threads are started so."""
+    import asyncio  # late: plain code has no use for it
+
+    loop = asyncio.get_running_loop()
+    call = partial(copy_context().run, partial(function, *args, **kwargs))
+    # The loop waits meanwhile, so that this is as if it did it itself.
+    return await starting_threads(lambda: loop.run_in_executor(None, call))
