@@ -48,6 +48,7 @@ async def in_thread(work: Callable[[], None]) -> None:
 
     job = workers.Job(work, tell)
     workers.add(job)
+    timer: asyncio.TimerHandle
 
     def look() -> None:
         nonlocal timer
