@@ -36,7 +36,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -53,6 +53,7 @@ FLOORS = ("events", "projections", "lllm")
 _NO_JUDGES = "architecture|benchmark|clone|packages|readme|sdk_versions|suite|types|versions"
 _SECONDS = 30.0  # of tests, as measured, that one mutant is run with
 _NAMING = 12  # tests that come first, since they speak of its place
+_ALIKE = 3  # of one test with many sets of arguments
 _HANGS = 120.0  # seconds
 
 
@@ -85,9 +86,9 @@ class Reached:
         words = self._naming.words(mutant.path, mutant.start[0], mutant.end[0])
         speaking = self.seconds.keys() if at_import and found else found
         scores = {test: self._naming.score(test, words) for test in speaking}
-        named: dict[str, str] = {}  # one of each that has many sets of arguments
+        named: dict[str, list[str]] = defaultdict(list)
         for test in sorted(speaking, key=lambda test: (-scores[test], self.seconds[test], test)):
-            named.setdefault(test.partition("[")[0], test)
+            named[test.partition("[")[0]].append(test)
         by_file: dict[str, list[str]] = defaultdict(list)
         for test in sorted(found, key=lambda test: (self.seconds[test], test)):
             by_file[test.partition("::")[0]].append(test)
@@ -98,9 +99,8 @@ class Reached:
         )
         chosen: list[str] = []
         left = _SECONDS
-        for test in dict.fromkeys(
-            [*list(named.values())[:_NAMING], *(test for _, _, test in turns)]
-        ):
+        first = chain(*(tests[:_ALIKE] for tests in islice(named.values(), _NAMING)))
+        for test in dict.fromkeys([*first, *(test for _, _, test in turns)]):
             left -= self.seconds[test]
             if left < 0 and chosen:
                 break

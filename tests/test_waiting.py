@@ -152,6 +152,17 @@ def test_sessions_that_end_at_once() -> None:
     assert rows.times == times
 
 
+def test_a_store_closes_behind_who_follows() -> None:
+    """CatchUp._at_it: whoever closes waits for the thread that is just bringing up the rows, which
+    waits for its turn, too."""
+    rows = Follows()
+    catch_up = CatchUp(rows)
+    waits_for(catch_up._at_it, catch_up._run, lambda: rows.times)
+    assert rows.times == 1
+    waits_for(catch_up._at_it, catch_up.close, lambda: catch_up._closed)
+    assert catch_up._closed
+
+
 # -- what a process has once
 
 

@@ -20,7 +20,7 @@ import lllm.open_calls
 import lllm.packages
 import lllm.session
 from lllm import LogStore, ParseError, Prompt, SQLiteBackend, Tactic, tool
-from lllm.capturing import homes
+from lllm.capturing import conversations, homes
 from lllm.capturing.conversations import Conversations
 from lllm.events.errors import LogDamaged
 from lllm.events.memory import MemoryBackend
@@ -167,16 +167,27 @@ def test_rows_move_to_memory_once(store: LogStore) -> None:
 # -- calls
 
 
+def test_the_conversations_of_a_session_are_made_once() -> None:
+    """conversations._finding: who calls first in a session makes them, while others wait."""
+    recorder = Recorder(MemoryBackend(), "a::b")
+    made = waits_for(
+        conversations._finding,
+        lambda: conversations.conversations_of(recorder),
+        lambda: recorder in conversations._of_recorders,
+    )
+    assert made is conversations.conversations_of(recorder)
+
+
 def test_conversations_go_on_one_by_one() -> None:
     """Conversations._lock: an answer enters a dialog, and a dialog is free again, while nobody
     looks for one."""
-    conversations = Conversations(Recorder(MemoryBackend(), "a::b"))
-    told = conversations.going_on([Content.of("user", "x")])
-    lock = conversations._lock
+    going = Conversations(Recorder(MemoryBackend(), "a::b"))
+    told = going.going_on([Content.of("user", "x")])
+    lock = going._lock
     answer = Content.of("assistant", "y")
-    waits_for(lock, lambda: conversations.answered(told, 2, answer), lambda: len(told))
-    waits_for(lock, lambda: conversations.left(told), lambda: set(conversations._waiting))
-    again = conversations.going_on([Content.of("user", "x"), answer])
+    waits_for(lock, lambda: going.answered(told, 2, answer), lambda: len(told))
+    waits_for(lock, lambda: going.left(told), lambda: set(going._waiting))
+    again = going.going_on([Content.of("user", "x"), answer])
     assert again is told
 
 
