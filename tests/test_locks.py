@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from lllm.events.errors import LogUnavailable
 from lllm.events.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.locks import FileLock
+from lllm.events.robust_locks import RobustLock
+from lllm.projections import projector, rebuild
 
 
 def test_a_turn_needs_no_queue(tmp_path: Path) -> None:
@@ -163,3 +169,24 @@ def test_threads_exclude_each_other() -> None:
             future.result()
     assert total >= 8 * 1_333
     assert (lock._claims, lock._waiting) == ({}, set())
+
+
+def test_a_lock_of_rows_that_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever projects or rebuilds is told with an error of lllm's where the file of its lock can't
+    be opened, or the file system has no locks."""
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "file" / "a.lock"
+    with pytest.raises(LogUnavailable):
+        projector._Alone(RobustLock(), nowhere, None)
+    with pytest.raises(LogUnavailable), rebuild._alone(nowhere):
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(FileLock, "acquire", _no_locks)
+        with pytest.raises(LogUnavailable, match="No locks"), rebuild._alone(tmp_path / "a.lock"):
+            pass
+
+
+def _no_locks(_: FileLock) -> bool:
+    raise OSError(errno.ENOLCK, "No locks available")
