@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,20 @@ def test_sessions_that_end_at_once() -> None:
     catch_up.session_ended()
     catch_up._run()
     assert rows.times == times
+
+
+def test_nobody_commits_at_once_beside_another() -> None:
+    """Recorder._committing: on an event loop, who finds another at it does not wait, and what it
+    staged is written by its own commit in a thread."""
+    recorder = Recorder(MemoryBackend(), "a::b")
+    recorder.stage(DialogOpened(dialog=1, agent="a", alias="main"))
+    with ThreadPoolExecutor(1) as other:
+        other.submit(recorder._committing.acquire).result(30)
+        assert not recorder._commit_at_once()
+        assert not list(recorder.log.read())
+        other.submit(recorder._committing.release).result(30)
+    assert recorder._commit_at_once() or recorder.commit() is None
+    assert len(list(recorder.log.read())) == 1
 
 
 def test_a_store_closes_behind_who_follows() -> None:
