@@ -64,7 +64,7 @@ _NAMED = _named_backwards()
 # Bearer, Basic, and the beginning of a key of AWS.
 _SENT = re.compile(rb"k(?:earer[ +%](?P<bearer>)|asic (?P<basic>)|ia(?<=akia)(?P<broken>))")
 # export, setx, ENV and setenv, and a name behind them.
-_WORD = " *[a-z]{{0,40}}?(?:{})".format("|".join(map(_squeezed, (
+_WORD = " *(?:api )?[a-z]{{0,40}}?(?:{})".format("|".join(map(_squeezed, (
     "token", "passw", "passphrase", "secret", "key", "pwd", "credential", "auth", "cookie",
 ))))  # fmt: skip
 _SETTING = re.compile(
@@ -83,7 +83,8 @@ _VALUE = (
 )
 _SPACE = r"(?:\s|\\[nrt])+"
 _SET = (
-    r"[ \t]+[a-z0-9_.-]{0,40}?(?:token|passw|passphrase|secret|key|pwd|credential|auth|cookie)"
+    r"[ \t]+(?:api )?[a-z0-9_.-]{0,40}?"
+    r"(?:token|passw|passphrase|secret|key|pwd|credential|auth|cookie)"
     r"[a-z0-9_.-]{0,64}[\\\"'`\]]{0,40}[ \t]"
 )
 _INDEED = {
@@ -111,7 +112,8 @@ _INDEED = {
 }
 _OPTION_INDEED = re.compile(
     rb"-(?:-[a-z0-9_.-]{0,60}?"
-    rb"(?:(?:token|passw|secret|key|pwd|credential|auth|cookie)[a-z0-9_.-]{0,30}[ =\t]|user)"
+    rb"(?:(?:token|passw|passphrase|secret|key|pwd|credential|auth|cookie)"
+    rb"[a-z0-9_.-]{0,30}[ =\t]|user)"
     rb"|(?<=[^a-z0-9_-]-)[ub](?:[ =\"']|[a-z0-9_.-]*:))"
 )
 _LOGIN = re.compile(rf"g(?<=log)in{_SPACE}[^\s\"]{{1,99}}?{_SPACE}password[ \t]".encode())

@@ -140,8 +140,9 @@ def test_base64_beside_a_digest_is_decoded() -> None:
 @pytest.mark.parametrize("command", ["export", "setx", "setenv", "ENV"])
 def test_a_name_is_seen_behind_a_command(command: str) -> None:
     """A secret is set by a command, its name and a blank; the look leaves a URL's name alone."""
-    for name in ("DB_PASSPHRASE", "HF_TOKEN", "my_password", "A_SECRET_2"):
+    for name in ("DB_PASSPHRASE", "HF_TOKEN", "my_password", "A_SECRET_2", "api key"):
         assert may_hold_secret(f"run: {command} {name} h7Gx9qLm2".encode())
+    assert may_hold_secret(b"tool --passphrase h7Gx9qLm2")
     assert not may_hold_secret(f"run: {command} TOKEN_URL=https://a.example.org/v1".encode())
 
 
