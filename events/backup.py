@@ -3,11 +3,9 @@
 The copy is the log as it was at one moment: every event that was acknowledged before the backup
 began is in it, and of those written meanwhile none, or the first. Nobody waits for it.
 
-An SQLite file is copied page by page within one read transaction. Without one, SQLite begins anew
-whenever another process commits (https://sqlite.org/backup.html), and would never end beside busy
-writers. Known trade-off (accepted): until it ends, the write-ahead log can't be emptied, and grows
-by what is written. A JSONL log is copied up to its head; nothing before it ever changes. Its rows
-are left out: whoever opens the copy builds them anew.
+A log that is in files makes the copy itself, and it opens as the original does. Of any other log
+the events are read and written into a folder of JSON lines, which opens as any store does;
+positions are counted anew there.
 
 The copy grows in a folder `DEST.partial` and is then renamed, so DEST is whole or not there. Locks
 are not copied: they belong to the processes that write the original. A restore is a plain copy.
@@ -17,46 +15,30 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from io import FileIO
-from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 
-from lllm.events.database import Database
+from lllm.events.backends import JSONL
+from lllm.events.copying import copy_errors
 from lllm.events.errors import LogError, LogUnavailable
-from lllm.events.jsonl import LocalFileBackend
 from lllm.events.locks import FileLock, is_held
-from lllm.events.log import LogBackend
-from lllm.events.own_files import (
-    make_database,
-    make_folder,
-    make_new,
-    open_own,
-    open_to_read,
-    sync,
-    sync_folder,
-)
-from lllm.events.segments import segments_of
-from lllm.events.sqlite import SQLiteBackend
-from lllm.events.sqlite_reading import HEADS
+from lllm.events.log import CopiesFiles, LogBackend, Progress, persists
+from lllm.events.own_files import make_folder, sync_folder
+from lllm.events.record import NewEvent, Recorded
 
-Progress = Callable[[int, int], None]  # bytes copied, bytes to copy
-
-_PAGES = 1000  # of a database, between two reports of how far the copy is
-_BLOCK = 1 << 20  # bytes of a segment read at once
+_EVENTS = 1_000  # of a log in no files, in one append to its copy
+_BYTES = 8 << 20  # of their payloads, from which an append has enough
 _COPY, _LOCK = "copy", "lock"  # what lies in the folder of a backup under way
 
 
 class BackedUp(msgspec.Struct, frozen=True):
     """A backup that was made.
 
-    path: where it lies. position: of the last event in it. size: bytes.
+    path: where it lies. position: of the last event of the log in it. size: bytes.
     """
 
     path: Path
@@ -69,53 +51,42 @@ def back_up(
 ) -> BackedUp:
     """Copy a log to a path of its own, from where it opens as any store does.
 
-    destination: where nothing is yet; a file for SQLiteBackend, a folder for LocalFileBackend.
-    progress: called as the copy grows.
+    destination: where nothing is yet; a file for SQLiteBackend, a folder for LocalFileBackend and
+    for a log in no files. progress: called as the copy grows.
 
-    Raises LogError where something is at the destination already or the log is of another kind;
+    Raises LogError where something is at the destination already or the log keeps nothing;
     LogUnavailable where the copy can't be written, and then nothing is left of it.
     """
+    if not persists(log):
+        raise LogError(f"{log!r} can't be backed up: it keeps nothing.")
     path = Path(destination).absolute()
-    copy_log, name = _way_to_copy(log, path)
-    _check_destination(log, path, name)
-    with _told(path), _draft(path) as copy:
-        position, size = copy_log(copy, progress)
-        _check_free(path, name)
+    original = log.path if isinstance(log, CopiesFiles) and isinstance(log.path, Path) else None
+    copy_log = log.copy_to if original is not None and isinstance(log, CopiesFiles) else None
+    _check_destination(path, original)
+    with copy_errors(path), _draft(path) as copy:
+        position, size = (copy_log or partial(_copy_events, log))(copy, progress)
+        _check_free(path, original)
         copy.rename(path)
         sync_folder(path.parent)
     return BackedUp(path, position, size)
 
 
-_Copy = Callable[[Path, Progress | None], tuple[int, int]]  # returns the position and the size
-
-
-def _way_to_copy(log: LogBackend, path: Path) -> tuple[_Copy, str]:
-    """How a log is copied, and the name of its file or folder."""
-    if isinstance(log, LocalFileBackend):
-        return partial(_copy_folder, log), log.path.name
-    if isinstance(log, SQLiteBackend) and isinstance(log.path, Path):
-        return partial(_copy_database, log.database, path), log.path.name
-    raise LogError(
-        f"{log!r} can't be backed up: a backup is a copy of files that SQLiteBackend or "
-        "LocalFileBackend wrote."
-    )
-
-
 # -- the destination
 
 
-def _check_destination(log: LogBackend, path: Path, name: str) -> None:
-    _check_free(path, name)
+def _check_destination(path: Path, original: Path | None) -> None:
+    _check_free(path, original)
     if not path.parent.is_dir():
         raise LogError(f"There is no folder {path.parent} to put a backup in; make it first.")
-    if isinstance(log, LocalFileBackend):
-        original = log.path.resolve()
-        if path.parent.resolve().is_relative_to(original):
-            raise LogError(f"{path} lies in the log itself; put the backup outside {original}.")
+    if original is not None and original.is_dir():
+        whole = original.resolve()
+        if path.parent.resolve().is_relative_to(whole):
+            raise LogError(f"{path} lies in the log itself; put the backup outside {whole}.")
 
 
-def _check_free(path: Path, name: str) -> None:
+def _check_free(path: Path, original: Path | None) -> None:
     if os.path.lexists(path):
+        name = "copy" if original is None else original.name
         such = f", {path / name} say" if path.is_dir() else ""
         raise LogError(
             f"{path} exists, and a backup replaces nothing. Name a path that is free{such}."
@@ -170,105 +141,37 @@ def stopped_backups(folder: Path) -> list[Path]:
     ]
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the disk of the copy raises, as our error."""
-    try:
-        yield
-    except LogError:
-        raise
-    except (OSError, sqlite3.OperationalError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise LogUnavailable(
-            f"The backup to {path} could not be made: {reason}. Nothing is left of it. Is there "
-            "space left, and may the folder be written?"
-        ) from error
+# -- a log in no files
 
 
-# -- the copy
-
-
-def _copy_database(
-    database: Database, path: Path, copy: Path, progress: Progress | None
-) -> tuple[int, int]:
-    with database.snapshot() as source, _told(path):  # the snapshot would blame the original
-        source.execute("BEGIN")
-        position = _last_position(source)
-        page: int = source.execute("PRAGMA page_size").fetchone()[0]
-
-        def report(_status: int, rest: int, pages: int) -> None:
+def _copy_events(log: LogBackend, copy: Path, progress: Progress | None) -> tuple[int, int]:
+    """Write the events of a log into a folder of JSON lines; returns the position of the last one
+    and the size of the copy in bytes."""
+    upto = position = log.head()
+    with closing(JSONL.open(str(copy), read_only=False, make=True)) as written:
+        for events in _batches(log, upto):
+            position = events[-1].position
+            written.append([_as_new(event) for event in events])
             if progress is not None:
-                progress((pages - rest) * page, pages * page)
-
-        make_database(copy)
-        with closing(sqlite3.connect(copy, isolation_level=None)) as target:
-            # A copy that was cut short is thrown away: there is nothing to roll back.
-            target.execute("PRAGMA journal_mode=OFF")
-            target.execute("PRAGMA synchronous=OFF")
-            source.backup(target, pages=_PAGES, progress=report)
-        _check_copy(source, copy)
-    _finish(Path(database.path), copy)
-    return position, copy.stat().st_size
+                progress(position, upto)
+    shutil.rmtree(copy / "locks", ignore_errors=True)
+    return position, sum(file.stat().st_size for file in copy.iterdir())
 
 
-def _last_position(connection: sqlite3.Connection) -> int:
-    for sql in HEADS:
-        try:
-            found: int = connection.execute(sql).fetchone()[0] or 0
-            return found
-        except sqlite3.DatabaseError as error:  # a page is damaged; the copy has it as it is
-            damage = error
-    raise damage
+def _batches(log: LogBackend, upto: int) -> Iterator[list[Recorded]]:
+    batch: list[Recorded] = []
+    size = 0
+    for event in log.read(upto=upto):
+        batch.append(event)
+        size += len(event.data)
+        if len(batch) == _EVENTS or size >= _BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _check_copy(source: sqlite3.Connection, copy: Path) -> None:
-    """Raise LogError where a copy does not say of itself what the original does."""
-    # Immutable: nothing is made beside it.
-    with closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as copied:
-        for pragma in ("application_id", "user_version", "page_count"):
-            sql = f"PRAGMA {pragma}"
-            if source.execute(sql).fetchone() != copied.execute(sql).fetchone():
-                raise LogError(f"The copy in {copy.parent} has another {pragma}; try again.")
-        if _last_position(source) != _last_position(copied):
-            raise LogError(f"The copy in {copy.parent} lacks events of the original; try again.")
-
-
-def _copy_folder(log: LocalFileBackend, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    upto = log.head()
-    parts = [segment for segment in segments_of(log.path) if segment.begin < upto]
-    make_folder(copy)
-    for _ in _copy_bytes(log.path / "log.json", copy / "log.json"):
-        pass
-    for segment, following in zip_longest(parts, parts[1:]):
-        # The last is cut where its last whole append ends; others are copied as they are.
-        limit = None if following else upto - segment.begin
-        for copied in _copy_bytes(segment.path, copy / segment.path.name, limit):
-            if progress is not None:
-                progress(segment.begin + copied, upto)
-    sync_folder(copy)
-    _permit(log.path, copy)
-    return upto, sum(file.stat().st_size for file in copy.iterdir())
-
-
-def _copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator[int]:
-    """Copy a file, or so many bytes of it; yields how many are copied."""
-    copied = 0
-    with open_to_read(original) as reading, make_new(copy) as writing:
-        while block := reading.read(_BLOCK if limit is None else min(_BLOCK, limit - copied)):
-            writing.write(block)
-            copied += len(block)
-            yield copied
-    _finish(original, copy)
-
-
-def _finish(original: Path, copy: Path) -> None:
-    """A copied file is put on the disk, for those who may read the original."""
-    with FileIO(open_own(copy, os.O_RDWR), "r+") as file:
-        sync(file)
-    _permit(original, copy)
-
-
-def _permit(original: Path, copy: Path) -> None:
-    """Others may do with a copy what they may do with the original; its owner may write it."""
-    owner = stat.S_IRWXU if copy.is_dir() else stat.S_IRUSR | stat.S_IWUSR
-    copy.chmod(stat.S_IMODE(original.stat().st_mode) | owner)
+def _as_new(event: Recorded) -> NewEvent:
+    return NewEvent(
+        event.stream, event.seq, event.time, event.type, event.version, event.data, event.digest
+    )

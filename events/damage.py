@@ -3,27 +3,18 @@
 The readers that everything else uses stop at damage, so that nobody mistakes half a session for a
 whole one. Here it is noted, and the reading goes on behind it.
 
-A JSONL log says itself where it goes on; an append with a broken line is lost as a whole. What may
-stand behind its last whole append is said in `torn`. How an SQLite log is read is said in
-`damaged_rows`.
+How logs in files are read is said beside each backend.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
 
 import msgspec
 
-from lllm.events import segments, torn
 from lllm.events.errors import LogDamaged
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.log import LogBackend
-from lllm.events.own_files import open_to_read
+from lllm.events.log import LogBackend, ReadsPastDamage
 from lllm.events.record import Recorded
-
-_LOOKS = (0.02, 0.2, 0)  # seconds until a write that may be under way is looked at again
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -80,45 +71,9 @@ class Readable:
                 yield Damage(after, damage.stream, 0, str(damage))
 
 
-class ReadableLines(Readable):
-    """The same of a JSONL log, with its tail."""
+def readable(log: LogBackend) -> Readable:
+    """What can be read of a log, by whatever more its backend knows.
 
-    def __init__(self, log: LocalFileBackend) -> None:
-        super().__init__(log)
-        self._folder = log.path
-        self._lines = log
-
-    def __iter__(self) -> Iterator[Recorded | Damage]:
-        yield from super().__iter__()
-        with segments.Translated(self._folder):
-            damage = self._look_at_tail()
-        if damage is not None:
-            yield damage
-
-    def _look_at_tail(self) -> Damage | None:
-        self.set_aside = tuple(map(str, torn.files_set_aside(self._folder)))
-        found = segments.segments_of(self._folder)
-        if not found:
-            self._look_at_end()
-            return None
-        self.last_begin = found[-1].begin
-        for wait in _LOOKS:  # a process may be in the middle of a write
-            with open_to_read(found[-1].path) as file:
-                size = file.seek(0, os.SEEK_END)
-                end = segments.whole_end(file)  # which may be further: others go on appending
-                state = torn.tail_state(file, end, size)
-            if state.kind == "none":
-                self._look_at_end()
-                return None
-            time.sleep(wait)
-        if state.kind != "damaged":
-            self.torn_bytes = size - end
-            return None
-        error = torn.damaged_tail(found[-1], end, size)
-        return Damage(error.position, "", 0, str(error))
-
-    def _look_at_end(self) -> None:
-        try:
-            self._lines.check_end()
-        except LogDamaged as error:
-            self.lost_end = Damage(error.position, "", 0, str(error))
+    Raises LogError where the log can't be read at all.
+    """
+    return log.readable() if isinstance(log, ReadsPastDamage) else Readable(log)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, starmap
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -20,7 +20,9 @@ from lllm.events.database import Row, Value
 from lllm.events.errors import LogError
 from lllm.events.gaps import end_of_gap, of_a_part, positions, steps_behind
 from lllm.events.record import Recorded
-from lllm.events.sqlite import SQLiteBackend
+
+if TYPE_CHECKING:
+    from lllm.events.sqlite import SQLiteBackend
 
 _ROW = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
           FROM events WHERE position"""

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lllm.events import high_water, segments
 from lllm.events.codec import is_utf8
@@ -51,6 +52,12 @@ from lllm.events.sharing import open_otherwise
 from lllm.events.store_paths import local_path
 from lllm.events.torn import damaged_tail, tail_state
 
+if TYPE_CHECKING:
+    from lllm.events.damage import Readable
+    from lllm.events.health import Health
+    from lllm.events.integrity.repair import Repaired
+    from lllm.events.log import Progress
+
 FORMAT = 1
 ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
@@ -80,6 +87,8 @@ class LocalFileBackend:
     Raises LogUnavailable where the folder can't be made or read, LogTooNew where a newer lllm wrote
     it, LogError where it is not a log of lllm's.
     """
+
+    rows_in_log = False
 
     def __init__(
         self,
@@ -221,6 +230,31 @@ class LocalFileBackend:
     def _check_open(self) -> None:
         if self._closed:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+
+    def readable(self) -> Readable:
+        """See ReadsPastDamage."""
+        from lllm.events.backends.jsonl.salvage import ReadableLines
+
+        return ReadableLines(self)
+
+    def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
+        """See CopiesFiles."""
+        from lllm.events.backends.jsonl.copy import copy_folder
+
+        return copy_folder(self.path, self.head(), copy, progress)
+
+    def repair(self) -> Repaired:
+        """See CanBeRepaired."""
+        from lllm.events.backends.jsonl.repair import repair_folder
+
+        return repair_folder(self)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """See ReportsHealth."""
+        from lllm.events.backends.jsonl.health import health_of
+
+        with segments.Translated(self.path):
+            return health_of(self, head, read_bytes)
 
     def rows_database(self) -> Database:
         """The file that projections keep their rows in, opened when first asked for.

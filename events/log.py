@@ -1,33 +1,51 @@
 """The contract of every log, and what can be asked of one beyond it.
 
-A log is four methods, so that anyone can write a backend; `lllm.testing` holds the suite that it
-must pass. What a log can do besides (say where rows live, append without waiting, read by type,
-tell who is alive) is a small protocol of its own, and everything works without it, only slower.
+To write a backend, implement the four methods of `LogBackend`; `lllm.testing` has the suite that it
+must pass. Whatever else a backend can do is a small protocol of its own below. Each is optional: a
+backend without it works too, more slowly or with less said about it. No module asks a backend for
+its class.
+
+To have `LogStore.open` and the command line open a backend by a path or URL, describe it by a
+`BackendKind` and name that under the entry-point group `lllm.backends`; see `lllm.events.backends`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from lllm.events.database import Database
+import msgspec
+
 from lllm.events.errors import LogDamaged
-from lllm.events.liveness import Liveness
 from lllm.events.record import NewEvent, Recorded
+
+if TYPE_CHECKING:
+    from lllm.events.damage import Readable
+    from lllm.events.health import Health
+    from lllm.events.integrity.repair import Repaired
+    from lllm.events.liveness import Liveness
 
 __all__ = [
     "AppendsWithin",
     "AppendsWithoutWaiting",
-    "KeepsRows",
+    "BackendKind",
+    "CanBeRepaired",
+    "CopiesFiles",
     "KnowsItsEnd",
     "KnowsNesting",
     "KnowsWriters",
     "LogBackend",
     "NewEvent",
+    "OpensLog",
+    "Progress",
     "ReadsByType",
+    "ReadsPastDamage",
     "Recorded",
+    "ReportsHealth",
     "follow",
+    "persists",
     "read_types",
 ]
 
@@ -102,14 +120,6 @@ class AppendsWithin(Protocol):
 
 
 @runtime_checkable
-class KeepsRows(Protocol):
-    """A log that has a place for the rows of projections; for others they live in memory."""
-
-    def rows_database(self) -> Database:
-        """The database that the rows are kept in, the same at every call."""
-
-
-@runtime_checkable
 class KnowsWriters(Protocol):
     """A log that can tell whether the process behind a session is alive."""
 
@@ -134,6 +144,105 @@ class ReadsByType(Protocol):
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
     ) -> Iterator[Recorded]:
         """As `read`, of the given types only."""
+
+
+@runtime_checkable
+class ReadsPastDamage(Protocol):
+    """A log that knows where it goes on behind damage."""
+
+    def readable(self) -> Readable:
+        """What can be read of it, with a Damage for what can't be.
+
+        Raises LogError where it can't be read at all.
+        """
+
+
+Progress = Callable[[int, int], None]  # told how far some work is, and how far it will go
+
+
+@runtime_checkable
+class CopiesFiles(Protocol):
+    """A log in files, of which a backup is a copy."""
+
+    @property
+    def path(self) -> Path | str:
+        """The file or folder; a str where the log is in none."""
+
+    def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
+        """Copy the log as it is at one moment, while others go on writing to it.
+
+        Args:
+            copy: Where the file or folder is made. Nothing is there yet.
+            progress: Called as the copy grows, with bytes copied and bytes to copy.
+
+        Returns:
+            The position of the last event in the copy, and the size of the copy in bytes.
+        """
+
+
+@runtime_checkable
+class CanBeRepaired(Protocol):
+    """A log that can put damaged files right."""
+
+    def repair(self) -> Repaired:
+        """Mend what can be mended, and keep a copy of each file that is changed. The log may be
+        closed afterwards.
+
+        Raises LogUnavailable while others use it.
+        """
+
+
+@runtime_checkable
+class ReportsHealth(Protocol):
+    """A log that can say how it is: size, format, files, and what they stand on."""
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """What there is to say of it up to the position `head`.
+
+        read_bytes: how much may be read to count the events, None for all there is.
+        """
+
+
+class OpensLog(Protocol):
+    """Opens the logs of one kind."""
+
+    def __call__(self, location: str, *, read_only: bool | None, make: bool) -> LogBackend:
+        """The log at a location.
+
+        Args:
+            location: A path, or a URL as the user wrote it.
+            read_only: True to write nothing; None to find out whether this user may write.
+            make: Make a log where there is none. Where this is False and there is none, raise
+                StoreError.
+        """
+
+
+class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
+    """How logs of one kind are recognised by a path or URL, and opened.
+
+    A path is recognised by names alone. Nobody opens a file to look into it: closing it would take
+    away the locks that SQLite holds on it in the same process
+    (https://sqlite.org/howtocorrupt.html, 2.2).
+
+    Attributes:
+        name: What the kind is called, as "sqlite".
+        open: Opens the log at a location.
+        schemes: Of its URLs, in lower case, as "postgresql".
+        suffixes: Of its paths, as ".db".
+        marks: Patterns (those of `glob`) for names of files; a folder with one of them in it is a
+            log of this kind.
+    """
+
+    name: str
+    open: OpensLog
+    schemes: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+def persists(log: LogBackend) -> bool:
+    """False if a log forgets what is appended to it, and says so by an attribute `persists`."""
+    return bool(getattr(log, "persists", True))
 
 
 def read_types(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from lllm.events.errors import AppendConflict
+from lllm.events.health import Health
 from lllm.events.locks import tell_after_fork
 from lllm.events.nesting import Nesting
 from lllm.events.record import NewEvent, Recorded
@@ -86,6 +87,11 @@ class MemoryBackend:
     def head(self) -> int:
         """See LogBackend."""
         return len(self._events)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """See ReportsHealth."""
+        del read_bytes
+        return Health(kind="MemoryBackend", events=head, unit="event")
 
     def close(self) -> None:
         """See LogBackend."""

@@ -12,6 +12,8 @@ from lllm.events.record import NewEvent, Recorded
 class NoOpBackend:
     """Takes every append, counts its events, and forgets them: there is never anything to read."""
 
+    persists = False
+
     def __init__(self) -> None:
         self._count = 0
         self._lock = threading.RLock()  # a signal handler may append, too

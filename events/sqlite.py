@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from lllm.events.database import Database, Durability
 from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
@@ -33,6 +33,12 @@ from lllm.events.sqlite_files import Translated
 from lllm.events.sqlite_reading import ReadsEventRows
 from lllm.events.sqlite_schema import FORMAT, SCHEMA
 from lllm.events.store_paths import MEMORY, sqlite_path
+
+if TYPE_CHECKING:
+    from lllm.events.damage import Readable
+    from lllm.events.health import Health
+    from lllm.events.integrity.repair import Repaired
+    from lllm.events.log import Progress
 
 _Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
 _LEAST_PAGE = 512  # bytes; a database is made of whole pages
@@ -82,6 +88,8 @@ class SQLiteBackend(ReadsEventRows):
     Raises LogUnavailable where the file can't be opened or made, LogTooNew where a newer lllm wrote
     it, LogDamaged where no page of it holds an event, LogError where it is not a log of lllm's.
     """
+
+    rows_in_log = True
 
     def __init__(
         self,
@@ -176,6 +184,31 @@ class SQLiteBackend(ReadsEventRows):
     def rows_database(self) -> Database:
         """The file that projections keep their rows in: the log's own."""
         return self.database
+
+    def readable(self) -> Readable:
+        """See ReadsPastDamage."""
+        from lllm.events.damaged_rows import ReadableRows
+
+        return ReadableRows(self)
+
+    def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
+        """See CopiesFiles."""
+        from lllm.events.backends.sqlite.copy import copy_database
+
+        return copy_database(self.database, copy, progress)
+
+    def repair(self) -> Repaired:
+        """See CanBeRepaired."""
+        from lllm.events.backends.sqlite.repair import repair_log
+
+        return repair_log(self)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """See ReportsHealth."""
+        from lllm.events.backends.sqlite.health import health_of
+
+        del read_bytes  # positions count the events
+        return health_of(self, head)
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         """See LogBackend."""

@@ -17,11 +17,6 @@ _SQLITE = "sqlite"
 MEMORY = ":memory:"
 
 
-def is_sqlite_url(given: str | os.PathLike[str]) -> bool:
-    """Whether a text is an `sqlite://` URL."""
-    return _scheme(os.fspath(given)) == _SQLITE
-
-
 def sqlite_path(given: str | os.PathLike[str]) -> str:
     """The path of an SQLite store, or ":memory:".
 
@@ -34,7 +29,7 @@ def sqlite_path(given: str | os.PathLike[str]) -> str:
         ConfigError: For a URL of another scheme or with options, and for a `~` that is nobody's.
     """
     text = os.fspath(given)
-    if _scheme(text) != _SQLITE:
+    if scheme_of(text) != _SQLITE:
         return text if text == MEMORY else os.fspath(local_path(given))
     rest = text[len("sqlite://") :]
     if not rest or rest == f"/{MEMORY}":
@@ -57,7 +52,7 @@ def local_path(given: str | os.PathLike[str]) -> Path:
         ConfigError: For a URL, and for a `~` that is nobody's.
     """
     text = os.fspath(given)
-    scheme = _scheme(text)
+    scheme = scheme_of(text)
     if scheme is not None:
         # What follows the scheme may be a password, and is not repeated.
         raise ConfigError(
@@ -70,6 +65,7 @@ def local_path(given: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{text!r}: {error} Write the path in full.") from None
 
 
-def _scheme(text: str) -> str | None:
+def scheme_of(text: str) -> str | None:
+    """The scheme of a URL in lower case, None for a path."""
     found = _SCHEME.match(text)
     return found[found.lastindex or 0].lower() if found else None

@@ -25,15 +25,12 @@ that a line that comes again is told from a new one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 import msgspec
 
 from lllm.events import codec
-from lllm.events.damage import Damage, Readable, ReadableLines
-from lllm.events.damaged_rows import ReadableRows
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.log import LogBackend
+from lllm.events.damage import Damage, readable
+from lllm.events.log import LogBackend, Progress
 from lllm.events.model import (
     AgentDefined,
     ErrorRecorded,
@@ -45,7 +42,6 @@ from lllm.events.model import (
     SessionTagged,
 )
 from lllm.events.record import Recorded, leaf_digest
-from lllm.events.sqlite import SQLiteBackend
 
 # Behind these nothing comes in their stream.
 _LAST = {
@@ -63,8 +59,6 @@ NOT_COVERED = (
     "there is not seen, nor whole events missing at the end, unless the lock file of a JSONL log "
     "tells how far it had come."
 )
-
-Progress = Callable[[int, int], None]  # told the position reached, and the position to reach
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -122,18 +116,6 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
         events, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes,
         found.set_aside,
     )  # fmt: skip
-
-
-def readable(log: LogBackend) -> Readable:
-    """What can be read of a log, by whatever more is known of its kind.
-
-    Raises LogError where the log can't be read at all.
-    """
-    if isinstance(log, SQLiteBackend):
-        return ReadableRows(log)
-    if isinstance(log, LocalFileBackend):
-        return ReadableLines(log)
-    return Readable(log)
 
 
 class _Stream:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from lllm.events.health import Unit
 from lllm.surroundings import Place
 
 Severity = Literal["ok", "note", "warning", "problem"]
@@ -36,11 +37,11 @@ class Gap(msgspec.Struct, frozen=True):
 class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The log.
 
-    kind: "sqlite", "jsonl", or the class of another backend. path: None for a log in memory.
+    kind: as "sqlite" or "jsonl", or the class of another backend. path: None for a log in memory.
     bytes: on the disk; an SQLite file holds the rows too. events: how many; for SQLite the highest
     position, which counts them; None where counting them was not asked for. gaps, erased: None
     where looking for them was not. held: events that wait in this process. torn_bytes: behind the
-    last whole append, of a write that was cut short or is under way.
+    last whole append, of a write that was cut short or is under way. unit: what positions count.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
     erased: int | None
     held: int
     torn_bytes: int = 0
+    unit: Unit = "position"
 
 
 class ViewFacts(msgspec.Struct, frozen=True):

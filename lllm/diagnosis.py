@@ -135,7 +135,7 @@ def _names(views: Sequence[ViewFacts]) -> str:
 
 
 def _lag(found: Checkup, views: Sequence[ViewFacts]) -> str:
-    return _many(max(v.lag for v in views), "byte" if found.log.kind == "jsonl" else "event")
+    return _many(max(v.lag for v in views), found.log.unit)
 
 
 def _sessions(rows: RowFacts) -> Iterator[Remark]:

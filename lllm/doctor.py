@@ -7,13 +7,11 @@ processes are found. Whatever goes wrong meanwhile is said, and the rest is look
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 
 from lllm.checkup import Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
@@ -22,17 +20,15 @@ from lllm.events import codec
 from lllm.events.backup import stopped_backups
 from lllm.events.database import Database
 from lllm.events.errors import LllmError, LogDamaged
-from lllm.events.jsonl import LocalFileBackend
+from lllm.events.health import Health
 from lllm.events.liveness import Liveness
 from lllm.events.locks import is_held
-from lllm.events.log import KnowsItsEnd, read_types
-from lllm.events.memory import MemoryBackend
+from lllm.events.log import KnowsItsEnd, ReportsHealth, read_types
 from lllm.events.model import LogGap, SessionErased
 from lllm.events.record import Recorded
-from lllm.events.segments import blocks, segments_of
-from lllm.events.sqlite import SQLiteBackend
 from lllm.projections import queries
 from lllm.projections.checkpoints import Checkpoint
+from lllm.projections.keeps_rows import KeepsRows
 from lllm.store import LogStore
 from lllm.surroundings import Place, place_of
 from lllm.times import zone_of
@@ -59,12 +55,13 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     with _telling(troubles):
         if isinstance(store.backend, KnowsItsEnd):
             store.backend.check_end()
+    health = _health(store, head, thorough=thorough)
     found = Checkup(
-        log=_log(store, head, troubles, thorough=thorough),
-        rows=_rows(store, head, lag, troubles),
-        database=_database(_file(store), troubles, thorough=thorough),
-        place=_place(store, troubles),
-        stopped_backups=_stopped_backups(store),
+        log=_log(store, health, head, troubles, thorough=thorough),
+        rows=_rows(store, health.locks, head, lag, troubles),
+        database=_database(_rows_file(store), troubles, thorough=thorough),
+        place=_place(health, troubles),
+        stopped_backups=_stopped_backups(health.path),
         troubles=tuple(troubles[:_TROUBLES]),
     )
     return diagnosed(found, zone_of(tz))
@@ -83,76 +80,33 @@ def _telling(troubles: list[str]) -> Iterator[None]:
 # -- the log
 
 
-def _path(store: LogStore) -> Path | None:
-    """The file or folder of a log, None where it is in none that we know."""
+def _health(store: LogStore, head: int, *, thorough: bool) -> Health:
     backend = store.backend
-    if isinstance(backend, SQLiteBackend | LocalFileBackend) and isinstance(backend.path, Path):
-        return backend.path
-    return None
+    if isinstance(backend, ReportsHealth):
+        return backend.health(head, read_bytes=None if thorough else _READ_BYTES)
+    return Health(kind=type(backend).__name__)
 
 
-def _locks(store: LogStore) -> Path | None:
-    """Where the writers of a log hold their locks."""
-    path = _path(store)
-    if path is None:
-        return None
-    return path / "locks" if path.is_dir() else path.with_name(f"{path.name}-lllm")
-
-
-def _log(store: LogStore, head: int, troubles: list[str], *, thorough: bool) -> LogFacts:
-    backend, path = store.backend, _path(store)
-    is_sqlite, is_folder = (isinstance(backend, c) for c in (SQLiteBackend, LocalFileBackend))
-    size = None if path is None else _bytes_of(path)
-    through = thorough or (size or 0) <= _READ_BYTES
-    events: int | None = head if isinstance(backend, SQLiteBackend | MemoryBackend) else None
+def _log(
+    store: LogStore, health: Health, head: int, troubles: list[str], *, thorough: bool
+) -> LogFacts:
+    through = thorough or (health.bytes or 0) <= _READ_BYTES
     gaps, erased = _search(store, head, troubles) if through else (None, None)
-    if path is not None and is_folder and through:
-        with _telling(troubles):
-            events = _count_lines(path, head)
     return LogFacts(
-        kind="sqlite" if is_sqlite else "jsonl" if is_folder else type(backend).__name__,
-        path=None if path is None else str(path),
-        format=_format(store),
-        durability=getattr(backend, "durability", None),
+        kind=health.kind,
+        path=None if health.path is None else str(health.path),
+        format=health.format,
+        durability=health.durability,
         read_only=store.read_only,
-        bytes=size,
+        bytes=health.bytes,
         head=head,
-        events=events,
+        events=health.events,
         gaps=gaps,
         erased=erased,
         held=len(store.log.held),
-        torn_bytes=_torn_bytes(path, head) if path is not None and is_folder else 0,
+        torn_bytes=health.torn_bytes,
+        unit=health.unit,
     )
-
-
-def _bytes_of(path: Path) -> int:
-    """Of the file, or of the segments in the folder."""
-    files = [segment.path for segment in segments_of(path)] if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
-
-
-def _format(store: LogStore) -> int | None:
-    with suppress(LllmError, OSError, ValueError, KeyError, TypeError):
-        if isinstance(store.backend, SQLiteBackend):
-            return int(str(store.backend.database.query("PRAGMA user_version")[0][0]))
-        if isinstance(store.backend, LocalFileBackend):
-            return int(json.loads((store.backend.path / "log.json").read_bytes())["format"])
-    return None
-
-
-def _count_lines(folder: Path, head: int) -> int:
-    count = 0
-    for segment in segments_of(folder):
-        with FileIO(segment.path) as file:
-            count += sum(data.count(b"\n") for _, data in blocks(file, 0, head - segment.begin))
-    return count
-
-
-def _torn_bytes(folder: Path, head: int) -> int:
-    with suppress(OSError):
-        for segment in segments_of(folder)[-1:]:
-            return max(segment.begin + segment.path.stat().st_size - head, 0)
-    return 0
 
 
 def _search(store: LogStore, head: int, troubles: list[str]) -> tuple[tuple[Gap, ...], int]:
@@ -188,9 +142,12 @@ def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recor
 # -- the rows
 
 
-def _rows(store: LogStore, head: int, lag: int, troubles: list[str]) -> RowFacts:
-    database, locks = store._database, _locks(store)
-    apart = isinstance(store.backend, LocalFileBackend) and isinstance(database.path, Path)
+def _rows(
+    store: LogStore, locks: Path | None, head: int, lag: int, troubles: list[str]
+) -> RowFacts:
+    database, backend = store._database, store.backend
+    in_log = isinstance(backend, KeepsRows) and backend.rows_in_log
+    apart = isinstance(database.path, Path) and not in_log
     found: Mapping[str, Checkpoint] = {}
     sessions: dict[str, int] = {}
     elsewhere = 0
@@ -207,7 +164,7 @@ def _rows(store: LogStore, head: int, lag: int, troubles: list[str]) -> RowFacts
             asked is None or not asked.can_tell(str(one.owner), one.host) for one in running
         )
     return RowFacts(
-        bytes=_bytes_of(Path(database.path)) if apart else None,
+        bytes=os.stat(database.path).st_size if apart else None,
         lag=lag,
         views=tuple(_views(store, head, found)),
         sessions=sessions,
@@ -245,9 +202,10 @@ def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, .
 # -- what they stand on
 
 
-def _file(store: LogStore) -> Database:
-    """The SQLite file; rows may be elsewhere, where a page of them is damaged."""
-    return store.backend.database if isinstance(store.backend, SQLiteBackend) else store._database
+def _rows_file(store: LogStore) -> Database:
+    """The file that rows belong in; they may be elsewhere, where a page of it is damaged."""
+    backend = store.backend
+    return backend.rows_database() if isinstance(backend, KeepsRows) else store._database
 
 
 def _database(database: Database, troubles: list[str], *, thorough: bool) -> DatabaseFacts | None:
@@ -271,19 +229,16 @@ def _journal_mode(database: Database) -> str:
     return str(database.query("PRAGMA journal_mode")[0][0])
 
 
-def _place(store: LogStore, troubles: list[str]) -> Place | None:
-    path, locks = _path(store), _locks(store)
+def _place(health: Health, troubles: list[str]) -> Place | None:
+    path, locks = health.path, health.locks
     if path is None or locks is None:
         return None
     with _telling(troubles):
-        if path.is_dir():
-            return place_of(path, [locks, *(segment.path for segment in segments_of(path)[-1:])])
-        return place_of(path.parent, [locks, path])
+        return place_of(path if path.is_dir() else path.parent, [locks, *health.files])
     return None
 
 
-def _stopped_backups(store: LogStore) -> tuple[str, ...]:
-    path = _path(store)
+def _stopped_backups(path: Path | None) -> tuple[str, ...]:
     with suppress(OSError):
         return () if path is None else tuple(map(str, stopped_backups(path.parent)))
     return ()

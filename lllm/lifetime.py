@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import pickle
 from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
@@ -12,17 +11,11 @@ from lllm import open_sessions
 from lllm.catching_up import CatchUp
 from lllm.events import deferred
 from lllm.events.database import Database
-from lllm.events.holding import HoldingLog, OnError
+from lllm.events.holding import HoldingLog
 from lllm.events.liveness import Liveness
-from lllm.events.log import LogBackend
-from lllm.events.recorder import Redact
-from lllm.events.robust_locks import ThreadLock
-from lllm.price_table import PriceTable
-from lllm.projections.view import View
 
 if TYPE_CHECKING:
-    from lllm.runtime import Runtime
-    from lllm.store import LogStore
+    pass
 
 
 class Closing:
@@ -74,36 +67,3 @@ def _close_all() -> None:
     deferred.settle()
     for closing in reversed(list(_closings.values())):
         closing()
-
-
-_opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent
-_opening = ThreadLock()
-
-
-def reopened(
-    backend: LogBackend,
-    runtime: Runtime | None,
-    partition: str,
-    on_error: OnError,
-    redact: Redact | None,
-    views: tuple[View, ...],
-    prices: PriceTable | None,
-) -> LogStore:
-    """The store that another process sent: opened by the first tactic that brings it."""
-    from lllm.store import LogStore
-
-    key = pickle.dumps((backend, partition, on_error, redact, views, prices))
-    with _opening.held():
-        if key in _opened:
-            backend.close()
-        else:
-            _opened[key] = LogStore(
-                backend,
-                runtime=runtime,
-                partition=partition,
-                on_error=on_error,
-                redact=redact,
-                views=views,
-                prices=prices,
-            )
-        return _opened[key]

@@ -17,8 +17,9 @@ from lllm.events.database import Database
 from lllm.events.errors import LogDamaged, LogError
 from lllm.events.gaps import is_unreadable_page
 from lllm.events.locks import tell_after_fork
-from lllm.events.log import KeepsRows, LogBackend
+from lllm.events.log import LogBackend
 from lllm.projections.checkpoints import can_go_on
+from lllm.projections.keeps_rows import KeepsRows
 from lllm.projections.projector import Projector
 from lllm.projections.rebuild import Progress, Rebuilt, rebuild
 from lllm.projections.view import View

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import pickle
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,23 +21,24 @@ from lllm.decorated import path_of, session_around
 from lllm.durations import Duration
 from lllm.events import deferred
 from lllm.events import log as logs
+from lllm.events.backends import open_log
 from lllm.events.backup import BackedUp, back_up
 from lllm.events.database import Database
 from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
 from lllm.events.holding import HoldingLog, OnError
-from lllm.events.log import KnowsWriters, LogBackend
+from lllm.events.log import KnowsWriters, LogBackend, persists
 from lllm.events.model import ErrorRecorded, SessionTagged, State
-from lllm.events.noop import NoOpBackend
 from lllm.events.plain import from_plain, to_plain
 from lllm.events.record import Recorded
 from lllm.events.recorder import Definitions, Recorder, new_id, new_salt, state
 from lllm.events.redaction import Redact, checked
+from lllm.events.robust_locks import ThreadLock
 from lllm.events.store_paths import local_path
 from lllm.export import FORMATS, as_json, as_jsonl, as_recorded
 from lllm.filters import filter_of
 from lllm.finished import fold_finished
 from lllm.interrupted import interrupt_dead
-from lllm.lifetime import Closing, reopened
+from lllm.lifetime import Closing
 from lllm.open_sessions import settle_lost
 from lllm.price_table import Prices, PriceTable
 from lllm.projections import call_queries, loading, queries
@@ -137,12 +139,54 @@ class LogStore:
         self._dropped.atexit = False
         self._rows.build_stale()
 
+    @classmethod
+    def open(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        read_only: bool | None = None,
+        make: bool = True,
+        runtime: Runtime | None = None,
+        partition: str = "",
+        on_error: OnError = "hold",
+        redact: Redact | None = None,
+        views: Iterable[View] = (),
+        prices: Prices | PriceTable | None = None,
+    ) -> LogStore:
+        """The store at a path or URL, by the backend that knows its kind.
+
+        Args:
+            location: As `runs.db`, `logs/` or a URL; see `lllm.events.backends.open_log`.
+            read_only: True to write nothing; None to write if this user may.
+            make: Make a store where there is none.
+            runtime: As for LogStore, as are the others.
+            partition: See there.
+            on_error: See there.
+            redact: See there.
+            views: See there.
+            prices: See there.
+
+        Raises:
+            ConfigError: No backend knows the scheme of the URL, or an option can't be.
+            StoreError: There is no store, and none is to be made.
+            LogError: What is there can't be opened.
+        """
+        backend = open_log(location, read_only=read_only, make=make)
+        try:
+            return cls(
+                backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
+                views=views, prices=prices,
+            )  # fmt: skip
+        except BaseException:
+            backend.close()
+            raise
+
     def __repr__(self) -> str:
         return f"LogStore({self.backend!r})"
 
     def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[object, ...]]:
         """Into another process goes how to open the store; it is opened there once."""
-        return reopened, self._settings
+        return _reopened, self._settings
 
     @property
     def _database(self) -> Database:
@@ -171,7 +215,7 @@ class LogStore:
     @property
     def keeps(self) -> bool:
         """Whether what is written can be read again."""
-        return not isinstance(self.backend, NoOpBackend)
+        return persists(self.backend)
 
     def closed(self, *, root: bool) -> None:
         """A session has ended; its rows follow."""
@@ -686,3 +730,34 @@ class LogStore:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         self.close()
+
+
+_opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent
+_opening = ThreadLock()
+
+
+def _reopened(
+    backend: LogBackend,
+    runtime: Runtime | None,
+    partition: str,
+    on_error: OnError,
+    redact: Redact | None,
+    views: tuple[View, ...],
+    prices: PriceTable | None,
+) -> LogStore:
+    """The store that another process sent: opened by the first tactic that brings it."""
+    key = pickle.dumps((backend, partition, on_error, redact, views, prices))
+    with _opening.held():
+        if key in _opened:
+            backend.close()
+        else:
+            _opened[key] = LogStore(
+                backend,
+                runtime=runtime,
+                partition=partition,
+                on_error=on_error,
+                redact=redact,
+                views=views,
+                prices=prices,
+            )
+        return _opened[key]

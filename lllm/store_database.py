@@ -15,7 +15,7 @@ from lllm.events import deferred
 from lllm.events.database import Database
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.events.lending import LentConnection
-from lllm.events.log import KeepsRows
+from lllm.projections.keeps_rows import KeepsRows
 from lllm.rows_place import RowsPlace
 
 if TYPE_CHECKING:

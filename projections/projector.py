@@ -23,7 +23,6 @@ from lllm.events.holding import HoldingLog
 from lllm.events.locks import FileLock, tell_after_fork
 from lllm.events.log import KnowsItsEnd, LogBackend
 from lllm.events.robust_locks import Held, RobustLock
-from lllm.events.sqlite import SQLiteBackend
 from lllm.events.sqlite_files import Translated
 from lllm.projections.checkpoints import (
     CHECKPOINTS,
@@ -34,6 +33,7 @@ from lllm.projections.checkpoints import (
     read_checkpoints,
 )
 from lllm.projections.contexts import COLUMNS, Contexts
+from lllm.projections.keeps_rows import KeepsRows
 from lllm.projections.rows import Changes, physical
 from lllm.projections.undamaged import undamaged
 from lllm.projections.view import Happened, View, check_names
@@ -93,7 +93,11 @@ class Projector:
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         # The state of log and rows in which there was nothing to do, and what rows are changed by.
         backend = log.behind if isinstance(log, HoldingLog) else log
-        self._in_one = isinstance(backend, SQLiteBackend) and backend.database is database
+        self._in_one = (
+            isinstance(backend, KeepsRows)
+            and backend.rows_in_log
+            and backend.rows_database() is database
+        )
         self._even: tuple[object, ...] | None = None
         self._unawaited_until = 0.0  # by the monotonic clock
         self._changes: Changes | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,62 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
     """Each module begins with a docstring, and none has a name that says nothing."""
     assert ast.get_docstring(ast.parse(path.read_text()))
     assert path.stem not in {"utils", "helpers", "common", "misc", "base"}
+
+
+def run_time_imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports when it runs, inside functions too."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & _NAMES.keys()
+            # `from package import module` runs the module; any other name is the package's own.
+            found |= submodules or {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & _NAMES.keys()
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in ("lllm", *parts) if part != "__init__").replace(
+        "lllm.lllm", "lllm"
+    )
+
+
+_NAMES = {_module_name(path): path for path in MODULES}
+
+
+def test_no_circle_of_imports() -> None:
+    """A module never imports, by whatever way, one that imports it; not even inside a function."""
+    imports = {name: run_time_imports(path) - {name} for name, path in _NAMES.items()}
+    try:
+        tuple(TopologicalSorter(imports).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nobody_asks_a_backend_for_its_class(path: Path) -> None:
+    """What a backend can do is asked by a protocol of `lllm.events.log`, which imports no
+    engine."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            asked = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
+            assert asked & ENGINES == set(), f"line {node.lineno}"
+    if path.name == "log.py":
+        assert run_time_imports(path) <= {"lllm.events.errors", "lllm.events.record"}
 
 
 PUBLIC = """

@@ -13,14 +13,17 @@ from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lllm import LocalFileBackend, LogError, LogStore, LogUnavailable, NoOpBackend, SQLiteBackend
 from lllm.events import codec
+from lllm.events.backends import open_log as open_log_at
 from lllm.events.backup import back_up, stopped_backups
 from lllm.events.log import LogBackend
 from lllm.events.memory import MemoryBackend
 from lllm.events.record import Recorded, check_digest
+from lllm.events.verify import verify
 from lllm.testing_writers import PATIENCE, event
 from tests.conftest import OpenBackend
 
@@ -426,12 +429,29 @@ def test_destinations_that_make_no_sense(log: LogBackend, path: Path, tmp_path: 
             back_up(log, path / "copy")
 
 
-@pytest.mark.parametrize(
-    "open_log", [MemoryBackend, NoOpBackend, lambda: SQLiteBackend(":memory:")]
-)
-def test_logs_that_are_no_files(open_log: Callable[[], LogBackend], destination: Path) -> None:
-    """A log that lies in no file is refused with a sentence."""
-    log = open_log()
-    with pytest.raises(LogError, match="can't be backed up"):
-        back_up(log, destination)
-    log.close()
+@pytest.mark.parametrize("open_log", [MemoryBackend, lambda: SQLiteBackend(":memory:")])
+def test_logs_in_no_files(
+    open_log: Callable[[], LogBackend], destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a log that is in no file, a backup is a folder of JSON lines with the same events."""
+    monkeypatch.setattr("lllm.events.backup._EVENTS", 7)
+    seen: list[tuple[int, int]] = []
+    with closing(open_log()) as log:
+        log.append([event("long", number) for number in range(1, 51)])
+        made = back_up(log, destination, progress=lambda *at: seen.append(at))
+        original = [msgspec.structs.replace(one, position=0) for one in log.read()]
+    assert (made.path, made.position) == (destination, 50)
+    assert made.size == sum(file.stat().st_size for file in destination.iterdir())
+    assert seen[-1] == (50, 50)
+    assert len(seen) == 8
+    assert os.listdir(destination.parent) == [destination.name]
+    with closing(open_log_at(destination, make=False)) as copy:
+        assert [msgspec.structs.replace(one, position=0) for one in copy.read()] == original
+        assert verify(copy).is_sound
+
+
+def test_a_log_that_keeps_nothing(destination: Path) -> None:
+    """There is nothing to back up, and an empty copy would look like a backup."""
+    with pytest.raises(LogError, match="keeps nothing"):
+        back_up(NoOpBackend(), destination)
+    assert not destination.exists()

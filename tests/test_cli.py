@@ -72,9 +72,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 def fresh(path: Path) -> Iterator[LogStore]:
     """That store."""
-    from lllm.cli.opening import open_or_make
-
-    with open_or_make(str(path), partition="") as store:
+    with LogStore.open(str(path), partition="") as store:
         yield store
 
 

@@ -22,10 +22,10 @@ from lllm import (
     Runtime,
     SQLiteBackend,
     Tactic,
-    lifetime,
     load_package,
     tactic,
 )
+from lllm import store as store_module
 from lllm.events.database import Database
 from lllm.events.importing import importing
 from lllm.events.locks import rest_during_fork
@@ -116,7 +116,7 @@ _guarded: dict[
     str, tuple[Callable[[], AbstractContextManager[object]], Callable[[Path], object]]
 ] = {
     "warning": (tactic._warning.held, warn),
-    "opening": (lifetime._opening.held, reopen),
+    "opening": (store_module._opening.held, reopen),
     "runtime": (lambda: _runtime._lock, lambda _: _runtime.tactics),
 }
 

@@ -19,7 +19,7 @@ import pytest
 
 from lllm import LogStore, PackageError, Tactic
 from lllm.cli import main
-from lllm.cli.opening import open_or_make, open_store
+from lllm.cli.opening import open_store
 from lllm.events import log as logs
 from lllm.events.errors import LllmError, SessionNotFound
 from lllm.invokers.scripted import ScriptedInvoker, reply, tool_call
@@ -108,7 +108,7 @@ class Written:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ids: dict[str, dict[str, str]] = {}
-        with open_or_make(str(path), partition="") as store:
+        with LogStore.open(str(path), partition="") as store:
             for text in NASTY.values():
                 self.ids[text] = write(store, text)
         with open_store(str(path)) as store:
@@ -137,7 +137,7 @@ def written(
     before = Path.cwd()
     os.chdir(here)
     try:
-        empty = open_or_make("empty-" + name, partition="")
+        empty = LogStore.open("empty-" + name, partition="")
         empty.close()
         store = Written(here / name)
         yield store
@@ -561,7 +561,7 @@ def test_ten_megabytes(path: Path, run: Run) -> None:
     """10 MB of text, wherever a user or a model may put them, are stored, found, exported and
     shown."""
     huge = "0123456789" * 1_000_000
-    with open_or_make(str(path), partition="") as store:
+    with LogStore.open(str(path), partition="") as store:
         with store.session("s", task=huge, tags={"k": huge}, partition=huge) as one:
             one.deliver(huge)
         assert [found.session_id for found in store.list_sessions(tags={"k": huge})] == [
@@ -597,7 +597,7 @@ def test_what_is_cut_is_marked(path: Path, run: Run, length: int) -> None:
             self.agents["a"].respond()
             return texts["D"]
 
-    with open_or_make(str(path), partition="") as store:
+    with LogStore.open(str(path), partition="") as store:
         Long({"agent_configs": [agent]}, log_store=store)(texts["T"], metadata=texts["M"])
         with suppress(RuntimeError), store.session("s", tags={"k": texts["Y"]}):
             raise RuntimeError(texts["E"])
@@ -627,7 +627,7 @@ def test_what_is_too_deep_is_marked(tmp_path: Path, run: Run) -> None:
     """Where a tree has no room for the levels below, `show` says what is left out, and how to see
     it; with its command, every session can be reached."""
     depth, path = 30, tmp_path / "runs.db"
-    with open_or_make(str(path), partition="") as store, ExitStack() as stack:
+    with LogStore.open(str(path), partition="") as store, ExitStack() as stack:
         ids = [
             stack.enter_context(store.session(f"level{number}")).session_id
             for number in range(depth)

@@ -378,7 +378,7 @@ class TestStepsOfRepair:
         self, written: tuple[Path, list[NewEvent]], monkeypatch: pytest.MonkeyPatch, stop: int
     ) -> None:
         """The file as it was is there after each step, and the repair can be done again."""
-        from lllm.events import repair
+        from lllm.events.backends.jsonl import repair
 
         path, events = written
         changed = MENDABLE["sorted"](last_of(path).read_bytes())
@@ -396,7 +396,7 @@ class TestStepsOfRepair:
         with monkeypatch.context() as patched, closing(LocalFileBackend(path)) as log:
             patched.setattr(repair, "_put", dying)
             with pytest.raises(KeyboardInterrupt):
-                repair.repair(log)
+                repair.repair_folder(log)
         assert changed in [file.read_bytes() for file in path.iterdir() if file.is_file()]
         assert main(["repair", "--store", str(path)]) == 0
         assert events_of(path) == events

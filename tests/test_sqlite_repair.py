@@ -14,7 +14,7 @@ import pytest
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend
 from lllm.cli import main
-from lllm.events.sqlite_repair import repair_database
+from lllm.events.backends.sqlite.repair import repair_database
 from lllm.events.verify import verify
 from tests.echo import echo
 from tests.test_damaged_pages import SCHEMA, SESSIONS, Page, Whole, read_on, spoiled
@@ -65,7 +65,10 @@ def test_each_kind_of_page(
         os.chmod(place, 0o640)
         code = main(["repair", "--store", str(place)])
         said = capsys.readouterr()
-        zeros_taken_for_content = (table, kind) == ("events", "overflow") and "not" not in said.out
+        zeros_taken_for_content = (table, kind) == (
+            "events",
+            "overflow",
+        ) and "not mended" in said.out
         if zeros_taken_for_content:
             assert code == 1
             continue
@@ -119,7 +122,7 @@ def test_a_second_repair_finds_nothing_to_do(
     )
     assert main(["repair", "--store", str(lossy)]) == 1
     assert main(["repair", "--store", str(lossy)]) == 1
-    assert "its pages are whole" in capsys.readouterr().err
+    assert "events are missing or were changed" in capsys.readouterr().err
     assert len(kept(lossy)) == 1
 
 

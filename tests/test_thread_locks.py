@@ -34,7 +34,7 @@ from lllm.events.sharing import Registry
 from lllm.invokers import Request
 from lllm.invokers.scripted import _Lists
 from lllm.invokers.sdk_clients import Clients
-from lllm.lifetime import reopened
+from lllm.store import _reopened
 from tests.echo import echo
 from tests.runs import Asking, config
 
@@ -472,11 +472,11 @@ def test_one_client_for_all_threads() -> None:
 
 
 def test_a_store_that_was_sent(tmp_path: Path) -> None:
-    """lifetime._opening: threads that get the same store from another process share it."""
+    """store._opening: threads that get the same store from another process share it."""
 
     def reopen(_: int) -> object:
         backend = SQLiteBackend(tmp_path / "runs.db")
-        return reopened(backend, None, "", "hold", None, (), None)
+        return _reopened(backend, None, "", "hold", None, (), None)
 
     with ExitStack() as stack:
         stores = at_once(reopen)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lllm.cli import shown
-from lllm.cli.opening import VARIABLE, named_in_environment, open_or_make
+from lllm.cli.opening import VARIABLE, named_in_environment
 from lllm.cli.render_costs import show_costs
 from lllm.cli.render_list import show_list
 from lllm.cli.render_session import read_details, show_session, show_traceback
@@ -40,7 +40,7 @@ def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
     invoker = ScriptedInvoker(SCRIPT) if model is None else _real(model)
     path = given or named_in_environment() or DEFAULT_PATH
     console = stdout()
-    with open_or_make(path, partition=PARTITION) as store:
+    with LogStore.open(path, partition=PARTITION) as store:
         if given is None:
             _refuse_others(store, path)
         _explain(console, path, model)

@@ -81,12 +81,12 @@ def verify(store: str | None, as_json: bool) -> None:
     Damage is named with its place, and what stands behind it is checked all the same; exit code 1
     says that there is some.
     """
-    from lllm.cli.opening import open_log
     from lllm.cli.rebuilding import progress
     from lllm.cli.verifying import show
+    from lllm.events.backends import open_log
     from lllm.events.verify import verify as check
 
-    with closing(open_log(named(store))) as log, progress("Verifying") as report:
+    with closing(open_log(named(store), make=False)) as log, progress("Verifying") as report:
         verified = check(log, progress=report)
     show(verified, as_json)
 
@@ -101,22 +101,13 @@ def repair(store: str | None) -> None:
     its pages hold. A copy of each changed file is kept beside it. Exit code 1 says that something
     is lost, or could not be mended. End the programs that use the store first.
     """
-    from lllm.cli.opening import open_log, open_store
-    from lllm.cli.repairing import repair_rows, show, show_rows
-    from lllm.events.jsonl import LocalFileBackend
-    from lllm.events.repair import repair as mend
-    from lllm.events.sqlite import SQLiteBackend
+    from lllm.cli.opening import open_store
+    from lllm.cli.repairing import show
+    from lllm.events.backends import open_log
+    from lllm.events.integrity.repair import repair as mend
 
     path = named(store)
-    with closing(open_log(path)) as log:
-        if isinstance(log, SQLiteBackend):
-            made = repair_rows(log)
-            with closing(open_store(path)) as opened:
-                opened.rebuild()
-            show_rows(made)
-            return
-        if not isinstance(log, LocalFileBackend):
-            raise Finding(f"{log!r} is neither a folder of JSON lines nor an SQLite file.")
+    with closing(open_log(path, make=False)) as log:
         repaired = mend(log)
     if repaired.mended or repaired.begun:
         with closing(open_store(path)) as opened:

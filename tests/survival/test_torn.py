@@ -13,9 +13,9 @@ import pytest
 
 from lllm import LogStore
 from lllm.events.errors import LogDamaged
+from lllm.events.integrity.repair import repair
 from lllm.events.jsonl import LocalFileBackend
 from lllm.events.lines import encode_append
-from lllm.events.repair import repair
 from lllm.projections.rows import create_tables, physical, show_generation
 from lllm.projections.view import View
 from lllm.testing_writers import event, without_positions

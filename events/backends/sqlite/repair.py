@@ -23,17 +23,22 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.integrity.repair import Mended, Repaired
 from lllm.events.locks import FileLock
 from lllm.events.open_files import copy_by_another_process
 from lllm.events.own_files import check_database, make_folder, open_to_read, sync, sync_folder
 from lllm.events.permissions import folder_mode, mode_like
 from lllm.events.salvage import copy_of, salvage
-from lllm.events.sqlite import SQLiteBackend
 from lllm.events.sqlite_files import Translated, names_of_lllm
+from lllm.events.verify import verify
+
+if TYPE_CHECKING:
+    from lllm.events.sqlite import SQLiteBackend
 
 SUFFIX = ".damaged"  # of the copies that are kept
 _WAIT_SECONDS = 10.0  # for those who write the log
@@ -91,9 +96,24 @@ def repair_database(path: Path, *, head: int = 0) -> RepairedDatabase:
             return _replaced(path, head)
 
 
-def has_damaged_pages(log: SQLiteBackend) -> bool:
-    """Whether SQLite can't make sense of some page, so that a repair can do something about it; of
-    an event that was changed or taken out, it can't."""
+def repair_log(log: SQLiteBackend) -> Repaired:
+    """Repair an SQLite log where a page of it is damaged; the log is closed for that. Of an event
+    that was changed or taken out, no page says what was written."""
+    path = log.path
+    if isinstance(path, str) or not _has_damaged_pages(log):
+        return Repaired(left=tuple(damage.what for damage in verify(log).damages))
+    head = log.readable().upto if log.damage is None else 0
+    log.close()
+    before = path.stat().st_size
+    made = repair_database(path, head=head)
+    mended = Mended(
+        made.path, made.copy, before, made.path.stat().st_size, lost_positions=made.lost,
+        events=made.events,
+    )  # fmt: skip
+    return Repaired((mended,), not_copied=made.left, schema_lost=made.schema_lost)
+
+
+def _has_damaged_pages(log: SQLiteBackend) -> bool:
     if log.damage is not None:
         return True
     try:

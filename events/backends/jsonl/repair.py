@@ -16,54 +16,28 @@ from collections.abc import Sequence
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from lllm.events import codec, segments, torn
-from lllm.events.damage import Damage, ReadableLines
+from lllm.events.backends.jsonl.salvage import ReadableLines
+from lllm.events.damage import Damage
 from lllm.events.errors import LogDamaged, LogUnavailable
 from lllm.events.high_water import HighWater
-from lllm.events.jsonl import LocalFileBackend
+from lllm.events.integrity.repair import Mended, Repaired
 from lllm.events.locks import FileLock
 from lllm.events.own_files import make_folder, make_new, open_to_read, sync, sync_folder
 from lllm.events.permissions import folder_mode, mode_like
 from lllm.events.restored_lines import Restored, restore
 from lllm.events.segments import Segment
 
+if TYPE_CHECKING:
+    from lllm.events.jsonl import LocalFileBackend
+
 SUFFIX = ".damaged"  # of the copies that are kept
 _WAIT_SECONDS = 10.0  # for those who write the log
 
 
-class Mended(msgspec.Struct, frozen=True):
-    """A file that was repaired.
-
-    path: the file. copy: where it is kept as it was. bytes_before, bytes_after: its sizes. lost:
-    lines that no event could be made of, which stand in the copy alone.
-    """
-
-    path: Path
-    copy: Path
-    bytes_before: int
-    bytes_after: int
-    lost: int
-
-
-class Repaired(msgspec.Struct, frozen=True):
-    """What a repair did.
-
-    mended: the files that were changed. left: damage in front of the log's end that can't be
-    mended; nothing was changed there, and all around it can be read. set_aside: files with what
-    writes that were cut short have left. begun: the file that the log goes on in, where its end is
-    missing; what is lost stood in front of it.
-    """
-
-    mended: tuple[Mended, ...]
-    left: tuple[str, ...]
-    set_aside: tuple[Path, ...]
-    begun: Path | None = None
-
-
-def repair(log: LocalFileBackend) -> Repaired:
+def repair_folder(log: LocalFileBackend) -> Repaired:
     """Mend a log, while nobody writes to it.
 
     Args:

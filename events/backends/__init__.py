@@ -1,0 +1,147 @@
+"""Which backend opens a path or URL.
+
+Backends of other packages register by an entry point
+(https://packaging.python.org/en/latest/specifications/entry-points/) of the group `lllm.backends`,
+which names a `BackendKind`:
+
+    [project.entry-points."lllm.backends"]
+    mine = "my_package:KIND"
+
+From then on `LogStore.open`, and `--store` of every command, open what `KIND` recognises.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from lllm.events.errors import ConfigError, StoreError
+from lllm.events.log import BackendKind, LogBackend
+from lllm.events.store_paths import MEMORY, local_path, scheme_of, sqlite_path
+
+GROUP = "lllm.backends"
+
+_logger = logging.getLogger("lllm.store")
+
+
+def _open_sqlite(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
+    from lllm.events.sqlite import SQLiteBackend
+
+    path = sqlite_path(location)
+    if path == MEMORY:
+        return SQLiteBackend(MEMORY)
+    _check_there(location, Path(path), make=make)
+    if read_only is None:
+        there = (path, os.path.dirname(os.path.abspath(path)))
+        read_only = os.path.exists(path) and not all(os.access(one, os.W_OK) for one in there)
+    return SQLiteBackend(path, read_only=read_only)
+
+
+def _open_jsonl(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
+    from lllm.events.jsonl import LocalFileBackend
+
+    path = local_path(location)
+    _check_there(location, path, make=make)
+    if path.is_dir() and not _has_mark(JSONL, path) and not (make and not os.listdir(path)):
+        raise StoreError(f"{location} is a folder without a log in it: there is no log.json.")
+    if read_only is None:
+        read_only = path.exists() and not os.access(path, os.W_OK)
+    return LocalFileBackend(path, read_only=read_only)
+
+
+def _check_there(location: str, path: Path, *, make: bool) -> None:
+    if path.is_file() and path.stat().st_size == 0:
+        raise StoreError(f"{location} is an empty file, and no store.")  # it would become one
+    if not make and not path.exists():
+        raise StoreError(
+            f"There is no store at {location}. A store is made by LogStore, or by `lllm demo`."
+        )
+
+
+_SQLITE = BackendKind(
+    name="sqlite", open=_open_sqlite, schemes=("sqlite",), suffixes=(".db", ".sqlite", ".sqlite3")
+)
+JSONL = BackendKind(
+    name="jsonl",
+    open=_open_jsonl,
+    # The others are what is left of a log whose log.json was deleted.
+    marks=("log.json", "rows.sqlite", "locks/write.lock", "[0-9]" * 20 + ".jsonl"),
+)
+_BUILT_IN = (_SQLITE, JSONL)
+
+
+def open_log(
+    location: str | os.PathLike[str], *, read_only: bool | None = None, make: bool = True
+) -> LogBackend:
+    """The log at a path or URL, opened by the backend that knows its kind.
+
+    Args:
+        location: A path, as `runs.db` or `logs/`, or a URL. What is there is recognised; where
+            nothing is yet, a suffix like `.db` means an SQLite file, any other name a folder of
+            JSON lines.
+        read_only: True to write nothing; None to write if this user may.
+        make: Make a log where there is none.
+
+    Raises:
+        ConfigError: No backend knows the scheme of the URL.
+        StoreError: There is no log, and none is to be made.
+        LogError: What is there can't be opened.
+    """
+    text = os.fspath(location)
+    return kind_of(text).open(text, read_only=read_only, make=make)
+
+
+def kind_of(location: str) -> BackendKind:
+    """The kind of the log that is, or would be made, at a path or URL.
+
+    Raises ConfigError for a URL whose scheme no backend knows.
+    """
+    if location == MEMORY:
+        return _SQLITE
+    scheme = scheme_of(location)
+    if scheme is not None:
+        found = next((kind for kind in _kinds() if scheme in kind.schemes), None)
+        if found is None:
+            local_path(location)  # raises the error for what is no path
+        return found or _SQLITE
+    path = local_path(location)
+    if path.is_dir():
+        marked = next((kind for kind in _kinds() if _has_mark(kind, path)), None)
+        if marked is not None:
+            return marked
+    named = next((kind for kind in _kinds() if path.name.endswith(kind.suffixes)), None)
+    if named is not None and not (named is _SQLITE and path.is_dir()):
+        return named
+    return _SQLITE if path.is_file() else JSONL
+
+
+def _has_mark(kind: BackendKind, folder: Path) -> bool:
+    return any(True for mark in kind.marks for _ in folder.glob(mark))
+
+
+@cache
+def _kinds() -> tuple[BackendKind, ...]:
+    """Those of this package, then those of others by their names.
+
+    Raises ConfigError where two claim the same scheme or suffix.
+    """
+    kinds = [*_BUILT_IN]
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        where = f"The entry point {entry.name!r} ({entry.value}) of {GROUP}"
+        try:
+            kind = entry.load()
+        except Exception as error:  # what another package raises must not keep stores shut
+            _logger.warning("%s can't be imported, so its stores can't be opened: %s", where, error)
+            continue
+        if not isinstance(kind, BackendKind):
+            raise ConfigError(f"{where} is no BackendKind, but {type(kind).__name__}.")
+        for one in kinds:
+            if shared := {*one.schemes, *one.suffixes} & {*kind.schemes, *kind.suffixes}:
+                raise ConfigError(
+                    f"{where} claims {', '.join(sorted(shared))}, which {one.name!r} opens already."
+                )
+        kinds.append(kind)
+    return tuple(kinds)

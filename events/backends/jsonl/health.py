@@ -1,0 +1,48 @@
+"""What a JSONL log says of itself."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from io import FileIO
+from typing import TYPE_CHECKING
+
+from lllm.events.health import Health
+from lllm.events.segments import Segment, blocks, segments_of
+
+if TYPE_CHECKING:
+    from lllm.events.jsonl import LocalFileBackend
+
+
+def health_of(log: LocalFileBackend, head: int, read_bytes: int | None) -> Health:
+    """See ReportsHealth. head: up to which lines are counted."""
+    found = segments_of(log.path)
+    last = found[-1:]
+    size = sum(segment.path.stat().st_size for segment in found)
+    is_counted = read_bytes is None or size <= read_bytes
+    return Health(
+        kind="jsonl",
+        path=log.path,
+        format=_format(log),
+        durability=log.durability,
+        bytes=size,
+        events=_count_lines(found, head) if is_counted else None,
+        torn_bytes=sum(max(one.begin + one.path.stat().st_size - head, 0) for one in last),
+        unit="byte",
+        files=tuple(segment.path for segment in last),
+        locks=log.path / "locks",
+    )
+
+
+def _format(log: LocalFileBackend) -> int | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((log.path / "log.json").read_bytes())["format"])
+    return None
+
+
+def _count_lines(found: list[Segment], head: int) -> int:
+    count = 0
+    for segment in found:
+        with FileIO(segment.path) as file:
+            count += sum(data.count(b"\n") for _, data in blocks(file, 0, head - segment.begin))
+    return count

@@ -1,0 +1,66 @@
+"""The copy of an SQLite log that a backup is made of.
+
+The file is copied page by page within one read transaction. Without one, SQLite begins anew
+whenever another process commits (https://sqlite.org/backup.html), and would never end beside busy
+writers. Known trade-off (accepted): until it ends, the write-ahead log can't be emptied, and grows
+by what is written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from lllm.events.copying import apart_from_original, finish
+from lllm.events.database import Database
+from lllm.events.errors import LogError
+from lllm.events.log import Progress
+from lllm.events.own_files import make_database
+from lllm.events.sqlite_reading import HEADS
+
+_PAGES = 1000  # of a database, between two reports of how far the copy is
+
+
+def copy_database(database: Database, copy: Path, progress: Progress | None) -> tuple[int, int]:
+    """Copy a database as it is now; returns the last position and the size of the copy in bytes."""
+    with database.snapshot() as source, apart_from_original():
+        source.execute("BEGIN")
+        position = _last_position(source)
+        page: int = source.execute("PRAGMA page_size").fetchone()[0]
+
+        def report(_status: int, rest: int, pages: int) -> None:
+            if progress is not None:
+                progress((pages - rest) * page, pages * page)
+
+        make_database(copy)
+        with closing(sqlite3.connect(copy, isolation_level=None)) as target:
+            # A copy that was cut short is thrown away: there is nothing to roll back.
+            target.execute("PRAGMA journal_mode=OFF")
+            target.execute("PRAGMA synchronous=OFF")
+            source.backup(target, pages=_PAGES, progress=report)
+        _check_copy(source, copy)
+    finish(Path(database.path), copy)
+    return position, copy.stat().st_size
+
+
+def _last_position(connection: sqlite3.Connection) -> int:
+    for sql in HEADS:
+        try:
+            found: int = connection.execute(sql).fetchone()[0] or 0
+            return found
+        except sqlite3.DatabaseError as error:  # a page is damaged; the copy has it as it is
+            damage = error
+    raise damage
+
+
+def _check_copy(source: sqlite3.Connection, copy: Path) -> None:
+    """Raise LogError where a copy does not say of itself what the original does."""
+    # Immutable: nothing is made beside it.
+    with closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as copied:
+        for pragma in ("application_id", "user_version", "page_count"):
+            sql = f"PRAGMA {pragma}"
+            if source.execute(sql).fetchone() != copied.execute(sql).fetchone():
+                raise LogError(f"The copy in {copy.parent} has another {pragma}; try again.")
+        if _last_position(source) != _last_position(copied):
+            raise LogError(f"The copy in {copy.parent} lacks events of the original; try again.")

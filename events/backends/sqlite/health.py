@@ -1,0 +1,32 @@
+"""What an SQLite log says of itself."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lllm.events.errors import LogError
+from lllm.events.health import Health
+
+if TYPE_CHECKING:
+    from lllm.events.sqlite import SQLiteBackend
+
+
+def health_of(log: SQLiteBackend, head: int) -> Health:
+    """See ReportsHealth. head: the highest position, which counts the events."""
+    format_ = None
+    with suppress(LogError, ValueError):
+        format_ = int(str(log.database.query("PRAGMA user_version")[0][0]))
+    path = None if isinstance(log.path, str) else log.path
+    return Health(
+        kind="sqlite",
+        path=path,
+        format=format_,
+        durability=log.durability,
+        bytes=None if path is None else os.stat(path).st_size,
+        events=head,
+        unit="event",
+        files=() if path is None else (path,),
+        locks=None if path is None else path.with_name(f"{path.name}-lllm"),
+    )

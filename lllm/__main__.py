@@ -1,0 +1,7 @@
+"""The command line, as `python -m lllm`, where no script `lllm` is on the path."""
+
+import sys
+
+from lllm.cli import main
+
+sys.exit(main())
