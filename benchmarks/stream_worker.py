@@ -1,12 +1,13 @@
 """One streamed answer, read by an official SDK in a process of its own: what memory it took.
 
-`python -m benchmarks.stream_worker KIND MEGABYTES PIECE captured|bare traced|resident` prints the
-bytes at the peak and those left afterwards, beyond what was there before, as JSON.
+`python -m benchmarks.stream_worker KIND MEGABYTES PIECE captured|bare traced|resident
+[sqlite|jsonl]` prints the bytes at the peak and those left afterwards, beyond what was there
+before, as JSON. KIND is chat, responses or anthropic; PIECE counts bytes. What is left is what the
+process still has when the garbage collector has run; the allocator is not asked to give back more.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import resource
@@ -17,10 +18,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-import anthropic
-import openai
-
-from lllm import LogStore, SQLiteBackend, capture
+from lllm import LocalFileBackend, LogStore, SQLiteBackend, capture
 
 
 def _event(data: object, name: str | None = None) -> bytes:
@@ -115,23 +113,26 @@ def _ask(client: object, kind: str) -> None:
 
 def _client(kind: str, stream: Iterator[bytes]) -> object:
     head = {"content-type": "text/event-stream"}
-    sdk = anthropic if kind == "anthropic" else openai
+    sdk = import_module("anthropic" if kind == "anthropic" else "openai")
     library = import_module("httpx2" if hasattr(sdk._base_client, "httpx2") else "httpx")
     transport = library.MockTransport(lambda _: library.Response(200, headers=head, content=stream))
     http = library.Client(transport=transport)
-    make = anthropic.Anthropic if kind == "anthropic" else openai.OpenAI
+    make = sdk.Anthropic if kind == "anthropic" else sdk.OpenAI
     return make(api_key="none", http_client=http, max_retries=0)
 
 
-def measured(kind: str, size: int, piece: int, *, captured: bool, traced: bool) -> dict[str, int]:
+def measured(
+    kind: str, size: int, piece: int, *, captured: bool, traced: bool, jsonl: bool = False
+) -> dict[str, int]:
     """The bytes at the peak, and those left.
 
-    size, piece: bytes of the answer's text, and of each of its pieces.
+    size, piece: bytes of the answer's text, and of each of its pieces. jsonl: whether it is logged
+    in JSONL files, not in SQLite.
     """
     text = ("The quick brown fox jumps over the lazy dog again. " * (piece // 51 + 1))[:piece]
     with (
         tempfile.TemporaryDirectory() as folder,
-        LogStore(SQLiteBackend(Path(folder, "l.db"))) as log,
+        LogStore((LocalFileBackend if jsonl else SQLiteBackend)(Path(folder, "log"))) as log,
     ):
         _run(kind, _STREAMS[kind](3, "warm"), log, captured=captured)
         gc.collect()
@@ -145,7 +146,6 @@ def measured(kind: str, size: int, piece: int, *, captured: bool, traced: bool) 
             tracemalloc.stop()
             return {"peak": peak, "left": left}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-        ctypes.CDLL(None).malloc_trim(0)
         return {"peak": peak, "left": _resident() - before}
 
 
@@ -163,8 +163,8 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    _, kind, megabytes, piece, how, what = sys.argv
+    _, kind, megabytes, piece, how, what, *log = sys.argv
     print(json.dumps(measured(
         kind, int(float(megabytes) * 1e6), int(piece), captured=how == "captured",
-        traced=what == "traced",
+        traced=what == "traced", jsonl=log == ["jsonl"],
     )))  # fmt: skip

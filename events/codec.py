@@ -65,8 +65,11 @@ def pieces(content: Content) -> Iterable[bytes]:
 
 def is_utf8(text: str) -> bool:
     """Whether a text is one that UTF-8 can hold: it has no lone surrogates."""
+    if text.isascii():
+        return True
     try:
-        text.encode()
+        for at in range(0, len(text), long_texts.WINDOW):  # all at once would be a copy of it
+            text[at : at + long_texts.WINDOW].encode()
     except UnicodeEncodeError:
         return False
     return True

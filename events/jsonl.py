@@ -32,7 +32,7 @@ from lllm.events.errors import (
     LogUnavailable,
 )
 from lllm.events.fair_locks import FairFileLock
-from lllm.events.lines import encode_append, stream_prefix, type_field, type_of
+from lllm.events.lines import pieces_of_append, stream_prefix, type_field, type_of
 from lllm.events.locks import is_held
 from lllm.events.own_files import (
     check_by_path,
@@ -348,12 +348,12 @@ class LocalFileBackend:
                 shared.streams.catch_up(segment, start)
 
     def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
-        data, ends = encode_append(events)
+        pieces, ends = pieces_of_append(events)
         self._shared.streams.doubt(events)
-        self._shared.tail.write(start, data)
+        self._shared.tail.write(start, *pieces)
         self._shared.streams.note(events, start, ends)
         self._shared.tail.sync()
-        self._shared.tail.note(start + len(data))
+        self._shared.tail.note(start + ends[-1])
         return [start + end for end in ends]
 
     def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:

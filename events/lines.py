@@ -23,13 +23,13 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from lllm.events.decoding import decoder
+from lllm.events.long_texts import is_text
 from lllm.events.record import APPEND_BYTES, EVENT_BYTES, NewEvent, Recorded, too_large
 
 STREAM = b'{"stream":"'  # how every line begins
 WHOLE = b',"more":0}\n'  # how every append ends
-_LINE_ENDED = (
-    b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",%b,"more":%d}\n'
-)
+_LINE_BEGUN = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",'
+_LONG = 1 << 20  # bytes of a payload that is not copied into its line
 _MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
 
 _encode = msgspec.json.Encoder().encode
@@ -75,36 +75,54 @@ def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
 
     Raises AppendTooLarge where a line or all of it is too long.
     """
-    lines = []
+    pieces, ends = pieces_of_append(events)
+    return b"".join(pieces), ends
+
+
+def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]]:
+    """The same in pieces, to be written one after another: a long payload is not copied."""
+    pieces: list[bytes] = []
+    short: list[bytes] = []
     ends = []
     end = 0
     for more, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
-        line = _LINE_ENDED % (
-            _encode(event.stream), event.seq, event.time, _encode(event.type), event.version,
-            hexlify(event.digest), _payload(event.data), more,
-        )  # fmt: skip
-        if len(line) > EVENT_BYTES:
-            raise too_large(len(line), EVENT_BYTES, f"An event {event.type!r}")
-        end += len(line)
-        lines.append(line)
+        begun, ended = _begun(event, hexlify(event.digest)), b',"more":%d}\n' % more
+        line = (begun, *_payload(event.data), ended)
+        length = sum(map(len, line))
+        if length > EVENT_BYTES:
+            raise too_large(length, EVENT_BYTES, f"An event {event.type!r}")
+        end += length
         ends.append(end)
+        for part in line:
+            if len(part) > _LONG:
+                pieces += (b"".join(short), part)
+                short.clear()
+            else:
+                short.append(part)
     if end > APPEND_BYTES:
         raise too_large(end, APPEND_BYTES, f"An append with {len(events)} events")
-    return b"".join(lines), ends
+    pieces.append(b"".join(short))
+    return pieces, ends
 
 
-def _payload(data: bytes) -> bytes:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return b'"base64":"%b"' % base64.b64encode(data)
+def _begun(event: NewEvent | _Line, digest: bytes) -> bytes:
+    """A line up to its payload."""
+    return _LINE_BEGUN % (
+        _encode(event.stream), event.seq, event.time, _encode(event.type), event.version, digest,
+    )  # fmt: skip
+
+
+def _payload(data: bytes) -> tuple[bytes, ...]:
+    """The field of a payload, in pieces."""
+    if not is_text(data):
+        return b'"base64":"', base64.b64encode(data), b'"'
     if b"\n" not in data:
         try:
-            if bytes(_decode_raw(data)) == data:
-                return b'"data":%b' % data
+            if len(memoryview(_decode_raw(data))) == len(data):  # else there are spaces around it
+                return b'"data":', data
         except (msgspec.DecodeError, RecursionError):
             pass  # no JSON, or too deep to tell
-    return b'"text":%b' % _encode(text)
+    return b'"text":', _encode(data.decode())
 
 
 def decode(position: int, line: bytes) -> Recorded:
@@ -118,15 +136,29 @@ def decode(position: int, line: bytes) -> Recorded:
     data = bytes(found.data) if found.data is not msgspec.UNSET else found.payload
     digest = bytes.fromhex(found.digest)
     given = (found.data is not msgspec.UNSET) + (found.text is not msgspec.UNSET)
-    # Formatting it as `encode_append` does takes three times as long.
     if (
-        _encode(found) != line
+        not _is_written_so(found, line)
         or digest.hex() != found.digest
         or given + (found.base64 is not msgspec.UNSET) != 1
     ):
         raise ValueError("it says an event, but is not written as lllm writes one")
     return Recorded(
         position, found.stream, found.seq, found.time, found.type, found.version, data, digest
+    )
+
+
+def _is_written_so(found: _Line, line: bytes) -> bool:
+    """Whether a line is written as `encode_append` writes what it says."""
+    if len(line) <= _LONG or found.data is msgspec.UNSET:
+        return _encode(found) == line  # formatting it takes three times as long
+    data = memoryview(found.data)  # which is the longest part, and not copied
+    begun = b'%b"data":' % _begun(found, found.digest.encode())
+    end = b',"more":%d}' % found.more
+    return (
+        len(line) == len(begun) + len(data) + len(end)
+        and line.startswith(begun)
+        and line.endswith(end)
+        and memoryview(line)[len(begun) : -len(end)] == data
     )
 
 
@@ -221,6 +253,7 @@ def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
             yield Append(group, damage or f"{due + 1} more events of this append are missing")
             group, damage = [], ""
         group.append(line)
+        del line  # a long one goes when whoever gets it has read it
         if more:
             due = more - 1
         else:

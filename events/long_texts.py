@@ -6,6 +6,7 @@ long text is written window by window into bytes of the right length. What comes
 
 from __future__ import annotations
 
+import codecs
 import io
 import secrets
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import msgspec
 from lllm.events.model import Content, Part, ToolCall
 
 LONG = 1 << 20  # characters of a text, from which on it is written in windows
-_WINDOW = 1 << 17  # characters
+WINDOW = 1 << 17  # characters
 
 
 def is_long(content: Content) -> bool:
@@ -24,6 +25,18 @@ def is_long(content: Content) -> bool:
         if part.text is not None and len(part.text) > LONG:
             return True
     return any(len(call.arguments) > LONG for call in content.tool_calls)
+
+
+def is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8, looked at in parts, which may end within a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(data), LONG):
+            decoder.decode(data[at : at + LONG])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder) -> bytes:
@@ -74,6 +87,6 @@ class Pieces:
     def __iter__(self) -> Iterator[bytes]:
         yield self._between[0]
         for text, behind in zip(self._texts, self._between[1:], strict=True):
-            for at in range(0, len(text), _WINDOW):
-                yield self._encoder.encode(text[at : at + _WINDOW])[1:-1]
+            for at in range(0, len(text), WINDOW):
+                yield self._encoder.encode(text[at : at + WINDOW])[1:-1]
             yield behind

@@ -191,18 +191,38 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         else:
             rest += page
         start += len(page)
+        del page
+        if len(rest) > _PAGE and rest.startswith(STREAM):  # a long event is read at once
+            begin = start - len(rest)
+            if end := _end_of_line(file, start, min(stop, begin + EVENT_BYTES)):
+                rest, start = b"", end
+                yield begin, read_at(file, begin, end - begin)
         if len(rest) > EVENT_BYTES or (len(rest) > _PAGE and not rest.startswith(STREAM)):
             rest = b"\0" + rest[-_KEPT:]  # which begins no event
     if rest and start == stop - 1:  # a last line whose newline is missing, and was asked for
         yield start - len(rest), rest + b"\n"
 
 
+def _end_of_line(file: FileIO, start: int, stop: int) -> int:
+    """The offset behind the next newline between two offsets; 0 where there is none."""
+    while start < stop and (page := read_at(file, start, min(_PAGE, stop - start))):
+        found = page.find(b"\n")
+        if found >= 0:
+            return start + found + 1
+        start += len(page)
+    return 0
+
+
 def _lines(file: FileIO, segment: Segment, start: int, stop: int) -> Iterator[Line]:
     for offset, block in blocks(file, start - segment.begin, stop - segment.begin):
         position = segment.begin + offset
-        for line in block[:-1].split(b"\n"):
-            position += len(line) + 1
-            yield position, line
+        is_one = len(block) > _PAGE and block.find(b"\n") == len(block) - 1
+        lines = [block[:-1]] if is_one else block[:-1].split(b"\n")
+        del block  # and each line as it is read: one may be long
+        lines.reverse()
+        while lines:
+            position += len(lines[-1]) + 1
+            yield position, lines.pop()
 
 
 def _everything(_line: bytes) -> bool:
@@ -256,14 +276,23 @@ def _events_of(
     concerned: Callable[[bytes], bool],
 ) -> list[Recorded]:
     lines, damage = append
+    start = lines[0][0] - len(lines[0][1]) - 1
     if damage:
         if any(concerned(line) for _, line in lines):
-            raise _damaged(segment, lines, damage)
+            raise _damaged(segment, lines, start, damage)
         return []
+    events = []
     try:
-        return [decode(position, line) for position, line in lines if wanted(line)]
+        for index, (position, line) in enumerate(lines):
+            if wanted(line):
+                events.append(decode(position, line))
+            if len(line) > _PAGE:
+                lines[index] = position, b""  # its event has a copy
+            del line
     except ValueError as error:
-        raise _damaged(segment, lines, f"this is not the line of an event: {error}") from error
+        why = f"this is not the line of an event: {error}"
+        raise _damaged(segment, lines, start, why) from error
+    return events
 
 
 def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:
@@ -286,8 +315,7 @@ def of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
     return lambda line: line.startswith(prefix) or not (line.startswith(STREAM) and stream_of(line))
 
 
-def _damaged(segment: Segment, lines: Sequence[Line], why: str) -> LogDamaged:
-    start = lines[0][0] - len(lines[0][1]) - 1
+def _damaged(segment: Segment, lines: Sequence[Line], start: int, why: str) -> LogDamaged:
     position = lines[-1][0]
     stream = next(filter(None, (stream_of(line) for _, line in lines)), "")
     of = f" of {stream!r}" if stream else ""

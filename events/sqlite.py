@@ -7,7 +7,6 @@ one exclusive transaction, they become visible in their order.
 
 from __future__ import annotations
 
-import codecs
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from lllm.events.database import Database, Durability
 from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
 from lllm.events.liveness import Liveness
+from lllm.events.long_rows import LONGEST_TEXT, insert_by_pieces
+from lllm.events.long_texts import is_text
 from lllm.events.permissions import checked_mode, folder_mode, mode_like
 from lllm.events.record import (
     APPEND_BYTES,
@@ -312,11 +313,16 @@ def _reopen(path: Path, durability: Durability, read_only: bool, mode: int | Non
 def _insert_long(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
     positions: list[int] = []
     for event in events:
-        if len(event.data) <= _LONG or not _is_text(event.data):
-            positions += _insert(connection, [event])
-            continue
         if len(event.data) > EVENT_BYTES:
             raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
+        if len(event.data) > LONGEST_TEXT:
+            position = insert_by_pieces(connection, event)
+            if position is not None:
+                positions.append(position)
+                continue
+        if len(event.data) <= _LONG or not is_text(event.data):
+            positions += _insert(connection, [event])
+            continue
         row = (event.stream, event.seq, event.time, event.type, event.version, event.data,
                event.digest, True)  # fmt: skip
         try:
@@ -332,18 +338,6 @@ def _forget(connection: sqlite3.Connection, _: Sequence[NewEvent]) -> Sequence[i
     """Let go of the pages that a long payload filled the connection's cache with."""
     connection.execute("PRAGMA shrink_memory")
     return ()
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether bytes are UTF-8, looked at in parts, which may end within a character."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        for at in range(0, len(data), _LONG):
-            decoder.decode(data[at : at + _LONG])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:

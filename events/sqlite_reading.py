@@ -19,14 +19,15 @@ from lllm.events.database import Database, Row
 from lllm.events.decoding import learned
 from lllm.events.errors import LogDamaged, LogError
 from lllm.events.gaps import end_of_gap, of_a_part, positions
+from lllm.events.long_rows import DATA, filled
 from lllm.events.record import Recorded
 from lllm.events.salvaged_rows import SalvagedRows
 
 _DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache
 _PAGE = 500  # events fetched at once; no statement stays open between two pages
 
-_SELECT = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
-             FROM events"""
+_SELECT = f"""SELECT position, stream, seq, time, type, version, {DATA}, digest
+              FROM events"""
 
 
 _EVENTS = learned(list[Recorded])
@@ -81,9 +82,11 @@ class ReadsEventRows:
         )
 
     def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
-        rows = self.database.query(sql, parameters)
-        if any(isinstance(data := row[_DATA], bytes) and len(data) > _LONG for row in rows):
-            with self.database.snapshot() as connection:  # the one that the pages are cached by
+        with self.database.snapshot() as connection:
+            rows = connection.execute(sql, parameters).fetchall()
+            if any(row[_DATA] is None for row in rows):
+                rows = filled(connection, rows, _DATA)
+            if any(isinstance(data := row[_DATA], bytes) and len(data) > _LONG for row in rows):
                 connection.execute("PRAGMA shrink_memory")
         return rows
 
@@ -118,7 +121,8 @@ class ReadsEventRows:
         return self._one_by_one(after, after + count, upto)
 
     def _from_pages(self, sql: str, parameters: tuple[int, ...], upto: int) -> list[Row]:
-        return [] if self.salvaged is None else self.salvaged.query(sql, parameters, upto=upto)
+        whole = sql.replace(DATA, "CAST(data AS BLOB)")
+        return [] if self.salvaged is None else self.salvaged.query(whole, parameters, upto=upto)
 
     def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
         """Each by itself, up to the first that can't be read: LogDamaged then names all that can't

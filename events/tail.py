@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -37,6 +38,8 @@ from lllm.events.torn import damaged_tail, set_aside, tail_state
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
 _COARSEST = 2_500_000_000  # nanoseconds; the stamps of FAT are the coarsest, two seconds apart
+
+_MOST = 1024  # pieces that any system takes in one write (IOV_MAX)
 
 _log = logging.getLogger("lllm.store")
 
@@ -245,28 +248,38 @@ class Tail:
             sync_folder(self._folder)
         return self._file
 
-    def write(self, position: int, data: bytes) -> None:
-        """Add all of `data` behind a position, which `ready` gave, or nothing.
+    def write(self, position: int, *pieces: bytes) -> None:
+        """Add all of some pieces behind a position, which `ready` gave, or nothing.
 
         Raises OSError where it can't be written.
         """
         file = self._file
         assert file is not None
         begin = position - self.segment.begin
+        end = begin + sum(map(len, pieces))
         self._size = -1
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[file.write(rest) :]
+            self._write_all(file, pieces)
         except BaseException:
             # The file is asked: an interrupt may come when all is written and not yet returned.
             with suppress(OSError):
-                if os.fstat(file.fileno()).st_size != begin + len(data):
+                if os.fstat(file.fileno()).st_size != end:
                     file.truncate(begin)
             raise
         os.lseek(self._fd, self._mark, os.SEEK_SET)
-        if self._named >= 0 and begin + len(data) < self.segment_bytes:
-            self._size = begin + len(data)
+        if self._named >= 0 and end < self.segment_bytes:
+            self._size = end
+
+    def _write_all(self, file: FileIO, pieces: Sequence[bytes]) -> None:
+        """In one write, but where the system takes less than all."""
+        rest = [memoryview(piece) for piece in pieces if piece]
+        while rest:
+            some = rest[:_MOST]
+            written = os.writev(self._fd, some) if len(some) > 1 else file.write(some[0])
+            while rest and written >= len(rest[0]):
+                written -= len(rest.pop(0))
+            if written:
+                rest[0] = rest[0][written:]
 
     def sync(self) -> None:
         """Wait until what was written survives the loss of power, where that was asked for.

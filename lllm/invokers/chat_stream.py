@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lllm.invokers.chat_completions import THOUGHTS, others_of, text_of, thought_of
 from lllm.invokers.failures import from_event
-from lllm.invokers.growing import grow, joined
+from lllm.invokers.growing import GrowingText, grow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,10 +34,10 @@ class _Call:
     id: str = ""
     type: str = "function"
     name: str = ""
-    arguments: list[str] = field(default_factory=list)
+    arguments: GrowingText = field(default_factory=GrowingText)
 
     def body(self) -> dict[str, object]:
-        text = joined(self.arguments)
+        text = self.arguments.text()
         inner = {"name": self.name, "input" if self.type == "custom" else "arguments": text}
         return {"id": self.id, "type": self.type, self.type: inner}
 
@@ -47,7 +47,7 @@ class _Sound:
     """An answer in sound, as far as it has come."""
 
     fields: dict[str, object] = field(default_factory=dict)
-    transcript: list[str] = field(default_factory=list)
+    transcript: GrowingText = field(default_factory=GrowingText)
     data: list[str] = field(default_factory=list)
 
     def take(self, delta: Mapping[str, object]) -> None:
@@ -59,7 +59,7 @@ class _Sound:
                 self.fields[name] = value
 
     def body(self) -> dict[str, object]:
-        transcript = joined(self.transcript)
+        transcript = self.transcript.text()
         return self.fields | {"data": _joined(self.data), "transcript": transcript}
 
 
@@ -68,7 +68,7 @@ class _Choice:
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._message: dict[str, list[str]] = {}
+        self._message: dict[str, GrowingText] = {}
         self._calls: list[_Call] = []
         self._by_index: dict[int | None, _Call] = {}
         self._function: dict[str, object] = {}  # the older form of a tool call
@@ -119,8 +119,14 @@ class _Choice:
     def _add(self, name: str, piece: object) -> str:
         if not isinstance(piece, str) or not piece:
             return ""
-        self._message.setdefault(name, []).append(piece)
+        self._grown(name).append(piece)
         return piece
+
+    def _grown(self, name: str) -> GrowingText:
+        found = self._message.get(name)
+        if found is None:
+            found = self._message[name] = GrowingText()
+        return found
 
     def _call(self, piece: Mapping[str, object]) -> None:
         said = _mapping(piece.get("function")) or _mapping(piece.get("custom"))
@@ -134,7 +140,7 @@ class _Choice:
         if isinstance(arguments, str):
             call.arguments.append(arguments)
         elif arguments is not None:
-            call.arguments = [json.dumps(arguments)]
+            call.arguments = GrowingText(json.dumps(arguments))
 
     def _called(self, index: object, identity: str, name: str) -> _Call:
         """The call that a piece belongs to.
@@ -156,7 +162,7 @@ class _Choice:
     def body(self) -> dict[str, object]:
         """The choice as it would be in an answer that was not streamed."""
         message: dict[str, object] = {"role": "assistant", "content": None}
-        message |= {name: joined(pieces) for name, pieces in self._message.items()}
+        message |= {name: grown.text() for name, grown in self._message.items()}
         if self._pieces:
             text = [{"type": "text", "text": message["content"]}] if message["content"] else []
             message["content"] = [*text, *self._pieces]

@@ -15,6 +15,9 @@ _GROWING = frozenset({
 })  # fmt: skip
 
 
+_BLOCK = 1 << 16  # characters of pieces that are kept as they came
+
+
 def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = False) -> None:
     """Take a piece of a field into what has come of it; null says nothing.
 
@@ -37,10 +40,43 @@ def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = Fa
         whole[name] = piece
 
 
-def joined(pieces: list[str]) -> str:
-    """The text that pieces make, which takes their place: it is not held twice."""
-    pieces[:] = ["".join(pieces)]
-    return pieces[0]
+class GrowingText:
+    """A text that comes in pieces, held once while it comes.
+
+    A list of them would hold each as a small object between others. They are freed when the text
+    is made of them, but the system does not get the memory back before what lies behind them goes.
+    """
+
+    def __init__(self, *pieces: str) -> None:
+        self._new = [*pieces]
+        self._length = 0  # of the new ones
+        self._before = bytearray()  # what came before them
+        self._text: str | None = None  # all of it, once it was asked for; then it stands here alone
+
+    def append(self, piece: str) -> None:
+        """The next piece came."""
+        if self._text is not None:
+            self._new, self._length, self._text = [self._text], len(self._text), None
+        self._new.append(piece)
+        self._length += len(piece)
+        if self._length > _BLOCK:
+            self._take()
+
+    def _take(self) -> None:
+        self._before += "".join(self._new).encode("utf-8", "surrogatepass")
+        self._new.clear()
+        self._length = 0
+
+    def text(self) -> str:
+        """All that came."""
+        if self._text is None:
+            if self._before:
+                self._take()
+                self._text = self._before.decode("utf-8", "surrogatepass")
+            else:
+                self._text = "".join(self._new)
+            self._new, self._before, self._length = [], bytearray(), 0
+        return self._text
 
 
 def _add(items: list[object], item: object) -> None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 
 from lllm.invokers.failures import from_event
-from lllm.invokers.growing import grow, joined
+from lllm.invokers.growing import GrowingText, grow
 
 _GROWING: dict[object, str] = {
     "text_delta": "text",
@@ -85,7 +85,7 @@ class _Block:
 
     def __init__(self, start: Mapping[str, object]) -> None:
         self._start = start
-        self._pieces: dict[str, list[str]] = {}
+        self._pieces: dict[str, GrowingText] = {}
         self._citations: list[object] = []
         self._more: dict[str, object] = {}  # of kinds that are not known here
         self._signature: object = None
@@ -115,7 +115,9 @@ class _Block:
         piece = delta.get(field) if field else None
         if field is None or not isinstance(piece, str):
             return ""
-        self._pieces.setdefault(field, []).append(piece)
+        if field not in self._pieces:
+            self._pieces[field] = GrowingText()
+        self._pieces[field].append(piece)
         return piece if field == "text" else ""
 
     def _grow(self, delta: Mapping[str, object]) -> None:
@@ -134,9 +136,9 @@ class _Block:
         block = dict(self._start)
         for field in ("text", "thinking"):
             if field in self._pieces:
-                block[field] = str(block.get(field) or "") + joined(self._pieces[field])
+                block[field] = str(block.get(field) or "") + self._pieces[field].text()
         if "partial_json" in self._pieces:
-            block["input"] = _input(joined(self._pieces["partial_json"]))
+            block["input"] = _input(self._pieces["partial_json"].text())
         if self._signature is not None:
             block["signature"] = self._signature
         if self._citations:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.invokers.failures import from_event
-from lllm.invokers.growing import joined
+from lllm.invokers.growing import GrowingText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,12 +50,12 @@ class _Item:
 
     def __init__(self, whole: Mapping[str, object]) -> None:
         self.whole = dict(whole)
-        self.pieces: dict[tuple[_Delta, int], list[str]] = {}
+        self.pieces: dict[tuple[_Delta, int], GrowingText] = {}
 
     def body(self) -> dict[str, object]:
         body = dict(self.whole)
         for (delta, _), pieces in sorted(self.pieces.items(), key=lambda item: item[0][1]):
-            text = joined(pieces)
+            text = pieces.text()
             if delta.inner:
                 known = body.get(delta.field)
                 before = known if isinstance(known, list) else []
@@ -135,7 +135,9 @@ class ResponsesStream:
         place = event.get(delta.place, 0)
         item = self._items.setdefault(index, _Item({"type": delta.item}))
         key = (delta, place if isinstance(place, int) else 0)
-        item.pieces.setdefault(key, []).append(text)
+        if key not in item.pieces:
+            item.pieces[key] = GrowingText()
+        item.pieces[key].append(text)
         self._begun = True
         if delta.kind != "output_text":
             return ""
