@@ -20,6 +20,7 @@ LONGEST_TEXT = 4 << 20  # bytes of a payload that is stored as a text
 # the head of a row, so that SQLite reads nothing else to tell.
 DATA = f"""CASE WHEN typeof(data) = 'blob' AND length(data) > {LONGEST_TEXT}
            THEN NULL ELSE CAST(data AS BLOB) END"""
+_LENGTH = "SELECT typeof(data), length(data) FROM events WHERE position = ?"
 _PIECE = 1 << 20  # bytes
 _CACHE = 1 << 10  # kibibytes of pages that are kept meanwhile
 _INSERT = """INSERT INTO events (stream, seq, time, type, version, data, digest)
@@ -82,20 +83,20 @@ def filled(
 
 def _payload(connection: sqlite3.Connection, position: object) -> bytes | None:
     """None where the row has no payload: it is damaged."""
-    if not isinstance(position, int) or _has_none(connection, position):
+    if not isinstance(position, int):
         return None
+    kind, length = connection.execute(_LENGTH, (position,)).fetchone() or (None, 0)
+    if kind != "blob":
+        return None
+    if length > connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH):  # which no piece is refused by
+        error = sqlite3.DataError("string or blob too big")
+        error.sqlite_errorcode = sqlite3.SQLITE_TOOBIG
+        raise error
     with (
         _few_pages_kept(connection),
         connection.blobopen("events", "data", position, readonly=True) as blob,
     ):
         return blob.read()
-
-
-def _has_none(connection: sqlite3.Connection, position: int) -> bool:
-    found = connection.execute(
-        "SELECT typeof(data) FROM events WHERE position = ?", (position,)
-    ).fetchone()
-    return found != ("blob",)
 
 
 @contextmanager
