@@ -16,10 +16,10 @@ import pytest
 
 from lllm import AppendConflict, LocalFileBackend, SQLiteBackend
 from lllm.events import lines, long_rows
+from lllm.events.backends.sqlite.repair import repair_database
 from lllm.events.backup import back_up
 from lllm.events.log import LogBackend
 from lllm.events.record import NewEvent, seal
-from lllm.events.backends.sqlite.repair import repair_database
 from lllm.events.verify import verify
 
 LONG = b'{"said":"%b","n":7}' % ("é".encode() * (long_rows.LONGEST_TEXT // 2))
