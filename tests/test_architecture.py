@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,10 +21,16 @@ MODULES = sorted(
 )
 
 
+@cache
+def parsed(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def imported(path: Path) -> set[str]:
     """The modules of ours that a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed(path):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -54,15 +61,14 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 
 def run_time_imports(path: Path) -> set[str]:
     """The modules of ours that a file imports when it runs, inside functions too."""
-    tree = ast.parse(path.read_text())
     for_types = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in parsed(path)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in parsed(path):
         if id(node) in for_types:
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -100,7 +106,7 @@ ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend"}
 def test_nobody_asks_a_backend_for_its_class(path: Path) -> None:
     """What a backend can do is asked by a protocol of `lllm.events.log`, which imports no
     engine."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed(path):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
             asked = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
             assert asked & ENGINES == set(), f"line {node.lineno}"

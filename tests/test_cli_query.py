@@ -17,7 +17,7 @@ import pytest
 import sqlite_utils
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.cli.opening import open_or_make, open_store
+from lllm.cli.opening import open_store
 from lllm.projections.view import Table
 from tests.echo import echo
 from tests.test_cli import Run, on_terminal, run
@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def filled(path: Path) -> None:
-    with open_or_make(str(path), partition="") as store:
+    with LogStore.open(str(path), partition="") as store:
         for task in ("one", "two\x1b[31m\nred", 'say "three"'):
             echo(store)(task, tags={"n": task[:1]})
 

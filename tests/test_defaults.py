@@ -25,6 +25,7 @@ SAID = {
     "LocalFileBackend.read": {"after": 0},
     "LocalFileBackend.read_types": {"after": 0},
     "LogStore": {"partition": "", "on_error": "hold"},
+    "LogStore.open": {"make": True, "partition": "", "on_error": "hold"},
     "LogStore.export_cost_summary": {"prices": "recorded"},
     "LogStore.export_session": {"format": "json"},
     "LogStore.follow": {"poll": 0.1},

@@ -11,7 +11,6 @@ import pytest
 import sqlite_utils
 
 from lllm import LogStore, StoreError
-from lllm.cli.opening import open_or_make
 from lllm.logging import sqlite_store
 from tests.echo import echo
 from tests.test_cli import Run, run
@@ -29,7 +28,7 @@ TABLES = {
 @pytest.fixture(params=["runs.db", "runs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
     """A store with a session that has a child, and one that failed."""
-    with open_or_make(str(tmp_path / str(request.param)), partition="mine") as store:
+    with LogStore.open(str(tmp_path / str(request.param)), partition="mine") as store:
         with store.session("above", tags={"env": "prod"}):
             echo(store)("one", tags={"child": "yes"})
         with pytest.raises(ZeroDivisionError), store.session("broken"):
@@ -136,7 +135,7 @@ def test_what_is_no_place_for_lists(tmp_path: Path, run: Run, name: str) -> None
     """A store, a file of one, and what is no database stay as they are."""
     with sqlite_store(tmp_path / "other.db") as other:
         echo(other)("one")
-    with open_or_make(str(tmp_path / "folder"), partition="") as folder:
+    with LogStore.open(str(tmp_path / "folder"), partition="") as folder:
         echo(folder)("one")
     (tmp_path / "text").write_text("a text that is no database")
     with sqlite_store(tmp_path / "runs.db") as store:

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -84,42 +85,85 @@ def test_a_backend_of_another_package_passes_the_contract(site: Path, tmp_path: 
     assert " passed" in ran.stdout
 
 
-@pytest.mark.parametrize("url", [False, pytest.param(True, marks=pytest.mark.slow)])
+# Runs commands one after the other, and says of each what it printed and its exit code.
+COMMANDS = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from lllm.cli import main
+
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(json.loads(line))
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("url", [False, True])
 def test_every_command_works_on_it(site: Path, tmp_path: Path, url: bool) -> None:
     """ls, show, verify, doctor, backup and rebuild --check, though it has the four methods only."""
     store = f"tape://{tmp_path}/runs.tape" if url else "runs.tape"
+    with commands(site, tmp_path) as ask:
 
-    def command(*arguments: str, code: int = 0) -> str:
-        ran = run(site, "-m", "lllm", *arguments, "--store", store, cwd=tmp_path)
-        assert ran.returncode == code, (arguments, ran.stdout, ran.stderr)
-        return ran.stdout
+        def command(*arguments: str, code: int = 0) -> str:
+            ended, out, err = ask([*arguments, "--store", store])
+            assert ended == code, (arguments, out, err)
+            return out + err
 
-    missing = run(site, "-m", "lllm", "ls", "--store", store, cwd=tmp_path)
-    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
-    assert "There is no" in missing.stderr
-    assert os.listdir(tmp_path) == []
-    wrote = run(site, "-c", WRITE, store, cwd=tmp_path)
-    assert wrote.returncode == 0, wrote.stderr
-    assert sorted(os.listdir(tmp_path)) == ["runs.tape", "runs.tape.lock"]
-    listed = json.loads(command("ls", "--json"))
-    assert [one["tactic_path"] for one in listed] == ["tests::job2", "tests::job1", "tests::job0"]
-    assert "tests::job1" in command("ls")
-    assert "success" in command("show", listed[0]["session_id"])
-    assert "every digest fits" in command("verify")
-    assert "nothing to repair" in command("repair")
-    assert json.loads(command("doctor", "--json"))["log"]["kind"] == "TapeBackend"
-    assert "TapeBackend" in command("doctor")
-    assert "as the events say" in command("rebuild", "--check")
-    command("backup", "copy")
-    with LogStore.open(tmp_path / "copy", make=False) as copy:
-        assert [one.session_id for one in copy.list_sessions()] == [
-            one["session_id"] for one in listed
-        ]
-    with (tmp_path / "runs.tape").open("r+b") as file:
-        file.seek(40)
-        file.write(b"XX")
-    command("verify", code=1)
-    assert "not mended" in command("repair", code=1)
+        missing = command("ls", code=2)
+        assert "There is no tape at" in missing
+        assert missing.count("\n") == 1
+        assert os.listdir(tmp_path) == []
+        wrote = run(site, "-c", WRITE, store, cwd=tmp_path)
+        assert wrote.returncode == 0, wrote.stderr
+        assert sorted(os.listdir(tmp_path)) == ["runs.tape", "runs.tape.lock"]
+        listed = json.loads(command("ls", "--json"))
+        paths = [one["tactic_path"] for one in listed]
+        assert paths == ["tests::job2", "tests::job1", "tests::job0"]
+        assert "tests::job1" in command("ls")
+        assert "success" in command("show", listed[0]["session_id"])
+        assert "every digest fits" in command("verify")
+        assert "nothing to repair" in command("repair")
+        assert json.loads(command("doctor", "--json"))["log"]["kind"] == "TapeBackend"
+        assert "TapeBackend" in command("doctor")
+        assert "as the events say" in command("rebuild", "--check")
+        command("backup", "copy")
+        with LogStore.open(tmp_path / "copy", make=False) as copy:
+            ids = [one.session_id for one in copy.list_sessions()]
+            assert ids == [one["session_id"] for one in listed]
+        with (tmp_path / "runs.tape").open("r+b") as file:
+            file.seek(40)
+            file.write(b"XX")
+        command("verify", code=1)
+        assert "not mended" in command("repair", code=1)
+
+
+@contextmanager
+def commands(site: Path, cwd: Path) -> Iterator[Callable[[list[str]], tuple[int, str, str]]]:
+    """The command line in a process where the package is installed."""
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMANDS], cwd=cwd, env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asking, told = process.stdin, process.stdout
+
+        def ask(arguments: list[str]) -> tuple[int, str, str]:
+            asking.write(json.dumps(arguments) + "\n")
+            asking.flush()
+            code, out, err = json.loads(told.readline())
+            return code, out, err
+
+        yield ask
+        asking.close()
+
+
+def test_the_module_is_the_command_line(tmp_path: Path) -> None:
+    """`python -m lllm`, where no script is on the path."""
+    ran = run(tmp_path, "-m", "lllm", "--version", cwd=tmp_path)
+    assert ran.stdout.startswith("lllm ")
 
 
 # -- stores of lllm's own

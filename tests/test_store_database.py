@@ -15,7 +15,6 @@ import pytest
 import sqlite_utils
 
 from lllm import LocalFileBackend, LogReadOnly, LogStore, LogUnavailable, SQLiteBackend, StoreError
-from lllm.cli.opening import open_or_make
 from lllm.events.memory import MemoryBackend
 from lllm.logging import noop_store, sqlite_store
 from tests.echo import echo
@@ -31,7 +30,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path) -> Iterator[LogStore]:
     """A store with two sessions."""
-    with open_or_make(str(path), partition="") as store:
+    with LogStore.open(str(path), partition="") as store:
         echo(store)("one", tags={"env": "prod"})
         echo(store)("two")
         yield store
@@ -45,7 +44,7 @@ def tasks(database: sqlite_utils.Database) -> list[object]:
 def test_rows_are_up_to_date(store: LogStore, path: Path) -> None:
     """A database has what was written before it was asked for, by whichever store, and what lllm
     writes later shows in the same one."""
-    with open_or_make(str(path), partition="") as other:
+    with LogStore.open(str(path), partition="") as other:
         echo(other)("three")
     database = store.database()
     assert isinstance(database, sqlite_utils.Database)
@@ -167,8 +166,8 @@ def test_closing_closes_nothing_else(tmp_path: Path) -> None:
         assert tasks(store.database())
         gc.collect()
         program = (
-            "import sys; from lllm.cli.opening import open_or_make; from tests.echo import echo\n"
-            "with open_or_make(sys.argv[1], partition='') as store:\n"
+            "import sys; from lllm import LogStore; from tests.echo import echo\n"
+            "with LogStore.open(sys.argv[1], partition='') as store:\n"
             "    echo(store)('theirs')\n"
             "    print(*(one.state for one in store.list_sessions()))"
         )
@@ -195,9 +194,9 @@ def test_a_store_that_closes_ends_its_databases(store: LogStore) -> None:
 
 def test_a_database_keeps_its_store(path: Path) -> None:
     """`open(...).database()` works: the store lives as long as its database."""
-    with open_or_make(str(path), partition="") as store:
+    with LogStore.open(str(path), partition="") as store:
         echo(store)("one")
-    database = open_or_make(str(path), partition="").database()
+    database = LogStore.open(str(path), partition="").database()
     gc.collect()
     assert tasks(database) == ["one"]
     database._store.close()  # type: ignore[attr-defined] # nobody else can
@@ -271,7 +270,7 @@ def test_a_store_that_is_only_read(store: LogStore, path: Path, tmp_path: Path) 
         database = reader.database()
         assert tasks(database) == ["one", "two"]
         assert everything(tmp_path) == before
-        with open_or_make(str(path), partition="") as writer:
+        with LogStore.open(str(path), partition="") as writer:
             echo(writer)("three")
             writer.list_sessions()
             assert tasks(database) == ["one", "two", "three"]
@@ -295,7 +294,7 @@ def test_rows_that_are_missing(tmp_path: Path) -> None:
         database = reader.database()
         assert tasks(database) == ["one"]
         assert database["events"].count > 3
-    with open_or_make(str(tmp_path / "runs"), partition="") as store:
+    with LogStore.open(str(tmp_path / "runs"), partition="") as store:
         echo(store)("one")
     for left in (tmp_path / "runs").glob("rows.sqlite*"):
         left.unlink()

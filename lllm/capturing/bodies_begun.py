@@ -18,6 +18,7 @@ from lllm.capturing.addresses import with_address
 from lllm.capturing.asked import Asked, Form
 from lllm.capturing.comparing import chained, digests_of
 from lllm.capturing.operations import Operation
+from lllm.events.decoding import decoder
 from lllm.sent import media_in
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ _MARK = secrets.token_hex(16)  # that nobody can have written
 _MARKED = f'"{_MARK}"'.encode()
 _BETWEEN = (b",", b" ", b"\t", b"\r", b"\n")
 
-_decoder = msgspec.json.Decoder(dict[str, object])
-_raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_decoder = decoder(dict[str, object])
+_raw_decoder = decoder(dict[str, msgspec.Raw])
+_list_decoder = decoder(list[msgspec.Raw])
 
 
 class _Begun:
