@@ -22,13 +22,13 @@ import msgspec
 from benchmarks.measure import Bar, Figure, Nanoseconds, Spread, in_rounds, median_shown, ratio
 from benchmarks.texts import WORDS
 from lllm.events import codec
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.lines import encode_append
-from lllm.events.locks import FileLock
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.line_format import encode_append
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.envelope import NewEvent, seal
 from lllm.events.model import Content, Event, MessageAdded
-from lllm.events.record import NewEvent, seal
 from lllm.events.recorder import new_id, new_salt
-from lllm.events.sqlite import SQLiteBackend
 
 AREA = "append"
 BATCH = 1_000

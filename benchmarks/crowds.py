@@ -26,8 +26,8 @@ import msgspec
 from benchmarks.generate import appends, fill
 from benchmarks.measure import Bar, Figure, Spread, shown
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm.events.envelope import NewEvent
 from lllm.events.log import LogBackend
-from lllm.events.record import NewEvent
 
 AREA = "crowd"
 WRITERS = 8

@@ -24,9 +24,9 @@ from benchmarks.facets import APART as APART  # for those that read such a store
 from benchmarks.facets import Tagger, Tags, cycle
 from benchmarks.texts import WORDS as WORDS
 from lllm.events import codec
+from lllm.events.envelope import NewEvent, seal
 from lllm.events.log import LogBackend
 from lllm.events.model import Ancestor, Event, SessionTagged
-from lllm.events.record import NewEvent, seal
 from lllm.events.recorder import new_id, new_salt
 
 BEGIN = 1_767_225_600_000_000_000  # 2026-01-01, in nanoseconds UTC

@@ -13,14 +13,14 @@ from pathlib import Path
 from benchmarks.generate import one_session
 from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, milliseconds
 from lllm import LogStore, SQLiteBackend
-from lllm.projections.calls import CallsView
-from lllm.projections.costs import CostsView
-from lllm.projections.projector import Projector
-from lllm.projections.rebuild import rebuild
-from lllm.projections.rows import physical
-from lllm.projections.sessions import SessionsView
-from lllm.projections.tags import TagsView
+from lllm.projections.engine.projector import Projector
+from lllm.projections.engine.rebuild import rebuild
+from lllm.projections.engine.row_changes import generation_table
 from lllm.projections.view import View
+from lllm.projections.views.calls import CallsView
+from lllm.projections.views.costs import CostsView
+from lllm.projections.views.sessions import SessionsView
+from lllm.projections.views.tags import TagsView
 
 AREA = "project"
 _PAGE = 500  # rows fetched at once, as the library does
@@ -123,7 +123,7 @@ def _copy(connection: sqlite3.Connection, view: View) -> None:
         "SELECT generation FROM checkpoints WHERE view = ?", (view.name,)
     ).fetchone()
     for table in view.tables:
-        name = physical(table.name, found[0])
+        name = generation_table(table.name, found[0])
         statements = connection.execute(
             "SELECT sql FROM main.sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL"
             " ORDER BY type DESC",

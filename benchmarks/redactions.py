@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.measure import Figure, in_rounds, median_shown, ratio
 from lllm.events import codec, model
-from lllm.events.cutting import payload_may_hold_secret
+from lllm.events.redaction.cut_json import payload_may_hold_secret
 
 AREA = "redact"
 _ROOT = Path(__file__).parent.parent

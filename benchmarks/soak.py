@@ -30,7 +30,7 @@ from benchmarks.generate import fill
 from benchmarks.measure import in_digits
 from benchmarks.soak_workers import Ended, Kind, News, Place, Role, Sample, opened, work
 from lllm import LogStore
-from lllm.events.verify import verify
+from lllm.events.integrity.verify import verify
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue

@@ -1,8 +1,14 @@
 """The ground floor: the facts. Events, how they are written, and the logs that keep them.
 
-`model` says what can happen, `codec` turns a payload into bytes and back, `record` puts it in its
-envelope, `log` is the contract that every log keeps, and `sqlite`, `jsonl`, `memory` and `noop` are
-the logs. `recorder` writes one session, `liveness` says whose writer is still alive.
+    model, codec, envelope   what can happen; payloads as bytes; an event as it is stored
+    recorder, buffered       who writes one session; events that wait while a log can't be written
+    backend, log             the contract of every log; its public names
+    backends/                the logs: SQLite, JSONL, memory; which of them opens a path or URL
+    integrity/               verify, repair, backup
+    redaction/               what is cut out of payloads before they are written
+    values/                  any value of a program as JSON, and back again
+    concurrency/             locks, threads, forks, who is alive
+    files/                   how files of a store are opened and copied, and who may read them
 
 Nothing here imports the floors above.
 """

@@ -15,9 +15,9 @@ from functools import cache
 import msgspec
 
 from lllm.events import long_texts
-from lllm.events.decoding import decoder
+from lllm.events.concurrency.decoders import decoder
+from lllm.events.envelope import Recorded
 from lllm.events.model import EVENTS, Content, Event, Unknown
-from lllm.events.record import Recorded
 
 # (type, version) -> the payload of the next version. Filled when an event changes for the first
 # time; a payload is lifted step by step until its version is the one that `model` knows.
@@ -59,7 +59,7 @@ def pieces(content: Content) -> Iterable[bytes]:
         with suppress(UnicodeEncodeError):
             return (_encoder.encode(content),)
     elif all(is_utf8(part.text) for part in content.parts if part.text is not None):
-        return long_texts.Pieces(content, content, _encoder)
+        return long_texts.JSONPieces(content, content, _encoder)
     return (encode(content),)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from lllm.events.backend import LogBackend, ReadsPastDamage
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
-from lllm.events.log import LogBackend, ReadsPastDamage
-from lllm.events.record import Recorded
 
 
 class Damage(msgspec.Struct, frozen=True):

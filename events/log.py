@@ -1,31 +1,25 @@
-"""The contract of every log, and what can be asked of one beyond it.
+"""The names that whoever writes a backend needs; `lllm.events.backend` says what they mean."""
 
-To write a backend, implement the four methods of `LogBackend`; `lllm.testing` has the suite that it
-must pass. Whatever else a backend can do is a small protocol of its own below. Each is optional: a
-backend without it works too, more slowly or with less said about it. No module asks a backend for
-its class.
-
-To have `LogStore.open` and the command line open a backend by a path or URL, describe it by a
-`BackendKind` and name that under the entry-point group `lllm.backends`; see `lllm.events.backends`.
-"""
-
-from __future__ import annotations
-
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-import msgspec
-
-from lllm.events.errors import LogDamaged
-from lllm.events.record import NewEvent, Recorded
-
-if TYPE_CHECKING:
-    from lllm.events.damage import Readable
-    from lllm.events.health import Health
-    from lllm.events.integrity.repair import Repaired
-    from lllm.events.liveness import Liveness
+from lllm.events.backend import (
+    AppendsWithin,
+    AppendsWithoutWaiting,
+    BackendKind,
+    CanBeRepaired,
+    CopiesFiles,
+    KnowsItsEnd,
+    KnowsNesting,
+    KnowsWriters,
+    LogBackend,
+    OpensLog,
+    Progress,
+    ReadsByType,
+    ReadsPastDamage,
+    ReportsHealth,
+    follow,
+    persists,
+    read_types,
+)
+from lllm.events.envelope import NewEvent, Recorded
 
 __all__ = [
     "AppendsWithin",
@@ -48,245 +42,3 @@ __all__ = [
     "persists",
     "read_types",
 ]
-
-_SHORTER_LOOKS = 3  # in a row, until a log is taken for one that has lost its end
-
-
-@runtime_checkable
-class LogBackend(Protocol):
-    """An append-only log of events.
-
-    1. When `append` returns, its events survive the death of the process.
-    2. A reader never sees a hole that is filled later, half of an append, or an event twice.
-    3. Any number of threads and processes may append; after a fork the child may go on.
-    4. A crash in the middle of a write never costs more than that write.
-    """
-
-    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Store all of `events` or none, and return their positions.
-
-        Events that stand in the log already, each with the same digest, are not stored twice:
-        their positions are returned. An empty append stores nothing. Where a signal handler
-        interrupted a write of the same thread, its events are stored when that has ended, and no
-        positions are returned.
-
-        Raises AppendConflict where another event has the same (stream, seq), and LogUnavailable
-        where nothing could be stored.
-        """
-
-    def read(
-        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
-    ) -> Iterator[Recorded]:
-        """The events with `after` < position <= `upto` (None: the head now), in order, of one
-        stream or all. No lock or transaction is held while the caller looks at one.
-
-        Raises LogDamaged where what is stored is not what was written.
-        """
-
-    def head(self) -> int:
-        """The highest position that is safe to read, 0 in an empty log."""
-
-    def close(self) -> None:
-        """Let go of files and connections; closing twice does nothing."""
-
-
-@runtime_checkable
-class AppendsWithoutWaiting(Protocol):
-    """A log that can say at once that it would have to wait, so that an event loop needn't."""
-
-    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """As `append`, but None, at once and with nothing stored, where it would wait."""
-
-
-@runtime_checkable
-class KnowsNesting(Protocol):
-    """A log that can tell that its thread is in the middle of a write to it: an append by a signal
-    handler is queued then."""
-
-    def at_write(self) -> bool:
-        """True in the middle of a write of this thread."""
-
-    def when_written(self, work: Callable[[], object]) -> None:
-        """Have some work done when that write has ended."""
-
-
-@runtime_checkable
-class AppendsWithin(Protocol):
-    """A log that can be told how long to wait for other writers, one of which may be frozen."""
-
-    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """As `append`, but None, with nothing stored, where others take longer than so many
-        seconds."""
-
-
-@runtime_checkable
-class KnowsWriters(Protocol):
-    """A log that can tell whether the process behind a session is alive."""
-
-    @property
-    def liveness(self) -> Liveness | None:
-        """The locks of its writers; None where it can't be shared between processes."""
-
-
-@runtime_checkable
-class KnowsItsEnd(Protocol):
-    """A log that can tell that its end is missing."""
-
-    def check_end(self) -> None:
-        """Raises LogDamaged where the log ends before what was acknowledged."""
-
-
-@runtime_checkable
-class ReadsByType(Protocol):
-    """A log that skips the events nobody asked for without handing them over."""
-
-    def read_types(
-        self, types: Collection[str], *, after: int = 0, upto: int | None = None
-    ) -> Iterator[Recorded]:
-        """As `read`, of the given types only."""
-
-
-@runtime_checkable
-class ReadsPastDamage(Protocol):
-    """A log that knows where it goes on behind damage."""
-
-    def readable(self) -> Readable:
-        """What can be read of it, with a Damage for what can't be.
-
-        Raises LogError where it can't be read at all.
-        """
-
-
-Progress = Callable[[int, int], None]  # told how far some work is, and how far it will go
-
-
-@runtime_checkable
-class CopiesFiles(Protocol):
-    """A log in files, of which a backup is a copy."""
-
-    @property
-    def path(self) -> Path | str:
-        """The file or folder; a str where the log is in none."""
-
-    def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
-        """Copy the log as it is at one moment, while others go on writing to it.
-
-        Args:
-            copy: Where the file or folder is made. Nothing is there yet.
-            progress: Called as the copy grows, with bytes copied and bytes to copy.
-
-        Returns:
-            The position of the last event in the copy, and the size of the copy in bytes.
-        """
-
-
-@runtime_checkable
-class CanBeRepaired(Protocol):
-    """A log that can put damaged files right."""
-
-    def repair(self) -> Repaired:
-        """Mend what can be mended, and keep a copy of each file that is changed. The log may be
-        closed afterwards.
-
-        Raises LogUnavailable while others use it.
-        """
-
-
-@runtime_checkable
-class ReportsHealth(Protocol):
-    """A log that can say how it is: size, format, files, and what they stand on."""
-
-    def health(self, head: int, *, read_bytes: int | None) -> Health:
-        """What there is to say of it up to the position `head`.
-
-        read_bytes: how much may be read to count the events, None for all there is.
-        """
-
-
-class OpensLog(Protocol):
-    """Opens the logs of one kind."""
-
-    def __call__(self, location: str, *, read_only: bool | None, make: bool) -> LogBackend:
-        """The log at a location.
-
-        Args:
-            location: A path, or a URL as the user wrote it.
-            read_only: True to write nothing; None to find out whether this user may write.
-            make: Make a log where there is none. Where this is False and there is none, raise
-                StoreError.
-        """
-
-
-class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
-    """How logs of one kind are recognised by a path or URL, and opened.
-
-    A path is recognised by names alone. Nobody opens a file to look into it: closing it would take
-    away the locks that SQLite holds on it in the same process
-    (https://sqlite.org/howtocorrupt.html, 2.2).
-
-    Attributes:
-        name: What the kind is called, as "sqlite".
-        open: Opens the log at a location.
-        schemes: Of its URLs, in lower case, as "postgresql".
-        suffixes: Of its paths, as ".db".
-        marks: Patterns (those of `glob`) for names of files; a folder with one of them in it is a
-            log of this kind.
-    """
-
-    name: str
-    open: OpensLog
-    schemes: tuple[str, ...] = ()
-    suffixes: tuple[str, ...] = ()
-    marks: tuple[str, ...] = ()
-
-
-def persists(log: LogBackend) -> bool:
-    """False if a log forgets what is appended to it, and says so by an attribute `persists`."""
-    return bool(getattr(log, "persists", True))
-
-
-def read_types(
-    log: LogBackend, types: Collection[str], *, after: int = 0, upto: int | None = None
-) -> Iterator[Recorded]:
-    """The events of some types, by the log's own ability or by looking at each."""
-    if isinstance(log, ReadsByType):
-        return log.read_types(types, after=after, upto=upto)
-    return (event for event in log.read(after=after, upto=upto) if event.type in types)
-
-
-def follow(
-    log: LogBackend,
-    *,
-    after: int | None = None,
-    poll: float = 0.1,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Recorded]:
-    """The events as they come, without end.
-
-    after: the position to begin behind, None for the head now. poll: seconds between looks.
-    stop: asked between looks; the iterator ends when it says yes.
-
-    Raises LogDamaged where the log ends before a position that it was read to: it was replaced by
-    an older copy, and what comes would be taken for what was seen.
-    """
-    position = log.head() if after is None else after
-    shorter = 0  # looks in a row
-    while True:
-        seen = position
-        for event in log.read(after=position):
-            position = event.position
-            yield event
-        if stop():
-            return
-        if position == seen:
-            # Within a write the head may be lower for a moment.
-            head = log.head()
-            shorter = shorter + 1 if head < position else 0
-            if shorter > _SHORTER_LOOKS:
-                raise LogDamaged(
-                    f"{log!r} was read up to position {position}, and ends at {head} now: its end "
-                    "was deleted, or an older copy was put in its place. Put it back, or read it "
-                    "from the beginning.",
-                    position=position,
-                )
-            time.sleep(poll)

@@ -44,7 +44,7 @@ def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encode
 
     encoder: what writes all else. Raises UnicodeEncodeError for a lone surrogate.
     """
-    pieces = Pieces(value, content, encoder)
+    pieces = JSONPieces(value, content, encoder)
     length = sum(map(len, pieces))
     output = io.BytesIO()
     output.seek(length - 1)
@@ -55,7 +55,7 @@ def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encode
     return output.getvalue()
 
 
-class Pieces:
+class JSONPieces:
     """What the JSON of a struct is made of: that of all but its long texts, and theirs."""
 
     def __init__(

@@ -23,17 +23,17 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import count
 
-from lllm.events import deferred
+from lllm.events.backend import AppendsWithoutWaiting, LogBackend
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.nesting import Nesting
+from lllm.events.concurrency.robust_locks import LockPair, RobustLock
+from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
+from lllm.events.envelope import SALT_BYTES, NewEvent, seal
 from lllm.events.errors import AppendConflict, LogError, SessionEnded, WrongProcess
-from lllm.events.locks import tell_after_fork
-from lllm.events.log import AppendsWithoutWaiting, LogBackend
 from lllm.events.model import AgentDefined, Ancestor, Event
-from lllm.events.nesting import Nesting
-from lllm.events.record import SALT_BYTES, NewEvent, seal
-from lllm.events.redaction import Redact as Redact  # part of the Recorder's own interface
-from lllm.events.redaction import payload
-from lllm.events.robust_locks import Held, RobustLock
-from lllm.events.uninterrupted import in_thread, is_cancelled_task
+from lllm.events.redaction.redact import Redact as Redact  # part of the Recorder's own interface
+from lllm.events.redaction.redact import payload
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
 
@@ -50,11 +50,11 @@ def new_id(now: int | None = None) -> str:
 
 
 def new_salt() -> bytes:
-    """The random bytes that the commitments of a stream are made with; see `record`."""
+    """The random bytes that the commitments of a stream are made with; see `envelope`."""
     return secrets.token_bytes(SALT_BYTES)
 
 
-def state(
+def append_statement(
     log: LogBackend, stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
 ) -> bool:
     """Append a statement: a stream of a single event, about a session or a definition.
@@ -122,7 +122,7 @@ class Recorder:
         self.in_child = False
         self._end: _Payloads = []  # the last event, from just before it is staged
         self._ended = False
-        tell_after_fork(self)
+        register_after_fork(self)
 
     def after_fork(self) -> None:
         """The parent goes on writing this session; the child must not."""
@@ -275,7 +275,7 @@ class Recorder:
         """Write the definitions that events refer to; without any, a definition is of no use."""
         while self._undefined:
             stream, definition = next(iter(self._undefined.items()))
-            state(self.log, stream, definition, redact=self._redact)
+            append_statement(self.log, stream, definition, redact=self._redact)
             self.definitions.known.add(stream)
             self._undefined.pop(stream, None)
 
@@ -290,7 +290,7 @@ class Recorder:
         log = self.log
         if not isinstance(log, AppendsWithoutWaiting) or self._undefined:
             return False
-        with Held(self._committing, None, 0) as mine:
+        with LockPair(self._committing, None, 0) as mine:
             if not mine:
                 return False  # what this caller staged may be in another's hands, not yet durable
             return self._commits.is_inside() or self._try_to_commit(log)  # see `commit`

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 from lllm.version import __version__
 
 if TYPE_CHECKING:
-    from lllm.agent import Agent
-    from lllm.call_records import CallRecord
-    from lllm.capturing import capture, captured, release
-    from lllm.dialog import Dialog, Message, Piece
+    from lllm.agents.agent import Agent
+    from lllm.agents.dialog import Dialog, Message, Piece
+    from lllm.agents.prompt import Prompt
+    from lllm.agents.tactic import Tactic, build_tactic
+    from lllm.events.backends.jsonl.backend import LocalFileBackend
+    from lllm.events.backends.noop import NoOpBackend
+    from lllm.events.backends.sqlite.backend import SQLiteBackend
     from lllm.events.errors import (
         AgentError,
         AmbiguousId,
@@ -41,28 +44,25 @@ if TYPE_CHECKING:
         ViewError,
         WrongProcess,
     )
-    from lllm.events.jsonl import LocalFileBackend
-    from lllm.events.noop import NoOpBackend
-    from lllm.events.redaction import redacted_in
-    from lllm.events.secret_patterns import BEARER, CARD, EMAIL, Pattern
-    from lllm.events.sqlite import SQLiteBackend
-    from lllm.instruments import instrument, uninstrument
-    from lllm.packages import load_package
-    from lllm.projections.call_session import AgentCallSession, TacticCallSession
-    from lllm.projections.invoke_cost import InvokeCost
-    from lllm.prompt import Prompt
-    from lllm.runtime import Runtime
-    from lllm.store import LogStore
-    from lllm.summaries import SessionRecord, SessionSummary
-    from lllm.tactic import Tactic, build_tactic
-    from lllm.threads import Executor
-    from lllm.tools import tool
+    from lllm.events.redaction.patterns import BEARER, CARD, EMAIL, Pattern
+    from lllm.events.redaction.redact import redacted_in
+    from lllm.instrumentation.capture import capture, captured, release
+    from lllm.instrumentation.instruments import instrument, uninstrument
+    from lllm.packages.loader import load_package
+    from lllm.packages.registry import Runtime
+    from lllm.projections.session.call_session import AgentCallSession, TacticCallSession
+    from lllm.projections.session.invoke_cost import InvokeCost
+    from lllm.sessions.threads import Executor
+    from lllm.store.call_records import CallRecord
+    from lllm.store.log_store import LogStore
+    from lllm.store.summaries import SessionRecord, SessionSummary
+    from lllm.tools.tool import tool
 
 _HOMES = {
-    "lllm.agent": ("Agent",),
-    "lllm.call_records": ("CallRecord",),
-    "lllm.capturing": ("capture", "captured", "release"),
-    "lllm.dialog": ("Dialog", "Message", "Piece"),
+    "lllm.agents.agent": ("Agent",),
+    "lllm.store.call_records": ("CallRecord",),
+    "lllm.instrumentation.capture": ("capture", "captured", "release"),
+    "lllm.agents.dialog": ("Dialog", "Message", "Piece"),
     "lllm.events.errors": (
         "AgentError",
         "AmbiguousId",
@@ -86,22 +86,22 @@ _HOMES = {
         "ViewError",
         "WrongProcess",
     ),
-    "lllm.events.jsonl": ("LocalFileBackend",),
-    "lllm.events.noop": ("NoOpBackend",),
-    "lllm.events.redaction": ("redacted_in",),
-    "lllm.events.secret_patterns": ("BEARER", "CARD", "EMAIL", "Pattern"),
-    "lllm.events.sqlite": ("SQLiteBackend",),
-    "lllm.instruments": ("instrument", "uninstrument"),
-    "lllm.packages": ("load_package",),
-    "lllm.projections.call_session": ("AgentCallSession", "TacticCallSession"),
-    "lllm.projections.invoke_cost": ("InvokeCost",),
-    "lllm.prompt": ("Prompt",),
-    "lllm.runtime": ("Runtime",),
-    "lllm.store": ("LogStore",),
-    "lllm.summaries": ("SessionRecord", "SessionSummary"),
-    "lllm.tactic": ("Tactic", "build_tactic"),
-    "lllm.threads": ("Executor",),
-    "lllm.tools": ("tool",),
+    "lllm.events.backends.jsonl.backend": ("LocalFileBackend",),
+    "lllm.events.backends.noop": ("NoOpBackend",),
+    "lllm.events.redaction.redact": ("redacted_in",),
+    "lllm.events.redaction.patterns": ("BEARER", "CARD", "EMAIL", "Pattern"),
+    "lllm.events.backends.sqlite.backend": ("SQLiteBackend",),
+    "lllm.instrumentation.instruments": ("instrument", "uninstrument"),
+    "lllm.packages.loader": ("load_package",),
+    "lllm.projections.session.call_session": ("AgentCallSession", "TacticCallSession"),
+    "lllm.projections.session.invoke_cost": ("InvokeCost",),
+    "lllm.agents.prompt": ("Prompt",),
+    "lllm.packages.registry": ("Runtime",),
+    "lllm.store.log_store": ("LogStore",),
+    "lllm.store.summaries": ("SessionRecord", "SessionSummary"),
+    "lllm.agents.tactic": ("Tactic", "build_tactic"),
+    "lllm.sessions.threads": ("Executor",),
+    "lllm.tools.tool": ("tool",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -191,7 +191,7 @@ if __name__ == "lllm" and (_top := _clone()) is not None and _top not in __path_
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lllm' has no attribute {name!r}")
-    from lllm.events.importing import importing
+    from lllm.events.concurrency.imports import importing
 
     with importing():
         value: object = getattr(import_module(_HOME_OF[name]), name)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from lllm import LogStore, Prompt, Tactic, tool
-from lllm.config import Config
+from lllm.agents.config import Config
 from lllm.invokers import Invoker
 from lllm.invokers.scripted import Script, rate_limited, tool_call, tool_calls
 

@@ -18,18 +18,18 @@ import traceback
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO, cast
 
-from lllm.events.plain import to_plain
-from lllm.events.robust_locks import ThreadLock
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.values.json_values import to_plain
+from lllm.terminal_safe import visible
 from lllm.times import suffix_of
-from lllm.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from lllm.runtime import Runtime
-    from lllm.store import LogStore
+    from lllm.packages.registry import Runtime
+    from lllm.store.log_store import LogStore
 
     EventDict = MutableMapping[str, object]
     Processor = Callable[[object, str, EventDict], EventDict | str]
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 LOGGER = "lllm"
-_HANDLER = "lllm.cli.terminal"  # how a second setup_logging finds the handler of the first
+_HANDLER = "lllm.cli.render.console"  # how a second setup_logging finds the handler of the first
 _NONE = "-"  # a SessionFilter's word outside of a call
 _setup = ThreadLock()
 
@@ -282,8 +282,8 @@ def local_store(
     beside it. mode: the permissions of new files, 0o660 for a store that a group shares; None for
     0o600, or those of a store that is there and shared.
     """
-    from lllm.events.jsonl import LocalFileBackend
-    from lllm.store import LogStore
+    from lllm.events.backends.jsonl.backend import LocalFileBackend
+    from lllm.store.log_store import LogStore
 
     return LogStore(
         LocalFileBackend(path, read_only=read_only, mode=mode), runtime=runtime, partition=partition
@@ -304,8 +304,8 @@ def sqlite_store(
     beside it. mode: the permissions of new files, 0o660 for a store that a group shares; None for
     0o600, or those of a store that is there and shared.
     """
-    from lllm.events.sqlite import SQLiteBackend
-    from lllm.store import LogStore
+    from lllm.events.backends.sqlite.backend import SQLiteBackend
+    from lllm.store.log_store import LogStore
 
     return LogStore(
         SQLiteBackend(path, read_only=read_only, mode=mode), runtime=runtime, partition=partition
@@ -314,7 +314,7 @@ def sqlite_store(
 
 def noop_store(*, runtime: Runtime | None = None, partition: str = "") -> LogStore:
     """A LogStore that keeps nothing, for tests and benchmarks."""
-    from lllm.events.noop import NoOpBackend
-    from lllm.store import LogStore
+    from lllm.events.backends.noop import NoOpBackend
+    from lllm.store.log_store import LogStore
 
     return LogStore(NoOpBackend(), runtime=runtime, partition=partition)

@@ -12,10 +12,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from lllm.events.database import Value
+from lllm.events.backends.sqlite.database import Value
+from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
 from lllm.events.model import Event
-from lllm.events.record import Recorded
 
 __all__ = [
     "Index",
@@ -92,7 +92,7 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
         return all(above.tactic_path != self.tactic_path for above in self.chain()[1:])
 
 
-class Happened(msgspec.Struct, frozen=True, gc=False):
+class ViewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as views get it: decoded once for all of them, with the session that it is about
     (None for events outside any session, or of one that this log does not know)."""
 
@@ -133,7 +133,7 @@ class View(Protocol):
     @property
     def tables(self) -> Sequence[Table]: ...
 
-    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """Say what these events, the next of the log in order, change."""
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from lllm.events.shared_database import files
-from lllm.events.shared_folder import folders
+from lllm.events.backends.jsonl.shared_folder import folders
+from lllm.events.backends.sqlite.shared_database import files
 
 T = TypeVar("T")
 

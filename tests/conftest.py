@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-import lllm.tactic
+import lllm.agents.tactic
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
 from tests.leaks import leaks_are_this_tests
@@ -99,7 +99,7 @@ def store(open_backend: OpenBackend) -> Iterator[LogStore]:
 @pytest.fixture(autouse=True)
 def warns_anew() -> None:
     """The warning of a tactic without a store comes once in a process; here, once in a test."""
-    lllm.tactic._warned.clear()
+    lllm.agents.tactic._warned.clear()
 
 
 @pytest.fixture

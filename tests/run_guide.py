@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from lllm import LogStore, SQLiteBackend
-from lllm.summaries import SessionSummary
+from lllm.store.summaries import SessionSummary
 from tests import loopback_messages, loopback_responses
 from tests.loopback import JSON, Loopback, Received, Reply, text, tool_calls
 from tests.loopback_streams import chunk, sse, usage_chunk

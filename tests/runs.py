@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend, Tactic
 from lllm.events import codec
+from lllm.events.envelope import NewEvent
 from lllm.events.model import Event
-from lllm.events.record import NewEvent
 from lllm.invokers.scripted import Script, ScriptedInvoker
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.session.call_session import TacticCallSession
 
 MODEL = "gpt-4o-mini"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lllm import AgentError, InvokeError, LogStore, ParseError, Prompt, SQLiteBackend, tool
-from lllm.agent import Agent
-from lllm.dialog import Message
+from lllm.agents.agent import Agent
+from lllm.agents.dialog import Message
 from lllm.events import model
-from lllm.events.record import Recorded
+from lllm.events.envelope import Recorded
 from lllm.invokers import Answer, Request
 from lllm.invokers.scripted import (
     Reply,
@@ -27,7 +27,7 @@ from lllm.invokers.scripted import (
     tool_call,
     tool_calls,
 )
-from lllm.projections.call_session import AgentCallSession, TacticCallSession
+from lllm.projections.session.call_session import AgentCallSession, TacticCallSession
 from tests.runs import Asking, Doing, WatchedLog, called, config, full_disk, payloads, types
 
 
@@ -197,7 +197,7 @@ def test_a_failed_call_is_made_again(store: LogStore) -> None:
 def test_the_wait_is_that_of_the_provider(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent waits as the provider says, else twice as long each time, with jitter."""
     waits: list[float] = []
-    monkeypatch.setattr("lllm.effects.time.sleep", waits.append)
+    monkeypatch.setattr("lllm.agents.effects.time.sleep", waits.append)
     monkeypatch.setattr(random, "uniform", lambda low, _: low)
     script = [server_error(), rate_limited(7), server_error(), server_error(), "ok"]
     called(Asking(config(script, max_llm_recall=9, recall_wait=4), log_store=store))
@@ -215,7 +215,7 @@ def test_a_wait_beyond_the_limit_is_not_waited_for(
     """A provider that asks for more than max_retry_wait (60 s unless set) ends the agent's call,
     which says so; nothing is waited for or scheduled."""
     waits: list[float] = []
-    monkeypatch.setattr("lllm.effects.time.sleep", waits.append)
+    monkeypatch.setattr("lllm.agents.effects.time.sleep", waits.append)
     limit = {} if longest is None else {"max_retry_wait": longest}
     tactic = Asking(config([rate_limited(asked), "never"], **limit), log_store=store)
     with pytest.raises(AgentError, match=r"asks to wait .* max_retry_wait") as caught:
@@ -232,7 +232,7 @@ def test_backoff_of_our_own_stays_below_the_limit(
 ) -> None:
     """Where the provider does not say how long, waits grow up to max_retry_wait."""
     waits: list[float] = []
-    monkeypatch.setattr("lllm.effects.time.sleep", waits.append)
+    monkeypatch.setattr("lllm.agents.effects.time.sleep", waits.append)
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
     script = [*[server_error()] * 4, "ok"]
     given = config(script, max_llm_recall=9, recall_wait=1, max_retry_wait=3)

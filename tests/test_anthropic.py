@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from lllm import LogStore, Prompt, SQLiteBackend, tool
-from lllm.dialog import Piece
+from lllm.agents.dialog import Piece
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, LLMFailed, LLMResponded, RetryScheduled, Usage
 from lllm.invokers import Answer, Invoker, OnText, Request, Streams

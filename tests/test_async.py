@@ -10,16 +10,18 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from lllm import LogStore, SessionEnded, SQLiteBackend, tool
-from lllm.agent import Agent
+from lllm.agents import effects
+from lllm.agents.agent import Agent
 from lllm.events import model
+from lllm.events.concurrency.shielded import in_thread
 from lllm.events.recorder import current_log_context
-from lllm.events.uninterrupted import in_thread
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker, rate_limited, tool_call
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.session.call_session import TacticCallSession
 from tests.runs import (
     Asking,
     AsyncAsking,
@@ -495,3 +497,28 @@ def test_a_store_s_session_works_on_a_loop(store: LogStore) -> None:
     session = store.load_session(right.session_id)
     assert (session.tactic_name, session.delivery) == ("script", "re: x")
     assert [one.delivery for one in session.sub_tactic_sessions["async-asking"]] == ["re: x"]
+
+
+def test_effects_say_what_to_do_and_never_change() -> None:
+    """An effect is carried out by whoever gets it, perhaps twice: nobody may change it."""
+    for kind in vars(effects).values():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            assert kind.__struct_config__.frozen, kind
+
+
+def test_after_a_tool_no_tool_is_the_current_one() -> None:
+    """Whatever runs next in the same task is no part of the tool."""
+
+    @tool
+    def nothing() -> None:
+        """Nothing."""
+
+    run = effects.RunTool(tool=nothing, arguments={}, ordinal=7)
+
+    async def both() -> None:
+        await run.arun()
+        assert effects.current_tool.get() is None
+
+    asyncio.run(both())
+    run.run()
+    assert effects.current_tool.get() is None

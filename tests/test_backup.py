@@ -19,12 +19,12 @@ import pytest
 from lllm import LocalFileBackend, LogError, LogStore, LogUnavailable, NoOpBackend, SQLiteBackend
 from lllm.events import codec
 from lllm.events.backends import open_log as open_log_at
-from lllm.events.backup import back_up, stopped_backups
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.envelope import Recorded, check_digest
+from lllm.events.integrity.backup import back_up, stopped_backups
+from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
-from lllm.events.memory import MemoryBackend
-from lllm.events.record import Recorded, check_digest
-from lllm.events.verify import verify
-from lllm.testing_writers import PATIENCE, event
+from lllm.testing.writers import PATIENCE, event
 from tests.conftest import OpenBackend
 
 KINDS: dict[str, Callable[[Path], LogBackend]] = {
@@ -75,7 +75,7 @@ with LogStore(KINDS[kind](Path(path))).session("tests::runner") as recorder:
 STOPPING = """
 import sys, time
 from pathlib import Path
-from lllm.events.backup import back_up
+from lllm.events.integrity.backup import back_up
 from tests.test_backup import KINDS
 
 def stop(copied, to_copy):
@@ -91,7 +91,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from lllm import LogUnavailable
-from lllm.events.backup import back_up
+from lllm.events.integrity.backup import back_up
 from tests.test_backup import KINDS
 
 kind, path, destination = sys.argv[1:]
@@ -434,7 +434,7 @@ def test_logs_in_no_files(
     open_log: Callable[[], LogBackend], destination: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a log that is in no file, a backup is a folder of JSON lines with the same events."""
-    monkeypatch.setattr("lllm.events.backup._EVENTS", 7)
+    monkeypatch.setattr("lllm.events.integrity.backup._EVENTS", 7)
     seen: list[tuple[int, int]] = []
     with closing(open_log()) as log:
         log.append([event("long", number) for number in range(1, 51)])

@@ -12,7 +12,7 @@ import pytest
 from lllm import LogStore
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.session.call_session import TacticCallSession
 from tests.runs import Asking, AsyncAsking, Doing, called, config, types
 
 

@@ -17,8 +17,8 @@ from benchmarks.soak import trends
 from benchmarks.soak_workers import Sample
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events import codec
+from lllm.events.integrity.verify import verify
 from lllm.events.model import AgentDefined
-from lllm.events.verify import verify
 
 ROOTS = 25
 SHAPES: tuple[Shape, ...] = ("usual", "small")

@@ -10,11 +10,12 @@ import pytest
 from lllm import LogStore, SQLiteBackend
 from lllm.events import codec
 from lllm.events.model import Content, LLMResponded, Usage
-from lllm.events.plain import to_plain
+from lllm.events.values.json_values import to_plain
 from lllm.invokers import Answer
-from lllm.invokers.failures import retry_after
-from lllm.pricing import believable, price
-from lllm.usage import of_chat
+from lllm.invokers.http.errors import retry_after
+from lllm.pricing.billing import within_limits
+from lllm.pricing.price import price
+from lllm.pricing.usage import of_chat
 from tests.runs import MODEL, Asking, called, config, payloads
 
 MOST = 10**15
@@ -41,7 +42,7 @@ def answered(given: Usage | None, raw: object, folder: Path) -> LLMResponded:
 def test_no_such_usage_is_believed(field: str, count: int) -> None:
     """A count beyond what an event can hold, or that is no whole number, is no usage."""
     wrong = Usage(**{field: count})
-    assert believable(wrong) is None
+    assert within_limits(wrong) is None
     assert price(wrong, provider="openai", model=MODEL, at=AT).status == "unpriced"
 
 

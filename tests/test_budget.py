@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from lllm import BudgetExceeded, ConfigError, LogStore, SQLiteBackend, Tactic
-from lllm.budget import Budget
 from lllm.events.model import Price, SessionStarted, Usage
 from lllm.invokers.scripted import ScriptedReply, reply
+from lllm.sessions.budget import Budget
 from tests.runs import config, payloads
 
 pytestmark = pytest.mark.money

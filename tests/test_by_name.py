@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from lllm import ConfigError, MissingExtra, Tactic
+from lllm.agents.config import AgentConfig, read_config
 from lllm.cli import main
-from lllm.config import AgentConfig, read_config
 from lllm.events.model import Content
-from lllm.invokers import Request, by_name
-from lllm.invokers.by_name import check_key, chosen, named
+from lllm.invokers import Request
+from lllm.invokers import resolve as by_name
+from lllm.invokers.resolve import check_key, named, resolve_invoker
 from tests import loopback_messages as claude
 from tests.loopback import Loopback
 
@@ -79,7 +80,7 @@ def test_a_name_tells_the_provider(
 ) -> None:
     """The model is asked at its provider's own place, with the key of its provider's variable, by
     its name without the prefix; without a key, the error names the variable."""
-    invoker = chosen(model)
+    invoker = resolve_invoker(model)
     assert (invoker.provider, invoker.host, invoker.port) == (provider, host, 443)
     with pytest.raises(ConfigError, match=variable):
         invoker.invoke(Request(model=model, messages=HI))
@@ -94,7 +95,7 @@ def test_a_name_tells_the_provider(
     monkeypatch.setattr(by_name, "_place_of", lambda _: there)
     monkeypatch.setenv(variable, KEY)
     check_key(model)
-    asked = chosen(model)
+    asked = resolve_invoker(model)
     assert asked.invoke(Request(model=model, messages=HI)).content.text == "Hello."
     (received,) = server.requests
     assert received.body["model"] == sent
@@ -109,18 +110,18 @@ def test_a_name_tells_the_provider(
 )  # fmt: skip
 def test_what_openai_calls_its_models(model: str) -> None:
     """OpenAI is asked for what has one of its names."""
-    assert chosen(model).host == "api.openai.com"
+    assert resolve_invoker(model).host == "api.openai.com"
 
 
 def test_ollama_needs_no_key(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of Ollama is asked on this machine, without a key, and not with OpenAI's."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    invoker = chosen("ollama/llama3.2")
+    invoker = resolve_invoker("ollama/llama3.2")
     assert (invoker.provider, invoker.host, invoker.port) == ("ollama", "localhost", 11434)
     check_key("ollama/llama3.2")
     here = by_name._BY_PREFIX["ollama"]._replace(base_url=server.url)
     monkeypatch.setitem(by_name._BY_PREFIX, "ollama", here)
-    invoker = chosen("ollama/llama3.2")
+    invoker = resolve_invoker("ollama/llama3.2")
     invoker.invoke(Request(model="ollama/llama3.2", messages=HI))
     assert server.requests[0].body["model"] == "llama3.2"
     assert KEY not in str(server.requests[0].headers)
@@ -136,10 +137,10 @@ def test_a_server_of_ones_own(
     needs no key."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     check_key(model)
-    invoker = chosen(model)
+    invoker = resolve_invoker(model)
     invoker.invoke(Request(model=model, messages=HI))
     assert server.requests[0].body["model"] == model
-    assert chosen("claude-haiku-4-5").host == "api.anthropic.com"
+    assert resolve_invoker("claude-haiku-4-5").host == "api.anthropic.com"
     invoker.close()  # type: ignore[attr-defined] # an OpenAIInvoker has it
 
 
@@ -147,7 +148,7 @@ def test_another_place_of_openais(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where OPENAI_BASE_URL leads to OpenAI itself, "openai/" is no part of a model's name."""
     monkeypatch.setenv("OPENAI_BASE_URL", "https://eu.api.openai.com/v1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    invoker = chosen("openai/gpt-4o")
+    invoker = resolve_invoker("openai/gpt-4o")
     assert (invoker.provider, invoker.host) == ("openai", "eu.api.openai.com")
     assert by_name._place_of("openai/gpt-4o").prefix == "openai/"
 
@@ -156,7 +157,7 @@ def test_another_place_of_openais(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_that_tells_nothing(model: str) -> None:
     """A name without a provider is an error that says how to give it one."""
     with pytest.raises(ConfigError) as caught:
-        chosen(model)
+        resolve_invoker(model)
     told = str(caught.value)
     assert f"The name {model!r} does not tell which provider" in told
     assert "openrouter/, groq/" in told
@@ -169,7 +170,7 @@ def test_the_way_to_litellm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where LiteLLM is not installed, the error says how it would be."""
     without(monkeypatch, "litellm")
     with pytest.raises(ConfigError, match=r'pip install "lllm\[litellm\]"'):
-        chosen("llama3.2")
+        resolve_invoker("llama3.2")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_the_way_to_litellm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_name(model: str, told: str) -> None:
     """An empty name, spaces, or a provider without a model, are told as what they are."""
     with pytest.raises(ConfigError) as caught:
-        chosen(model)
+        resolve_invoker(model)
     assert told in str(caught.value)
 
 
@@ -232,7 +233,7 @@ def test_an_sdk_that_is_not_installed(
         named(name)
     if model is not None:
         with pytest.raises(ImportError, match=told):
-            chosen(model)
+            resolve_invoker(model)
 
 
 # In a configuration
@@ -303,9 +304,9 @@ def test_no_sdk_is_imported_to_choose() -> None:
     code = """
 import sys
 import lllm
-from lllm.invokers.by_name import chosen, named
+from lllm.invokers.resolve import resolve_invoker, named
 for model in ("gpt-4o", "claude-haiku-4-5", "groq/x"):
-    chosen(model)
+    resolve_invoker(model)
 named("litellm")
 print({"openai", "anthropic", "litellm", "httpx", "pydantic", "genai_prices"} & set(sys.modules))
 """

@@ -17,14 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.call_records import CALL_SORTS, CallRecord
 from lllm.events import codec
 from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Usage
-from lllm.projections import call_queries, call_selection, projector
-from lllm.projections.call_selection import CallFilter, CallSort
-from lllm.projections.calls import LARGEST_SIZE, size_of
-from lllm.projections.selection import Filter
+from lllm.projections.engine import projector
+from lllm.projections.queries import call_filters as call_selection
+from lllm.projections.queries import calls as call_queries
+from lllm.projections.queries.call_filters import CallFilter, CallSort
+from lllm.projections.queries.filters import Filter
 from lllm.projections.view import storable
+from lllm.projections.views.calls import LARGEST_SIZE, size_of
+from lllm.store.call_records import CALL_SORTS, CallRecord
 from tests.histories import Attempt, History, Session
 
 TAGS = st.dictionaries(st.sampled_from(["env", "user"]), st.sampled_from(["x", "\udc80"]))
@@ -478,3 +480,14 @@ def test_lists_of_calls_use_indexes(store: LogStore) -> None:
 
 # Small tables: kinds, facets' numbers, a page of keys, the sessions chosen.
 SMALL = ("call_kinds", "(subquery-1)", "facet_numbers", "p", "f", "below")
+
+
+@pytest.mark.parametrize(("least", "found"), [(None, [4, 2, 1]), (0, [4, 2, 1]), (10**9, [4])])
+def test_sizes_from_a_least_amount(least: int | None, found: list[int]) -> None:
+    """The sizes that there are, the largest first, down to that of the least amount."""
+    few = {1: 1, 2: 2, 4: size_of(10**9)}
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE calls (elapsed_size INTEGER)")
+        connection.executemany("INSERT INTO calls VALUES (?)", [(size,) for size in few.values()])
+        sizes = call_selection._sizes(connection, "elapsed_size", None, least)
+        assert list(sizes) == [few[name] for name in found]

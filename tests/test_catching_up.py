@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from lllm import LogStore, SQLiteBackend
-from lllm.catching_up import CatchUp
-from lllm.projections.projector import Projector
+from lllm.projections.engine.projector import Projector
+from lllm.store.projection_scheduler import CatchUp
 from tests.echo import echo
 
 

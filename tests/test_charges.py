@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from lllm import LogStore, SQLiteBackend, capture
 from lllm.cli import cli
 from lllm.events.model import Content, Part, Price, Usage
-from lllm.price_table import PriceTable
-from lllm.pricing import price
-from lllm.usage import of_chat, of_messages, of_responses
+from lllm.pricing.price import price
+from lllm.pricing.usage import of_chat, of_messages, of_responses
+from lllm.pricing.user_prices import PriceTable
 from tests import loopback_messages
 from tests.capture.asking import ASKED, claude_client
 from tests.capture.asking import CLAUDE as HAIKU

@@ -19,14 +19,14 @@ import pytest
 
 from lllm import LogStore, Tactic
 from lllm.cli import main
-from lllm.cli.arithmetic import explained
-from lllm.cli.opening import open_store
+from lllm.cli.open_store import open_store
+from lllm.cli.render.price_breakdown import explained
 from lllm.events.model import Price, Usage
-from lllm.export import as_jsonl
 from lllm.invokers.scripted import ScriptedInvoker, reply
-from lllm.pricing import price as price_of
-from lllm.projections.call_session import InvokeTrace
-from lllm.projections.invoke_cost import InvokeCost
+from lllm.pricing.price import price as price_of
+from lllm.projections.session.call_session import InvokeTrace
+from lllm.projections.session.invoke_cost import InvokeCost
+from lllm.store.export import as_jsonl
 
 COMMANDS = (
     "demo", "ls", "show", "calls", "events", "tail", "cost", "query", "export", "tag", "rebuild",

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore, SQLiteBackend
-from lllm.call_records import CallRecord
-from lllm.cli.opening import open_store
+from lllm.cli.open_store import open_store
 from lllm.events.model import Usage
+from lllm.store.call_records import CallRecord
 from tests.histories import Attempt, History
 from tests.test_cli import Run, on_terminal
 

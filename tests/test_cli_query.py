@@ -17,7 +17,7 @@ import pytest
 import sqlite_utils
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.cli.opening import open_store
+from lllm.cli.open_store import open_store
 from lllm.projections.view import Table
 from tests.echo import echo
 from tests.test_cli import Run, on_terminal, run
@@ -167,7 +167,7 @@ def test_a_time_limit(path: Path, run: Run) -> None:
 
 def test_the_limit_is_of_the_database_alone(file: Path) -> None:
     """What the reader of a row does with it takes none of the database's time."""
-    from lllm.timed_rows import TimedRows
+    from lllm.store.query_timeout import TimedRows
 
     with open_store(str(file)) as store:
         rows = TimedRows(store.database(), f"{ENDLESS} x FROM a LIMIT 5000", seconds=0.3)

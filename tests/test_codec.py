@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.events import codec
+from lllm.events.envelope import Recorded, seal
 from lllm.events.model import (
     EVENTS,
     Content,
@@ -22,7 +23,6 @@ from lllm.events.model import (
     ToolReturned,
     Unknown,
 )
-from lllm.events.record import Recorded, seal
 
 # Text as a user may pass it: lone surrogates, too, though not side by side, which JSON can't tell
 # from the one character that they make.

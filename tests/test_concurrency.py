@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm.events.envelope import Recorded
 from lllm.events.log import LogBackend
 from lllm.events.model import Event
-from lllm.events.record import Recorded
-from lllm.projections.contexts import Contexts
-from lllm.projections.view import Happened
+from lllm.projections.engine.session_contexts import Contexts
+from lllm.projections.view import ViewEvent
 from tests.conftest import OpenBackend
 from tests.echo import Echo, echo
 
@@ -205,7 +205,7 @@ def test_a_session_that_the_collector_ends(
     feed = Contexts.happened
     nested = iter([lambda: tactic("nested")])
 
-    def happened(contexts: Contexts, event: Recorded, payload: Event) -> Happened:
+    def happened(contexts: Contexts, event: Recorded, payload: Event) -> ViewEvent:
         for call in nested:
             call()
         return feed(contexts, event, payload)

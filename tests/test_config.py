@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import pytest
 
 from lllm import ConfigError, Prompt, tool
-from lllm.config import AgentConfig, read_config
+from lllm.agents.config import AgentConfig, read_config
+from lllm.agents.tactic import Tactic
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker
-from lllm.tactic import Tactic
 from tests.runs import Asking
 
 

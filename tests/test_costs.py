@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from lllm import ConfigError, LocalFileBackend, LogStore, Runtime, SQLiteBackend
-from lllm.cost_summary import CostGroup
 from lllm.events.model import (
     Content,
     Error,
@@ -23,7 +22,8 @@ from lllm.events.model import (
     Usage,
 )
 from lllm.invokers.scripted import cut_off, rate_limited, reply
-from lllm.repricing import OtherPrices, Repricing
+from lllm.pricing.cost_summary import CostGroup
+from lllm.pricing.repricing import OtherPrices, Repricing
 from tests.histories import Attempt, History
 from tests.runs import MODEL, Asking, config
 

@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 import pytest
 
-from lllm import LogDamaged, LogStore, SQLiteBackend
+from lllm import LogDamaged, LogStore, LogUnavailable, SQLiteBackend
 from lllm.cli import main
-from lllm.doctor import examine
+from lllm.doctor.examine import examine
+from lllm.events.backends.sqlite.readable_rows import ReadableRows
+from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
-from lllm.events.verify import verify
-from lllm.projections.sessions import SessionsView
+from lllm.projections.views.sessions import SessionsView
 from tests.echo import echo
 
 PAGE = 4096
@@ -345,3 +346,18 @@ def test_commands(whole: Whole, tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert main(["ls", "--store", rows]) == 0
     assert capsys.readouterr().err.count("memory") == 0
+
+
+def test_an_error_of_the_whole_file_is_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be read for now, no event is taken for damaged."""
+    with closing(SQLiteBackend(tmp_path / "runs.db")) as log:
+        found = ReadableRows(log)
+
+        def gone(*_: object) -> None:
+            raise LogUnavailable("The disk is gone.")
+
+        monkeypatch.setattr(log.database, "query", gone)
+        with pytest.raises(LogUnavailable, match="disk is gone"):
+            found._is_bad(1)

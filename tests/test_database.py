@@ -6,15 +6,18 @@ import os
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend
-from lllm.events.database import Database, Writing
-from lllm.events.locks import FileLock
-from lllm.testing_writers import batch
+from lllm.events.backends.sqlite.connections import Connection, Readers, Reading
+from lllm.events.backends.sqlite.database import Database, Writing
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.locks import FileLock
+from lllm.testing.writers import batch
 
 SCHEMA = ("CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT)",)
 
@@ -261,7 +264,7 @@ def test_forking_after_an_interrupt(tmp_path: Path) -> None:
 def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that is forked while another thread stays in a transaction can't use the file, and is
     told so; its parent goes on."""
-    monkeypatch.setattr("lllm.events.locks._LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("lllm.events.concurrency.locks._LONGEST_PAUSE", 0.05)
     database = open_database(tmp_path)
     inside, leave = threading.Event(), threading.Event()
 
@@ -321,3 +324,26 @@ def test_an_interrupt_where_a_transaction_ends(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("by_collector", [False, True])
+def test_a_connection_of_before_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_collector: bool
+) -> None:
+    """One that was in use when all were renewed is dropped then: at once, or by another thread
+    where the garbage collector gives it back, in the middle of anything."""
+    dropped: list[object] = []
+    queued: list[Callable[[], object]] = []
+    monkeypatch.setattr(deferred, "by_collector", lambda: by_collector)
+    monkeypatch.setattr(deferred, "later", queued.append)
+    readers = Readers(
+        tmp_path / "x", connect=lambda: Connection(":memory:"), drop=dropped.append,
+        check=lambda: None,
+    )  # fmt: skip
+    with Reading(readers) as connection:
+        readers.renew()
+    assert dropped == ([] if by_collector else [connection])
+    for work in queued:
+        work()
+    assert dropped == [connection]
+    connection.close()

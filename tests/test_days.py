@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from lllm import LogStore, Runtime, SQLiteBackend
 from lllm.cli import cli
-from lllm.cost_summary import CostSummary
 from lllm.events import codec
 from lllm.events.model import LLMFailed, LLMResponded, Usage
+from lllm.pricing.cost_summary import CostSummary
 from lllm.projections.days import QUARTER_HOUR, DaysOfQuarters, day_of, shown_day
 from lllm.times import nanoseconds_of, zone_of
 from tests.histories import Attempt, History

@@ -15,7 +15,7 @@ import lllm.projections
 _MEET = """
 import sys, threading, types
 sys.setswitchinterval(1e-6)
-from lllm.schema import read_json
+from lllm.tools.json_schema import read_json
 
 SOURCE = "from __future__ import annotations\\nimport msgspec\\n"
 SOURCE += "class Inner(msgspec.Struct):\\n"
@@ -61,4 +61,4 @@ def test_one_way_to_a_decoder() -> None:
             for node in ast.walk(ast.parse(source.read_text())):
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "msgspec.json.Decoder":
                     makers.add(source.name)
-    assert makers == {"decoding.py"}
+    assert makers == {"decoders.py"}

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 import lllm
-from lllm.config import AgentConfig, read_config
-from lllm.events.from_marks import from_plain
-from lllm.events.plain import to_plain
-from lllm.events.readable import readable
+from lllm import CallRecord
+from lllm.agents.config import AgentConfig, read_config
+from lllm.events.values.from_marks import from_plain
+from lllm.events.values.json_values import to_plain
+from lllm.events.values.readable import readable
 from lllm.invokers.anthropic import AnthropicInvoker
+from lllm.invokers.http.rate_limits import _seconds
 from lllm.invokers.litellm import LiteLLMInvoker
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.invokers.rate_limits import _seconds
 from lllm.invokers.scripted import ScriptedInvoker
 
 # Those that are a bool, a number or a text; all others are None, or empty.
@@ -124,3 +125,9 @@ def test_what_a_reader_gets_of_ranges_and_long_numbers() -> None:
 def test_units_of_a_wait(text: str, seconds: float | None) -> None:
     """Each unit that Go prints."""
     assert _seconds(text) == (None if seconds is None else pytest.approx(seconds, rel=1e-12))
+
+
+def test_a_record_of_a_call_is_made_by_names() -> None:
+    """Its fields are many, and more may come between them."""
+    with pytest.raises(TypeError, match="positional"):
+        CallRecord("a session")  # type: ignore[misc, call-arg] # that it is refused is the test

@@ -11,7 +11,7 @@ import pytest
 
 from lllm import LogStore
 from lllm.cli import main
-from lllm.cli.opening import open_store
+from lllm.cli.open_store import open_store
 from lllm.logging import sqlite_store
 from tests import loopback
 from tests.loopback import Loopback, Received, Reply

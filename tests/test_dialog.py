@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from lllm import ConfigError, LogStore, ParseError, Prompt, PromptError, SQLiteBackend
-from lllm.agent import Agent
+from lllm.agents.agent import Agent
 from lllm.events import model
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker
-from lllm.projections.conversation import sent_by_request
+from lllm.projections.session.conversation import sent_by_request
 from tests.runs import Doing, called, config, payloads
 
 

@@ -24,8 +24,8 @@ import pytest
 from click.testing import CliRunner
 
 from lllm import LogStore, SQLiteBackend
+from lllm.agents.config import AgentConfig
 from lllm.cli import cli
-from lllm.config import AgentConfig
 from lllm.events import model
 from lllm.events.model import EVENTS
 from tests import loopback_messages, loopback_responses, run_guide

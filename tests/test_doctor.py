@@ -13,17 +13,17 @@ import msgspec
 import pytest
 
 from lllm import LocalFileBackend, LogStore, NoOpBackend, SQLiteBackend
-from lllm.checkup import Checkup, Remark, Severity
-from lllm.cli.doctoring import show_backup, show_checkup
-from lllm.cli.exits import Finding
-from lllm.diagnosis import diagnosed, has_wal_reset_bug
-from lllm.doctor import examine
-from lllm.events.backup import BackedUp, back_up
+from lllm.cli.exit_codes import Finding
+from lllm.cli.render.checkup import show_backup, show_checkup
+from lllm.doctor.checks import diagnosed, has_wal_reset_bug
+from lllm.doctor.examine import examine
+from lllm.doctor.facts import Checkup, Remark, Severity
+from lllm.doctor.file_systems import StoreLocation, file_system
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.log import LogBackend
-from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap
-from lllm.events.recorder import state
-from lllm.surroundings import Place, file_system
+from lllm.events.recorder import append_statement
 from tests.runs import WatchedLog, full_disk
 from tests.test_backup import KINDS, RUNNER, STOPPING, Writer, running
 
@@ -152,9 +152,9 @@ def test_gaps(store: LogStore) -> None:
     """Events that were counted instead of written are told: how many, when and why."""
     second = 1_000_000_000
     gap = LogGap(lost=12, first_time=0, last_time=5 * second, reason="no room", salt=b"s" * 32)
-    state(store.log, "gap-1", gap, salt=gap.salt)
+    append_statement(store.log, "gap-1", gap, salt=gap.salt)
     late = LogGap(lost=1, first_time=0, last_time=2**63 - 1, reason="later", salt=b"s" * 32)
-    state(store.log, "gap-2", late, salt=late.salt)
+    append_statement(store.log, "gap-2", late, salt=late.salt)
     found = examine(store)
     assert found.log.gaps is not None
     assert [(one.lost, one.reason) for one in found.log.gaps] == [(12, "no room"), (1, "later")]
@@ -171,7 +171,7 @@ def test_a_large_log_is_read_through_when_asked(
     store: LogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What would take long is not done unasked, and that is said."""
-    monkeypatch.setattr("lllm.doctor._READ_BYTES", 1)
+    monkeypatch.setattr("lllm.doctor.examine._READ_BYTES", 1)
     found = examine(store)
     assert (found.log.gaps, found.log.erased) == (None, None)
     assert "--thorough" in the_one(found, "gaps", "note").advice
@@ -348,19 +348,19 @@ def test_room_on_the_disk(store: LogStore, free: int, severity: Severity) -> Non
 
 def test_a_network_file_system(store: LogStore) -> None:
     """A store that other machines can write is warned of, with the way out."""
-    place = Place("/srv", 10**12, "nfs4", writable=True)
+    place = StoreLocation("/srv", 10**12, "nfs4", writable=True)
     found = diagnosed(msgspec.structs.replace(examine(store), place=place))
     (remark,) = said(found, "disk")
     assert "network file system (nfs4)" in remark.says
     assert "`lllm backup`" in remark.advice
-    assert not Place("/", 1, "ext4", writable=True).networked
-    assert not Place("/", 1, None, writable=True).networked
-    assert Place("/", 1, "fuse.sshfs", writable=True).networked
+    assert not StoreLocation("/", 1, "ext4", writable=True).networked
+    assert not StoreLocation("/", 1, None, writable=True).networked
+    assert StoreLocation("/", 1, "fuse.sshfs", writable=True).networked
 
 
 def test_a_store_that_this_user_can_not_write(store: LogStore) -> None:
     """A folder that may not be written is warned of."""
-    place = Place("/srv", 10**12, "ext4", writable=False)
+    place = StoreLocation("/srv", 10**12, "ext4", writable=False)
     (remark,) = said(diagnosed(msgspec.structs.replace(examine(store), place=place)), "disk")
     assert "can't write /srv" in remark.says
     assert "the right to write" in remark.advice
@@ -409,7 +409,7 @@ def test_what_sqlite_is_asked(store: LogStore) -> None:
 def test_what_is_shown(store: LogStore, capsys: pytest.CaptureFixture[str]) -> None:
     """What is wrong stands first, every remark with its advice; texts of others are harmless."""
     evil = LogGap(lost=3, first_time=0, last_time=0, reason="\x1b[31mred", salt=b"s" * 32)
-    state(store.log, "gap-1", evil, salt=evil.salt)
+    append_statement(store.log, "gap-1", evil, salt=evil.salt)
     found = examine(store)
     show_checkup(found, as_json=False)
     out = capsys.readouterr().out

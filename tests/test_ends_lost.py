@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.events.verify import verify
+from lllm.events.integrity.verify import verify
 
 KINDS = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}
 

@@ -46,10 +46,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.events import codec
-from lllm.events.arrays import HEAD, MOST_CELLS
-from lllm.events.plain import MARK, from_plain, to_plain
-from lllm.events.stand_ins import StandIn
-from lllm.tools import result_text
+from lllm.events.values.arrays import HEAD, MOST_CELLS
+from lllm.events.values.json_values import MARK, from_plain, to_plain
+from lllm.events.values.stand_ins import StandIn
+from lllm.tools.tool import result_text
 
 
 def loaded(value: object) -> object:
@@ -642,7 +642,7 @@ def test_large_ones_are_described(name: str) -> None:
 def test_neither_library_is_imported() -> None:
     """Writing and reading values imports neither numpy nor pandas."""
     program = (
-        "import sys; from lllm.events.plain import to_plain, from_plain;"
+        "import sys; from lllm.events.values.json_values import to_plain, from_plain;"
         "from_plain({'$lllm': 'object', 'type': 'numpy.ndarray', 'value': [1]});"
         "import enum; to_plain([object(), enum.Enum('E', 'A').A]);"
         "print({'numpy', 'pandas'} & set(sys.modules))"

@@ -11,7 +11,7 @@ import pytest
 
 from lllm import LogStore, SQLiteBackend, Tactic, tool
 from lllm.events import codec
-from lllm.events.plain import from_plain
+from lllm.events.values.json_values import from_plain
 from lllm.invokers.scripted import ScriptedInvoker, tool_call
 
 Json = Any  # whatever an exported session holds

@@ -12,13 +12,13 @@ import openai
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from lllm.attempts import Attempt
 from lllm.events.errors import ConfigError, InvokeError, LogUnavailable
 from lllm.events.model import LLMFailed, LLMResponded, Price, Usage
 from lllm.invokers import Request
-from lllm.invokers.chat_completions import answer as of_chat
+from lllm.invokers.dialects.chat_completions import answer as of_chat
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.price_table import PriceTable
+from lllm.pricing.user_prices import PriceTable
+from lllm.sessions.attempt import Attempt
 from tests import loopback, loopback_messages
 from tests.capture.asking import ASKED, CHAT, CLAUDE, chat_client, claude_client, only, streamed
 from tests.loopback import Loopback, Reply

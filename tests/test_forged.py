@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from lllm import LocalFileBackend, SQLiteBackend
+from lllm.events.envelope import NewEvent, seal
 from lllm.events.model import EVENTS
-from lllm.events.record import NewEvent, seal
 from tests.watched import Hung, Watched
 
 pytestmark = pytest.mark.slow
@@ -484,7 +484,7 @@ def test_a_log_in_two_files_twice(tmp_path: Path, watched: Watched) -> None:
 
 def tampered(folder: Path, *statements: str, kind: str = "sqlite") -> Path:
     """A store with some sessions, its rows built, to which somebody did something else."""
-    from lllm.cli.opening import open_store
+    from lllm.cli.open_store import open_store
 
     below = [started("a2", "a1"), event("a2", 2, *succeeded())]
     path = forge(kind, folder, [*session("a1", REQUEST, response(), tags={"k": "v"}), *below])

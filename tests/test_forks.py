@@ -16,21 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from lllm import (
-    LocalFileBackend,
-    LogStore,
-    Runtime,
-    SQLiteBackend,
-    Tactic,
-    load_package,
-    tactic,
-)
-from lllm import store as store_module
-from lllm.events.database import Database
-from lllm.events.importing import importing
-from lllm.events.locks import rest_during_fork
-from lllm.events.robust_locks import RestingLock, ThreadLock
-from lllm.testing_writers import fork
+from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend, Tactic, load_package
+from lllm.agents import tactic
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.locks import rest_during_fork
+from lllm.events.concurrency.robust_locks import ForkSafeLock, ThreadLock
+from lllm.store import log_store as store_module
+from lllm.testing.writers import fork
 from tests.echo import echo
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -138,7 +131,7 @@ def test_a_lock_of_another_thread_is_not_the_childs(tmp_path: Path, what: str) -
     assert code == 0
 
 
-@pytest.mark.parametrize("lock", [ThreadLock(), RestingLock(order=0)])
+@pytest.mark.parametrize("lock", [ThreadLock(), ForkSafeLock(order=0)])
 def test_a_fork_inside_a_lock_leaves_it(lock: ThreadLock) -> None:
     """Where the thread that holds a lock forks, parent and child both leave it for others."""
 

@@ -16,7 +16,7 @@ import pytest
 
 from lllm import LogStore, SQLiteBackend
 from lllm.events.codec import encode
-from lllm.events.plain import to_plain
+from lllm.events.values.json_values import to_plain
 from lllm.invokers.scripted import rate_limited
 from tests.runs import Asking, config
 

@@ -18,9 +18,9 @@ import pytest
 
 from lllm import LocalFileBackend, LogStore, LogUnavailable, SQLiteBackend
 from lllm.cli import main
-from lllm.events import locks
-from lllm.events.fair_locks import FairFileLock
-from lllm.events.locks import FileLock
+from lllm.events.concurrency import locks
+from lllm.events.concurrency.fair_locks import FairFileLock
+from lllm.events.concurrency.locks import FileLock
 from tests.echo import echo
 
 KINDS = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}
@@ -30,7 +30,8 @@ HANG = 20.0  # seconds that nothing here takes, however slow the machine
 _FREEZING = """
 import os, signal, sys
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.events import database, tail
+from lllm.events.backends.sqlite import database
+from lllm.events.backends.jsonl import active_segment
 from tests.echo import echo
 
 def stop(*arguments, **named):
@@ -44,7 +45,7 @@ store = LogStore(kind(path))
 tactic = echo(store)
 tactic("before")
 jsonl = sys.argv[1] == "jsonl"
-place = (tail.Tail, "write") if jsonl else (database.Database, "_writing")
+place = (active_segment.Tail, "write") if jsonl else (database.Database, "_writing")
 before = getattr(*place)
 setattr(*place, stop)
 tactic("frozen")
@@ -139,7 +140,7 @@ def test_those_who_would_rather_stop(kind: str, tmp_path: Path) -> None:
 _ENDING = """
 import sys, warnings
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.events import locks
+from lllm.events.concurrency import locks
 from tests.echo import echo
 locks.WAIT_SECONDS = 0.5
 warnings.simplefilter("ignore")

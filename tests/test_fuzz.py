@@ -27,14 +27,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
-from lllm.cli.opening import open_store
-from lllm.events import codec, lines
-from lllm.events import log as logs
+from lllm.cli.open_store import open_store
+from lllm.events import backend as logs
+from lllm.events import codec
+from lllm.events.backends.jsonl import line_format as lines
+from lllm.events.envelope import NewEvent, Recorded, seal
 from lllm.events.errors import LogError, StoreError
 from lllm.events.model import EVENTS, Event
-from lllm.events.plain import from_plain, to_plain
-from lllm.events.record import NewEvent, Recorded, seal
-from lllm.projections.folding import fold
+from lllm.events.values.json_values import from_plain, to_plain
+from lllm.projections.session.fold import fold
 
 ROUNDS = int(os.environ.get("LLLM_SURVIVAL_ROUNDS", "0"))
 FEW, SOME, MANY = (ROUNDS or count for count in (25, 60, 300))
@@ -577,7 +578,7 @@ def test_marks(value: object) -> None:
 def test_values_that_meet_themselves(program: str) -> None:
     """A value whose parts meet again on many paths is written in no time and little space."""
     bound = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))"
-    write = "from lllm.events.plain import to_plain; print(len(str(to_plain(value))))"
+    write = "from lllm.events.values.json_values import to_plain; print(len(str(to_plain(value))))"
     done = subprocess.run(
         [sys.executable, "-c", f"{bound}\n{program}\n{write}"],
         capture_output=True, text=True, timeout=20, check=False,

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from lllm import LogStore, SQLiteBackend, session, stepwise
-from lllm.events import deferred
-from lllm.projections.call_session import TacticCallSession
-from lllm.session import running_session
+from lllm import LogStore, SQLiteBackend
+from lllm.events.concurrency import deferred
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.sessions import generator_sessions as stepwise
+from lllm.sessions import session
+from lllm.sessions.session import running_session
 
 
 @pytest.fixture
@@ -233,3 +235,21 @@ def test_a_with_in_an_asynchronous_generator(
 
     asyncio.run(main())
     assert set(sessions(store)) == {"stream", "next"}
+
+
+def test_a_generator_that_ended_leaves_nothing_to_do(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is dropped, nothing is queued for later: its session has its end."""
+    queued: list[object] = []
+    monkeypatch.setattr(deferred, "later", queued.append)
+
+    @store.tactic("a::counting")
+    def counting() -> Iterator[int]:
+        yield 1
+
+    steps = counting()
+    assert list(steps) == [1]
+    del steps
+    gc.collect()
+    assert queued == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lllm.capturing.inside import _NAMES
+from lllm.instrumentation.wrapped_clients import _NAMES
 from tests import run_guide
 
 ROOT = Path(__file__).parent.parent

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from lllm import LogDamaged, LogStore, LogUnavailable, tool
+from lllm.events import buffered as holding_module
 from lllm.events import codec
-from lllm.events import holding as holding_module
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.buffered import BufferedLog
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict
-from lllm.events.holding import HoldingLog
-from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap
-from lllm.events.record import NewEvent, Recorded
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call
-from lllm.testing_writers import batch, event, fork, without_positions
+from lllm.testing.writers import batch, event, fork, without_positions
 from tests.runs import Asking, Doing, WatchedLog, called, config, failed, full_disk, types
 
 
@@ -36,7 +36,7 @@ def log(tmp_path: Path) -> Iterator[WatchedLog]:
     opened.close()
 
 
-def stored(log: HoldingLog) -> list[Recorded]:
+def stored(log: BufferedLog) -> list[Recorded]:
     """What stands in the log."""
     return list(log.read())
 
@@ -48,7 +48,7 @@ def outage() -> pytest.WarningsRecorder:
 
 def test_what_is_read_by_default() -> None:
     """All events are read from the first on, where nothing else is said."""
-    holding = HoldingLog(MemoryBackend())
+    holding = BufferedLog(MemoryBackend())
     holding.append(batch("a", 0))
     kind = batch("a", 0)[0].type
     assert without_positions(holding.read()) == batch("a", 0)
@@ -59,7 +59,7 @@ def test_what_is_read_by_default() -> None:
 def test_what_can_not_be_written_waits_in_order(log: WatchedLog) -> None:
     """Where the log can't be written, one warning says so; the events wait, and are written in
     order, with later ones behind them, when it can."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     holding.append(batch("a", 0))
     log.error = full_disk()
     with outage() as caught:
@@ -85,7 +85,7 @@ def test_a_log_that_can_not_be_written_is_tried_now_and_then(
     """While a log can't be written, what is appended is held at once: the log itself is not tried
     again before a while has passed since the last try."""
     monkeypatch.setattr(holding_module, "_RETRY_SECONDS", 60.0)
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     log.error = full_disk()
     with outage():
         holding.append(batch("a", 0))
@@ -102,7 +102,7 @@ def test_a_log_that_can_not_be_written_is_tried_now_and_then(
 
 def test_each_outage_warns_anew(log: WatchedLog) -> None:
     """After a log was written again, the next outage is told again."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     for number in range(2):
         log.error = full_disk()
         with outage():
@@ -116,7 +116,7 @@ def test_each_outage_warns_anew(log: WatchedLog) -> None:
 )
 def test_whatever_a_log_raises_is_no_error_of_the_call(log: WatchedLog, error: Exception) -> None:
     """Not only LogUnavailable: whatever the log behind raises makes the events wait."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     log.error = error
     with outage():
         holding.append(batch("a", 0))
@@ -130,7 +130,7 @@ def test_whatever_a_log_raises_is_no_error_of_the_call(log: WatchedLog, error: E
 
 def test_a_conflict_is_an_answer(log: WatchedLog) -> None:
     """AppendConflict is told to whoever appends: a definition is known, a stream is another's."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     holding.append([event("a", 1, b"1")])
     with pytest.raises(AppendConflict):
         holding.append([event("a", 1, b"2")])
@@ -141,7 +141,7 @@ def test_a_conflict_is_an_answer(log: WatchedLog) -> None:
 def test_a_statement_that_another_made_meanwhile_is_no_loss(log: WatchedLog) -> None:
     """Of what waits, a statement that stands in the log already is dropped; a batch that can't be
     stored any more is counted in a gap, and what comes behind it is written."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     log.error = full_disk()
     with outage():
         holding.append([event("definition", 1, b"mine")])
@@ -162,7 +162,7 @@ def test_a_statement_that_another_made_meanwhile_is_no_loss(log: WatchedLog) -> 
 def test_past_the_bound_the_oldest_are_counted(log: WatchedLog) -> None:
     """Past the bound the oldest events are dropped, and a log.gap says how many, from when to when
     and why; it stands before those that were kept."""
-    holding = HoldingLog(log, held_bytes=100)
+    holding = BufferedLog(log, held_bytes=100)
     log.error = full_disk()
     with outage():
         for n in range(1, 11):
@@ -180,7 +180,7 @@ def test_past_the_bound_the_oldest_are_counted(log: WatchedLog) -> None:
 
 def test_one_append_larger_than_the_bound_waits(log: WatchedLog) -> None:
     """The last append is never dropped, however large."""
-    holding = HoldingLog(log, held_bytes=10)
+    holding = BufferedLog(log, held_bytes=10)
     log.error = full_disk()
     with outage():
         holding.append([event("a", 1, b"x" * 1000)])
@@ -191,7 +191,7 @@ def test_one_append_larger_than_the_bound_waits(log: WatchedLog) -> None:
 
 def test_closing_tries_once_more(log: WatchedLog) -> None:
     """close() writes what waits; what it can't write, it says."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
     log.error = full_disk()
     with outage():
         holding.append(batch("a", 0))
@@ -201,7 +201,7 @@ def test_closing_tries_once_more(log: WatchedLog) -> None:
 
 def test_those_who_would_rather_stop(log: WatchedLog) -> None:
     """on_error="raise" raises LogUnavailable and holds nothing, whatever the log behind raises."""
-    holding = HoldingLog(log, on_error="raise")
+    holding = BufferedLog(log, on_error="raise")
     for error in (full_disk(), OSError("gone")):
         log.error = error
         for append in (holding.append, holding.try_append):
@@ -209,13 +209,13 @@ def test_those_who_would_rather_stop(log: WatchedLog) -> None:
                 append(batch("a", 0))
     assert holding.held == []
     with pytest.raises(ValueError, match=r'on_error is "hold" or "raise"'):
-        HoldingLog(log, on_error="ignore")  # type: ignore[arg-type] # that is the point
+        BufferedLog(log, on_error="ignore")  # type: ignore[arg-type] # that is the point
 
 
 def test_what_the_parent_holds_the_child_does_not_write(log: WatchedLog) -> None:
     """After a fork the child holds nothing, and knows of no gap: the parent writes what waits, and
     what it had to drop, once."""
-    holding = HoldingLog(log, held_bytes=1)
+    holding = BufferedLog(log, held_bytes=1)
     log.error = full_disk()
     with outage():
         holding.append(batch("dropped", 0))
@@ -237,7 +237,7 @@ def test_what_the_parent_holds_the_child_does_not_write(log: WatchedLog) -> None
 
 def test_threads_may_append_through_an_outage(log: WatchedLog) -> None:
     """Streams that many threads write through an outage are whole and in order afterwards."""
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
 
     def write(number: int) -> None:
         for n in range(20):

@@ -19,14 +19,14 @@ import pytest
 
 from lllm import LogStore, PackageError, Tactic
 from lllm.cli import main
-from lllm.cli.opening import open_store
-from lllm.events import log as logs
+from lllm.cli.open_store import open_store
+from lllm.events import backend as logs
 from lllm.events.errors import LllmError, SessionNotFound
 from lllm.invokers.scripted import ScriptedInvoker, reply, tool_call
-from lllm.manifest import read_manifest
-from lllm.projections.call_session import TacticCallSession
+from lllm.packages.manifest import read_manifest
+from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import storable
-from lllm.visible import visible
+from lllm.terminal_safe import visible
 
 pytestmark = pytest.mark.slow
 
@@ -466,9 +466,9 @@ def test_arguments_that_are_no_text(written: Written) -> None:
 IN_CHILD = """
 import json, sys, time
 from lllm.cli import main
-from lllm.events import log
+from lllm.events import backend
 def wait(_): raise KeyboardInterrupt
-log.time.sleep = wait  # `tail` ends where it would wait
+backend.time.sleep = wait  # `tail` ends where it would wait
 for arguments in json.loads(sys.argv[1]):
     main(arguments)
 """

@@ -24,20 +24,24 @@ import pytest
 
 import lllm
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
-from lllm.events import codec, locks
+from lllm.agents import tactic
+from lllm.events import codec
 from lllm.events import recorder as recorder_module
-from lllm.events.fair_locks import FairFileLock, FairThreadLock
-from lllm.events.holding import HoldingLog
-from lllm.events.importing import importing
-from lllm.events.locks import FileLock
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency import locks
+from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.concurrency.robust_locks import ForkSafeLock, LockPair, RobustLock
+from lllm.events.envelope import NewEvent
+from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
-from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap
-from lllm.events.record import NewEvent
 from lllm.events.recorder import Recorder
-from lllm.events.robust_locks import Held, RestingLock, RobustLock
-from lllm.events.verify import verify
-from lllm.testing_writers import event
+from lllm.sessions import decorator, generators, session
+from lllm.store import lifecycle
+from lllm.testing.writers import event
 
 # Python drops, and tells, what is raised while it runs a callback of a weak reference, and a file
 # that was opened just before an interrupt, which it closes itself.
@@ -46,7 +50,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 KINDS = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}
 HANG = 20.0  # seconds that nothing here takes, however slow the machine
 _OURS = os.fspath(Path(lllm.__file__).parent)
-_EVENTS = os.fspath(Path(locks.__file__).parent)
+_EVENTS = lllm.events.__path__[0]
 
 
 class Interrupt(BaseException):
@@ -122,8 +126,11 @@ def other_process(kind: str, path: Path) -> Iterator[Callable[[], None]]:
     code = f"""
 import sys
 from lllm import LocalFileBackend, SQLiteBackend
-from lllm.events import locks
-from lllm.testing_writers import event
+from lllm.events.concurrency import locks
+from lllm.agents import tactic
+from lllm.sessions import decorator, generators, session
+from lllm.store import lifecycle
+from lllm.testing.writers import event
 log = {KINDS[kind].__name__}({str(path)!r})
 for number, _ in enumerate(sys.stdin, 1):
     log.append([event("other", number, b"1")])
@@ -208,7 +215,7 @@ def test_after_a_second_interrupt_the_next_append_repairs(kind: str, tmp_path: P
 
 
 def _held(threads: RobustLock, file: FileLock) -> None:
-    held = Held(threads, file, HANG)
+    held = LockPair(threads, file, HANG)
     try:
         with held as mine:
             assert mine
@@ -271,7 +278,7 @@ def test_a_recorder_has_no_holes(tmp_path: Path) -> None:
     """Wherever staging and committing are interrupted, what is staged next follows, and all that
     was staged is stored once."""
     log = SQLiteBackend(tmp_path / "log")
-    holding = HoldingLog(log)
+    holding = BufferedLog(log)
 
     def once() -> Recorder:
         recorder = Recorder(holding, "a::b")
@@ -451,12 +458,9 @@ CALLS: dict[str, Callable[[LogStore], object]] = {
 
 
 # What the life of a session is made of; the appends in it are interrupted above.
-_LIFE = (
-    *(
-        os.path.join(_OURS, name)
-        for name in ("session.py", "tactic.py", "decorated.py", "generators.py", "lifetime.py")
-    ),
-    os.path.join(_EVENTS, "recorder.py"),
+_LIFE = tuple(
+    module.__file__
+    for module in (session, tactic, decorator, generators, lifecycle, recorder_module)
 )
 
 
@@ -489,7 +493,7 @@ def test_a_fork_that_is_interrupted_ends_what_it_paused(monkeypatch: pytest.Monk
     """Wherever the pausing before a fork is interrupted, what has paused goes on behind it."""
     # What other tests left in this process would make it hundreds of times as long.
     monkeypatch.setattr(locks, "_pausable", weakref.WeakKeyDictionary())
-    lock = RestingLock(0)
+    lock = ForkSafeLock(0)
     for at in range(1, steps(locks._pause_all)):
         interrupted(locks._pause_all, at)
         locks._resume_all()

@@ -8,7 +8,7 @@ import pytest
 from lllm import LogStore
 from lllm.events.model import Price, Usage
 from lllm.invokers.scripted import reply
-from lllm.projections.invoke_cost import InvokeCost, total
+from lllm.projections.session.invoke_cost import InvokeCost, total
 from tests.runs import Asking, called, config
 
 PARTS = {

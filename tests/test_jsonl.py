@@ -20,13 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.line_format import decode, encode_append
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.lines import decode, encode_append
-from lllm.events.locks import FileLock
-from lllm.events.memory import MemoryBackend
-from lllm.events.record import NewEvent
-from lllm.testing_writers import batch, event, without_positions
+from lllm.testing.writers import batch, event, without_positions
 from tests.apart import apart
 
 FIRST = f"{0:020}.jsonl"
@@ -346,8 +346,8 @@ class TestTornTail:
         code = """
 import resource, sys
 from lllm.events.errors import LogUnavailable
-from lllm.events.jsonl import LocalFileBackend
-from lllm.testing_writers import batch, without_positions
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.testing.writers import batch, without_positions
 log = LocalFileBackend(sys.argv[1])
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 size = log.append(batch("s", 0))[-1]

@@ -16,17 +16,17 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from lllm import LogStore
-from lllm.cli.commands import main
-from lllm.events import torn
+from lllm.cli.program import main
+from lllm.events.backends.jsonl import torn_tail as torn
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.end_mark import noted_in
+from lllm.events.backends.jsonl.segments import end_of, segments_of
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import LogDamaged
-from lllm.events.high_water import noted_in
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.locks import FileLock
-from lllm.events.record import NewEvent
-from lllm.events.segments import end_of, segments_of
-from lllm.events.sqlite import SQLiteBackend
-from lllm.events.verify import verify
-from lllm.testing_writers import batch, event, without_positions
+from lllm.events.integrity.verify import verify
+from lllm.testing.writers import batch, event, without_positions
 from tests.echo import echo
 
 Corrupt = Callable[[bytes], bytes]
@@ -180,7 +180,7 @@ def test_events_wait_where_the_log_is_damaged(written: tuple[Path, list[NewEvent
         with LogStore(LocalFileBackend(path)) as store:
             assert echo(store)("a") == echo(store)("a")
             assert len([one for one in told if "damaged from byte" in str(one.message)]) == 1
-            assert store.log.held  # type: ignore[attr-defined] # a HoldingLog
+            assert store.log.held  # type: ignore[attr-defined] # a BufferedLog
             assert main(["repair", "--store", str(path)]) == 0
     found = events_of(path)
     assert found[: len(events)] == events
@@ -438,3 +438,26 @@ def test_sqlite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         log.append(batch("s", 0))
     assert main(["repair", "--store", str(path)]) == 0
     assert "nothing to repair" in capsys.readouterr().out
+
+
+def test_sessions_over_several_files_are_mended(tmp_path: Path) -> None:
+    """The lines of a later file are checked by the salts in earlier ones, also in those that were
+    mended just before."""
+    path = tmp_path / "logs"
+
+    def fill(store: LogStore) -> None:
+        files = len(segments_of(path))
+        while len(segments_of(path)) == files:
+            store.save_error(ValueError("x" * 300))
+
+    with LogStore(LocalFileBackend(path, segment_bytes=2_000)) as store:
+        for _ in range(2):
+            with store.session("a::script"):
+                fill(store)
+            fill(store)
+    before = [file.path.read_bytes() for file in segments_of(path)]
+    for file in segments_of(path):
+        spaced = by_line(lambda line: b" " + line)
+        file.path.write_bytes(spaced(file.path.read_bytes()))
+    main(["repair", "--store", str(path)])
+    assert [file.path.read_bytes() for file in segments_of(path)] == before

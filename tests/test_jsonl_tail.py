@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events import segments
-from lllm.events import torn as torn_module
+from lllm.events.backends.jsonl import segments
+from lllm.events.backends.jsonl import torn_tail as torn_module
+from lllm.events.backends.jsonl.active_segment import Tail
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.errors import LogDamaged, LogUnavailable
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.lines import encode_append
-from lllm.events.tail import Tail
-from lllm.testing_writers import event
+from lllm.testing.writers import event
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from lllm import LocalFileBackend, LogStore, NoOpBackend, SQLiteBackend, Tactic, tool
 from lllm.invokers.scripted import ScriptedInvoker, reply, tool_call
 from lllm.logging import ColoredFormatter, local_store, noop_store, setup_logging, sqlite_store
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.session.call_session import TacticCallSession
 
 
 @tool(description="Look a word up.")

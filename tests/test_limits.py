@@ -12,15 +12,28 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore
-from lllm.events import lines, readers, record, salvage, segments, sqlite, torn
+from lllm.events import envelope as record
+from lllm.events.backends.jsonl import line_format as lines
+from lllm.events.backends.jsonl import segments
+from lllm.events.backends.jsonl import torn_tail as torn
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.segments import segments_of
+from lllm.events.backends.sqlite import (
+    backend as sqlite,
+)
+from lllm.events.backends.sqlite import (
+    connections as readers,
+)
+from lllm.events.backends.sqlite import (
+    rebuilt_file as salvage,
+)
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.backends.sqlite.file_header import raise_translated
+from lllm.events.buffered import BufferedLog
 from lllm.events.errors import AppendTooLarge, LogDamaged
-from lllm.events.holding import HoldingLog
-from lllm.events.jsonl import LocalFileBackend
+from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
-from lllm.events.segments import segments_of
-from lllm.events.sqlite import SQLiteBackend
-from lllm.events.verify import verify
-from lllm.testing_writers import batch, event, without_positions
+from lllm.testing.writers import batch, event, without_positions
 
 MEGABYTE = 1 << 20
 KINDS: dict[str, Callable[[Path], LogBackend]] = {
@@ -75,7 +88,7 @@ class TestAppends:
 
     def test_a_store_goes_on(self, kind: str, tmp_path: Path) -> None:
         """It is left out with a warning, counted in the log, and keeps nothing else waiting."""
-        log = HoldingLog(KINDS[kind](tmp_path))
+        log = BufferedLog(KINDS[kind](tmp_path))
         with pytest.warns(RuntimeWarning, match=r"can't record 1 events.*at most"):
             log.append([of_size("s", 1, MEGABYTE)])
         with warnings.catch_warnings():
@@ -203,3 +216,12 @@ def test_a_long_row(tmp_path: Path) -> None:
             assert "too big" in verified.damages[0].what
     with LogStore(SQLiteBackend(path)) as store:
         assert store.list_sessions() == []
+
+
+@pytest.mark.parametrize("more", [0, 1 << 8])
+def test_a_row_that_sqlite_finds_too_big(tmp_path: Path, more: int) -> None:
+    """SQLite's code for it may have an extended one in its upper bytes: that is damage, too."""
+    error = sqlite3.DataError("string or blob too big")
+    error.sqlite_errorcode = sqlite3.SQLITE_TOOBIG + more
+    with pytest.raises(LogDamaged, match="longer than any that lllm writes"):
+        raise_translated(error, tmp_path)

@@ -102,7 +102,7 @@ def test_a_second_run_updates(store: LogStore, tmp_path: Path) -> None:
 
 def test_more_than_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many sessions there are, each is there once."""
-    monkeypatch.setattr("lllm.list_export._PAGE", 2)
+    monkeypatch.setattr("lllm.store.list_export._PAGE", 2)
     with sqlite_store(tmp_path / "runs.db") as store:
         for number in range(5):
             with store.session("job", tags={"n": str(number)}):
@@ -178,13 +178,13 @@ def test_a_failed_export_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("lllm.list_export.call_queries.calls_of", broken)
+        patched.setattr("lllm.store.list_export.call_queries.calls_of", broken)
         with pytest.raises(KeyboardInterrupt):
             store.export_lists(path)
     assert not path.exists()
     full = exported(store, path)
     with monkeypatch.context() as patched:
-        patched.setattr("lllm.list_export.call_queries.calls_of", broken)
+        patched.setattr("lllm.store.list_export.call_queries.calls_of", broken)
         echo(store)("two")
         with pytest.raises(KeyboardInterrupt):
             store.export_lists(path)

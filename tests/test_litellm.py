@@ -32,9 +32,10 @@ from lllm.events.model import (
     Usage,
 )
 from lllm.invokers import Answer, Invoker, Request, Streams
-from lllm.invokers.litellm import LiteLLMInvoker, provider_of
-from lllm.invokers.litellm_library import library
-from lllm.pricing import price
+from lllm.invokers.litellm import LiteLLMInvoker
+from lllm.invokers.litellm.invoker import provider_of
+from lllm.invokers.litellm.library import library
+from lllm.pricing.price import price
 from tests import loopback_messages as claude
 from tests.loopback import JSON, Loopback, Received, Reply, drop, failure, hang, text, tool_calls
 from tests.runs import Asking, payloads

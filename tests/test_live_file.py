@@ -74,8 +74,8 @@ OPERATIONS = {
             raise AssertionError
     """,
     "fail_to_open_a_newer_format": """
-        from lllm.events.database import Database
-        from lllm.events.read_only import ReadOnlyDatabase
+        from lllm.events.backends.sqlite.database import Database
+        from lllm.events.backends.sqlite.read_only import ReadOnlyDatabase
         lock = Path(f"{path}-lllm") / "write.lock"
         for attempt in (
             lambda: Database(path, lock=lock, version=0),
@@ -150,7 +150,7 @@ from pathlib import Path
 from lllm import LocalFileBackend, LogError, LogStore, LogTooNew, SQLiteBackend
 from lllm.cli import main
 from lllm.doctor import examine
-from lllm.events.verify import verify
+from lllm.events.integrity.verify import verify
 from tests.echo import echo
 
 path, tmp = Path(sys.argv[1]), Path(sys.argv[2])

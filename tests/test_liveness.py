@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lllm.events.liveness import Liveness, host
+from lllm.events.concurrency.liveness import Liveness, host
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lllm.events.liveness import Liveness
+from lllm.events.concurrency.liveness import Liveness
 liveness = Liveness(Path(sys.argv[1]))
 owner = liveness.owner()
 if len(sys.argv) > 2:

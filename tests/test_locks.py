@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from lllm.events.concurrency import decoders, imports, locks
+from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.concurrency.robust_locks import RobustLock
 from lllm.events.errors import LogUnavailable
-from lllm.events.fair_locks import FairFileLock, FairThreadLock
-from lllm.events.locks import FileLock
-from lllm.events.robust_locks import RobustLock
-from lllm.projections import projector, rebuild
+from lllm.packages import loader
+from lllm.projections.engine import projector, rebuild
 
 
 def test_a_turn_needs_no_queue(tmp_path: Path) -> None:
@@ -190,3 +194,33 @@ def test_a_lock_of_rows_that_can_not_be_had(
 
 def _no_locks(_: FileLock) -> bool:
     raise OSError(errno.ENOLCK, "No locks available")
+
+
+def test_who_waits_for_another_process_sleeps(tmp_path: Path) -> None:
+    """Waiting for a lock costs next to no time of the processor."""
+    lock, other = FairFileLock(tmp_path / "a.lock"), FileLock(tmp_path / "a.lock")
+    assert other.acquire()
+    began = time.thread_time()
+    assert not lock.take(time.monotonic(), 0.3)
+    assert time.thread_time() - began < 0.15
+    other.close()
+    lock.close()
+
+
+def test_loads_pause_before_imports_and_these_before_decoders() -> None:
+    """A fork takes them in the order in which one may need another, so no two wait in a ring."""
+    order = locks._pausable
+    assert order[loader._one_load] < order[imports._one] < order[decoders._one]
+
+
+def test_the_lock_of_who_projects_keeps_no_file_open(tmp_path: Path) -> None:
+    """Its file is open as long as it is held, and not until somebody collects it."""
+    held = projector._Alone(RobustLock(), tmp_path / "project.lock", 1.0)
+    frame = sys._getframe()
+    assert held.enter(frame)
+    assert held._file is not None
+    fd = held._file._fd
+    assert fd is not None
+    held.exit()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lllm.events.jsonl import LocalFileBackend
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.backends.noop import NoOpBackend
+from lllm.events.backends.sqlite.backend import SQLiteBackend
 from lllm.events.log import LogBackend
-from lllm.events.memory import MemoryBackend
-from lllm.events.noop import NoOpBackend
-from lllm.events.sqlite import SQLiteBackend
 from lllm.testing import AppendContract, LogContract, SharedLogContract
 
 

@@ -9,15 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lllm import LogStore, SQLiteBackend
-from lllm.dialog import message_digest
+from lllm.agents.dialog import message_digest
 from lllm.events import codec
+from lllm.events.long_texts import LONG, JSONPieces
 from lllm.events.model import Content, Part, ToolCall, ToolReturned
 from lllm.events.recorder import Recorder
-from lllm.invokers.failures import MARK, Secrets
-from lllm.invokers.growing import GrowingText
+from lllm.invokers.dialects.growing_fields import GrowingText
+from lllm.invokers.http.errors import MARK, Secrets
 
 MEGABYTE = 1_000_000
 
@@ -107,3 +109,12 @@ def test_secrets_are_cut_in_values() -> None:
     assert secrets.cut_values({"a-secret-key": ["say a-secret-key", 1]}) == {
         MARK: [f"say {MARK}", 1]
     }
+
+
+def test_a_long_text_stands_beside_the_json_of_the_rest() -> None:
+    """A part without a text stays as it is."""
+    long = "x" * (LONG + 1)
+    content = Content("user", (Part("text", long), Part("image", None, data={"a": 1})))
+    pieces = JSONPieces(content, content, msgspec.json.Encoder())
+    assert pieces._texts == [long]
+    assert b"".join(pieces) == msgspec.json.encode(content)

@@ -15,12 +15,13 @@ import msgspec
 import pytest
 
 from lllm import AppendConflict, LocalFileBackend, SQLiteBackend
-from lllm.events import lines, long_rows
+from lllm.events.backends.jsonl import line_format as lines
+from lllm.events.backends.sqlite import long_rows
 from lllm.events.backends.sqlite.repair import repair_database
-from lllm.events.backup import back_up
+from lllm.events.envelope import NewEvent, seal
+from lllm.events.integrity.backup import back_up
+from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
-from lllm.events.record import NewEvent, seal
-from lllm.events.verify import verify
 
 LONG = b'{"said":"%b","n":7}' % ("é".encode() * (long_rows.LONGEST_TEXT // 2))
 OTHERS = {
@@ -106,8 +107,8 @@ def test_what_a_user_adds_sees_them(added: str, tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from lllm import SQLiteBackend
-from lllm.events.readers import Connection
-from lllm.events.record import seal
+from lllm.events.backends.sqlite.connections import Connection
+from lllm.events.envelope import seal
 
 class Blob:
     def __init__(self, blob): self.blob, self.written = blob, 0

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore
-from lllm.cli.commands import main
-from lllm.events import high_water
-from lllm.events.database import Durability
+from lllm.cli.program import main
+from lllm.events.backends.jsonl import end_mark as high_water
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.end_mark import noted_in
+from lllm.events.backends.jsonl.line_format import WHOLE
+from lllm.events.backends.jsonl.segments import segments_of
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.backends.sqlite.database import Durability
 from lllm.events.errors import LogDamaged, LogUnavailable
-from lllm.events.high_water import noted_in
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.lines import WHOLE
+from lllm.events.integrity.verify import verify
 from lllm.events.log import follow
-from lllm.events.segments import segments_of
-from lllm.events.sqlite import SQLiteBackend
-from lllm.events.verify import verify
-from lllm.testing_writers import batch, event, without_positions
+from lllm.testing.writers import batch, event, without_positions
 from tests.echo import echo
 
 Lose = Callable[[Path], None]
@@ -219,7 +219,7 @@ def test_while_it_is_written(written: tuple[Path, int], lose: Lose) -> None:
         for _ in range(2):
             with pytest.raises(LogDamaged, match="The end of a log is missing"):
                 log.append(batch("mine", 1))
-        code = "import sys; from lllm.cli.commands import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from lllm.cli.program import main; sys.exit(main(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "repair", "--store", str(path)]
         assert subprocess.run(command, capture_output=True, check=False).returncode == 1
         assert log.append(batch("mine", 1))[0] > head

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,22 +16,19 @@ from typing import Any
 
 import pytest
 
-import lllm
 from lllm import LogStore, SQLiteBackend
-from lllm.events import deferred, locks
-from lllm.session import current, running_session
+from lllm.events import recorder
+from lllm.events.concurrency import deferred
+from lllm.sessions import decorator, generators, open_calls, session
+from lllm.sessions import generator_sessions as stepwise
+from lllm.sessions.session import current, running_session
 from tests.test_interrupts import Interrupt, Interrupts, in_another_thread
 
 # Of a coroutine that an interrupt keeps from its first step.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
-_OURS = Path(lllm.__file__).parent
-_LIFE = (
-    *(
-        os.fspath(_OURS / name)
-        for name in ("session.py", "stepwise.py", "decorated.py", "generators.py", "open_calls.py")
-    ),
-    os.fspath(Path(locks.__file__).parent / "recorder.py"),
+_LIFE = tuple(
+    module.__file__ for module in (session, stepwise, decorator, generators, open_calls, recorder)
 )
 _EVERY = 97  # bytecodes; the first of each function's last call is tried, too
 
@@ -231,7 +227,7 @@ def test_at_the_latest_at_the_exit(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from lllm import LogStore, SQLiteBackend
-from lllm.session import SessionScope
+from lllm.sessions.session import SessionScope
 
 store = LogStore(SQLiteBackend(sys.argv[1]))
 

@@ -13,8 +13,8 @@ from lllm.events import codec
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.messages import DEFAULT_MAX_TOKENS, answer, payload
-from lllm.invokers.messages_stream import MessagesStream
+from lllm.invokers.dialects.messages import DEFAULT_MAX_TOKENS, answer, payload
+from lllm.invokers.dialects.messages_stream import MessagesStream
 from tests.loopback import JSON
 from tests.loopback_messages import MODEL, USAGE, events_of, message, says
 
@@ -499,3 +499,11 @@ def test_an_error_in_a_stream(code: str, status: int, retryable: bool) -> None:
         MessagesStream().take({"type": "error", "error": error})
     raised = caught.value
     assert (raised.code, raised.status, raised.retryable) == (code, status, retryable)
+
+
+@pytest.mark.parametrize("usage", [None, {"input_tokens": 5, "output_tokens": 7}])
+def test_what_holds_no_message_may_say_its_usage(usage: dict[str, int] | None) -> None:
+    """What it used was used, message or not."""
+    with pytest.raises(InvokeError, match="no message in it") as caught:
+        answer({"usage": usage}, model="claude-haiku-4-5", request_id=None)
+    assert caught.value.usage == (Usage(input=5, output=7) if usage else None)

@@ -23,8 +23,8 @@ import pytest
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Invoker, Request
-from lllm.invokers.access import PROVIDERS
-from lllm.invokers.failures import retry_after
+from lllm.invokers.http.endpoint import PROVIDERS
+from lllm.invokers.http.errors import retry_after
 from lllm.invokers.openai import OpenAIInvoker
 from tests.loopback import (
     Loopback,

@@ -16,7 +16,7 @@ from lllm import LogStore, SQLiteBackend, Tactic
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, LLMFailed, LLMRequested, Part, ToolCall, Usage
 from lllm.invokers import Answer, OnText, Request, Streams
-from lllm.invokers.chat_stream import ChatStream
+from lllm.invokers.dialects.chat_completions_stream import ChatStream
 from lllm.invokers.openai import OpenAIInvoker
 from tests.loopback import JSON, USAGE, Loopback, Reply, failure, text
 from tests.loopback_streams import (

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events.backup import back_up
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogUnavailable
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.locks import FileLock
-from lllm.events.own_files import check_by_path, make_folder, make_new, open_own, read_own
-from lllm.events.sqlite import SQLiteBackend
-from lllm.testing_writers import batch, without_positions
+from lllm.events.files.own_files import check_by_path, make_folder, make_new, open_own, read_own
+from lllm.events.integrity.backup import back_up
+from lllm.testing.writers import batch, without_positions
 
 FIRST = f"{0:020}.jsonl"
 Plant = Callable[[Path, Path], None]

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lllm.events.errors import ConfigError, PackageError
-from lllm.packages import Runtime, default_runtime, load_package, tactic_path
+from lllm.packages.loader import Runtime, default_runtime, load_package, tactic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 TACTIC = """
-from lllm.packages import default_runtime
+from lllm.packages.loader import default_runtime
 class {cls}:
     name = "{name}"
 default_runtime.register({cls})
@@ -54,7 +54,7 @@ def package(
 def ask(code: str, folder: Path) -> object:
     """What an expression is, in a process of its own that has loaded the package in `folder`."""
     program = (
-        "import json, sys\nfrom lllm.packages import *\n"
+        "import json, sys\nfrom lllm.packages.loader import *\n"
         f"load_package({str(folder)!r})\nprint(json.dumps({code}))"
     )
     done = subprocess.run(
@@ -140,7 +140,7 @@ def test_without_a_toml_the_name_is_bare(importable: Path) -> None:
     (importable / "lonely_tactic.py").write_text(tactic("lonely"))
     module = importlib.import_module("lonely_tactic")
     assert tactic_path(module.Thing) == "lonely"
-    program = "from lllm.packages import *\nclass A:\n    name = 'a'\nprint(tactic_path(A))"
+    program = "from lllm.packages.loader import *\nclass A:\n    name = 'a'\nprint(tactic_path(A))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "a"
 
@@ -224,7 +224,7 @@ def test_an_imported_file_is_not_run_again(importable: Path) -> None:
     root = package(importable, "my_project", {"tactics/run_once.py": counting})
     program = (
         f"import sys\nsys.path.insert(0, {str(root)!r})\nimport tactics.run_once as module\n"
-        f"from lllm.packages import *\nfound = load_package({str(root)!r})\n"
+        f"from lllm.packages.loader import *\nfound = load_package({str(root)!r})\n"
         "assert sys.lllm_runs == 1\nassert found.tactics == {'a': module.Thing}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

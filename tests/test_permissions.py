@@ -17,16 +17,16 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lllm.cli import main
-from lllm.doctor import examine
-from lllm.events.backup import back_up
+from lllm.doctor.examine import examine
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.segments import segments_of
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.concurrency.liveness import Liveness, host
 from lllm.events.errors import LogError
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.liveness import Liveness, host
-from lllm.events.segments import segments_of
-from lllm.events.sqlite import SQLiteBackend
+from lllm.events.integrity.backup import back_up
 from lllm.logging import local_store, sqlite_store
-from lllm.store import LogStore
-from lllm.testing_writers import batch
+from lllm.store.log_store import LogStore
+from lllm.testing.writers import batch
 
 Make = Callable[..., LogStore]
 Backend = type[SQLiteBackend] | type[LocalFileBackend]
@@ -241,7 +241,7 @@ _AS_ANOTHER = """
 import os, sys
 from contextlib import closing
 from pathlib import Path
-from lllm.events.liveness import Liveness, host
+from lllm.events.concurrency.liveness import Liveness, host
 from lllm.logging import local_store, sqlite_store
 
 def run(path):

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lllm.events import codec
-from lllm.events.plain import MARK, from_plain, to_plain
+from lllm.events.values.json_values import MARK, from_plain, to_plain
 
 # Surrogates, too: alone, and side by side.
 TEXT = st.text(st.characters() | st.sampled_from("\ud83d\ude00"), max_size=20)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events import own_files
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.segments import segments_of
-from lllm.events.sqlite import SQLiteBackend
-from lllm.testing_writers import batch
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.segments import segments_of
+from lllm.events.backends.sqlite.backend import SQLiteBackend
+from lllm.events.files import own_files
+from lllm.testing.writers import batch
 
 Synced = Callable[[], list[int]]
 

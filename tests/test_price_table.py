@@ -16,11 +16,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lllm import BudgetExceeded, ConfigError, InvokeError, LogStore, NoOpBackend, SQLiteBackend
-from lllm.attempts import Attempt
 from lllm.events.model import Content, LLMResponded, Price, Usage
 from lllm.invokers import Answer
-from lllm.price_table import PriceTable
-from lllm.pricing import price
+from lllm.pricing.price import price
+from lllm.pricing.user_prices import PriceTable
+from lllm.sessions.attempt import Attempt
 from tests.runs import MODEL, Asking, called, config, payloads
 
 pytestmark = pytest.mark.money

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.events.model import Price, Usage
-from lllm.local_models import local_provider
-from lllm.pricing import price
-from lllm.projections.invoke_cost import dollars, nanos
+from lllm.pricing.local_models import local_provider
+from lllm.pricing.price import price
+from lllm.projections.session.invoke_cost import dollars, nanos
 
 pytestmark = pytest.mark.money
 
@@ -366,5 +366,5 @@ def test_dollars_and_nanos_are_inverse() -> None:
 
 def test_importing_it_loads_no_price_data() -> None:
     """genai-prices is imported when the first price is asked for."""
-    code = "import sys, lllm.pricing; assert 'genai_prices' not in sys.modules"
+    code = "import sys, lllm.pricing.price; assert 'genai_prices' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

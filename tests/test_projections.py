@@ -22,11 +22,11 @@ from hypothesis.stateful import (
 )
 
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
-from lllm.cost_summary import CostGroup, CostLine
 from lllm.events.model import Usage
-from lllm.projections import projector, rebuild
+from lllm.pricing.cost_summary import CostGroup, CostLine
+from lllm.projections.engine import projector, rebuild
 from lllm.projections.view import storable
-from lllm.summaries import SORTS, SessionSummary
+from lllm.store.summaries import SORTS, SessionSummary
 from tests.histories import Attempt, History, Session
 
 TACTICS = ("a", "p::b")

@@ -11,9 +11,9 @@ import msgspec
 import pydantic
 import pytest
 
+from lllm.agents.prompt import Prompt
 from lllm.events.errors import ConfigError, ParseError, PromptError
-from lllm.prompt import Prompt
-from lllm.tools import tool
+from lllm.tools.tool import tool
 
 
 class City(msgspec.Struct):
@@ -303,7 +303,7 @@ def test_pydantic_is_not_imported() -> None:
     """Making and using a prompt imports pydantic only where the format brings it."""
     code = """
 import sys, msgspec
-from lllm.prompt import Prompt
+from lllm.agents.prompt import Prompt
 class City(msgspec.Struct):
     name: str
 prompt = Prompt("p", "", format=City)

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lllm import LocalFileBackend, LogReadOnly, LogStore, LogUnavailable, SQLiteBackend
+from lllm.events.backends.sqlite.read_only import ReadOnlyDatabase
+from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
 from lllm.events.log import LogBackend
 from lllm.logging import local_store, sqlite_store
 from tests.echo import echo
@@ -201,3 +204,16 @@ def test_forking_a_reader(opens: Opens) -> None:
             os._exit(len(store.list_sessions()))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
         assert len(store.list_sessions()) == 1
+
+
+def test_a_database_that_is_read_says_so(tmp_path: Path) -> None:
+    """It is asked by whoever would make something in it."""
+    sqlite_store(tmp_path / "runs.db").close()
+    opened = ReadOnlyDatabase(
+        tmp_path / "runs.db",
+        writers=tmp_path / "runs.db-lllm" / "write.lock",
+        version=FORMAT,
+        schema=SCHEMA,
+    )
+    with closing(opened):
+        assert opened.read_only

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lllm.events.envelope import Recorded, check_digest, leaf_digest, seal
 from lllm.events.errors import LogDamaged
-from lllm.events.record import Recorded, check_digest, leaf_digest, seal
 
 GOLDEN = Path(__file__).with_name("golden") / "digests.json"
 

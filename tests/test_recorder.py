@@ -13,12 +13,12 @@ import pytest
 from lllm import LogUnavailable, SessionEnded, WrongProcess
 from lllm.events import codec, model
 from lllm.events import recorder as recorder_module
-from lllm.events.holding import HoldingLog
-from lllm.events.memory import MemoryBackend
-from lllm.events.record import NewEvent, Recorded, check_digest
-from lllm.events.recorder import Definitions, Recorder, new_id, state
-from lllm.events.redaction import payload, without_content
-from lllm.testing_writers import fork
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.buffered import BufferedLog
+from lllm.events.envelope import NewEvent, Recorded, check_digest
+from lllm.events.recorder import Definitions, Recorder, append_statement, new_id
+from lllm.events.redaction.redact import payload, without_content
+from lllm.testing.writers import fork
 from tests.runs import WatchedLog, full_disk
 
 DEFINED = model.AgentDefined(name="a", system="Be.", model="m")
@@ -136,7 +136,7 @@ def test_behind_the_last_event_there_is_nothing(log: WatchedLog) -> None:
 
 def test_what_could_not_be_written_stays_staged(log: WatchedLog) -> None:
     """A commit that raises leaves what was staged for the next one, in order."""
-    recorder = Recorder(HoldingLog(log, on_error="raise"), "t")
+    recorder = Recorder(BufferedLog(log, on_error="raise"), "t")
     recorder.define(DEFINED)
     recorder.stage(opened(1))
     log.error = full_disk()
@@ -183,7 +183,7 @@ def test_an_append_of_unclear_outcome_is_not_stored_twice(log: WatchedLog) -> No
             return positions
 
     unclear = Unclear(Path(log.path))
-    recorder = Recorder(HoldingLog(unclear, on_error="raise"), "t")
+    recorder = Recorder(BufferedLog(unclear, on_error="raise"), "t")
     recorder.stage(opened(1))
     with pytest.raises(LogUnavailable):
         recorder.commit()
@@ -276,15 +276,15 @@ def test_acommit_writes_at_once_what_needs_no_wait(
     class Waiting(MemoryBackend):
         try_append = None  # type: ignore[assignment] # which it can't do
 
-    waiting = HoldingLog(Waiting())
+    waiting = BufferedLog(Waiting())
     assert asyncio.run(written(Recorder(waiting, "t"))) == ["dialog.opened"]
     assert len(threads) == 2
 
 
 def test_a_statement_is_made_once(log: WatchedLog) -> None:
     """state() says whether it was the first to write its stream."""
-    assert state(log, "definition-x", DEFINED)
-    assert not state(log, "definition-x", DEFINED)
+    assert append_statement(log, "definition-x", DEFINED)
+    assert not append_statement(log, "definition-x", DEFINED)
     assert log.head() == 1
 
 

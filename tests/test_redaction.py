@@ -18,19 +18,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lllm import ConfigError, LogStore, tool
-from lllm.events import codec, model, redaction
-from lllm.events.known_secrets import cut_secrets, without_secrets
-from lllm.events.looking import may_hold_secret
-from lllm.events.plain import from_plain, to_plain
-from lllm.events.record import Recorded
+from lllm.events import codec, model
+from lllm.events.envelope import Recorded
 from lllm.events.recorder import new_id, new_salt
-from lllm.events.redaction import Redact, checked, payload, redacted_in
-from lllm.events.secret_patterns import (
-    BEARER,
-    CARD,
-    EMAIL,
-    Pattern,
-)
+from lllm.events.redaction import redact as redaction
+from lllm.events.redaction.known_secrets import cut_secrets, without_secrets
+from lllm.events.redaction.patterns import BEARER, CARD, EMAIL, Pattern
+from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.redact import Redact, checked, payload, redacted_in
+from lllm.events.values.json_values import from_plain, to_plain
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call
 from tests.conftest import OpenBackend
@@ -722,3 +718,19 @@ def test_without_a_store_the_session_is_cut_too() -> None:
         session = called(Homeless(config(telling, tools=[fetch])), f"use {KEY}")
     assert session.task == "use [redacted: openai-key]"
     assert "anthropic" in cast(str, session.delivery)
+
+
+def test_the_reason_of_a_price_is_looked_at() -> None:
+    """What a model is called stands in it, and that may be anything."""
+    mail = "ann@mail.example.org"
+    event = model.LLMResponded(
+        request=1,
+        message=1,
+        content=model.Content.of("assistant", "x"),
+        finish="stop",
+        asked="m",
+        model="m",
+        elapsed=1,
+        price=model.Price("unpriced", reason=f"No price for {mail}."),
+    )
+    assert mail not in payload(event, checked([EMAIL])).decode()

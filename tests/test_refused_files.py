@@ -16,7 +16,7 @@ from pathlib import Path
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.doctor import examine
 from lllm.events.errors import LllmError
-from lllm.events.verify import verify
+from lllm.events.integrity.verify import verify
 from tests.echo import echo
 
 warnings.simplefilter("ignore")

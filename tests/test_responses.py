@@ -15,8 +15,8 @@ from lllm.events import codec
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Request
+from lllm.invokers.dialects.responses import answer, payload
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.invokers.responses import answer, payload
 from tests.loopback import JSON, Loopback, Reply, failure
 from tests.loopback_responses import MODEL, USAGE, response, says, sent, thinks, wants
 

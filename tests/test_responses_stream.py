@@ -12,9 +12,9 @@ import pytest
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, Usage
 from lllm.invokers import Answer, Request
+from lllm.invokers.dialects.responses import answer
+from lllm.invokers.dialects.responses_stream import ResponsesStream
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.invokers.responses import answer
-from lllm.invokers.responses_stream import ResponsesStream
 from tests.loopback import JSON, Loopback
 from tests.loopback_responses import USAGE, events_of, response, says, streamed, thinks, wants
 from tests.loopback_streams import sse

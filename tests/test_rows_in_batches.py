@@ -13,10 +13,10 @@ import pytest
 
 from lllm import LogStore, SQLiteBackend
 from lllm.events.model import Usage
-from lllm.projections import projector, rebuild
-from lllm.projections.rows import Changes, create_tables, physical
-from lllm.projections.rows import rows_of as rows_by_numbers
-from lllm.projections.view import Happened, Rows, Table
+from lllm.projections.engine import projector, rebuild
+from lllm.projections.engine.row_changes import Changes, create_tables, generation_table
+from lllm.projections.engine.row_changes import rows_of as rows_by_numbers
+from lllm.projections.view import Rows, Table, ViewEvent
 from tests.histories import Attempt, History, Session
 
 SIZES = (1, 2, 3, 4, 5, 7, 11)
@@ -58,7 +58,7 @@ def rows_of(store: LogStore) -> dict[str, list[tuple[object, ...]]]:
     database, generations = store._database, store._projector.checkpoints()
     return {
         table.name: database.query(
-            f"SELECT * FROM {physical(table.name, generations[view.name].generation)} "
+            f"SELECT * FROM {generation_table(table.name, generations[view.name].generation)} "
             f"ORDER BY {', '.join(table.key)}"
         )
         for view in store._projector.views
@@ -137,7 +137,7 @@ class Behind:
     def __init__(self, *, broken: bool) -> None:
         self.broken = broken
 
-    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
         if self.broken:
             raise ValueError("a bug")
@@ -181,7 +181,7 @@ class Plain:
         Table("marks", {"one": "TEXT", "other": "INTEGER"}, key=("other", "one")),
     )
 
-    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
 
 

@@ -11,7 +11,7 @@ import pytest
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Invoker, Request
-from lllm.invokers.by_name import named
+from lllm.invokers.resolve import named
 from lllm.invokers.scripted import (
     Reply,
     ScriptedInvoker,
@@ -189,3 +189,10 @@ def test_invokers_by_name() -> None:
         named("scripted")
     with pytest.raises(ConfigError, match=r"no invoker 'opnai'.*'openai'"):
         named("opnai")
+
+
+def test_what_was_asked_is_shown_up_to_80_characters() -> None:
+    """A message of 80 is shown whole, and of a longer one the beginning."""
+    for said, shown in (("a" * 80, "a" * 80), ("a" * 81, "a" * 79 + "…")):
+        with pytest.raises(InvokeError, match=f"last message {shown!r}"):
+            ScriptedInvoker([]).invoke(ask(said))

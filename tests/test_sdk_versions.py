@@ -15,10 +15,10 @@ import openai
 import pytest
 
 from lllm import LogStore, MissingExtra, NoOpBackend, capture
-from lllm.invokers import sdk_versions
 from lllm.invokers.anthropic import AnthropicInvoker
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.invokers.sdk_versions import SUPPORTED, require_supported
+from lllm.invokers.sdk import versions as sdk_versions
+from lllm.invokers.sdk.versions import SUPPORTED, require_supported
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -17,11 +17,13 @@ import msgspec
 import pytest
 
 from lllm.events import codec, model
-from lllm.events.issuer_keys import issuer_keys
-from lllm.events.known_secrets import cut_secrets
-from lllm.events.looking import may_hold_secret
-from lllm.events.plain import to_plain
-from lllm.events.redaction import payload
+from lllm.events.model import Content, Part
+from lllm.events.redaction.issuer_keys import is_words, issuer_keys
+from lllm.events.redaction.known_secrets import cut_secrets
+from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.redact import payload
+from lllm.events.values.json_values import to_plain
+from lllm.instrumentation.same_message import digests_of
 from tests.ordinary_texts import ordinary_texts
 
 _random = random.Random(20261126)
@@ -302,3 +304,42 @@ def test_long_texts_end(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     may_hold_secret(json.dumps(text * 5).encode())
     cut_secrets(text, Counter(), look=False)
+
+
+def test_the_bounds_of_what_may_be_words() -> None:
+    """A long word has six letters at least; a run of 19 characters in front of a key is no base64,
+    one of 20 may be."""
+    assert not is_words("aeiou" * 5)
+    assert is_words("aeioub" * 4)
+    key = "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
+    blob = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MGFiY2Rl"
+    (stripe,) = [one for one in issuer_keys() if one.prefix == "sk_live_"]
+    assert [len(list(stripe.spans(f"{blob[:count]}{key}"))) for count in (19, 20)] == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["authorization", "Authorization", "HTTP_AUTHORIZATION"])
+@pytest.mark.parametrize("scheme", ["", "Digest ", "Token ", "AWS "])
+def test_an_assignment_to_a_header(name: str, scheme: str) -> None:
+    """What authorizes is a secret, whatever its scheme; `cookie = ...` is code."""
+    value = "a8f3c2e19b7d4450aab2"
+    assert value not in cut_secrets(f"{name}={scheme}{value}", Counter())
+    assert cut_secrets(f"set_cookie = sid={value}", Counter()) == f"set_cookie = sid={value}"
+
+
+def test_words_behind_a_prefix_are_no_key() -> None:
+    """What goes on may be words, as in an identifier, for every issuer whose keys are random."""
+    wordy = "computed_configurationsettingsmanager"
+    for key in issuer_keys():
+        if key.name == "resend-key":
+            assert list(key.spans(f"{key.prefix}{wordy}")) == []
+            assert list(key.spans(f"{key.prefix}c0mpu7ed_C0nf1gur4ti0nS3tt1ngsM4n4g3r"))
+
+
+def test_what_only_an_answer_says_is_not_compared() -> None:
+    """A part that is known by its kind alone, and says nothing else, is not sent again."""
+    said = Part("text", "Hello.")
+    beside = Part("compaction", None, data={"compaction": {"a": 1}})
+    spoken = Part("compaction", "Hello.", data={"compaction": {"a": 1}})
+    plain = digests_of(Content("assistant", (said,)))[1]
+    assert digests_of(Content("assistant", (said, beside)))[1] == plain
+    assert digests_of(Content("assistant", (said, spoken)))[1] != plain

@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from lllm.capturing.asked import of_chat as chat_asked
-from lllm.capturing.asked import of_messages as messages_asked
 from lllm.events import codec
 from lllm.events.model import LLMRequested, LLMResponded, Price
+from lllm.instrumentation.request_bodies import of_chat as chat_asked
+from lllm.instrumentation.request_bodies import of_messages as messages_asked
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.pricing import price
-from lllm.sent import Sent, sent_in
-from lllm.usage import of_chat, of_messages
+from lllm.pricing.price import price
+from lllm.pricing.priced_requests import Sent, sent_in
+from lllm.pricing.usage import of_chat, of_messages
 from tests import loopback_messages
 from tests.capture.asking import ASKED, chat_client, claude_client
 from tests.loopback import Loopback, text

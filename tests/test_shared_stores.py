@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from lllm import LocalFileBackend, LogStore, LogUnavailable, SQLiteBackend
-from lllm.events import deferred
+from lllm.events.concurrency import deferred
 from lllm.events.errors import LogError, LogReadOnly
 from lllm.events.log import LogBackend
-from lllm.testing_writers import batch
+from lllm.testing.writers import batch
 from tests.conftest import OpenBackend
 from tests.echo import echo
 
@@ -66,7 +66,7 @@ else:
     some(calls)
 gc.unfreeze()
 gc.collect()
-from lllm.events import deferred
+from lllm.events.concurrency import deferred
 deferred.settle()
 if os.path.isdir("/proc/self/fd"):
     assert len(os.listdir("/proc/self/fd")) < 30, os.listdir("/proc/self/fd")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.events import codec
-from lllm.events.plain import MARK, from_plain, to_plain
+from lllm.events.values.json_values import MARK, from_plain, to_plain
 
 
 def loaded(value: object) -> object:

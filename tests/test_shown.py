@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from lllm.cli import shown
+from lllm.cli.render import formats as shown
 from lllm.durations import duration_nanoseconds
 
 ZONE = dt.timezone(dt.timedelta(hours=2))

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.events import deferred
-from lllm.events.holding import HoldingLog
-from lllm.events.memory import MemoryBackend
-from lllm.testing_writers import batch, without_positions
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency import deferred
+from lllm.testing.writers import batch, without_positions
 from tests.conftest import OpenBackend
 from tests.test_shared_stores import run
 
@@ -25,7 +25,7 @@ import random, signal, sys, threading, time, warnings
 warnings.simplefilter("error")
 sys.setswitchinterval(1e-6)
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
-from lllm.session import current
+from lllm.sessions.session import current
 
 path, kind, what, calls = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 open_it = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}[kind]
@@ -59,7 +59,7 @@ def handler(*_):
         scope = current.get()
         if scope is not None and scope.recorder.is_open:
             from lllm.events.model import ErrorRecorded
-            from lllm.session import describe
+            from lllm.sessions.session import describe
             scope.recorder.ordinal("message")
             scope.recorder.stage(ErrorRecorded(
                 error=describe(ValueError("of a handler")), context=None, partition="",
@@ -128,7 +128,7 @@ def test_an_append_within_an_append(tmp_path: Path, kind: str) -> None:
         "jsonl": lambda: LocalFileBackend(tmp_path / "logs"),
         "memory": MemoryBackend,
     }[kind]()
-    holding = HoldingLog(backend, on_error="raise")
+    holding = BufferedLog(backend, on_error="raise")
     inside: list[int] = []
 
     def come_between(frame: object, event: str, _: object) -> None:

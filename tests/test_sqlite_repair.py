@@ -15,7 +15,7 @@ import pytest
 from lllm import LogStore, LogUnavailable, SQLiteBackend
 from lllm.cli import main
 from lllm.events.backends.sqlite.repair import repair_database
-from lllm.events.verify import verify
+from lllm.events.integrity.verify import verify
 from tests.echo import echo
 from tests.test_damaged_pages import SCHEMA, SESSIONS, Page, Whole, read_on, spoiled
 from tests.test_damaged_pages import whole as whole

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lllm.invokers.sse import Decoder
+from lllm.invokers.http.sse import Decoder
 
 ODD = "h\u00e9\u2028\u0085\x0b\x1c\U0001f600"  # what str.splitlines would cut
 

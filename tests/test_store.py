@@ -30,10 +30,11 @@ from lllm import (
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.logging import local_store, noop_store, sqlite_store
-from lllm.projections import cost_queries, queries
-from lllm.projections.cost_queries import Group
-from lllm.projections.selection import Filter
-from lllm.projections.sessions import SessionsView
+from lllm.projections.queries import costs as cost_queries
+from lllm.projections.queries import sessions as queries
+from lllm.projections.queries.costs import Group
+from lllm.projections.queries.filters import Filter
+from lllm.projections.views.sessions import SessionsView
 from tests.echo import echo
 
 
@@ -181,7 +182,7 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
             cost_queries.sum_costs_by_tags(connection, wanted, ["a"])
             if wanted != Filter():  # all sessions are what is looked at then
                 cost_queries.sum_costs_by(connection, wanted, [Group("", "a"), Group("model")])
-                queries.dearest_sessions(connection, wanted, 10, None)
+                queries.most_expensive_sessions(connection, wanted, 10, None)
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.
         small = (

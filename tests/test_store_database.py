@@ -15,7 +15,7 @@ import pytest
 import sqlite_utils
 
 from lllm import LocalFileBackend, LogReadOnly, LogStore, LogUnavailable, SQLiteBackend, StoreError
-from lllm.events.memory import MemoryBackend
+from lllm.events.backends.memory import MemoryBackend
 from lllm.logging import noop_store, sqlite_store
 from tests.echo import echo
 from tests.test_read_only import everything
@@ -204,7 +204,7 @@ def test_a_database_keeps_its_store(path: Path) -> None:
 
 def test_forgotten_databases_leave_no_file_open(store: LogStore) -> None:
     """A database that is dropped without `close` lets go of the file."""
-    from lllm.events import deferred
+    from lllm.events.concurrency import deferred
 
     open_files = []
     for _ in range(12):

@@ -26,12 +26,12 @@ from typing import Any
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
-from lllm.events import thread_starts
+from lllm.events.concurrency import thread_starts
+from lllm.events.concurrency.shielded import in_thread
+from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
 from lllm.events.recorder import Recorder
-from lllm.events.uninterrupted import in_thread
-from lllm.events.verify import verify
-from lllm.session import SessionScope
+from lllm.sessions.session import SessionScope
 from tests.test_interrupts import HANG, Interrupt
 
 KINDS = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}
@@ -344,7 +344,7 @@ def test_a_finalizer_that_starts_a_thread() -> None:
     """A collection that comes while the frames of threads are looked at deadlocks nothing."""
     code = """
 import _thread, gc, threading
-from lllm.events.thread_frames import thread_frames
+from lllm.events.concurrency.thread_frames import thread_frames
 
 class Dropped:
     def __init__(self):

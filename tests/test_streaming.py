@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lllm import ConfigError, LogStore, Piece, SQLiteBackend, Tactic
-from lllm.agent import Agent
-from lllm.dialog import Message
+from lllm.agents.agent import Agent
+from lllm.agents.dialog import Message
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded, Usage
 from lllm.invokers import Answer, Request
 from lllm.invokers.scripted import Script, ScriptedInvoker, cut_off, rate_limited, tool_call

@@ -17,7 +17,7 @@ from lllm import LogStore, SQLiteBackend, Tactic, tool
 from lllm.events import model
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.session.call_session import TacticCallSession
 from tests.conftest import OpenBackend
 from tests.runs import Asking, Doing, called, config, payloads, types
 

@@ -34,7 +34,7 @@ from lllm import (
     build_tactic,
     tool,
 )
-from lllm.agent import Agent
+from lllm.agents.agent import Agent
 from lllm.events import model
 from lllm.events.recorder import current_log_context
 from lllm.invokers import Request
@@ -46,8 +46,8 @@ from lllm.invokers.scripted import (
     tool_call,
     tool_calls,
 )
-from lllm.projections.call_session import TacticCallSession
-from lllm.testing_writers import fork
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.testing.writers import fork
 from tests.conftest import OpenBackend
 from tests.runs import Asking, AsyncAsking, Doing, called, config, failed, payloads, types
 

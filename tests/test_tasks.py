@@ -14,8 +14,8 @@ import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.model import Content, MessageAdded
-from lllm.projections import projector
-from lllm.projections.tasks import TASK_LENGTH
+from lllm.projections.engine import projector
+from lllm.projections.views.task_summary import TASK_LENGTH
 from tests.histories import History
 from tests.runs import Asking, config
 from tests.test_cli import Run, on_terminal

@@ -20,21 +20,21 @@ from weakref import WeakSet
 import msgspec
 import pytest
 
-import lllm.tactic
+import lllm.agents.tactic
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend, Tactic
-from lllm.budget import Budget
-from lllm.capturing.conversations import Conversations, conversations_of
 from lllm.events import codec, model
-from lllm.events.holding import HoldingLog
-from lllm.events.liveness import Liveness
-from lllm.events.memory import MemoryBackend
-from lllm.events.record import NewEvent, seal
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.backends.sharing import Registry
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.envelope import NewEvent, seal
 from lllm.events.recorder import Recorder
-from lllm.events.sharing import Registry
+from lllm.instrumentation.conversations import Conversations, conversations_of
 from lllm.invokers import Request
 from lllm.invokers.scripted import _Lists
-from lllm.invokers.sdk_clients import Clients
-from lllm.store import _reopened
+from lllm.invokers.sdk.clients import Clients
+from lllm.sessions.budget import Budget
+from lllm.store.log_store import _reopened
 from tests.echo import echo
 from tests.runs import Asking, config
 
@@ -137,8 +137,8 @@ class SlowBytes(bytes):
 
 
 def test_the_bytes_that_are_held() -> None:
-    """HoldingLog._lock: every byte that waits is counted, from the first append that fails."""
-    holding = HoldingLog(Failing())
+    """BufferedLog._lock: every byte that waits is counted, from the first append that fails."""
+    holding = BufferedLog(Failing())
 
     def write(thread: int) -> None:
         for event in sealed(thread):
@@ -164,10 +164,10 @@ class Failing(MemoryBackend):
 
 
 def test_what_is_held(recwarn: pytest.WarningsRecorder) -> None:
-    """HoldingLog._lock: what many threads have to hold is counted right, warned of once, and
+    """BufferedLog._lock: what many threads have to hold is counted right, warned of once, and
     written once and in order when it can be."""
     log = Failing()
-    holding = HoldingLog(log, held_bytes=10**6)
+    holding = BufferedLog(log, held_bytes=10**6)
     recorders = [Recorder(holding, "t") for _ in range(THREADS)]
 
     def write(thread: int) -> None:
@@ -190,9 +190,9 @@ def test_what_is_held(recwarn: pytest.WarningsRecorder) -> None:
 
 
 def test_what_is_lost_is_counted(recwarn: pytest.WarningsRecorder) -> None:
-    """HoldingLog._lock: of what many threads hold beyond the bound, none is missing in the gap."""
+    """BufferedLog._lock: of what many threads hold beyond the bound, none is missing in the gap."""
     log = Failing()
-    holding = HoldingLog(log, held_bytes=2_000)
+    holding = BufferedLog(log, held_bytes=2_000)
     recorders = [Recorder(holding, "t") for _ in range(THREADS)]
 
     def write(thread: int) -> None:
@@ -439,7 +439,7 @@ def test_one_warning_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0)
             return found
 
-    monkeypatch.setattr(lllm.tactic, "_warned", SlowSet())
+    monkeypatch.setattr(lllm.agents.tactic, "_warned", SlowSet())
     tactics = [asks() for _ in range(20)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

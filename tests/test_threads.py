@@ -18,7 +18,7 @@ import pytest
 import lllm
 from lllm import BudgetExceeded, ConfigError, LogStore, SQLiteBackend, Tactic
 from lllm.events.model import LLMResponded
-from lllm.session import running_session
+from lllm.sessions.session import running_session
 from tests.capture.asking import CHAT, chat_client, only
 from tests.loopback import Loopback, text
 

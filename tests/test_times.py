@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lllm import LogStore, SQLiteBackend
-from lllm.checkup import Gap, LogFacts
 from lllm.cli import cli
-from lllm.cli.render_events import EventLines
-from lllm.cli.render_list import show_list
-from lllm.diagnosis import _gaps
+from lllm.cli.render.events import EventLines
+from lllm.cli.render.session_list import show_list
+from lllm.doctor.checks import _gaps
+from lllm.doctor.facts import Gap, LogFacts
 from lllm.times import (
     datetime_of,
     in_zone,

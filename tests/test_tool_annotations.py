@@ -15,7 +15,7 @@ import pytest
 from pydantic import Field
 
 from lllm.events.errors import ConfigError, ParseError
-from lllm.tools import Tool, tool
+from lllm.tools.tool import Tool, tool
 
 
 def properties(made: Tool[..., object]) -> dict[str, dict[str, object]]:

@@ -16,7 +16,7 @@ import pytest
 from lllm import ConfigError, LogStore, SQLiteBackend, Tactic
 from lllm.events.model import ToolCalled, ToolFailed, ToolReturned
 from lllm.invokers.scripted import ScriptedInvoker, tool_call, tool_calls
-from lllm.session import running_session
+from lllm.sessions.session import running_session
 from tests.runs import MODEL, payloads
 
 _mark: ContextVar[str] = ContextVar("mark", default="none")

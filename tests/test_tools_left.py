@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from lllm import LogStore, SQLiteBackend, Tactic
-from lllm.agent import Agent
+from lllm.agents.agent import Agent
+from lllm.events.integrity.verify import verify
 from lllm.events.model import AgentFailed, Event, ToolCalled, ToolFailed, ToolReturned
-from lllm.events.verify import verify
 from lllm.invokers.scripted import ScriptedInvoker, tool_call, tool_calls
 from tests.runs import MODEL, payloads
 

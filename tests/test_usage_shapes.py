@@ -31,11 +31,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lllm.events.model import Price, Usage
-from lllm.invokers.chat_completions import answer
-from lllm.pricing import price
-from lllm.tariff import impossible
-from lllm.usage import (
-    Asked,
+from lllm.invokers.dialects.chat_completions import answer
+from lllm.pricing.billing import validation_error
+from lllm.pricing.price import price
+from lllm.pricing.usage import (
+    SampledUsage,
     billed_of,
     of_chat,
     of_embeddings,
@@ -475,7 +475,7 @@ def test_tokens_in_our_terms(shape: Shape) -> None:
     got = shape.read(shape.raw)
     assert got == shape.usage
     assert got is not None
-    assert impossible(got) is None
+    assert validation_error(got) is None
 
 
 @by_name
@@ -712,10 +712,13 @@ def test_iterations_beside_their_sum() -> None:
             {"type": "advisor_message", "model": "m", "input_tokens": 7, "output_tokens": 2},
         ]
     }
-    compacted, turn = Asked(None, Usage(input=50, output=5)), Asked(None, Usage(input=10, output=1))
-    advisor = Asked("m", Usage(input=7, output=2))
+    compacted, turn = (
+        SampledUsage(None, Usage(input=50, output=5)),
+        SampledUsage(None, Usage(input=10, output=1)),
+    )
+    advisor = SampledUsage("m", Usage(input=7, output=2))
     assert samplings_of(Usage(input=60, output=6), raw) == ([turn, compacted, advisor], True)
-    rest = Asked(None, Usage(input=11, output=1))
+    rest = SampledUsage(None, Usage(input=11, output=1))
     assert samplings_of(Usage(input=61, output=6), raw) == ([rest, compacted, advisor], False)
     thought = Usage(input=60, output=6, reasoning=3)
     assert samplings_of(thought, raw) == ([turn, compacted, advisor], True)

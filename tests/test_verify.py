@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.cli.exits import Finding
-from lllm.cli.verifying import show
+from lllm.cli.exit_codes import Finding
+from lllm.cli.render.verification import show
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.buffered import BufferedLog
 from lllm.events.damage import Damage
+from lllm.events.envelope import NewEvent, Recorded, seal
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
-from lllm.events.holding import HoldingLog
+from lllm.events.integrity.verify import Verified, readable, verify
 from lllm.events.log import LogBackend
-from lllm.events.memory import MemoryBackend
 from lllm.events.model import LogGap
-from lllm.events.record import NewEvent, Recorded, seal
-from lllm.events.verify import Verified, readable, verify
-from lllm.testing_writers import batch, event, without_positions
+from lllm.testing.writers import batch, event, without_positions
 from tests.conftest import OpenBackend
 from tests.echo import echo
 from tests.histories import Attempt, History
@@ -226,7 +226,7 @@ class TestLost:
         """A hole that the log told of with log.gap is no damage, and its events are counted; a
         hole that is larger is one."""
         log = open_backend()
-        holding = HoldingLog(log, held_bytes=0)
+        holding = BufferedLog(log, held_bytes=0)
         with LogStore(MemoryBackend()) as store:
             history = History(store)
             session = history.start("shop::a", "", {}, None)
@@ -268,7 +268,7 @@ class TestLost:
         """Where the first event of a session was never written, the salt is lost, and its other
         events are counted as unchecked."""
         log = open_backend()
-        holding = HoldingLog(log, held_bytes=0)
+        holding = BufferedLog(log, held_bytes=0)
         holding.behind = FullDisk()
         with LogStore(MemoryBackend()) as store:
             echo(store)("first")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend, ViewError
-from lllm.events.database import Value
-from lllm.events.locks import FileLock
+from lllm.events.backends.sqlite.database import Value
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.model import MessageAdded
-from lllm.projections import projector, rebuild
-from lllm.projections.rebuild import Difference
-from lllm.projections.view import Happened, Rows, Table
+from lllm.projections.engine import projector, rebuild
+from lllm.projections.engine.rebuild import Difference
+from lllm.projections.view import Rows, Table, ViewEvent
 from tests.echo import echo
 
 
@@ -31,7 +31,7 @@ class Roles:
     broken = False
     asked = 0
 
-    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
         self.asked += 1
         for happened in batch:
@@ -67,7 +67,7 @@ def test_a_view_with_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     class Old(Roles):
         tables = (Table("roles", {"place": "INTEGER", "role": "TEXT"}, key=("place", "role")),)
 
-        def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+        def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
             """See View."""
             for happened in batch:
                 rows.put("roles", (happened.event.position, "user"))

@@ -20,24 +20,27 @@ from typing import Any
 import pytest
 
 from lllm import LocalFileBackend, LogStore, LogUnavailable, SQLiteBackend
-from lllm.catching_up import CatchUp
-from lllm.events import database, decoding, jsonl, locks
-from lllm.events.database import Database
+from lllm.events.backends.jsonl import backend as jsonl
+from lllm.events.backends.jsonl.line_format import encode_append
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.backends.noop import NoOpBackend
+from lllm.events.backends.sharing import Registry
+from lllm.events.backends.sqlite import database
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.backends.sqlite.page_rows import SalvagedRows
+from lllm.events.backends.sqlite.read_only import ReadOnlyDatabase
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency import decoders as decoding
+from lllm.events.concurrency import locks
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import AppendTooLarge
-from lllm.events.holding import HoldingLog
-from lllm.events.lines import encode_append
-from lllm.events.liveness import Liveness
-from lllm.events.locks import FileLock
-from lllm.events.memory import MemoryBackend
 from lllm.events.model import DialogOpened
-from lllm.events.noop import NoOpBackend
-from lllm.events.read_only import ReadOnlyDatabase
-from lllm.events.record import NewEvent
 from lllm.events.recorder import Recorder
-from lllm.events.salvaged_rows import SalvagedRows
-from lllm.events.sharing import Registry
-from lllm.projections.view import Happened, Rows, Table
-from lllm.testing_writers import batch, without_positions
+from lllm.projections.view import Rows, Table, ViewEvent
+from lllm.store.projection_scheduler import CatchUp
+from lllm.testing.writers import batch, without_positions
 from tests.echo import echo
 from tests.waiting import Running, Stop, waits_for
 
@@ -56,7 +59,7 @@ class StopsInApply:
         self.stop = Stop()
         self.armed = False
 
-    def apply(self, rows: Rows, batch: Sequence[Happened]) -> None:
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
         rows.add("slow", (1,), seen=len(batch))
         if self.armed:
@@ -229,9 +232,9 @@ class TooLarge(MemoryBackend):
 
 
 def test_what_is_held_and_lost(recwarn: pytest.WarningsRecorder) -> None:
-    """HoldingLog._lock: who holds an event, counts a lost one or looks at what is held waits for
+    """BufferedLog._lock: who holds an event, counts a lost one or looks at what is held waits for
     the step of another."""
-    log = HoldingLog(TooLarge())
+    log = BufferedLog(TooLarge())
 
     def state() -> object:
         return len(log._held), log._bytes, log._lost

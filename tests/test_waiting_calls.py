@@ -14,24 +14,25 @@ from weakref import WeakSet
 
 import pytest
 
-import lllm.instruments
+import lllm.instrumentation.instruments
 import lllm.logging
-import lllm.open_calls
-import lllm.packages
-import lllm.session
+import lllm.packages.loader
+import lllm.sessions.open_calls
+import lllm.sessions.session
 from lllm import LogStore, ParseError, Prompt, SQLiteBackend, Tactic, tool
-from lllm.capturing import conversations, homes
-from lllm.capturing.conversations import Conversations
+from lllm.agents.agent_call import _Call
+from lllm.events.backends.memory import MemoryBackend
 from lllm.events.errors import LogDamaged
-from lllm.events.memory import MemoryBackend
 from lllm.events.model import Content
 from lllm.events.recorder import Recorder
+from lllm.instrumentation import conversations
+from lllm.instrumentation import session_scope as homes
+from lllm.instrumentation.conversations import Conversations
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call, tool_calls
-from lllm.invokers.sdk_clients import Clients
-from lllm.packages import Runtime, load_package
-from lllm.respond import _Call
-from lllm.session import SessionScope, running_session
+from lllm.invokers.sdk.clients import Clients
+from lllm.packages.loader import Runtime, load_package
+from lllm.sessions.session import SessionScope, running_session
 from tests.runs import Asking, config
 from tests.waiting import Stop, waits_for
 
@@ -46,14 +47,14 @@ def test_calls_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
         def settle_at_exit(self) -> None: ...
 
     call = Call()
-    lock = lllm.open_calls._watching
-    waits_for(lock, lambda: lllm.open_calls.watch(call))
-    assert call in lllm.open_calls._watched
-    waits_for(lock, lambda: lllm.open_calls.unwatch(call))
-    assert call not in lllm.open_calls._watched
-    monkeypatch.setattr(lllm.open_calls, "_watched", WeakSet())
-    monkeypatch.setattr(lllm.open_calls, "_exiting", False)
-    waits_for(lock, lllm.open_calls._at_exit)
+    lock = lllm.sessions.open_calls._watching
+    waits_for(lock, lambda: lllm.sessions.open_calls.watch(call))
+    assert call in lllm.sessions.open_calls._watched
+    waits_for(lock, lambda: lllm.sessions.open_calls.unwatch(call))
+    assert call not in lllm.sessions.open_calls._watched
+    monkeypatch.setattr(lllm.sessions.open_calls, "_watched", WeakSet())
+    monkeypatch.setattr(lllm.sessions.open_calls, "_exiting", False)
+    waits_for(lock, lllm.sessions.open_calls._at_exit)
 
 
 class Client:
@@ -85,13 +86,13 @@ def test_a_client_that_is_being_made() -> None:
 
 def test_an_instrument_is_made_once() -> None:
     """instruments._making: all threads switch the same instrument."""
-    lock = lllm.instruments._making
-    waits_for(lock, lambda: lllm.instruments.uninstrument("threads"))
+    lock = lllm.instrumentation.instruments._making
+    waits_for(lock, lambda: lllm.instrumentation.instruments.uninstrument("threads"))
 
 
 def test_one_warning_of_what_is_not_recorded(recwarn: pytest.WarningsRecorder) -> None:
     """homes._warning: threads that call at once are told once."""
-    home = homes.Homes(None)
+    home = homes.SessionResolver(None)
     for tell in (
         lambda: home._warn_once("a"),
         lambda: home.tell_of_unrecorded("sdk", "/path"),
@@ -115,7 +116,7 @@ def test_packages_are_loaded_one_by_one(tmp_path: Path) -> None:
     """packages._one_load: no file of a package is executed by two threads."""
     (tmp_path / "lllm.toml").write_text('[package]\nname = "p"\nversion = "1"\n')
     runtime = Runtime()
-    waits_for(lllm.packages._one_load, lambda: load_package(tmp_path, runtime))
+    waits_for(lllm.packages.loader._one_load, lambda: load_package(tmp_path, runtime))
     assert [one.name for one in runtime.packages] == ["p"]
 
 

@@ -14,9 +14,9 @@ from lllm.events.model import LLMRequested, LLMResponded, Usage
 from lllm.invokers.anthropic import AnthropicInvoker
 from lllm.invokers.litellm import LiteLLMInvoker
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.invokers.providers import PROVIDERS, provider_at
-from lllm.price_data import is_known
-from lllm.pricing import price
+from lllm.pricing.genai_prices import is_known
+from lllm.pricing.price import price
+from lllm.pricing.providers import PROVIDERS, provider_at
 from tests import loopback
 from tests.capture.asking import ASKED, CHAT, chat_client, only
 from tests.loopback import Loopback

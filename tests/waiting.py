@@ -102,9 +102,9 @@ class Stop:
         self, running: Running, lock: Lock, state: Callable[[], object] = lambda: None
     ) -> None:
         """Assert that what has stopped here waits for a lock, before it changes something."""
-        before = state()
         lock.acquire()
         try:
+            before = state()  # which nobody changes now, but who does not wait for the lock
             self.go_on()
             assert running.waits(), "it goes on while another thread is in the middle of its step"
             assert state() == before, "something was done before it waits"

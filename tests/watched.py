@@ -23,10 +23,10 @@ from typing import NamedTuple, TypeVar
 
 from lllm import LogStore
 from lllm.cli import main
-from lllm.cli.opening import open_store
-from lllm.events import log as logs
+from lllm.cli.open_store import open_store
+from lllm.events import backend as logs
 from lllm.events.errors import LogError, StoreError
-from lllm.visible import UNSAFE
+from lllm.terminal_safe import UNSAFE
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ import msgspec
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events import codec
+from lllm.events.envelope import NewEvent, seal
 from lllm.events.model import (
     EVENTS,
     AgentDefined,
@@ -22,7 +23,6 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
 )
-from lllm.events.record import NewEvent, seal
 from lllm.events.recorder import Recorder, new_id, new_salt
 
 _INSERT = (

@@ -18,9 +18,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from lllm.events.backend import BackendKind, LogBackend
+from lllm.events.backends.location import MEMORY, local_path, scheme_of, sqlite_path
 from lllm.events.errors import ConfigError, StoreError
-from lllm.events.log import BackendKind, LogBackend
-from lllm.events.store_paths import MEMORY, local_path, scheme_of, sqlite_path
 
 GROUP = "lllm.backends"
 
@@ -28,7 +28,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 def _open_sqlite(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
-    from lllm.events.sqlite import SQLiteBackend
+    from lllm.events.backends.sqlite.backend import SQLiteBackend
 
     path = sqlite_path(location)
     if path == MEMORY:
@@ -41,7 +41,7 @@ def _open_sqlite(location: str, *, read_only: bool | None, make: bool) -> LogBac
 
 
 def _open_jsonl(location: str, *, read_only: bool | None, make: bool) -> LogBackend:
-    from lllm.events.jsonl import LocalFileBackend
+    from lllm.events.backends.jsonl.backend import LocalFileBackend
 
     path = local_path(location)
     _check_there(location, path, make=make)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from lllm.events.log import CanBeRepaired, LogBackend
-from lllm.events.verify import verify
+from lllm.events.backend import CanBeRepaired, LogBackend
+from lllm.events.integrity.verify import verify
 
 
 class Mended(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
-"""The command `lllm`, one module a question: `commands` says what there is to type, `render_*` how
-it looks, `opening` which store is meant, `exits` what an exit code says."""
+"""The command `lllm`: `commands/` says what there is to type, `render/` how it looks, `open_store`
+which store is meant, and `exit_codes` how it ends."""
 
 from __future__ import annotations
 
-from lllm.cli.commands import cli, main
+from lllm.cli.program import cli, main
 
 __all__ = ["cli", "main"]

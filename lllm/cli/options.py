@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from lllm.events.holding import OnError
+    from lllm.events.buffered import OnError
     from lllm.events.model import State
-    from lllm.store import LogStore
+    from lllm.store.log_store import LogStore
 
 F = TypeVar("F", bound=Callable[..., object])
 _STATES = ("success", "failure", "running", "interrupted")
@@ -144,14 +144,14 @@ def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:
     on_error: as LogStore's. Raises click.UsageError where none is named, StoreError and LogError
     as `open_store`.
     """
-    from lllm.cli.opening import open_store
+    from lllm.cli.open_store import open_store
 
     return open_store(named(given), on_error=on_error)
 
 
 def named(given: str | None) -> str:
     """The path of that store. Raises click.UsageError where none is named."""
-    from lllm.cli.opening import named_in_environment
+    from lllm.cli.open_store import named_in_environment
 
     path = given or given_before() or named_in_environment()
     if path is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from lllm.price_table import PriceTable
+    from lllm.pricing.user_prices import PriceTable
 
 _SUFFIXES = (".json", ".toml")
 
@@ -32,7 +32,7 @@ def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
         raise click.UsageError(
             f"--prices is recorded, current, or a file named *.json or *.toml; not {text!r}."
         )
-    from lllm.price_table import PriceTable
+    from lllm.pricing.user_prices import PriceTable
 
     return PriceTable.of(_table(path))
 

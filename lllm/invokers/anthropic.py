@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypedDict
 import msgspec
 
 from lllm.events.errors import InvokeError
-from lllm.invokers.access import Access, access
-from lllm.invokers.dialects import MESSAGES
-from lllm.invokers.sdk_invoker import SdkInvoker
-from lllm.invokers.sdk_versions import require
+from lllm.invokers.dialects.catalog import MESSAGES
+from lllm.invokers.http.endpoint import Access, access
+from lllm.invokers.sdk.invoker import SdkInvoker
+from lllm.invokers.sdk.versions import require
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import anthropic
 
     from lllm.invokers import Request
-    from lllm.invokers.sdk_invoker import AsyncPieces, Body, Pieces, Whole
+    from lllm.invokers.sdk.invoker import AsyncPieces, Body, StreamedResponse, Whole
 
 _ANTHROPIC = "https://api.anthropic.com"
 _NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
@@ -144,7 +144,9 @@ class _Anthropic:
         )
         return raw.http_response
 
-    def open(self, client: anthropic.Anthropic, body: Body) -> AbstractContextManager[Pieces]:
+    def open(
+        self, client: anthropic.Anthropic, body: Body
+    ) -> AbstractContextManager[StreamedResponse]:
         return client.messages.with_streaming_response.create(
             model="", max_tokens=0, messages=[], extra_body=body
         )

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from lllm.events.errors import ConfigError
-from lllm.invokers.access import Access, access
-from lllm.invokers.dialects import CHAT, RESPONSES
-from lllm.invokers.sdk_invoker import SdkInvoker
-from lllm.invokers.sdk_versions import require
+from lllm.invokers.dialects.catalog import CHAT, RESPONSES
+from lllm.invokers.http.endpoint import Access, access
+from lllm.invokers.sdk.invoker import SdkInvoker
+from lllm.invokers.sdk.versions import require
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     import openai
 
-    from lllm.invokers.sdk_invoker import AsyncPieces, Body, Pieces, Whole
+    from lllm.invokers.sdk.invoker import AsyncPieces, Body, StreamedResponse, Whole
 
 _OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # for servers that ask for none; the SDK insists on one
@@ -140,7 +140,7 @@ class _OpenAI:
             model="", messages=[], extra_body=body
         )
 
-    def open(self, client: openai.OpenAI, body: Body) -> AbstractContextManager[Pieces]:
+    def open(self, client: openai.OpenAI, body: Body) -> AbstractContextManager[StreamedResponse]:
         if self.responses:
             return client.responses.with_streaming_response.create(extra_body=body)
         return client.chat.completions.with_streaming_response.create(

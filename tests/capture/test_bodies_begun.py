@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,15 @@ from typing import Any
 import pytest
 
 from lllm import LogStore, capture
-from lllm.capturing import bodies_begun
-from lllm.capturing.comparing import chained, digests_of
-from lllm.capturing.conversations import Conversations
-from lllm.capturing.operations import Operation, operation_of
-from lllm.events.memory import MemoryBackend
+from lllm.events.backends.memory import MemoryBackend
 from lllm.events.model import Content
 from lllm.events.recorder import Recorder
-from lllm.projections.conversation import sent_by_request
-from lllm.sent import sent_in
+from lllm.instrumentation import body_prefixes as bodies_begun
+from lllm.instrumentation.conversations import ConversationDigest, Conversations
+from lllm.instrumentation.operations import Operation, operation_of
+from lllm.instrumentation.same_message import chained, digests_of
+from lllm.pricing.priced_requests import sent_in
+from lllm.projections.session.conversation import sent_by_request
 from tests import loopback
 from tests.capture.asking import chat_client
 from tests.loopback import Loopback
@@ -219,3 +220,15 @@ def test_a_long_conversation_of_a_client(server: Loopback, store: LogStore) -> N
     told = sent_by_request(events).values()
     assert [[content.text for content in contents] for contents in told] == sent
     assert len([event for event in events if event.type == "message.added"]) == 5
+
+
+def test_a_fork_has_the_digest_of_its_messages() -> None:
+    """What a request is known by says its messages, and nothing of what a fork left behind."""
+    whole, first = ConversationDigest(1), ConversationDigest(2)
+    digests = [hashlib.sha256(bytes([number])).digest() for number in range(3)]
+    for ordinal, digest in enumerate(digests, 1):
+        whole.add(ordinal, digest)
+    first.add(1, digests[0])
+    forked = whole.forked(3, upto=1)
+    assert forked.digest(b"salt", asked={}) == first.digest(b"salt", asked={})
+    assert (len(forked), forked.last_ordinal) == (1, 1)

@@ -25,6 +25,7 @@ from lllm import (
     SQLiteBackend,
     capture,
 )
+from lllm.events.backends.noop import NoOpBackend
 from lllm.events.model import (
     AgentDefined,
     DialogOpened,
@@ -33,8 +34,7 @@ from lllm.events.model import (
     LLMResponded,
     MessageAdded,
 )
-from lllm.events.noop import NoOpBackend
-from lllm.projections.conversation import sent_by_request
+from lllm.projections.session.conversation import sent_by_request
 from tests import loopback, loopback_messages, loopback_responses
 from tests.capture.asking import CHAT, CLAUDE, KEY, chat_client, claude_client, only
 from tests.loopback import Loopback, Reply

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, capture
-from lllm.events import deferred
+from lllm.events.concurrency import deferred
 from lllm.events.model import LLMFailed
 from tests.capture.asking import ASKED, CHAT, KEY, leaving_streams, only, streamed
 from tests.loopback import Loopback

@@ -19,9 +19,9 @@ import openai
 import pytest
 
 from lllm import BudgetExceeded, LogStore, SQLiteBackend, capture
-from lllm.capturing.calls import Call
 from lllm.events.model import LLMFailed, LLMResponded
-from lllm.session import running_session
+from lllm.instrumentation.call import Call
+from lllm.sessions.session import running_session
 from tests import loopback, loopback_messages
 from tests.capture.asking import (
     ASKED,

@@ -6,7 +6,7 @@ from typing import Any
 
 from lllm import LogStore, capture
 from lllm.events.model import DialogOpened, MessageAdded, Part, ToolCall
-from lllm.projections.conversation import sent_by_request
+from lllm.projections.session.conversation import sent_by_request
 from tests import loopback_responses
 from tests.capture.asking import chat_client
 from tests.loopback import Loopback

@@ -14,9 +14,9 @@ import openai
 import pytest
 
 from lllm import LogStore, capture
-from lllm.events import deferred
+from lllm.events.concurrency import deferred
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
-from lllm.projections.call_session import TacticCallSession
+from lllm.projections.session.call_session import TacticCallSession
 from tests import loopback_messages, loopback_responses
 from tests.capture.asking import (
     ASKED,

@@ -16,10 +16,10 @@ import openai
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from lllm.capturing.conversations import conversations_of
-from lllm.events import deferred
+from lllm.events.concurrency import deferred
+from lllm.events.envelope import NewEvent
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
-from lllm.events.record import NewEvent
+from lllm.instrumentation.conversations import conversations_of
 from tests import loopback, loopback_responses
 from tests.capture.asking import (
     ASKED,

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 
 from lllm.events.model import Content, LLMResponded, Price
 from lllm.events.recorder import Recorder
-from lllm.session import SessionScope
+from lllm.sessions.session import SessionScope
 from tests.survival.places import Place
 from tests.survival.writers import processes, strict
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from lllm import LocalFileBackend, SQLiteBackend
 from lllm.events.codec import salt_of
+from lllm.events.envelope import NewEvent, check_digest
 from lllm.events.log import LogBackend
-from lllm.events.record import NewEvent, check_digest
 from tests.survival.figures import Figures
 
 Append = Callable[[Sequence[NewEvent]], Sequence[int] | None]

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.events.database import Database, Durability
+from lllm.events.backends.sqlite.database import Database, Durability
 
 Kind = Literal["sqlite", "jsonl"]
 KINDS: tuple[Kind, ...] = ("sqlite", "jsonl")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from lllm import LogStore
 from lllm.events.codec import decode
+from lllm.events.envelope import NewEvent
 from lllm.events.model import SessionStarted
-from lllm.events.record import NewEvent
-from lllm.testing_writers import without_positions
+from lllm.testing.writers import without_positions
 from tests.echo import echo
 from tests.survival.figures import Figures
 from tests.survival.places import Place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lllm.testing_writers import fork
+from lllm.testing.writers import fork
 from tests.echo import echo
 from tests.survival.places import KINDS, Kind, Place
 
@@ -32,7 +32,7 @@ def test_killed_between_rows_and_checkpoint(
         echo(store)("first")
 
     def in_child() -> None:
-        monkeypatch.setattr("lllm.projections.projector.advance", die)
+        monkeypatch.setattr("lllm.projections.engine.projector.advance", die)
         echo(place.store())("second")
 
     assert fork(in_child) == -signal.SIGKILL

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events.database import Durability
+from lllm.events.backends.sqlite.database import Durability
 from tests.survival.figures import Figures
 from tests.survival.kept import ended, states
 from tests.survival.ledger import Entry, audit, entries

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from lllm import InvokeError, LogStore, price_data
+from lllm import InvokeError, LogStore
 from lllm.invokers import Request
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.testing_writers import event
+from lllm.pricing import genai_prices as price_data
+from lllm.testing.writers import event
 from tests.echo import echo
 from tests.survival import crowd
 from tests.survival.figures import Figures

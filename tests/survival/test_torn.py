@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore
+from lllm.events.backends.jsonl.backend import LocalFileBackend
+from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.repair import repair
-from lllm.events.jsonl import LocalFileBackend
-from lllm.events.lines import encode_append
-from lllm.projections.rows import create_tables, physical, show_generation
+from lllm.projections.engine.row_changes import create_tables, generation_table, show_generation
 from lllm.projections.view import View
-from lllm.testing_writers import event, without_positions
+from lllm.testing.writers import event, without_positions
 from tests.echo import echo
 from tests.survival.figures import Figures
 from tests.survival.places import KINDS, Kind, Place, rows_of
@@ -171,8 +171,8 @@ def _next_generation(store: LogStore, *, filled: bool = True) -> dict[View, int]
             create_tables(connection, view, old + 1)
             for table in view.tables if filled else ():
                 connection.execute(
-                    f"INSERT INTO {physical(table.name, old + 1)} "
-                    f"SELECT * FROM {physical(table.name, old)}"
+                    f"INSERT INTO {generation_table(table.name, old + 1)} "
+                    f"SELECT * FROM {generation_table(table.name, old)}"
                 )
     return {view: found[view.name].generation + 1 for view in views}
 
@@ -205,7 +205,7 @@ def old_half_emptied(store: LogStore) -> None:
     shown_and_old_there(store)
     with rows_of(store).write() as connection:
         assert connection is not None
-        table = physical("sessions", generations["sessions"].generation)
+        table = generation_table("sessions", generations["sessions"].generation)
         connection.execute(f"DELETE FROM {table} WHERE number % 2")
 
 
@@ -320,7 +320,7 @@ def test_a_view_that_is_behind_the_others(tmp_path: Path, kind: Kind, behind: st
         store.list_sessions()
         (view,) = (view for view in store._projector.views if view.name == behind)
         at = store._projector.checkpoints()[behind]
-        names = [physical(table.name, at.generation) for table in view.tables]
+        names = [generation_table(table.name, at.generation) for table in view.tables]
         rows = {name: rows_of(store).query(f"SELECT * FROM {name}") for name in names}
         journal.write(store, 2)
         store.list_sessions()

@@ -26,8 +26,8 @@ from pathlib import Path
 import msgspec
 
 from lllm import AppendConflict, LogDamaged, LogReadOnly, LogUnavailable, StoreError
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.log import BackendKind, LogBackend
-from lllm.events.record import NewEvent, Recorded
 
 _HEAD = struct.Struct(">III")
 _Fields = tuple[str, int, int, str, int, bytes, bytes]

@@ -10,10 +10,10 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
-from lllm.events.copying import copy_bytes, permit
-from lllm.events.log import Progress
-from lllm.events.own_files import make_folder, sync_folder
-from lllm.events.segments import segments_of
+from lllm.events.backend import Progress
+from lllm.events.backends.jsonl.segments import segments_of
+from lllm.events.files.copying import copy_bytes, permit
+from lllm.events.files.own_files import make_folder, sync_folder
 
 
 def copy_folder(folder: Path, upto: int, copy: Path, progress: Progress | None) -> tuple[int, int]:

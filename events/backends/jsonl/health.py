@@ -7,11 +7,11 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
+from lllm.events.backends.jsonl.segments import Segment, blocks, segments_of
 from lllm.events.health import Health
-from lllm.events.segments import Segment, blocks, segments_of
 
 if TYPE_CHECKING:
-    from lllm.events.jsonl import LocalFileBackend
+    from lllm.events.backends.jsonl.backend import LocalFileBackend
 
 
 def health_of(log: LocalFileBackend, head: int, read_bytes: int | None) -> Health:

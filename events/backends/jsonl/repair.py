@@ -18,20 +18,21 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lllm.events import codec, segments, torn
-from lllm.events.backends.jsonl.salvage import ReadableLines
+from lllm.events import codec
+from lllm.events.backends.jsonl import segments, torn_tail
+from lllm.events.backends.jsonl.end_mark import HighWater
+from lllm.events.backends.jsonl.readable_lines import ReadableLines
+from lllm.events.backends.jsonl.restored_lines import Restored, restore
+from lllm.events.backends.jsonl.segments import Segment
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.damage import Damage
 from lllm.events.errors import LogDamaged, LogUnavailable
-from lllm.events.high_water import HighWater
+from lllm.events.files.own_files import make_folder, make_new, open_to_read, sync, sync_folder
+from lllm.events.files.permissions import folder_mode, mode_like
 from lllm.events.integrity.repair import Mended, Repaired
-from lllm.events.locks import FileLock
-from lllm.events.own_files import make_folder, make_new, open_to_read, sync, sync_folder
-from lllm.events.permissions import folder_mode, mode_like
-from lllm.events.restored_lines import Restored, restore
-from lllm.events.segments import Segment
 
 if TYPE_CHECKING:
-    from lllm.events.jsonl import LocalFileBackend
+    from lllm.events.backends.jsonl.backend import LocalFileBackend
 
 SUFFIX = ".damaged"  # of the copies that are kept
 _WAIT_SECONDS = 10.0  # for those who write the log
@@ -46,7 +47,7 @@ def repair_folder(log: LocalFileBackend) -> Repaired:
     Raises:
         LogUnavailable: Others go on writing, or the files can't be written.
     """
-    with segments.Translated(log.path):
+    with segments.FolderErrors(log.path):
         make_folder(log.path / "locks", mode=folder_mode(mode_like(log.path / "log.json")))
         lock = FileLock(log.path / "locks" / "write.lock")
         try:
@@ -57,7 +58,7 @@ def repair_folder(log: LocalFileBackend) -> Repaired:
             lock.close()
         found = ReadableLines(log)
         left = tuple(one.what for one in found if isinstance(one, Damage))
-        return Repaired(tuple(mended), left, tuple(torn.files_set_aside(log.path)), begun)
+        return Repaired(tuple(mended), left, tuple(torn_tail.files_set_aside(log.path)), begun)
 
 
 def _take(lock: FileLock, path: Path) -> None:
@@ -124,7 +125,7 @@ def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended 
     with open_to_read(segment.path) as file:
         size = file.seek(0, os.SEEK_END)
         begin = segments.whole_end(file)
-        at_end = following is None and torn.tail_state(file, begin, size).kind == "damaged"
+        at_end = following is None and torn_tail.tail_state(file, begin, size).kind == "damaged"
         content = segments.read_at(file, 0, size)
     found = restore(content, salts)
     if not found.changed:

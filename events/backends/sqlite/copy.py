@@ -12,12 +12,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from lllm.events.copying import apart_from_original, finish
-from lllm.events.database import Database
+from lllm.events.backend import Progress
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.backends.sqlite.reading import HEADS
 from lllm.events.errors import LogError
-from lllm.events.log import Progress
-from lllm.events.own_files import make_database
-from lllm.events.sqlite_reading import HEADS
+from lllm.events.files.copying import apart_from_original, finish
+from lllm.events.files.own_files import make_database
 
 _PAGES = 1000  # of a database, between two reports of how far the copy is
 

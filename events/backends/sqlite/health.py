@@ -10,7 +10,7 @@ from lllm.events.errors import LogError
 from lllm.events.health import Health
 
 if TYPE_CHECKING:
-    from lllm.events.sqlite import SQLiteBackend
+    from lllm.events.backends.sqlite.backend import SQLiteBackend
 
 
 def health_of(log: SQLiteBackend, head: int) -> Health:

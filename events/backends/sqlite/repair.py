@@ -1,7 +1,7 @@
 """A whole SQLite log in the place of a damaged one.
 
-Nothing is changed in the damaged file: a new one is made of what its pages hold, see `salvage`, and
-takes its place in one step; the damaged one, with its write-ahead log, is kept beside it under
+Nothing is changed in the damaged file. A new one is made of what its pages hold (`rebuilt_file`),
+and takes its place in one step; the damaged one, with its write-ahead log, is kept beside it under
 another name. Rows are made anew from the events. Tables of the user's own are copied as far as
 SQLite can read them.
 
@@ -27,18 +27,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lllm.events.backends.sqlite.file_header import FileErrors, names_of_lllm
+from lllm.events.backends.sqlite.rebuilt_file import copy_of, salvage
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.files.open_files import copy_by_another_process
+from lllm.events.files.own_files import check_database, make_folder, open_to_read, sync, sync_folder
+from lllm.events.files.permissions import folder_mode, mode_like
 from lllm.events.integrity.repair import Mended, Repaired
-from lllm.events.locks import FileLock
-from lllm.events.open_files import copy_by_another_process
-from lllm.events.own_files import check_database, make_folder, open_to_read, sync, sync_folder
-from lllm.events.permissions import folder_mode, mode_like
-from lllm.events.salvage import copy_of, salvage
-from lllm.events.sqlite_files import Translated, names_of_lllm
-from lllm.events.verify import verify
+from lllm.events.integrity.verify import verify
 
 if TYPE_CHECKING:
-    from lllm.events.sqlite import SQLiteBackend
+    from lllm.events.backends.sqlite.backend import SQLiteBackend
 
 SUFFIX = ".damaged"  # of the copies that are kept
 _WAIT_SECONDS = 10.0  # for those who write the log
@@ -90,7 +90,7 @@ def repair_database(path: Path, *, head: int = 0) -> RepairedDatabase:
         LogError: No page of it holds an event.
     """
     path = Path(os.path.realpath(path))
-    with Translated(path):
+    with FileErrors(path):
         check_database(path)
         with _alone(path):
             return _replaced(path, head)

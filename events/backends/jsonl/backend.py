@@ -1,0 +1,518 @@
+"""The log in a folder of JSONL files, for development: readable with `tail -f` and `jq`.
+
+    <path>/log.json                      the number of the format
+    <path>/00000000000000000000.jsonl    the events; see `line_format` and `segments`
+    <path>/rows.sqlite                   what projections make of them; can be thrown away
+    <path>/locks/                        who writes, and who is alive
+
+An append is one write at the end of the last file, under a lock between threads and one between
+processes; readers take neither.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lllm.events.backends.jsonl import end_mark, segments
+from lllm.events.backends.jsonl.line_format import (
+    pieces_of_append,
+    stream_prefix,
+    type_field,
+    type_of,
+)
+from lllm.events.backends.jsonl.shared_folder import JSONLFolder, folders
+from lllm.events.backends.jsonl.torn_tail import damaged_tail, tail_state
+from lllm.events.backends.location import local_path
+from lllm.events.backends.sharing import open_otherwise
+from lllm.events.backends.sqlite.database import Database, Durability, kept_waiting
+from lllm.events.backends.sqlite.shared_database import open_shared
+from lllm.events.codec import is_utf8
+from lllm.events.concurrency.fair_locks import FairFileLock
+from lllm.events.concurrency.locks import is_held
+from lllm.events.concurrency.robust_locks import LockPair, ThreadLock
+from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.errors import (
+    AppendConflict,
+    LogDamaged,
+    LogError,
+    LogReadOnly,
+    LogTooNew,
+    LogUnavailable,
+)
+from lllm.events.files.own_files import (
+    check_by_path,
+    make_folder,
+    make_new,
+    open_to_read,
+    read_own,
+    sync,
+    sync_folder,
+)
+from lllm.events.files.permissions import checked_mode, folder_mode, mode_like
+
+if TYPE_CHECKING:
+    from lllm.events.backend import Progress
+    from lllm.events.damage import Readable
+    from lllm.events.health import Health
+    from lllm.events.integrity.repair import Repaired
+
+FORMAT = 1
+ROWS_FORMAT = 1
+SEGMENT_BYTES = 64 << 20
+_NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
+_BESIDE = 64 << 10  # bytes before a stream's last event, where those of its append mostly stand
+_NOTING_SECONDS = 1.0  # to wait for others, which note the same
+_FARTHER = 16  # times as far back the next look goes
+
+_log = logging.getLogger("lllm.store")
+
+_Reopen = Callable[[Path, Durability, int, bool, int | None], "LocalFileBackend"]
+Place = tuple[str, int]  # of an event: its stream and seq
+
+
+class LocalFileBackend:
+    """A log of events in a folder of JSONL files.
+
+    path: the folder, made where it is missing. durability: "process" survives kill -9; "power" the
+    loss of power too, at the price of an fsync for each append. segment_bytes: the size from which
+    a file is followed by another. read_only: write nothing, not even rows; an append raises
+    LogReadOnly. mode: the permissions of the files that are made, whatever the umask: 0o660 for a
+    store that a group shares; None for 0o600, or those of a store that is there and shared. What is
+    there is left as it is.
+
+    A log that can't be written can still be read; an append raises LogUnavailable then.
+
+    Raises LogUnavailable where the folder can't be made or read, LogTooNew where a newer lllm wrote
+    it, LogError where it is not a log of lllm's.
+    """
+
+    rows_in_log = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "process",
+        segment_bytes: int = SEGMENT_BYTES,
+        read_only: bool = False,
+        mode: int | None = None,
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise ValueError(f'durability is "process" or "power", not {durability!r}')
+        if segment_bytes < 1:
+            raise ValueError(f"segment_bytes is at least 1, not {segment_bytes!r}")
+        self.mode = checked_mode(mode)
+        self.path = local_path(path).absolute()
+        self.rows_path = self.path / "rows.sqlite"
+        self.durability = durability
+        self.segment_bytes = segment_bytes
+        self.read_only = read_only
+        self._rows: Database | None = None
+        self._rows_lock = ThreadLock()
+        self._told: tuple[Path, int] | None = None  # the end that damage was last looked for at
+        self._closed = False
+        self._share = folders.open(
+            self.path, self, self._folder,
+            options={} if read_only else {"durability": durability},
+            key=("read only",) if read_only else (),
+        )  # fmt: skip
+        self._shared = self._share.thing
+        if not read_only and mode is not None and self._shared.mode != mode:
+            self._share.close()
+            raise open_otherwise(self.path, f"mode={self._shared.mode:#o}", f"mode={mode:#o}")
+        self.liveness = self._shared.liveness
+        try:
+            with segments.FolderErrors(self.path):
+                self._open()
+                if not read_only and self.rows_path.exists():
+                    self._note_end()
+        except BaseException:
+            self._share.close()
+            raise
+
+    def _folder(self) -> JSONLFolder:
+        mode = self.mode
+        if mode is None:
+            mode = mode_like(self.path / "locks", self.path / "log.json")
+        durable = self.durability == "power"
+        return JSONLFolder(self.path, self.segment_bytes, durable=durable, mode=mode)
+
+    def __repr__(self) -> str:
+        return f"LocalFileBackend({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool, int | None]]:
+        """Into another process goes the path; the folder is opened there anew."""
+        given = self.path, self.durability, self.segment_bytes, self.read_only, self.mode
+        return _reopen, given
+
+    # -- opening
+
+    def _open(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise LogError(
+                f"{self.path} is a file, and LocalFileBackend keeps its log in a folder. Give it "
+                "another path, or open a database with SQLiteBackend."
+            )
+        if self._has_format():
+            return
+        if self.read_only:
+            raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
+        make_folder(
+            self._shared.locks, parents=True, durable=self.durability == "power",
+            mode=folder_mode(self._shared.mode),
+        )  # fmt: skip
+        with LockPair(self._shared.thread_lock, self._lock_file()) as mine:
+            if not self._has_format():
+                if not mine:
+                    raise kept_waiting(self.path)
+                self._create()
+
+    def _has_format(self) -> bool:
+        marker = self.path / "log.json"
+        try:
+            found = json.loads(read_own(marker))["format"]
+        except FileNotFoundError:
+            return False
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise LogError(
+                f'{marker} does not say the format of the log, as in {{"format": {FORMAT}}}. '
+                "Restore it from a backup."
+            ) from error
+        if not isinstance(found, int) or found > FORMAT:
+            raise LogTooNew(
+                f"{self.path} has format {found}; this lllm knows formats up to {FORMAT}. "
+                "Upgrade lllm to open it."
+            )
+        return True
+
+    def _create(self) -> None:
+        if segments.segments_of(self.path):
+            raise LogError(
+                f"{self.path} holds a log, but log.json, which says its format, is missing. "
+                "Restore it from a backup."
+            )
+        draft = self.path / "log.json.new"
+        with make_new(draft, mode=self._shared.mode) as file:
+            file.write(b'{"format": %d}\n' % FORMAT)
+            if self.durability == "power":
+                sync(file)
+        draft.replace(self.path / "log.json")
+        if self.durability == "power":
+            sync_folder(self.path)
+
+    def _note_end(self) -> None:
+        """Note how far the log has come, where no append has noted it and rows tell: what builds
+        the rows anew would forget it."""
+        if end_mark.noted_in(self._shared.locks / "write.lock") is not None:
+            return
+        reached = self._reached_by_rows()
+        try:
+            with LockPair(self._shared.thread_lock, self._lock_file(), _NOTING_SECONDS) as mine:
+                note = self._shared.tail.high_water
+                if mine and reached and note is not None and note.read() is None:
+                    note.write(max(reached, segments.end_of(self.path).position), synced=False)
+        except OSError:
+            return  # a log that can't be written can be read
+
+    def _reached_by_rows(self) -> int:
+        """The position that the rows have come to; 0 where there are none that can be read."""
+        try:
+            return end_mark.reached_by(self.rows_database()) if self.rows_path.exists() else 0
+        except LogError:
+            return 0  # rows are made anew from the log
+
+    def _lock_file(self) -> FairFileLock:
+        self._check_open()
+        return self._shared.write_lock()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+
+    def readable(self) -> Readable:
+        """See ReadsPastDamage."""
+        from lllm.events.backends.jsonl.readable_lines import ReadableLines
+
+        return ReadableLines(self)
+
+    def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
+        """See CopiesFiles."""
+        from lllm.events.backends.jsonl.copy import copy_folder
+
+        return copy_folder(self.path, self.head(), copy, progress)
+
+    def repair(self) -> Repaired:
+        """See CanBeRepaired."""
+        from lllm.events.backends.jsonl.repair import repair_folder
+
+        return repair_folder(self)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """See ReportsHealth."""
+        from lllm.events.backends.jsonl.health import health_of
+
+        with segments.FolderErrors(self.path):
+            return health_of(self, head, read_bytes)
+
+    def rows_database(self) -> Database:
+        """The file that projections keep their rows in, opened when first asked for.
+
+        Raises LogUnavailable where it can't be.
+        """
+        with self._rows_lock.held():
+            if self._rows is None:
+                with segments.FolderErrors(self.path):
+                    check_by_path(self.rows_path)
+                if not self.read_only or self.rows_path.exists():
+                    self._rows, _ = open_shared(
+                        self, self.rows_path, lock=self._shared.locks / "rows.lock",
+                        version=ROWS_FORMAT, read_only=self.read_only,
+                        mode=None if self.read_only else self._shared.mode,
+                    )  # fmt: skip
+                else:
+                    self._rows = Database(":memory:", lock=None, version=ROWS_FORMAT)
+            return self._rows
+
+    # -- appending
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend."""
+        positions = self._append(events, timeout=None)
+        assert positions is not None
+        return positions
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
+        """See AppendsWithoutWaiting; None, too, where much that others wrote has to be read
+        first."""
+        return self._append(events, timeout=0, read_much=False)
+
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
+        """See AppendsWithin."""
+        return self._append(events, timeout=seconds)
+
+    def _append(
+        self, events: Sequence[NewEvent], *, timeout: float | None, read_much: bool = True
+    ) -> Sequence[int] | None:
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        if not events:
+            return ()
+        if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
+            self.when_written(partial(self.append, events))
+            return ()
+        nesting = self._shared.nesting
+        try:
+            nesting.begin(sys._getframe())
+            with segments.FolderErrors(self.path):
+                return self._append_alone(events, timeout, read_much)
+        finally:
+            nesting.end()
+
+    def at_write(self) -> bool:
+        """See KnowsNesting."""
+        return self._shared.nesting.is_inside()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See KnowsNesting."""
+        self._shared.nesting.queue(work)
+
+    def _append_alone(
+        self, events: Sequence[NewEvent], timeout: float | None, read_much: bool
+    ) -> Sequence[int] | None:
+        shared = self._shared
+        while True:
+            held = LockPair(shared.thread_lock, self._lock_file(), timeout)
+            try:
+                try:
+                    if not held.enter(sys._getframe()):
+                        if timeout is None:
+                            raise kept_waiting(self.path)
+                        return None
+                    shared.tail.segment_bytes = self.segment_bytes  # each store may have its own
+                    start = shared.tail.ready()
+                    segment = shared.tail.segment
+                    if shared.streams.are_next(events):
+                        return self._store(events, start)
+                    if start - shared.streams.upto <= _NEAR:
+                        shared.streams.catch_up(segment, start)
+                        return self._store_new(events, start)
+                finally:
+                    held.exit()
+            finally:
+                held.exit()  # an interrupt may have come where the first one begins
+            if not read_much:
+                return None
+            with shared.thread_lock:  # and nobody else waits
+                shared.streams.catch_up(segment, start)
+
+    def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
+        pieces, ends = pieces_of_append(events)
+        self._shared.streams.doubt(events)
+        self._shared.tail.write(start, *pieces)
+        self._shared.streams.note(events, start, ends)
+        self._shared.tail.sync()
+        self._shared.tail.note(start + ends[-1])
+        return [start + end for end in ends]
+
+    def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:
+        new, stored = self._split(events)
+        if new:
+            for event, position in zip(new, self._store(new, start), strict=True):
+                stored[event.stream, event.seq] = position
+        else:
+            self._shared.tail.sync()  # events may come again because the last fsync failed
+        return [stored[event.stream, event.seq] for event in events]
+
+    def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
+        """Those that are not in the log yet, and the positions of those that are."""
+        new: dict[Place, NewEvent] = {}
+        stored: dict[Place, int] = {}
+        known = self._known(events)
+        for event in events:
+            place = (event.stream, event.seq)
+            found = known.get(place)
+            other = found or new.get(place)
+            if other is not None and other.digest != event.digest:
+                raise AppendConflict(
+                    f"Event {event.seq} of {event.stream!r} can't be stored in {self.path}: "
+                    "another event stands in its place already. Only its own recorder may write "
+                    "a stream."
+                )
+            if found is None:
+                new[place] = event
+            else:
+                stored[place] = found.position
+        return list(new.values()), stored
+
+    def _known(self, events: Sequence[NewEvent]) -> dict[Place, Recorded]:
+        """What stands in the log in the places of some events; one look for each stream."""
+        wanted: dict[str, set[int]] = {}
+        for event in events:
+            wanted.setdefault(event.stream, set()).add(event.seq)
+        known: dict[Place, Recorded] = {}
+        for stream, seqs in wanted.items():
+            last, position = self._shared.streams.last(stream)
+            seqs = {seq for seq in seqs if seq <= last}
+            span = 1 if seqs == {last} else _BESIDE
+            while True:
+                one_by_one = self._read_on(stream, max(0, position - span), position)
+                found = {(stream, one.seq): one for one in one_by_one if one.seq in seqs}
+                if len(found) == len(seqs) or span >= position:
+                    break
+                span *= _FARTHER
+            known |= found
+        return known
+
+    def _read_on(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
+        """A stream's events, as far as they can be read, damage between them or not."""
+        while True:
+            try:
+                yield from self.read(after=after, upto=upto, stream=stream)
+                return
+            except LogDamaged as damage:
+                after = damage.position
+
+    # -- reading
+
+    def head(self) -> int:
+        """See LogBackend."""
+        self._check_open()
+        with segments.FolderErrors(self.path):
+            end = segments.end_of(self.path)
+            if end.segment is not None and end.position < end.segment.begin + end.size:
+                return self._head_at_rest(end.segment, end)
+            return end.position
+
+    def _head_at_rest(self, segment: segments.Segment, end: segments.End) -> int:
+        """The head of a log with bytes behind its last whole append. An append that lacks its last
+        newline alone was acknowledged, unless somebody writes it just now; the next append adds
+        the newline."""
+        with open_to_read(segment.path) as file:
+            state = tail_state(file, end.position - segment.begin, end.size)
+        if (
+            state.kind == "unended"
+            and state.end == end.size
+            and not is_held(self._shared.locks / "write.lock")
+        ):
+            return segment.begin + end.size + 1
+        self._tell_of_damage(segment, end.size)
+        return end.position
+
+    def _tell_of_damage(self, segment: segments.Segment, size: int) -> None:
+        """Say once that the log ends in damage: what a reader gets may be a part of what is there.
+        What may be a write under way is not spoken of."""
+        if self._told == (segment.path, size):
+            return
+        self._told = segment.path, size
+        with open_to_read(segment.path) as file:
+            end = segments.whole_end(file)
+            if tail_state(file, end, size).kind == "damaged":
+                _log.warning("%s", damaged_tail(segment, end, size))
+
+    def check_end(self) -> None:
+        """See KnowsItsEnd."""
+        with segments.FolderErrors(self.path):
+            end_mark.check_end(self.path, self._shared.locks / "write.lock", self._reached_by_rows)
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend."""
+        upto = self._upto(upto)
+        if stream is None:
+            return self._translated(segments.events_between(self.path, after, upto))
+        if not is_utf8(stream):
+            return iter(())  # no stream is called so
+        prefix = stream_prefix(stream)
+        return self._translated(
+            segments.events_between(
+                self.path,
+                after,
+                upto,
+                lambda line: line.startswith(prefix),
+                concerned=segments.of_no_other(prefix),
+            )
+        )
+
+    def read_types(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded]:
+        """See ReadsByType."""
+        fields = {type_field(type_) for type_ in types}
+        return self._translated(
+            segments.events_between(
+                self.path, after, self._upto(upto), lambda line: type_of(line) in fields
+            )
+        )
+
+    def _upto(self, upto: int | None) -> int:
+        head = self.head()
+        return head if upto is None else min(upto, head)
+
+    def _translated(self, events: Iterator[Recorded]) -> Iterator[Recorded]:
+        with segments.FolderErrors(self.path):
+            yield from events
+
+    def close(self) -> None:
+        """See LogBackend."""
+        self._closed = True
+        with self._rows_lock.held():
+            rows, self._rows = self._rows, None
+        if rows is not None:
+            rows.close()
+        self._share.close()
+
+
+def _reopen(
+    path: Path, durability: Durability, segment_bytes: int, read_only: bool, mode: int | None
+) -> LocalFileBackend:
+    return LocalFileBackend(
+        path, durability=durability, segment_bytes=segment_bytes, read_only=read_only, mode=mode
+    )

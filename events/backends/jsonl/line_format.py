@@ -1,0 +1,293 @@
+"""One line an event: how the JSONL log writes an append, and reads it again.
+
+    {"stream":"...","seq":1,"time":...,"type":"...","version":1,"digest":"...","data":{...},"more":0}
+
+`stream` stands first, so that a reader of one stream skips the others by their first bytes. `more`
+stands last and counts the events of the same append that follow. JSON holds no raw newline inside a
+value, so a file that ends in `,"more":0}` and a newline ends in a whole append, and any other end
+is a write that was cut short.
+
+`data` is the payload's own bytes. A payload that can't stand in a line as it is (no valid JSON, or
+with a line break, or with spaces around it) is kept in a string, `text`, or in `base64` where it is
+no UTF-8.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from binascii import hexlify
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from lllm.events.concurrency.decoders import decoder
+from lllm.events.envelope import APPEND_BYTES, EVENT_BYTES, NewEvent, Recorded, too_large
+from lllm.events.long_texts import is_text
+
+STREAM = b'{"stream":"'  # how every line begins
+WHOLE = b',"more":0}\n'  # how every append ends
+_LINE_BEGUN = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",'
+_LONG = 1 << 20  # bytes of a payload that is not copied into its line
+_MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
+
+_encode = msgspec.json.Encoder().encode
+_decode_raw = decoder(msgspec.Raw).decode
+
+Line = tuple[int, bytes]  # the position of an event, and its line without the newline
+
+
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a digest's 8 bytes hold
+
+
+class _Line(msgspec.Struct, kw_only=True):
+    """A line, whose fields are written in this order."""
+
+    stream: str
+    seq: _Number
+    time: _Number
+    type: str
+    version: _Number
+    digest: str
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    more: int
+
+    @property
+    def payload(self) -> bytes:
+        """The payload's own bytes. Raises ValueError where the line has none."""
+        if self.data is not msgspec.UNSET:
+            return bytes(self.data)
+        if self.text is not msgspec.UNSET:
+            return self.text.encode()
+        if self.base64 is not msgspec.UNSET:
+            return self.base64
+        raise ValueError("it has no data")
+
+
+_decode_line = decoder(_Line).decode
+
+
+def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
+    """The lines of one append, and the offset behind each, counted from where it will begin.
+
+    Raises AppendTooLarge where a line or all of it is too long.
+    """
+    pieces, ends = pieces_of_append(events)
+    return b"".join(pieces), ends
+
+
+def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]]:
+    """The same in pieces, to be written one after another: a long payload is not copied."""
+    pieces: list[bytes] = []
+    short: list[bytes] = []
+    ends = []
+    end = 0
+    for more, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
+        begun, ended = _begun(event, hexlify(event.digest)), b',"more":%d}\n' % more
+        line = (begun, *_payload(event.data), ended)
+        length = sum(map(len, line))
+        if length > EVENT_BYTES:
+            raise too_large(length, EVENT_BYTES, f"An event {event.type!r}")
+        end += length
+        ends.append(end)
+        for part in line:
+            if len(part) > _LONG:
+                pieces += (b"".join(short), part)
+                short.clear()
+            else:
+                short.append(part)
+    if end > APPEND_BYTES:
+        raise too_large(end, APPEND_BYTES, f"An append with {len(events)} events")
+    pieces.append(b"".join(short))
+    return pieces, ends
+
+
+def _begun(event: NewEvent | _Line, digest: bytes) -> bytes:
+    """A line up to its payload."""
+    return _LINE_BEGUN % (
+        _encode(event.stream), event.seq, event.time, _encode(event.type), event.version, digest,
+    )  # fmt: skip
+
+
+def _payload(data: bytes) -> tuple[bytes, ...]:
+    """The field of a payload, in pieces."""
+    if not is_text(data):
+        return b'"base64":"', base64.b64encode(data), b'"'
+    if b"\n" not in data:
+        try:
+            if len(memoryview(_decode_raw(data))) == len(data):  # else there are spaces around it
+                return b'"data":', data
+        except (msgspec.DecodeError, RecursionError):
+            pass  # no JSON, or too deep to tell
+    return b'"text":', _encode(data.decode())
+
+
+def decode(position: int, line: bytes) -> Recorded:
+    """The event of one line. Raises ValueError where the line is not one as `encode_append` writes
+    it: one event has one line, with its fields in order and without spaces, its digest in lower
+    case and every text escaped in one way, since no digest covers how a line is written."""
+    try:
+        found = _decode_line(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    data = bytes(found.data) if found.data is not msgspec.UNSET else found.payload
+    digest = bytes.fromhex(found.digest)
+    given = (found.data is not msgspec.UNSET) + (found.text is not msgspec.UNSET)
+    if (
+        not _is_written_so(found, line)
+        or digest.hex() != found.digest
+        or given + (found.base64 is not msgspec.UNSET) != 1
+    ):
+        raise ValueError("it says an event, but is not written as lllm writes one")
+    return Recorded(
+        position, found.stream, found.seq, found.time, found.type, found.version, data, digest
+    )
+
+
+def _is_written_so(found: _Line, line: bytes) -> bool:
+    """Whether a line is written as `encode_append` writes what it says."""
+    if len(line) <= _LONG or found.data is msgspec.UNSET:
+        return _encode(found) == line  # formatting it takes three times as long
+    data = memoryview(found.data)  # which is the longest part, and not copied
+    begun = b'%b"data":' % _begun(found, found.digest.encode())
+    end = b',"more":%d}' % found.more
+    return (
+        len(line) == len(begun) + len(data) + len(end)
+        and line.startswith(begun)
+        and line.endswith(end)
+        and memoryview(line)[len(begun) : -len(end)] == data
+    )
+
+
+def stream_prefix(stream: str) -> bytes:
+    """How the lines of a stream begin, and no others."""
+    return b'{"stream":%b,"seq":' % _encode(stream)
+
+
+def type_field(type_: str) -> bytes:
+    """What `type_of` gives for the lines of a type."""
+    return _encode(type_)[1:-1]
+
+
+def type_of(line: bytes) -> bytes:
+    """The type of a line, as its JSON string has it. The first match is the field itself: inside a
+    stream's name the quotes would be escaped."""
+    begin = line.find(b',"type":"') + 9
+    return line[begin : line.find(b'","version":', begin)]
+
+
+def stream_of(line: bytes) -> str:
+    """The stream that a line belongs to, "" where a damaged line does not say."""
+    end = line.find(b'","seq":')
+    if not line.startswith(STREAM) or end < 0:
+        return ""
+    try:
+        return msgspec.json.decode(line[len(STREAM) - 1 : end + 1], type=str)
+    except ValueError:
+        return ""
+
+
+# What a line consists of up to its payload: as it is, or by a pattern.
+_HEAD: tuple[bytes | re.Pattern[bytes], ...] = (
+    STREAM, re.compile(rb'(?:[^"\\]|\\.)*'), b'","seq":', re.compile(rb"-?\d*"),
+    b',"time":', re.compile(rb"-?\d*"), b',"type":"', re.compile(rb'(?:[^"\\]|\\.)*'),
+    b'","version":', re.compile(rb"-?\d*"), b',"digest":"', re.compile(rb"[0-9a-f]{0,64}"), b'","',
+)  # fmt: skip
+_CUT_NUMBER = re.compile(rb"[-+.eE0-9]*\Z")
+
+
+def is_beginning(line: bytes) -> bool:
+    """Whether some bytes are the beginning of a line, and not all of it."""
+    at = 0
+    for part in _HEAD:
+        if isinstance(part, bytes):
+            if not line.startswith(part, at):
+                rest = line[at:]
+                return part.startswith(rest) or rest == b"\\"
+            at += len(part)
+        else:
+            match = part.match(line, at)
+            at = match.end() if match else at
+    payload = line[at:]
+    if not any(
+        payload.startswith(field) or field.startswith(payload)
+        for field in (b'data":', b'text":"', b'base64":"')
+    ):
+        return False
+    # A number that is cut in its middle is no number, where a text is only too short.
+    cut = line[: _CUT_NUMBER.search(line, max(at, len(line) - 400)).start()]  # type: ignore[union-attr] # it matches nothing, too
+    try:
+        _decode_raw(cut)
+    except RecursionError:
+        return True  # too deep to tell
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    return False
+
+
+class Append(NamedTuple):
+    """The lines of one append, and what is wrong with them, "" for nothing."""
+
+    lines: list[Line]
+    damage: str = ""
+
+
+def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
+    """Lines gathered into appends.
+
+    sealed: nothing can follow the lines, so that an append without its end is damaged; otherwise
+    the caller cut it, and gets the part that was asked for.
+    """
+    group: list[Line] = []
+    damage = ""
+    due: int | None = None  # what the next line's `more` must be
+    for line in lines:
+        more = _more(line[1])
+        if more is None:
+            # Where its append is known to go on, the rest of it goes with the broken line.
+            damage, more = "this is not the line of an event", due
+        elif due is not None and more != due:
+            yield Append(group, damage or f"{due + 1} more events of this append are missing")
+            group, damage = [], ""
+        group.append(line)
+        del line  # a long one goes when whoever gets it has read it
+        if more:
+            due = more - 1
+        else:
+            yield Append(group, damage)
+            group, damage, due = [], "", None
+    if group:
+        yield Append(group, damage or ("the rest of this append is missing" if sealed else ""))
+
+
+def said_by(line: bytes) -> tuple[NewEvent, int] | None:
+    """The event that a line says, however it is written, and how many of its append follow; None
+    where it says none."""
+    try:
+        found = _decode_line(line)
+        data, digest = found.payload, bytes.fromhex(found.digest)
+    except (ValueError, RecursionError):
+        return None
+    event = NewEvent(found.stream, found.seq, found.time, found.type, found.version, data, digest)
+    return event, found.more
+
+
+def more_of(line: bytes) -> int | None:
+    """How many events of its append follow that of a line; None where it is no whole line."""
+    try:
+        decode(0, line)
+    except ValueError:
+        return None
+    return _more(line)
+
+
+def _more(line: bytes) -> int | None:
+    if not line.startswith(STREAM):
+        return None
+    if line.endswith(b',"more":0}'):
+        return 0
+    match = _MORE.search(line, max(0, len(line) - 20))
+    return int(match[1]) if match else None

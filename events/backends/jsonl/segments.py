@@ -1,0 +1,349 @@
+"""The files of a JSONL log, and how they are read.
+
+A position is the offset just past an event's newline, counted over all segments; a segment is named
+after the offset that it begins at, and no append spans two. So the names alone say which file holds
+a position, and whether bytes are missing between two files.
+
+Readers take no lock. They read up to the end of the last whole append; nothing before it ever
+changes, whatever appenders do behind it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import FileIO
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from lllm.events.backends.jsonl.line_format import (
+    STREAM,
+    WHOLE,
+    Append,
+    Line,
+    appends,
+    decode,
+    stream_of,
+)
+from lllm.events.envelope import EVENT_BYTES, Recorded
+from lllm.events.errors import LogDamaged, LogError, LogUnavailable
+from lllm.events.files.limits import advice
+from lllm.events.files.own_files import open_to_read
+
+# Small at first: behind each damage the reading begins anew, and there may be thousands.
+_FIRST_PAGE = 2 << 10
+_PAGE = 1 << 20  # bytes read at once
+_MANY = 100  # lines behind a damage that begin no event, from which on they belong to it
+_KEPT = 64  # bytes of a line that can be no event
+_WINDOW = 1 << 14  # bytes of the first look back from a file's end
+_WIDEST = 1 << 24  # bytes of the widest
+_LOOKED_AT = 1 << 16  # bytes of a last line that are read to see whether it is an event
+_NAME = re.compile(r"\d{20}\.jsonl")
+
+
+class Segment(NamedTuple):
+    """One file of the log, and the position that it begins at."""
+
+    path: Path
+    begin: int
+
+
+def segment_at(folder: Path, begin: int) -> Segment:
+    """The segment that begins, or would begin, at a position."""
+    return Segment(folder / f"{begin:020}.jsonl", begin)
+
+
+def segments_of(folder: Path) -> list[Segment]:
+    """The segments of a log, in order. Raises OSError where the folder can't be read."""
+    names = sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
+    return [Segment(folder / name, int(name[:20])) for name in names]
+
+
+class FolderErrors:
+    """A `with` that makes our error, with the path and what to do, of what the file system
+    raises."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, LogError):
+            do = advice(error.errno, "Is it writable, and is there space left?")
+            raise LogUnavailable(f"{self._path}: {error.strerror or error}. {do}") from error
+
+
+class End(NamedTuple):
+    """Where the last whole append of a log ends.
+
+    position: of it. segment: the last one, None where there is none. size: of that file, in bytes.
+    """
+
+    position: int
+    segment: Segment | None
+    size: int
+
+
+def end_of(folder: Path) -> End:
+    """Where a log ends. Raises OSError where the log can't be read."""
+    segments = segments_of(folder)
+    if not segments:
+        return End(0, None, 0)
+    with open_to_read(segments[-1].path) as file:
+        size = file.seek(0, os.SEEK_END)
+        return End(segments[-1].begin + whole_end(file), segments[-1], size)
+
+
+def whole_end(file: FileIO, *, known: bool = False) -> int:
+    """Where the last whole append of a segment ends: the file's size, but for a torn tail.
+
+    What looks like the end of an append among other bytes is not taken for one, and nothing with a
+    whole append behind it is called a tail. known: a process looked before and has the file open
+    since, so that no power can have been lost in the middle of a line.
+    """
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return 0
+    if read_at(file, end - len(WHOLE), len(WHOLE)) == WHOLE and (known or _is_event(file, end)):
+        return end
+    window = _WINDOW
+    while end > 0:
+        begin = max(0, end - window)
+        found = _whole_end_within(file, begin, read_at(file, begin, end - begin))
+        if found or begin == 0:
+            return found
+        end = begin + len(WHOLE) - 1
+        window = min(2 * window, _WIDEST)
+    return 0
+
+
+def _is_event(file: FileIO, end: int) -> bool:
+    """Whether the line that ends somewhere is one: the loss of power may take the first page of a
+    write and leave the second. Of a long line only the beginning is looked at."""
+    begin = _find_before(file, b"\n", end - 1)
+    if end - begin > _LOOKED_AT:
+        return read_at(file, begin, len(STREAM)) == STREAM and end - begin <= EVENT_BYTES
+    return _is_line(read_at(file, begin, end - 1 - begin))
+
+
+def _is_line(line: bytes) -> bool:
+    try:
+        decode(0, line)
+    except ValueError:
+        return False
+    return True
+
+
+def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
+    """Where the last line ends that ends an append, among the bytes of a file from `begin` on; 0
+    where none does. However many look like one, each byte is read once."""
+    at = len(data)
+    while (at := data.rfind(WHOLE, 0, at)) >= 0:
+        end = at + len(WHOLE)
+        line = data[data.rfind(b"\n", 0, at) + 1 : end]
+        if len(line) == end and begin > 0:  # it may begin further in front, but for one of them
+            start = _find_before(file, b"\n", begin)
+            if begin + end - start > EVENT_BYTES or read_at(file, start, len(STREAM)) != STREAM:
+                continue
+            line = read_at(file, start, begin - start) + line
+        if _is_line(line[:-1]):
+            return begin + end
+    return 0
+
+
+def _find_before(file: FileIO, needle: bytes, end: int) -> int:
+    """The offset just behind the last `needle` that ends at `end` or before; 0 where none does."""
+    window = _WINDOW
+    while end > 0:
+        begin = max(0, end - window)
+        found = read_at(file, begin, end - begin).rfind(needle)
+        if found >= 0:
+            return begin + found + len(needle)
+        if begin == 0:
+            return 0
+        end = begin + len(needle) - 1
+        window = min(2 * window, _WIDEST)
+    return 0
+
+
+def read_at(file: FileIO, offset: int, count: int) -> bytes:
+    """Bytes from the middle of a file, fewer than `count` only at its end."""
+    file.seek(max(0, offset))
+    data = file.read(count)
+    while 0 < len(data) < count and (more := file.read(count - len(data))):
+        data += more
+    return data
+
+
+def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Whole lines between two offsets of a file, many at a time, each with the offset they begin
+    at.
+
+    A last line that lacks its newline is given with one where `stop` is the offset behind that.
+    Of what can be no event, because it does not begin like one or is too long, the end alone is
+    given: a file may have gigabytes of zeros in it.
+    """
+    rest, size = b"", _FIRST_PAGE
+    while start < stop and (page := read_at(file, start, min(max(size, len(rest)), stop - start))):
+        size = min(2 * size, _PAGE)
+        cut = page.rfind(b"\n") + 1
+        if cut:
+            yield start - len(rest), rest + page[:cut]
+            rest = page[cut:]
+        else:
+            rest += page
+        start += len(page)
+        del page
+        if len(rest) > _PAGE and rest.startswith(STREAM):  # a long event is read at once
+            begin = start - len(rest)
+            if end := _end_of_line(file, start, min(stop, begin + EVENT_BYTES)):
+                rest, start = b"", end
+                yield begin, read_at(file, begin, end - begin)
+        if len(rest) > EVENT_BYTES or (len(rest) > _PAGE and not rest.startswith(STREAM)):
+            rest = b"\0" + rest[-_KEPT:]  # which begins no event
+    if rest and start == stop - 1:  # a last line whose newline is missing, and was asked for
+        yield start - len(rest), rest + b"\n"
+
+
+def _end_of_line(file: FileIO, start: int, stop: int) -> int:
+    """The offset behind the next newline between two offsets; 0 where there is none."""
+    while start < stop and (page := read_at(file, start, min(_PAGE, stop - start))):
+        found = page.find(b"\n")
+        if found >= 0:
+            return start + found + 1
+        start += len(page)
+    return 0
+
+
+def _lines(file: FileIO, segment: Segment, start: int, stop: int) -> Iterator[Line]:
+    for offset, block in blocks(file, start - segment.begin, stop - segment.begin):
+        position = segment.begin + offset
+        is_one = len(block) > _PAGE and block.find(b"\n") == len(block) - 1
+        lines = [block[:-1]] if is_one else block[:-1].split(b"\n")
+        del block  # and each line as it is read: one may be long
+        lines.reverse()
+        while lines:
+            position += len(lines[-1]) + 1
+            yield position, lines.pop()
+
+
+def _everything(_line: bytes) -> bool:
+    return True
+
+
+def events_between(
+    folder: Path,
+    after: int,
+    upto: int,
+    wanted: Callable[[bytes], bool] = _everything,
+    *,
+    concerned: Callable[[bytes], bool] = _everything,
+) -> Iterator[Recorded]:
+    """The events of the whole appends with after < position <= upto.
+
+    wanted: which lines are decoded at all. concerned: which lines, where they are in a damaged
+    append, are reason enough to raise LogDamaged instead of going on. Raises OSError where the log
+    can't be read.
+    """
+    segments = segments_of(folder)
+    whole = 0  # the log is whole up to here, or was read to here
+    for segment, following in zip_longest(segments, segments[1:]):
+        is_missing = segment.begin > max(whole, after)
+        if segment.begin > upto or (segment.begin == upto and not is_missing):
+            return
+        if is_missing:
+            raise _missing(segment, whole, segment.begin)
+        whole = following.begin if following else upto
+        if whole <= after:
+            continue
+        with open_to_read(segment.path) as file:
+            start = max(after, segment.begin)
+            start = segment.begin + _find_before(file, b"\n", start - segment.begin)
+            sealed = following is not None and whole <= upto
+            lines = _lines(file, segment, start, min(whole, upto))
+            for append in appends(lines, sealed=sealed):
+                try:
+                    yield from _events_of(append, segment, wanted, concerned)
+                except LogDamaged as damage:
+                    raise _with_what_follows(damage, lines) from damage
+            size = file.seek(0, os.SEEK_END)
+            if sealed and segment.begin + size != whole:
+                raise _missing(segment, segment.begin + size, whole)
+
+
+def _events_of(
+    append: Append,
+    segment: Segment,
+    wanted: Callable[[bytes], bool],
+    concerned: Callable[[bytes], bool],
+) -> list[Recorded]:
+    lines, damage = append
+    start = lines[0][0] - len(lines[0][1]) - 1
+    if damage:
+        if any(concerned(line) for _, line in lines):
+            raise _damaged(segment, lines, start, damage)
+        return []
+    events = []
+    try:
+        for index, (position, line) in enumerate(lines):
+            if wanted(line):
+                events.append(decode(position, line))
+            if len(line) > _PAGE:
+                lines[index] = position, b""  # its event has a copy
+            del line
+    except ValueError as error:
+        why = f"this is not the line of an event: {error}"
+        raise _damaged(segment, lines, start, why) from error
+    return events
+
+
+def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:
+    """The damage, grown by the lines behind it that begin no event, where there are many: each by
+    itself would be an error that whoever reads on begins anew behind."""
+    end, number = damage.position, 0
+    for position, line in following:
+        if line.startswith(STREAM):
+            break
+        end, number = position, number + 1
+    if number < _MANY:
+        return damage
+    told = f"{damage} The {number:,} lines behind it, up to position {end}, are no events either."
+    return LogDamaged(told, position=end, stream=damage.stream)
+
+
+def of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
+    """Which damaged lines concern the reader of one stream: its own, and those of nobody knows
+    which."""
+    return lambda line: line.startswith(prefix) or not (line.startswith(STREAM) and stream_of(line))
+
+
+def _damaged(segment: Segment, lines: Sequence[Line], start: int, why: str) -> LogDamaged:
+    position = lines[-1][0]
+    stream = next(filter(None, (stream_of(line) for _, line in lines)), "")
+    of = f" of {stream!r}" if stream else ""
+    return LogDamaged(
+        f"{segment.path} is damaged at byte {start - segment.begin}, in an append{of} that ends at "
+        f"position {position}: {why}. Restore the file from a backup; reading after this position "
+        "goes on behind the damage.",
+        position=position,
+        stream=stream,
+    )
+
+
+def _missing(segment: Segment, found: int, begin: int) -> LogDamaged:
+    what = (
+        f"the bytes from position {found} to {begin} are missing"
+        if found < begin
+        else f"{found - begin} bytes stand behind its end, position {begin}"
+    )
+    return LogDamaged(
+        f"{segment.path} is damaged: {what}. Restore the log from a backup; reading after position "
+        f"{begin} goes on behind the damage.",
+        position=begin,
+    )

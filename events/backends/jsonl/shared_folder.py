@@ -1,0 +1,70 @@
+"""What the stores of one JSONL folder have in common in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lllm.events.backends.jsonl.active_segment import Tail
+from lllm.events.backends.jsonl.end_mark import HighWater
+from lllm.events.backends.jsonl.stream_index import StreamIndex
+from lllm.events.backends.sharing import Registry
+from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.nesting import Nesting
+from lllm.events.concurrency.robust_locks import LockPair
+from lllm.events.files.own_files import make_folder
+from lllm.events.files.permissions import folder_mode
+
+_CLOSING_SECONDS = 1.0  # to wait for another thread's append
+
+
+class JSONLFolder:
+    """The files of a JSONL log that are open for writing, and who is alive of its writers."""
+
+    def __init__(self, path: Path, segment_bytes: int, *, durable: bool, mode: int) -> None:
+        self.path = path
+        self.mode = mode  # of the files that are made in it
+        self.locks = path / "locks"
+        self.liveness = Liveness(self.locks, mode=folder_mode(mode))
+        self.thread_lock = FairThreadLock()
+        self.nesting = Nesting()
+        self.tail = Tail(path, segment_bytes, durable=durable, mode=mode)
+        self.streams = StreamIndex(path)
+        self._write_lock: FairFileLock | None = None
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The child opens files of its own. Another thread may have been in the middle of an
+        append, so nothing that the parent remembered is relied on."""
+        self.thread_lock = FairThreadLock()
+        self.nesting = Nesting()
+        self.tail.close()
+        self.streams = StreamIndex(self.path)
+
+    def write_lock(self) -> FairFileLock:
+        """The lock between the processes that write."""
+        lock = self._write_lock
+        if lock is None:
+            make_folder(self.locks, mode=folder_mode(self.mode))  # a backup has none
+            lock = FairFileLock(self.locks / "write.lock")
+            self.tail.high_water = HighWater(lock)
+            self._write_lock = lock
+        return lock
+
+    def in_place(self) -> bool:
+        """See Shareable."""
+        return self.tail.in_place() and (self._write_lock is None or self._write_lock.in_place())
+
+    def close(self) -> None:
+        """See Shareable."""
+        with LockPair(self.thread_lock, None, _CLOSING_SECONDS) as mine:
+            if not mine:
+                return  # another thread is in the middle of an append, and has the files
+            self.tail.close()
+            lock, self._write_lock = self._write_lock, None
+            if lock is not None:
+                lock.close()
+
+
+folders: Registry[JSONLFolder] = Registry()

@@ -1,0 +1,104 @@
+"""The log in memory: what every other log must behave like, in as few lines as that takes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.nesting import Nesting
+from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.errors import AppendConflict
+from lllm.events.health import Health
+
+
+class MemoryBackend:
+    """A log of events that ends with the process; a forked child goes on with a copy."""
+
+    def __init__(self) -> None:
+        self._events: list[Recorded] = []  # the event at position n is the nth
+        self._places: dict[tuple[str, int], Recorded] = {}
+        self._lock = threading.Lock()
+        self._nesting = Nesting()
+        register_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"MemoryBackend({len(self._events)} events)"
+
+    def after_fork(self) -> None:
+        """Another thread may have held the lock. What is in the list was appended as a whole."""
+        self._lock = threading.Lock()
+        self._nesting = Nesting()
+        self._places = {(event.stream, event.seq): event for event in self._events}
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend."""
+        if self.at_write():
+            self.when_written(partial(self.append, events))
+            return ()
+        try:
+            self._nesting.begin(sys._getframe())
+            return self._append(events)
+        finally:
+            self._nesting.end()
+
+    def at_write(self) -> bool:
+        """See KnowsNesting."""
+        return self._nesting.is_inside()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See KnowsNesting."""
+        self._nesting.queue(work)
+
+    def _append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        with self._lock:
+            new: dict[tuple[str, int], Recorded] = {}
+            positions = []
+            for event in events:
+                place = (event.stream, event.seq)
+                stored = self._places.get(place) or new.get(place)
+                if stored is None:
+                    position = len(self._events) + len(new) + 1
+                    stored = new[place] = _recorded(event, position)
+                elif stored.digest != event.digest:
+                    raise AppendConflict(
+                        f"Event {event.seq} of {event.stream!r} can't be stored: another event "
+                        "stands in its place already. Only its own recorder may write a stream."
+                    )
+                positions.append(stored.position)
+            self._events += list(new.values())  # in one step: readers take no lock
+            self._places |= new
+            return positions
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See AppendsWithoutWaiting; there is never long to wait."""
+        return self.append(events)
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend."""
+        last = self.head() if upto is None else min(upto, self.head())
+        found = (self._events[index] for index in range(max(after, 0), last))
+        return (event for event in found if stream is None or event.stream == stream)
+
+    def head(self) -> int:
+        """See LogBackend."""
+        return len(self._events)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """See ReportsHealth."""
+        del read_bytes
+        return Health(kind="MemoryBackend", events=head, unit="event")
+
+    def close(self) -> None:
+        """See LogBackend."""
+
+
+def _recorded(event: NewEvent, position: int) -> Recorded:
+    return Recorded(
+        position, event.stream, event.seq, event.time, event.type, event.version, event.data,
+        event.digest,
+    )  # fmt: skip

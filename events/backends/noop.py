@@ -1,0 +1,56 @@
+"""The log that keeps nothing, for tests and for measuring what the rest costs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.envelope import NewEvent, Recorded
+
+
+class NoOpBackend:
+    """Takes every append, counts its events, and forgets them: there is never anything to read."""
+
+    persists = False
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.RLock()  # a signal handler may append, too
+        register_after_fork(self)
+
+    def __repr__(self) -> str:
+        return "NoOpBackend()"
+
+    def __reduce__(self) -> tuple[type[NoOpBackend], tuple[()]]:
+        """Into another process goes that nothing is kept."""
+        return NoOpBackend, ()
+
+    def after_fork(self) -> None:
+        """Another thread may have held the lock."""
+        self._lock = threading.RLock()
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """Returns positions that grow, as those of any log do."""
+        with self._lock:
+            number = len(events)
+            self._count += number
+            return range(self._count - number + 1, self._count + 1)
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """There is nothing to wait for."""
+        return self.append(events)
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """Nothing."""
+        del after, upto, stream  # nothing to choose from
+        return iter(())
+
+    def head(self) -> int:
+        """0: there is nothing to read."""
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to close."""

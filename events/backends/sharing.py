@@ -1,0 +1,228 @@
+"""What the stores of one place have in common in one process: opened once, closed by the last.
+
+A program may open a store for every request, and drop it without `close`. So the stores of one file
+share its connections, locks and descriptors. A file is known by its device and inode, and by its
+real path while it does not exist yet; a path that was replaced by another file is another one.
+
+A user who is dropped without `close` gives its share back by way of `deferred`, since the garbage
+collector must not wait for a lock.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from threading import get_ident
+from typing import Generic, Protocol, TypeVar
+
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.errors import LogError, LogUnavailable
+
+
+class Shareable(Protocol):
+    """Something that several users of a place can have in common."""
+
+    def in_place(self) -> bool:
+        """True while what is open is what the path leads to."""
+
+    def close(self) -> None:
+        """The last user has closed."""
+
+
+T = TypeVar("T", bound=Shareable)
+_Key = tuple[object, ...]
+_tokens = count()
+
+
+class _Entry(Generic[T]):
+    """A thing, and who uses it."""
+
+    def __init__(self, key: _Key, options: Mapping[str, object]) -> None:
+        self.key = key
+        self.options = options
+        self.thing: T | None = None
+        self.users: dict[int, weakref.ref[object]] = {}
+        self.shares = 0
+        self.making = ThreadLock()
+        self.made_by = 0  # the thread that makes it just now
+
+
+class Share(Generic[T]):
+    """One user's share of a thing, given back when the user is dropped.
+
+    number: how many shares the thing has had, with this one.
+    """
+
+    def __init__(
+        self, registry: Registry[T], entry: _Entry[T], token: int, thing: T, user: object
+    ) -> None:
+        self.thing = thing
+        entry.shares += 1
+        self.number = entry.shares
+        self._registry = registry
+        self._entry = entry
+        self._token = token
+        self._dropped = weakref.finalize(user, deferred.close_later, self.close)
+        self._dropped.atexit = False  # the registry closes everything then
+
+    def close(self) -> None:
+        """Give it back; the last share closes the thing. Closing it twice does nothing."""
+        self._dropped.detach()
+        self._registry.give_back(self._entry, self._token)
+
+
+class Registry(Generic[T]):
+    """The things of one kind that are open in this process, by their places."""
+
+    def __init__(self) -> None:
+        self._entries: dict[_Key, _Entry[T]] = {}
+        self._lock = ThreadLock()  # held for a few dict operations only
+        register_after_fork(self)
+        atexit.register(self.close_all)
+
+    def after_fork(self) -> None:
+        """Whoever was dropped in the parent has its share given back there, and is not here."""
+        for entry in self._entries.values():
+            alive = {token: ref for token, ref in entry.users.items() if ref() is not None}
+            entry.users = alive
+            entry.made_by = 0
+
+    def open(
+        self,
+        path: Path,
+        user: object,
+        make: Callable[[], T],
+        *,
+        options: Mapping[str, object],
+        key: _Key = (),
+    ) -> Share[T]:
+        """A share of what is open at a path.
+
+        Args:
+            path: The file or folder. It need not exist yet.
+            user: Whoever gets the share; when it is dropped, the share is given back.
+            make: Opens the thing, where this is the first share.
+            options: What all users must have asked for alike, by the names of the arguments.
+            key: Tells things of the same path apart.
+
+        Raises:
+            LogError: If it is open with other options.
+            LogUnavailable: If this thread is just opening it; it would wait for itself.
+        """
+        deferred.catch_up()
+        token = next(_tokens)
+        while True:
+            with self._lock.held():
+                entry = self._entry(path, key, options)
+                entry.users[token] = weakref.ref(user)
+            try:
+                thing = self._made(entry, path, key, make)
+                if thing is not None:
+                    _check_alike(path, entry.options, options)
+            except BaseException:
+                self.give_back(entry, token)
+                raise
+            if thing is not None:
+                return Share(self, entry, token, thing, user)
+            self.give_back(entry, token)
+
+    def opened(self, path: Path, user: object, *, key: _Key = ()) -> Share[T] | None:
+        """A share of what is open at a path already; None where nothing is."""
+        token = next(_tokens)
+        with self._lock.held():
+            entry = self._found(path, key)
+            if entry is None or entry.thing is None:
+                return None
+            entry.users[token] = weakref.ref(user)
+        if not entry.thing.in_place():
+            self.give_back(entry, token)
+            return None
+        return Share(self, entry, token, entry.thing, user)
+
+    def _found(self, path: Path, key: _Key) -> _Entry[T] | None:
+        found = self._entries.get((*_key(path), *key))
+        if found is None:
+            found = self._entries.get((os.path.realpath(path), *key))  # it is just being made
+        return found
+
+    def _entry(self, path: Path, key: _Key, options: Mapping[str, object]) -> _Entry[T]:
+        found = self._found(path, key)
+        if found is None:
+            found = _Entry((*_key(path), *key), options)
+            self._entries[found.key] = found
+        return found
+
+    def _made(self, entry: _Entry[T], path: Path, key: _Key, make: Callable[[], T]) -> T | None:
+        """The thing of an entry; None where something else stands in its place by now."""
+        if entry.made_by == get_ident():
+            raise LogUnavailable(
+                f"{path} is just being opened by this thread, which a signal handler interrupted. "
+                "Open the store before the handler needs it."
+            )
+        with entry.making.held():
+            if entry.thing is None:
+                entry.made_by = get_ident()
+                try:
+                    entry.thing = make()
+                finally:
+                    entry.made_by = 0
+                with self._lock.held():
+                    self._forget(entry)
+                    entry.key = (*_key(path), *key)
+                    self._entries[entry.key] = entry
+            elif not entry.thing.in_place():
+                with self._lock.held():
+                    self._forget(entry)
+                return None
+            return entry.thing
+
+    def _forget(self, entry: _Entry[T]) -> None:
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+
+    def give_back(self, entry: _Entry[T], token: int) -> None:
+        """A user needs its share no more; doing it twice does nothing."""
+        with self._lock.held():
+            if entry.users.pop(token, None) is None or entry.users:
+                return
+            self._forget(entry)
+            thing, entry.thing = entry.thing, None
+        if thing is not None:
+            thing.close()
+
+    def close_all(self) -> None:
+        """Close everything, at the end of the interpreter."""
+        deferred.settle()
+        for entry in list(self._entries.values()):
+            for token in list(entry.users):
+                self.give_back(entry, token)
+
+
+def _key(path: Path) -> _Key:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (os.path.realpath(path),)
+    return found.st_dev, found.st_ino
+
+
+def _check_alike(path: Path, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    different = [name for name in now if now[name] != before[name]]
+    if different:
+        is_open = ", ".join(f"{name}={before[name]!r}" for name in different)
+        asked = ", ".join(f"{name}={now[name]!r}" for name in different)
+        raise open_otherwise(path, is_open, asked)
+
+
+def open_otherwise(path: Path, is_open: str, asked: str) -> LogError:
+    """The error where somebody asks for other options than a thing is open with."""
+    return LogError(
+        f"{path} is open in this process with {is_open}, so it can't be opened with {asked}. "
+        "Ask for the same, or close the other stores first."
+    )

@@ -1,0 +1,344 @@
+"""The log in an SQLite file, for production and for queries of one's own.
+
+Log and rows live in the one file that the user named; beside it stands a folder `<file>-lllm` with
+the locks. Positions are the rowids: AUTOINCREMENT never gives one twice, and since every append is
+one exclusive transaction, they become visible in their order.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from lllm.events.backends.location import MEMORY, sqlite_path
+from lllm.events.backends.sqlite.database import Database, Durability
+from lllm.events.backends.sqlite.file_header import FileErrors
+from lllm.events.backends.sqlite.long_rows import LONGEST_TEXT, insert_by_pieces
+from lllm.events.backends.sqlite.page_rows import SalvagedRows
+from lllm.events.backends.sqlite.reading import ReadsEventRows
+from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
+from lllm.events.backends.sqlite.shared_database import SharedDatabase, open_shared
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.envelope import APPEND_BYTES, EVENT_BYTES, NewEvent, refuse_too_large, too_large
+from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
+from lllm.events.files.permissions import checked_mode, folder_mode, mode_like
+from lllm.events.long_texts import is_text
+
+if TYPE_CHECKING:
+    from lllm.events.backend import Progress
+    from lllm.events.damage import Readable
+    from lllm.events.health import Health
+    from lllm.events.integrity.repair import Repaired
+
+_Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
+_LEAST_PAGE = 512  # bytes; a database is made of whole pages
+_ADVICE = (
+    "What its pages hold can be read, and nothing is written to it until `lllm repair` has made a "
+    "whole file of that."
+)
+_Reopen = Callable[[Path, Durability, bool, int | None], "SQLiteBackend"]
+
+_INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
+_ROW = "(?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"{_INTO} {_ROW}"
+# For a payload so long that each copy of it counts. As bytes it needs none in Python; what SQLite
+# was given it keeps until the statement gets something else, so it is run again with nothing.
+_INSERT_LONG = f"{_INTO.removesuffix(' VALUES')} SELECT ?, ?, ?, ?, ?, CAST(? AS TEXT), ? WHERE ?"
+_LONG = 1 << 20  # bytes
+_NONE = ("", 0, 0, "", 0, b"", b"", False)
+_FEW_LONGEST = APPEND_BYTES // EVENT_BYTES  # events that are no too long append together
+_FEW = 16  # events that are appended by one statement, which commits itself
+_INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
+
+
+def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, bytes]:
+    if len(event.data) > EVENT_BYTES:
+        raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
+    data: str | bytes
+    try:
+        data = event.data.decode()
+    except UnicodeDecodeError:
+        data = event.data  # what is no text is kept as it is, too
+    return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
+
+
+class SQLiteBackend(ReadsEventRows):
+    """A log of events in one SQLite file.
+
+    path: the file, made where it is missing, or ":memory:" for a log that ends with the process.
+    durability: "process" survives kill -9; "power" the loss of power too, at the price of an fsync
+    for each append. read_only: write nothing, not even beside the file, which may lie on a medium
+    that can't be written; an append raises LogReadOnly. mode: the permissions of the files that are
+    made, whatever the umask: 0o660 for a store that a group shares; None for 0o600, or those of a
+    store that is there and shared. What is there is left as it is.
+
+    damage: why SQLite can't open the file, where what its pages hold is read instead; an append
+    raises it. None for any other file.
+
+    Raises LogUnavailable where the file can't be opened or made, LogTooNew where a newer lllm wrote
+    it, LogDamaged where no page of it holds an event, LogError where it is not a log of lllm's.
+    """
+
+    rows_in_log = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "process",
+        read_only: bool = False,
+        mode: int | None = None,
+    ) -> None:
+        self.mode = checked_mode(mode)
+        self.path: Path | Literal[":memory:"]
+        self.liveness: Liveness | None = None
+        file = sqlite_path(path)
+        if file == MEMORY:
+            self.path = ":memory:"
+        else:
+            self.path = Path(file).absolute()
+            if os.path.isdir(self.path):  # where it may not be asked, opening tells
+                raise LogUnavailable(
+                    f"{self.path} is a folder, and SQLiteBackend keeps its log in a file; "
+                    "LocalFileBackend keeps one in a folder."
+                )
+            if os.path.islink(self.path):
+                # SQLite follows it, and its -wal lies beside the file itself; so do our locks.
+                self.path = Path(os.path.realpath(self.path))
+        self.durability = durability
+        self.read_only = read_only
+        self.database: Database
+        self.salvaged: SalvagedRows | None = None
+        self.damage: LogDamaged | None = None
+        if isinstance(self.path, Path):
+            self.salvaged = SalvagedRows(self.path)
+            try:
+                self._open(self.path)
+            except LogError as error:
+                if not _can_have_pages(error, self.path):
+                    raise
+                self._read_from_pages(self.path, self.salvaged, error)
+        elif read_only:
+            raise LogUnavailable(
+                "A log in memory is empty at first: read_only makes no sense of it."
+            )
+        else:
+            self.database = Database(
+                self.path, lock=None, version=FORMAT, schema=SCHEMA, durability=durability
+            )
+
+    def _open(self, path: Path) -> None:
+        self.database, self.liveness = open_shared(
+            self, path, version=FORMAT, schema=SCHEMA, durability=self.durability,
+            read_only=self.read_only, mode=self.mode,
+        )  # fmt: skip
+
+    def _read_from_pages(self, path: Path, salvaged: SalvagedRows, error: LogError) -> None:
+        """SQLite can't open the file; what its pages hold can be read. Raises the error where they
+        hold nothing."""
+        with FileErrors(path):
+            self._damaged_file = os.stat(path).st_ino
+        whole = salvaged.all_of()
+        if not whole.query("SELECT 1 FROM events LIMIT 1"):
+            salvaged.close()
+            raise error
+        why = error if isinstance(error, LogDamaged) else f"{path}: its first page can't be read."
+        self.damage = LogDamaged(f"{why} {_ADVICE}", position=0)
+        self.database = SharedDatabase(whole, salvaged.close, read_only=True)
+        locks = path.with_name(f"{path.name}-lllm")
+        mode = mode_like(locks, path) if self.mode is None else self.mode
+        self.liveness = Liveness(locks, mode=folder_mode(mode))
+
+    def _refuse_damage(self, damage: LogDamaged) -> None:
+        """Raise it, unless the file was repaired or replaced since."""
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        path = Path(self.path)
+        with FileErrors(path):
+            if os.stat(path).st_ino == self._damaged_file:
+                raise damage
+        before = self.database
+        self._open(path)
+        self.damage = None
+        before.close()
+
+    def __repr__(self) -> str:
+        return f"SQLiteBackend({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, bool, int | None]]:
+        """Into another process goes the path; the file is opened there anew."""
+        if isinstance(self.path, str):
+            raise TypeError("A store in memory can't go to another process; give it a file.")
+        return _reopen, (self.path, self.durability, self.read_only, self.mode)
+
+    def rows_database(self) -> Database:
+        """The file that projections keep their rows in: the log's own."""
+        return self.database
+
+    def readable(self) -> Readable:
+        """See ReadsPastDamage."""
+        from lllm.events.backends.sqlite.readable_rows import ReadableRows
+
+        return ReadableRows(self)
+
+    def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
+        """See CopiesFiles."""
+        from lllm.events.backends.sqlite.copy import copy_database
+
+        return copy_database(self.database, copy, progress)
+
+    def repair(self) -> Repaired:
+        """See CanBeRepaired."""
+        from lllm.events.backends.sqlite.repair import repair_log
+
+        return repair_log(self)
+
+    def health(self, head: int, *, read_bytes: int | None) -> Health:
+        """See ReportsHealth."""
+        from lllm.events.backends.sqlite.health import health_of
+
+        del read_bytes  # positions count the events
+        return health_of(self, head)
+
+    def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
+        """See LogBackend."""
+        positions = self._append(events, timeout=None)
+        assert positions is not None
+        return positions
+
+    def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
+        """See AppendsWithoutWaiting."""
+        return self._append(events, timeout=0)
+
+    def at_write(self) -> bool:
+        """See KnowsNesting."""
+        return self.database.at_write()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See KnowsNesting."""
+        self.database.when_written(work)
+
+    def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
+        """See AppendsWithin."""
+        return self._append(events, timeout=seconds)
+
+    def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
+        if not events:
+            return ()
+        if self.damage is not None:
+            self._refuse_damage(self.damage)
+        if len(events) > _FEW_LONGEST:
+            refuse_too_large(events)
+        if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
+            self.when_written(partial(self.append, events))
+            return ()
+        try:
+            if any(len(event.data) > _LONG for event in events):
+                positions = self._write(_insert_long, events, timeout)
+                self._write(_forget, events, 0)
+                return positions
+            if len(events) <= _FEW and timeout is None:
+                if len(events) == 1:
+                    return (self.database.insert(_INSERT, _values(events[0])),)
+                values = tuple(chain.from_iterable(map(_values, events)))
+                last = self.database.insert(_INSERTS[len(events)], values)
+                return range(last - len(events) + 1, last + 1)
+            return self._write(_insert, events, timeout)
+        except sqlite3.IntegrityError:
+            return self._write(self._insert_new, events, timeout)
+
+    def _write(
+        self, insert: _Insert, events: Sequence[NewEvent], timeout: float | None
+    ) -> Sequence[int] | None:
+        writing = self.database.write(timeout=timeout)
+        try:
+            with writing as connection:
+                return None if connection is None else insert(connection, events)
+        finally:
+            writing.abandon()  # where an interrupt kept the `with` from doing it
+
+    def _insert_new(
+        self, connection: sqlite3.Connection, events: Sequence[NewEvent]
+    ) -> Sequence[int]:
+        """Insert what is not stored already. After an error that left it unclear, the events come
+        again, perhaps with others behind them."""
+        positions: list[int] = []
+        for event in events:
+            found = connection.execute(
+                "SELECT position, digest FROM events WHERE stream = ? AND seq = ?",
+                (event.stream, event.seq),
+            ).fetchone()
+            if found is None:
+                positions += _insert_long(connection, [event])
+            elif found[1] == event.digest:
+                positions.append(cast(int, found[0]))
+            else:
+                raise AppendConflict(
+                    f"Event {event.seq} of {event.stream!r} can't be stored in {self.path}: "
+                    "another event stands in its place already. Only its own recorder may write "
+                    "a stream."
+                )
+        return positions
+
+    def close(self) -> None:
+        """See LogBackend."""
+        self.database.close()
+        if self.salvaged is not None:
+            self.salvaged.close()
+
+
+def _can_have_pages(error: LogError, path: Path) -> bool:
+    """Whether a file that SQLite can't open may be a log whose first pages are damaged."""
+    if isinstance(error, LogDamaged):
+        return True
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_NOTADB and os.stat(path).st_size % _LEAST_PAGE == 0
+
+
+def _reopen(path: Path, durability: Durability, read_only: bool, mode: int | None) -> SQLiteBackend:
+    return SQLiteBackend(path, durability=durability, read_only=read_only, mode=mode)
+
+
+def _insert_long(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
+    positions: list[int] = []
+    for event in events:
+        if len(event.data) > EVENT_BYTES:
+            raise too_large(len(event.data), EVENT_BYTES, f"An event {event.type!r}")
+        if len(event.data) > LONGEST_TEXT:
+            position = insert_by_pieces(connection, event)
+            if position is not None:
+                positions.append(position)
+                continue
+        if len(event.data) <= _LONG or not is_text(event.data):
+            positions += _insert(connection, [event])
+            continue
+        row = (event.stream, event.seq, event.time, event.type, event.version, event.data,
+               event.digest, True)  # fmt: skip
+        try:
+            last = connection.execute(_INSERT_LONG, row).lastrowid
+        finally:
+            connection.execute(_INSERT_LONG, _NONE)
+        assert last is not None
+        positions.append(last)
+    return positions
+
+
+def _forget(connection: sqlite3.Connection, _: Sequence[NewEvent]) -> Sequence[int]:
+    """Let go of the pages that a long payload filled the connection's cache with."""
+    connection.execute("PRAGMA shrink_memory")
+    return ()
+
+
+def _insert(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> Sequence[int]:
+    if len(events) == 1:
+        last = connection.execute(_INSERT, _values(events[0])).lastrowid
+    else:
+        connection.executemany(_INSERT, map(_values, events))
+        last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+    assert last is not None
+    return range(last - len(events) + 1, last + 1)

@@ -1,0 +1,204 @@
+"""The connections that the threads of a process read one SQLite file with.
+
+Each is used by one thread at a time and kept for the next. A fork waits a while until none is in
+use, that of the writer among them. Nothing here waits for a lock, since signal handlers and the
+garbage collector may read, and end reads, at any bytecode of any thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+from functools import partial
+from itertools import count
+from pathlib import Path
+from threading import get_ident
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from lllm.events.backends.sqlite.file_header import raise_translated
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.fair_locks import FairThreadLock
+from lllm.events.envelope import EVENT_BYTES
+from lllm.events.errors import LogUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lllm.events.backends.sqlite.lent_connection import LentConnection
+
+_POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
+_serials = count(1)
+_OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
+
+
+class Connection(sqlite3.Connection):
+    """A connection that can be told from every other one of this process.
+
+    serial: the number of one to read with; no other gets it, before or after.
+    """
+
+    serial = 0
+
+
+def bound_rows(connection: sqlite3.Connection) -> None:
+    """Have SQLite refuse a row that is longer than any event of ours, by its header, before it
+    reads it into memory (https://sqlite.org/limits.html)."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, EVENT_BYTES + _OTHER_COLUMNS)
+
+
+class Readers:
+    """The connections that are free, and the uses of any that are under way.
+
+    connect: makes a connection. drop: closes one that nobody is to use again. check: asked before
+    each read whether the file is still in its place.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connect: Callable[[], Connection],
+        drop: Callable[[Connection], None],
+        check: Callable[[], None],
+    ) -> None:
+        self.path = path
+        self.connect = connect
+        self.drop = drop
+        self.check = check
+        self.free: deque[Connection] = deque()
+        self.lent: set[LentConnection] = set()  # to users, for questions of their own
+        self.under_way: dict[object, int] = {}  # and the threads that do them
+        self._shut_by = 0  # the thread that forks, while no use may begin
+
+    def renew(self) -> deque[Connection]:
+        """Begin with new connections; those in use are dropped when they are given back. Returns
+        those that were free, and those that were lent and are idle."""
+        before, self.free = self.free, deque()
+        lent, self.lent = self.lent, set()
+        before.extend(connection for connection in lent if connection.idle)
+        return before
+
+    def shut(self) -> None:
+        """Let no use begin, until `open_again`."""
+        self._shut_by = get_ident()
+
+    def open_again(self) -> None:
+        """Let uses begin."""
+        self._shut_by = 0
+
+    @property
+    def is_forking(self) -> bool:
+        """True while this thread forks: it would wait for itself."""
+        return self._shut_by == get_ident()
+
+    def enter(self, use: object) -> dict[object, int]:
+        """Count a use as under way, once uses may begin; returns where it is counted.
+
+        Raises LogUnavailable where this thread would wait for itself: in the middle of a fork.
+        """
+        me = get_ident()
+        while True:
+            under_way = self.under_way
+            under_way[use] = me  # first, and then the look: whoever shuts does it the other way
+            if not self._shut_by:
+                return under_way
+            under_way.pop(use, None)
+            if self._shut_by == me:
+                raise LogUnavailable(f"{self.path} can't be read while this thread forks.")
+            time.sleep(_POLL)
+
+    def after_fork(self) -> None:
+        """The uses of other threads went on in the parent, with its connections."""
+        self.free = deque()
+        self.lent = set()
+        self.under_way = {}
+        self._shut_by = 0
+
+    def wait(self, seconds: float) -> bool:
+        """Whether no use is under way, at once or after some seconds. None may begin meanwhile."""
+        until, me = time.monotonic() + seconds, get_ident()
+        while (threads := list(self.under_way.values())) and time.monotonic() < until:
+            if me in threads:
+                return False  # it forks in the middle of its own
+            time.sleep(_POLL)
+        return not threads
+
+
+class Reading:
+    """A `with` that gives a connection to read with. A class rather than a generator: it is entered
+    for every query, and four generators took longer than the query."""
+
+    __slots__ = ("_connection", "_free", "_readers", "_under_way")
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    def __enter__(self) -> Connection:
+        readers = self._readers
+        self._under_way = readers.enter(self)
+        try:
+            readers.check()
+            self._free = readers.free
+            try:
+                self._connection = self._free.pop()
+            except IndexError:
+                self._connection = readers.connect()
+                self._connection.serial = next(_serials)
+        except BaseException as error:
+            self._under_way.pop(self, None)
+            raise_translated(error, readers.path)
+            raise
+        return self._connection
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        readers, connection = self._readers, self._connection
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if self._free is readers.free:
+                self._free.append(connection)
+            elif deferred.by_collector():
+                deferred.later(partial(readers.drop, connection))
+            else:
+                readers.drop(connection)
+        except (sqlite3.Error, OSError) as failed:
+            connection.close()
+            error = error or failed
+        finally:
+            self._under_way.pop(self, None)
+        raise_translated(error, readers.path)
+
+
+class ReadingInMemory:
+    """The same for a database in memory, which has one connection for everything: whoever reads
+    keeps the others out."""
+
+    __slots__ = ("_connected", "_connection", "_lock", "_within")
+
+    def __init__(self, connected: Callable[[], Connection], lock: FairThreadLock) -> None:
+        self._connected = connected
+        self._lock = lock
+
+    def __enter__(self) -> Connection:
+        self._lock.acquire()
+        try:
+            self._connection = self._connected()
+            self._within = self._connection.in_transaction
+        except BaseException:
+            self._lock.release()
+            raise
+        return self._connection
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        try:
+            if self._connection.in_transaction and not self._within:
+                self._connection.execute("ROLLBACK")
+        finally:
+            self._lock.release()
+        raise_translated(error, ":memory:")

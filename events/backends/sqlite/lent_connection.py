@@ -1,0 +1,253 @@
+"""Connections that a user reads a database of lllm's with, in SQL of their own.
+
+Such a connection refuses every statement that is more than a question. Each of its statements
+counts as a read of lllm's own does, from its first step to its last row: a fork waits for it, a
+file that was moved is noticed, and a file on a read-only medium stays as it is meanwhile. Between
+two statements the connection may be closed, before a fork say; `Database.lend` then makes another.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from lllm.events.backends.sqlite.connections import Connection
+from lllm.events.backends.sqlite.file_header import raise_translated
+from lllm.events.concurrency import deferred
+from lllm.events.errors import LogReadOnly, LogUnavailable
+
+if TYPE_CHECKING:
+    from lllm.events.backends.sqlite.database import Database
+
+# What a statement may do, of https://sqlite.org/c3ref/c_alter_table.html.
+_ASKING = {
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_SAVEPOINT, sqlite3.SQLITE_TRANSACTION,
+}  # fmt: skip
+# Pragmas that only tell, with or without an argument (https://sqlite.org/pragma.html).
+_TELLING = {
+    "collation_list", "compile_options", "database_list", "foreign_key_check", "foreign_key_list",
+    "function_list", "index_info", "index_list", "index_xinfo", "integrity_check", "module_list",
+    "pragma_list", "quick_check", "table_info", "table_list", "table_xinfo",
+}  # fmt: skip
+# Pragmas that tell without an argument, and change something with one.
+_TELLING_ALONE = {
+    "application_id", "auto_vacuum", "cache_size", "data_version", "encoding", "foreign_keys",
+    "freelist_count", "journal_mode", "max_page_count", "page_count", "page_size", "query_only",
+    "recursive_triggers", "schema_version", "synchronous", "temp_store", "user_version",
+}  # fmt: skip
+_NAMES = {
+    getattr(sqlite3, f"SQLITE_{name.replace(' ', '_')}"): name
+    for name in (
+        "ALTER TABLE", "ANALYZE", "ATTACH", "CREATE INDEX", "CREATE TABLE", "CREATE TEMP INDEX",
+        "CREATE TEMP TABLE", "CREATE TEMP TRIGGER", "CREATE TEMP VIEW", "CREATE TRIGGER",
+        "CREATE VIEW", "CREATE VTABLE", "DELETE", "DETACH", "DROP INDEX", "DROP TABLE",
+        "DROP TEMP INDEX", "DROP TEMP TABLE", "DROP TEMP TRIGGER", "DROP TEMP VIEW", "DROP TRIGGER",
+        "DROP VIEW", "DROP VTABLE", "INSERT", "PRAGMA", "REINDEX", "UPDATE",
+    )
+}  # fmt: skip
+
+
+class LentCursor(sqlite3.Cursor):
+    """A cursor whose statement counts as a read that is under way until its last row."""
+
+    connection: LentConnection
+
+    def execute(self, sql: str, parameters: Any = ()) -> LentCursor:
+        """See sqlite3.Cursor. Raises LogReadOnly for a statement that is more than a question."""
+        lent = self.connection
+        lent.begin(self)
+        try:
+            super().execute(sql, parameters)
+        except BaseException as error:
+            lent.end(self)
+            lent.explain(error)
+            raise
+        if self.description is None:
+            lent.end(self)
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:
+        """See sqlite3.Cursor, which takes statements that write only. Raises LogReadOnly."""
+        del parameters
+        raise self.connection.refusal(sql.split(None, 1)[0].upper() if sql.split() else "This")
+
+    def executescript(self, sql_script: str) -> LentCursor:
+        """See sqlite3.Cursor. Raises LogReadOnly: a script has no rows, so it asks nothing."""
+        del sql_script
+        raise self.connection.refusal("a script")
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except BaseException as error:
+            self.connection.end(self)
+            self.connection.explain(error)
+            raise
+
+    def fetchone(self) -> Any:
+        """See sqlite3.Cursor."""
+        return next(self, None)
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        """See sqlite3.Cursor."""
+        wanted = self.arraysize if size is None else size
+        return [row for _, row in zip(range(wanted), self, strict=False)]
+
+    def fetchall(self) -> list[Any]:
+        """See sqlite3.Cursor."""
+        return list(self)
+
+    def close(self) -> None:
+        """See sqlite3.Cursor."""
+        super().close()
+        self.connection.end(self)
+
+    def __del__(self) -> None:
+        if isinstance(getattr(self, "connection", None), LentConnection):
+            self.connection.end(self)
+
+
+def _as_text(text: bytes) -> str:
+    """Text of a database that somebody may have damaged or forged."""
+    return text.decode(errors="backslashreplace")
+
+
+class LentConnection(Connection):
+    """A connection that is lent to a user, for one thread at a time."""
+
+    _database: Database | None = None
+    _refused = ""
+    _use: AbstractContextManager[Connection] | None = None
+
+    def lend(self, path: Path | str, database: Database | None) -> None:
+        """From now on, only questions are answered.
+
+        Args:
+            path: What errors call the store.
+            database: Who lends it, None for a private copy in memory.
+        """
+        self._path = path
+        self._pid = os.getpid()
+        self._statements: WeakSet[LentCursor] = WeakSet()  # whose rows are not all read
+        self.text_factory = _as_text
+        # Against BEGIN IMMEDIATE, too, which would keep writers waiting.
+        self.execute("PRAGMA query_only=ON")
+        self.set_authorizer(self._authorize)
+        self._database = database  # from now on, statements are counted
+
+    @property
+    def is_lent(self) -> bool:
+        """True until it is closed, by whoever."""
+        return self._database is not None and self._database.has_lent(self)
+
+    @property
+    def idle(self) -> bool:
+        """True while no statement is under way."""
+        return self._use is None
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, _: str | None, __: str | None
+    ) -> int:
+        if action == sqlite3.SQLITE_PRAGMA:
+            name = str(first).lower()
+            fine = name in _TELLING or (name in _TELLING_ALONE and second is None)
+        else:
+            loads = action == sqlite3.SQLITE_FUNCTION and str(second).lower() == "load_extension"
+            fine = action in _ASKING and not loads
+        if fine:
+            return sqlite3.SQLITE_OK
+        self._refused = _NAMES.get(action, "This statement")
+        if action == sqlite3.SQLITE_PRAGMA:
+            self._refused = f"PRAGMA {first}"
+        elif action == sqlite3.SQLITE_FUNCTION:
+            self._refused = f"{second}()"
+        elif str(first).startswith("sqlite_"):
+            self._refused = "A change of the schema"
+        return sqlite3.SQLITE_DENY
+
+    def refusal(self, what: str) -> LogReadOnly:
+        """The error of a statement that is more than a question. what: it does."""
+        return LogReadOnly(
+            f"{what} is refused: a store is only read by SQL, {self._path} too. To change or keep "
+            "something, export it to a database of your own: `lllm export --lists "
+            "mine.db`, or `store.export_lists('mine.db')`."
+        )
+
+    def explain(self, error: BaseException) -> None:
+        """Raise the error of ours that an error of a statement amounts to, where there is one."""
+        if not isinstance(error, sqlite3.Error):
+            return
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if self._refused or code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY):
+            raise self.refusal(self._refused or "A statement that writes") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise_translated(error, self._path)
+
+    def begin(self, cursor: LentCursor) -> None:
+        """A statement begins. Raises LogUnavailable where the database can't be read any more."""
+        self._refused = ""
+        database = self._database
+        if database is None:
+            return
+        if self._use is None:
+            use = database.snapshot()
+            use.__enter__()
+            self._use = use
+        self._statements.add(cursor)
+        if not database.has_lent(self):
+            self.end(cursor)
+            raise LogUnavailable(
+                f"{self._path}: this connection was closed, by a fork, or since the "
+                "file was opened anew. Ask for another: store.database()."
+            )
+
+    def finish(self) -> None:
+        """End every statement, whatever it still has to tell."""
+        for cursor in list(self._statements):
+            cursor.close()
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
+    def end(self, cursor: LentCursor) -> None:
+        """A statement has ended; ending it twice does nothing."""
+        database, use = self._database, self._use
+        if database is None or use is None:
+            return
+        self._statements.discard(cursor)
+        if self._statements or self._pid != os.getpid():
+            return
+        there = database.has_lent(self)
+        if there and self.in_transaction:
+            return
+        self._use = None
+        use.__exit__(None, None, None)
+        if not there:  # it was not closed with the others, since it was in use
+            give_back = partial(database.give_back, self)
+            if deferred.by_collector():
+                deferred.later(give_back)
+            else:
+                give_back()
+
+    def cursor(self, factory: object = None) -> LentCursor:  # type: ignore[override]
+        """See sqlite3.Connection; the cursor is always one that is counted."""
+        del factory
+        return super().cursor(LentCursor)
+
+    def execute(self, sql: str, parameters: Any = ()) -> LentCursor:
+        """See sqlite3.Connection, which would not always use a cursor that is counted."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:
+        """See LentCursor."""
+        return self.cursor().executemany(sql, parameters)
+
+    def executescript(self, sql_script: str) -> LentCursor:
+        """See LentCursor."""
+        return self.cursor().executescript(sql_script)

@@ -1,0 +1,121 @@
+"""The rows that SQLite can't reach in a damaged log, read from their pages when one is asked for.
+
+All pages are copied and looked through once, into a temporary file. That takes a while with a large
+log, and twice its room; it is done where a page can't be read, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from lllm.events.backends.sqlite.database import Database, Row
+from lllm.events.backends.sqlite.rebuilt_file import copy_of, salvage
+from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.errors import LogUnavailable
+
+_logger = logging.getLogger("lllm.store")
+
+
+class SalvagedRows:
+    """What the pages of a database hold, by position.
+
+    path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._remove: weakref.finalize[..., SalvagedRows] | None = None  # the temporary folder
+        self._database: Database | None = None
+        self._looked_upto = -1
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's files are the parent's to remove."""
+        self._lock = threading.Lock()
+        if self._remove is not None:
+            self._remove.detach()
+        self._remove = self._database = None
+        self._looked_upto = -1
+
+    def query(self, sql: str, parameters: Sequence[object], *, upto: int) -> list[Row]:
+        """What a SELECT finds among them; nothing where the pages can't be copied.
+
+        upto: the last position of the log; has it grown, the pages are looked through again where
+        the position that is asked for, the first parameter, was not there yet.
+        """
+        asked = cast(int, parameters[0])
+        with self._lock:
+            if self._looked_upto < min(asked, upto):
+                self._look(upto)
+            database = self._database
+        return [] if database is None else database.query(sql, parameters)
+
+    def all_of(self) -> Database:
+        """The whole log, as far as its pages hold it.
+
+        Raises LogUnavailable where they can't be copied.
+        """
+        with self._lock:
+            if self._database is None:
+                self._open(0)
+            return cast(Database, self._database)
+
+    def _look(self, upto: int) -> None:
+        self._looked_upto = upto
+        try:
+            self._open(upto)
+        except LogUnavailable as error:
+            _logger.error("%s is damaged, and its pages can't be looked through: %s",
+                          self._path, error)  # fmt: skip
+
+    def _open(self, head: int) -> None:
+        self._drop()
+        folder = Path(tempfile.mkdtemp(prefix="lllm-salvaged-"))
+        self._remove = weakref.finalize(self, _remove_folder, folder)
+        try:
+            copy, target = copy_of(self._path, folder), folder / "log"
+            found = salvage(copy, target, head=head)
+            for file in (copy, Path(f"{copy}-wal")):
+                file.unlink(missing_ok=True)
+            self._database = Database(target, lock=None, version=FORMAT, schema=SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            self._drop()
+            if isinstance(error, LogUnavailable):
+                raise
+            raise LogUnavailable(f"{self._path}: {error}.") from error
+        except BaseException:
+            self._drop()
+            raise
+        if found.events:
+            _logger.warning(
+                "%s is damaged: all of its pages were looked through for events. `lllm repair` "
+                "makes a whole file of them.",
+                self._path,
+            )
+
+    def _drop(self) -> None:
+        database, self._database = self._database, None
+        remove, self._remove = self._remove, None
+        if database is not None:
+            database.close()
+        if remove is not None:
+            remove()
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        with self._lock:
+            self._drop()
+
+
+def _remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

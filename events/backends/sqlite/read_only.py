@@ -1,0 +1,186 @@
+"""An SQLite file that is read and never written, wherever it lies: on a read-only medium, too.
+
+SQLite wants two files beside one in WAL mode, and makes them even to read it. Where a writer has
+made them, they are used. Where there are none, the file is read as one that does not change
+(`immutable`): lllm's writers are kept out by a shared lock on the file that they lock, and before
+each read it is looked at; has it changed, or has a writer come, it is opened again. Where changes
+wait in a write-ahead log that nobody has open, they can be read only in a place that can be
+written, so another process copies the files to a temporary one: see `open_files`.
+https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#uriimmutable
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lllm.events.backends.sqlite.connections import Connection, bound_rows
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.backends.sqlite.file_header import FileErrors, is_ours
+from lllm.events.concurrency import locks
+from lllm.events.concurrency.robust_locks import LockPair
+from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.files.open_files import copy_by_another_process
+from lllm.events.files.own_files import open_own
+
+if sys.platform != "win32":
+    import fcntl
+
+# Seconds that a reader waits for those who write, and where they have the file open already.
+_PATIENCE, _SHARED_PATIENCE = 1.0, 0.2
+_UNAWAITED_SECONDS = 5.0  # in which no read waits, after one has in vain
+_POLL = 0.0005  # seconds between two tries
+
+_Look = tuple[int, ...]  # what tells one state of the file from another
+
+
+class ReadOnlyDatabase(Database):
+    """The connections of this process to an SQLite file that it only reads.
+
+    path: the file. writers: the lock file that its writers take. version: of the format.
+
+    Raises LogUnavailable where it is not there or can't be read, LogTooNew where a newer lllm made
+    it, and LogError where it is something else.
+    """
+
+    read_only = True
+
+    def __init__(
+        self, path: Path, *, writers: Path, version: int, schema: Sequence[str] = ()
+    ) -> None:
+        if not path.is_file():
+            raise LogUnavailable(f"There is no {path} to be read.")
+        self._writers = writers
+        self._seen: _Look | None = None
+        self._unawaited_until = 0.0  # by the monotonic clock
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        super().__init__(path, lock=None, version=version, schema=schema)
+
+    def _prepare(self, schema: Sequence[str]) -> None:
+        with self.snapshot() as connection:
+            if not is_ours(connection, self.path, self._version, schema):
+                raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
+
+    def _writing(self, held: LockPair | None = None) -> Connection:
+        del held
+        raise LogReadOnly(f"{self.path} was opened to be read only.")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """See Database."""
+        lock = _SharedLock(self._writers, self._patience())
+        self._unawaited_until = lock.unawaited_until or self._unawaited_until
+        try:
+            shared = self._look()
+            with super().snapshot() as connection:
+                if shared:
+                    # The connection holds what SQLite needs to be left alone by writers.
+                    with FileErrors(self.path):
+                        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                    lock.release()
+                yield connection
+        finally:
+            lock.release()
+
+    def _patience(self) -> float:
+        """Seconds to wait for writers, which are only to be kept from changing the file while it is
+        opened as one that does not change."""
+        if time.monotonic() < self._unawaited_until:
+            return 0.0
+        return _SHARED_PATIENCE if os.path.exists(f"{self.path}-shm") else _PATIENCE
+
+    def _look(self) -> bool:
+        """Whether others have the file open; what is known of another state is dropped."""
+        with FileErrors(self.path), self._thread_lock:
+            found = os.stat(self.path)
+            shared = os.path.exists(f"{self.path}-shm")
+            look = (shared, found.st_ino, *(() if shared else (found.st_size, found.st_mtime_ns)))
+            if look != self._seen:
+                self._seen = look
+                free = self._readers.renew()
+                while free:  # a thread that is just beginning to read may take one still
+                    free.pop().close()
+                self._drop_copy()
+            return shared
+
+    def _connect(self, factory: type[Connection] = Connection) -> Connection:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        path, how = Path(self.path), "immutable=1"
+        if os.path.exists(f"{path}-shm"):
+            how = "mode=ro"
+        elif self._changes_wait():
+            path, how = self._copied(), "mode=rw"
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?{how}", uri=True,
+            timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
+            factory=factory,
+        )  # fmt: skip
+        bound_rows(connection)
+        return connection
+
+    def _changes_wait(self) -> bool:
+        try:
+            return os.stat(f"{self.path}-wal").st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _copied(self) -> Path:
+        with self._thread_lock:
+            if self._copy is None:
+                self._copy = tempfile.TemporaryDirectory(prefix="lllm-read-only-")
+                for suffix in ("", "-wal"):
+                    copy = Path(self._copy.name, f"copy{suffix}")
+                    copy_by_another_process(f"{self.path}{suffix}", copy)
+            return Path(self._copy.name, "copy")
+
+    def _rest(self) -> None:
+        self._disconnect()
+
+    def close(self) -> None:
+        """See Database."""
+        super().close()
+        self._drop_copy()
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
+
+class _SharedLock:
+    """While it is held, no writer of lllm's commits. Where there is no lock file, there is none; a
+    writer that has it for long is frozen, and not waited for."""
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self._file = -1
+        self.unawaited_until = 0.0  # where the writer did not let go
+        if sys.platform != "win32":
+            with suppress(OSError):
+                self._file = open_own(path, os.O_RDONLY)
+                began = time.monotonic()
+                while not self._taken():
+                    waited = time.monotonic() - began
+                    if waited >= patience:
+                        self.unawaited_until = began + waited + _UNAWAITED_SECONDS
+                        break
+                    time.sleep(locks.poll_after(waited, _POLL))
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let writers go on; releasing twice does nothing."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

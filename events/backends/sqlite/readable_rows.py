@@ -1,0 +1,225 @@
+"""An SQLite log read around its damage.
+
+Its events are numbered 1, 2, 3 ..., so a row that was taken out leaves a gap, also at the end:
+SQLite remembers the last number that it gave (https://sqlite.org/autoinc.html). SQLite itself
+believes what a page says: a row that claims another position is found here because its neighbours
+do not. Where a page can't be read, `gaps` finds where the log goes on; rows that SQLite can't reach
+are taken from their pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, starmap
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from lllm.events.backends.sqlite.database import Row, Value
+from lllm.events.backends.sqlite.gaps import end_of_gap, of_a_part, positions, steps_behind
+from lllm.events.damage import Damage, Readable
+from lllm.events.envelope import Recorded
+from lllm.events.errors import LogError
+
+if TYPE_CHECKING:
+    from lllm.events.backends.sqlite.backend import SQLiteBackend
+
+_ROW = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
+          FROM events WHERE position"""
+_PAGE = 1_000  # rows read at once
+# Without an upper bound: one damaged position would end the page, and hide all behind it.
+_ROWS = f"{_ROW} >= ? ORDER BY position LIMIT {_PAGE + 1}"  # one more, to know what follows
+_ONE_ROW = f"{_ROW} = ?"
+_BEHIND = f"{_ROW} > ? ORDER BY position LIMIT {_PAGE}"
+_INDEX = "events INDEXED BY sqlite_autoindex_events_1"  # of UNIQUE (stream, seq)
+_LAST = (
+    "SELECT ifnull(max(position), 0) FROM events",
+    "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'",
+    f"SELECT ifnull(max(position), 0) FROM {_INDEX}",
+)
+_NAMES = f"SELECT CAST(stream AS BLOB), seq FROM {_INDEX} WHERE position BETWEEN ? AND ?"
+# The index leads from here to the row; the other way round costs as much again.
+_UNINDEXED = """SELECT t.position, t.stream, t.seq FROM events AS t NOT INDEXED
+    WHERE t.position BETWEEN ? AND ? AND NOT EXISTS (
+        SELECT 1 FROM events AS i INDEXED BY sqlite_autoindex_events_1
+        WHERE i.stream = t.stream AND i.seq = t.seq AND i.position = t.position)"""
+_RANGE = 10_000  # positions that are looked up in the index at once: some ten milliseconds
+_NAMED = 50  # runs of unreadable rows that are looked up in the index, which is read for each
+_SHOWN = 3  # streams that are named where rows of several can't be read
+
+
+class ReadableRows(Readable):
+    """The same as Readable, of an SQLite log."""
+
+    def __init__(self, log: SQLiteBackend) -> None:
+        self._database = log.database
+        self._salvaged = log.salvaged
+        self._damage = log.damage
+        self._due = 1  # the position that comes next where nothing is missing
+        self._look = 1  # where to read next
+        self._is_whole = True
+        self._named = 0
+        super().__init__(log)
+
+    def _last(self) -> int:
+        """The last position, by whichever place can still tell; it may itself be lost."""
+        found = []
+        for sql in _LAST:
+            try:
+                found.append(cast(int, self._database.query(sql)[0][0]))
+            except LogError as error:
+                unreadable = of_a_part(error)
+            if len(found) == 2:
+                break
+        if not found:
+            raise unreadable
+        return max(found)
+
+    def __iter__(self) -> Iterator[Recorded | Damage]:
+        if self._damage is not None:
+            self._is_whole = False
+            yield Damage(0, "", 0, str(self._damage))
+        while self._look <= self.upto:
+            yield from self._next()
+        if self._due <= self.upto:
+            yield self._missing(self.upto)
+        if self._is_whole:  # else it would say the same again
+            yield from self._unindexed()
+
+    def _next(self) -> Iterator[Recorded | Damage]:
+        try:
+            rows = self._database.query(_ROWS, (self._look,))
+        except LogError as error:
+            of_a_part(error)
+            return self._one_by_one()
+        if not rows:
+            self._look = self.upto + 1
+        behind = rows.pop()[0] if len(rows) > _PAGE else None
+        if [row[0] for row in rows] == list(range(self._due, self._due + len(rows))):
+            rows = rows[: self.upto + 1 - self._due]  # others go on appending
+            self._due += len(rows)
+            self._look = max(self._look, self._due)
+            return starmap(Recorded, rows)
+        found = list(self._in_order(rows, behind))
+        if self._due <= self._look:  # whatever these rows say, they don't lead on
+            return chain(found, self._one_by_one())
+        self._look = self._due
+        return iter(found)
+
+    def _in_order(self, rows: list[Row], behind: Value = None) -> Iterator[Recorded | Damage]:
+        """Rows as they follow each other in the file, with a Damage where some are missing before
+        one or it is out of order. behind: the position of the row behind them, if there is one."""
+        following = [*(row[0] for row in rows[1:]), behind]
+        for event, next_position in zip(starmap(Recorded, rows), following, strict=False):
+            if self._due > self.upto:
+                return  # others go on appending
+            if event.position != self._due:
+                is_followed = next_position == self._due + 1
+                yield self._disorder(event, is_followed=is_followed)
+                if is_followed:
+                    event = msgspec.structs.replace(event, position=self._due)
+            if event.position <= self.upto:
+                self._due = max(self._due, event.position + 1)
+            yield event
+
+    def _disorder(self, event: Recorded, *, is_followed: bool) -> Damage:
+        """is_followed: the row behind this one stands where it should if this one did."""
+        self._is_whole = False
+        if is_followed:
+            what = f"its row says that it stands at position {event.position}"
+            return Damage.of(event, what, position=self._due)
+        if self._due < event.position <= self.upto:
+            return self._missing(event.position - 1)
+        return Damage.of(event, f"it stands behind position {self._due - 1}")
+
+    def _one_by_one(self) -> Iterator[Recorded | Damage]:
+        """Some rows from here on, each by itself, to behind the first that can't be read."""
+        self._is_whole = False
+        for _ in range(_PAGE):
+            position = self._look
+            if position > self.upto:
+                return
+            self._look += steps_behind(position - self._due)
+            try:
+                rows = self._database.query(_ONE_ROW, (position,))
+            except LogError as error:
+                if position > self._due:
+                    yield self._missing(position - 1)
+                self._look = self._due = end_of_gap(self._is_bad, position, self.upto)
+                yield from self._from_pages(position, self._due - 1, of_a_part(error))
+                return
+            yield from self._in_order(rows)
+
+    def _from_pages(self, first: int, last: int, error: LogError) -> Iterator[Recorded | Damage]:
+        """What the pages themselves hold of some positions that SQLite can't read."""
+        due, after, found = first, first - 1, 0
+        while self._salvaged is not None and after < last:
+            rows = self._salvaged.query(_BEHIND, (after,), upto=self.upto)
+            for event in starmap(Recorded, rows):
+                if event.position > last:
+                    break
+                if event.position > due:
+                    yield self._unreadable(due, event.position - 1, error)
+                yield event
+                found += 1
+                due = event.position + 1
+            after = cast(int, rows[-1][0]) if rows else last
+        if due <= last:
+            yield self._unreadable(due, last, error)
+        if found:
+            what = (
+                f"{found} of the {positions(first, last).rpartition(' ')[0]} can't be reached by "
+                f"SQLite ({error.__cause__}), and were read from their pages; `lllm repair` makes "
+                "a whole file"
+            )
+            yield Damage(last, "", 0, what)
+
+    def _is_bad(self, position: int) -> bool:
+        try:
+            self._database.query(_ONE_ROW, (position,))
+        except LogError as error:
+            of_a_part(error)
+            return True
+        return False
+
+    def _missing(self, last: int) -> Damage:
+        self._is_whole = False
+        first, self._due = self._due, last + 1
+        return Damage(last, "", 0, f"{positions(first, last)} missing from the log")
+
+    def _unreadable(self, first: int, last: int, error: LogError) -> Damage:
+        names: list[tuple[str, int]] = []
+        if self._named < _NAMED:
+            self._named += 1
+            names = self._names(first, last)
+        streams = sorted({stream for stream, _ in names})
+        what = f"{positions(first, last)} not readable: {error.__cause__}"
+        if len(streams) > 1:
+            more = f" and {len(streams) - _SHOWN} more" if len(streams) > _SHOWN else ""
+            what += f"; lost are events of {', '.join(map(repr, streams[:_SHOWN]))}{more}"
+        stream = streams[0] if len(streams) == 1 else ""
+        return Damage(last, stream, names[0][1] if len(names) == 1 else 0, what)
+
+    def _names(self, first: int, last: int) -> list[tuple[str, int]]:
+        """Whose events stand at some positions, by the index, which is another part of the file."""
+        try:
+            rows = self._database.query(_NAMES, (first, last))
+        except LogError as error:
+            of_a_part(error)
+            return []
+        return [(cast(bytes, name).decode(errors="backslashreplace"), cast(int, seq))
+                for name, seq in rows]  # fmt: skip
+
+    def _unindexed(self) -> Iterator[Damage]:
+        """Rows that the index by stream does not lead to: a session would be loaded without
+        them."""
+        for first in range(1, self.upto + 1, _RANGE):
+            try:
+                rows = self._database.query(_UNINDEXED, (first, min(first + _RANGE - 1, self.upto)))
+            except LogError as error:
+                why = of_a_part(error).__cause__
+                yield Damage(0, "", 0, f"the index by session is not readable: {why}")
+                return
+            for position, stream, seq in rows:
+                what = "the index by session does not lead to it"
+                yield Damage(cast(int, position), str(stream), cast(int, seq), what)

@@ -1,0 +1,239 @@
+"""How the events in an SQLite file are read: in order, of one stream, or of some types.
+
+Where a page can't be read, what stands before it is given, LogDamaged names the positions that are
+lost with it, and reading `after` the last of these goes on behind it. A page that only leads to
+others, or that only an index needs, costs nothing but time: see `page_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+
+from lllm.events.backends.sqlite.database import Database, Row
+from lllm.events.backends.sqlite.gaps import end_of_gap, of_a_part, positions
+from lllm.events.backends.sqlite.long_rows import DATA, filled
+from lllm.events.backends.sqlite.page_rows import SalvagedRows
+from lllm.events.codec import is_utf8
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.envelope import Recorded
+from lllm.events.errors import LogDamaged, LogError
+
+_DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache
+_PAGE = 500  # events fetched at once; no statement stays open between two pages
+
+_SELECT = f"""SELECT position, stream, seq, time, type, version, {DATA}, digest
+              FROM events"""
+
+
+_EVENTS = warm_msgspec(list[Recorded])
+_NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
+_ONE = f"{_SELECT} WHERE position = ?"
+# By the index of UNIQUE (stream, seq), which is another part of the file than the rows.
+_OF_STREAM = """SELECT 1 FROM events INDEXED BY sqlite_autoindex_events_1
+                WHERE stream = ? AND position BETWEEN ? AND ?"""
+HEADS = (  # the last position, by whichever place can still tell
+    "SELECT max(position) FROM events",
+    "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'",
+    "SELECT max(position) FROM events INDEXED BY sqlite_autoindex_events_1",
+)
+
+
+class ReadsEventRows:
+    """The reading side of SQLiteBackend."""
+
+    path: Path | Literal[":memory:"]
+    database: Database
+    salvaged: SalvagedRows | None  # what SQLite can't reach; None for a log in memory
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend."""
+        upto = self.head() if upto is None else upto
+        if stream is not None and not is_utf8(stream):
+            return iter(())  # no stream is called so
+        if stream is None:
+            return self._all(max(after, 0), min(upto, self.head()))
+        return self._pages(
+            f"{_SELECT} WHERE position > ? AND position <= ? AND stream = ? "
+            f"ORDER BY seq LIMIT {_PAGE}",
+            after,
+            (upto, stream),
+            lambda after: self._of_stream(stream, after, min(upto, self.head())),
+        )
+
+    def read_types(
+        self, types: Collection[str], *, after: int = 0, upto: int | None = None
+    ) -> Iterator[Recorded]:
+        """See ReadsByType."""
+        marks = ", ".join("?" * len(types))
+        last = self.head() if upto is None else upto
+        return self._pages(
+            f"{_SELECT} WHERE position > ? AND position <= ? AND type IN ({marks}) "
+            f"ORDER BY position LIMIT {_PAGE}",
+            after,
+            (last, *types),
+            lambda after: (one for one in self._all(after, last) if one.type in types),
+        )
+
+    def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
+        with self.database.snapshot() as connection:
+            rows = connection.execute(sql, parameters).fetchall()
+            if any(row[_DATA] is None for row in rows):
+                rows = filled(connection, rows, _DATA)
+            if any(isinstance(data := row[_DATA], bytes) and len(data) > _LONG for row in rows):
+                connection.execute("PRAGMA shrink_memory")
+        return rows
+
+    def _all(self, after: int, upto: int) -> Iterator[Recorded]:
+        """Positions have no holes. SQLite believes a damaged row that says another position, and
+        would end the page there, or begin it again."""
+        after = max(after, 0)
+        while after < upto:
+            count = min(_PAGE, upto - after)
+            try:
+                rows = self._query(_NEXT, (after, count))
+            except LogError as error:
+                of_a_part(error)
+                yield from self._around(after, count, upto)
+                after += count
+                continue
+            due = list(range(after + 1, after + 1 + count))
+            if [row[0] for row in rows] == due:
+                yield from self._recorded(rows)
+                after += count
+                continue
+            for row, position in zip_longest(rows, due):
+                if row is None or row[0] != position:
+                    raise self._damaged(position, upto if row is None else row[0])
+                yield from self._recorded([row])
+
+    def _around(self, after: int, count: int, upto: int) -> Iterator[Recorded]:
+        """Some events that SQLite can't read together: from their pages, or each by itself."""
+        rows = self._from_pages(_NEXT, (after, count), upto)
+        if [row[0] for row in rows] == list(range(after + 1, after + 1 + count)):
+            return iter(self._recorded(rows))
+        return self._one_by_one(after, after + count, upto)
+
+    def _from_pages(self, sql: str, parameters: tuple[int, ...], upto: int) -> list[Row]:
+        whole = sql.replace(DATA, "CAST(data AS BLOB)")
+        return [] if self.salvaged is None else self.salvaged.query(whole, parameters, upto=upto)
+
+    def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
+        """Each by itself, up to the first that can't be read: LogDamaged then names all that can't
+        behind it. upto: where the log ends."""
+        for position in range(after + 1, last + 1):
+            try:
+                rows = self._query(_ONE, (position,))
+                why: object = "there is no row"
+            except LogError as error:
+                why = of_a_part(error).__cause__
+                rows = self._from_pages(_ONE, (position,), upto)
+            if not rows:
+                end = self._end_of_gap(position, upto) - 1
+                raise LogDamaged(
+                    f"{self.path} is damaged: {positions(position, end)} not readable ({why}). "
+                    "Restore a backup; reading after it goes on behind the damage, and `lllm "
+                    "verify` tells more.",
+                    position=end,
+                )
+            yield from self._recorded(rows)
+
+    def _end_of_gap(self, first: int, upto: int) -> int:
+        """The first position behind a lost one that SQLite or a page has."""
+        found = self._from_pages(_NEXT, (first, 1), upto)
+        last = min(cast(int, found[0][0]) - 1, upto) if found else upto
+        return end_of_gap(self._is_lost, first, last)
+
+    def _is_lost(self, position: int) -> bool:
+        try:
+            return not self._query(_ONE, (position,))
+        except LogError as error:
+            of_a_part(error)
+            return True
+
+    def _of_stream(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
+        """The events of one stream without the help of the index, which may be damaged. Damage that
+        the index knows to be another stream's is passed over."""
+        while after < upto:
+            try:
+                for event in self._all(after, upto):
+                    after = event.position
+                    if event.stream == stream:
+                        yield event
+                return
+            except LogDamaged as damage:
+                if self._may_be_of(stream, after + 1, damage.position):
+                    raise LogDamaged(
+                        str(damage), position=damage.position, stream=stream
+                    ) from damage.__cause__
+                after = damage.position
+
+    def _may_be_of(self, stream: str, first: int, last: int) -> bool:
+        try:
+            return bool(self.database.query(_OF_STREAM, (stream, first, last)))
+        except LogError as error:
+            of_a_part(error)
+            return True
+
+    def _pages(
+        self,
+        sql: str,
+        after: int,
+        parameters: tuple[object, ...],
+        around: Callable[[int], Iterator[Recorded]],
+    ) -> Iterator[Recorded]:
+        """around: reads on behind a position where a page is damaged that the statement needs."""
+        while True:
+            try:
+                rows = self._query(sql, (after, *parameters))
+            except LogError as error:
+                of_a_part(error)
+                yield from around(after)
+                return
+            yield from self._recorded(rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+            if not isinstance(last, int) or last <= after:
+                raise self._damaged(after + 1)
+            after = last
+
+    def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
+        """Rows as events: SQLite's columns hold what they are not declared to hold, too."""
+        try:
+            return msgspec.convert(rows, _EVENTS)
+        except msgspec.ValidationError:
+            first = next(row for row in rows if not _is_event(row))
+            raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None
+
+    def _damaged(self, position: int, found: object = None) -> LogDamaged:
+        """found: the position that was found in its place."""
+        return LogDamaged(
+            f"{self.path} is damaged: position {position} is missing, or its row says another. "
+            "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "
+            "more.",
+            position=max(position, found - 1) if isinstance(found, int) else position,
+        )
+
+    def head(self) -> int:
+        """See LogBackend."""
+        for sql in HEADS[:-1]:
+            try:
+                return cast(int, self.database.query(sql)[0][0] or 0)
+            except LogError as error:
+                of_a_part(error)  # the last page of the table, or that of the counter
+        return cast(int, self.database.query(HEADS[-1])[0][0] or 0)
+
+
+def _is_event(row: Row) -> bool:
+    try:
+        msgspec.convert(row, Recorded)
+    except msgspec.ValidationError:
+        return False
+    return True

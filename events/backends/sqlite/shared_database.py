@@ -1,0 +1,170 @@
+"""One store's share of the connections to an SQLite file, which other stores of it use too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from lllm.events.backends.sharing import Registry, Share, open_otherwise
+from lllm.events.backends.sqlite.connections import Connection
+from lllm.events.backends.sqlite.database import Database, Durability, Row, Writing
+from lllm.events.backends.sqlite.lent_connection import LentConnection
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.errors import LogReadOnly, LogUnavailable
+from lllm.events.files.permissions import folder_mode, mode_like
+
+
+class SQLiteFile:
+    """An SQLite file that is open, and who is alive of its writers."""
+
+    def __init__(self, database: Database, liveness: Liveness | None) -> None:
+        self.database = database
+        self.liveness = liveness
+
+    def in_place(self) -> bool:
+        """See Shareable."""
+        return self.database.in_place()
+
+    def close(self) -> None:
+        """See Shareable."""
+        self.database.close()
+
+
+files: Registry[SQLiteFile] = Registry()
+_READ_ONLY = ("read only",)
+
+
+class SharedDatabase(Database):
+    """A Database by way of a share: when it is closed, only this share is.
+
+    read_only: whether it refuses to write, though others may.
+    """
+
+    def __init__(
+        self, shared: Database, close: Callable[[], object], *, read_only: bool = False
+    ) -> None:
+        self.path = shared.path
+        self.lock_folder = shared.lock_folder
+        self.read_only = read_only or shared.read_only
+        self._shared = shared
+        self._give_back = close
+        self._closed = False
+
+    def _open(self) -> Database:
+        if self._closed:
+            raise LogUnavailable(f"{self.path} has been closed; open the store again.")
+        return self._shared
+
+    def _writable(self) -> Database:
+        shared = self._open()
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        return shared
+
+    def at_write(self) -> bool:
+        """See Database."""
+        return self._shared.at_write()
+
+    def when_written(self, work: Callable[[], object]) -> None:
+        """See Database."""
+        self._shared.when_written(work)
+
+    def write(self, *, timeout: float | None = None) -> Writing:
+        """See Database."""
+        return self._writable().write(timeout=timeout)
+
+    def insert(self, sql: str, values: Row) -> int:
+        """See Database."""
+        return self._writable().insert(sql, values)
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """See Database."""
+        return self._open().query(sql, parameters)
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """See Database."""
+        return self._open().snapshot()
+
+    def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
+        """See Database."""
+        return self._open()._lend(self, prepare)
+
+    def has_lent(self, connection: LentConnection) -> bool:
+        """See Database."""
+        return not self._closed and self._shared.has_lent(connection)
+
+    def give_back(self, connection: LentConnection) -> None:
+        """See Database."""
+        self._shared.give_back(connection)
+
+    def state(self) -> tuple[int, int]:
+        """See Database."""
+        return self._open().state()
+
+    def close(self) -> None:
+        """Give the share back; the last one closes every connection."""
+        self._closed = True
+        self._give_back()
+
+
+def open_shared(
+    user: object,
+    path: Path,
+    *,
+    lock: Path | None = None,
+    version: int,
+    schema: Sequence[str] = (),
+    durability: Durability = "process",
+    read_only: bool = False,
+    mode: int | None = None,
+) -> tuple[SharedDatabase, Liveness | None]:
+    """A share of the connections that this process has to an SQLite file, for as long as `user`
+    lives, and of the owner locks beside it.
+
+    Where others of this process write the file, one that only reads shares their connections.
+
+    lock: the file that its writers lock, None for the one in a folder beside it. mode: the
+    permissions of what is made, None for those of what is there.
+
+    Raises what Database raises, and LogError where the file is open with another durability or
+    mode.
+    """
+
+    if lock is None:
+        lock = path.with_name(f"{path.name}-lllm") / "write.lock"
+    writers = lock
+    mode_of_new = mode_like(lock.parent, path) if mode is None else mode
+
+    def make() -> SQLiteFile:
+        database = Database(
+            path, lock=writers, version=version, schema=schema, durability=durability,
+            mode=mode_of_new,
+        )  # fmt: skip
+        return SQLiteFile(database, Liveness(writers.parent, mode=folder_mode(mode_of_new)))
+
+    def make_read_only() -> SQLiteFile:
+        from lllm.events.backends.sqlite.read_only import ReadOnlyDatabase
+
+        database = ReadOnlyDatabase(path, writers=writers, version=version, schema=schema)
+        return SQLiteFile(database, Liveness(writers.parent))
+
+    share: Share[SQLiteFile] | None = None
+    if not read_only:
+        share = files.open(path, user, make, options={"durability": durability})
+    else:
+        share = files.opened(path, user) or files.open(
+            path, user, make_read_only, options={}, key=_READ_ONLY
+        )
+    opened = share.thing
+    if not read_only and mode is not None and opened.database.mode != mode:
+        share.close()
+        raise open_otherwise(path, f"mode={opened.database.mode:#o}", f"mode={mode:#o}")
+    database = SharedDatabase(opened.database, share.close, read_only=read_only)
+    if share.number > 1:
+        try:
+            opened.database.prepare_again(schema)
+        except BaseException:
+            share.close()
+            raise
+    return database, opened.liveness

@@ -1,0 +1,158 @@
+"""Work that a finalizer must not do itself: it is queued, and a short-lived thread does it.
+
+The garbage collector runs finalizers at any bytecode of any thread, also while that thread holds a
+lock. A finalizer that waited for a lock could wait for its own thread. So finalizers only append to
+a queue. `weakref.finalize(thing, deferred.close_later, close)` is the whole pattern.
+
+What is closed comes behind what else waits: a stream and its store may be dropped together, and
+the end of the stream is written to the store.
+
+The thread ends when the queue is empty, so that a program that forks later has one thread less.
+Where none can be started (at the end of the interpreter), `settle` does the work at exit.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import gc
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from lllm.events.concurrency.locks import register_after_fork
+
+_logger = logging.getLogger("lllm.store")
+_LONGEST = 5.0  # seconds that `settle` waits for the thread to finish
+_POLL = 0.001  # seconds between two looks at whether a collection has ended
+
+Work = Callable[[], object]
+
+
+class _Queue:
+    """The work that waits, and who does it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Work] = deque()  # append and popleft are atomic and take no lock
+        self.closings: deque[Work] = deque()  # done when nothing else waits
+        self._turn = _thread.allocate_lock()  # only ever tried, or waited for with a timeout
+        self._worker = 0  # the thread that has the turn
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """What the parent dropped, the parent ends."""
+        self.waiting = deque()
+        self.closings = deque()
+        self._turn = _thread.allocate_lock()
+        self._worker = 0
+        _Collection.goes_on = _collection.is_mine
+
+    def start(self) -> None:
+        """Have the waiting work done by a thread; waits for nothing."""
+        # Not threading.Thread: its `start` waits until the new thread runs.
+        if self and not self._turn.locked():
+            with suppress(RuntimeError):  # no more threads; the next `settle` does it
+                _thread.start_new_thread(self.work, (0.0,))
+
+    def work(self, patience: float) -> None:
+        """Do the waiting work, unless another thread is at it for over `patience` seconds."""
+        until = time.monotonic() + patience
+        # Work that is queued behind the last look is seen here, once the turn was given back.
+        while self and self._worker != threading.get_ident():
+            if not self._turn.acquire(timeout=max(0.0, until - time.monotonic())):
+                return
+            try:
+                self._worker = threading.get_ident()
+                self._do_all()
+            finally:
+                self._worker = 0
+                self._turn.release()
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.closings)
+
+    def _next(self) -> Work | None:
+        """The next work, taken out."""
+        until = time.monotonic() + _LONGEST
+        while self and not self.waiting and _collection.of_another() and time.monotonic() < until:
+            time.sleep(_POLL)  # what is collected now may bring work for what is to be closed
+        for queue in (self.waiting, self.closings):
+            with suppress(IndexError):
+                return queue.popleft()
+        return None
+
+    def _do_all(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work()
+            except Exception as error:  # nobody is there to hear it
+                _logger.error("what was dropped could not be ended", exc_info=error)
+            del work  # it may hold what was dropped
+
+    def wait(self, patience: float) -> None:
+        """Do the waiting work, and wait for what another thread has begun."""
+        until = time.monotonic() + patience
+        self.work(patience)
+        if self._worker == threading.get_ident():
+            return
+        if self._turn.acquire(timeout=max(0.0, until - time.monotonic())):
+            self._turn.release()
+        self.work(max(0.0, until - time.monotonic()))
+
+
+_queue = _Queue()
+
+
+def later(work: Work) -> None:
+    """Have some work done soon, in another thread. Waits for nothing, so that finalizers and signal
+    handlers may call it."""
+    _queue.waiting.append(work)
+    _queue.start()
+
+
+def close_later(work: Work) -> None:
+    """The same for work that closes something, behind all that is not."""
+    _queue.closings.append(work)
+    _queue.start()
+
+
+def catch_up() -> None:
+    """Do what waits, unless another thread is at it; for ordinary operations, where no thread could
+    be started. Nothing is done in a collection, which may have interrupted anything."""
+    if _queue and not _collection.is_mine:
+        _queue.work(0.0)
+
+
+def settle() -> None:
+    """Wait until what was queued so far is done, for five seconds at most."""
+    _queue.wait(_LONGEST)
+
+
+def by_collector() -> bool:
+    """Whether this code is run by the garbage collector, which came upon something."""
+    return _collection.is_mine
+
+
+class _Collection(threading.local):
+    """Whether the garbage collector is at work: in this thread, and in any."""
+
+    goes_on = False  # of the class: one thread collects at a time
+
+    def __init__(self) -> None:
+        self.is_mine = False
+
+    def watch(self, phase: str, _: object) -> None:
+        """See gc.callbacks."""
+        self.is_mine = _Collection.goes_on = phase == "start"
+
+    def of_another(self) -> bool:
+        """Whether another thread collects just now."""
+        return self.goes_on and not self.is_mine
+
+
+_collection = _Collection()
+gc.callbacks.append(_collection.watch)
+atexit.register(settle)

@@ -1,0 +1,144 @@
+"""Which writers are alive.
+
+A process that writes sessions holds a lock on a file of its own beside the store; the kernel lets
+go of it when the process dies, however it dies. Whoever finds a running session asks for its
+owner's lock: had, on the same host, the owner is dead. A process id is never asked; it may be
+another program's by now.
+
+The name of the file carries its inode number, so that the locks in a copy of a store say nothing
+about the processes that write the original.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from lllm.events.concurrency.locks import FileLock, register_after_fork
+from lllm.events.concurrency.robust_locks import RobustLock
+from lllm.events.errors import LogUnavailable
+from lllm.events.files.own_files import make_folder
+from lllm.events.files.permissions import FOLDER_MODE
+
+# A name in a log may be anyone's; this is no path.
+_OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
+
+
+@cache
+def host() -> str:
+    """The name of this machine; the sessions of another one are never declared dead."""
+    return socket.gethostname()
+
+
+class Liveness:
+    """The owner locks in one folder.
+
+    The stores of one place share one: each says `use` when it is opened and `close` at its end, and
+    the last close lets go of the lock.
+    """
+
+    def __init__(self, folder: Path, *, mode: int = FOLDER_MODE) -> None:
+        self._folder = folder
+        self._mode = mode  # of the folder, where it is made
+        self._thread_lock = RobustLock()  # a signal handler may ask, too
+        self._mine: tuple[str, FileLock] | None = None  # this process's owner name and its lock
+        self._users = 0
+        self._unfinished = False  # whether a store was closed with sessions open
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The child is a process of its own, with a lock of its own once it writes."""
+        self._mine = None
+        self._unfinished = False
+
+    def use(self) -> None:
+        """One more store uses it."""
+        with self._thread_lock:
+            self._users += 1
+
+    def owner(self) -> str:
+        """The name of this process's lock, which is held from the first call on.
+
+        Raises OSError where the folder can't be written.
+        """
+        mine = self._mine
+        if mine is not None:
+            return mine[0]
+        with self._thread_lock:
+            if self._mine is None:
+                taken = self._take()
+                if self._mine is None:
+                    self._mine = taken
+                else:  # a signal handler was quicker
+                    self._let_go(taken)
+            return self._mine[0]
+
+    def _take(self) -> tuple[str, FileLock]:
+        make_folder(self._folder, parents=True, mode=self._mode)
+        draft = FileLock(self._folder / f"new-{secrets.token_hex(8)}")
+        draft.acquire()
+        owner = f"{secrets.token_hex(8)}-{draft.inode():x}"
+        draft.path.rename(self._path(owner))
+        draft.path = self._path(owner)
+        return owner, draft
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
+
+    def can_tell(self, owner: str, on_host: str) -> bool:
+        """Whether it can be known here if the process behind a lock lives: not of another host's,
+        of a name that is none of ours, or in a copy of the store."""
+        if on_host != host() or not _OWNER.fullmatch(owner):
+            return False
+        with suppress(OSError):
+            return owner.endswith(f"-{self._path(owner).stat().st_ino:x}")
+        return False
+
+    def is_dead(self, owner: str, on_host: str) -> bool:
+        """Whether the process behind a lock is known to be dead; False where nobody can know."""
+        mine = self._mine
+        if mine is not None and mine[0] == owner:
+            return False
+        if not self.can_tell(owner, on_host):
+            return False
+        with suppress(OSError, LogUnavailable):  # one that can't be opened tells nothing
+            lock = FileLock(self._path(owner))
+            try:
+                # Another file may have taken its place since.
+                return owner.endswith(f"-{lock.inode():x}") and lock.acquire(wait=False)
+            finally:
+                lock.close()
+        return False
+
+    def forget(self, owner: str) -> None:
+        """Remove a dead owner's lock file, once all its sessions are known as interrupted."""
+        if _OWNER.fullmatch(owner):
+            with suppress(OSError):
+                self._path(owner).unlink()
+
+    def close(self, *, keep_file: bool = False) -> None:
+        """A store is closed; the last one lets go of this process's lock.
+
+        Args:
+            keep_file: Leave the file, because the store has sessions that this process did not
+                finish. Whoever looks can then tell that they are dead.
+        """
+        with self._thread_lock:
+            self._users = max(0, self._users - 1)
+            self._unfinished |= keep_file
+            if self._users:
+                return
+            mine, self._mine = self._mine, None
+            keep_file, self._unfinished = self._unfinished, False
+            if mine is not None:
+                self._let_go(mine, keep_file=keep_file)
+
+    def _let_go(self, mine: tuple[str, FileLock], *, keep_file: bool = False) -> None:
+        owner, lock = mine
+        if not keep_file:
+            self.forget(owner)
+        lock.close()

@@ -1,0 +1,273 @@
+"""A lock on a file: it dies with the process that holds it, whatever kills it.
+
+flock, not POSIX record locks: those are lost when any descriptor of the file is closed. flock
+belongs to the open file, so a forked child must close what it inherited, or the lock would outlive
+its owner. `after_fork` is how locks, and all that holds one, hear of it. A lock between threads is
+inherited, too, with nobody there to give it back; ThreadLock is one that is not.
+"""
+
+from __future__ import annotations
+
+import logging  # noqa: F401 - first: its own hook must be called behind ours, see below
+import os
+import sys
+import threading
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from lllm.events.files.own_files import (
+    FileId,
+    close_own,
+    file_id,
+    has_mark,
+    is_at,
+    mark_descriptor,
+    open_own,
+)
+from lllm.events.files.permissions import mode_like
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+# Seconds that an append waits for other writers: whoever has the lock longer than that is frozen
+# (SIGSTOP, a debugger, a paused container), and may be so for ever.
+WAIT_SECONDS = 30.0
+_POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two tries of a lock that is waited for
+
+
+class ForkAware(Protocol):
+    """Something that must not go on in a forked child as it was in the parent."""
+
+    def after_fork(self) -> None:
+        """Called in the child, before anything else runs there."""
+
+
+_fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+
+
+def register_after_fork(thing: ForkAware) -> None:
+    """Have `thing.after_fork()` called in every child that is forked while it lives."""
+    _fork_aware.add(thing)
+
+
+def _tell_all() -> None:
+    for thing in list(_fork_aware):
+        thing.after_fork()
+
+
+class Pausable(Protocol):
+    """Something that must be at rest while its process forks."""
+
+    def pause(self) -> bool:
+        """Called before a fork, in the thread that forks; whether `resume` shall follow."""
+
+    def resume(self) -> None:
+        """Called after the fork, in the same thread of the parent."""
+
+
+_pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary()
+
+
+class _Paused(threading.local):
+    """What a fork of this thread has made pause, and until when it waits for that."""
+
+    def __init__(self) -> None:
+        self.things: list[Pausable] = []
+        self.until = 0.0  # by the monotonic clock
+
+
+_paused = _Paused()
+_INNERMOST = 9
+_LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
+
+
+def rest_during_fork(thing: Pausable, order: int = _INNERMOST) -> None:
+    """Have `thing` pause at each fork while it lives.
+
+    order: the lower pauses first. What is held while others are taken must be lower than those, or
+    the fork would hold what it waits for.
+    """
+    _pausable[thing] = order
+
+
+def fork_begins_within() -> float:
+    """Seconds that a `pause` may still wait; the fork goes on then, whatever is still under way."""
+    return max(0.0, _paused.until - time.monotonic())
+
+
+def _pause_all() -> None:
+    _paused.until = time.monotonic() + _LONGEST_PAUSE
+    # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
+    alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
+    _resume_all()  # what an interrupt left of the last fork
+    for thing in sorted(alive, key=_pausable.__getitem__):
+        _paused.things.append(thing)  # first: an interrupt may come as soon as it pauses
+        if not thing.pause():
+            _paused.things.pop()
+
+
+def _resume_all() -> None:
+    while _paused.things:
+        _paused.things[0].resume()  # twice does nothing, after an interrupt
+        del _paused.things[:1]
+
+
+# What registers last is called first. logging's hook takes the lock that every logger needs; taken
+# before ours, threads that we wait for could not go on.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
+
+
+class FileLock:
+    """An exclusive lock between processes on `path`. Not reentrant, and not a lock between the
+    threads of one process: hold a threading.Lock around it."""
+
+    _opened: FileId | None = None
+    _mark = -1  # none, where an interrupt came as it was opened
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, creating it where it is missing. Raises OSError where that can't be."""
+        self.path = path
+        self._depth = 0
+        self._fd: int | None = None  # for __del__, where the next line raises
+        self._open()
+        register_after_fork(self)
+
+    def _open(self) -> None:
+        """Whoever may write in its folder may lock."""
+        mode = mode_like(self.path.parent)
+        self._fd = fd = open_own(self.path, os.O_RDWR | os.O_CREAT, mode=mode)
+        self._opened = file_id(fd)
+        self._mark = mark_descriptor(fd)
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take the lock; False, at once, where `wait` is False and someone holds it."""
+        if self._fd is None or not (self._depth or has_mark(self._fd, self._mark)):
+            # Closed, by whomever, or inherited through a fork: a lock of this process's own.
+            self._open()
+        fd = self._fd
+        if not self._depth and (fd is None or not _lock(fd, wait)):
+            return False
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._depth:
+            self._depth -= 1
+            if not self._depth and self._fd is not None:
+                _unlock(self._fd)
+
+    def in_place(self) -> bool:
+        """True if the path leads to the file that is open, or none is open."""
+        return self._fd is None or is_at(self.path, self._opened)
+
+    def take(self, began: float, timeout: float) -> bool:
+        """Take the lock for a `Held`, whatever an interrupt left of it; False where others had it
+        all the time.
+
+        began: the time by the monotonic clock that the `timeout`, in seconds, counts from.
+        """
+        self._depth = 0
+        return FileLock.acquire(self, wait=False) or self._wait(began, began + timeout)
+
+    def free(self) -> None:
+        """Give back what `take` took, or was about to take."""
+        self._depth = 0
+        if self._fd is not None:
+            _unlock(self._fd)
+
+    def _wait(self, began: float, until: float) -> bool:
+        while (now := time.monotonic()) < until:
+            time.sleep(min(poll_after(now - began, _POLL), until - now))
+            if FileLock.acquire(self, wait=False):
+                return True
+        return False
+
+    def inode(self) -> int:
+        """The number of the locked file in its file system; a copy of the file has another."""
+        if self._fd is None:
+            return 0
+        return os.fstat(self._fd).st_ino
+
+    def read_content(self, count: int) -> bytes:
+        """The first bytes of the file. Raises OSError where it can't be read."""
+        return b"" if self._fd is None else os.pread(self._fd, count, 0)
+
+    def write_content(self, data: bytes) -> None:
+        """Put bytes at the beginning of the file. Raises OSError where that can't be."""
+        if self._fd is not None:
+            os.pwrite(self._fd, data, 0)
+
+    def close(self) -> None:
+        """Close the file, and so release the lock."""
+        fd, self._fd = self._fd, None
+        self._depth = 0
+        if fd is not None:
+            close_own(fd, self._opened)
+
+    after_fork = close  # the parent's lock is not the child's to keep alive
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def poll_after(waited: float, shortest: float) -> float:
+    """Seconds until a lock is tried again that was waited for so long: seldom, where it takes
+    long."""
+    return min(max(shortest, waited / 50), _LONGEST_POLL)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock on a file; False where there is none, or nobody can know."""
+    if not path.exists():
+        return False
+    with suppress(OSError):
+        lock = FileLock(path)
+        try:
+            return not lock.acquire(wait=False)
+        finally:
+            lock.close()
+    return False
+
+
+if sys.platform == "win32":
+
+    def _lock(fd: int, wait: bool) -> bool:
+        while True:
+            try:
+                _lock_first_byte(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK)
+            except OSError:
+                if not wait:
+                    return False
+            else:
+                return True
+
+    def _unlock(fd: int) -> None:
+        _lock_first_byte(fd, msvcrt.LK_UNLCK)
+
+    def _lock_first_byte(fd: int, how: int) -> None:
+        mark = os.lseek(fd, 0, os.SEEK_CUR)
+        os.lseek(fd, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, how, 1)
+        finally:
+            os.lseek(fd, mark, os.SEEK_SET)
+
+else:
+
+    def _lock(fd: int, wait: bool) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)

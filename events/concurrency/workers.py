@@ -1,0 +1,126 @@
+"""Threads that do for event loops what may have to wait, a few at a time.
+
+Neither `threading.Thread` nor the executor of the loop: their `start` waits until the new thread
+runs. What somebody raises in the thread that starts it (PyThreadState_SetAsyncExc) may come out in
+the new one before its first step, and then it would be waited for until the end of the process: up
+to Python 3.11 a thread bears the number of its creator at first. Here nothing is waited for but the
+work itself, and whoever waits for that looks now and then whether a thread is still at it.
+
+A thread ends when nothing waits any more, so that a program that forks later has one thread less.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.thread_frames import thread_frames
+
+LOOK_SECONDS = 0.05  # between two looks at whether a thread is at some work
+_MOST = 8  # threads at a time
+
+
+class Job:
+    """Some work that is done in the context of whoever made this.
+
+    Args:
+        work: What to do. It may be done once more, where its thread was interrupted in its middle.
+        done: Called in the thread when it is over.
+    """
+
+    def __init__(self, work: Callable[[], None], done: Callable[[], object]) -> None:
+        self._work = work
+        self._done = done
+        self._context = copy_context()
+        self._thread = 0  # that does it
+        self.is_over = False
+        self.error: BaseException | None = None  # that it ended with
+
+    def do(self) -> None:
+        """Do it, to its end."""
+        self._thread = threading.get_ident()
+        try:
+            self._context.copy().run(self._work)
+        except BaseException as error:
+            self.error = error
+        self.is_over = True
+        self._done()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a thread does it just now."""
+        return not self.is_over and self._thread in thread_frames()
+
+
+class _Workers:
+    """The jobs that wait, and the threads that do them."""
+
+    def __init__(self) -> None:
+        self._begin()
+        register_after_fork(self)
+
+    def _begin(self) -> None:
+        self._waiting: deque[Job] = deque()  # append and popleft are atomic
+        self._at_work: dict[int, None] = {}  # threads
+        self._starting: dict[object, float] = {}  # and since when, by the monotonic clock
+
+    def after_fork(self) -> None:
+        """The parent's threads do the parent's work."""
+        self._begin()
+
+    def add(self, job: Job) -> None:
+        """Have it done."""
+        self._waiting.append(job)
+        self.start()
+
+    def again(self, job: Job) -> None:
+        """Have a job done that waits longer than it should, unless a thread is at it."""
+        if not (job.is_over or job.is_at_work or job in tuple(self._waiting)):
+            self._waiting.append(job)
+        alive = thread_frames()
+        for thread in tuple(self._at_work):
+            if thread not in alive:
+                self._at_work.pop(thread, None)
+        for token, since in tuple(self._starting.items()):
+            if time.monotonic() - since > LOOK_SECONDS:
+                self._starting.pop(token, None)
+        self.start()
+
+    def start(self) -> None:
+        """Have one more thread, where there is work for it."""
+        if self._waiting and len(self._at_work) + len(self._starting) < _MOST:
+            token = object()
+            self._starting[token] = time.monotonic()
+            try:
+                _thread.start_new_thread(self._run, (token,))
+            except RuntimeError:  # too many threads, or the interpreter ends
+                self._starting.pop(token, None)
+                with suppress(IndexError):
+                    self._waiting.popleft().do()
+
+    def _run(self, token: object) -> None:
+        thread = threading.get_ident()
+        try:
+            self._at_work[thread] = None
+            self._starting.pop(token, None)
+            while self._waiting:
+                try:
+                    job = self._waiting.popleft()
+                except IndexError:
+                    break  # another thread has taken it
+                job.do()
+                del job
+        finally:
+            self._at_work.pop(thread, None)
+            self.start()  # what came behind the last look
+
+
+_workers = _Workers()
+add = _workers.add
+again = _workers.again

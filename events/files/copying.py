@@ -1,0 +1,71 @@
+"""What every copy of a log's files needs: bytes copied to the disk, for those who may read the
+original, and the errors of the copy's disk told as such."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from lllm.events.errors import LogError, LogUnavailable
+from lllm.events.files.own_files import make_new, open_own, open_to_read, sync
+
+_BLOCK = 1 << 20  # bytes of a file read at once
+
+
+class CopyFailed(LogError):
+    """The disk of the copy, and not that of the original, raised what is the cause of this."""
+
+
+@contextmanager
+def apart_from_original() -> Iterator[None]:
+    """Raise CopyFailed for what the disk of the copy raises, within a block that tells every error
+    as one of the original."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise CopyFailed(str(error)) from error
+
+
+@contextmanager
+def copy_errors(path: Path) -> Iterator[None]:
+    """Tell what the disk of a backup raises as LogUnavailable. path: of the backup."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError, CopyFailed) as raised:
+        error = raised.__cause__ if isinstance(raised, CopyFailed) else raised
+        if isinstance(error, LogError):
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise LogUnavailable(
+            f"The backup to {path} could not be made: {reason}. Nothing is left of it. Is there "
+            "space left, and may the folder be written?"
+        ) from error
+
+
+def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator[int]:
+    """Copy a file, or so many bytes of it; yields how many are copied."""
+    copied = 0
+    with open_to_read(original) as reading, make_new(copy) as writing:
+        while block := reading.read(_BLOCK if limit is None else min(_BLOCK, limit - copied)):
+            writing.write(block)
+            copied += len(block)
+            yield copied
+    finish(original, copy)
+
+
+def finish(original: Path, copy: Path) -> None:
+    """A copied file is put on the disk, for those who may read the original."""
+    with FileIO(open_own(copy, os.O_RDWR), "r+") as file:
+        sync(file)
+    permit(original, copy)
+
+
+def permit(original: Path, copy: Path) -> None:
+    """Others may do with a copy what they may do with the original; its owner may write it."""
+    owner = stat.S_IRWXU if copy.is_dir() else stat.S_IRUSR | stat.S_IWUSR
+    copy.chmod(stat.S_IMODE(original.stat().st_mode) | owner)

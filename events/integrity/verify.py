@@ -1,0 +1,243 @@
+"""Whether a log still holds what was written to it.
+
+Every event that can be read is checked against its digest, and its place in its stream against
+those before it: 1, 2, 3 ... without holes. Damage is noted with its place, and what stands behind
+it is checked all the same.
+
+What this finds: any change of an event, whatever field it is in; events that are missing in the
+middle of a stream, doubled or out of order; parts of the log that can't be read; in an SQLite log
+any row that was taken out; in a JSONL log a file that is missing in the middle, or shorter or
+longer than the next one's name says.
+
+What it can't find, since a log holds nothing that vouches for its order and its end (NOT_COVERED):
+- that whole appends of different streams changed places;
+- that the whole end of an SQLite log was cut off, as when an older copy is put in its place. Of a
+  JSONL log the lock file tells how far it had come; where that is an older one too, nothing does;
+- a change of the number that says how many lines of a JSONL file were appended together, where the
+  result makes sense too: the events are unharmed;
+- a change made on purpose. Who can write the log can write digests that fit. That takes signatures,
+  or a digest of the whole that is kept elsewhere.
+
+Known trade-off (accepted): of each stream a number is kept, about 80 MB for a million of them, so
+that a line that comes again is told from a new one.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.backend import LogBackend, Progress
+from lllm.events.damage import Damage, readable
+from lllm.events.envelope import Recorded, leaf_digest
+from lllm.events.model import (
+    AgentDefined,
+    ErrorRecorded,
+    LogGap,
+    SessionErased,
+    SessionFailed,
+    SessionInterrupted,
+    SessionSucceeded,
+    SessionTagged,
+)
+
+# Behind these nothing comes in their stream.
+_LAST = {
+    kind.type
+    for kind in (
+        SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged, SessionErased,
+        AgentDefined, ErrorRecorded, LogGap,
+    )
+}  # fmt: skip
+_ENDED = -1
+_REPORTED = 4_096  # events between two reports of progress
+
+NOT_COVERED = (
+    "The order of events of different streams, and the end of the log, are in no digest: a swap "
+    "there is not seen, nor whole events missing at the end, unless the lock file of a JSONL log "
+    "tells how far it had come."
+)
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What a check of a log found.
+
+    events, streams: how many could be read; a stream is a session or a statement. damages: in the
+    order in which they were met. unchecked: events whose digest nobody can check, because the salt
+    in the first event of their stream is lost. lost: events that were never written, by what the
+    log itself says of it (log.gap); that is no damage. torn_bytes: at the end of a JSONL log, the
+    beginning of an append, or zeros: its writer died, or somebody cut off the end of a file; the
+    next append moves them aside. set_aside: the files with what was moved aside before, until
+    somebody has looked at them and removed them. not_covered: what no check of a log can see.
+    """
+
+    events: int
+    streams: int
+    damages: tuple[Damage, ...]
+    unchecked: int
+    lost: int
+    torn_bytes: int
+    set_aside: tuple[str, ...] = ()
+    not_covered: str = NOT_COVERED
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found that somebody has to look at."""
+        return not (self.damages or self.torn_bytes or self.set_aside)
+
+
+def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
+    """Read a log from end to end and check every event; damage never stops it.
+
+    log: the backend itself, which others may go on writing: what is appended meanwhile is not
+    looked at. progress: told now and then how far it is.
+
+    Raises LogError where the log can't be read at all.
+    """
+    found = readable(log)
+    check = _Check()
+    events = 0
+    for event in found:
+        if isinstance(event, Damage):
+            check.damages.append(event)
+            continue
+        check.event(event)
+        events += 1
+        if progress is not None and events % _REPORTED == 0:
+            progress(event.position, found.upto)
+    # What is missing within the last file makes it end too early as well.
+    if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
+        check.damages.append(found.lost_end)
+    if progress is not None:
+        progress(found.upto, found.upto)
+    return Verified(
+        events, check.streams, tuple(check.damages), check.unchecked, check.lost, found.torn_bytes,
+        found.set_aside,
+    )  # fmt: skip
+
+
+class _Stream:
+    """How far a stream has come.
+
+    seq: of its last event so far, _ENDED where nothing may come any more. proven: a digest fitted
+    with the salt. told: there is no salt to check with, and that was said, or need not be.
+    """
+
+    __slots__ = ("proven", "salt", "seq", "time", "told")
+
+    def __init__(self, salt: bytes) -> None:
+        self.salt = salt
+        self.proven = False
+        self.told = False
+        self.seq = 0
+        self.time: int | None = None
+
+
+class _Gap(msgspec.Struct):
+    """A number of events that were never written. Times are nanoseconds UTC."""
+
+    lost: int
+    first_time: int
+    last_time: int
+
+
+class _Check:
+    """Holds each event against what was seen before it."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+        self.unchecked = 0
+        self.lost = 0
+        self.damages: list[Damage] = []
+        self._open: dict[str, _Stream] = {}
+        self._ended: set[int] = set()
+        self._gaps: list[_Gap] = []
+
+    def event(self, event: Recorded) -> None:
+        """The next event of the log."""
+        try:
+            stream = self._open.get(event.stream) or self._begin(event)
+            fits = event.digest == leaf_digest(
+                stream.salt, event.stream, event.seq, event.time, event.type, event.version,
+                event.data,
+            )  # fmt: skip
+        except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
+            self._damage(event, "a field of it is of the wrong kind")
+            return
+        if fits:
+            stream.proven = True
+        elif not self._can_not_be_checked(event, stream):
+            if event.seq == stream.seq + 1:
+                stream.seq = event.seq  # of what does not fit, no other place is believed
+            return
+        if event.seq == stream.seq + 1:
+            stream.seq = event.seq
+        else:
+            self._misplaced(event, stream)
+        stream.time = event.time
+        if event.type in _LAST:
+            self._end(event)
+
+    def _begin(self, event: Recorded) -> _Stream:
+        stream = self._open[event.stream] = _Stream(codec.salt_of(event))
+        if hash(event.stream) in self._ended:
+            stream.seq, stream.told = _ENDED, True
+            return stream
+        self.streams += 1
+        # Where this is another than the first event, the salt is lost, unless there never was one.
+        stream.told = event.seq != 1 and not stream.salt
+        return stream
+
+    def _can_not_be_checked(self, event: Recorded, stream: _Stream) -> bool:
+        """Whether a digest does not fit because the salt is lost, and not because the event is
+        another."""
+        if stream.proven or (stream.seq == 0 and not stream.told):
+            self._damage(event, "it is not what was written: its digest does not fit its content")
+            return False
+        self.unchecked += 1
+        if not stream.told:
+            stream.told = True
+            self._damage(
+                event,
+                "whether it is what was written can't be checked, here and behind it: the first "
+                "event of its stream is damaged, and the salt of the digests stands in it",
+            )
+        return True
+
+    def _misplaced(self, event: Recorded, stream: _Stream) -> None:
+        if stream.seq == _ENDED:
+            self._damage(event, "it stands behind the last event of its stream")
+        elif event.seq > stream.seq:
+            first, last = stream.seq + 1, event.seq - 1
+            if not self._is_known_lost(last + 1 - first, event, stream):
+                those = f"event {first}" if first == last else f"events {first} to {last}"
+                self._damage(event, f"{those} of its stream should stand before it")
+            stream.seq = event.seq
+        elif event.seq == stream.seq:
+            self._damage(event, "it stands in the log twice")
+        else:
+            self._damage(event, f"it stands behind event {stream.seq} of its stream")
+
+    def _is_known_lost(self, count: int, event: Recorded, stream: _Stream) -> bool:
+        """Whether so many events, missing before one, are of those that the log told of before."""
+        begin, end = sorted((event.time, event.time if stream.time is None else stream.time))
+        for gap in self._gaps:
+            began = stream.time is None or begin <= gap.last_time
+            if count <= gap.lost and began and gap.first_time <= end:
+                gap.lost -= count
+                return True
+        return False
+
+    def _end(self, event: Recorded) -> None:
+        del self._open[event.stream]
+        self._ended.add(hash(event.stream))
+        if event.type == LogGap.type:
+            gap = codec.decode(event)
+            if isinstance(gap, LogGap):
+                self.lost += gap.lost
+                self._gaps.append(_Gap(gap.lost, gap.first_time, gap.last_time))
+
+    def _damage(self, event: Recorded, what: str) -> None:
+        self.damages.append(Damage.of(event, what))

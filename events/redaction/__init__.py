@@ -1,0 +1,1 @@
+"""What is taken out of payloads before they are written."""

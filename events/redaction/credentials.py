@@ -1,0 +1,410 @@
+"""Secrets that are known by what they are called or how they are sent, not by a prefix.
+
+The value of an `Authorization` header or a cookie, whatever its scheme, in a header, a member of
+JSON, a repr or a command; a value that is assigned to a name like `api_key`, `DB_PASSWORD` or
+`client_secret`; the password in a URL; private keys in PEM; JSON Web Tokens; the secret part of
+webhooks and signed URLs. Documents are full of stand-ins (`<your password>`, `$TOKEN`,
+`os.environ["KEY"]`): these stay, and so do plain words where a name alone is the only sign.
+
+Sources: RFC 9110 section 11 (credentials), RFC 6265 (cookies), RFC 3986 section 3.2.1 (userinfo),
+RFC 7468 (PEM), RFC 7519 (JWT), RFC 9580 section 6.2 (OpenPGP armor).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import string
+from collections.abc import Callable, Iterator
+
+from lllm.events.redaction.issuer_keys import is_masked, is_words
+
+Span = tuple[int, int, str]  # from, to, and the kind of secret
+
+NEEDLES = ("auth", "cookie", "key", "secret", "token", "passw", "passphrase", "pwd", "credential")
+_LONGEST = 4_096  # characters of one value
+_LONGEST_WORDS = 200  # characters of a stand-in, or of words that are no secret
+_NAME_CHARACTERS = 64
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NUMBERED = re.compile(r"_?[0-9]{1,2}$")
+_KEY = re.compile(
+    r"(?:^|_)(?:api|access|secret|private|account|subscription|auth|signing|encryption|master|admin"
+    r"|client|app|service|shared|session|storage|jwt|webhook|deploy)_?key$|(?:api|secret)key$"
+)
+_PASSWORD = re.compile(r"(?:password|passwd|passphrase|pwd)$")
+_TOKEN = re.compile(
+    r"(?:^|_)(?:access|refresh|id|auth|bearer|session|api|bot|user|security|secret|private|vault"
+    r"|xsrf|csrf|github|gitlab|slack|hf|npm|deploy|service|registry|personal|oauth|jwt)_?token$"
+)
+_COUNTED = re.compile(  # tokens of a model, and marks of a place in a list
+    r"(?:^|_)(?:max|min|num|n|page|next|previous|continuation|sync|eos|bos|pad|unk|mask|sep|cls|stop"
+    r"|start|end|first|last|per|prompt|completion|input|output|total|new|special|resume|cursor"
+    r"|image|audio|text|cached|reasoning|word|sub|think|thinking)_?token$"
+)
+
+# What a value is called decides how sure one must be of it.
+_HEADER, _COOKIE, _STRONG, _WEAK, _AUTH = "authorization", "cookie", "strong", "weak", "auth"
+
+
+def _meaning(name: str) -> tuple[str, str] | None:
+    """How a name is to be understood, and the kind of secret that it stands for."""
+    plain = _CAMEL.sub("_", name).lower().replace("-", "_").replace(".", "_").strip("_")
+    plain = _NUMBERED.sub("", plain)
+    if plain.endswith("authorization"):
+        return _HEADER, "authorization"
+    if plain in ("cookie", "set_cookie", "cookie2", "set_cookie2", "http_cookie"):
+        return _COOKIE, "cookie"
+    if plain == "auth":
+        return _AUTH, "authorization"
+    if plain.endswith("secret_access_key"):
+        return _STRONG, "aws-secret-key"
+    if _KEY.search(plain):
+        return _STRONG, "api-key"
+    if plain.endswith("secret"):
+        return _STRONG, "secret"
+    if _PASSWORD.search(plain):
+        return _STRONG, "password"
+    if plain.endswith("token") and not _COUNTED.search(plain):
+        upper = name.isupper() and "_" in name
+        return (_STRONG if upper or _TOKEN.search(plain) else _WEAK), "token"
+    if plain.endswith(("credential", "credentials")):
+        return _WEAK, "credential"
+    return None
+
+
+_STAND_IN = re.compile(
+    r"""[<{$%\[(].*|.*(?:\.\.\.|…|<[A-Za-z_ -]+>|\$\{|\{\{|\*\*\*).*
+    |(?:your|my|the|some|insert|enter|replace|dummy|fake|sample|example|placeholder)(?:[_ -].*)?
+    |.*(?:your|example|placeholder|change_?me|redacted|hidden|insert)[_ -].*
+    |.*[_ -](?:here|example|placeholder)
+    |(?:os\.|process\.|env\.|ENV|getenv|settings\.|config\.|self\.|secrets\.|vars\.|args\.).*
+    |none|null|nil|true|false|undefined|string|str|bytes|int|optional|required|redacted|hidden
+    |empty|todo|tbd|example|change_?me|test|testing|secret|password|passwd|pass|token|key|api_?key
+    |user|username|admin|root|unset|missing|invalid|n/a""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+
+
+def _is_stand_in(value: str) -> bool:
+    return is_masked(value) or (
+        len(value) <= _LONGEST_WORDS and _STAND_IN.fullmatch(value) is not None
+    )
+
+
+_PHRASE = re.compile(r"[^\W\d_]{1,15}(?:[ _.,:;/!?=-]+[^\W\d_]{1,15})*[ _.,:;/!?=-]*[0-9]{0,2}")
+_LETTERS = re.compile(r"[A-Za-z_.-]+|[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+){2,}")
+
+
+def _is_plain_words(value: str) -> bool:
+    """Letters only, but for what joins them and a last digit or two: a name or a phrase."""
+    if len(value) > _LONGEST_WORDS:
+        return False
+    return _PHRASE.fullmatch(value) is not None or (
+        _LETTERS.fullmatch(value) is not None and is_words(value)
+    )
+
+
+def _is_random(value: str, least: int) -> bool:
+    return (
+        len(value) >= least
+        and any(c.isdigit() for c in value)
+        and any(c.isalpha() for c in value)
+        and not any(c.isspace() for c in value)
+        and not is_words(value)
+    )
+
+
+# -- Authorization and its like
+
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]{1,30})[ \t]+(?=\S)")
+_WITH_PARAMETERS = frozenset({
+    "digest", "aws4-hmac-sha256", "aws4-ecdsa-p256-sha256", "oauth", "hawk", "hmac", "signature",
+    "sharedkey", "sharedkeylite", "mac", "googlelogin", "scram-sha-256", "acs3-hmac-sha256",
+    "tc3-hmac-sha256", "hmac-sha256", "goog4-rsa-sha256", "dpop", "vapid", "mutual",
+})  # fmt: skip
+_CREDENTIAL = re.compile(r"[^\s\"'`,;<>\\]+")
+
+
+def _authorization(value: str, *, whole: bool) -> tuple[int, int] | None:
+    """Where the credential is in what an Authorization header says. whole: whether the value is
+    all of one text, and not the rest of a line that may go on in prose."""
+    scheme = _SCHEME.match(value)
+    start = scheme.end() if scheme else len(value) - len(value.lstrip())
+    name = scheme[1].lower() if scheme else ""
+    if whole or name in _WITH_PARAMETERS:
+        end = len(value.rstrip())
+    else:
+        run = _CREDENTIAL.match(value, start)
+        end = run.end() if run else start
+    secret = value[start:end]
+    if not secret or _is_stand_in(secret) or len(secret) < 4:
+        return None
+    if name in _WITH_PARAMETERS:
+        return (start, end) if "=" in secret or ":" in secret or _is_random(secret, 16) else None
+    if whole and name in ("bearer", "basic", "token"):
+        return None if " " in secret.strip() and _is_plain_words(secret) else (start, end)
+    if _is_plain_words(secret):
+        return None
+    return start, end
+
+
+_PAIR = re.compile(r"[^\s=;,\"']+=[^\s;]")
+
+
+def _cookie(value: str, *, whole: bool) -> tuple[int, int] | None:
+    start, end = len(value) - len(value.lstrip()), len(value.rstrip())
+    if _PAIR.match(value, start) and not _is_stand_in(value[start:end]):
+        return start, end
+    return (start, end) if whole and _is_random(value[start:end], 12) else None
+
+
+_MEMBER = re.compile(r"[A-Za-z0-9_. -]{3,64}")
+
+
+def in_member(name: str, value: str) -> Span | None:
+    """Where the secret is in the whole value of a member or header of this name."""
+    if not value or _MEMBER.fullmatch(name) is None:
+        return None
+    lower = name.lower()
+    if not any(needle in lower for needle in NEEDLES):
+        return None
+    meaning = _meaning(name)
+    return meaning and _judged(meaning, name, value, quoted=True, whole=True)
+
+
+def _judged(
+    meaning: tuple[str, str], name: str, value: str, *, quoted: bool, whole: bool
+) -> Span | None:
+    sort, kind = meaning
+    if sort in (_HEADER, _COOKIE):
+        at = (_authorization if sort == _HEADER else _cookie)(value, whole=whole)
+        return at and (*at, kind)
+    start, end = len(value) - len(value.lstrip()), len(value.rstrip())
+    secret = value[start:end]
+    if not secret or _is_stand_in(secret):
+        return None
+    if sort == _AUTH:
+        good = is_basic(secret)
+    elif sort == _WEAK:
+        good = _is_random(secret, 16)
+    elif name.isupper() and ("_" in name or quoted):
+        good = (
+            len(secret) >= 4 and not secret.isspace() and not (secret.isdigit() and len(secret) < 6)
+        )
+        good = good and not secret.startswith(("/", "./", "~/")) and " " not in secret
+    else:
+        good = len(secret) >= 6 and not _is_plain_words(secret) and " " not in secret
+        good = good and (quoted or _is_random(secret, 6))
+    if good and secret.lower().startswith(("bearer ", "basic ")):
+        return (start + secret.index(" ") + 1, end, kind)
+    return (start, end, kind) if good else None
+
+
+def is_basic(text: str) -> bool:
+    """Whether a text is a user and a password as the Basic scheme of RFC 7617 sends them."""
+    try:
+        told = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return False
+    return ":" in told and told.isprintable()
+
+
+# -- names and their values in a text
+
+_NAME_RUN = re.compile(r"[A-Za-z0-9_.-]*")
+_OF_NAMES = string.ascii_letters + string.digits + "_.-"
+
+
+def _trailing(text: str) -> int:
+    """How many characters of a name a text ends with."""
+    return len(text) - len(text.rstrip(_OF_NAMES))
+
+
+_TAIL = re.compile(
+    r"""(?P<close>\\*["'`])?\]?[ \t]{0,8}
+    (?:(?P<sep>=>|:=|:|=(?!=)|,)(?:\s|\\+[rnt](?=[\s\\"'])){0,60}|(?P<space>[ \t]+))
+    (?P<open>[\[(]?)\s{0,8}(?:[bBrRuUfF]{1,2}(?=\\*["']))?(?P<quote>\\*["'`])?""",
+    re.VERBOSE,
+)
+_LINE = re.compile(r"(?:[^\r\n\\]|\\(?![\\rn])|\\(?=\\{1,8}[^\\rn]))*")
+_OUTER = re.compile(r"\\*[\"'`]\Z")
+_RUN = re.compile(r"[^\s\"'`,;&<>(){}\[\]|\\]+")
+_SETTING = re.compile(r"(?:login\s+\S+|ENV|setx|setenv|export)\s+\Z")
+
+
+def _names(text: str) -> Iterator[tuple[int, int]]:
+    """Where names stand that may be those of secrets."""
+    lower = text.lower()
+    if len(lower) != len(text):
+        lower = text  # rare letters grow; ASCII in small letters is found all the same
+    seen: set[int] = set()
+    for needle in NEEDLES:
+        at = lower.find(needle)
+        while at >= 0:
+            run = _NAME_RUN.match(text, at, at + _NAME_CHARACTERS)
+            end = run.end() if run else at
+            start = at - _trailing(text[max(0, at - _NAME_CHARACTERS) : at])
+            if needle == "key" and lower[max(0, start - 4) : start] == "api " and start == at:
+                start -= 4
+            if end not in seen:
+                seen.add(end)
+                yield start, end
+            at = lower.find(needle, max(end, at + 1))
+
+
+def assigned(text: str) -> Iterator[Span]:
+    """Secrets that stand behind their names."""
+    behind = 0
+    for start, end in sorted(_names(text)):
+        if start < behind:
+            continue  # in a value that was found
+        option = text.startswith("--", start)
+        name = text[start:end].lstrip("-.").replace(" ", "_")
+        name = name.rsplit("=", 1)[-1]
+        meaning = _meaning(name.rstrip(".-"))
+        tail = _TAIL.match(text, end)
+        if meaning is None or tail is None:
+            continue
+        if tail["space"] and not (option or _SETTING.search(text, max(0, start - 99), start)):
+            continue
+        if tail["sep"] == "," and not (tail["close"] and tail["quote"]):
+            continue
+        sure = option or tail["space"] is not None
+        found = _value(text, start, tail, meaning, name, sure)
+        if found is not None:
+            behind = found[1]
+            yield found
+
+
+def _value(
+    text: str, start: int, tail: re.Match[str], meaning: tuple[str, str], name: str, sure: bool
+) -> Span | None:
+    at, quote = tail.end(), tail["quote"]
+    is_header = meaning[0] in (_HEADER, _COOKIE)
+    line = _LINE.match(text, at, at + _LONGEST) if quote or is_header else None
+    end = line.end() if line else min(len(text), at + _LONGEST)
+    if quote:
+        end = _closed(text, quote, at, end)
+    elif is_header:
+        if tail["sep"] == "=" and meaning[0] == _COOKIE:
+            return None  # `cookie = ...` is code
+        outer = _OUTER.search(text, max(0, start - 9), start)
+        if outer:
+            end = _closed(text, outer[0], at, end)
+    else:
+        run = _RUN.match(text, at, min(end, at + 1024))
+        end = run.end() if run else at
+        if text[end : end + 1] in ("(", "["):
+            return None  # a call or an index: code
+        while end > at and text[end - 1] in ".:!?":
+            end -= 1
+    found = _judged(meaning, name, text[at:end], quoted=bool(quote) or sure, whole=bool(quote))
+    return found and (at + found[0], at + found[1], found[2])
+
+
+def _closed(text: str, quote: str, at: int, end: int) -> int:
+    """Where a quoted text ends: at the same quote, escaped as often."""
+    closing = re.compile(rf"(?<!\\){re.escape(quote)}").search(text, at, at + _LONGEST)
+    if closing is not None and (closing.start() < end or "\n" not in text[at : closing.start()]):
+        return closing.start()
+    return end
+
+
+# -- what is known by its form
+
+_PEM = re.compile(r"-{4,5} ?BEGIN (?:[A-Z0-9]+ ){0,5}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+_PEM_END = re.compile(r"-{4,5} ?END (?:[A-Z0-9]+ ){0,5}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,.()-]|\\+[rn/])*")
+_LONGEST_PEM = 100_000
+
+
+def private_keys(text: str) -> Iterator[Span]:
+    """Private keys in PEM or OpenPGP armor, whole or without their end."""
+    at = 0
+    while begin := _PEM.search(text, at):
+        ending = _PEM_END.search(text, begin.end(), begin.end() + _LONGEST_PEM)
+        if ending is None:
+            body = _PEM_BODY.match(text, begin.end(), begin.end() + _LONGEST_PEM)
+            end = body.end() if body else begin.end()
+            inside = text[begin.end() : end]
+        else:
+            end, inside = ending.end(), text[begin.end() : ending.start()]
+        at = max(end, begin.end())
+        if re.search(r"[A-Za-z0-9+/]{16}", inside) and not is_masked(inside.strip()):
+            yield begin.start(), end, "private-key"
+
+
+_JWT = re.compile(
+    r"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}"
+    r"(?:\.[A-Za-z0-9_-]+){0,2}"
+)
+
+
+def json_web_tokens(text: str) -> Iterator[Span]:
+    """JSON Web Tokens: three or five parts in base64url, of which the first is a JSON object."""
+    for match in _JWT.finditer(text):
+        head = match[0].split(".", 1)[0]
+        try:
+            told = base64.urlsafe_b64decode(head + "=" * (-len(head) % 4))
+        except (binascii.Error, ValueError):
+            continue
+        if b'"alg"' in told or b'"typ"' in told or b'"enc"' in told or b'"kid"' in told:
+            yield match.start(), match.end(), "jwt"
+
+
+_URL = re.compile(
+    r"://[^\s/?#\"'<>@:\\]{0,256}:(?P<secret>[^\s/?\"'<>\\]{1,256})@(?=[A-Za-z0-9_\[%.-])"
+)
+_BEARER = re.compile(r"(?i:bearer)(?:[ \t]|%20|\+){1,8}(?P<secret>[A-Za-z0-9._~+/-]{16,}={0,2})")
+_BASIC = re.compile(r"(?i:basic)[ \t]{1,8}(?P<secret>[A-Za-z0-9+/]{8,}={0,2})")
+_USER = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:-u|--user|--proxy-user|-U)(?:[ \t]{1,8}|=)?[\"']?[^\s:\"']{0,64}:"
+    r"(?P<secret>[^\s\"'\\]{1,256})"
+)
+_JAR = re.compile(r"(?<![A-Za-z0-9_-])-b[ \t]{0,8}[\"']?(?P<secret>[^\s\"'=;]+=[^\s\"'\\]+)")
+_WEBHOOK = re.compile(
+    r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?P<secret>[A-Za-z0-9+/_-]{20,})"
+    r"|discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]+/(?P<discord>[A-Za-z0-9_-]{30,})"
+    r"|webhook\.office\.com/webhookb2/(?P<teams>[A-Za-z0-9@/-]{40,})"
+    r"|hooks\.zapier\.com/hooks/catch/(?P<zapier>[A-Za-z0-9/]{10,})"
+)
+_SIGNED = re.compile(
+    r"(?i:[?&]sig=|x-amz-signature=|x-goog-signature=|sharedaccesssignature=|[?&;]signature=)"
+    r"(?P<secret>[A-Za-z0-9%+/_~-]{32,}={0,2})"
+)
+
+
+def _of(
+    kind: str, regex: re.Pattern[str], accepts: Callable[[str], bool], *needed: str
+) -> tuple[str, re.Pattern[str], Callable[[str], bool], tuple[str, ...]]:
+    return kind, regex, accepts, needed
+
+
+_FORMS = (
+    _of("url-password", _URL, lambda secret: not _is_stand_in(secret), "://", "@"),
+    _of(
+        "authorization", _BEARER,
+        lambda secret: _is_random(secret, 16) and not _is_stand_in(secret), "bearer",
+    ),
+    _of("authorization", _BASIC, is_basic, "basic"),
+    _of("webhook", _WEBHOOK, lambda _: True, "hook", ".com/"),
+    _of("signature", _SIGNED, lambda _: True, "sig"),
+    _of(
+        "password", _USER,
+        lambda secret: not secret.isdigit() and not _is_stand_in(secret), "-u", "curl",
+    ),
+    _of("cookie", _JAR, lambda _: True, "-b", "curl"),
+)  # fmt: skip
+
+
+def known_by_form(text: str) -> Iterator[Span]:
+    """Passwords in URLs and commands, credentials behind their scheme, and secret URLs."""
+    lower = text.lower()
+    for kind, regex, accepts, needed in _FORMS:
+        if all(word in lower for word in needed):
+            for match in regex.finditer(text):
+                group = match.lastgroup or "secret"
+                if accepts(match[group]):
+                    yield (*match.span(group), kind)

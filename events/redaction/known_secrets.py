@@ -1,0 +1,227 @@
+"""The secrets that are cut from all that is written.
+
+They are keys that their issuers' prefixes tell (`issuer_keys`) and what names and forms tell
+(`credentials`), as they stand, over line breaks, and under what disguises them (`disguises`):
+percent-encoding, escapes, invisible characters, UTF-16, base64 and hex, also one in the other.
+
+A mark, `[redacted: openai-key]`, takes the place of all of a secret: no part of it is left. In
+base64 and hex the mark is encoded, so that what is around it can still be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from lllm.events.redaction import credentials
+from lllm.events.redaction.credentials import Span
+from lllm.events.redaction.disguises import (
+    BASE64_RUN,
+    NEXT_LINE,
+    Plain,
+    decodings,
+    encoded_again,
+    hex_runs,
+    wrapped,
+)
+from lllm.events.redaction.issuer_keys import is_words, issuer_keys, may_begin
+from lllm.events.redaction.prefilter import may_hold_secret
+
+_DEEPEST = 3  # encodings around each other
+_RUN = 16  # characters that every key has in one run
+_CLASSES = bytes(
+    97 if chr(c) in "+/_.-=~:" or (c < 128 and chr(c).isalnum()) else 32 for c in range(256)
+)
+_LEAST = _RUN * b"a"
+_JWT = re.compile(rb"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,}\.")
+
+
+def without_secrets(text: str) -> str:
+    """A text with marks for secrets: for log lines and messages, which are no events."""
+    if may_hold_secret(text.encode("utf-8", "surrogatepass")):
+        return cut_secrets(text, Counter())
+    return text
+
+
+def mark(name: str) -> str:
+    """What stands where a secret was."""
+    return f"[redacted: {name}]"
+
+
+def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = True) -> str:
+    """A text with a mark for every secret, which `found` counts by the name of its kind.
+
+    look: whether the fast look comes first, and spares a text without secrets the slow one.
+    """
+    if look and not may_hold_secret(text.encode("utf-8", "surrogatepass")):
+        return text
+    text = _replaced(text, _over_lines(text), found)
+    text = _replaced(text, _spans(text), found)
+    if Plain.differs(text):
+        plain = Plain(text)
+        seen = [*_over_lines(plain.text), *_spans(plain.text)]
+        spans = [(plain.origin(a), plain.origin(b - 1, end=True), name) for a, b, name in seen]
+        text = _replaced(text, spans, found)
+    if depth < _DEEPEST:
+        text = _in_encoded(text, found, depth + 1)
+    return text
+
+
+def cut_member(name: str, text: str, found: Counter[str]) -> str:
+    """The value of a member or header of this name, with marks for secrets; the name tells one,
+    too."""
+    span = credentials.in_member(name, text)
+    if span is None:
+        return cut_secrets(text, found)
+    start, end, kind = span
+    inside: Counter[str] = Counter()
+    cut = cut_secrets(text[start:end], inside)
+    if _ONE_MARK.fullmatch(cut) is None:
+        cut, inside = mark(kind), Counter({kind: 1})
+    found.update(inside)
+    return text[:start] + cut + text[end:]
+
+
+_ONE_MARK = re.compile(r"\[redacted: [a-z0-9-]+\]")
+
+
+def _replaced(text: str, spans: Iterator[Span] | list[Span], found: Counter[str]) -> str:
+    """A text with marks in place of spans; of those that overlap, one mark for all of them."""
+    parts: list[str] = []
+    at = 0
+    for start, end, name in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if start < at:
+            if end > at:
+                at = end
+            continue
+        parts += (text[at:start], mark(name))
+        found[name] += 1
+        at = end
+    return "".join((*parts, text[at:])) if parts else text
+
+
+def _spans(text: str) -> Iterator[Span]:
+    runs = _long_runs(text)
+    if runs:
+        for key in issuer_keys():
+            if key.prefix in runs and (len(key.prefix) > 1 or "." in runs):
+                for start, end in key.spans(text):
+                    yield start, _with_rest(text, end), key.name
+        if "eyJ" in runs or "eyA" in runs or "ewo" in runs or "ew0" in runs:
+            yield from credentials.json_web_tokens(text)
+    if "PRIVATE KEY" in text:
+        yield from credentials.private_keys(text)
+    for start, end, name in credentials.assigned(text):
+        yield start, _with_rest(text, end), name
+    for start, end, name in credentials.known_by_form(text):
+        yield start, _with_rest(text, end), name
+
+
+def _long_runs(text: str) -> str:
+    """The runs of a text that are long enough for a key."""
+    data = text.encode("ascii", "replace")
+    classes = data.translate(_CLASSES)
+    runs: list[str] = []
+    at = classes.find(_LEAST)
+    while at >= 0:
+        end = classes.find(b" ", at)
+        end = len(text) if end < 0 else end
+        runs.append(text[classes.rfind(b" ", 0, at) + 1 : end])
+        at = classes.find(_LEAST, end)
+    return "\n".join(runs)
+
+
+def _with_rest(text: str, end: int) -> int:
+    """The end of a secret that goes on in the next lines, where a terminal broke it."""
+    while more := NEXT_LINE.match(text, end):
+        if not _goes_on(more[1]):
+            break
+        end = more.end()
+    return end
+
+
+def _goes_on(piece: str) -> bool:
+    """Whether a line is the rest of a secret, and not a word or name."""
+    return (
+        len(piece) >= 4
+        and any(c.isdigit() for c in piece)
+        and any(c.isalpha() for c in piece)
+        and "=" not in piece.rstrip("=")
+        and not is_words(piece)
+    )
+
+
+def _over_lines(text: str) -> Iterator[Span]:
+    """Keys that line breaks split into parts which are none by themselves."""
+    for parts in wrapped(text):
+        whole = "".join([text[start:end] for start, end in parts]).encode("ascii", "replace")
+        if len(whole) < _RUN or not (may_begin(whole) or _JWT.search(whole)):
+            continue
+        breaks = [end for _, end in parts[:-1]]
+        for count in range(2, len(parts) + 1):
+            places = [at for start, end in parts[:count] for at in range(start, end)]
+            crossing = [
+                (places[start], places[end - 1] + 1, name)
+                for start, end, name in _whole_keys("".join([text[at] for at in places]))
+                if any(places[start] < at <= places[end - 1] for at in breaks)
+            ]
+            alone = [
+                start
+                for begin, stop in parts[:count]
+                for start, _, _ in _whole_keys(text[begin:stop], begin)
+            ]
+            if crossing:
+                for start, end, name in crossing:
+                    if start not in alone:
+                        yield start, _with_rest(text, end), name
+                break
+
+
+def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
+    if len(joined) < _RUN:
+        return
+    if _JWT.search(data := joined.encode("ascii", "replace")) is not None:
+        for start, end, name in credentials.json_web_tokens(joined):
+            yield at + start, at + end, name
+    if not may_begin(data):
+        return
+    for key in issuer_keys():
+        if key.prefix in joined:
+            for start, end in key.spans(joined):
+                yield at + start, at + end, key.name
+
+
+def _in_encoded(text: str, found: Counter[str], depth: int) -> str:
+    """Secrets inside of base64 and hex."""
+    parts: list[str] = []
+    at = 0
+    for match in BASE64_RUN.finditer(text):
+        new = _in_base64(match[0], found, depth)
+        if new != match[0]:
+            parts += (text[at : match.start()], new)
+            at = match.end()
+    text = "".join((*parts, text[at:]))
+    for start, end, data in reversed(list(hex_runs(text))):
+        inside = data.decode("latin-1")
+        cut = cut_secrets(inside, found, depth=depth)
+        if cut != inside:
+            text = text[:start] + cut.encode("latin-1", "replace").hex() + text[end:]
+    return text
+
+
+def _in_base64(run: str, found: Counter[str], depth: int) -> str:
+    for at, data in decodings(run):
+        text, encoding = readable(data)
+        cut = cut_secrets(text, found, depth=depth)
+        if cut != text:
+            return encoded_again(run, at, cut.encode(encoding, "surrogatepass"))
+    return run
+
+
+def readable(data: bytes) -> tuple[str, str]:
+    """Bytes as a text, and the encoding that makes the same bytes of it again."""
+    try:
+        return data.decode("utf-8", "surrogatepass"), "utf-8"
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), "latin-1"

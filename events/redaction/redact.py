@@ -1,0 +1,179 @@
+"""What is taken out of payloads before they are written: secrets, and whatever a user says.
+
+Every event passes `payload` on its way to a log, whoever writes it. Known secrets
+(`known_secrets`: API keys, credentials in headers, passwords that names tell, private keys) are
+always cut. `redact` says what else: ready patterns, patterns of
+one's own, or a function that gets the type and the payload of an event, as JSON values, and
+returns what is to be written; or several of them, done in their order. API keys are cut first, so
+that no function sees one, and again from what each function returned.
+
+A mark, `[redacted: openai-key]`, stands where a secret was, and the payload says how many of which
+were cut, in a member that no event has a field for:
+
+    "$lllm_redacted": {"openai-key": 2}
+
+Readers of events skip it, readers of the JSON see it, `redacted_in` tells it. The digest of an
+event is of what is written, so a log with marks is verified like any other.
+
+Where a function or a check raises, or what is left is no payload of this event, nothing that came
+from the user, a model or a tool is written; marks stand in its place. Better no record than a
+secret. What lllm itself says (ordinals, states, durations, prices) stays, so that the session can
+still be loaded and its bill adds up.
+
+Known trade-offs (accepted): a secret that is split over two texts or two events, in a compressed
+file, or that nothing around it tells (a password in prose), is not found. What a call
+returns to its caller is
+not touched; what `load_session` and `return_session=True` tell of it is what was written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.envelope import Recorded
+from lllm.events.errors import ConfigError
+from lllm.events.model import Content, Error, Event
+from lllm.events.redaction.cut_json import cut, cut_known, payload_may_hold_secret
+from lllm.events.redaction.known_secrets import without_secrets
+from lllm.events.redaction.patterns import Pattern
+from lllm.events.values.json_values import MARK
+
+Rewrite = Callable[[str, object], object]
+Redact = Rewrite | Pattern | Sequence[Rewrite | Pattern]
+
+COUNTS = "$lllm_redacted"
+
+# Fields of type str.
+_QUOTING = {"agent.defined": "system", "llm.refused": "reason", "retry.scheduled": "reason"}
+_COLLECTIONS = ("tags", "set", "removed", "tools", "prompts")
+
+
+def checked(redact: Redact | None) -> Redact | None:
+    """A `redact` as it was given, a list as a tuple of its own.
+
+    Raises ConfigError where it is no function, Pattern or list of them.
+    """
+    if redact is None or isinstance(redact, Pattern) or callable(redact):
+        return redact
+    steps = tuple(redact) if isinstance(redact, Iterable) else (redact,)
+    for step in steps:
+        if not isinstance(step, Pattern) and not callable(step):
+            raise ConfigError(
+                "redact is a function of an event's type and payload, or a list of patterns, as "
+                f"[EMAIL, CARD, Pattern('ticket', 'T-[0-9]+')]; {step!r} is neither."
+            )
+    return steps
+
+
+def payload(event: Event, redact: Redact | None) -> bytes:
+    """An event's payload as it is stored: without API keys, and as `redact` wants it."""
+    data = codec.encode(event)
+    try:
+        if redact is None and not payload_may_hold_secret(data):
+            return data
+        return _redacted(event, data, redact)
+    except Exception as error:  # the user's function may raise anything
+        _warn_once(redact, error)
+        bare = codec.encode(without_content(event, type(error).__name__))
+        return _redacted(event, bare, None)
+
+
+def _redacted(event: Event, data: bytes, redact: Redact | None) -> bytes:
+    found: Counter[str] = Counter()
+    values = _without_secrets(data, found)
+    for are_patterns, steps in groupby(_steps(redact), lambda step: isinstance(step, Pattern)):
+        if are_patterns:
+            patterns = [step for step in steps if isinstance(step, Pattern)]
+            values = cut(type(event), values, patterns, found)
+            continue
+        for step in steps:
+            assert not isinstance(step, Pattern)
+            rewritten = codec.encode(_with_salt(event, step(event.type, values)))
+            values = _without_secrets(rewritten, found)
+    msgspec.convert(values, type(event))
+    if found:
+        values = values | {COUNTS: dict(sorted(found.items()))}
+    return codec.encode(values)
+
+
+def _steps(redact: Redact | None) -> Sequence[Rewrite | Pattern]:
+    if redact is None:
+        return ()
+    return (redact,) if isinstance(redact, Pattern) or callable(redact) else redact
+
+
+def _without_secrets(data: bytes, found: Counter[str]) -> dict[str, object]:
+    """The values of a payload, API keys cut."""
+    values = codec.values(data)
+    if type(values) is not dict:
+        raise TypeError(f"the payload of an event is a dict, not {type(values).__name__}")
+    if payload_may_hold_secret(data):
+        return cut_known(values, found)
+    return values
+
+
+def _with_salt(event: Event, redacted: object) -> object:
+    """The salt is no content, and without it nobody could check the stream."""
+    salt: bytes | None = getattr(event, "salt", None)
+    return redacted if salt is None or type(redacted) is not dict else redacted | {"salt": salt}
+
+
+def redacted_in(event: Recorded) -> dict[str, int]:
+    """How many secrets were cut from an event, by the name of their pattern; empty where none."""
+    if COUNTS.encode() not in event.data:
+        return {}
+    values = codec.values(event.data)
+    counts = values.get(COUNTS) if isinstance(values, dict) else None
+    try:
+        return msgspec.convert(counts, dict[str, int])
+    except msgspec.ValidationError:
+        return {}  # no writer of ours made it
+
+
+_logger = logging.getLogger("lllm.store")
+_warned: set[int] = set()  # the `redact`s that were complained of, so that it is said once
+
+
+def _warn_once(redact: Redact | None, error: Exception) -> None:
+    if id(redact) in _warned:
+        return
+    _warned.add(id(redact))
+    what = "the search for secrets" if redact is None else f"redact={redact!r}"
+    _logger.warning(
+        "%s raised %s or returned no payload, so such events are kept without content: %s",
+        what, type(error).__name__, without_secrets(str(error)),
+    )  # fmt: skip
+
+
+def without_content(event: Event, why: str) -> Event:
+    """The event with marks in place of everything that did not come from lllm itself.
+
+    why: the name of the error that is to blame.
+    """
+    changes = {
+        field.name: _marked(event, field.name, field.type is object, why)
+        for field in msgspec.structs.fields(event)
+    }
+    return msgspec.structs.replace(event, **changes)
+
+
+def _marked(event: Event, name: str, anything: bool, why: str) -> object:
+    value: object = getattr(event, name)
+    told = f"(redacted: redact failed with {why})"
+    if anything:
+        return None if value is None else {MARK: "redacted", "error": why}
+    if isinstance(value, Content):
+        return msgspec.structs.replace(Content.of(value.role, told), call_id=value.call_id)
+    if isinstance(value, Error):
+        return Error(value.type, told, code=value.code, status=value.status)
+    if name == _QUOTING.get(event.type):
+        return told
+    if name in _COLLECTIONS:
+        return type(value)()
+    return value

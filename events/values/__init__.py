@@ -1,0 +1,1 @@
+"""Any value of a user's program as JSON, and back again."""

@@ -1,0 +1,118 @@
+"""A recorded form as a model or a person reads it: without the marks that the log needs.
+
+What has a mark since JSON has no such type takes its customary form: a tuple is a list, a date its
+text, an enum's member its value, a numpy scalar a number, a frame its columns. A mark stays where
+nothing else says what it does, as for a cycle.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from lllm.events.codec import encode
+from lllm.events.values.marks import FROM_TEXT, MAKE_MAPPING, MARK, SEQUENCES
+
+_MOST_NUMBERS = 1_000  # of a range that are written out
+_DIGITS = 4_000  # of a number; Python makes no text of more
+
+
+def readable(plain: object) -> object:
+    """What `to_plain` made, as JSON values without marks.
+
+    Args:
+        plain: The recorded form of a value.
+
+    Returns:
+        The same for readers. It can't be loaded as the value again.
+    """
+    if type(plain) is list:
+        return [readable(item) for item in plain]
+    if type(plain) is not dict:
+        return plain
+    if MARK in plain:
+        read = _READ.get(cast(str, plain[MARK]))
+        if read is not None:
+            return read(plain)
+    return {key: readable(item) for key, item in plain.items()}
+
+
+Mark = Mapping[str, object]
+
+
+def _items(mark: Mark) -> object:
+    return readable(mark["items"])
+
+
+def _mapping(mark: Mark) -> object:
+    pairs = cast("list[tuple[object, object]]", mark["items"])
+    return {_key(readable(key)): readable(item) for key, item in pairs}
+
+
+def _slice(mark: Mark) -> object:
+    ends = [readable(mark[name]) for name in ("start", "stop", "step")]
+    return f"slice({', '.join('None' if end is None else str(end) for end in ends)})"
+
+
+def _chain_map(mark: Mark) -> object:
+    """The value that each key has, of the first map that has it."""
+    maps = cast("list[dict[str, object]]", readable(mark["maps"]))
+    return {key: value for one in reversed(maps) for key, value in one.items()}
+
+
+def _key(key: object) -> str:
+    return key if type(key) is str else encode(key).decode()
+
+
+def _integer(mark: Mark) -> object:
+    text = cast(str, mark["value"])
+    return str(int(text, 16)) if len(text) < _DIGITS * 4 // 5 else text
+
+
+def _text(mark: Mark) -> object:
+    data = base64.b64decode(cast(str, mark["base64"]))
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _range(mark: Mark) -> object:
+    ends = [readable(mark[name]) for name in ("start", "stop", "step")]
+    start, stop, step = (int(cast(str, end)) for end in ends)
+    if (stop - start) // step <= _MOST_NUMBERS:
+        return list(range(start, stop, step))
+    return f"range({start}, {stop}, {step})"
+
+
+def _object(mark: Mark) -> object:
+    """Its content; where that alone would say too little, its fields."""
+    if "value" in mark:
+        return readable(mark["value"])
+    fields = cast("dict[str, object]", mark["fields"])
+    if set(fields) == {"name", "value"}:  # of an enum's member
+        return readable(fields["value"])
+    return readable(fields)
+
+
+_READ: dict[str, Callable[[Mark], object]] = {
+    **dict.fromkeys((*SEQUENCES.values(), "deque"), _items),
+    **dict.fromkeys((*MAKE_MAPPING, "defaultdict"), _mapping),
+    **{kind: lambda mark: readable(mark["value"]) for kind in FROM_TEXT},
+    "bytes": lambda mark: mark["base64"],
+    "bytearray": lambda mark: mark["base64"],
+    "float": lambda _: None,  # as JavaScript writes NaN
+    "int": _integer,
+    "str": _text,
+    "range": _range,
+    "object": _object,
+    "pattern": lambda mark: readable(mark["pattern"]),
+    "slice": _slice,
+    "timezone": lambda mark: mark["name"] or readable(mark["offset"]),
+    "ZoneInfo": lambda mark: mark["key"],
+    "array": _items,
+    "memoryview": lambda mark: readable(mark["items" if "items" in mark else "data"]),
+    "UserDict": lambda mark: readable(mark["data"]),
+    "UserList": lambda mark: readable(mark["data"]),
+    "UserString": lambda mark: readable(mark["data"]),
+    "ChainMap": _chain_map,
+    "repr": lambda mark: readable(mark.get("repr", mark.get("error"))),
+}

@@ -1,0 +1,1 @@
+"""Tactics and agents: prompts, dialogs, calls of a model, tools and retries."""

@@ -1,0 +1,278 @@
+"""An agent: a model with a system prompt and tools, and the dialogs that it holds.
+
+An agent lives for one call of its tactic. Its dialogs are append-only; `respond` has the model
+answer the current one, and is one agent call in the session's record (see
+`lllm.agents.agent_call`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar, overload
+
+from lllm.agents.agent_call import OnPiece, respond
+from lllm.agents.answer_stream import AnswerStream
+from lllm.agents.config import AgentConfig, only_once
+from lllm.agents.dialog import Dialog, Message
+from lllm.agents.effects import adrive, drive
+from lllm.agents.prompt import Prompt
+from lllm.events.errors import ConfigError
+from lllm.events.model import AgentDefined, Content, DialogOpened, MessageAdded
+from lllm.events.values.json_values import to_plain
+from lllm.invokers.secret_params import without_secrets
+from lllm.sessions.session import SessionScope
+from lllm.tools.tool import Tool, result_text
+
+T = TypeVar("T")
+
+
+class Agent:
+    """One agent within one call of a tactic.
+
+    config: what it is. session: the one that it works for.
+    """
+
+    def __init__(self, config: AgentConfig, session: SessionScope) -> None:
+        self.config = config
+        self.name = config.name
+        self.session = session
+        self.recorder = session.recorder
+        self._dialogs: dict[str, Dialog] = {}
+        self._current: Dialog | None = None
+        self._asked: dict[str, Prompt] = {}  # the last prompt with a format or tools, by alias
+        self.calls = 0
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.name}>"
+
+    # -- dialogs
+
+    def open(self, alias: str = "main", prompt_args: Mapping[str, object] | None = None) -> Dialog:
+        """Begin a dialog with the system prompt, and make it the current one.
+
+        prompt_args: for the placeholders of the system prompt. Raises PromptError where one is
+        missing, ConfigError where the alias is taken.
+        """
+        text = self.config.system_prompt.render(prompt_args)
+        dialog = self._enter(Dialog(self.recorder.ordinal("dialog"), self._free(alias)))
+        self.recorder.stage(DialogOpened(dialog=dialog.number, agent=self.name, alias=alias))
+        if text:
+            self.add(dialog, Content.of("system", text), "system", prompt_args=prompt_args)
+        return dialog
+
+    def fork(self, alias: str, child_alias: str) -> Dialog:
+        """Begin a dialog that shares what was said in another so far, and make it the current one.
+
+        Raises ConfigError where there is no dialog `alias`, or `child_alias` is taken.
+        """
+        parent = self._dialog(alias)
+        number = self.recorder.ordinal("dialog")
+        dialog = self._enter(parent.forked(number, self._free(child_alias)))
+        if alias in self._asked:
+            self._asked[child_alias] = self._asked[alias]
+        opened = DialogOpened(
+            dialog=number,
+            agent=self.name,
+            alias=child_alias,
+            parent=parent.number,
+            upto=parent.last_ordinal,
+        )
+        self.recorder.stage(opened)
+        return dialog
+
+    def switch(self, alias: str) -> Dialog:
+        """Make another open dialog the current one. Raises ConfigError where there is none."""
+        self._current = self._dialog(alias)
+        return self._current
+
+    def close(self, alias: str | None = None) -> None:
+        """Leave a dialog, the current one by default; its alias is free again. Raises ConfigError
+        where there is none."""
+        dialog = self.current_dialog if alias is None else self._dialog(alias)
+        del self._dialogs[dialog.alias]
+        self._asked.pop(dialog.alias, None)
+        if self._current is dialog:
+            self._current = None
+
+    @property
+    def current_dialog(self) -> Dialog:
+        """The dialog that `receive` and `respond` are about. Raises ConfigError where none is."""
+        if self._current is None:
+            raise ConfigError(f"Agent {self.name!r} has no current dialog; call open(alias) first.")
+        return self._current
+
+    def _enter(self, dialog: Dialog) -> Dialog:
+        self._dialogs[dialog.alias] = self._current = dialog
+        return dialog
+
+    def _free(self, alias: str) -> str:
+        if alias in self._dialogs:
+            raise ConfigError(
+                f"Agent {self.name!r} has a dialog {alias!r} already; switch({alias!r}) goes to it."
+            )
+        return alias
+
+    def _dialog(self, alias: str) -> Dialog:
+        if alias not in self._dialogs:
+            known = ", ".join(self._dialogs) or "none"
+            raise ConfigError(f"Agent {self.name!r} has no dialog {alias!r}; open are: {known}.")
+        return self._dialogs[alias]
+
+    # -- messages
+
+    def receive(self, text: object) -> Message:
+        """Add what the user says to the current dialog. What is not a str (a task may be a dict, a
+        dataclass or a model) is said as JSON."""
+        return self.add(self.current_dialog, Content.of("user", result_text(text)), "user")
+
+    def receive_prompt(
+        self, prompt: Prompt, prompt_args: Mapping[str, object] | None = None
+    ) -> Message:
+        """Add a filled prompt to the current dialog. From here on its tools may be used too, and
+        answers must fit its parser or format, until another prompt has one.
+
+        Raises PromptError where an argument is missing.
+        """
+        text = prompt.render(prompt_args)
+        dialog = self.current_dialog
+        if prompt.parses or prompt.tools:
+            self._asked[dialog.alias] = prompt
+        return self.add(
+            dialog, Content.of("user", text), "user", prompt=prompt, prompt_args=prompt_args
+        )
+
+    def add(
+        self,
+        dialog: Dialog,
+        content: Content,
+        why: str,
+        *,
+        prompt: Prompt | None = None,
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message:
+        """Add a message that no other event carries. why: system, user, retry or limit."""
+        ordinal = self.recorder.ordinal("message")
+        self.recorder.stage(
+            MessageAdded(
+                message=ordinal,
+                dialog=dialog.number,
+                content=content,
+                why=why,
+                prompt=prompt.path if prompt else None,
+                prompt_args=to_plain(dict(prompt_args)) if prompt_args else None,
+            )
+        )
+        dialog.add(ordinal, content)
+        return Message(role=content.role, content=content.text)
+
+    # -- answers
+
+    @overload
+    def respond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T],
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]: ...
+
+    @overload
+    def respond(self, on_text: OnPiece | None = None) -> Message[Any]: ...
+
+    def respond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T] | None = None,
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]:
+        """Have the model answer the current dialog: its tools run, failed calls are made again,
+        answers that don't parse are asked for again.
+
+        prompt, prompt_args: a prompt to receive first, as `receive_prompt` does; a type checker
+        then knows what `parsed` of the answer is.
+        on_text: called with each piece of what the model says, as it comes (see Piece); where the
+        invoker can't stream, with the whole of it at once. What it raises ends the call.
+
+        Raises ConfigError where nothing was said yet; AgentError where the retries are spent;
+        InvokeError where a call failed that can't be mended by another; LogUnavailable, before the
+        model is called, where the log can't be written and was told to say so.
+        """
+        if prompt is not None:
+            self.receive_prompt(prompt, prompt_args)
+        return drive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
+
+    @overload
+    async def arespond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T],
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]: ...
+
+    @overload
+    async def arespond(self, on_text: OnPiece | None = None) -> Message[Any]: ...
+
+    async def arespond(
+        self,
+        on_text: OnPiece | None = None,
+        *,
+        prompt: Prompt[T] | None = None,
+        prompt_args: Mapping[str, object] | None = None,
+    ) -> Message[T]:
+        """`respond` on an event loop; on_text is called on it. Async tools that one answer asks for
+        run at once, and their results are told in the order of the calls."""
+        if prompt is not None:
+            self.receive_prompt(prompt, prompt_args)
+        steps = respond(self, self._asked_dialog(), _plain(on_text), on_loop=True)
+        return await adrive(steps, self.recorder)
+
+    def stream(self) -> AnswerStream:
+        """`arespond` as an `async for` over the pieces of its text; see AnswerStream."""
+        return AnswerStream(self.arespond)
+
+    def _asked_dialog(self) -> Dialog:
+        dialog = self.current_dialog
+        if not len(dialog):
+            raise ConfigError(
+                f"The dialog {dialog.alias!r} of agent {self.name!r} is empty: there is nothing to "
+                "answer. Call receive(text) first."
+            )
+        return dialog
+
+    # -- what a call is made with
+
+    def prompt_of(self, dialog: Dialog) -> Prompt:
+        """The prompt that says what an answer must look like."""
+        return self._asked.get(dialog.alias, self.config.system_prompt)
+
+    def tools_of(self, dialog: Dialog) -> tuple[Tool[..., object], ...]:
+        """The tools that the model may ask for."""
+        config = self.config
+        tools = (*config.tools, *config.system_prompt.tools, *self.prompt_of(dialog).tools)
+        return only_once(tools, f"agent {self.name!r}")
+
+    def definition_of(self, dialog: Dialog) -> AgentDefined:
+        """All that makes this agent what it is, as the log keeps it."""
+        config, prompt = self.config, self.prompt_of(dialog)
+        return AgentDefined(
+            name=self.name,
+            system=config.system_prompt.prompt,
+            prompts=() if prompt is config.system_prompt else (prompt.path,),
+            provider=config.provider,
+            model=config.model_name,
+            params=to_plain(without_secrets(config.model_args)),
+            tools=tuple(tool.definition for tool in self.tools_of(dialog)),
+            output_schema=prompt.output_schema(),
+        )
+
+
+def _plain(on_text: OnPiece | None) -> OnPiece | None:
+    if inspect.iscoroutinefunction(on_text):
+        raise ConfigError(
+            "on_text is a plain function; to await something for each piece, use "
+            "`async for piece in agent.stream()`."
+        )
+    return on_text

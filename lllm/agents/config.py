@@ -1,0 +1,221 @@
+"""A tactic's configuration, checked as a whole before anything runs.
+
+`global` is merged into each agent's own configuration, dicts key by key; the agent's value wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import msgspec
+
+from lllm.agents.prompt import Prompt
+from lllm.events.errors import ConfigError
+from lllm.invokers import Invoker
+from lllm.invokers.resolve import ByName, PerModel
+from lllm.tools.tool import Tool, as_tool
+
+Config = Mapping[str, object]
+_TOP = ("global", "agent_configs")
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent: what it is told, which model it asks and how often it tries again.
+
+    invoker: how the model is called; configured as an object, by name, or not at all, and chosen by
+    the model's name then (`lllm.invokers.resolve`). provider: who bills the calls, as genai-prices
+    names them; configured where the invoker does not know. model_args: what else the provider takes
+    (temperature, max_tokens, ...), by its names. max_exception_retry: answers refused because they
+    don't parse. max_llm_recall: calls that failed. max_interrupt_steps: turns spent on tools.
+    recall_wait: seconds before a failed call is made again where the provider doesn't say, doubled
+    each time. max_retry_wait: seconds that a call waits at most before it is made again; where the
+    provider asks for more, the agent gives up and says so.
+    max_parallel_tools: plain tools that one answer asks for and that may run at once, in threads;
+    async ones always do on an event loop.
+    """
+
+    name: str
+    model_name: str
+    system_prompt: Prompt
+    invoker: Invoker
+    provider: str
+    model_args: dict[str, object]
+    tools: tuple[Tool[..., object], ...]
+    max_exception_retry: int = 3
+    max_llm_recall: int = 3
+    max_interrupt_steps: int = 10
+    recall_wait: float = 1.0
+    max_retry_wait: float = 60.0
+    max_parallel_tools: int = 1
+
+
+_KEYS = (
+    "name", "system_prompt", "model_name", "model_args", "tools", "invoker", "provider",
+    "max_exception_retry", "max_llm_recall", "max_interrupt_steps", "recall_wait", "max_retry_wait",
+    "max_parallel_tools",
+)  # fmt: skip
+
+
+def read_config(
+    config: Config | None, agent_group: Sequence[str], owner: str
+) -> dict[str, AgentConfig]:
+    """The agents of a tactic, by name, in the order of `agent_group` (all that are configured,
+    where it is empty).
+
+    owner: the tactic's name, for errors. Raises ConfigError, which names the key.
+    """
+    given: Config = {} if config is None else config
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"The config of {owner} is a dict, not {type(given).__name__}.")
+    _known(given, _TOP, f"The config of {owner}")
+    shared = _dict(given.get("global", {}), f"global of {owner}")
+    if "name" in shared:
+        raise ConfigError(f"global of {owner} can't have the key 'name': each agent has its own.")
+    _known(shared, _KEYS, f"global of {owner}")
+    agents = _by_name(given.get("agent_configs", ()), owner)
+    if isinstance(agent_group, str):
+        raise ConfigError(f"agent_group of {owner} is a list of names, not {agent_group!r}.")
+    wanted = list(agent_group) or list(agents)
+    for name in wanted:
+        if name not in agents:
+            raise ConfigError(
+                f"{owner} has the agent {name!r} in its agent_group and no config for it; "
+                f"agent_configs has {_listed(agents) if agents else 'none'}."
+            )
+    invokers = ByName()
+    return {
+        name: _agent(_merged(shared, agents[name]), invokers, f"agent {name!r} of {owner}")
+        for name in wanted
+    }
+
+
+def _by_name(value: object, owner: str) -> dict[str, Config]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigError(f"agent_configs of {owner} is a list of dicts, not {value!r}.")
+    found: dict[str, Config] = {}
+    for number, one in enumerate(value, 1):
+        agent = _dict(one, f"agent config {number} of {owner}")
+        name = agent.get("name")
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"agent config {number} of {owner} needs the key 'name', a str.")
+        if name in found:
+            raise ConfigError(f"agent_configs of {owner} has two agents of the name {name!r}.")
+        _known(agent, _KEYS, f"agent {name!r} of {owner}")
+        found[name] = agent
+    return found
+
+
+def _merged(shared: Config, own: Config) -> dict[str, object]:
+    merged = dict(shared)
+    for key, value in own.items():
+        before = merged.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(before, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfig:
+    prompt = given.get("system_prompt", "")
+    if isinstance(prompt, str):
+        # A plain string is said as it stands; only a Prompt has placeholders.
+        name = str(given["name"])
+        prompt = Prompt(f"{name}/system", prompt.replace("{", "{{").replace("}", "}}"))
+    elif not isinstance(prompt, Prompt):
+        raise ConfigError(f"system_prompt of {where} is a str or a Prompt, not {prompt!r}.")
+    model = _str(given, "model_name", where)
+    invoker = _invoker(given.get("invoker"), model, invokers, where)
+    billed_by = None if given.get("provider") is None else _str(given, "provider", where)
+    return AgentConfig(
+        name=str(given["name"]),
+        model_name=model,
+        system_prompt=prompt,
+        invoker=invoker,
+        provider=billed_by or invoker.provider,
+        model_args=dict(_dict(given.get("model_args", {}), f"model_args of {where}")),
+        tools=_tools(given.get("tools", ()), where),
+        max_exception_retry=_count(given, "max_exception_retry", 3, where),
+        max_llm_recall=_count(given, "max_llm_recall", 3, where),
+        max_interrupt_steps=_count(given, "max_interrupt_steps", 10, where),
+        recall_wait=_seconds(given, "recall_wait", 1.0, where),
+        max_retry_wait=_seconds(given, "max_retry_wait", 60.0, where),
+        max_parallel_tools=_positive(given, "max_parallel_tools", 1, where),
+    )
+
+
+def _known(given: Config, keys: Sequence[str], where: str) -> None:
+    for key in given:
+        if key not in keys:
+            raise ConfigError(f"{where} has no key {key!r}; known: {_listed(keys)}.")
+
+
+def _dict(value: object, where: str) -> Config:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{where} is a dict with str keys, not {value!r}.")
+    return cast(Config, value)
+
+
+def _str(given: Config, key: str, where: str) -> str:
+    value = given.get(key)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where} needs the key {key!r}, a str; it has {value!r}.")
+    return value
+
+
+def _count(given: Config, key: str, default: int, where: str) -> int:
+    value = given.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{key} of {where} is a number of times, not {value!r}.")
+    return value
+
+
+def _positive(given: Config, key: str, default: int, where: str) -> int:
+    value = _count(given, key, default, where)
+    if value < 1:
+        raise ConfigError(f"{key} of {where} is at least 1, not {value!r}.")
+    return value
+
+
+def _seconds(given: Config, key: str, default: float, where: str) -> float:
+    value = given.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise ConfigError(f"{key} of {where} is a number of seconds, not {value!r}.")
+    return float(value)
+
+
+def _invoker(value: object, model: str, invokers: ByName, where: str) -> Invoker:
+    if value is None or isinstance(value, str):
+        try:
+            value = invokers.resolve(model) if value is None else invokers.named(value)
+        except ConfigError as error:
+            raise ConfigError(f"model_name or invoker of {where}: {error}") from None
+    if not isinstance(value, Invoker) or isinstance(value, type):  # a class is not yet one
+        raise ConfigError(f"invoker of {where} is a name or an invoker object, not {value!r}.")
+    return value.for_model(model) if isinstance(value, PerModel) else value
+
+
+def _tools(value: object, where: str) -> tuple[Tool[..., object], ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigError(f"tools of {where} is a list of functions, not {value!r}.")
+    tools: list[Tool[..., object]] = []
+    for one in value:
+        if not callable(one):
+            raise ConfigError(f"tools of {where} is a list of functions; {one!r} is none.")
+        tools.append(as_tool(cast(Callable[..., object], one)))
+    return only_once(tools, where)
+
+
+def only_once(tools: Sequence[Tool[..., object]], where: str) -> tuple[Tool[..., object], ...]:
+    """The tools, each once. Raises ConfigError where two different ones have the same name."""
+    by_name: dict[str, Tool[..., object]] = {}
+    for tool in tools:
+        if by_name.setdefault(tool.name, tool).function is not tool.function:
+            raise ConfigError(f"{where} has two tools of the name {tool.name!r}.")
+    return tuple(by_name.values())
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(names)

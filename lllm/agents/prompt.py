@@ -1,0 +1,216 @@
+"""A prompt: a text with holes, and what the answer to it must look like.
+
+A hole is a plain name in braces, filled as `str.format` does. `{user.name}` and `{rows[0]}` are
+refused: whoever may write a template could reach through any argument to all of the program
+(`{a.__class__.__init__.__globals__}`).
+"""
+
+from __future__ import annotations
+
+import copy
+import string
+from typing import TYPE_CHECKING, Any, Final, Generic, cast, overload
+
+import msgspec
+
+from lllm.events.errors import ConfigError, ParseError, PromptError
+from lllm.tools.json_schema import PydanticModel, explain, read_json, schema_of
+from lllm.tools.tool import Tool, as_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)  # a bare `Prompt` is any; Python 3.13 says it itself
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+_FENCES = ("```", "```json")
+
+
+class Prompt(Generic[T]):
+    """A text for a model, with the tools it may use and the shape of its answer.
+
+    To a type checker it is a `Prompt[T]`, where T is what an answer is parsed to: what the parser
+    returns, else the format, else None.
+    """
+
+    __slots__ = ("_schema", "format", "parser", "path", "placeholders", "prompt", "tools")
+
+    @overload
+    def __init__(
+        self,
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        *,
+        parser: Callable[[str], T],
+        format: type | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        parser: None = None,
+        *,
+        format: type[T],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Prompt[None],
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        parser: None = None,
+        format: None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        path: str,
+        prompt: str,
+        tools: Sequence[Callable[..., object]] = (),
+        parser: Callable[[str], T] | None = None,
+        format: type | None = None,  # noqa: A002 - the public name; `format()` isn't used here
+    ) -> None:
+        """path: a name to find it by, in errors and in the log. prompt: the text, with `{name}`
+        holes; `{{` and `}}` stand for braces. tools: tools, or functions to be made tools.
+        parser: makes something of the answer's text, or raises ParseError. format: a
+        msgspec.Struct or pydantic class; the model is sent its JSON schema, and the answer is read
+        as one. With both, `format` is only sent, and the parser has the last word.
+
+        Raises PromptError where the text is no template, ConfigError where another argument is
+        wrong.
+        """
+        if not isinstance(path, str) or not path:
+            raise ConfigError(f"A prompt's path is a text that is not empty, not {path!r}.")
+        if not isinstance(prompt, str):
+            raise ConfigError(f"The text of the prompt {path!r} is not a text: {prompt!r}.")
+        if parser is not None and not callable(parser):
+            raise ConfigError(f"The parser of the prompt {path!r} can't be called: {parser!r}.")
+        self.path: Final = path
+        self.prompt: Final = prompt
+        self.tools: Final[tuple[Tool[..., object], ...]] = tuple(as_tool(item) for item in tools)
+        self.parser: Final = parser
+        self.format: Final = format
+        self.placeholders: Final = _placeholders(prompt, path)
+        self._schema: Final = _format_schema(format, path)
+
+    def __repr__(self) -> str:
+        return f"<Prompt {self.path}>"
+
+    @property
+    def parses(self) -> bool:
+        """Whether there is anything to parse: None is also what a parser may return."""
+        return self.parser is not None or self.format is not None
+
+    def render(self, args: Mapping[str, object] | None = None) -> str:
+        """The text with its holes filled; arguments that it has no hole for are left aside.
+
+        Raises PromptError, which names the prompt and the missing arguments, or the one that does
+        not fit its format specifier.
+        """
+        given = {} if args is None else args
+        missing = [name for name in self.placeholders if name not in given]
+        if missing:
+            raise PromptError(
+                f"The prompt {self.path!r} needs {_listed(missing)}, and got "
+                f"{_listed(given) if given else 'no arguments'}."
+            )
+        try:
+            return self.prompt.format_map(given)
+        except (ValueError, TypeError) as error:
+            raise PromptError(f"The prompt {self.path!r} can't be filled: {error}.") from error
+
+    def output_schema(self) -> dict[str, object] | None:
+        """The JSON schema that the answer must fit; None where there is no `format`."""
+        return copy.deepcopy(self._schema)
+
+    def parse(self, text: str) -> T:
+        """What the answer means: by the parser, or read as `format`; None where there is neither.
+
+        Raises ParseError, whose message tells the model what to mend. A parser's ValueError is
+        one too; any other error of a parser is a bug in it, and is raised as it is.
+        """
+        if self.parser is not None:
+            return _parsed(self.parser, text)
+        if self.format is None:
+            return cast(T, None)
+        try:
+            return cast(T, read_json(_unfenced(text), self.format))
+        except ParseError as error:
+            raise ParseError(
+                f"The answer does not fit its format: {error} Answer with the JSON alone."
+            ) from error
+
+
+def _placeholders(template: str, path: str) -> tuple[str, ...]:
+    try:
+        names = list(dict.fromkeys(_names(template)))
+    except ValueError as error:
+        raise PromptError(
+            f"The prompt {path!r} is no template: {error}. Write a brace that is meant twice."
+        ) from error
+    for name in names:
+        if not name.isidentifier():
+            raise PromptError(
+                f"The prompt {path!r} has the placeholder {{{name}}}. A placeholder is a plain "
+                "name: pass the value itself as an argument. Write a brace that is meant twice."
+            )
+    return tuple(names)
+
+
+def _names(template: str) -> Iterator[str]:
+    """Every placeholder's name, also of those within a format specifier: `{x:{width}}`."""
+    for _, name, specifier, _ in string.Formatter().parse(template):
+        if name is not None:
+            yield name
+            yield from _names(specifier or "")
+
+
+def _format_schema(format_: object, path: str) -> dict[str, object] | None:
+    if format_ is None:
+        return None
+    known = isinstance(format_, PydanticModel) or (
+        isinstance(format_, type) and issubclass(format_, msgspec.Struct)
+    )
+    if not known or not isinstance(format_, type):
+        raise ConfigError(
+            f"The format of the prompt {path!r} is a msgspec.Struct or pydantic class, not "
+            f"{format_!r}."
+        )
+    try:
+        return schema_of(format_)
+    except Exception as error:  # whatever a schema hook of a user's type raises
+        raise ConfigError(f"The format of the prompt {path!r} has no schema: {error}") from error
+
+
+def _parsed(parser: Callable[[str], T], text: str) -> T:
+    try:
+        return parser(text)
+    except ParseError:
+        raise
+    except (ValueError, msgspec.DecodeError) as error:
+        raise ParseError(explain(error)) from error
+
+
+def _unfenced(text: str) -> str:
+    """What stands in the one fence of a text; the text itself where there isn't exactly one."""
+    # Not splitlines(): a JSON text may hold U+2028 and its like.
+    lines = text.split("\n")
+    fences = [i for i, line in enumerate(lines) if line.strip().lower() in _FENCES]
+    if len(fences) != 2:
+        return text
+    begin, end = fences
+    return "\n".join(lines[begin + 1 : end])
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(str(name) for name in names)

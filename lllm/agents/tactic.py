@@ -1,0 +1,670 @@
+"""A tactic: a small program that coordinates agents, and whose every call is a session."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar, overload
+from weakref import WeakSet
+
+from lllm.agents import batch, subtactics
+from lllm.agents.agent import Agent
+from lllm.agents.config import AgentConfig, Config, read_config
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.concurrency.thread_starts import to_thread
+from lllm.events.errors import ConfigError
+from lllm.invokers import Invoker
+from lllm.packages.registry import Runtime, default_runtime, tactic_path
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
+from lllm.sessions.in_memory import InMemorySessionHost
+from lllm.sessions.session import Parent, SessionHost, SessionScope, running_session
+from lllm.store.log_store import LogStore
+from lllm.tools.tool import wait_for
+
+_warning = ThreadLock()  # so that two threads do not both warn
+_OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")  # of every call
+_warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Calls(Protocol[R_co]):
+    """A tactic, to a type checker: what its `call` returns, calling it returns."""
+
+    @property
+    def call(self) -> Callable[..., R_co]: ...
+
+
+class _CallsAsync(Protocol[R_co]):
+    """A tactic whose `call` is an `async def`."""
+
+    @property
+    def call(self) -> Callable[..., Awaitable[R_co]]: ...
+
+
+class Tactic:
+    """Subclass it, name it, and write `call`.
+
+        class Analyzer(Tactic):
+            name = "analyzer"
+            agent_group = ["extractor"]
+
+            def call(self, task):
+                extractor = self.agents["extractor"]
+                extractor.open("main")
+                extractor.receive(task)
+                return extractor.respond().content
+
+    A tactic holds no state of a call: each call runs on a copy with fresh agents, so one object
+    serves many threads. A tactic assigned to an attribute is a sub-tactic: its calls are children
+    of the running call, and it shares the log store. `class Base(Tactic, register=False)` keeps a
+    class out of the registry that `build_tactic` looks in.
+    """
+
+    name: ClassVar[str] = ""
+    agent_group: ClassVar[Sequence[str]] = ()
+    agents: Mapping[str, Agent]
+    _warns: ClassVar[bool] = True  # about calls that are not kept
+
+    def __init_subclass__(cls, register: bool = True) -> None:
+        super().__init_subclass__()
+        if register and cls.name:
+            default_runtime.register(cls)
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        log_store: LogStore | None = None,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced = "warn",
+    ) -> None:
+        """config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes
+        for all agents, and an agent's own value wins. The keys are those of AgentConfig. log_store:
+        where the calls are kept; a sub-tactic has its caller's. budget_usd: US dollars that one
+        call may spend on models, its sub-tactics' calls included; None for whatever it takes.
+        budget_unpriced: what an attempt does whose cost nobody knows, where there is a budget:
+        "warn" of the first, or "stop" before the next call of a model.
+
+        Raises ConfigError, which names the key, where the configuration can't be.
+        """
+        if not self.name:
+            raise ConfigError(f'{type(self).__name__} needs a name: name = "..." in the class.')
+        if type(self).call is Tactic.call:
+            raise ConfigError(f"{type(self).__name__} needs a method `call(self, task)`.")
+        if log_store is not None and not isinstance(log_store, LogStore):
+            raise ConfigError(
+                f"log_store of tactic {self.name!r} is a LogStore, not {log_store!r}: "
+                'sqlite_store("runs.db") makes one.'
+            )
+        self.config = config
+        self.log_store = log_store
+        self.agents = {}
+        self._agent_configs: dict[str, AgentConfig] = read_config(
+            config, self.agent_group, f"tactic {self.name!r}"
+        )
+        self._budget = limit_of(budget_usd)
+        self._on_unpriced = on_unpriced(budget_unpriced)
+        self._parent: Parent | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {tactic_path(type(self))}>"
+
+    def __getstate__(self) -> dict[str, object]:
+        # The agents of a running call stay with it; the other process makes its own.
+        return self.__dict__ | {"agents": {}}
+
+    if TYPE_CHECKING:
+        # A subclass writes `call` with the parameters it likes, and calling the tactic gives what
+        # that returns: https://typing.python.org/en/latest/spec/callables.html (`...`).
+        call: Callable[..., Any]
+    else:
+
+        def call(self, task: object, **options: object) -> object:
+            """What the tactic does; written by the subclass, as `def` or `async def`. What it
+            returns is the delivery."""
+            raise NotImplementedError
+
+    # -- calling
+
+    @overload
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> TacticCallSession: ...
+
+    @overload
+    def __call__(
+        self: _CallsAsync[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    def __call__(
+        self: _Calls[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object: ...
+
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object:
+        """Call the tactic; returns what `call` returns, or with `return_session` the session.
+
+        task: str, dict, dataclass, Struct or pydantic model. tags: str to str, to find the session
+        by. metadata: anything worth keeping with it. budget_usd: what it may spend on models, in
+        US dollars, and budget_unpriced, instead of what the tactic was made with. options: handed
+        to `call`.
+
+        Raises what `call` raises; TypeError for tags that are not str -> str; BudgetExceeded
+        instead of the first call of a model after the budget is spent.
+        """
+        scope = self._scope(
+            task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
+        )
+        try:
+            with scope as recorder:
+                running = self._running(scope)
+                result = running.call(task, **options)
+                if inspect.isawaitable(result):
+                    result = wait_for(result)
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.settle(error)
+            raise
+        return scope.home.finished(recorder) if return_session else result
+
+    @overload
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> TacticCallSession: ...
+
+    @overload
+    async def acall(
+        self: _CallsAsync[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    async def acall(
+        self: _Calls[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object: ...
+
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object:
+        """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
+        scope = self._scope(
+            task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
+        )
+        try:
+            async with scope as recorder:
+                running = self._running(scope)
+                if inspect.iscoroutinefunction(running.call):
+                    result = await running.call(task, **options)
+                else:
+                    result = await to_thread(running.call, task, **options)
+                    if inspect.isawaitable(result):
+                        result = await result
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.asettle(error)
+            raise
+        if not return_session:
+            return result
+        return await to_thread(scope.home.finished, recorder)
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        return_sessions: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[TacticCallSession]: ...
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[TacticCallSession]: ...
+
+    @overload
+    def bcall(
+        self: _CallsAsync[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[R]: ...
+
+    @overload
+    def bcall(
+        self: _Calls[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[R]: ...
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[object]: ...
+
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        return_sessions: object = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[Any]:
+        """Call the tactic for each task, in threads; returns the results in the order of the tasks.
+
+        max_workers: how many run at once. fail_fast: whether the first error is raised and the
+        tasks that have not begun are left; without it, an error stands in its task's place.
+        return_sessions: the same as return_session. The rest goes to every call: each has a budget
+        of its own.
+        """
+        wanted = return_session or bool(return_sessions)
+        call = partial(
+            self.__call__, tags=tags, metadata=metadata, return_session=wanted,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
+        )  # fmt: skip
+        return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
+
+    @overload
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, TacticCallSession], None]: ...
+
+    @overload
+    def ccall(
+        self: _CallsAsync[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, R], None]: ...
+
+    @overload
+    def ccall(
+        self: _Calls[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, R], None]: ...
+
+    @overload
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, object], None]: ...
+
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, object], None]:
+        """Call the tactic for each task on the event loop; yields (index of the task, result) as
+        they come. The arguments are those of `bcall`; without max_workers all run at once.
+
+        Leaving the loop early cancels what still runs, once the generator is closed
+        (`contextlib.aclosing` closes it at once).
+        """
+        call = partial(
+            self.acall, tags=tags, metadata=metadata, return_session=return_session,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
+        )  # fmt: skip
+        return batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
+
+    @classmethod
+    def quick(
+        cls,
+        question: str,
+        *,
+        model: str,
+        system_prompt: str = "",
+        invoker: Invoker | str | None = None,
+        log_store: LogStore | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """One agent, one answer.
+
+        model: the model's name. invoker: how it is called, None to tell by the model's name.
+        log_store, tags: as for any tactic.
+        """
+        agent = {
+            "name": "assistant",
+            "model_name": model,
+            "system_prompt": system_prompt,
+            "invoker": invoker,
+        }
+        tactic = _Quick({"agent_configs": [agent]}, log_store=log_store)
+        return str(tactic(question, tags=tags))
+
+    # -- one call
+
+    def _scope(
+        self,
+        task: object,
+        options: Mapping[str, object],
+        tags: Mapping[str, str] | None,
+        metadata: object,
+        return_session: bool,
+        budget: Budget,
+    ) -> SessionScope:
+        if "_agent_configs" not in vars(self):
+            raise ConfigError(
+                f"{type(self).__name__}.__init__ must call super().__init__(config, log_store=...)."
+            )
+        self._check_options(options)
+        parent = self._above()
+        budget.above = parent.budget if parent is not None else None
+        home = self._home(parent)
+        if return_session and not home.keeps:
+            home = InMemorySessionHost(
+                keeps=True, partition=home.partition, redact=home.redact, prices=home.prices
+            )
+        if parent is not None and parent.home is not home:
+            parent = None  # a place of its own, so a tree of its own
+        return SessionScope(
+            home,
+            tactic_path(type(self)),
+            self.name,
+            task=task,
+            options=options,
+            tags=tags,
+            metadata=metadata,
+            parent=parent,
+            budget=budget,
+        )
+
+    def _check_options(self, options: Mapping[str, object]) -> None:
+        """Tell of a keyword that is no parameter of `call` and looks like one of lllm's own.
+
+        Raises TypeError where `call` can't take it; where it takes any, warns.
+        """
+        if not options:
+            return
+        parameters = inspect.signature(self.call).parameters
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        for name in options:
+            meant = [] if name in parameters else get_close_matches(name, _OPTIONS, 1, 0.85)
+            if not meant:
+                continue
+            told = f"{name!r} of {self!r} is no option of lllm's; did you mean {meant[0]!r}?"
+            if not takes_any:
+                raise TypeError(told)
+            warnings.warn(f"{told} It was handed to `call`.", UserWarning, stacklevel=4)
+
+    def _under(self, budget_usd: float | None, unpriced: OnUnpriced | None) -> Budget:
+        """The budget of one call."""
+        limit = self._budget if budget_usd is None else limit_of(budget_usd)
+        return Budget(
+            limit, unpriced=self._on_unpriced if unpriced is None else on_unpriced(unpriced)
+        )
+
+    def _above(self) -> Parent | None:
+        """The session that this call belongs to: the innermost that is running."""
+        running, bound = running_session(), self._parent
+        if bound is None:
+            return running
+        inside = running is not None and running.lineage[: len(bound.lineage)] == bound.lineage
+        return running if inside else bound
+
+    def _home(self, parent: Parent | None) -> SessionHost:
+        above = parent.home if parent is not None else None
+        if self.log_store is not None and (self.log_store.keeps or above is None):
+            return self.log_store
+        if above is not None:
+            return above
+        self._warn_once()
+        return InMemorySessionHost(keeps=False)
+
+    def _warn_once(self) -> None:
+        with _warning.held():
+            warned = not self._warns or type(self) in _warned
+            _warned.add(type(self))
+        if not warned:
+            warnings.warn(
+                f"Tactic {self.name!r} has no log store, so its calls are not kept. Give it one: "
+                f'{type(self).__name__}(config, log_store=sqlite_store("./runs.db")).',
+                UserWarning,
+                stacklevel=5,  # where the tactic is called
+            )
+
+    def _running(self, scope: SessionScope) -> Self:
+        """The copy that one call runs on: agents of its own, sub-tactics bound to its session."""
+        running = self._copied(
+            subtactics.bound(vars(self), Tactic, lambda tactic: tactic._bound_to(scope))
+        )
+        running._parent = scope
+        running.agents = _Agents(
+            (name, Agent(config, scope)) for name, config in self._agent_configs.items()
+        )
+        return running
+
+    def _bound_to(self, parent: Parent) -> Self:
+        bound = self._copied(vars(self))
+        bound._parent = parent
+        if bound.log_store is parent.home:
+            bound.log_store = None  # it writes where its parent does
+        return bound
+
+    def _copied(self, attributes: Mapping[str, object]) -> Self:
+        # Not copy.copy: it asks __getstate__, which a subclass may have written for pickle.
+        copied = object.__new__(type(self))
+        vars(copied).update(attributes)
+        return copied
+
+
+class _Agents(dict[str, Agent]):
+    """The agents of one call, by name."""
+
+    def __missing__(self, name: str) -> Agent:
+        known = ", ".join(self) or "none; agent_configs of the config names them"
+        raise ConfigError(f"There is no agent {name!r}; there are: {known}.")
+
+
+class _Quick(Tactic, register=False):
+    name = "quick"
+    _warns = False  # who asks in one line knows whether there is a store
+
+    def call(self, task: object, **_: object) -> object:
+        agent = self.agents["assistant"]
+        agent.open("main")
+        agent.receive(str(task))
+        return agent.respond().content
+
+
+def build_tactic(
+    config: Config | None = None,
+    *,
+    name: str,
+    log_store: LogStore | None = None,
+    runtime: Runtime | None = None,
+) -> Tactic:
+    """A tactic by its name, in any form: "analyzer", "my_project::analyzer", "alias:analyzer".
+
+    Raises ConfigError where no registered tactic, or more than one, has that name.
+    """
+    cls = (runtime or default_runtime).find(name)
+    if not issubclass(cls, Tactic):
+        raise ConfigError(f"{name!r} names {cls!r}, which is no Tactic.")
+    return cls(config, log_store=log_store)

@@ -1,0 +1,1 @@
+"""What there is to type: the commands and their options."""

@@ -1,0 +1,95 @@
+"""`lllm calls`: single attempts to call a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import (
+    Filters,
+    asked_well,
+    json_option,
+    open_named,
+    store_option,
+    with_filters,
+    zone,
+)
+from lllm.terminal_safe import visible
+
+if TYPE_CHECKING:
+    from lllm.projections.queries.call_filters import CallSort
+
+_SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
+
+
+@click.command()
+@store_option
+@click.option("--error", metavar="WHAT",
+              help="Only those that failed with this HTTP status (429, 5xx), or with this text in "
+              "their error (timeout).")  # fmt: skip
+@click.option(
+    "--model", metavar="NAME", help="Only of this model; * stands for anything, as in 'gpt-4o*'."
+)
+@click.option("--provider", metavar="NAME", help="Only of this provider, as openai.")
+@click.option("--slower", metavar="TIME", help="Only those that took so long: 5s, 500ms, 2min.")
+@click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
+@with_filters
+@click.option("--sort", type=click.Choice(_SORTS), default="started", show_default=True,
+              help="Newest first, or the largest first.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
+              help="How many at most; 0 for all.")  # fmt: skip
+@click.option("--cursor", metavar="CURSOR", help="Go on behind the last page, which names it.")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+def calls(
+    store: str | None,
+    error: str | None,
+    model: str | None,
+    provider: str | None,
+    slower: str | None,
+    prefix: str | None,
+    sort: CallSort,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+    as_csv: bool,
+    **filters: Unpack[Filters],
+) -> None:
+    """List attempts to call a model, newest first.
+
+    Each attempt is a line of its own, failed and repeated ones too: `lllm calls --sort elapsed` has
+    the slowest, `lllm calls --error 429 --after 7d` last week's refusals. --state is the attempt's
+    own; tags, tactics and partitions are those of its session. --json prints one array with an
+    object for each attempt.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("Either --json or --csv; not both.")
+    asked = (error, model, provider, slower, prefix, cursor)
+    with open_named(store) as opened, asked_well():
+        found = opened.list_calls(
+            error=error, model=model, provider=provider, slower=slower,
+            session_id=None if prefix is None else opened.find_id(prefix),
+            sort=sort, limit=limit + 1 if limit else None, cursor=cursor, **filters,
+        )  # fmt: skip
+    page = found[:limit] if limit else found
+    if as_json:
+        from lllm.cli.render.json_text import array, show_json
+
+        show_json(array(page))
+    elif as_csv:
+        from lllm.cli.render.csv_calls import calls_as_csv
+        from lllm.cli.render.csv_text import show_csv
+
+        show_csv(calls_as_csv(page))
+    if not page:
+        raise Finding("No call of a model fits." if any((*asked, *filters.values()))
+                      else "The store has no calls of a model yet.")  # fmt: skip
+    if not (as_json or as_csv):
+        from lllm.cli.render.calls import show_calls
+        from lllm.cli.render.console import stdout
+
+        show_calls(stdout(), page, zone())
+    if len(found) > len(page):
+        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)

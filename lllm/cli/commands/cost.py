@@ -1,0 +1,82 @@
+"""`lllm cost`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Unpack
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import (
+    Filters,
+    as_groups,
+    asked_well,
+    json_option,
+    open_named,
+    store_option,
+    with_filters,
+    zone,
+)
+
+
+@click.command()
+@store_option
+@click.option("--by", metavar="WHAT", multiple=True, default=("tactic",), callback=as_groups,
+              help="tactic, model, agent, day or tag:KEY; repeat it for groups within groups.  "
+              "[default: tactic]")  # fmt: skip
+@click.option("--prices", metavar="WHICH", default="recorded", show_default=True,
+              help="recorded, current, or a JSON or TOML file of prices.")  # fmt: skip
+@click.option("--as-model", metavar="NAME", help="Price every call as this model's.")
+@with_filters
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+def cost(
+    store: str | None,
+    by: tuple[str, ...],
+    prices: str,
+    as_model: str | None,
+    as_json: bool,
+    as_csv: bool,
+    **filters: Unpack[Filters],
+) -> None:
+    """Sum up what sessions cost, with everything below them.
+
+    A call whose price nobody knows counts as unpriced, never as $0. Wasted is what those cost whose
+    answer was thrown away. Days are local, or those of UTC in --json and --csv, unless
+    --utc or --tz says otherwise; one on which clocks change has 23 or 25 hours.
+
+    With other --prices or --as-model, what was used is priced anew, and shown beside what was
+    recorded. A file has US dollars for a million tokens, as {"my-model": {"input": 0.5, "output":
+    1.5}}; what it does not name is priced as today. Nothing that was recorded changes.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("Either --json or --csv; not both.")
+    from lllm.cli.price_file import prices_of
+
+    table = prices_of(prices)
+    with open_named(store) as opened, asked_well():
+        summary = opened.export_cost_summary(
+            group_by=by,
+            prices=table,
+            as_model=as_model,
+            tz=zone(dt.UTC if as_json or as_csv else None),
+            **filters,
+        )
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(summary).decode())
+    elif as_csv:
+        from lllm.cli.render import csv_text
+
+        csv_text.show_csv(csv_text.as_csv(summary, by))
+    if not summary["session_count"]:
+        raise Finding("No session fits." if any(filters.values())
+                      else "The store has no sessions yet.")  # fmt: skip
+    if not (as_json or as_csv):
+        from lllm.cli.render.console import stdout
+        from lllm.cli.render.costs import show_costs
+
+        show_costs(stdout(), summary, by)

@@ -1,0 +1,109 @@
+"""`lllm query`: questions in SQL of one's own."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import json_option, open_named, store_option
+
+if TYPE_CHECKING:
+    from lllm.store.query_timeout import TimedRows
+    from lllm.store.sql_database import StoreDatabase
+
+_ROWS = 1000  # of a table, unless --limit says otherwise
+
+
+def _as_parameters(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]
+) -> dict[str, str | int]:
+    """Names and values. What is written as SQLite writes a whole number is one."""
+    found: dict[str, str | int] = {}
+    for name, text in pairs:
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given two values.", ctx, param)
+        number = int(text) if text.lstrip("-").isdecimal() and text.isascii() else None
+        fits = number is not None and str(number) == text and -(2**63) <= number < 2**63
+        found[name] = number if fits and number is not None else text
+    return found
+
+
+@click.command()
+@store_option
+@click.argument("sql", required=False)
+@click.option("-p", "--param", "parameters", nargs=2, metavar="NAME VALUE", multiple=True,
+              callback=_as_parameters, help="A value for :NAME in the SQL; repeat it for several.",
+              )  # fmt: skip
+@click.option("--schema", is_flag=True, help="Explain the tables that can be asked instead.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", default=30.0,
+              show_default=True, help="How long SQLite may work; 0 for as long as it takes.",
+              )  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=0), metavar="N",
+              help="How many rows at most; 0 for all.  [default: 1000 in a table, else all]",
+              )  # fmt: skip
+@json_option
+@click.option("--nl", "as_nl", is_flag=True, help="Print JSON, one object a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+def query(
+    store: str | None,
+    sql: str | None,
+    parameters: dict[str, str | int],
+    schema: bool,
+    timeout: float,
+    limit: int | None,
+    as_json: bool,
+    as_nl: bool,
+    as_csv: bool,
+) -> None:
+    """Ask the store a question in SQL, and change nothing.
+
+    \b
+      lllm query "SELECT tactic, count(*) FROM sessions GROUP BY tactic"
+      lllm query "SELECT id, task FROM sessions WHERE state = :s" -p s failure
+      lllm query --schema
+
+    SQL of `-` is read from standard input. --csv and --nl print each row as it comes. Bytes are
+    x'..' in a table, hex in CSV, and {"$base64": true, "encoded": ...} in JSON, as sqlite-utils
+    reads them.
+    """
+    if as_json + as_nl + as_csv > 1:
+        raise click.UsageError("One of --json, --nl and --csv; not several.")
+    if schema == (sql is not None):
+        raise click.UsageError('Ask in SQL, as lllm query "SELECT ...", or for the --schema.')
+    with open_named(store) as opened, closing(opened.database()) as database:
+        if schema:
+            from lllm.cli.render.query_schema import show_schema
+
+            if as_csv:
+                raise click.UsageError("The schema is printed as text, --json or --nl.")
+            show_schema(database, timeout, as_json=as_json, as_nl=as_nl)
+            return
+        from lllm.cli.render import query_rows
+
+        with closing(_asked(database, sql or "", parameters, timeout)) as rows:
+            if as_json or as_nl:
+                count = query_rows.print_json(rows, limit, lines=as_nl)
+            elif as_csv:
+                count = query_rows.print_csv(rows, limit)
+            else:
+                count = query_rows.print_table(rows, _ROWS if limit is None else limit)
+    if not count:
+        raise Finding("The query has no rows.")
+
+
+def _asked(
+    database: StoreDatabase, sql: str, parameters: dict[str, str | int], timeout: float
+) -> TimedRows:
+    from lllm.events.errors import ConfigError
+    from lllm.store.query_timeout import TimedRows
+
+    if sql == "-":
+        sql = sys.stdin.read()
+    try:
+        return TimedRows(database, sql, parameters, seconds=timeout)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error

@@ -1,0 +1,123 @@
+"""How the command line ends.
+
+    0    done
+    1    nothing was found, or a check failed
+    2    what was asked can't be done: an option, a path, a store that can't be opened
+    130  stopped with Ctrl-C
+
+Whatever went wrong is one line on stderr. A reader that goes away (`lllm ls | head`) ends the
+command quietly.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+import click
+
+from lllm.events.errors import LllmError, SessionNotFound
+
+
+class Finding(Exception):
+    """Nothing was found, or what was found is not as it should be. The message says which."""
+
+
+class _ReaderGone(Exception):
+    """Whoever read our output has stopped."""
+
+
+class CommandLine(click.Group):
+    """Commands, listed in the order in which they are written down."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group, which sorts them."""
+        del ctx
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """See click.Group. Click itself would end with 1, which says something else here."""
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _ReaderGone from None
+        return result
+
+
+def run(command: click.Command, arguments: Sequence[str] | None) -> int:
+    """Run a command and return its exit code; what people should know is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe that can't show a character gets its escape, and never an error.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings(), _logged():
+        warnings.showwarning = _show_warning
+        try:
+            ended = command.main(arguments, prog_name="lllm", standalone_mode=False)
+        except click.ClickException as error:
+            return _say(error.format_message(), 2)
+        except click.Abort:
+            return 130
+        except _ReaderGone:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (Finding, SessionNotFound) as error:
+            return _say(str(error), 1)
+        except (LllmError, OSError, sqlite3.Error) as error:
+            return _say(_reason(error), 2)
+        else:
+            return ended if isinstance(ended, int) else 0
+    return 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, LllmError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _say(message: str, code: int) -> int:
+    from lllm.terminal_safe import visible
+
+    click.echo(f"lllm: {visible(' '.join(message.split()))}", err=True)
+    return code
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What a store logs while a command runs is said in the same way. Without a handler, `logging`
+    would print it as it is, with whatever somebody wrote into the store."""
+    logger, handler = logging.getLogger("lllm.store"), _Said(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Said(logging.Handler):
+    """Log lines as lines of the command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        _say(record.getMessage(), 0)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line, without the place in the code that gave it."""
+    del category, filename, lineno, file, line
+    _say(str(message), 0)

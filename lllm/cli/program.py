@@ -1,0 +1,81 @@
+"""The command `lllm`: what a store holds, on a terminal.
+
+The commands are thin: they read their options, ask the store, and hand what it says to a renderer.
+Only click is imported at the start; the store and rich come in when a command needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from lllm.cli.commands import calls, cost, maintenance, query, sessions
+from lllm.cli.exit_codes import CommandLine, run
+from lllm.cli.options import given_before, store_option, zone, zone_options
+from lllm.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 where nothing was found, 2 for bad input.
+
+    arguments: without the program's name, None for those of the process.
+    """
+    return run(cli, arguments)
+
+
+@click.group(
+    cls=CommandLine,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@store_option
+@zone_options
+@click.version_option(__version__, message="lllm %(version)s")
+@click.pass_context
+def cli(context: click.Context, store: str | None) -> None:
+    """Look at what your LLM agents did, and what it cost.
+
+    A store is an SQLite file or a folder of JSONL files that tactics log to. Name it with --store,
+    or once and for all with the environment variable LLLM_STORE.
+
+    \b
+      lllm demo                        make a store to look at
+      lllm ls --state failure          the calls that failed, newest first
+      lllm show 01m845q0r4             one call as a tree: agents, tools, retries, costs
+      lllm calls --sort elapsed        the slowest calls of a model
+      lllm cost --by tag:customer      what was spent, and on whom
+      lllm tail                        events as they are written
+      lllm query --schema              what can be asked in SQL
+
+    An ID may be cut to any beginning that only one session has. Times are local where people read
+    and write them, and UTC in --json and --csv; --utc and --tz change that.
+    """
+    del store  # commands read it where they open the store
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@store_option
+@zone_options
+@click.option("--model", metavar="NAME", help="Have this model answer, by the OpenAI API.")
+def demo(store: str | None, model: str | None) -> None:
+    """Run a small support desk and look at its log.
+
+    An embedded model answers from a script: no key, no network, a few seconds. With OPENAI_API_KEY
+    (and OPENAI_BASE_URL for another server) and --model, a real one does. The store is left at
+    --store, LLLM_STORE or ./lllm-demo/runs.db; a second run adds to it.
+    """
+    from lllm.cli.commands import demo as demo_tour
+
+    demo_tour.run(store or given_before(), model, zone())
+
+
+for command in (
+    sessions.ls, sessions.show_, calls.calls, sessions.events, sessions.tail, cost.cost,
+    query.query, sessions.export,
+    maintenance.tag, maintenance.rebuild, maintenance.verify, maintenance.repair,
+    maintenance.doctor, maintenance.backup,
+):  # fmt: skip
+    cli.add_command(command)

@@ -1,0 +1,1 @@
+"""How what a store says looks on a terminal, as JSON and as CSV."""

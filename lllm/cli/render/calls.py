@@ -1,0 +1,122 @@
+"""A list of attempts to call a model: a table where it has the room, else two lines for each, or
+three. Ids of sessions are never cut, since they are what one copies."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lllm.cli.render import formats
+from lllm.cli.render.console import joined, show_rows, sign
+from lllm.events.errors import InvokeError
+from lllm.store.call_records import CallRecord
+from lllm.terminal_safe import visible
+
+_ERROR = 64  # characters of an error, and of one in a narrow table
+_SHORT_ERROR = 28
+_INDENT = 4  # columns
+_OURS = f"{InvokeError.__name__}: "  # what follows says it all
+
+
+def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo) -> None:
+    """Print the attempts, in their order. zone: of their times."""
+    offset = formats.one_offset((one.timestamp for one in records), zone)
+    show_rows(
+        console,
+        (_table(records, zone, offset, longest) for longest in (_ERROR, _SHORT_ERROR)),
+        (_lines(one, zone, offset, console.width - _INDENT) for one in records),
+        offset,
+    )
+
+
+def _table(
+    records: Sequence[CallRecord], zone: dt.tzinfo, offset: str | None, longest: int
+) -> Table:
+    """longest: characters of an error."""
+    started = "STARTED" if offset is None else f"STARTED ({offset})"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    columns: list[tuple[str, Callable[[CallRecord], Text]]] = [
+        ("SESSION", lambda one: Text(visible(one.session_id))),
+        (
+            started,
+            lambda one: Text(formats.moment_below(one.timestamp, zone, offset, seconds=True)),
+        ),
+        ("", lambda one: sign(one.state)),
+        ("MODEL", lambda one: Text(_model(one))),
+        ("TOOK", lambda one: Text(formats.duration(one.elapsed))),
+    ]
+    if any(one.first_token is not None for one in records):
+        columns.append(("FIRST", lambda one: Text(_first(one))))
+    columns += [
+        ("IN", lambda one: Text(_count(one.prompt_tokens))),
+        ("OUT", lambda one: Text(_count(one.completion_tokens))),
+        ("COST", _cost),
+    ]
+    if any(one.error is not None for one in records):
+        columns.append(("ERROR", lambda one: _error(one, longest)))
+    for name, _ in columns:
+        right = name in ("TOOK", "FIRST", "IN", "OUT", "COST")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for one in records:
+        table.add_row(*(said(one) for _, said in columns))
+    return table
+
+
+def _lines(
+    one: CallRecord, zone: dt.tzinfo, offset: str | None, room: int
+) -> Iterator[Text | Padding]:
+    """room: columns of an error."""
+    yield joined(
+        (
+            visible(one.session_id),
+            Text.assemble(sign(one.state), f" {one.state}"),
+            formats.moment_below(one.timestamp, zone, offset, seconds=True),
+            formats.duration(one.elapsed) if one.elapsed is not None else "",
+        ),
+        "  ",
+    )
+    used = one.prompt_tokens is not None and one.completion_tokens is not None
+    told = joined(
+        (
+            Text(_model(one), "bold"),
+            f"first {_first(one)}" if one.first_token is not None else "",
+            formats.tokens(one.prompt_tokens or 0, one.completion_tokens or 0) if used else "",
+            _cost(one),
+        )
+    )
+    yield Padding(told, (0, 0, 0, _INDENT), expand=False)
+    if one.error is not None:
+        yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
+
+
+def _first(one: CallRecord) -> str:
+    return "" if one.first_token is None else formats.duration(one.first_token)
+
+
+def _model(one: CallRecord) -> str:
+    """The model that answered, else the one that was asked."""
+    return visible(one.model or one.asked)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _cost(one: CallRecord) -> Text:
+    if one.price == "unpriced":
+        return Text("unpriced", "yellow")
+    return Text("" if one.cost is None else formats.money(one.cost))
+
+
+def _error(one: CallRecord, longest: int) -> Text:
+    """What went wrong, the status first, in one line. longest: characters that are shown of it."""
+    if one.error is None or one.error_type is None:
+        return Text()
+    line = formats.error_line(one.error).removeprefix(_OURS)
+    status = "" if one.status is None else f"{one.status} "
+    return Text(formats.cut(status + line, longest), "red")

@@ -1,0 +1,120 @@
+"""What `lllm doctor` and `lllm backup` print: what is wrong comes first, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.render.console import joined, show, stdout
+from lllm.cli.render.formats import counted
+from lllm.cli.render.json_text import show_json
+from lllm.doctor.checks import size
+from lllm.doctor.facts import Checkup, Remark, Severity, ViewFacts
+from lllm.events.codec import encode
+from lllm.events.integrity.backup import BackedUp
+from lllm.terminal_safe import visible
+
+_SIGNS: dict[Severity, tuple[str, str]] = {
+    "problem": ("✗", "bold red"),
+    "warning": ("!", "yellow"),
+    "note": ("·", "cyan"),
+    "ok": ("✓", "green"),
+}
+
+
+def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
+    """Print what was found of a store.
+
+    Raises Finding where there is a problem, once all is printed.
+    """
+    if as_json:
+        show_json(encode(checkup).decode())
+    else:
+        console = stdout()
+        for remark in checkup.remarks:
+            show(console, _line(remark))
+            if remark.advice:
+                show(
+                    console,
+                    Padding(Text(visible(remark.advice), "dim"), (0, 0, 0, 4), expand=False),
+                )
+        show(console, "", _table(checkup))
+    problems = checkup.count("problem")
+    if problems:
+        raise Finding(f"The store has {counted(problems, 'problem')}.")
+
+
+def _line(remark: Remark) -> Text:
+    mark, style = _SIGNS[remark.severity]
+    about = Text(f"{visible(remark.about)}:", "bold")
+    return joined((Text(mark, style), about, visible(remark.says)), " ")
+
+
+def _table(checkup: Checkup) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts(checkup):
+        if value:
+            table.add_row(name, Text(visible(value)))
+    return table
+
+
+def _facts(checkup: Checkup) -> Iterator[tuple[str, str]]:
+    log, rows, database, place = checkup.log, checkup.rows, checkup.database, checkup.place
+    yield "store", f"{log.path or 'in memory'} ({log.kind})"
+    yield "format", _joined(log.format, log.durability and f'durability "{log.durability}"')
+    yield (
+        "size",
+        _joined(
+            log.bytes is not None and size(log.bytes),
+            rows.bytes is not None and f"rows {size(rows.bytes)}",
+            database and database.wal_bytes and f"write-ahead log {size(database.wal_bytes)}",
+        ),
+    )
+    count = f"up to position {log.head:,}" if log.events is None else f"{log.events:,}"
+    yield (
+        "events",
+        _joined(
+            count,
+            log.held and f"{log.held:,} waiting in memory",
+            log.gaps and f"{sum(gap.lost for gap in log.gaps):,} lost",
+        ),
+    )
+    states = (f"{number:,} {state}" for state, number in sorted(rows.sessions.items()))
+    yield "sessions", _joined(*states, log.erased and f"{log.erased:,} erased") or "none"
+    for view in rows.views:
+        yield f"rows of {visible(view.name)}", _view(view)
+    if database:
+        mode = database.journal_mode and f"journal mode {database.journal_mode}"
+        yield "SQLite", _joined(database.version, mode)
+    if place:
+        yield "disk", _joined(place.file_system, f"{size(place.free_bytes)} free")
+
+
+def _joined(*parts: object) -> str:
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _view(view: ViewFacts) -> str:
+    if view.built_by is None:
+        return "none yet"
+    return _joined(
+        f"up to position {view.position:,}",
+        view.lag and f"{view.lag:,} behind",
+        f"version {view.built_by}",
+        f"generation {view.generation}",
+        view.version is None and "of another program",
+    )
+
+
+def show_backup(made: BackedUp) -> None:
+    """Print where a backup lies, and how it becomes a store again."""
+    show(
+        stdout(),
+        Text(f"{visible(str(made.path))}: {size(made.size)}, up to position {made.position:,}."),
+    )

@@ -1,0 +1,147 @@
+"""What was spent, as a table with a bar for each group and the total below; groups within a group
+stand below it, indented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lllm.cli.render import formats
+from lllm.cli.render.console import show
+from lllm.pricing.cost_summary import CostGroup, CostLine, CostSummary
+from lllm.projections.session.invoke_cost import dollars, nanos
+from lllm.terminal_safe import visible
+
+_BAR = 20  # columns of the longest bar
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_MUCH = 1 << 30  # columns, to measure what a table would like to have
+_KEY = 1_000  # characters shown of a group's name; every row is padded to the longest
+_INDENT = 2  # columns of a level
+_BARS = ("green", "cyan")  # by level; the inner ones are shares of the same whole
+Column = tuple[str, Callable[[CostLine], str | Text]]  # title, and what a line says there
+
+
+def show_costs(console: Console, summary: CostSummary, by: Sequence[str]) -> None:
+    """Print a summary that was made with these groups."""
+    bare = _table(summary, by, 0)
+    free = (
+        console.width - console.measure(bare, options=console.options.update_width(_MUCH)).maximum
+    )
+    show(console, _table(summary, by, max(0, min(free, _BAR))))
+    if _is_repriced(summary):
+        show(console, Text(_basis(summary), "dim"))
+
+
+def _table(summary: CostSummary, by: Sequence[str], bar: int) -> Table:
+    """bar: columns of the longest bar."""
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=True,
+        footer_style="bold",
+    )  # fmt: skip
+    table.add_column(Text(_heading(summary, by)), Text("total"), overflow="fold")
+    table.add_column("", "", width=bar)
+    columns = _columns(summary)
+    for title, said in columns:
+        table.add_column(title, said(summary), justify="right", no_wrap=True)
+    by_tag = by[0].startswith("tag:")
+    if by_tag:
+        table.add_column("SESSIONS", f"{summary['session_count']:,}", justify="right")
+    most = max((group["total_cost_usd"] for group in summary["groups"]), default=0.0)
+    for level, group in _rows(summary["groups"]):
+        length = Text(_bar(group["total_cost_usd"], most, bar), _BARS[min(level, 1)])
+        count = group["session_count"]
+        sessions = ["" if count is None else f"{count:,}"] if by_tag else []
+        cells = [said(group) for _, said in columns]
+        table.add_row(_name(level, group), length, *cells, *sessions)
+    return table
+
+
+def _heading(summary: CostSummary, by: Sequence[str]) -> str:
+    day = f"day ({summary['time_zone']})"
+    names = (day if one == "day" else one.removeprefix("tag:") for one in by)
+    return " / ".join(formats.shortened(name, _KEY) for name in names)
+
+
+def _columns(summary: CostSummary) -> list[Column]:
+    """Those that have something to say."""
+    columns: list[Column] = [("COST", _money)]
+    if _is_repriced(summary):
+        columns += [
+            ("RECORDED", lambda line: formats.money(line["recorded_cost_usd"])),
+            ("DIFFERENCE", _difference),
+        ]
+    columns += [
+        ("CALLS", lambda line: f"{line['calls']:,}"),
+        ("FAILED", lambda line: f"{line['failed_calls']:,}"),
+    ]
+    if summary["wasted_cost_usd"]:
+        columns.append(("WASTED", _wasted))
+    if summary["tool_cost_usd"]:
+        columns.append(("TOOLS", _tools))
+    if summary["unpriced_calls"]:
+        columns.append(("UNPRICED", lambda line: f"{line['unpriced_calls']:,}"))
+    columns += [
+        ("IN", lambda line: f"{line['prompt_tokens']:,}"),
+        ("OUT", lambda line: f"{line['completion_tokens']:,}"),
+    ]
+    return columns
+
+
+def _rows(groups: Sequence[CostGroup], level: int = 0) -> Iterator[tuple[int, CostGroup]]:
+    for group in groups:
+        yield level, group
+        yield from _rows(group["groups"], level + 1)
+
+
+def _name(level: int, group: CostGroup) -> Text:
+    indent = " " * (_INDENT * level)
+    if group["key"]:
+        return Text(indent + formats.shortened(group["key"], _KEY))
+    return Text(f"{indent}(none)", "dim")
+
+
+def _money(line: CostLine) -> Text:
+    if not line["total_cost_usd"] and line["unpriced_calls"]:
+        return Text("unknown", "yellow")
+    return Text(formats.money(line["total_cost_usd"]))
+
+
+def _wasted(line: CostLine) -> str:
+    return formats.money(line["wasted_cost_usd"]) if line["wasted_cost_usd"] else ""
+
+
+def _tools(line: CostLine) -> str:
+    return formats.money(line["tool_cost_usd"]) if line["tool_cost_usd"] else ""
+
+
+def _difference(line: CostLine) -> str:
+    more = nanos(line["total_cost_usd"]) - nanos(line["recorded_cost_usd"])
+    if not line["total_cost_usd"] and line["unpriced_calls"]:
+        return ""
+    return ("+" if more > 0 else "-" if more < 0 else "") + formats.money(dollars(abs(more)))
+
+
+def _is_repriced(summary: CostSummary) -> bool:
+    return summary["prices"] != "recorded" or summary["as_model"] is not None
+
+
+def _basis(summary: CostSummary) -> str:
+    """What the costs are made with."""
+    prices = {
+        "recorded": "the prices of the day of each call",
+        "current": "today's prices",
+        "given": "the prices given; what they do not name, at today's",
+    }[summary["prices"]]
+    model = f"as {visible(summary['as_model'])}, " if summary["as_model"] is not None else ""
+    return f"COST is {model}at {prices}."
+
+
+def _bar(amount: float, most: float, columns: int) -> str:
+    """A bar in eighths of a column; any amount that is not zero shows."""
+    if amount <= 0 or most <= 0 or not columns:
+        return ""
+    full, rest = divmod(max(round(amount / most * columns * 8), 1), 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "")

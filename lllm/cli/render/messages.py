@@ -1,0 +1,114 @@
+"""What a call of a captured client sent and got, below its attempt: messages and tools.
+
+Such a call has no agent whose dialog could be shown. A conversation is sent anew with every turn;
+shown are the messages that a request was the first to send.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+from rich.text import Text
+from rich.tree import Tree
+
+from lllm.cli.render import formats
+from lllm.events.model import Content, Event, LLMResponded, MessageAdded, ToolCall
+from lllm.projections.session.call_session import InvokeTrace
+from lllm.projections.session.conversation import first_sent_by_request
+from lllm.terminal_safe import visible
+
+_LONG = 240  # characters shown of a message
+_SHORT = 80  # of arguments and results
+_MOST = 20  # messages of one request
+
+
+class SentAndGot(msgspec.Struct, frozen=True):
+    """What one request was the first to send, but for the results of tools; and the results that a
+    later one sent for the tools that its answer asked for, in the order of these."""
+
+    sent: tuple[Content, ...] = ()
+    results: tuple[Content | None, ...] = ()
+
+
+NOTHING = SentAndGot()
+Exchanges = Mapping[int, SentAndGot]  # by the ordinal of the request
+
+
+def exchanges_of(events: Iterable[Event]) -> Exchanges:
+    """The exchanges of one session. events: its payloads, in order."""
+    payloads = list(events)
+    results = _results(payloads)
+    answered = {id(content) for of_one in results.values() for content in of_one if content}
+    sent = first_sent_by_request(payloads)
+    return {
+        request: SentAndGot(
+            tuple(one for one in sent.get(request, ()) if id(one) not in answered),
+            tuple(results.get(request, ())),
+        )
+        for request in sent.keys() | results.keys()
+    }
+
+
+def _results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
+    """What came of the tools that each answer asked for; None where nobody said it. Ids may come
+    again: a result is for the last call with its id that has none yet."""
+    results: dict[int, list[Content | None]] = {}
+    waiting: dict[str, list[tuple[int, int]]] = {}
+    for event in payloads:
+        if isinstance(event, LLMResponded):
+            results[event.request] = [None] * len(event.content.tool_calls)
+            for place, call in enumerate(event.content.tool_calls):
+                waiting.setdefault(call.id, []).append((event.request, place))
+        elif isinstance(event, MessageAdded) and event.content.call_id is not None:
+            places = waiting.get(event.content.call_id)
+            if places:
+                request, place = places.pop()
+                results[request][place] = event.content
+    return results
+
+
+def add_exchange(node: Tree, trace: InvokeTrace, exchange: SentAndGot) -> None:
+    """Put messages and tools below an attempt: what was sent, what it wants, what it answered."""
+    for content in exchange.sent[:_MOST]:
+        for line in _message(content, content.role):
+            node.add(line)
+    if len(exchange.sent) > _MOST:
+        node.add(Text(f"… {formats.counted(len(exchange.sent) - _MOST, 'message')} more", "dim"))
+    answer = trace.content
+    if answer is None:
+        return
+    for line in _message(answer, "answer" if trace.error is None else "begun"):
+        node.add(line)
+    results = exchange.results + (None,) * len(answer.tool_calls)
+    for call, result in zip(answer.tool_calls, results, strict=False):
+        node.add(_tool(call, result))
+
+
+def _message(content: Content, label: str) -> Iterator[Text]:
+    """The lines of a message: its text, and what else it has."""
+    if content.text:
+        yield _labelled(label, formats.shortened(content.text, _LONG))
+    others = [part for part in content.parts if part.kind != "text"]
+    for part in others:
+        if part.text:
+            yield _labelled(visible(part.kind), formats.shortened(part.text, _LONG))
+    kinds = Counter(part.kind for part in others if not part.text)
+    if kinds:
+        counted = (f"{number:,} {visible(kind)}" for kind, number in kinds.items())
+        yield _labelled(label, Text(f"({', '.join(counted)})", "dim"))
+
+
+def _tool(call: ToolCall, result: Content | None) -> Text:
+    line = Text.assemble(
+        ("tool ", "dim"), (visible(call.name), "magenta"),
+        f" {formats.shortened(call.arguments, _SHORT)}",
+    )  # fmt: skip
+    if result is not None:
+        line.append(" → ", "dim").append(formats.shortened(result.text, _SHORT))
+    return line
+
+
+def _labelled(label: str, value: str | Text) -> Text:
+    return Text.assemble((f"{visible(label)} ", "dim"), value)

@@ -1,0 +1,137 @@
+"""What there is to ask in SQL: each table with its columns, indexes, rows, and what it is for."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import cast
+
+import msgspec
+from rich.text import Text
+
+from lllm.cli.render.console import joined, show, stdout
+from lllm.cli.render.json_text import array, show_json
+from lllm.events.codec import encode
+from lllm.events.errors import LogDamaged, StoreError
+from lllm.store.query_timeout import TimedRows
+from lllm.store.sql_database import StoreDatabase
+from lllm.terminal_safe import visible
+
+_BEHIND = re.compile(r"SELECT \* FROM (?:\w+\.)?(\w+_v\d+)$")
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a table. key: whether it is a part of what tells the rows apart."""
+
+    name: str
+    type: str
+    key: bool
+
+
+class IndexInfo(msgspec.Struct, frozen=True):
+    """An index. partial: whether it leaves rows out."""
+
+    columns: Sequence[str]
+    unique: bool
+    partial: bool
+
+
+class TableInfo(msgspec.Struct, frozen=True):
+    """What can be asked under a name. rows: None where counting them took too long, or a page of
+    them can't be read."""
+
+    name: str
+    about: str
+    rows: int | None
+    columns: Sequence[Column]
+    indexes: Sequence[IndexInfo]
+
+
+def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl: bool) -> None:
+    """Print the schema of a store's database. seconds: for all counting of rows, 0 for no limit."""
+    found = tables_of(database, seconds)
+    if as_json:
+        show_json(array(found))
+        return
+    if as_nl:
+        show_json("\n".join(encode(table).decode() for table in found))
+        return
+    console = stdout()
+    for number, table in enumerate(found):
+        rows = "rows not counted" if table.rows is None else f"{table.rows:,} rows"
+        heading = joined((Text(visible(table.name), "bold"), rows))
+        lines = [Text(""), heading] if number else [heading]
+        if table.about:
+            lines.append(Text(f"  {table.about}"))
+        lines.append(Text(f"  columns  {', '.join(map(_column, table.columns))}"))
+        lines += [Text(f"  index    {_index(index)}") for index in table.indexes]
+        show(console, *lines)
+
+
+def tables_of(database: StoreDatabase, seconds: float) -> list[TableInfo]:
+    """What can be asked, the log first, then the tables of each view, then what others made."""
+    about = database.about
+    sql = "SELECT name, type, sql FROM sqlite_temp_master UNION ALL SELECT name, type, sql FROM "
+    shown: dict[str, str] = {}  # and the table that is behind it
+    behind: set[str] = set()
+    for name, kind, text in database.execute(f"{sql} sqlite_master").fetchall():
+        if kind == "view" and (match := _BEHIND.search(str(text))):
+            shown.setdefault(name, match[1])
+            behind.add(match[1])
+        elif kind in ("table", "view") and not name.startswith("sqlite_"):
+            shown.setdefault(name, name)
+    order = {name: at for at, name in enumerate(about)}
+    names = sorted(
+        (name for name in shown if name not in behind),
+        key=lambda name: (order.get(name, len(order)), name),
+    )
+    until = time.monotonic() + seconds
+    tables = []
+    for name in names:
+        left = max(until - time.monotonic(), 0.001) if seconds else 0
+        tables.append(_table_info(database, name, shown[name], about.get(name, ""), left))
+    return tables
+
+
+def _table_info(
+    database: StoreDatabase, name: str, behind: str, about: str, seconds: float
+) -> TableInfo:
+    try:
+        sql = f"SELECT count(*) FROM {_quoted(name)}"
+        with closing(TimedRows(database, sql, seconds=seconds)) as counted:
+            rows = cast(int, next(counted)[0])
+    except (StoreError, LogDamaged):
+        rows = None
+    columns = database.execute(f"PRAGMA table_info({_quoted(name)})").fetchall()
+    keys = database.execute(f"PRAGMA table_info({_quoted(behind)})").fetchall()
+    key = {column[1] for column in keys if column[5]}
+    indexes = database.execute(f"PRAGMA index_list({_quoted(behind)})").fetchall()
+    return TableInfo(
+        name, about, rows,
+        [Column(column[1], column[2], column[1] in key) for column in columns],
+        [
+            IndexInfo(_columns_of(database, index[1]), bool(index[2]), bool(index[4]))
+            for index in indexes
+            if index[3] != "pk"
+        ],
+    )  # fmt: skip
+
+
+def _columns_of(database: StoreDatabase, index: str) -> list[str]:
+    found = database.execute(f"PRAGMA index_info({_quoted(index)})").fetchall()
+    return [str(column[2]) for column in found]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _column(column: Column) -> str:
+    return visible(f"{column.name} {column.type}{' KEY' if column.key else ''}".replace("  ", " "))
+
+
+def _index(index: IndexInfo) -> str:
+    more = f"{', unique' if index.unique else ''}{', of some rows' if index.partial else ''}"
+    return visible(f"({', '.join(index.columns)}){more}")

@@ -1,0 +1,108 @@
+"""A list of sessions: a table where it has the room, else some lines for each. Ids are never
+cut, since they are what one copies."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lllm.cli.render import formats
+from lllm.cli.render.console import joined, show_rows, state_text
+from lllm.store.summaries import SessionSummary
+from lllm.terminal_safe import visible
+
+_LONGEST = (1 << 30, 60, 40, 24)  # characters of tasks and errors: all, or as there is room
+_INDENT = 4  # columns
+
+
+def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
+    """Print the sessions, in their order. zone: of their times."""
+    offset = formats.one_offset((one.timestamp for one in summaries), zone)
+    show_rows(
+        console,
+        (_table(summaries, zone, offset, longest) for longest in _LONGEST),
+        (_lines(one, zone, offset, console.width - _INDENT) for one in summaries),
+        offset,
+    )
+
+
+def _table(
+    summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None, longest: int
+) -> Table:
+    """longest: characters of a task or an error."""
+    tasks = any(one.task for one in summaries)
+    errors = any(one.error for one in summaries)
+    started = "STARTED" if offset is None else f"STARTED ({offset})"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, right in (
+        ("ID", False), ("STATE", False), ("TACTIC", False), (started, False), ("TOOK", True),
+        ("CALLS", True), ("TOKENS", True), ("COST", True), ("TAGS", False),
+    ):  # fmt: skip
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for name, there in (("TASK", tasks), ("ERROR", errors)):
+        if there:
+            table.add_column(name, no_wrap=True)
+    for one in summaries:
+        table.add_row(
+            Text(visible(one.session_id)),
+            state_text(one.state),
+            Text(visible(one.tactic_path)),
+            Text(formats.moment_below(one.timestamp, zone, offset)),
+            Text(formats.duration(one.elapsed)),
+            Text(_calls(one)),
+            Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
+            Text(_cost(one)),
+            Text(formats.tag_list(one.tags), "cyan"),
+            *([Text(formats.cut(one.task or "", longest))] if tasks else []),
+            *([_reason(one, longest)] if errors else []),
+        )
+    return table
+
+
+def _lines(
+    one: SessionSummary, zone: dt.tzinfo, offset: str | None, room: int
+) -> Iterator[Text | Padding]:
+    """room: columns of a task or an error."""
+    yield joined(
+        (
+            visible(one.session_id),
+            state_text(one.state),
+            formats.moment_below(one.timestamp, zone, offset),
+            formats.duration(one.elapsed) if one.elapsed is not None else "",
+        ),
+        "  ",
+    )
+    told = joined(
+        (
+            Text(visible(one.tactic_path), "bold"),
+            f"{_calls(one)} call{'s' if _calls(one) != '1' else ''}",
+            f"{one.prompt_tokens + one.completion_tokens:,} tokens",
+            _cost(one) if one.calls else "",
+            Text(formats.tag_list(one.tags), "cyan"),
+        )
+    )
+    yield Padding(told, (0, 0, 0, _INDENT), expand=False)
+    if one.task:
+        task = Text.assemble(("task ", "dim"), formats.cut(one.task, room - len("task ")))
+        yield Padding(task, (0, 0, 0, _INDENT), expand=False)
+    if one.error:
+        yield Padding(_reason(one, room), (0, 0, 0, _INDENT), expand=False)
+
+
+def _reason(one: SessionSummary, longest: int) -> Text:
+    """The first line of what a session failed with. longest: characters that are shown of it."""
+    return Text(formats.cut(formats.error_line(one.error or ""), longest), "red")
+
+
+def _calls(one: SessionSummary) -> str:
+    """The calls that were answered, and those that failed."""
+    return f"{one.calls:,} + {one.failed_calls:,} failed" if one.failed_calls else f"{one.calls:,}"
+
+
+def _cost(one: SessionSummary) -> str:
+    return formats.money(one.total_cost, one.unpriced_calls) if one.calls else "-"

@@ -1,0 +1,31 @@
+"""A session and those below it, however deep they go: a log may hold more levels than a stack, or
+ones that go round in a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lllm.projections.session.call_session import InvokeTrace, TacticCallSession
+
+
+def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
+    """The session and all below it, each once."""
+    waiting = [session]
+    seen: set[str] = set()
+    while waiting:
+        one = waiting.pop()
+        if one.session_id in seen:
+            continue
+        seen.add(one.session_id)
+        yield one
+        below = [child for children in one.sub_tactic_sessions.values() for child in children]
+        waiting += reversed(below)
+
+
+def attempts(session: TacticCallSession) -> Iterator[InvokeTrace]:
+    """The calls of a model in one session, those of its agents first."""
+    for calls in session.agent_sessions.values():
+        for call in calls:
+            for traces in call.invoke_traces.values():
+                yield from traces
+    yield from session.invoke_traces

@@ -1,0 +1,1 @@
+"""`lllm doctor`: how a store is, and what to do."""

@@ -1,0 +1,244 @@
+"""Looks at a store and says how it is, in plain words, and what to do.
+
+It reads as every command does: the rows are brought up to date first, and sessions of dead
+processes are found. Whatever goes wrong meanwhile is said, and the rest is looked at.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lllm.doctor.checks import diagnosed
+from lllm.doctor.facts import Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
+from lllm.doctor.file_systems import StoreLocation, location_of
+from lllm.events import codec
+from lllm.events.backend import KnowsItsEnd, ReportsHealth, read_types
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.concurrency.locks import is_held
+from lllm.events.envelope import Recorded
+from lllm.events.errors import LllmError, LogDamaged
+from lllm.events.health import Health
+from lllm.events.integrity.backup import stopped_backups
+from lllm.events.model import LogGap, SessionErased
+from lllm.projections.engine.checkpoints import Checkpoint
+from lllm.projections.engine.rows_location import KeepsRows
+from lllm.projections.queries import sessions as session_queries
+from lllm.store.log_store import LogStore
+from lllm.times import zone_of
+
+_READ_BYTES = 256 << 20  # of a log that is read through without being asked: a second or two
+_TROUBLES = 10  # that are told
+_GENERATION = re.compile(r"(.+)_v(\d+)")  # the name of a table of rows
+
+
+def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt.UTC) -> Checkup:
+    """What there is to say of a store.
+
+    thorough: read the whole log, however large, and have SQLite check the pages of its file.
+    tz: the zone of the times in the remarks, see `lllm.times.zone_of`.
+
+    Raises LogError where nothing can be read of it at all.
+    """
+    troubles: list[str] = []
+    lag = 0
+    head = store.log.head()  # what others write from now on is no lag
+    with _telling(troubles):
+        lag = store.lag
+        store.list_sessions(limit=0)  # so that rows follow the log, and the dead are found
+    with _telling(troubles):
+        if isinstance(store.backend, KnowsItsEnd):
+            store.backend.check_end()
+    health = _health(store, head, thorough=thorough)
+    found = Checkup(
+        log=_log(store, health, head, troubles, thorough=thorough),
+        rows=_rows(store, health.locks, head, lag, troubles),
+        database=_database(_rows_file(store), troubles, thorough=thorough),
+        place=_place(health, troubles),
+        stopped_backups=_stopped_backups(health.path),
+        troubles=tuple(troubles[:_TROUBLES]),
+    )
+    return diagnosed(found, zone_of(tz))
+
+
+@contextmanager
+def _telling(troubles: list[str]) -> Iterator[None]:
+    """What goes wrong is remembered, and the look goes on."""
+    try:
+        yield
+    except (LllmError, OSError, sqlite3.Error) as error:
+        if str(error) not in troubles:
+            troubles.append(str(error))
+
+
+# -- the log
+
+
+def _health(store: LogStore, head: int, *, thorough: bool) -> Health:
+    backend = store.backend
+    if isinstance(backend, ReportsHealth):
+        return backend.health(head, read_bytes=None if thorough else _READ_BYTES)
+    return Health(kind=type(backend).__name__)
+
+
+def _log(
+    store: LogStore, health: Health, head: int, troubles: list[str], *, thorough: bool
+) -> LogFacts:
+    through = thorough or (health.bytes or 0) <= _READ_BYTES
+    gaps, erased = _search(store, head, troubles) if through else (None, None)
+    return LogFacts(
+        kind=health.kind,
+        path=None if health.path is None else str(health.path),
+        format=health.format,
+        durability=health.durability,
+        read_only=store.read_only,
+        bytes=health.bytes,
+        head=head,
+        events=health.events,
+        gaps=gaps,
+        erased=erased,
+        held=len(store.log.held),
+        torn_bytes=health.torn_bytes,
+        unit=health.unit,
+    )
+
+
+def _search(store: LogStore, head: int, troubles: list[str]) -> tuple[tuple[Gap, ...], int]:
+    """The gaps of a log, and how many of its sessions were erased."""
+    gaps, erased = [], 0
+    for event in _readable(store, head, troubles):
+        payload = codec.decode(event)
+        erased += isinstance(payload, SessionErased)
+        if isinstance(payload, LogGap):
+            times = payload.first_time, payload.last_time
+            gaps.append(Gap(event.position, payload.lost, *times, payload.reason))
+    return tuple(gaps), erased
+
+
+def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recorded]:
+    """What can be read of the events that are looked for."""
+    after = 0
+    while after < head and len(troubles) < _TROUBLES:
+        began = after
+        with _telling(troubles):
+            try:
+                yield from read_types(
+                    store.log, (LogGap.type, SessionErased.type), after=after, upto=head
+                )
+                return
+            except LogDamaged as damage:
+                after = damage.position
+                raise
+        if after <= began:
+            return
+
+
+# -- the rows
+
+
+def _rows(
+    store: LogStore, locks: Path | None, head: int, lag: int, troubles: list[str]
+) -> RowFacts:
+    database, backend = store._database, store.backend
+    in_log = isinstance(backend, KeepsRows) and backend.rows_in_log
+    apart = isinstance(database.path, Path) and not in_log
+    found: Mapping[str, Checkpoint] = {}
+    sessions: dict[str, int] = {}
+    elsewhere = 0
+    leftovers: tuple[str, ...] = ()
+    with _telling(troubles):
+        found = store._projector.checkpoints()
+        leftovers = _leftovers(store, found)
+        with session_queries.reading(database) as connection:
+            states = connection.execute("SELECT state, count(*) FROM sessions GROUP BY 1")
+            sessions = {str(state): int(count) for state, count in states}
+            running = session_queries.running(connection)
+        asked = None if locks is None else Liveness(locks)
+        elsewhere = sum(
+            asked is None or not asked.can_tell(str(one.owner), one.host) for one in running
+        )
+    return RowFacts(
+        bytes=os.stat(database.path).st_size if apart else None,
+        lag=lag,
+        views=tuple(_views(store, head, found)),
+        sessions=sessions,
+        elsewhere=elsewhere,
+        leftovers=leftovers,
+        rebuilding=locks is not None and is_held(locks / "rebuild.lock"),
+    )
+
+
+def _views(store: LogStore, head: int, found: Mapping[str, Checkpoint]) -> Iterator[ViewFacts]:
+    views = {view.name: view for view in store._projector.views}
+    for name in sorted({*views, *found}):
+        view, at = views.get(name), found.get(name)
+        version = None if view is None else view.version
+        if at is None:
+            yield ViewFacts(name, version, None, 0, 0, head)
+            continue
+        newer = view is not None and at.ahead_of(view)
+        lag = max(head - at.position, 0)
+        yield ViewFacts(name, version, at.version, at.generation, at.position, lag, newer)
+
+
+def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+    """The tables of views of ours that no list shows."""
+    shown = {
+        table.name: found[view.name].generation if view.name in found else 0
+        for view in store._projector.views
+        for table in view.tables
+    }
+    names = store._database.query("SELECT name FROM sqlite_master WHERE type = 'table'")
+    matches = [match for (name,) in names if (match := _GENERATION.fullmatch(str(name)))]
+    return tuple(sorted(m[0] for m in matches if shown.get(m[1], int(m[2])) != int(m[2])))
+
+
+# -- what they stand on
+
+
+def _rows_file(store: LogStore) -> Database:
+    """The file that rows belong in; they may be elsewhere, where a page of it is damaged."""
+    backend = store.backend
+    return backend.rows_database() if isinstance(backend, KeepsRows) else store._database
+
+
+def _database(database: Database, troubles: list[str], *, thorough: bool) -> DatabaseFacts | None:
+    mode, checked = "", None
+    if not isinstance(database.path, Path):
+        return None
+    with _telling(troubles):
+        mode = _journal_mode(database)
+        if thorough:
+            lines = [str(row[0]) for row in database.query(f"PRAGMA quick_check({_TROUBLES})")]
+            checked = tuple(line for line in lines if line != "ok")
+    size = 0
+    with suppress(OSError):
+        size = os.stat(f"{database.path}-wal").st_size
+    return DatabaseFacts(sqlite3.sqlite_version, mode, size, checked)
+
+
+def _journal_mode(database: Database) -> str:
+    if database.read_only and not os.path.exists(f"{database.path}-shm"):
+        return ""  # a connection that takes the file for one that never changes does not know it
+    return str(database.query("PRAGMA journal_mode")[0][0])
+
+
+def _place(health: Health, troubles: list[str]) -> StoreLocation | None:
+    path, locks = health.path, health.locks
+    if path is None or locks is None:
+        return None
+    with _telling(troubles):
+        return location_of(path if path.is_dir() else path.parent, [locks, *health.files])
+    return None
+
+
+def _stopped_backups(path: Path | None) -> tuple[str, ...]:
+    with suppress(OSError):
+        return () if path is None else tuple(map(str, stopped_backups(path.parent)))
+    return ()

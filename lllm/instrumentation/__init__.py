@@ -1,0 +1,1 @@
+"""Recording calls that are made with the clients of others' SDKs."""

@@ -1,0 +1,259 @@
+"""How the bodies of requests began, so that what comes again in a later one is not read again.
+
+An API is sent its conversation anew with every turn: all of a body but its end was read before, and
+is in the log. Which bytes were is told by digests of a body up to the end of each message; no text
+is kept. What follows them is read as if a mark stood in their place.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lllm.events.concurrency.decoders import decoder
+from lllm.instrumentation.addresses import with_address
+from lllm.instrumentation.operations import Operation
+from lllm.instrumentation.request_bodies import CapturedRequest, ConversationForm
+from lllm.instrumentation.same_message import chained, digests_of
+from lllm.pricing.priced_requests import media_in
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH  # the standard library has no public name for it
+
+_SHORT = 4_096  # bytes of a body that is read faster than it is compared
+_KEPT = 4  # bodies: as many conversations may go on in turns
+_FEW = 3  # messages at the end, of which a conversation may have changed some
+_MARK = secrets.token_hex(16)  # that nobody can have written
+_MARKED = f'"{_MARK}"'.encode()
+_BETWEEN = (b",", b" ", b"\t", b"\r", b"\n")
+
+_decoder = decoder(dict[str, object])
+_raw_decoder = decoder(dict[str, msgspec.Raw])
+_list_decoder = decoder(list[msgspec.Raw])
+
+
+class _Begun:
+    """How one body began.
+
+    form: of what API it is. start: where its first message stands. first: what stands for the
+    messages that it says elsewhere, as a beginning. Of each message of its list: where it ends, the
+    digest of the body up to there, how many messages in our terms there are by then, and the media
+    in them. beginnings: of the conversation, as of `Conversations.going_on`.
+    """
+
+    def __init__(self, form: ConversationForm, start: int, first: bytes) -> None:
+        self.form = form
+        self.start = start
+        self.first = first
+        self.ends: list[int] = []
+        self.digests: list[bytes] = []
+        self.counts: list[int] = []
+        self.media: list[frozenset[str]] = []
+        self.beginnings: list[bytes] = []
+
+    def matched(self, content: bytes) -> tuple[int, HASH] | None:
+        """How many of its messages another body begins with, and the hash of it up to there; None
+        where it is not worth while to look for that."""
+        view, ends = memoryview(content), self.ends
+        last = len(ends) - 1
+        early = min(1, last)
+        found = sha256(view[: ends[early]])
+        if found.digest() != self.digests[early]:
+            return None
+        at, near = early, last - _FEW
+        if near > at and (ahead := self._further(found, view, at, near)) is not None:
+            found, at = ahead, near
+        while at < last and (ahead := self._further(found, view, at, at + 1)) is not None:
+            found, at = ahead, at + 1
+        return at + 1, found
+
+    def _further(self, found: HASH, view: memoryview, at: int, place: int) -> HASH | None:
+        """The hash of a body up to the end of a later message; None where it says another."""
+        further = found.copy()
+        further.update(view[self.ends[at] : self.ends[place]])
+        return further if further.digest() == self.digests[place] else None
+
+    def upto(self, count: int) -> _Begun:
+        """The same of its first messages alone."""
+        begun = _Begun(self.form, self.start, self.first)
+        begun.ends, begun.digests = self.ends[:count], self.digests[:count]
+        begun.counts, begun.media = self.counts[:count], self.media[:count]
+        begun.beginnings = self.beginnings[: self.counts[count - 1] + 1]
+        return begun
+
+
+class Body:
+    """The body of a request, as it was read.
+
+    asked: what it asks, with those of its messages alone that were not read before. beginnings:
+    of what was, as of `Conversations.going_on`. media: of what was.
+    """
+
+    def __init__(self, asked: CapturedRequest) -> None:
+        self.asked = asked
+        self.beginnings = [b""]
+        self.media: frozenset[str] = frozenset()
+        # For who compares later bodies with it; None where nobody does.
+        self.form: ConversationForm | None = None
+        self.content = b""
+        self.first = 0  # messages that it says elsewhere than in its list
+        self.counts: list[int] = []  # messages in our terms, of each of the list that was read
+        self.before: _Before | None = None
+
+
+class _Before(msgspec.Struct, frozen=True):
+    """What of a body was read before. whole: the one that it begins as. begun: of that, what both
+    have. upto: the hash of the body up to the end of it."""
+
+    whole: _Begun
+    begun: _Begun
+    upto: HASH
+
+    @property
+    def rest(self) -> int:
+        """Where what follows stands in the body."""
+        return self.begun.ends[-1]
+
+    def marked(self, content: bytes) -> bytes:
+        """The body with a mark in the place of the messages that were read before."""
+        return content[: self.begun.start] + _MARKED + content[self.rest :]
+
+
+class BodiesBegun:
+    """The bodies of a session's requests that were read last. Safe in any number of threads: of two
+    that are remembered at once, one may be forgotten."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[_Begun, ...] = ()
+
+    def read(self, content: bytes, operation: Operation, path: str) -> Body:
+        """Read a body.
+
+        Args:
+            content: It, as JSON.
+            operation: What is asked for.
+            path: Of the address, quoted.
+
+        Raises:
+            msgspec.DecodeError: It is no JSON, or not that of an object.
+        """
+        form = operation.form
+        if form is None or len(content) < _SHORT:
+            return Body(operation.reads(with_address(_decoder.decode(content), path)))
+        for begun in self._begun:
+            matched = begun.matched(content) if begun.form is form else None
+            if matched is not None:
+                count, upto = matched
+                before = _Before(begun, begun.upto(count), upto)
+                body = _rest(content, before, form, path)
+                if body is not None:
+                    return body
+        return _read(content, _decoder.decode(content), form, path)
+
+    def remember(self, body: Body) -> None:
+        """Have later bodies compared with this one, all of whose messages are in the log by now."""
+        begun = _begun_of(body)
+        if begun is None or not begun.ends:
+            return
+        gone_on = body.before.whole if body.before is not None else None
+        if gone_on is not None and begun.ends[: len(gone_on.ends)] != gone_on.ends:
+            gone_on = None  # another end of the same: both may go on
+        self._begun = (begun, *[one for one in self._begun if one is not gone_on][: _KEPT - 1])
+
+
+def _read(
+    content: bytes,
+    decoded: Mapping[str, object],
+    form: ConversationForm,
+    path: str,
+    before: _Before | None = None,
+) -> Body:
+    """before: what of it was read before, a mark for which stands in its list."""
+    said = decoded.get(form.key)
+    items = said if isinstance(said, list) else []
+    contents = form.first(decoded) if before is None else []
+    first, counts = len(contents), []
+    for item in items if before is None else items[1:]:
+        read = form.each(item)
+        contents += read
+        counts.append(len(read))
+    body = Body(form.asked(with_address(decoded, path), contents))
+    if items:
+        body.form, body.content = form, content
+        body.first, body.counts, body.before = first, counts, before
+    return body
+
+
+def _rest(content: bytes, before: _Before, form: ConversationForm, path: str) -> Body | None:
+    """A body of which some was read before; None where that is not all that it says first."""
+    decoded = _decoder.decode(before.marked(content))
+    items = decoded.get(form.key)
+    # What was marked may be another list, or one of two, of which the last counts.
+    if not isinstance(items, list) or items[:1] != [_MARK]:
+        return None
+    if _first(form, decoded) != before.begun.first:
+        return None
+    body = _read(content, decoded, form, path, before)
+    body.beginnings, body.media = [*before.begun.beginnings], before.begun.media[-1]
+    return body
+
+
+def _first(form: ConversationForm, decoded: Mapping[str, object]) -> bytes:
+    """What stands for the messages that a body says elsewhere, as a beginning."""
+    found = b""
+    for one in form.first(decoded):
+        found = chained(found, digests_of(one)[1])
+    return found
+
+
+def _begun_of(body: Body) -> _Begun | None:
+    """How a body began; None where its list is not where it is looked for."""
+    form, content, before = body.form, body.content, body.before
+    if form is None:
+        return None
+    if before is not None:
+        begun, hashed, end = before.begun, before.upto, before.rest
+        items = _items(before.marked(content), form)[1:]
+        total, media = begun.counts[-1], begun.media[-1]
+    else:
+        opening = _start_of_list(content, form.key)
+        if opening is None:
+            return None
+        end, begun = opening, _Begun(form, opening, body.beginnings[body.first])
+        hashed = sha256(memoryview(content)[:end])
+        items = _items(content, form)
+        total, media = body.first, frozenset()
+    begun.beginnings = body.beginnings
+    contents = iter(body.asked.contents[body.first :])
+    for item, count in zip(items, body.counts, strict=True):
+        raw, start = bytes(item), end
+        while content[start : start + 1] in _BETWEEN:
+            start += 1
+        if not (raw.endswith(b"}") and content.startswith(raw, start)):
+            break  # it is not certain where it ends
+        hashed = hashed.copy()
+        hashed.update(content[end : start + len(raw)])
+        end = start + len(raw)
+        total += count
+        media = media.union(*(media_in(next(contents)) for _ in range(count)))
+        begun.ends.append(end)
+        begun.digests.append(hashed.digest())
+        begun.counts.append(total)
+        begun.media.append(media)
+    return begun
+
+
+def _items(content: bytes, form: ConversationForm) -> list[msgspec.Raw]:
+    return _list_decoder.decode(_raw_decoder.decode(content)[form.key])
+
+
+def _start_of_list(content: bytes, key: str) -> int | None:
+    """Where a list may begin, as SDKs write it; None where nothing looks like it. What is not the
+    list is seen by its items, and by the mark that does not come to stand in the list."""
+    name = f'"{key}":['.encode()
+    found = content.find(name)
+    return None if found < 0 else found + len(name)

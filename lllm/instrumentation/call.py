@@ -1,0 +1,372 @@
+"""One call of a captured client: which session it belongs to, and the events of its attempts.
+
+An SDK tries again by itself; each of its attempts is an event of its own, and what it gives up with
+is the last. Nothing here waits or touches a network, so threads and event loops share it; they
+commit what is staged where they must.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from typing import Concatenate, ParamSpec
+
+import msgspec
+
+from lllm.events.errors import InvokeError
+from lllm.events.model import AgentDefined, LLMRequested, Price
+from lllm.events.values.json_values import to_plain
+from lllm.instrumentation.addresses import region_of
+from lllm.instrumentation.client_endpoint import ClientEndpoint
+from lllm.instrumentation.conversations import ConversationDigest, conversations_of
+from lllm.instrumentation.operations import Operation
+from lllm.instrumentation.partial_answers import Head, Heard
+from lllm.instrumentation.request_bodies import CapturedRequest
+from lllm.invokers import Answer
+from lllm.invokers.http.tiers import tier_of
+from lllm.invokers.sdk.exchange import Exchange, Read, Whole
+from lllm.invokers.secret_params import without_secrets
+from lllm.pricing.priced_requests import Sent, sent_in
+from lllm.sessions.attempt import Attempt
+from lllm.sessions.open_calls import unwatch, watch
+from lllm.sessions.session import SessionScope, is_cancellation
+
+_CLOSED = "The caller closed the stream before its end."
+_ENDED = "The session ended before the call did."
+_EXIT = "The program ended before the call did."
+
+P = ParamSpec("P")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[Call, P], None],
+) -> Callable[Concatenate[Call, P], None]:
+    """A step of a call, which the end of its session in another thread may meet: none begins while
+    another runs, none once the call is over, and none in a forked child."""
+
+    def step(self: Call, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if self.session.recorder.in_child:
+            return
+        with self._steps:
+            if not self._left:
+                method(self, *args, **kwargs)
+
+    update_wrapper(step, method)
+    return step
+
+
+class Call:
+    """One call that the SDK was asked for.
+
+    site: where it goes. alone: whether the session is this call's own, and ends with it.
+    """
+
+    def __init__(
+        self, session: SessionScope, operation: Operation, site: ClientEndpoint, *, alone: bool
+    ) -> None:
+        self.session = session
+        self.alone = alone
+        self.streaming = False  # whether its answer is still on the way to the caller
+        self.outcome: BaseException | None = None  # what it failed with, as far as is known
+        self._recorder = session.recorder
+        self._conversations = conversations_of(session.recorder)
+        self._operation = operation
+        self._access = site.access
+        self._site = site
+        self._secrets = site.secrets
+        self._steps = threading.RLock()
+        self._left = False
+        self._heard: Heard | None = None
+        self._head: Head | None = None
+        self._body: list[bytes] = []  # of an answer that was not asked for as a stream
+        self._broken: InvokeError | None = None  # an error that the provider sent in the stream
+        self._step = self._recorder.ordinal("captured call")
+        self._tried = 0
+        self._region: str | None = None  # that the address names
+        self._tier: str | None = None  # that the headers ask for
+        self._asked: CapturedRequest | None = None
+        self._dialog: ConversationDigest | None = None
+        self._attempt: Attempt | None = None
+        self._exchange: Exchange | None = None
+        if alone:
+            watch(self)
+        else:
+            session.calls.add(self)
+
+    # -- requests
+
+    @property
+    def asks_for_stream(self) -> bool:
+        """Whether the provider was asked to answer piece by piece."""
+        return self._asked is not None and self._asked.stream
+
+    def clean(self, text: str) -> str:
+        """The text of an error, without what must not be told."""
+        return self._secrets.cut_error(text)
+
+    @_one_at_a_time
+    def requested(self, content: bytes, headers: Mapping[str, str], path: str) -> None:
+        """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
+        have keys that the client did not have before. path: of the address, quoted.
+
+        Raises BudgetExceeded where the session's budget is spent.
+        """
+        self._secrets = self._site.secrets_with(headers)
+        body = self._conversations.bodies.read(content, self._operation, path)
+        asked = body.asked
+        self.session.budget.check(f"the next call of {asked.model}")
+        if self._dialog is None:
+            self._dialog = self._conversations.going_on(asked.contents, body.beginnings)
+            self._conversations.bodies.remember(body)
+        self._asked = asked
+        self._tried += 1
+        number = self._recorder.ordinal("request")
+        self._region = region_of(path)
+        self._tier = tier_of(headers, self._access.provider)
+        sent = sent_in(asked.contents, asked.params, before=body.media)
+        self._recorder.stage(self._request(number, asked, self._dialog, sent))
+        self._attempt = Attempt(
+            request=number, agent="", provider=self._access.provider, asked=asked.model,
+            began=time.perf_counter_ns(), prices=self.session.home.prices,
+            host=self._access.host, port=self._access.port, region=self._region, sent=sent,
+        )  # fmt: skip
+
+    @_one_at_a_time
+    def sent(self) -> None:
+        """What was staged is durable; from now on the model is waited for."""
+        if self._attempt is not None:
+            asked = self._attempt.asked
+            self._exchange = Exchange(
+                self._access, self._operation.dialect, asked, self._secrets, tier=self._tier
+            )
+            self._attempt = msgspec.structs.replace(self._attempt, began=time.perf_counter_ns())
+
+    def _request(
+        self, number: int, asked: CapturedRequest, dialog: ConversationDigest, sent: Sent
+    ) -> LLMRequested:
+        definition = self._definition(asked)
+        params = to_plain(without_secrets(asked.params)) if asked.params else None
+        return LLMRequested(
+            request=number,
+            step=self._step,
+            attempt=self._tried,
+            operation=self._operation.name,
+            provider=self._access.provider,
+            api=self._operation.dialect.name,
+            host=self._access.host,
+            port=self._access.port,
+            region=self._region,
+            model=asked.model,
+            dialog=dialog.number,
+            upto=dialog.last_ordinal,
+            definition=definition,
+            params=params,
+            stream=asked.stream,
+            service_tier=sent.tier,
+            media=sent.media,
+            digest=dialog.digest(self._recorder.salt, asked=[asked.model, definition, params]),
+        )
+
+    def _definition(self, asked: CapturedRequest) -> str | None:
+        """What seldom changes: it is written once for each log."""
+        if not (asked.tools or asked.lasting):
+            return None
+        return self._recorder.define(
+            AgentDefined(
+                name="",
+                system="",
+                provider=self._access.provider,
+                model=asked.model,
+                params=to_plain(without_secrets(asked.lasting)) if asked.lasting else None,
+                tools=asked.tools,
+            )
+        )
+
+    # -- what comes of them
+
+    @_one_at_a_time
+    def received(self, got: Whole) -> None:
+        """Stage what a whole HTTP answer says."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        try:
+            if not is_answer(got.status_code):
+                raise exchange.refused(got, got.content.decode(errors="replace"))
+            answer = exchange.answered(got)
+        except InvokeError as error:
+            self.outcome = error
+            self._failed(error)
+        else:
+            self._answered(answer)
+
+    def ends_now(self, status: int) -> bool:
+        """Whether only the end of its session follows an answer, and both are written together."""
+        return self.alone and is_answer(status)
+
+    @_one_at_a_time
+    def opened(self, head: Head) -> None:
+        """An answer begins whose body the caller reads. head: what is known of it."""
+        self.streaming = True
+        self._head = head
+        self._heard = Heard(head, self._take, at_end=not self.asks_for_stream)
+        if self._exchange is not None:
+            self._exchange.opened(head)
+
+    @_one_at_a_time
+    def heard(self, chunk: bytes) -> None:
+        """A piece of its body came."""
+        if self._heard is not None:
+            self._heard.add(chunk)
+
+    def _take(self, chunk: bytes, came: int) -> None:
+        exchange = self._exchange
+        if not self.asks_for_stream:
+            self._body.append(chunk)
+        elif exchange is not None and self._broken is None:
+            try:
+                for _ in exchange.feed(chunk, came):
+                    pass  # the caller has it already
+            except InvokeError as error:
+                self._broken = error
+
+    @_one_at_a_time
+    def finished(self, error: BaseException | None, *, whole: bool, left: str = _CLOSED) -> None:
+        """Stage what a body said, when it has come to its end, or the caller to his.
+
+        error: what cut it off, None where nothing did. whole: whether there was nothing more.
+        left: what is said of it where the caller wanted no more.
+        """
+        exchange, heard, head = self._exchange, self._heard, self._head
+        self._heard = None
+        self.outcome = error
+        if exchange is None or heard is None or head is None:
+            return
+        heard.read()
+        if exchange.done:
+            # SDKs read on behind the provider's end mark, and pass over what goes wrong there.
+            self.outcome = error = None
+        try:
+            if self._broken is not None:
+                raise self._broken
+            if not self.asks_for_stream and error is None and (whole or self._body):
+                self.received(Read(head, self._body))
+                return
+            if whole:
+                exchange.rest(head)
+            if error is None and (exchange.complete or exchange.done or whole):
+                self._answered(exchange.ended())
+                return
+        except InvokeError as told:
+            self.outcome = told
+            self._failed(exchange.failure(told))
+            return
+        self.outcome = GeneratorExit(left) if error is None else error
+        cancelled = is_cancellation(self.outcome)
+        why = left if error is None else _CLOSED
+        if not cancelled:
+            why = f"The stream was cut off: {type(error).__name__}: {error}"
+        failure = exchange.failure(InvokeError(why, retryable=False))
+        self._failed(failure, cancelled=cancelled)
+
+    @_one_at_a_time
+    def failed(self, error: BaseException) -> None:
+        """Stage that the attempt failed; does nothing where none is under way."""
+        self._failed(error)
+
+    def _failed(self, error: BaseException, *, cancelled: bool = False) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        failed = attempt.failed(error, clean=self.clean)
+        cancelled = cancelled or failed.cancelled
+        price = failed.price
+        if cancelled and price is None and self._exchange is not None:
+            price = Price("unpriced", reason="It was left before the provider said what it used.")
+        failed = msgspec.structs.replace(failed, cancelled=cancelled, price=price)
+        self._recorder.stage(failed)
+        self.session.budget.charge(failed)
+
+    # -- the end
+
+    def leave(self, error: BaseException | None) -> None:
+        """The call is over, and its session, if it is its own; does nothing where it was before.
+        error: what it failed with."""
+        if not self._over(error):
+            return
+        if self.alone:
+            self.session.leave(error)
+        elif error is not None:
+            self._recorder.commit_after(error)
+        elif not self._recorder.is_written:
+            self._recorder.commit()
+
+    async def aleave(self, error: BaseException | None) -> None:
+        """The same on an event loop."""
+        if not self._over(error):
+            return
+        if self.alone:
+            await self.session.aleave(error)
+        elif error is not None:
+            await self._recorder.acommit_after(error)
+        elif not self._recorder.is_written:
+            await self._recorder.acommit()
+
+    def _over(self, error: BaseException | None) -> bool:
+        if self._recorder.in_child:
+            return False
+        with self._steps:
+            if self._left:
+                return False
+            if error is not None:
+                self._failed(error)  # where the SDK stopped in the middle of an attempt
+            self._close()
+        return True
+
+    def _close(self) -> None:
+        self._left = True
+        self._heard = self._exchange = self._asked = None
+        self._body = []
+        if self.alone:
+            unwatch(self)
+        else:
+            self.session.calls.remove(self)
+        if self._dialog is not None:
+            self._conversations.left(self._dialog)
+
+    @_one_at_a_time
+    def settle(self, why: str = _ENDED) -> None:
+        """See OpenCall."""
+        try:
+            self.finished(None, whole=False, left=why)
+            # Of one whose answer had not begun:
+            self._failed(InvokeError(why, retryable=False), cancelled=True)
+        finally:
+            self._close()
+
+    def settle_at_exit(self) -> None:
+        """See OpenCall."""
+        if self._recorder.in_child or self._left:
+            return
+        self.settle(_EXIT)
+        if self.alone:
+            self.session.leave(self.outcome or GeneratorExit(_EXIT), follow=False)
+        else:
+            self._recorder.commit()
+
+    def _answered(self, answer: Answer) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is None or self._dialog is None:
+            return
+        responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
+        # Before it is staged: both need a copy of the content, and a long one is not held twice.
+        self._conversations.answered(self._dialog, responded.message, answer.content)
+        self._recorder.stage(responded)
+        self.session.budget.charge(responded)
+
+
+def is_answer(status: int) -> bool:
+    """Whether an HTTP status stands for an answer; the SDKs take all others for errors."""
+    return 200 <= status < 300

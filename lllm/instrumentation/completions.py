@@ -1,0 +1,52 @@
+"""The older completions API, as it is recorded: a prompt, and texts that go on with it.
+
+The fields are those of https://platform.openai.com/docs/api-reference/completions. But for the
+names they are those of Chat Completions, which reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lllm.invokers import Answer, Request
+from lllm.invokers.dialects import chat_completions
+from lllm.invokers.dialects.chat_completions_stream import ChatStream
+from lllm.invokers.dialects.dialect import Dialect
+
+API = "completions"
+
+
+def answer(body: object, *, model: str, request_id: str | None) -> Answer:
+    """What the provider's JSON says. Raises InvokeError where it holds no text."""
+    whole = _as_chat(body, "message") if isinstance(body, dict) else body
+    return chat_completions.answer(whole, model=model, request_id=request_id)
+
+
+class CompletionsStream(ChatStream):
+    """An Assembly of the completions dialect; what it puts together has the names of a chat."""
+
+    def take(self, event: Mapping[str, object]) -> str:
+        """See Assembly."""
+        return super().take(_as_chat(event, "delta"))
+
+
+def _as_chat(body: Mapping[str, object], said: str) -> dict[str, object]:
+    """A body with the names of Chat Completions. said: what the text is called there."""
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        return dict(body)
+    return dict(body) | {"choices": [_choice(choice, said) for choice in choices]}
+
+
+def _choice(choice: object, said: str) -> object:
+    if not isinstance(choice, dict) or "text" not in choice:
+        return choice
+    more = {name: value for name, value in choice.items() if name != "text"}
+    return {said: {"content": choice["text"]}} | more
+
+
+def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
+    raise NotImplementedError(f"no agent asks like this: {request!r:.80}, {stream}")
+
+
+COMPLETIONS = Dialect(API, _payload, answer, CompletionsStream)

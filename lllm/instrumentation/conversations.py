@@ -1,0 +1,176 @@
+"""Which conversation a request goes on with.
+
+An API is sent a conversation anew with every turn. Here the messages are compared with those that
+the session has: what another request, or an answer, said already is not written again, so that a
+conversation of n turns costs O(n). Where it goes another way than before, it is a fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from lllm.agents.dialog import request_digest
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.model import Content, DialogOpened, MessageAdded
+from lllm.events.recorder import Recorder
+from lllm.instrumentation.body_prefixes import BodiesBegun
+from lllm.instrumentation.same_message import chained, digests_of
+
+
+class ConversationDigest:
+    """A conversation by the ordinals and digests of its messages. What they say stands in the log,
+    and is not kept: a session may last for days. number: its ordinal in the session."""
+
+    def __init__(
+        self, number: int, ordinals: Sequence[int] = (), digests: bytes | bytearray = b""
+    ) -> None:
+        self.number = number
+        self._ordinals = list(ordinals)
+        self._digests = bytearray(digests)  # one after another
+
+    def __len__(self) -> int:
+        return len(self._ordinals)
+
+    @property
+    def last_ordinal(self) -> int | None:
+        """The ordinal of its last message; None while it is empty."""
+        return self._ordinals[-1] if self._ordinals else None
+
+    def add(self, ordinal: int, digest: bytes) -> None:
+        """Append a message that an event carries under this ordinal; its `message_digest`."""
+        self._digests += digest
+        self._ordinals.append(ordinal)
+
+    def forked(self, number: int, *, upto: int) -> ConversationDigest:
+        """One that begins with its first `upto` messages."""
+        return ConversationDigest(
+            number, self._ordinals[:upto], self._digests[: upto * _DIGEST_BYTES]
+        )
+
+    def digest(self, salt: bytes, *, asked: object) -> str:
+        """As of a Dialog."""
+        return request_digest(salt, asked, (bytes(self._digests),))
+
+
+_DIGEST_BYTES = 32
+
+
+class Conversations:
+    """The dialogs of one session, found by how they begin. Safe in any number of threads.
+
+    A dialog that waits for an answer is nobody else's: who asks the same meanwhile gets a fork, so
+    that each answer has its place.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.bodies = BodiesBegun()  # of the session's requests
+        self._recorder = recorder
+        self._lock = ThreadLock()
+        self._waiting: set[int] = set()
+        self._beginnings: dict[
+            bytes, tuple[ConversationDigest, int]
+        ] = {}  # a dialog, and how much of it
+        self._wholes: dict[int, bytes] = {}  # all of each dialog as a beginning, by its number
+
+    def going_on(
+        self, contents: Sequence[Content], beginnings: list[bytes] | None = None
+    ) -> ConversationDigest:
+        """The dialog that holds these messages; what is new of them is staged as events. It waits
+        for an answer until `left`.
+
+        beginnings: what stands for the beginnings of what the dialog says before these messages,
+        the empty one first, all of them known; those of these messages are added to it.
+        """
+        if beginnings is None:
+            beginnings = [b""]
+        before = len(beginnings) - 1
+        digests = []
+        for content in contents:
+            own, compared = digests_of(content)
+            digests.append(own)
+            beginnings.append(chained(beginnings[-1], compared))
+        with self._lock.held():
+            return self._going_on(contents, digests, beginnings, before)
+
+    def _going_on(
+        self,
+        contents: Sequence[Content],
+        digests: Sequence[bytes],
+        beginnings: Sequence[bytes],
+        before: int,
+    ) -> ConversationDigest:
+        lengths = range(len(beginnings) - 1, before, -1)
+        known = next(
+            (length for length in lengths if beginnings[length] in self._beginnings), before
+        )
+        dialog, opened = self._from(beginnings[known], known)
+        new = range(known - before, len(contents))
+        added = [
+            MessageAdded(
+                message=self._recorder.ordinal("message"),
+                dialog=dialog.number,
+                content=contents[place],
+                why=_why(contents[place].role),
+            )
+            for place in new
+        ]
+        if opened or added:
+            self._recorder.stage(*opened, *added)
+        self._wholes.setdefault(dialog.number, beginnings[known])
+        for place, event in zip(new, added, strict=True):
+            self._enter(dialog, event.message, digests[place], beginnings[before + place + 1])
+        self._waiting.add(dialog.number)
+        return dialog
+
+    def left(self, dialog: ConversationDigest) -> None:
+        """Nobody waits for an answer in a dialog any more."""
+        with self._lock.held():
+            self._waiting.discard(dialog.number)
+
+    def answered(self, dialog: ConversationDigest, ordinal: int, content: Content) -> None:
+        """A dialog got its answer, which stands in an event of its own."""
+        digest, compared = digests_of(content)
+        with self._lock.held():
+            self._enter(dialog, ordinal, digest, chained(self._wholes[dialog.number], compared))
+
+    def _enter(self, dialog: ConversationDigest, ordinal: int, digest: bytes, whole: bytes) -> None:
+        """whole: what stands for all of the dialog with this message, as a beginning."""
+        dialog.add(ordinal, digest)
+        self._wholes[dialog.number] = whole
+        self._beginnings.setdefault(whole, (dialog, len(dialog)))
+
+    def _from(self, beginning: bytes, length: int) -> tuple[ConversationDigest, list[DialogOpened]]:
+        """The dialog that goes on from a beginning, and the event that opens it where it is new."""
+        parent, upto = self._beginnings.get(beginning, (None, 0))
+        if parent is not None and upto == len(parent) and parent.number not in self._waiting:
+            return parent, []
+        number = self._recorder.ordinal("dialog")
+        alias = f"conversation {number}"
+        if parent is None:
+            return ConversationDigest(number), [DialogOpened(dialog=number, agent="", alias=alias)]
+        dialog = parent.forked(number, upto=length)
+        opened = DialogOpened(
+            dialog=number, agent="", alias=alias, parent=parent.number, upto=dialog.last_ordinal
+        )
+        return dialog, [opened]
+
+
+_of_recorders: WeakKeyDictionary[Recorder, Conversations] = WeakKeyDictionary()
+_finding = ThreadLock()
+
+
+def conversations_of(recorder: Recorder) -> Conversations:
+    """The conversations of a session, by its recorder; they are gone when it is."""
+    found = _of_recorders.get(recorder)
+    if found is not None:
+        return found
+    with _finding.held():
+        found = _of_recorders.get(recorder)
+        if found is None:
+            found = _of_recorders[recorder] = Conversations(recorder)
+        return found
+
+
+def _why(role: str) -> str:
+    return "system" if role == "system" else "user"

@@ -1,0 +1,74 @@
+"""What of Python and of other libraries lllm can be told to work along with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.errors import ConfigError
+
+
+class Instrument(Protocol):
+    """One thing that can be switched on and off for the whole process; each twice does nothing."""
+
+    def on(self) -> None: ...
+    def off(self) -> None: ...
+
+
+def _threads() -> Instrument:
+    from lllm.sessions.threads import ThreadsInstrument
+
+    return ThreadsInstrument()
+
+
+_KNOWN: dict[str, Callable[[], Instrument]] = {"threads": _threads}
+_made: dict[str, Instrument] = {}
+_making = ThreadLock()
+
+
+def instrument(*names: str) -> None:
+    """Change something of Python for this process, so that lllm sees more: `instrument("threads")`.
+
+    "threads" has every thread that is started, and all work that is submitted to a
+    ThreadPoolExecutor, run in the session that is running there and then, and spend of its budget.
+    It is for threads that a library starts; for one's own, `store.carry` and Executor change
+    nothing of others. Instrumenting twice does nothing more. `uninstrument` undoes it.
+
+    Args:
+        *names: What to change; "threads" is what there is.
+
+    Raises:
+        ConfigError: For a name that is not known, or none at all; nothing is changed then.
+    """
+    for one in _found(names):
+        one.on()
+
+
+def uninstrument(*names: str) -> None:
+    """Undo `instrument`; what is not instrumented stays as it is.
+
+    Threads and work that have begun go on in their session.
+
+    Args:
+        *names: What to undo.
+
+    Raises:
+        ConfigError: For a name that is not known, or none at all; nothing is changed then.
+    """
+    for one in _found(names):
+        one.off()
+
+
+def _found(names: tuple[str, ...]) -> list[Instrument]:
+    known = ", ".join(f'"{name}"' for name in _KNOWN)
+    wrong = next((name for name in names if name not in _KNOWN), None)
+    if not names:
+        raise ConfigError(f"Say what to instrument: {known}.")
+    if wrong is not None:
+        raise ConfigError(f"There is no instrument {wrong!r}; there is {known}.")
+    with _making.held():
+        for name in names:
+            if name not in _made:
+                _made[name] = _KNOWN[name]()
+        return [_made[name] for name in names]

@@ -1,0 +1,71 @@
+"""The API calls that are recorded, by the end of their path, and how each is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from lllm.instrumentation import request_bodies
+from lllm.instrumentation.completions import COMPLETIONS
+from lllm.instrumentation.embeddings import EMBEDDINGS
+from lllm.instrumentation.request_bodies import CapturedRequest, ConversationForm
+from lllm.invokers.dialects.catalog import CHAT, MESSAGES, RESPONSES
+from lllm.invokers.dialects.dialect import Dialect
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One kind of API call. name: as llm.requested says it. reads: makes our terms of the body.
+    form: where the body has a conversation, None for one that is no conversation."""
+
+    name: str
+    dialect: Dialect
+    reads: Callable[[Mapping[str, object]], CapturedRequest]
+    form: ConversationForm | None = None
+
+
+_BY_PATH = {
+    "/chat/completions": Operation("chat", CHAT, request_bodies.of_chat, request_bodies.CHAT),
+    "/completions": Operation("completion", COMPLETIONS, request_bodies.of_completions),
+    "/responses/compact": Operation(
+        "compact", RESPONSES, request_bodies.of_responses, request_bodies.RESPONSES
+    ),
+    "/responses": Operation(
+        "responses", RESPONSES, request_bodies.of_responses, request_bodies.RESPONSES
+    ),
+    "/v1/messages": Operation(
+        "chat", MESSAGES, request_bodies.of_messages, request_bodies.MESSAGES
+    ),
+    "/embeddings": Operation("embeddings", EMBEDDINGS, request_bodies.of_embeddings),
+}
+
+
+def operation_of(method: str, path: str) -> Operation | None:
+    """What an SDK is about to call; None for what is not recorded (files, batches, images, ...).
+
+    path: as the SDK names it, relative to its base URL.
+    """
+    if method.lower() != "post":
+        return None
+    plain = "/" + path.partition("?")[0].strip("/")
+    return next((found for end, found in _BY_PATH.items() if plain.endswith(end)), None)
+
+
+# What runs no model, though it is posted: it keeps things, counts tokens, or ends what runs.
+_NO_MODEL = re.compile(
+    r"/(files|uploads|vector_stores|conversations|containers|skills|organization|projects|models"
+    r"|assistants|chatkit|webhooks)(/|$)"
+    r"|/(count_tokens|input_tokens|cancel|pause|resume)$"
+    r"|^/threads(/[^/]+)?(/messages(/[^/]+)?)?$"
+    r"|/chat/completions/[^/]+$"
+)
+
+
+def unrecorded(method: str, path: str) -> str | None:
+    """The path of a call that may run a model and that is not recorded: images, audio, moderations,
+    reranking, batches and whatever else is posted; None for all others."""
+    plain = "/" + path.partition("?")[0].strip("/")
+    if method.lower() != "post" or operation_of(method, path) is not None:
+        return None
+    return None if _NO_MODEL.search(plain) else plain

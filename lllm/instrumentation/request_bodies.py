@@ -1,0 +1,293 @@
+"""What a captured request asks, read from its body as it is sent.
+
+The opposite of what an invoker does: the provider's JSON becomes messages in our terms. What has no
+form of its own here is kept as the provider's JSON in the `data` of a part, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition
+from lllm.invokers.dialects.dialect import more_of
+
+# What of a body belongs to what a model is told to be, and is written once, not with each request.
+_LASTING = (
+    "tools", "functions", "response_format", "text", "output_config", "output_format",
+)  # fmt: skip
+
+
+class CapturedRequest(msgspec.Struct, frozen=True):
+    """A request in our terms. tools: those that have a schema; `lasting` is the rest of what seldom
+    changes from call to call, `params` all else that the body says."""
+
+    model: str
+    contents: tuple[Content, ...]
+    tools: tuple[ToolDefinition, ...]
+    lasting: dict[str, object]
+    params: dict[str, object]
+    stream: bool
+
+
+class ConversationForm(msgspec.Struct, frozen=True):
+    """Where the body of an API has its conversation. key: of the list of its messages. each: the
+    messages that one of the list is in our terms. first: what stands elsewhere and comes before
+    them. said: the keys of both."""
+
+    key: str
+    each: Callable[[object], list[Content]]
+    first: Callable[[Mapping[str, object]], list[Content]]
+    said: tuple[str, ...]
+
+    def read(self, body: Mapping[str, object]) -> CapturedRequest:
+        """What a whole body asks."""
+        messages = self.first(body)
+        for one in _list(body.get(self.key)):
+            messages += self.each(one)
+        return self.asked(body, messages)
+
+    def asked(self, body: Mapping[str, object], contents: list[Content]) -> CapturedRequest:
+        """The same where its messages have been read."""
+        return _asked(body, contents, *self.said)
+
+
+def _nothing(_: Mapping[str, object]) -> list[Content]:
+    return []
+
+
+def _system(body: Mapping[str, object]) -> list[Content]:
+    system = body.get("system")
+    return [] if system in (None, "", []) else [Content("system", _parts(system))]
+
+
+def _instructions(body: Mapping[str, object]) -> list[Content]:
+    said = body.get("instructions")
+    messages = [Content.of("system", said)] if isinstance(said, str) and said else []
+    given = body.get("input")
+    if isinstance(given, str):
+        messages.append(Content.of("user", given))
+    return messages
+
+
+def of_chat(body: Mapping[str, object]) -> CapturedRequest:
+    """A body of Chat Completions."""
+    return CHAT.read(body)
+
+
+def of_messages(body: Mapping[str, object]) -> CapturedRequest:
+    """A body of Anthropic's Messages."""
+    return MESSAGES.read(body)
+
+
+def of_responses(body: Mapping[str, object]) -> CapturedRequest:
+    """A body of the Responses API."""
+    return RESPONSES.read(body)
+
+
+def of_completions(body: Mapping[str, object]) -> CapturedRequest:
+    """A body of the older completions API: each prompt a message."""
+    return _of_texts(body, "prompt")
+
+
+def of_embeddings(body: Mapping[str, object]) -> CapturedRequest:
+    """A body of the embeddings API: each text, or list of tokens, a message."""
+    return _of_texts(body, "input")
+
+
+def _of_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
+    given = body.get(key)
+    one = isinstance(given, str) or (isinstance(given, list) and given and _is_token(given[0]))
+    texts = [given] if one else _list(given)
+    messages = [
+        Content.of("user", text)
+        if isinstance(text, str)
+        else Content("user", (Part("tokens", data=text),))
+        for text in texts
+    ]
+    return _asked(body, messages, key)
+
+
+def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> CapturedRequest:
+    """said: the keys whose values are the messages."""
+    tools: list[ToolDefinition] = []
+    others: list[object] = []
+    for tool in _list(body.get("tools")):
+        defined = _tool(_mapping(tool))
+        if defined is None:
+            others.append(tool)
+        else:
+            tools.append(defined)
+    lasting = {key: body[key] for key in _LASTING if key != "tools" and key in body}
+    if others:
+        lasting["tools"] = others
+    elsewhere = {"model", "stream", *said, *_LASTING}
+    return CapturedRequest(
+        model=str(body.get("model") or ""),
+        contents=tuple(contents),
+        tools=tuple(tools),
+        lasting=lasting,
+        params={key: value for key, value in body.items() if key not in elsewhere},
+        stream=body.get("stream") is True,
+    )
+
+
+def _tool(tool: Mapping[str, object]) -> ToolDefinition | None:
+    """A function, in any of the three forms; None for a tool of the provider's own."""
+    function = _mapping(tool.get("function")) or tool
+    name = function.get("name")
+    schema = function.get("parameters", function.get("input_schema"))
+    if not isinstance(name, str) or schema is None or tool.get("type", "custom") not in _FUNCTIONS:
+        return None
+    strict = function.get("strict")
+    return ToolDefinition(
+        name=name,
+        description=str(function.get("description") or ""),
+        schema=schema,
+        strict=strict if isinstance(strict, bool) else None,
+    )
+
+
+_FUNCTIONS = ("function", "custom")
+
+
+# -- messages
+
+
+def _chat_message(given: object) -> list[Content]:
+    message = _mapping(given)
+    calls = [_mapping(call) for call in _list(message.get("tool_calls"))]
+    parts = _parts(message.get("content"))
+    for key in ("refusal", "reasoning_content", "reasoning"):
+        text = message.get(key)
+        if isinstance(text, str) and text:
+            parts += (Part("refusal" if key == "refusal" else "reasoning", text),)
+    made = [_chat_call(call) for call in calls]
+    if older := _mapping(message.get("function_call")):
+        name = str(older.get("name") or "")
+        made.append(ToolCall(name, name, _text(older.get("arguments"))))
+    parts += more_of(message, _OF_CHAT)
+    if message.get("role") == "function":  # the older form of a tool's result, by its name
+        return [Content("tool", parts, tuple(made), str(message.get("name") or ""))]
+    if message.get("name"):
+        parts += (Part("name", data={"name": message["name"]}),)
+    call_id = message.get("tool_call_id")
+    called = call_id if isinstance(call_id, str) else None
+    return [Content(_role(message), parts, tuple(made), called)]
+
+
+_OF_CHAT = (
+    "role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "tool_call_id",
+    "function_call", "name",
+)  # fmt: skip
+
+
+def _chat_call(call: Mapping[str, object]) -> ToolCall:
+    function = _mapping(call.get("function")) or _mapping(call.get("custom"))
+    arguments = function.get("arguments", function.get("input"))
+    return ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), _text(arguments))
+
+
+def _turn(given: object) -> list[Content]:
+    """A turn of Messages: the results of tools in it are messages of their own here."""
+    message = _mapping(given)
+    found: list[Content] = []
+    parts: list[Part] = []
+    calls: list[ToolCall] = []
+    content = message.get("content")
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
+    for block in map(_mapping, blocks):
+        kind = block.get("type")
+        if kind == "tool_result":
+            call_id = str(block.get("tool_use_id") or "")
+            found.append(Content("tool", _parts(block.get("content")), call_id=call_id))
+        elif kind == "tool_use":
+            arguments = _text(block.get("input"))
+            calls.append(ToolCall(str(block.get("id")), str(block.get("name")), arguments))
+        else:
+            parts.append(_part(block))
+    if parts or calls or not found:
+        found.append(Content(_role(message), tuple(parts), tuple(calls)))
+    return found
+
+
+def _item(given: object) -> list[Content]:
+    """An input item of the Responses API."""
+    item = _mapping(given)
+    kind = item.get("type", "message")
+    if kind == "message":
+        return [Content(_role(item), _parts(item.get("content")))]
+    if kind == "function_call":
+        call = ToolCall(
+            str(item.get("call_id")), str(item.get("name")), _text(item.get("arguments"))
+        )
+        return [Content("assistant", (), (call,))]
+    if kind == "function_call_output":
+        return [Content("tool", _parts(item.get("output")), call_id=str(item.get("call_id")))]
+    return [Content("assistant", (_part(item),))]
+
+
+CHAT = ConversationForm("messages", _chat_message, _nothing, ("messages",))
+MESSAGES = ConversationForm("messages", _turn, _system, ("messages", "system"))
+RESPONSES = ConversationForm("input", _item, _instructions, ("input", "instructions"))
+
+
+def _role(message: Mapping[str, object]) -> str:
+    role = message.get("role")
+    return "system" if role == "developer" else str(role or "user")
+
+
+# -- parts
+
+
+def _parts(content: object) -> tuple[Part, ...]:
+    if content is None or content == "":
+        return ()
+    if isinstance(content, str):
+        return (Part("text", content),)
+    return tuple(_part(_mapping(piece)) for piece in _list(content))
+
+
+_PLAIN = ("type", "text")
+_TEXTS = ("text", "input_text", "output_text")
+_KINDS = {
+    "image": "image", "image_url": "image", "input_image": "image",
+    "audio": "audio", "input_audio": "audio",
+    "document": "file", "file": "file", "input_file": "file",
+    "thinking": "reasoning", "redacted_thinking": "reasoning", "reasoning": "reasoning",
+    "refusal": "refusal",
+}  # fmt: skip
+
+
+def _part(piece: Mapping[str, object]) -> Part:
+    kind = str(piece.get("type") or "other")
+    text = piece.get("text")
+    if kind in _TEXTS and isinstance(text, str):
+        # What is marked for the cache, or cites something, is more than its text.
+        more = {key: value for key, value in piece.items() if value and key not in _PLAIN}
+        return Part("text", text, data=more or None)
+    if kind == "refusal" and isinstance(piece.get("refusal"), str):
+        return Part("refusal", str(piece["refusal"]))
+    thought = piece.get("thinking")
+    said = thought if isinstance(thought, str) else None
+    return Part(_KINDS.get(kind, kind), said, data=dict(piece))
+
+
+def _text(arguments: object) -> str:
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

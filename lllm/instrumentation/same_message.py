@@ -1,0 +1,81 @@
+"""Which messages are the same: an answer, and what a client makes of it when it sends it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import msgspec
+
+from lllm.agents.dialog import message_digest
+from lllm.events.model import Content, Part, ToolCall
+
+# Of a tool call that stands among the parts, too, where it was more than a call.
+_CALLS = ("tool_use", "function_call", "custom_tool_call")
+
+
+def digests_of(content: Content) -> tuple[bytes, bytes]:
+    """The `message_digest` of a message, and what stands for it where two are compared: 32 bytes,
+    the same for an answer and for what a client makes of it when it sends it again."""
+    digest = message_digest(content)
+    again = _sent_again(content)
+    return digest, digest if again is content else message_digest(again)
+
+
+def _sent_again(content: Content) -> Content:
+    """A message in the one way in which all clients could send it again.
+
+    Frameworks write arguments in another way, and leave out what only an answer says: thoughts
+    without a signature, what it cites, other choices.
+    """
+    if not content.tool_calls and all(_is_text_alone(part) for part in content.parts):
+        return content  # as most are, of a conversation that is sent again
+    calls = tuple(_compared_call(call) for call in content.tool_calls)
+    parts = content.parts
+    if content.role == "assistant":
+        parts = tuple(
+            Part("text", part.text) if part.kind == "text" else part
+            for part in parts
+            if not _is_beside(part, calls)
+        )
+    if calls != content.tool_calls or parts != content.parts:
+        content = msgspec.structs.replace(content, parts=parts, tool_calls=calls)
+    return content
+
+
+def _is_text_alone(part: Part) -> bool:
+    return part.kind == "text" and part.data is None and part.blob is None and part.mime is None
+
+
+def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
+    """Whether a part of an answer is not what a client sends again."""
+    if part.kind == "reasoning":
+        return part.data is None
+    if part.kind in _CALLS:
+        return bool(calls)
+    named = isinstance(part.data, dict) and part.data.keys() == {part.kind}
+    return part.kind in ("choice", "audio") or (named and part.text is None)
+
+
+def _compared_call(call: ToolCall) -> ToolCall:
+    """A call whose arguments are written in one way, where they are JSON."""
+    try:
+        found: object = json.loads(call.arguments, object_pairs_hook=_once)
+        same = json.dumps(found, sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return call
+    return msgspec.structs.replace(call, arguments=same)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object; one that says a key twice is compared as its text."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def chained(before: bytes, digest: bytes) -> bytes:
+    """What stands for a beginning, by that of one message less and the digest of the last."""
+    return hashlib.sha256(before + digest).digest()

@@ -1,0 +1,1 @@
+"""Where an SDK is listened to, and what is heard there."""

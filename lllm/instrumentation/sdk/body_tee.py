@@ -1,0 +1,200 @@
+"""The body of an HTTP answer, listened to while the caller reads it.
+
+httpx and httpx2 ask of a stream that it is one of their own classes, so a copy is one of both: of
+`Copying` or `AsyncCopying` and of the class that its library wants.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache, partial
+from typing import Protocol
+
+from lllm.events.concurrency import deferred
+
+
+class Stream(Protocol):
+    """What httpx reads from a connection."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...
+
+
+class AsyncStream(Protocol):
+    """The same on an event loop."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class Copied:
+    """Whether a body is over, and what is told of it.
+
+    seen: called with each piece that came. dropped: called in a thread of its own where nobody
+    holds it any more, who could end it.
+    """
+
+    def __init__(self, seen: Callable[[bytes], None], dropped: BodyEnded) -> None:
+        self._seen = seen
+        self._over = False
+        self._dropped = dropped
+        self.whole = False  # whether the connection had no more to give
+
+    def __del__(self) -> None:
+        if not self._over:
+            self.drop(None)
+
+    def drop(self, error: BaseException | None) -> None:
+        """It is over, and found so where nothing can be waited for."""
+        if self.end():
+            deferred.later(partial(self._dropped, error, whole=self.whole))
+
+    def end(self) -> bool:
+        """It is over; returns whether it was not before."""
+        before, self._over = self._over, True
+        return not before
+
+
+class BodyEnded(Protocol):
+    """Told once that a body is over. error: what cut it off. whole: whether all of it came."""
+
+    def __call__(self, error: BaseException | None, *, whole: bool) -> None: ...
+
+
+class AsyncEnded(Protocol):
+    """The same on an event loop."""
+
+    def __call__(self, error: BaseException | None, *, whole: bool) -> Awaitable[None]: ...
+
+
+class Copying(Copied):
+    """A stream that is listened to. ended: called once, when it is over or closed."""
+
+    def __init__(self, inner: Stream, seen: Callable[[bytes], None], ended: BodyEnded) -> None:
+        super().__init__(seen, ended)
+        self._inner = inner
+        self._ended = ended
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)  # an SDK may look for what it put there
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._inner:
+                self._seen(chunk)
+                yield chunk
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._tell(error)
+            raise
+        self.whole = True
+        self._tell(None)
+
+    def close(self) -> None:
+        """The caller has read enough, or all."""
+        try:
+            self._inner.close()
+        finally:
+            self._tell(None)
+
+    def _tell(self, error: BaseException | None) -> None:
+        if deferred.by_collector():
+            self.drop(error)
+        elif self.end():
+            self._ended(error, whole=self.whole)
+
+
+class AsyncCopying(Copied):
+    """The same on an event loop."""
+
+    def __init__(
+        self,
+        inner: AsyncStream,
+        seen: Callable[[bytes], None],
+        ended: AsyncEnded,
+        dropped: BodyEnded,
+    ) -> None:
+        super().__init__(seen, dropped)
+        self._inner = inner
+        self._ended = ended
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _AsyncPieces(self, aiter(self._inner))
+
+    def came(self, chunk: bytes) -> None:
+        """A piece came."""
+        self._seen(chunk)
+
+    async def aclose(self) -> None:
+        """The caller has read enough, or all."""
+        try:
+            await self._inner.aclose()
+        finally:
+            await self.tell(None)
+
+    async def tell(self, error: BaseException | None) -> None:
+        """It is over, if it was not before. error: what cut it off."""
+        if self.end():
+            await self._ended(error, whole=self.whole)
+
+
+class _AsyncPieces:
+    """Reads a body once. No generator: an event loop that ends closes each of those on its own,
+    and complains where one is in the middle of another's end."""
+
+    def __init__(self, copying: AsyncCopying, inner: AsyncIterator[bytes]) -> None:
+        self._copying = copying
+        self._inner = inner
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await anext(self._inner)
+        except StopAsyncIteration:
+            self._copying.whole = True
+            await self._copying.tell(None)
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            await self._copying.tell(error)
+            raise
+        self._copying.came(chunk)
+        return chunk
+
+
+class Broken:
+    """A body that could not be read: whoever tries again is told the same."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise self._error
+
+    def close(self) -> None:
+        """It is closed."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise self._error
+        yield b""  # which makes it a generator
+
+    async def aclose(self) -> None:
+        """It is closed."""
+
+
+@cache
+def of_library(kind: type, response: type, wanted: str) -> type:
+    """A kind of stream as one that a library takes.
+
+    response: the library's class of responses, whose package has the class `wanted`.
+    """
+    package = sys.modules[response.__module__.partition(".")[0]]
+    return type(kind.__name__, (kind, getattr(package, wanted)), {})

@@ -1,0 +1,376 @@
+"""What happens around a call of an SDK, and around each of its attempts.
+
+The caller must notice nothing: what goes wrong here is logged, and only a spent budget, or a log
+that can't be written and was told to say so, stops a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from functools import wraps
+from operator import is_not
+from typing import Protocol
+
+from lllm.instrumentation.call import Call, is_answer
+from lllm.instrumentation.client_endpoint import ClientEndpoint
+from lllm.instrumentation.completions import COMPLETIONS
+from lllm.instrumentation.errors import RecorderAbort, isolate_recording_errors
+from lllm.instrumentation.operations import operation_of, unrecorded
+from lllm.instrumentation.partial_answers import Head
+from lllm.instrumentation.sdk.body_tee import AsyncCopying, BodyEnded, Broken, Copying, of_library
+from lllm.instrumentation.session_scope import ClientFamily, Recording
+from lllm.invokers.dialects.catalog import CHAT
+from lllm.invokers.sdk.exchange import Read, Whole
+from lllm.pricing.genai_prices import make_ready_aside
+from lllm.sessions.context_values import during
+from lllm.sessions.open_calls import exiting
+
+# The call that the SDK is making just now, for the attempts that it sends.
+_under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)
+
+
+# What a client has of where it goes, and of the keys that it has for it, on whatever platform.
+_OF_SITE = (
+    "base_url", "api_key", "auth_token", "access_token",
+    "aws_access_key", "aws_secret_key", "aws_session_token",
+)  # fmt: skip
+
+
+class _Options(Protocol):
+    """What an SDK is asked to call."""
+
+    method: str
+    url: str
+    json_data: object
+
+
+class _Url(Protocol):
+    """Where it goes, as httpx has it."""
+
+    @property
+    def raw_path(self) -> bytes: ...
+
+
+class _Request(Protocol):
+    """What is sent, as httpx has it."""
+
+    @property
+    def url(self) -> _Url: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    def read(self) -> bytes: ...
+
+
+class _Response(Protocol):
+    """What comes back, as httpx has it."""
+
+    stream: object
+    is_stream_consumed: bool
+    is_closed: bool
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content(self) -> bytes: ...
+    def read(self) -> bytes: ...
+    async def aread(self) -> bytes: ...
+
+
+class Listener:
+    """What stands between one client's caller and its SDK.
+
+    family: the clients that are recorded alike. to_http: has the httpx client listened to that the
+    client has by now. is_copy: whether another of them made this one.
+    """
+
+    def __init__(
+        self,
+        client: object,
+        family: ClientFamily,
+        to_http: Callable[[Listener], None],
+        *,
+        is_copy: bool,
+    ) -> None:
+        self.client = client
+        self.family = family
+        self._to_http = to_http
+        self.is_copy = is_copy
+        self._sdk = type(client).__module__.partition(".")[0]
+        self._known: tuple[list[object], ClientEndpoint] | None = None
+        self._replaced: dict[str, tuple[object, object]] = {}  # ours, and what the client had
+
+    def replace(self, name: str, by: Callable[[Callable[..., object]], object]) -> None:
+        """Put another method into the place of one of the client. by: makes it of the old one."""
+        before, ours = vars(self.client).get(name), by(getattr(self.client, name))
+        self._replaced[name] = ours, before
+        setattr(self.client, name, ours)
+
+    def put_back(self) -> bool:
+        """Give the client its methods back; returns whether all are there. One that somebody else
+        has replaced meanwhile stays."""
+        for name, (ours, before) in list(self._replaced.items()):
+            if vars(self.client).get(name) is not ours:
+                continue
+            if before is None:
+                delattr(self.client, name)
+            else:
+                setattr(self.client, name, before)
+            del self._replaced[name]
+        return not self._replaced
+
+    def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
+        """What takes the place of the SDK's `request`."""
+        raise NotImplementedError
+
+    def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
+        """What takes the place of `send` of its httpx client."""
+        raise NotImplementedError
+
+    def begun(self, options: _Options, recording: Recording) -> Call | None:
+        """The call that the SDK is asked for; None for one that is not recorded."""
+        operation = operation_of(options.method, options.url)
+        if operation is None:
+            path = unrecorded(options.method, options.url)
+            if path is not None:
+                recording.homes.tell_of_unrecorded(self._sdk, path)
+            return None
+        if exiting():
+            return None
+        session, alone = recording.homes.session_of(f"{self._sdk}.{operation.name}")
+        if session is None:
+            return None
+        self._to_http(self)  # some frameworks give a client a new one with each event loop
+        if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
+            _ask_for_usage(options)
+        call = Call(session, operation, self._site(recording.provider), alone=alone)
+        if alone:
+            session.begin_apart(call.clean)
+        return call
+
+    def _site(self, provider: str | None) -> ClientEndpoint:
+        """Where the calls go, as the client has it now."""
+        found = [provider, *(getattr(self.client, name, None) for name in _OF_SITE)]
+        if self._known is None or any(map(is_not, self._known[0], found)):
+            self._known = (found, ClientEndpoint.of(self._sdk, *found[1:], provider=provider))
+        return self._known[1]
+
+
+class SyncListener(Listener):
+    """For clients whose calls wait."""
+
+    def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
+        @wraps(original)
+        def request(cast_to: object, options: _Options, **how: object) -> object:
+            recording = self.family.recording
+            if recording is None:  # the client was released, and others still have this
+                return original(cast_to, options, **how)
+            call = None
+            with isolate_recording_errors():
+                call = self.begun(options, recording)
+            if call is None:
+                with during(_under_way, None):
+                    return original(cast_to, options, **how)
+            try:
+                with during(_under_way, call):
+                    returned = original(cast_to, options, **how)
+            except RecorderAbort as stop:
+                with isolate_recording_errors(failing=True):
+                    call.leave(stop.error)
+                raise stop.error from None
+            except BaseException as error:
+                with isolate_recording_errors(failing=True):
+                    call.leave(error)
+                raise
+            if not call.streaming:
+                with isolate_recording_errors(call.session):
+                    call.leave(None)
+            return returned
+
+        return request
+
+    def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
+        @wraps(original)
+        def send(request: _Request, **how: object) -> object:
+            call = _under_way.get()
+            if call is None:
+                return original(request, **how)
+            with isolate_recording_errors(call.session, inside=True):
+                call.requested(request.read(), request.headers, _path(request))
+                call.session.recorder.commit()
+                call.sent()
+            try:
+                response: _Response = original(request, **how)  # type: ignore[assignment] # httpx's
+            except BaseException as error:
+                with isolate_recording_errors(failing=True):
+                    call.failed(error)
+                    call.session.recorder.commit_after(error)
+                raise
+            with isolate_recording_errors(call.session, inside=True):
+                self._received(call, response, streams=how.get("stream") is True)
+            return response
+
+        return send
+
+    def _received(self, call: Call, response: _Response, *, streams: bool) -> None:
+        got: Whole = response
+        if streams and not is_answer(response.status_code):
+            try:
+                response.read()
+            except Exception as error:
+                got = _broken(response, error, "SyncByteStream")
+        elif streams and response.is_stream_consumed:
+            _heard_before(call, response)
+            _ending(call)(None, whole=True)
+            return
+        elif streams:
+            call.opened(Head(response))
+            kind = of_library(Copying, type(response), "SyncByteStream")
+            response.stream = kind(response.stream, _hearing(call), _ending(call))
+            return
+        call.received(got)
+        if not call.ends_now(response.status_code):
+            call.session.recorder.commit()
+
+
+class AsyncListener(Listener):
+    """For clients that are awaited."""
+
+    def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
+        awaited: Callable[..., Awaitable[object]] = original  # type: ignore[assignment] # see listen
+
+        @wraps(original)
+        async def request(cast_to: object, options: _Options, **how: object) -> object:
+            recording = self.family.recording
+            if recording is None:  # the client was released, and others still have this
+                return await awaited(cast_to, options, **how)
+            call = None
+            with isolate_recording_errors():
+                call = self.begun(options, recording)
+            if call is None:
+                with during(_under_way, None):
+                    return await awaited(cast_to, options, **how)
+            try:
+                with during(_under_way, call):
+                    returned = await awaited(cast_to, options, **how)
+            except RecorderAbort as stop:
+                with isolate_recording_errors(failing=True):
+                    await call.aleave(stop.error)
+                raise stop.error from None
+            except BaseException as error:
+                with isolate_recording_errors(failing=True):
+                    await call.aleave(error)
+                raise
+            if not call.streaming:
+                with isolate_recording_errors(call.session):
+                    await call.aleave(None)
+            return returned
+
+        return request
+
+    def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
+        awaited: Callable[..., Awaitable[_Response]] = original  # type: ignore[assignment] # as above
+
+        @wraps(original)
+        async def send(request: _Request, **how: object) -> object:
+            call = _under_way.get()
+            if call is None:
+                return await awaited(request, **how)
+            with isolate_recording_errors(call.session, inside=True):
+                call.requested(request.read(), request.headers, _path(request))
+                make_ready_aside()
+                await call.session.recorder.acommit()
+                call.sent()
+            try:
+                response = await awaited(request, **how)
+            except BaseException as error:
+                with isolate_recording_errors(failing=True):
+                    call.failed(error)
+                    await call.session.recorder.acommit_after(error)
+                raise
+            with isolate_recording_errors(call.session, inside=True):
+                await self._received(call, response, streams=how.get("stream") is True)
+            return response
+
+        return send
+
+    async def _received(self, call: Call, response: _Response, *, streams: bool) -> None:
+        got: Whole = response
+        if streams and not is_answer(response.status_code):
+            try:
+                await response.aread()
+            except Exception as error:
+                got = _broken(response, error, "AsyncByteStream")
+        elif streams:
+
+            async def ended(error: BaseException | None, *, whole: bool) -> None:
+                with isolate_recording_errors():
+                    call.finished(error, whole=whole)
+                with isolate_recording_errors(call.session, failing=error is not None):
+                    await call.aleave(call.outcome)
+
+            if response.is_stream_consumed:
+                _heard_before(call, response)
+                await ended(None, whole=True)
+                return
+            call.opened(Head(response))
+            kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
+            response.stream = kind(response.stream, _hearing(call), ended, _ending(call))
+            return
+        call.received(got)
+        if not call.ends_now(response.status_code):
+            await call.session.recorder.acommit()
+
+
+def _heard_before(call: Call, response: _Response) -> None:
+    """Take in a body that was read already, by a hook or a transport of the user's: nobody reads it
+    from the connection any more."""
+    call.opened(Head(response, decoded=True))
+    call.heard(response.content)
+
+
+def _path(request: _Request) -> str:
+    """The path that a request goes to, quoted as it is sent."""
+    return request.url.raw_path.decode("ascii", errors="replace").partition("?")[0]
+
+
+def _hearing(call: Call) -> Callable[[bytes], None]:
+    """What is to be done with each piece of an answer's body."""
+
+    def seen(chunk: bytes) -> None:
+        with isolate_recording_errors():
+            call.heard(chunk)
+
+    return seen
+
+
+def _ending(call: Call) -> BodyEnded:
+    """What is to be done when the body of an answer is over."""
+
+    def ended(error: BaseException | None, *, whole: bool) -> None:
+        with isolate_recording_errors():
+            call.finished(error, whole=whole)
+        with isolate_recording_errors(call.session, failing=error is not None):
+            call.leave(call.outcome)
+
+    return ended
+
+
+def _broken(response: _Response, error: Exception, wanted: str) -> Whole:
+    """An error's body could not be read: leave it to the SDK to find that out, as it would have.
+
+    Returns what is known of it.
+    """
+    response.stream = of_library(Broken, type(response), wanted)(error)
+    response.is_stream_consumed = False
+    response.is_closed = False  # as it would be; an SDK reads no body of what is closed
+    return Read(response, ())
+
+
+def _ask_for_usage(options: _Options) -> None:
+    """Have a stream of Chat Completions say what it used, where the caller did not decide it."""
+    body = options.json_data
+    if isinstance(body, dict) and body.get("stream") is True and "stream_options" not in body:
+        options.json_data = body | {"stream_options": {"include_usage": True}}

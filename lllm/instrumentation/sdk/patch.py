@@ -1,0 +1,155 @@
+"""Where a client of an SDK is listened to.
+
+The SDKs of OpenAI and Anthropic are made alike: every call goes through `request`, and each attempt
+of it through `send` of an httpx client. Both are replaced on this one object; what they return is
+the SDK's own. `copy` and `with_options` make other clients, so these are captured, too.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+
+from lllm.events.errors import ConfigError
+from lllm.instrumentation.sdk.hooks import AsyncListener, Listener, SyncListener
+from lllm.instrumentation.session_scope import ClientFamily, Recording
+from lllm.instrumentation.wrapped_clients import clients_inside, holder_of
+from lllm.invokers.sdk.versions import require_supported
+
+_MARK = "_lllm_listener"
+_LISTENED = "_lllm_listened"  # an httpx client's copy that is listened to, once it was put back
+_SDKS = ("openai", "anthropic")
+_METHODS = ("request", "copy", "with_options")
+
+
+def clients_of(given: object) -> list[object]:
+    """The clients of an SDK that something is, or has inside, as a chat model of LangChain has.
+
+    Raises ConfigError where there is none.
+    """
+    own = _client_of(given)
+    found = clients_inside(given, _client_of) if own is None else [own]
+    if not found:
+        kind = type(given)
+        raise ConfigError(
+            "capture takes a client of openai or anthropic (OpenAI(), AsyncAnthropic(), ...), or "
+            f"what has one as an attribute; {kind.__module__}.{kind.__qualname__} is neither. "
+            f"{_advice(given)}"
+        )
+    return found
+
+
+def _advice(given: object) -> str:
+    place = holder_of(given, _client_of)
+    if place is not None:
+        return f"Its `{place}` is one: give that."
+    return (
+        "Give the client that it uses, which is often called `.root_client` or `.client`, and may "
+        "have to be made first; what asks through litellm has none. The guide to frameworks says "
+        "how it is with each."
+    )
+
+
+def listen(client: object, recording: Recording) -> None:
+    """Have the calls of a client recorded, and those of the copies that it makes.
+
+    Of one that is captured already, and of its copies, the calls that begin from now on are
+    recorded like this. Raises MissingExtra for an SDK's version that is not supported.
+    """
+    for sdk in _sdks(client):
+        require_supported(sdk)
+    listener = _listener_of(client)
+    if listener is None:
+        _attach(client, ClientFamily(recording), is_copy=False)
+    elif listener.is_copy:
+        listener.family, listener.is_copy = ClientFamily(recording), False
+    else:
+        listener.family.recording = recording
+
+
+def recording_of(client: object) -> Recording | None:
+    """Where the calls of a client go; None where they are not recorded."""
+    listener = _listener_of(client)
+    return None if listener is None else listener.family.recording
+
+
+def release(client: object) -> None:
+    """Record the calls of a client, and of the copies it made, no longer. It becomes what it was;
+    where another library has wrapped it meanwhile, that stays, and what is below does nothing.
+
+    Calls that are under way are recorded to their end.
+    """
+    listener = _listener_of(client)
+    if listener is None:
+        return
+    if listener.is_copy:
+        listener.family, listener.is_copy = ClientFamily(None), False
+    else:
+        listener.family.recording = None
+    http = client._client  # type: ignore[attr-defined] # see _is_client
+    original = vars(http).get(_MARK)
+    if original is not None and not http.is_closed:
+        # Both share connections, which the first of them to be collected closes: keep both alive.
+        vars(original)[_LISTENED] = http
+        client._client = original  # type: ignore[attr-defined] # see _is_client
+    if listener.put_back():
+        vars(client).pop(_MARK, None)
+
+
+def _attach(client: object, family: ClientFamily, *, is_copy: bool) -> None:
+    request = client.request  # type: ignore[attr-defined] # see _is_client
+    kind = AsyncListener if inspect.iscoroutinefunction(request) else SyncListener
+    listener: Listener = kind(client, family, _attach_http, is_copy=is_copy)
+    setattr(client, _MARK, listener)
+
+    def captured(make: Callable[..., object]) -> Callable[..., object]:
+        def made(*args: object, **options: object) -> object:
+            other = make(*args, **options)
+            if listener.family.recording is not None:
+                _attach(other, listener.family, is_copy=True)
+            return other
+
+        return made
+
+    listener.replace("request", listener.of_request)
+    for name in ("copy", "with_options"):
+        listener.replace(name, captured)
+    _attach_http(listener)
+
+
+def _attach_http(listener: Listener) -> None:
+    """The httpx client may be another's, too: this one gets a copy, with the same connections."""
+    client = listener.client
+    http = client._client  # type: ignore[attr-defined] # see _is_client
+    if hasattr(http, _MARK):
+        return
+    heard = vars(http).get(_LISTENED)
+    if heard is None or heard.is_closed:
+        heard = copy.copy(http)
+        setattr(heard, _MARK, http)  # which closes its connections when it is collected
+        heard.send = listener.of_send(heard.send)
+    client._client = heard  # type: ignore[attr-defined] # as above
+
+
+def _listener_of(client: object) -> Listener | None:
+    found = vars(client).get(_MARK)
+    return found if isinstance(found, Listener) and found.client is client else None
+
+
+def _client_of(thing: object) -> object | None:
+    """See ClientOf."""
+    if _is_client(thing):
+        return thing
+    inside = getattr(thing, "_client", None) if _sdks(thing) else None
+    return inside if _is_client(inside) else None
+
+
+def _is_client(client: object) -> bool:
+    needed = ("_client", *_METHODS)
+    return bool(_sdks(client)) and all(hasattr(client, name) for name in needed)
+
+
+def _sdks(client: object) -> set[str]:
+    """The SDKs whose classes a client is of, normally one."""
+    return {kind.__module__.partition(".")[0] for kind in type(client).__mro__}.intersection(_SDKS)

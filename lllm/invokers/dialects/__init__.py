@@ -1,0 +1,1 @@
+"""The JSON that models' APIs speak: requests, answers, and answers in pieces."""

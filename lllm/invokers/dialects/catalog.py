@@ -1,0 +1,13 @@
+"""The dialects of models' APIs that are spoken here; `dialect` says what one is."""
+
+from __future__ import annotations
+
+from lllm.invokers.dialects import chat_completions, messages, responses
+from lllm.invokers.dialects.chat_completions_stream import ChatStream
+from lllm.invokers.dialects.dialect import Dialect
+from lllm.invokers.dialects.messages_stream import MessagesStream
+from lllm.invokers.dialects.responses_stream import ResponsesStream
+
+CHAT = Dialect("chat.completions", chat_completions.payload, chat_completions.answer, ChatStream)
+RESPONSES = Dialect("responses", responses.payload, responses.answer, ResponsesStream)
+MESSAGES = Dialect("messages", messages.payload, messages.answer, MessagesStream)

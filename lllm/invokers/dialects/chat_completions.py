@@ -1,0 +1,277 @@
+"""The Chat Completions dialect: a Request as its JSON, its JSON as an Answer.
+
+Many providers speak it, each with an accent, so what is optional may be missing, null or of
+another type, and only an answer without a message is refused. Nothing here touches a network.
+The fields are those of https://platform.openai.com/docs/api-reference/chat/object; where another
+provider differs, its page is named.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING
+
+from lllm.events.errors import InvokeError
+from lllm.events.model import Content, Part, ToolCall, ToolDefinition
+from lllm.invokers import Answer, Finish, Request
+from lllm.invokers.dialects.dialect import more_of, refuse_params
+from lllm.pricing.usage import billed_of, of_chat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FINISH: dict[object, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",  # the older word for it
+    "content_filter": "content_filter",
+}
+THOUGHTS = ("reasoning_content", "reasoning")  # DeepSeek's and vLLM's name for it, OpenRouter's
+_OF_MESSAGE = (
+    "role", "content", "refusal", "tool_calls", "function_call", "audio", *THOUGHTS,
+)  # fmt: skip
+_OF_CHOICE = ("index", "message", "finish_reason")
+_OF_ANSWER = (
+    "id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint",
+    "error", "x_groq",
+)  # fmt: skip
+# What a Request says elsewhere, or what would make the answer something else than one message.
+_NOT_PARAMS = ("model", "messages", "tools", "stream", "n")
+
+
+def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
+    """The body of the HTTP request.
+
+    Params are passed on as they are, and win over what is made of `output_schema`. A stream asks
+    for its usage, unless params have `stream_options`; None there sends none, for a server that
+    refuses them.
+
+    Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
+    message that this dialect can't carry.
+    """
+    refuse_params(request, *_NOT_PARAMS)
+    body: dict[str, object] = {
+        "model": request.model,
+        "messages": [_message(content) for content in request.messages],
+    }
+    if request.output_schema is not None:
+        body["response_format"] = _response_format(request.output_schema)
+    body.update(request.params)
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice is not None:
+            body["tool_choice"] = request.tool_choice
+    if stream:
+        body["stream"] = True
+        body.setdefault("stream_options", {"include_usage": True})
+    if not stream or body["stream_options"] is None:
+        body.pop("stream_options", None)  # refused where nothing is streamed
+    return body
+
+
+def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "json_schema", "json_schema": {"name": schema_name(schema), "schema": schema}}
+
+
+def schema_name(schema: Mapping[str, object]) -> str:
+    """What a schema is called, in the 64 letters, digits, underscores and dashes that OpenAI
+    takes."""
+    title = schema.get("title")
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
+    return name or "answer"
+
+
+def _tool(tool: ToolDefinition) -> dict[str, object]:
+    function: dict[str, object] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.schema,
+    }
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _message(content: Content) -> dict[str, object]:
+    if content.role == "assistant":
+        return _assistant(content)
+    message: dict[str, object] = {"role": content.role}
+    if content.call_id is not None:
+        message["tool_call_id"] = content.call_id
+    if all(part.kind == "text" for part in content.parts):
+        message["content"] = content.text
+    else:
+        message["content"] = [_part(part) for part in content.parts]
+    return message
+
+
+def _assistant(content: Content) -> dict[str, object]:
+    # Reasoning stays out: the dialect has no field that takes it back.
+    message: dict[str, object] = {"role": "assistant", "content": content.text or None}
+    refusals = [part.text or "" for part in content.parts if part.kind == "refusal"]
+    if refusals:
+        message["refusal"] = "".join(refusals)
+    for part in content.parts:
+        if part.kind == "audio" and isinstance(part.data, dict) and "id" in part.data:
+            message["audio"] = {"id": part.data["id"]}
+    if content.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in content.tool_calls
+        ]
+    elif message["content"] is None and not refusals and "audio" not in message:
+        message["content"] = ""  # null is only allowed where something else is said
+    return message
+
+
+def _part(part: Part) -> dict[str, object]:
+    if part.kind == "text":
+        return {"type": "text", "text": part.text or ""}
+    if isinstance(part.data, dict):
+        return part.data  # already in the provider's form
+    data = base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
+    if isinstance(data, str) and part.kind == "image":
+        is_url = data.startswith(("http://", "https://", "data:"))
+        url = data if is_url else f"data:{part.mime or 'image/png'};base64,{data}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    if isinstance(data, str) and part.kind == "audio":
+        kind = (part.mime or "audio/wav").partition("/")[2]
+        return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
+    raise InvokeError(
+        f"A message has a part of kind {part.kind!r} that Chat Completions can't carry as it is: "
+        "give its data as a dict in the provider's form.",
+        retryable=False,
+    )
+
+
+def answer(body: object, *, model: str, request_id: str | None) -> Answer:
+    """What the provider's JSON says. model: the one asked, for providers that name none.
+
+    Raises InvokeError where it holds no message; another attempt may bring one. The error has the
+    usage with it, since what was used is billed.
+    """
+    whole = _mapping(body)
+    given = whole.get("choices")
+    choices = [_mapping(one) for one in given] if isinstance(given, list) else []
+    choice = choices[0] if choices else {}
+    message = _mapping(choice.get("message"))
+    usage_raw = whole.get("usage")
+    if not message:
+        raise InvokeError(
+            "The provider's answer has no message in it.",
+            retryable=True,
+            request_id=request_id,
+            usage=of_chat(usage_raw),
+            usage_raw=usage_raw,
+            billed=billed_of(usage_raw),
+            service_tier=_text(whole.get("service_tier")),
+            model=_text(whole.get("model")),
+        )
+    parts = (
+        *_parts(message),
+        *more_of(choice, _OF_CHOICE),
+        *(_other_choice(other) for other in choices[1:]),
+        *more_of(whole, _OF_ANSWER),
+    )
+    content = Content("assistant", parts, _tool_calls(message))
+    finish_raw = _text(choice.get("finish_reason"))
+    finish = _FINISH.get(finish_raw, "other")
+    if content.tool_calls and finish == "stop":
+        finish = "tool_calls"  # some servers say "stop" whenever they stop
+    return Answer(
+        content=content,
+        finish=finish,
+        finish_raw=finish_raw,
+        model=_text(whole.get("model")) or model,
+        response_id=_text(whole.get("id")),
+        request_id=request_id,
+        service_tier=_text(whole.get("service_tier")),
+        fingerprint=_text(whole.get("system_fingerprint")),
+        usage_raw=usage_raw,
+        usage=of_chat(usage_raw),
+        billed=billed_of(usage_raw),
+    )
+
+
+def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
+    parts = []
+    content = message.get("content")
+    thoughts = (_text(message.get(name)) for name in THOUGHTS)
+    thought = next(filter(None, thoughts), None) or thought_of(content)
+    if thought:
+        parts.append(Part("reasoning", thought))
+    text = text_of(content)
+    if text:
+        parts.append(Part("text", text))
+    refusal = _text(message.get("refusal"))
+    if refusal:
+        parts.append(Part("refusal", refusal))
+    audio = _mapping(message.get("audio"))
+    if audio:
+        parts.append(Part("audio", _text(audio.get("transcript")), data=dict(audio)))
+    parts += [Part(_text(one.get("type")) or "other", data=one) for one in others_of(content)]
+    return (*parts, *more_of(message, _OF_MESSAGE))
+
+
+def _other_choice(choice: Mapping[str, object]) -> Part:
+    """One of several choices that is not the first, whole: an agent takes the first."""
+    return Part("choice", text_of(_mapping(choice.get("message")).get("content")) or None, choice)
+
+
+def text_of(content: object) -> str:
+    """The text of a message's `content`.
+
+    Mistral sends a list of pieces where it has something to cite, or has thought
+    (https://docs.mistral.ai/capabilities/reasoning).
+    """
+    pieces = content if isinstance(content, list) else [{"text": content}]
+    return "".join(_text(_mapping(piece).get("text")) or "" for piece in pieces)
+
+
+def thought_of(content: object) -> str:
+    """What Mistral's pieces have of reasoning."""
+    pieces = content if isinstance(content, list) else ()
+    return "".join(text_of(_mapping(piece).get("thinking")) for piece in pieces)
+
+
+def others_of(content: object) -> list[dict[str, object]]:
+    """The pieces of a message's `content` that are more than a text or a thought."""
+    pieces = content if isinstance(content, list) else ()
+    return [
+        piece
+        for piece in pieces
+        if isinstance(piece, dict) and more_of(piece, ("type", "text", "thinking"))
+    ]
+
+
+def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
+    calls = message.get("tool_calls")
+    found = []
+    for number, call in enumerate(calls if isinstance(calls, list) else (), 1):
+        asked = _mapping(call)
+        function = _mapping(asked.get("function")) or _mapping(asked.get("custom"))
+        arguments = function.get("arguments", function.get("input"))
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else json.dumps(arguments)
+        name = _text(function.get("name")) or ""
+        found.append(ToolCall(_text(asked.get("id")) or f"call_{number}", name, arguments))
+    if older := _mapping(message.get("function_call")):
+        name, given = _text(older.get("name")) or "", older.get("arguments")
+        # It has no id: its result is sent back under its name.
+        found.append(ToolCall(name, name, given if isinstance(given, str) else json.dumps(given)))
+    return tuple(found)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

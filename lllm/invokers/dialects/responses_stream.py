@@ -1,0 +1,165 @@
+"""A streamed answer of the Responses API, put together from its events.
+
+https://platform.openai.com/docs/api-reference/responses-streaming. The last event has the whole
+response, so the pieces matter where a stream is cut off before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from lllm.invokers.dialects.growing_fields import GrowingText
+from lllm.invokers.http.errors import from_event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CALLS = ("function_call", "custom_tool_call")
+_LAST = ("response.completed", "response.incomplete")
+
+
+class _Delta(NamedTuple):
+    """Where a piece of text belongs: the kind of its item and the field there; for a field that is
+    a list, its element's kind and field, and what in the event is the place in the list."""
+
+    item: str
+    field: str
+    kind: str = ""
+    inner: str = ""
+    place: str = ""
+
+
+_DELTAS = {
+    "response.output_text.delta": _Delta(
+        "message", "content", "output_text", "text", "content_index"
+    ),
+    "response.refusal.delta": _Delta("message", "content", "refusal", "refusal", "content_index"),
+    "response.reasoning_text.delta": _Delta(
+        "reasoning", "content", "reasoning_text", "text", "content_index"
+    ),
+    "response.reasoning_summary_text.delta": _Delta(
+        "reasoning", "summary", "summary_text", "text", "summary_index"
+    ),
+    "response.function_call_arguments.delta": _Delta("function_call", "arguments"),
+    "response.custom_tool_call_input.delta": _Delta("custom_tool_call", "input"),
+}
+
+
+class _Item:
+    """One item of the output, as far as it has come."""
+
+    def __init__(self, whole: Mapping[str, object]) -> None:
+        self.whole = dict(whole)
+        self.pieces: dict[tuple[_Delta, int], GrowingText] = {}
+
+    def body(self) -> dict[str, object]:
+        body = dict(self.whole)
+        for (delta, _), pieces in sorted(self.pieces.items(), key=lambda item: item[0][1]):
+            text = pieces.text()
+            if delta.inner:
+                known = body.get(delta.field)
+                before = known if isinstance(known, list) else []
+                body[delta.field] = [*before, {"type": delta.kind, delta.inner: text}]
+            else:
+                body[delta.field] = text
+        return body
+
+
+class ResponsesStream:
+    """An Assembly of the Responses dialect."""
+
+    def __init__(self) -> None:
+        self._response: dict[str, object] = {}
+        self._items: dict[int, _Item] = {}
+        self._begun = False
+        self._told = False
+        self._complete = False
+        self._failed = False
+
+    @property
+    def begun(self) -> bool:
+        """See Assembly."""
+        return self._begun
+
+    @property
+    def complete(self) -> bool:
+        """See Assembly."""
+        return self._complete
+
+    @property
+    def settled(self) -> bool:
+        """See Assembly."""
+        return self._complete or self._failed
+
+    def take(self, event: Mapping[str, object]) -> str:
+        """See Assembly."""
+        kind = event.get("type")
+        response = _mapping(event.get("response"))
+        if kind == "error" or event.get("error"):
+            said = event.get("error") or {key: event.get(key) for key in ("code", "message")}
+            raise from_event({"error": said})
+        if kind == "response.failed":
+            # What was used is known; the answer stays what it was before it failed.
+            self._response |= {"usage": response.get("usage")}
+            self._failed = response.get("usage") is not None
+            raise from_event({"error": response.get("error")})
+        if kind in _LAST:
+            return self._last(response)
+        if response:
+            self._response = dict(response)
+        elif kind in ("response.output_item.added", "response.output_item.done"):
+            self._item(event)
+        elif isinstance(kind, str) and kind in _DELTAS:
+            return self._piece(_DELTAS[kind], event)
+        return ""
+
+    def _last(self, response: Mapping[str, object]) -> str:
+        self._complete = True
+        items = self._output()
+        self._response = dict(response)
+        if not response.get("output"):
+            self._response["output"] = items
+        self._begun = self._begun or bool(self._response["output"])
+        return "" if self._told else _text_of(self._response["output"])
+
+    def _item(self, event: Mapping[str, object]) -> None:
+        index, item = event.get("output_index"), _mapping(event.get("item"))
+        if isinstance(index, int) and item:
+            self._items[index] = _Item(item)
+            self._begun = self._begun or item.get("type") in _CALLS
+
+    def _piece(self, delta: _Delta, event: Mapping[str, object]) -> str:
+        index, text = event.get("output_index"), event.get("delta")
+        if not isinstance(index, int) or not isinstance(text, str) or not text:
+            return ""
+        place = event.get(delta.place, 0)
+        item = self._items.setdefault(index, _Item({"type": delta.item}))
+        key = (delta, place if isinstance(place, int) else 0)
+        if key not in item.pieces:
+            item.pieces[key] = GrowingText()
+        item.pieces[key].append(text)
+        self._begun = True
+        if delta.kind != "output_text":
+            return ""
+        self._told = True
+        return text
+
+    def _output(self) -> list[dict[str, object]]:
+        return [self._items[index].body() for index in sorted(self._items)]
+
+    def body(self) -> dict[str, object]:
+        """See Assembly."""
+        if self._complete or not (self._response or self._items):
+            return self._response
+        return self._response | {"output": self._output()}
+
+
+def _text_of(output: object) -> str:
+    items = [_mapping(item) for item in output] if isinstance(output, list) else []
+    contents = [item.get("content") for item in items if item.get("type") == "message"]
+    pieces = [_mapping(p) for content in contents if isinstance(content, list) for p in content]
+    return "".join(text for p in pieces if isinstance(text := p.get("text"), str))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,123 @@
+"""Amazon's event streams: the JSON of each event in a body that comes in chunks.
+
+Bedrock answers in binary frames with checksums
+(https://smithy.io/2.0/aws/amazon-eventstream.html), each with a piece of what a provider says
+elsewhere as a server-sent event
+(https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html). They are
+read with botocore, which the SDK that asks there needs for the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Protocol, cast
+
+from lllm.events.concurrency.imports import importing
+from lllm.events.errors import InvokeError
+
+CONTENT_TYPE = "application/vnd.amazon.eventstream"
+
+
+class _Frame(Protocol):
+    """One frame; a header that is a text comes as one."""
+
+    headers: Mapping[str, object]
+    payload: bytes
+
+
+class _Buffer(Protocol):
+    """Cuts bytes into frames."""
+
+    def add_data(self, data: bytes) -> None: ...
+    def __iter__(self) -> Iterator[_Frame]: ...
+
+
+class EventStreamDecoder:
+    """Reads one stream. However its bytes are cut into chunks, the same events come out."""
+
+    def __init__(self) -> None:
+        self._buffer: _Buffer | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """The JSON of each event that this chunk makes whole.
+
+        An exception in the stream comes as an event of type "error", as Anthropic sends them.
+
+        Args:
+            chunk: The next bytes of the body.
+
+        Yields:
+            JSON texts.
+
+        Raises:
+            InvokeError: The bytes are no event stream, or were damaged on the way; or botocore is
+                not installed.
+        """
+        if self._buffer is None:
+            self._buffer = _new_buffer()
+        self._buffer.add_data(chunk)
+        frames = iter(self._buffer)
+        while True:
+            try:
+                frame = next(frames, None)
+            except Exception as error:  # botocore's for lengths, headers and checksums
+                raise InvokeError(
+                    f"The event stream can't be read ({type(error).__name__}: {error})",
+                    retryable=True,
+                ) from None
+            if frame is None:
+                return
+            text = _json_of(frame)
+            if text is not None:
+                yield text
+
+
+def _new_buffer() -> _Buffer:
+    try:
+        with importing():
+            module = import_module("botocore.eventstream")
+    except ImportError:
+        raise InvokeError(
+            "The answer is an event stream of Amazon's, which is read with botocore: "
+            'pip install "anthropic[bedrock]"',
+            retryable=False,
+        ) from None
+    return cast("Callable[[], _Buffer]", module.EventStreamBuffer)()
+
+
+def _json_of(frame: _Frame) -> str | None:
+    """What a frame says, None for one that says nothing of an answer."""
+    kind = frame.headers.get(":message-type")
+    if kind == "event":
+        return _piece(_object(frame.payload))
+    if kind == "exception":
+        said = _object(frame.payload)
+        code = frame.headers.get(":exception-type")
+        message = said.get("message") or said.get("Message") or said.get("originalMessage")
+    elif kind == "error":
+        code, message = frame.headers.get(":error-code"), frame.headers.get(":error-message")
+    else:
+        return None
+    return json.dumps({"type": "error", "error": {"type": code, "message": message}}, default=str)
+
+
+def _piece(said: Mapping[str, object]) -> str | None:
+    """The JSON in the payload of a chunk, which is base64."""
+    encoded = said.get("bytes")
+    if not isinstance(encoded, str):
+        return None
+    try:
+        return base64.b64decode(encoded).decode()
+    except ValueError:
+        return None
+
+
+def _object(payload: bytes) -> Mapping[str, object]:
+    try:
+        found: object = json.loads(payload or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,152 @@
+"""What comes back through LiteLLM: its answers in the form of Chat Completions, whole or in pieces.
+
+What LiteLLM makes up is not taken over: a usage of zeros, or estimated, where the provider sent
+none; a price of its own in the usage of a stream; that an answer which broke off was complete.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol, cast
+
+from msgspec.structs import replace
+
+from lllm.events.errors import InvokeError
+from lllm.invokers import Answer, Request
+from lllm.invokers.dialects.chat_completions import answer
+from lllm.invokers.dialects.chat_completions_stream import ChatStream
+from lllm.invokers.http.errors import Secrets, request_id
+from lllm.invokers.litellm.library import Library
+
+
+class _Model(Protocol):
+    """What LiteLLM answers with, a model of pydantic's; lllm relies on no field of it."""
+
+    def model_dump_json(self, *, warnings: bool) -> str: ...
+
+
+def read(response: object, asked: Request, secrets: Secrets) -> Answer:
+    """The answer that a response of LiteLLM's is. Raises InvokeError where it is none."""
+    return _answer(_plain(response, secrets), asked, response, secrets)
+
+
+def _answer(body: object, asked: Request, source: object, secrets: Secrets) -> Answer:
+    found = answer(body, model=asked.model, request_id=_request_id(source, secrets))
+    counts = _mapping(found.usage_raw)
+    said = found.content.parts or found.content.tool_calls
+    # LiteLLM fills in zeros for what the provider leaves out, and no call has no prompt.
+    if not counts.get("prompt_tokens") or (said and not counts.get("completion_tokens")):
+        found = replace(found, usage=None)
+    if _beside(source).get("cache_hit") is True:
+        found = replace(found, free="served from litellm's cache")
+    return found
+
+
+def _plain(model: object, secrets: Secrets) -> object:
+    return json.loads(secrets.cut(cast(_Model, model).model_dump_json(warnings=False)))
+
+
+def _beside(source: object) -> Mapping[str, object]:
+    """What LiteLLM keeps beside an answer: headers, whether it was cached, who answered."""
+    return _mapping(getattr(source, "_hidden_params", None))
+
+
+def _request_id(source: object, secrets: Secrets) -> str | None:
+    headers = _mapping(_beside(source).get("additional_headers"))
+    mark = "llm_provider-"  # what the provider sent, as LiteLLM names it
+    found = {name.removeprefix(mark): str(value) for name, value in headers.items()}
+    return request_id(found, secrets)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+class LiteLLMStream:
+    """A streamed answer, as far as it has come. source: LiteLLM's stream, once there is one."""
+
+    def __init__(self, asked: Request, loaded: Library, secrets: Secrets) -> None:
+        self.asked = asked
+        self.library = loaded
+        self.source: object = None
+        self._secrets = secrets
+        self._assembly = ChatStream()
+        self._began = time.perf_counter_ns()
+        self._first: int | None = None
+        self._model: object = None
+
+    def take(self, chunk: object) -> str:
+        """Take in one of LiteLLM's chunks; returns its text."""
+        event = _mapping(_plain(chunk, self._secrets))
+        # The chunk itself names the model that was asked, and its last not even beside it another.
+        self._model = _beside(chunk).get("provider_response_model") or self._model
+        text = self._assembly.take({**event, "model": self._model} if self._model else event)
+        if self._first is None and self._assembly.begun:
+            self._first = time.perf_counter_ns() - self._began
+        return text
+
+    @property
+    def ended(self) -> bool:
+        """Whether the provider said why the model stopped. Where it did not, LiteLLM has the last
+        chunk say "stop"."""
+        names = ("received_finish_reason", "intermittent_finish_reason")
+        return any(getattr(self.source, name, None) is not None for name in names)
+
+    def answer(self) -> Answer:
+        """All that came. Raises InvokeError where nothing did."""
+        body = self._assembly.body() | {"usage": self._usage()}
+        whole = json.loads(self._secrets.cut(json.dumps(body)))  # one may have come in two pieces
+        found = _answer(whole, self.asked, self.source, self._secrets)
+        return replace(found, first_token=self._first)
+
+    def cut_off(self, failure: InvokeError) -> InvokeError:
+        """The failure, with what had come before it."""
+        failure.request_id = failure.request_id or _request_id(self.source, self._secrets)
+        if self._assembly.body():
+            with suppress(InvokeError):  # it holds no message yet
+                came = self.answer()
+                failure.partial = came.content if self._assembly.begun else None
+                failure.usage, failure.usage_raw = came.usage, came.usage_raw
+                failure.billed, failure.service_tier = came.billed, came.service_tier
+                failure.model = came.model
+            failure.unfinished = not self.ended
+        return failure
+
+    def _usage(self) -> object:
+        """The usage that the provider sent, put together by LiteLLM where it came in parts.
+
+        Not that of the last chunk: it may be an estimate, and be given a price by LiteLLM.
+        """
+        chunks = list(getattr(self.source, "chunks", ()))
+        if all(getattr(chunk, "usage", None) is None for chunk in chunks):
+            return None
+        with suppress(Exception):  # whatever LiteLLM stumbles over, the answer is here
+            whole = self.library.stream_chunk_builder(chunks=chunks)
+            return _plain(getattr(whole, "usage", None), self._secrets)
+        return None
+
+    def close(self) -> None:
+        """End the connection of an answer that is still coming."""
+        for stream in self._streams():
+            close = getattr(stream, "close", None)
+            with suppress(Exception):  # it is of no use any more either way
+                if callable(close):
+                    close()
+
+    async def aclose(self) -> None:
+        """The same on an event loop."""
+        for stream in self._streams():
+            close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+            with suppress(Exception):  # it is of no use any more either way
+                closing = close() if callable(close) else None
+                if inspect.isawaitable(closing):
+                    await closing
+
+    def _streams(self) -> tuple[object, ...]:
+        # LiteLLM's own aclose() passes over what some providers' streams read from.
+        inner = getattr(self.source, "completion_stream", None)
+        return getattr(inner, "streaming_response", None), inner

@@ -1,0 +1,218 @@
+"""Models of any provider that LiteLLM knows, for those that have no SDK of their own here.
+
+LiteLLM takes a request in the form of Chat Completions and gives every provider's answer that form,
+its usage included: prompt_tokens has all that went in, tokens read from a cache or written to one
+too, also where the provider counts them apart (`calculate_usage` in its llms/anthropic,
+`transform_usage` in its llms/bedrock).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from contextlib import aclosing, closing
+from typing import cast
+from urllib.parse import urlsplit
+
+from lllm.events.errors import InvokeError
+from lllm.invokers import Answer, OnText, Request
+from lllm.invokers.dialects.chat_completions import payload
+from lllm.invokers.dialects.dialect import refuse_params
+from lllm.invokers.http.endpoint import Secret, access
+from lllm.invokers.http.errors import Secrets
+from lllm.invokers.litellm.answers import LiteLLMStream, read
+from lllm.invokers.litellm.errors import from_exception
+from lllm.invokers.litellm.library import keys, library, on_loop
+from lllm.invokers.sdk.versions import require
+
+# Who a model's prefix names, where genai-prices has another name for them. LiteLLM's own are at
+# https://docs.litellm.ai/docs/providers.
+_PROVIDERS = {
+    "anthropic_text": "anthropic",
+    "azure_ai": "azure",
+    "azure_text": "azure",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "codestral": "mistral",
+    "cohere_chat": "cohere",
+    "fireworks_ai": "fireworks",
+    "gemini": "google",
+    "moonshot": "moonshotai",
+    "ollama_chat": "ollama",
+    "text-completion-codestral": "mistral",
+    "text-completion-openai": "openai",
+    "together_ai": "together",
+    "vertex_ai": "google",
+    "vertex_ai_beta": "google",
+    "voyage": "voyageai",
+    "xai": "x-ai",
+}
+# What would make one attempt in the log several calls, or no stream of one.
+_NOT_PARAMS = (
+    "num_retries", "max_retries", "retry_policy", "fallbacks", "context_window_fallback_dict",
+    "complete_response",
+)  # fmt: skip
+
+
+def provider_of(model: str) -> str:
+    """Who answers to a model by LiteLLM's name for it, as genai-prices names them.
+
+    "litellm" where there is no prefix to tell; prices are found by the model's own name then.
+    """
+    prefix, slash, _ = model.partition("/")
+    return _PROVIDERS.get(prefix, prefix) if slash else "litellm"
+
+
+class LiteLLMInvoker:
+    """Calls models through LiteLLM, by its names for them ("gemini/gemini-2.5-flash").
+
+    api_base: where requests go, None for the provider's own place. api_key: None for the variable
+    that the provider has (https://docs.litellm.ai/docs/providers), read at each call. timeout:
+    seconds to wait for an answer, or for each next piece of one. provider: who answers, as
+    genai-prices names them, None for what the model's prefix says.
+
+    `drop_params`, `caching` and whatever else LiteLLM takes go into an agent's model_args. Raises
+    MissingExtra where LiteLLM is not installed, ConfigError for an api_base that is none.
+    """
+
+    api = "litellm"
+
+    def __init__(
+        self,
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        provider: str | None = None,
+    ) -> None:
+        require("litellm")
+        self.host: str | None = None
+        self.port: int | None = None
+        self._biller = "litellm"
+        if api_base is not None:
+            place = access(api_base, api_key=None, timeout=timeout, key_env="", headers_env="")
+            self.host, self.port = place.host, place.port
+            self._biller = place.provider  # of a model whose name says nothing
+        self.provider = provider or self._biller
+        self._named = provider is not None
+        self._api_base = Secret((api_base or "").strip())  # it may hold a password
+        self._api_key = Secret((api_key or "").strip())
+        self._timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"LiteLLMInvoker(provider={self.provider!r}, host={self.host!r}, port={self.port})"
+
+    def for_model(self, model: str) -> LiteLLMInvoker:
+        """The same, with the provider that the model's name tells."""
+        provider = provider_of(model) if "/" in model else self._biller
+        if self._named or self.provider == provider:
+            return self
+        copied = copy.copy(self)
+        copied.provider = provider
+        return copied
+
+    def invoke(self, request: Request) -> Answer:
+        """Ask, and wait for the answer.
+
+        Raises InvokeError where the call fails, and ConfigError where `params` sets what lllm
+        decides.
+        """
+        asked = self._asked(request, stream=False)
+        loaded = library()
+        try:
+            response = loaded.completion(**asked)
+        except Exception as error:
+            failure = self._failure(error)
+        else:
+            return read(response, request, self._secrets())
+        raise failure
+
+    async def ainvoke(self, request: Request) -> Answer:
+        """The same on an event loop."""
+        asked = self._asked(request, stream=False)
+        loaded = await on_loop()
+        try:
+            response = await loaded.acompletion(**asked)
+        except Exception as error:
+            failure = self._failure(error)
+        else:
+            return read(response, request, self._secrets())
+        raise failure
+
+    def stream(self, request: Request, on_text: OnText) -> Answer:
+        """`invoke`, with on_text called for each piece of text; what it raises ends the stream."""
+        coming = LiteLLMStream(request, library(), self._secrets())
+        with closing(self._texts(coming)) as texts:
+            for text in texts:
+                on_text(text)
+        return self._whole(coming)
+
+    async def astream(self, request: Request, on_text: OnText) -> Answer:
+        """The same on an event loop; on_text is called on it."""
+        coming = LiteLLMStream(request, await on_loop(), self._secrets())
+        async with aclosing(self._atexts(coming)) as texts:
+            async for text in texts:
+                on_text(text)
+        return self._whole(coming)
+
+    def _texts(self, coming: LiteLLMStream) -> Generator[str, None, None]:
+        asked = self._asked(coming.asked, stream=True)
+        failure = None
+        try:
+            coming.source = coming.library.completion(**asked)
+            for chunk in cast("Iterable[object]", coming.source):
+                if text := coming.take(chunk):
+                    yield text
+        except Exception as error:
+            failure = coming.cut_off(self._failure(error))
+        finally:
+            coming.close()
+        if failure is not None:
+            raise failure
+
+    async def _atexts(self, coming: LiteLLMStream) -> AsyncGenerator[str, None]:
+        asked = self._asked(coming.asked, stream=True)
+        failure = None
+        try:
+            coming.source = await coming.library.acompletion(**asked)
+            async for chunk in cast("AsyncIterable[object]", coming.source):
+                if text := coming.take(chunk):
+                    yield text
+        except Exception as error:
+            failure = coming.cut_off(self._failure(error))
+        finally:
+            await coming.aclose()
+        if failure is not None:
+            raise failure
+
+    def _asked(self, request: Request, *, stream: bool) -> dict[str, object]:
+        """The arguments for LiteLLM."""
+        refuse_params(request, *_NOT_PARAMS, why="each attempt is one call")
+        return {
+            "timeout": self._timeout,
+            "api_base": self._api_base.text or None,
+            "api_key": self._api_key.text or None,
+            **payload(request, stream=stream),
+            "num_retries": 0,
+            "max_retries": 0,
+            # Or it looks among the tools for those of an MCP gateway, which takes a package that
+            # LiteLLM does not bring along.
+            "_skip_mcp_handler": True,
+        }
+
+    def _whole(self, coming: LiteLLMStream) -> Answer:
+        if not coming.ended:
+            message = f"The answer of {self._name()} broke off."
+            raise coming.cut_off(InvokeError(message, retryable=True))
+        return coming.answer()
+
+    def _failure(self, error: Exception) -> InvokeError:
+        if isinstance(error, InvokeError):
+            return error
+        return from_exception(error, host=self._name(), secrets=self._secrets())
+
+    def _secrets(self) -> Secrets:
+        return Secrets(self._api_key.text, urlsplit(self._api_base.text).password, *keys())
+
+    def _name(self) -> str:
+        return self.host or self.provider

@@ -1,0 +1,153 @@
+"""LiteLLM, imported when it is first needed, and kept from what would outlive a loop or a fork.
+
+To import it takes seconds, and would fetch a list of prices from the network, for which lllm has no
+use. It keeps its connections for the whole process, those of an event loop under the loop's id
+(`LLMClientCache` in its caching/llm_caching_handler.py): a later loop may get the same id, and with
+it connections that belong to no loop any more. So they are closed with their loop here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from inspect import isawaitable
+from typing import Protocol, cast
+
+from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.locks import register_after_fork
+
+_NAME = "litellm"
+_WORKER = "litellm.litellm_core_utils.logging_worker"
+
+
+class Library(Protocol):
+    """What is used of the package; what its calls return is asked for by name, and may be another
+    thing in its next version."""
+
+    suppress_debug_info: bool
+
+    completion: Callable[..., object]
+    acompletion: Callable[..., Awaitable[object]]
+    stream_chunk_builder: Callable[..., object]
+
+
+def is_loaded() -> bool:
+    """Whether `library` answers at once."""
+    return library.cache_info().currsize > 0
+
+
+@cache
+def library() -> Library:
+    """The package, imported if it isn't yet."""
+    if _NAME not in sys.modules:
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # or it asks the network
+    with importing():
+        found = cast(Library, import_module(_NAME))
+    found.suppress_debug_info = True  # it prints to stdout whenever a call fails
+    register_after_fork(_connections)
+    return found
+
+
+async def on_loop() -> Library:
+    """The package, for use on the running event loop; what it connects is closed with the loop."""
+    found = library() if is_loaded() else await asyncio.to_thread(library)
+    await _connections.close_with(asyncio.get_running_loop())
+    return found
+
+
+class _Connections:
+    """The HTTP clients that LiteLLM keeps."""
+
+    def __init__(self) -> None:
+        self._closers: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, AsyncGenerator[None, None]
+        ] = weakref.WeakKeyDictionary()
+        self._inherited: list[object] = []
+
+    async def close_with(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the clients of this running loop closed when it ends.
+
+        asyncio.run closes the asynchronous generators that are still open before it closes its
+        loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
+        """
+        if loop not in self._closers:
+            self._closers[loop] = closer = _until_closed(weakref.ref(loop), id(loop))
+            await anext(closer)
+
+    def after_fork(self) -> None:
+        """A child makes clients of its own: two processes can't read from one connection.
+
+        Its parent's are kept, untouched: the connections are the parent's to close.
+        """
+        self._closers = weakref.WeakKeyDictionary()
+        self._inherited.append(dict(_clients()))
+        _clients().clear()
+        attributes = vars(sys.modules[_NAME])
+        for name in ("module_level_client", "module_level_aclient"):  # made anew when asked for
+            self._inherited.append(attributes.pop(name, None))
+
+
+_connections = _Connections()
+
+
+def _clients() -> dict[object, object]:
+    kept = getattr(sys.modules[_NAME], "in_memory_llm_clients_cache", None)
+    found = getattr(kept, "cache_dict", None)
+    return found if isinstance(found, dict) else {}
+
+
+async def _until_closed(
+    loop: weakref.ref[asyncio.AbstractEventLoop], loop_id: int
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # the callbacks that its users gave it, which run behind a call
+            await import_module(_WORKER).GLOBAL_LOGGING_WORKER.clear_queue()
+        shared = [*_clients().values(), vars(sys.modules[_NAME]).get("module_level_aclient")]
+        for client in shared:  # these are of no loop, and open a session for each
+            session = _inside(client, "client", "_transport", "client")
+            if session is not None and getattr(session, "_loop", None) is loop():
+                await _close(session)
+        for key in [key for key in _clients() if str(key).endswith(f"-{loop_id}")]:
+            await _close(_clients().pop(key, None))
+
+
+def _inside(thing: object, *names: str) -> object:
+    for name in names:
+        thing = getattr(thing, name, None)
+    return thing
+
+
+async def _close(client: object) -> None:
+    close = getattr(client, "aclose", None) or getattr(client, "close", None)
+    with suppress(Exception):  # it is of no use any more either way
+        closing = close() if callable(close) else None
+        if isawaitable(closing):
+            await closing
+
+
+def keys() -> list[str]:
+    """The credentials that LiteLLM may send, of the environment and of its own settings.
+
+    Each provider has variables of its own (https://docs.litellm.ai/docs/providers), so the names
+    decide: whatever is called a key, a token, a secret or a password.
+    """
+    attributes = vars(sys.modules[_NAME]) if _NAME in sys.modules else {}
+    settings = {name: value for name, value in list(attributes.items()) if name.islower()}
+    return [*_secret(os.environ), *_secret(settings)]
+
+
+def _secret(named: Mapping[str, object]) -> list[str]:
+    endings = ("_key", "_token", "_secret", "_password", "_credentials")
+    return [
+        value
+        for name, value in list(named.items())
+        if isinstance(value, str) and name.lower().endswith(endings)
+    ]

@@ -1,0 +1,1 @@
+"""Calling a model by a provider's own SDK."""

@@ -1,0 +1,157 @@
+"""The SDK's clients of one invoker: one for all threads, one for each event loop.
+
+A client is made when it is first needed, and closed where it lives: the connections of an event
+loop belong to it, and are closed with it, or when the invoker is gone. OpenAI's and Anthropic's
+SDKs come from one generator (https://www.stainless.com), so their clients are alike in what matters
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.locks import register_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+
+class SyncClient(Protocol):
+    """An SDK's client for threads."""
+
+    def close(self) -> None: ...
+    def platform_headers(self) -> Mapping[str, str]: ...
+
+
+class AsyncClient(Protocol):
+    """An SDK's client for an event loop."""
+
+    async def close(self) -> None: ...
+    def platform_headers(self) -> Mapping[str, str]: ...
+
+
+S = TypeVar("S", bound=SyncClient)
+A = TypeVar("A", bound=AsyncClient)
+
+
+class Clients(Generic[S, A]):
+    """Makes, keeps and closes them.
+
+    make, make_async: called, with imports allowed, when a client is needed. Clients don't try
+        again: they are made with max_retries=0. Both import of the SDK what a first call would,
+        when no fork waits for it; the SDK imports a resource when it is first asked for. Up to
+        Python 3.11 a cached property has a lock, held while it is worked out
+        (https://github.com/python/cpython/issues/87634), which a child would inherit, too: the
+        resources are such, and the processor that the headers tell of.
+    """
+
+    def __init__(self, make: Callable[[], S], make_async: Callable[[], A]) -> None:
+        self._make = make
+        self._make_async = make_async
+        self._lock = threading.RLock()  # a signal handler may call a model, too
+        self._of_threads: S | None = None
+        self._by_loop: dict[asyncio.AbstractEventLoop, _OfLoop[A]] = {}
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A child makes clients of its own: two processes can't read from one connection."""
+        self._lock = threading.RLock()
+        self._of_threads = None
+        self._by_loop = {}
+
+    def of_threads(self) -> S:
+        """The client for calls that wait. Raises what making it raises."""
+        with self._lock:
+            if self._of_threads is None:
+                with importing():
+                    client = self._make()
+                    _import_the_rest(client)
+                    self._of_threads = client
+            return self._of_threads
+
+    async def of_running_loop(self) -> A:
+        """The client of the event loop that runs this."""
+        loop = asyncio.get_running_loop()
+        found = self._by_loop.get(loop)
+        if found is None:
+            # To import the SDK takes a second, its TLS context some time more: not on the loop.
+            found = await asyncio.to_thread(self._make_for, loop)
+        await found.close_with_loop()
+        return found.client
+
+    def _make_for(self, loop: asyncio.AbstractEventLoop) -> _OfLoop[A]:
+        with self._lock, importing():
+            for other in [other for other in self._by_loop if other.is_closed()]:
+                del self._by_loop[other]
+            if loop not in self._by_loop:
+                client = self._make_async()
+                _import_the_rest(client)
+                with suppress(ImportError):  # another version may name it otherwise
+                    import_module("anyio._backends._asyncio")
+                self._by_loop[loop] = _OfLoop(client, self._by_loop)
+            return self._by_loop[loop]
+
+    def close(self) -> None:
+        """Close the connections of the threads."""
+        with self._lock:
+            client, self._of_threads = self._of_threads, None
+        if client is not None:
+            client.close()
+
+    def close_all(self) -> None:
+        """Close every connection, those of a loop as soon as it runs."""
+        self.close()
+        for loop, found in list(self._by_loop.items()):
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(found.close_soon)
+
+
+def _import_the_rest(client: SyncClient | AsyncClient) -> None:
+    """Import what any first call would, see Clients."""
+    import encodings.idna  # noqa: F401 - the codec that looks up hosts
+
+    client.platform_headers()
+
+
+class _OfLoop(Generic[A]):
+    """The client of one event loop."""
+
+    def __init__(self, client: A, siblings: dict[asyncio.AbstractEventLoop, _OfLoop[A]]) -> None:
+        self.client = client
+        self._siblings = siblings
+        self._closer: AsyncGenerator[None, None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def close_with_loop(self) -> None:
+        """Have the client closed when the loop ends.
+
+        asyncio.run closes the asynchronous generators that are still open before it closes its
+        loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
+        """
+        if self._closer is None:
+            self._closer = _until_closed(self.client, self._siblings)
+            await anext(self._closer)
+
+    def close_soon(self) -> None:
+        """Begin to close the client, on its loop."""
+        self._closing = asyncio.ensure_future(self._close())
+
+    async def _close(self) -> None:
+        if self._closer is not None:
+            with suppress(RuntimeError):  # the loop ends just now, and is closing it already
+                await self._closer.aclose()
+
+
+async def _until_closed(
+    client: A, siblings: dict[asyncio.AbstractEventLoop, _OfLoop[A]]
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        siblings.pop(asyncio.get_running_loop(), None)
+        await client.close()

@@ -1,0 +1,252 @@
+"""One request to a model, and what comes back: read, put together, or told why it failed.
+
+Nothing here sends; it is the half of an invoker that threads and event loops share. What came back
+is read from the body as it was sent, since an SDK's models add and drop fields. No credential
+leaves: every text passes the `Secrets` of the access first, and an error is made anew, to be raised
+outside of the handler of the SDK's own, whose causes and tracebacks can quote headers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from lllm.events.errors import InvokeError
+from lllm.invokers.http.errors import cleaned, from_response, request_id, status_of, tells_error
+from lllm.invokers.http.event_stream import CONTENT_TYPE, EventStreamDecoder
+from lllm.invokers.http.sse import Decoder
+from lllm.invokers.http.tiers import tier_of
+from lllm.pricing.failed_attempts import was_unsent
+from lllm.pricing.usage import billed_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from lllm.invokers import Answer
+    from lllm.invokers.dialects.dialect import Dialect
+    from lllm.invokers.http.endpoint import Access
+    from lllm.invokers.http.errors import Secrets
+
+
+class Response(Protocol):
+    """An HTTP answer as an SDK hands it over, read or still to be read."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Whole(Response, Protocol):
+    """One that was read to its end."""
+
+    @property
+    def content(self) -> bytes: ...
+
+
+class Read:
+    """A response whose body was read from a stream. No repr shows it."""
+
+    def __init__(self, response: Response, chunks: Iterable[bytes]) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self.content = b"".join(chunks)
+
+
+class Exchange:
+    """What one request brings. model: the one asked. secrets: what must not be told. tier: the
+    service tier that the headers of the request ask for."""
+
+    def __init__(
+        self,
+        access: Access,
+        dialect: Dialect,
+        model: str,
+        secrets: Secrets,
+        *,
+        tier: str | None = None,
+    ) -> None:
+        self._access = access
+        self._dialect = dialect
+        self._model = model
+        self._secrets = secrets
+        self._began = time.perf_counter_ns()
+        self._request_id: str | None = None
+        self._billed: int | None = None  # as a gateway says beside the answer
+        self._tier = tier
+        self._decoder: Decoder | EventStreamDecoder = Decoder()
+        self._assembly = dialect.assembly()
+        self._first: int | None = None
+        self._whole: Answer | None = None
+        self._in_one_piece = False  # what was asked for as a stream
+        self._unstreamed: list[bytes] = []
+        self.done = False  # whether the provider said that nothing more comes
+
+    # -- an answer in one piece
+
+    def answered(self, response: Whole) -> Answer:
+        """The answer that the body holds. Raises InvokeError where it holds none."""
+        self._begin(response)
+        try:
+            text = self._secrets.cut(response.content.decode())
+            body: object = json.loads(text)
+        except (ValueError, RecursionError):
+            body = None
+        if body is None:
+            raise InvokeError(
+                f"{self._access.host} answered with a body that is no JSON.",
+                retryable=True,
+                status=response.status_code,
+                request_id=self._request_id,
+            )
+        try:
+            return self._read(body)
+        except InvokeError as error:
+            if error.status is not None or not tells_error(body):
+                raise
+            used = error
+        failed = self._from_response(status_of(body), response.headers, text)
+        failed.usage, failed.usage_raw, failed.billed = used.usage, used.usage_raw, used.billed
+        failed.model, failed.service_tier = used.model, used.service_tier
+        raise failed
+
+    def _begin(self, response: Response) -> None:
+        self._request_id = request_id(response.headers, self._secrets)
+        self._billed = billed_by(response.headers)
+        self._tier = tier_of(response.headers, self._access.provider) or self._tier
+
+    def _read(self, body: object) -> Answer:
+        answer = self._dialect.answer(body, model=self._model, request_id=self._request_id)
+        if self._tier is not None:
+            answer = msgspec.structs.replace(answer, service_tier=self._tier)
+        if self._billed is None or answer.billed is not None:
+            return answer
+        return msgspec.structs.replace(answer, billed=self._billed)
+
+    # -- an answer in pieces
+
+    def opened(self, response: Response) -> None:
+        """The stream begins."""
+        self._begin(response)
+        kind = response.headers.get("content-type", "")
+        self._in_one_piece = "application/json" in kind
+        if CONTENT_TYPE in kind:
+            self._decoder = EventStreamDecoder()
+
+    def feed(self, chunk: bytes, came: int | None = None) -> Iterator[str]:
+        """The pieces of the answer's text that a chunk of the body brings.
+
+        came: when it did, by `time.perf_counter_ns`; None for now.
+
+        Raises InvokeError for an event that says that the answer failed.
+        """
+        if self._in_one_piece:
+            # Some servers send no stream where one was asked for; others call theirs JSON.
+            self._in_one_piece = bool(self._unstreamed) or chunk.lstrip().startswith(b"{")
+        if self._in_one_piece:
+            self._unstreamed.append(chunk)
+            return
+        for data in self._decoder.feed(chunk):
+            if data == "[DONE]":
+                self.done = True
+            try:
+                event: object = json.loads(self._secrets.cut(data))
+            except (ValueError, RecursionError):
+                continue  # an end mark, or a remark of a proxy
+            text = self._assembly.take(event) if isinstance(event, dict) else ""
+            if self._first is None and self._assembly.begun:
+                self._first = (came or time.perf_counter_ns()) - self._began
+            if text:
+                yield text
+
+    def rest(self, response: Response) -> str:
+        """The text of an answer that came in one piece, now that all of it has; "" of a stream.
+
+        Raises InvokeError where it holds none.
+        """
+        if not self._unstreamed:
+            return ""
+        self._whole = self.answered(Read(response, self._unstreamed))
+        return self._whole.content.text
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the answer has come, so that nothing is lost by a stream that ends."""
+        return self._whole is not None or self._assembly.complete
+
+    def ended(self) -> Answer:
+        """The answer that the stream brought. Raises InvokeError where it ended too early."""
+        if self._whole is not None:
+            return self._whole
+        # Some servers end with their mark, and never say why the model stopped.
+        if not (self.complete or (self.done and self._assembly.begun)):
+            early = f"The stream of {self._access.host} ended before the answer did."
+            raise self.failure(InvokeError(early, retryable=True))
+        return msgspec.structs.replace(self._so_far(), first_token=self._first)
+
+    def _so_far(self) -> Answer:
+        # Once more: a secret may have come in two pieces.
+        return self._read(self._secrets.cut_values(self._assembly.body()))
+
+    # -- a failure
+
+    def refused(self, response: Response, text: str) -> InvokeError:
+        """The error that an HTTP answer stands for. text: its body."""
+        return self._from_response(response.status_code, response.headers, text)
+
+    def failure(self, error: Exception) -> InvokeError:
+        """The error to raise instead of one of the SDK or of its transport; it has with it what
+        had come of a stream."""
+        failed = self._failed(error)
+        failed.request_id = failed.request_id or self._request_id
+        if self._assembly.body():
+            failed.unfinished = not self._assembly.settled
+            try:
+                came = self._so_far()
+            except InvokeError:
+                return failed
+            failed.partial = came.content if self._assembly.begun else None
+            failed.usage, failed.usage_raw = came.usage, came.usage_raw
+            failed.billed, failed.service_tier = came.billed, came.service_tier
+            failed.model = came.model
+        elif self._unstreamed:
+            failed.unfinished = True
+        return failed
+
+    def _failed(self, error: Exception) -> InvokeError:
+        if isinstance(error, InvokeError):
+            return cleaned(error, self._secrets, request_id=self._request_id)
+        got = getattr(error, "response", None)
+        if _is_a(error, "APIStatusError") and got is not None:
+            return self._from_response(got.status_code, got.headers, got.text)
+        cause = error.__cause__ or error
+        told = self._secrets.cut_error(f"{type(cause).__name__}: {cause}")
+        if "header" in told.lower():
+            # h11 quotes the header that it can't send, escaped, and so unlike the secret.
+            return InvokeError(
+                f"A header of the request can't be sent ({type(cause).__name__}). Are there odd "
+                f"characters in what the invoker was given, or in {self._access.headers_env}?",
+                retryable=False,
+                unserved=True,
+            )
+        host, port = self._access.host, self._access.port
+        unsent = was_unsent(error)
+        if _is_a(error, "APITimeoutError", "TimeoutException"):
+            silent = f"{host} sent nothing for {self._access.timeout:g} seconds ({told})"
+            return InvokeError(silent, retryable=True, unserved=unsent)
+        if _is_a(error, "APIConnectionError", "RequestError"):
+            lost = f"The connection to {host}:{port} failed ({told})"
+            return InvokeError(lost, retryable=True, unserved=unsent)
+        return InvokeError(f"The request could not be made ({told})", retryable=False)
+
+    def _from_response(self, status: int, headers: Mapping[str, str], text: str) -> InvokeError:
+        return from_response(status, headers, text, host=self._access.host, secrets=self._secrets)
+
+
+def _is_a(error: Exception, *names: str) -> bool:
+    """Whether an error is of a class of one of these names, which SDKs and their transports (httpx,
+    httpx2) share; so that no SDK is imported to ask."""
+    return any(kind.__name__ in names for kind in type(error).__mro__)

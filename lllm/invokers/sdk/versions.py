@@ -1,0 +1,79 @@
+"""Which versions of the SDKs are supported; pyproject.toml says the same to pip.
+
+Each range begins with the oldest version that is tested and ends before the next major one, which
+may change what lllm relies on. The newest that is tested stands in constraints.txt.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from functools import cache
+
+from lllm.events.concurrency.imports import importing
+from lllm.events.errors import MissingExtra
+from lllm.version import __version__
+
+# The first version that is supported, and the first that is not any more. From 2.34 on OpenAI's SDK
+# reads OPENAI_CUSTOM_HEADERS, which `lllm.invokers.openai` relies on.
+SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.100", "2")}
+
+
+def require(sdk: str) -> None:
+    """Check that an SDK can be used.
+
+    Args:
+        sdk: a key of `SUPPORTED`. The extra that brings it has the same name.
+
+    Raises:
+        MissingExtra: the SDK is not installed, or in a version out of the range. A version that
+            can't be told is let pass.
+    """
+    if importlib.util.find_spec(sdk) is None:
+        raise MissingExtra(
+            f'The SDK {sdk!r} is not installed. It is in an extra: pip install "lllm[{sdk}]"'
+        )
+    require_supported(sdk)
+
+
+def require_supported(sdk: str) -> None:
+    """Check the version of an SDK that is installed.
+
+    Args:
+        sdk: a key of `SUPPORTED`.
+
+    Raises:
+        MissingExtra: the version is out of the range. One that can't be told is let pass.
+    """
+    first, beyond = SUPPORTED[sdk]
+    installed = _installed(sdk)
+    numbers = _numbers(installed)
+    if numbers and not _numbers(first) <= numbers < _numbers(beyond):
+        wanted = f"{sdk}>={first},<{beyond}"
+        raise MissingExtra(
+            f"{sdk} {installed} is installed, and lllm {__version__} supports {wanted}. Install a "
+            f'version that it supports: pip install "{wanted}"'
+        )
+
+
+def _installed(sdk: str) -> str:
+    told = getattr(sys.modules.get(sdk), "__version__", None)  # LiteLLM has none
+    return told if isinstance(told, str) else _distributed(sdk)
+
+
+@cache
+def _distributed(sdk: str) -> str:
+    with importing():
+        from importlib import metadata  # takes as long as all of `import lllm`
+
+    try:
+        return metadata.version(sdk)
+    except metadata.PackageNotFoundError:  # a copy without its metadata
+        return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version, () for what has none; "2.0.0rc1" counts as 2.0.0."""
+    release = re.match(r"(?:\d+!)?(\d+(?:\.\d+)*)", version)
+    return tuple(map(int, release[1].split("."))) if release else ()

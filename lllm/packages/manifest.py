@@ -1,0 +1,164 @@
+"""lllm.toml: what a package is called, where its tactics are, and which packages it builds on.
+
+    [package]
+    name = "my_project"
+    version = "1.0.0"
+
+    [tactics]
+    paths = ["tactics/", "more/ under v2"]
+
+    [dependencies]
+    packages = ["../shared_pkg as shared"]
+
+Paths are relative to the file's folder, the root of the package. `under` and `as` give names to
+ask by; what is recorded is the package's own name, whatever they say.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.errors import PackageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE_NAME = "lllm.toml"
+
+# No colon and no slash, which take a query apart: `package:under/tactic`.
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_FOLDER = re.compile(rf"(?P<path>.+?)(?:\s+under\s+(?P<name>{_WORD}(?:/{_WORD})*)/?)?\s*")
+_DEPENDENCY = re.compile(rf"(?P<path>.+?)(?:\s+as\s+(?P<name>{_WORD}))?\s*")
+
+# Libraries live here, often below the project that uses them: they are no part of it.
+_FOREIGN = ("site-packages", "dist-packages")
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """A folder with tactics. entry: as it is written in the file."""
+
+    entry: str
+    path: Path
+    under: str
+
+
+class Dependency(msgspec.Struct, frozen=True):
+    """Another package. alias: what this package calls it, "" for its own name."""
+
+    entry: str
+    root: Path
+    alias: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What an lllm.toml says. root: its folder."""
+
+    root: Path
+    name: str
+    version: str
+    folders: tuple[Folder, ...]
+    dependencies: tuple[Dependency, ...]
+
+    @property
+    def file(self) -> Path:
+        """The lllm.toml itself."""
+        return self.root / FILE_NAME
+
+
+class _PackageTable(msgspec.Struct, forbid_unknown_fields=True):
+    name: Annotated[str, msgspec.Meta(pattern=rf"\A{_WORD}\Z")]
+    version: str = ""
+
+
+class _TacticsTable(msgspec.Struct, forbid_unknown_fields=True):
+    paths: tuple[str, ...] = ()
+
+
+class _DependenciesTable(msgspec.Struct, forbid_unknown_fields=True):
+    packages: tuple[str, ...] = ()
+
+
+@warm_msgspec
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    package: _PackageTable
+    tactics: _TacticsTable = msgspec.field(default_factory=_TacticsTable)
+    dependencies: _DependenciesTable = msgspec.field(default_factory=_DependenciesTable)
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The lllm.toml of a folder. Raises PackageError, naming the file and the key."""
+    file = root / FILE_NAME
+    try:
+        found = msgspec.convert(tomllib.loads(file.read_text("utf-8")), _File)
+    except OSError as error:
+        raise PackageError(f"{file} can't be read: {error.strerror}.") from error
+    except msgspec.ValidationError as error:  # a ValueError too
+        raise PackageError(f"{file} is wrong: {error} ($ is the whole file).") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise PackageError(f"{file} is not valid TOML: {error}.") from error
+    return Manifest(
+        root=root,
+        name=found.package.name,
+        version=found.package.version,
+        folders=tuple(_folder(entry, root) for entry in found.tactics.paths),
+        dependencies=_dependencies(found.dependencies.packages, root),
+    )
+
+
+def _folder(entry: str, root: Path) -> Folder:
+    path, under = _split(entry, _FOLDER, "[tactics] paths", "folder/ under name", root)
+    return Folder(entry, path, under)
+
+
+def _dependencies(entries: tuple[str, ...], root: Path) -> tuple[Dependency, ...]:
+    found: dict[str, Dependency] = {}
+    for entry in entries:
+        path, alias = _split(entry, _DEPENDENCY, "[dependencies] packages", "path as name", root)
+        other = found.setdefault(alias or entry, Dependency(entry, path, alias))
+        if other.root != path:
+            raise PackageError(
+                f"{root / FILE_NAME}: [dependencies] packages gives the name {alias!r} twice, in "
+                f"{other.entry!r} and {entry!r}."
+            )
+    return tuple(found.values())
+
+
+def _split(
+    entry: str, pattern: re.Pattern[str], key: str, form: str, root: Path
+) -> tuple[Path, str]:
+    match = pattern.fullmatch(entry.strip())
+    if match is None or re.search(r"\s(under|as)(\s|\Z)", match["path"]):
+        raise PackageError(f"{root / FILE_NAME}: {key} has {entry!r}, which is not {form!r}.")
+    try:
+        return (root / match["path"]).resolve(), match["name"] or ""
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a ring of links
+        raise PackageError(f"{root / FILE_NAME}: {key} has {entry!r}: {error}.") from error
+
+
+def nearest_manifest(file: Path) -> Manifest | None:
+    """The lllm.toml in the nearest folder above a file; None where there is none before the root
+    of the file system, or before the folder that libraries are installed in.
+
+    Read once for each folder, until `forget_manifests`. Raises PackageError as `read_manifest`.
+    """
+    return _manifest_above(file.parent)
+
+
+@cache
+def _manifest_above(folder: Path) -> Manifest | None:
+    if folder.name in _FOREIGN:
+        return None
+    if (folder / FILE_NAME).is_file():
+        return read_manifest(folder)
+    return None if folder.parent == folder else _manifest_above(folder.parent)
+
+
+def forget_manifests() -> None:
+    """Look at the files again when next asked."""
+    _manifest_above.cache_clear()

@@ -1,0 +1,210 @@
+"""What an attempt used beside the tokens that a Usage counts, and that may have a price of its own.
+
+It is read from what the event keeps: the usage as the provider sent it, and the parts of the
+answer, among which the calls of hosted tools stand. What has a unit in genai-prices is counted
+under its name there. All else that is a number above zero, or a call of a tool that nobody here
+knows, is told by its name: then nobody can say what the attempt cost.
+
+The fees are those of https://developers.openai.com/api/docs/pricing and
+https://platform.claude.com/docs/en/about-claude/pricing (both as read on 2026-11-26).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+from lllm.events.model import Content, Usage
+from lllm.pricing.billing import NOTHING, Charges, number
+from lllm.pricing.usage_details import INWARD, OUTWARD, with_details
+
+# Counts that are read as tokens (`lllm.pricing.usage`), or that are part of others.
+_READ = frozenset({
+    "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens",
+    "reasoning_tokens", "thinking_tokens", "text_tokens",
+    "cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens",
+    "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation_tokens",
+    "cache_write_tokens", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens",
+    # https://developers.openai.com/api/docs/guides/predicted-outputs: among the output
+    "accepted_prediction_tokens", "rejected_prediction_tokens",
+})  # fmt: skip
+# Numbers that cost nothing: times, rates, and what a gateway says of money beside its `cost`.
+_FREE = frozenset({
+    "queue_time", "prompt_time", "completion_time", "total_time", "ttft", "created",
+    "tokens_per_second", "cost_in_usd_ticks", "estimated_cost", "market_cost",
+    # Fetching and finding tools cost only their tokens:
+    # https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool
+    "web_fetch_requests", "tool_search_requests",
+    # OpenRouter's, whose fees are counted under the tools' own names
+    "tool_calls_requested", "tool_calls_executed",
+})  # fmt: skip
+_FREE_ENDINGS = ("_ms", "_latency", "_per_second", "_per_sec")
+# What is said of money, and read by `usage.billed_of`.
+_MONEY = frozenset({"cost", "cost_details", "pydantic_ai_gateway"})
+# Units of genai-prices, by the names that providers have for them.
+_UNITS = {
+    "web_search_requests": "web_searches",  # Anthropic's server_tool_use, OpenRouter's details
+    "num_search_queries": "web_searches",  # https://docs.perplexity.ai/getting-started/pricing
+    "citation_tokens": "output_citation_tokens",
+    "prompt_audio_seconds": "input_audio_seconds",  # https://docs.mistral.ai/api/#tag/chat
+    "image_pixels": "input_pixels",  # https://docs.voyageai.com/docs/multimodal-embeddings
+}
+_MODALITIES = {"image_tokens": "image", "video_tokens": "video"}
+
+# Items of an answer that cost nothing but tokens: what the caller runs, or only says something.
+_FREE_CALLS = frozenset({
+    "function_call", "custom_tool_call", "mcp_call", "mcp_approval_request", "local_shell_call",
+    "apply_patch_call", "tool_search_call", "program_call",
+})  # fmt: skip
+_FREE_SERVER_TOOLS = (
+    "web_fetch", "tool_search_tool", "advisor",  # the advisor's tokens are in `iterations`
+)  # fmt: skip
+_CODE_TOOLS = ("code_execution", "bash_code_execution", "text_editor_code_execution")
+# They search the web for each call, for a fee that no usage counts.
+_SEARCHING_MODELS = ("-search-preview", "-search-api")
+
+
+def charges_of(
+    usage: Usage | None, usage_raw: object, content: Content | None, model: str
+) -> Charges:
+    """What one attempt used beside the tokens of its usage.
+
+    usage: the same in our terms. content: the answer, None for one that did not come.
+    """
+    known = with_details(usage_raw)
+    raw = known if isinstance(known, dict) else {}
+    counts: Counter[str] = Counter()
+    hosted = _requests_in(raw)
+    found: dict[str, Decimal] = {}
+    unknown: dict[str, None] = {}  # a set in its order
+    for name, where, value in _numbers(raw):
+        unit = _unit(name, where)
+        exact = number(value)
+        if unit is None or exact is None:
+            shown = ".".join((*where, name))
+            unknown[f"{shown[:80]} of the usage"] = None
+        else:
+            # The same may be said in two places.
+            found[unit] = max(found.get(unit, exact), exact)
+    beside = _beside_the_total(usage, raw, found)
+    if beside:
+        unknown[f"the {beside} tokens that total_tokens has beyond input and output"] = None
+    for part in content.parts if content else ():
+        item = part.data if isinstance(part.data, dict) else {}
+        tool = _tool_of(part.kind, item, raw, found)
+        hosted = hosted or tool is not None or part.kind in _HOSTED
+        if tool is None:
+            continue
+        if tool in _COUNTED_TOOLS:
+            counts[tool] += 1
+        else:
+            unknown[tool] = None
+    for unit, calls in counts.items():
+        found[unit] = max(found.get(unit, Decimal(calls)), Decimal(calls))
+    if any(name in model for name in _SEARCHING_MODELS):
+        found.pop("web_searches", None)
+        unknown["the web search that each call of this model makes"] = None
+    return Charges(found, tuple(unknown), hosted) if found or unknown or hosted else NOTHING
+
+
+def _requests_in(raw: Mapping[str, object]) -> bool:
+    """Whether Anthropic's usage counts a tool that it ran."""
+    tools = raw.get("server_tool_use")
+    return isinstance(tools, dict) and any(map(_is_above_zero, tools.values()))
+
+
+_COUNTED_TOOLS = ("web_searches", "storage_searches")
+_HOSTED = ("web_search_call", "server_tool_use", "mcp_call", "mcp_tool_use")
+
+
+def _tool_of(
+    kind: str, item: Mapping[str, object], raw: Mapping[str, object], found: Mapping[str, Decimal]
+) -> str | None:
+    """The unit of a hosted tool that a part of the answer is the call of; a sentence's end for one
+    that has none; None where nothing is billed for it."""
+    if kind == "web_search_call":
+        action = item.get("action")
+        # Opening a page and finding something in it are free: only searches are billed.
+        searched = not isinstance(action, dict) or action.get("type", "search") == "search"
+        return "web_searches" if searched else None
+    if kind == "file_search_call":
+        return "storage_searches"
+    if kind == "amazon-bedrock-guardrailAction":
+        # By the text that it read: https://aws.amazon.com/bedrock/pricing/
+        return "the guardrail of the answer"
+    if kind == "server_tool_use":
+        return _server_tool(str(item.get("name") or ""), raw, found)
+    if kind == "executed_tools" or (kind.endswith("_call") and kind not in _FREE_CALLS):
+        return f"the {kind} in the answer"
+    return None
+
+
+def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decimal]) -> str | None:
+    """The same of a tool of Anthropic's."""
+    if name == "web_search":
+        return None if isinstance(raw.get("server_tool_use"), dict) else "web_searches"
+    if name in _CODE_TOOLS:
+        # Free beside a search or a fetch, else by the hour of a container:
+        # https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool
+        tools = raw.get("server_tool_use")
+        fetched = tools.get("web_fetch_requests") if isinstance(tools, dict) else 0
+        return None if found.get("web_searches") or fetched else f"the {name} in the answer"
+    if name == "advisor" and not isinstance(raw.get("iterations"), list):
+        return "the advisor in the answer"
+    return None if name.startswith(_FREE_SERVER_TOOLS) else f"the {name[:40]} in the answer"
+
+
+def _unit(name: str, where: tuple[str, ...]) -> str | None:
+    """The unit that a number of a usage counts, None for one that nobody knows."""
+    if name in _MODALITIES and len(where) == 1 and where[0] in (*INWARD, *OUTWARD):
+        way = "input" if where[0] in INWARD else "output"
+        return f"{way}_{_MODALITIES[name]}_tokens"
+    return _UNITS.get(name)
+
+
+def _numbers(raw: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...], object]]:
+    """All numbers of a usage that are not zero, and not known as free or as tokens, with where they
+    stand."""
+    waiting: list[tuple[tuple[str, ...], object]] = [((), raw)]
+    seen: set[int] = set()  # what an invoker of one's own gives may contain itself
+    while waiting:
+        where, place = waiting.pop(0)
+        if isinstance(place, dict | list):
+            if id(place) not in seen:
+                seen.add(id(place))
+                waiting += _within(where, place)
+        elif _is_above_zero(place) and not _is_known(where[-1], where[:-1]):
+            yield where[-1], where[:-1], place
+
+
+def _within(
+    where: tuple[str, ...], place: dict[object, object] | list[object]
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    if isinstance(place, list):
+        yield from ((where, one) for one in place)
+        return
+    for name, value in place.items():
+        if name not in _MONEY:
+            yield (*where, str(name)), value
+
+
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value != 0
+
+
+def _is_known(name: str, where: tuple[str, ...]) -> bool:
+    if name == "audio_tokens":  # read in the details alone
+        return len(where) == 1 and where[0] in (*INWARD, *OUTWARD)
+    return name in _READ or name in _FREE or name.endswith(_FREE_ENDINGS)
+
+
+def _beside_the_total(
+    usage: Usage | None, raw: Mapping[str, object], found: Mapping[str, Decimal]
+) -> int:
+    """Tokens in the total that neither input nor output has."""
+    total = raw.get("total_tokens")
+    if usage is None or not isinstance(total, int):
+        return 0
+    cited = int(found.get("output_citation_tokens", 0))
+    return max(0, total - usage.input - usage.output - cited)

@@ -1,0 +1,196 @@
+"""What sessions cost, summed, and grouped in groups of groups."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import TypedDict
+
+import msgspec
+
+from lllm.projections.queries import costs as cost_queries
+from lllm.projections.queries.costs import COLUMNS, NOTHING, Group, Keys, Sums
+from lllm.projections.queries.filters import Filter
+from lllm.projections.session.invoke_cost import dollars
+from lllm.projections.view import storable
+from lllm.times import zone_name
+
+
+class CostLine(TypedDict):
+    """What some calls cost: US dollars, tokens, and how many calls have no known price.
+
+    recorded_cost_usd: what the events say, where the total is made with other prices. wasted: what
+    those cost, among all, whose answer was thrown away or never came whole. tool: what of the total
+    are fees of tools that the provider ran, as web searches.
+    """
+
+    total_cost_usd: float
+    recorded_cost_usd: float
+    wasted_cost_usd: float
+    tool_cost_usd: float
+    calls: int
+    failed_calls: int
+    unpriced_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    audio_prompt_tokens: int
+    audio_completion_tokens: int
+
+
+class CostGroup(CostLine):
+    """One group of a summary. key: the tactic, model, agent, day (YYYY-MM-DD, of the zone asked
+    for) or tag value, None for sessions without the tag. session_count: how many sessions have it,
+    for tags that stand within no group of another kind. groups: those within it."""
+
+    key: str | None
+    session_count: int | None
+    groups: list[CostGroup]
+
+
+class CostSummary(CostLine):
+    """What the selected sessions cost with all below them, and by group where that was asked.
+
+    prices: "recorded", "current" or "given", as it was asked for. as_model: the model that all
+    calls were priced as, None for their own. time_zone: of the days among the groups, None where
+    there are none.
+    """
+
+    session_count: int
+    prices: str
+    as_model: str | None
+    time_zone: str | None
+    groups: list[CostGroup]
+
+
+class SummarySums(msgspec.Struct, frozen=True):
+    """The sums of a summary. by: of each innermost group. counts: how many sessions have each
+    combination of the tags that stand first among the groups."""
+
+    total: Sums
+    sessions: int
+    by: Mapping[Keys, Sums]
+    counts: Mapping[Keys, int]
+
+
+def grouping(group_by: str | Sequence[str] | None) -> tuple[Group, ...]:
+    """`group_by` as it is asked of a store. Raises ValueError for a word that it has not, or one
+    that is given twice."""
+    words = () if group_by is None else (group_by,) if isinstance(group_by, str) else group_by
+    groups = tuple(map(_group_of, words))
+    if len({*groups}) < len(groups):
+        raise ValueError(f"group_by names each group once; not {', '.join(words)}")
+    return groups
+
+
+def _group_of(word: str) -> Group:
+    for column in COLUMNS:
+        if column == word:
+            return Group(column)
+    if isinstance(word, str) and word.startswith("tag:") and word != "tag:":
+        return Group("", storable(word.removeprefix("tag:")))
+    raise ValueError(f"group_by is one of {', '.join(COLUMNS)} or tag:KEY; not {word!r}")
+
+
+def leading_tags(by: Sequence[Group]) -> list[str]:
+    """The tags that stand before all other groups."""
+    return [group.tag for group in takewhile(lambda group: group.tag, by)]
+
+
+def recorded(
+    connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group], zone: dt.tzinfo
+) -> SummarySums:
+    """The sums of the sessions that a filter selects, as they were priced when they happened.
+
+    zone: of the days. Raises DividedQuarter where only the events can say what its days cost.
+    """
+    total = cost_queries.sum_costs(connection, wanted)
+    sessions = cost_queries.count_sessions(connection, wanted)
+    tags = leading_tags(by)
+    sums: Mapping[Keys, Sums] = {}
+    counts: Mapping[Keys, int] = {}
+    if tags:
+        sums, counts = cost_queries.sum_costs_by_tags(connection, wanted, tags)
+    if len(tags) < len(by):
+        sums = cost_queries.sum_costs_by(connection, wanted, by, zone)
+    return SummarySums(total, sessions, sums, counts)
+
+
+def summary_of_costs(
+    found: SummarySums,
+    by: Sequence[Group],
+    zone: dt.tzinfo,
+    prices: str = "recorded",
+    as_model: str | None = None,
+) -> CostSummary:
+    """What was found in a user's words, the dearest groups first."""
+    has_days = any(group.column == "day" for group in by)
+    root = _Node()
+    for keys, sums in found.by.items():
+        for node in root.path(keys):
+            node.add(sums)
+    for keys, sessions in found.counts.items():
+        for node in root.path(keys):
+            node.sessions = (node.sessions or 0) + sessions
+    return CostSummary(
+        **line_of(found.total),
+        session_count=found.sessions,
+        prices=prices,
+        as_model=as_model,
+        time_zone=zone_name(zone) if has_days else None,
+        groups=root.groups(),
+    )
+
+
+def line_of(sums: Sums) -> CostLine:
+    """Sums of the cost cube in a user's words."""
+    return CostLine(
+        total_cost_usd=dollars(sums["cost_nanos"]),
+        recorded_cost_usd=dollars(sums.get("recorded_nanos", sums["cost_nanos"])),
+        wasted_cost_usd=dollars(sums["wasted_nanos"]),
+        tool_cost_usd=dollars(sums["tool_nanos"]),
+        calls=sums["calls"],
+        failed_calls=sums["failed_calls"],
+        unpriced_calls=sums["unpriced_calls"],
+        prompt_tokens=sums["input_tokens"],
+        completion_tokens=sums["output_tokens"],
+        cached_prompt_tokens=sums["cache_read_tokens"],
+        cache_write_tokens=sums["cache_write_tokens"],
+        reasoning_tokens=sums["reasoning_tokens"],
+        audio_prompt_tokens=sums["audio_input_tokens"],
+        audio_completion_tokens=sums["audio_output_tokens"],
+    )
+
+
+class _Node:
+    """A group on its way to be one: the sums of all within it."""
+
+    def __init__(self) -> None:
+        self.sums = NOTHING
+        self.sessions: int | None = None
+        self.within: dict[str | None, _Node] = {}
+
+    def path(self, keys: Keys) -> list[_Node]:
+        """The groups that are told by the first key, the first two, ... all."""
+        nodes = [self]
+        for key in keys:
+            nodes.append(nodes[-1].within.setdefault(key, _Node()))
+        return nodes[1:]
+
+    def add(self, sums: Sums) -> None:
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
+
+    def groups(self) -> list[CostGroup]:
+        return [
+            CostGroup(
+                **line_of(node.sums), key=key, session_count=node.sessions, groups=node.groups()
+            )
+            for key, node in sorted(
+                self.within.items(),
+                key=lambda item: (-item[1].sums["cost_nanos"], item[0] is not None, item[0] or ""),
+            )
+        ]

@@ -1,0 +1,223 @@
+"""The rates of a model, from the price data that genai-prices brings along.
+
+Looking a model up in that data costs most of what a price costs, so it is done once a model, and so
+is reading its rates, once for each time and tier at which they differ. Nothing here touches the
+network: the bundled data counts, whatever the program has genai-prices fetch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_left
+from decimal import Decimal
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+from lllm.events.concurrency.imports import importing
+from lllm.pricing.billing import COUNTED, EXACT, UNITS, Tariff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TimeOfDateConstraint
+
+SOURCE = "genai-prices"
+_SECOND = 1_000_000_000  # nanoseconds
+_ANY_DAY = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # for rates that no time changes
+# What tells a tier apart has a name of its own with each provider: OpenAI's service tiers,
+# Anthropic's batches and its fast mode.
+_TIER_NAMES = ("service_tier", "processing", "speed")
+
+
+# What providers call the tier that has no name: Groq's is "on_demand", and "auto" is an echo.
+_PLAIN_TIERS = ("default", "standard", "auto", "on_demand")
+# Who has no rates of their own: whose models are priced as their makers do. A gateway passes on
+# what its providers bill; a script, and LiteLLM without a prefix, tell no more than the name.
+BY_MODEL_NAME = frozenset(
+    {"", "scripted", "litellm", "vercel", "portkey", "helicone", "cloudflare-ai-gateway"}
+)
+
+
+class Listed:
+    """A model of the price data, with the tariffs it has had already worked out."""
+
+    def __init__(self, info: ModelInfo, *, by_tier: bool) -> None:
+        self.name = info.id
+        self._info = info
+        self._by_tier = by_tier
+        self._known: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[Tariff, ...]]] = {}
+        prices = info.prices if isinstance(info.prices, list) else []
+        self._constraints = _constraints(entry.constraint for entry in prices)
+        variants = info.price_variants or []
+        self._tier_constraints = _constraints(variant.constraint for variant in variants)
+
+    def tariff(self, at: int, service_tier: str | None, input_tokens: int) -> Tariff:
+        """The rates at a time (nanoseconds UTC), for a request of so many tokens."""
+        tier = service_tier if self._by_tier else None
+        watched = self._constraints + (self._tier_constraints if tier else ())
+        when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC) if watched else _ANY_DAY
+        # Two times at which the same constraints hold have the same rates.
+        key = (tier, *[constraint.active(when) for constraint in watched])
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._tariffs(when, tier)
+        starts, tariffs = known
+        return tariffs[bisect_left(starts, input_tokens)]
+
+    def has_tier(self, at: int, service_tier: str | None) -> bool:
+        """Whether there are rates for a service tier at a time; the plain one has always."""
+        if service_tier is None or service_tier in _PLAIN_TIERS:
+            return True
+        when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC)
+        context = dict.fromkeys(_TIER_NAMES, service_tier)
+        return self._by_tier and any(
+            _active(variant.constraint, when) and variant.when.items() <= context.items()
+            for variant in self._info.price_variants or []
+        )
+
+    def _tariffs(
+        self, when: dt.datetime, tier: str | None
+    ) -> tuple[tuple[int, ...], tuple[Tariff, ...]]:
+        context = dict.fromkeys(_TIER_NAMES, tier) if tier else {}
+        rates = self._info.get_prices(when, context)
+        effective = self._effective(when, context)
+        starts = _tier_starts(rates)
+        sizes = (0, *[start + 1 for start in starts])
+        tariffs = (_tariff(rates, size, effective) for size in sizes)
+        # Who serves another's model at its rates has fees of its own for tools, as Azure has.
+        return starts, tuple(one if self._by_tier else one._replace(counted={}) for one in tariffs)
+
+    def _effective(self, when: dt.datetime, context: dict[str, str]) -> str | None:
+        """The date from which the rates of a time hold, where the data says one."""
+        prices = self._info.prices if isinstance(self._info.prices, list) else []
+        used = [entry.constraint for entry in prices if _active(entry.constraint, when)][-1:]
+        used += [
+            variant.constraint
+            for variant in self._info.price_variants or []
+            if _active(variant.constraint, when) and variant.when.items() <= context.items()
+        ]
+        dates = [getattr(constraint, "start_date", None) for constraint in used]
+        return max((date.isoformat() for date in dates if date is not None), default=None)
+
+
+def _active(
+    constraint: StartDateConstraint | TimeOfDateConstraint | None, when: dt.datetime
+) -> bool:
+    return constraint is None or constraint.active(when)
+
+
+def _constraints(
+    found: Iterable[StartDateConstraint | TimeOfDateConstraint | None],
+) -> tuple[StartDateConstraint | TimeOfDateConstraint, ...]:
+    return tuple(constraint for constraint in found if constraint is not None)
+
+
+def _tier_starts(rates: ModelPrice) -> tuple[int, ...]:
+    found = [getattr(rates, unit.key, None) for unit in UNITS]
+    return tuple(sorted({tier.start for rate in found for tier in getattr(rate, "tiers", ())}))
+
+
+def _tariff(rates: ModelPrice, input_tokens: int, effective: str | None) -> Tariff:
+    found = {}
+    for unit in UNITS:
+        rate = getattr(rates, unit.key, None)
+        if rate is None:
+            continue
+        if not isinstance(rate, Decimal):
+            # The highest tier passed counts for all tokens, not only for those above it.
+            passed = [tier.price for tier in rate.tiers if input_tokens > tier.start]
+            rate = passed[-1] if passed else rate.base
+        found[unit.name] = rate
+    request = getattr(rates, "requests_kcount", None)
+    fee = request.scaleb(-3, EXACT) if isinstance(request, Decimal) else None
+    counted = {}
+    for name, kind in COUNTED.items():
+        one = getattr(rates, kind.key, None)
+        if isinstance(one, Decimal):
+            counted[name] = EXACT.divide(one, Decimal(kind.per))
+    return Tariff.of(found, fee, effective, counted=counted)
+
+
+@lru_cache(maxsize=4096)
+def find(provider: str, model: str) -> Listed | None:
+    """The model in the price data. A provider that is known there is taken at its word: another
+    one's price for a model of the same name would be a guess."""
+    snapshot = _snapshot()
+    for candidate, name in _candidates(provider, model):
+        try:
+            owner, info = snapshot.find_provider_model(name, None, candidate, None)
+        except LookupError:
+            continue
+        # As in genai-prices: the tiers of a model are those of its own provider.
+        return Listed(info, by_tier=any(info is own for own in owner.models))
+    return None
+
+
+def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
+    known = _provider(provider)
+    if known is not None:
+        yield known, model
+    elif provider not in BY_MODEL_NAME:
+        return  # nobody knows who bills there, whatever the model is called
+    vendor, slash, name = model.partition("/")
+    if slash and _provider(vendor) is not None and known in (None, _provider(vendor)):
+        yield vendor, name
+    if known is None:
+        yield None, model
+        yield "openai", model  # whose embeddings are not told by their names alone
+
+
+def is_known(provider: str) -> bool:
+    """Whether it is known who bills for a provider."""
+    return provider in BY_MODEL_NAME or _provider(provider) is not None
+
+
+def _provider(name: str) -> str | None:
+    """A provider's id in the price data, by a name for it, or by the host that it answers at."""
+    if name in BY_MODEL_NAME:
+        return None
+    try:
+        if "." in name or ":" in name or name == "localhost":
+            # A host, which may have the name of a provider in its own.
+            return _snapshot().find_provider(None, None, f"https://{name}").id
+        return _snapshot().find_provider(None, name, None).id
+    except LookupError:
+        return None
+
+
+def is_ready() -> bool:
+    """Whether the price data has been read; the first price takes some tenths of a second more."""
+    return _snapshot.cache_info().currsize > 0
+
+
+def make_ready() -> None:
+    """Read the price data now."""
+    _snapshot()
+    version()
+
+
+def make_ready_aside() -> None:
+    """Have it read beside the event loop that runs this, where it has not been yet."""
+    import asyncio
+
+    if not is_ready():
+        asyncio.get_running_loop().run_in_executor(None, make_ready)
+
+
+@cache
+def _snapshot() -> DataSnapshot:
+    with importing():
+        from genai_prices.data import providers
+        from genai_prices.data_snapshot import DataSnapshot
+
+    return DataSnapshot(providers=providers, from_auto_update=False)
+
+
+@cache
+def version() -> str:
+    """The version of the price data."""
+    with importing():
+        from importlib.metadata import version as version_of
+
+        return version_of(SOURCE)

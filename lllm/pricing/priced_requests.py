@@ -1,0 +1,138 @@
+"""What a request asks for that has a price of its own, beside the model: kinds of media whose
+tokens cost more than text, and a service tier.
+
+An answer should say how many tokens of each kind there were, and which tier it was given. Where it
+says nothing of what was asked for, nobody knows what it cost.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from lllm.events.model import Content, Part
+
+MEDIA = ("audio", "image", "video")
+# What is billed as if no tier was asked for. "standard_only" is Anthropic's:
+# https://platform.claude.com/docs/en/api/service-tiers
+_PLAIN_TIERS = ("", "auto", "default", "standard", "standard_only", "on_demand")
+_MIME = re.compile(r"(?:data:)?((?:audio|image|video|text|application)/[\w.+-]+)", re.ASCII)
+_MIME_KEYS = ("mime_type", "media_type", "mimeType", "format")
+_NAMES = ("filename", "name", "url", "uri", "file_uri", "file_url")
+_DEEPEST = 6  # levels of a part's JSON that are looked through
+_WITHOUT_MEDIA = frozenset({"text", "reasoning", "refusal", "tokens", "name"})
+_NO_MEDIA: frozenset[str] = frozenset()
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What was asked for. media: of MEDIA, those that were sent, or may have been. tier: a service
+    tier other than the plain one."""
+
+    media: tuple[str, ...] = ()
+    tier: str | None = None
+
+
+NOTHING = Sent()
+
+
+def sent_in(
+    contents: Iterable[Content],
+    params: Mapping[str, object],
+    *,
+    before: frozenset[str] = frozenset(),
+) -> Sent:
+    """What a request asks for.
+
+    Args:
+        contents: The messages that are sent.
+        params: What else the provider is told, by its names.
+        before: The media of messages that are sent before these.
+    """
+    media = before.union(*map(media_in, contents))
+    tier = _tier_in(params)
+    return Sent(tuple(sorted(media)), tier) if media or tier else NOTHING
+
+
+def media_in(content: Content) -> frozenset[str]:
+    """The kinds of media that a message has, or may have: of MEDIA."""
+    media = _NO_MEDIA
+    for part in content.parts:
+        if part.kind not in _WITHOUT_MEDIA:
+            media |= _media_of(part)
+    return media
+
+
+def _tier_in(params: Mapping[str, object]) -> str | None:
+    beside = params.get("extra_body")
+    for place in (params, beside if isinstance(beside, dict) else {}):
+        # Anthropic's fast mode: https://platform.claude.com/docs/en/build-with-claude/fast-mode
+        for name in ("speed", "service_tier"):
+            asked = place.get(name)
+            if isinstance(asked, str) and asked.strip().lower() not in _PLAIN_TIERS:
+                return asked.strip().lower()
+    return None
+
+
+def untold_tier(sent: Sent, answered: str | None, usage_raw: object) -> str | None:
+    """The tier that was asked for, where the answer does not say which one it was given: it need
+    not be the same (https://platform.openai.com/docs/api-reference/chat/object).
+
+    answered: the tier of the answer. usage_raw: which says the speed, with Anthropic.
+    """
+    if sent.tier is None or answered not in (None, "standard"):
+        return None
+    says_speed = isinstance(usage_raw, dict) and usage_raw.get("speed") is not None
+    # "standard" is Anthropic's word for a tier, and says nothing of the speed.
+    told = says_speed or (answered is not None and sent.tier != "fast")
+    return None if told else sent.tier
+
+
+# -- media
+
+
+def _media_of(part: Part) -> set[str]:
+    """The kinds of media that a part has, or may have."""
+    mime = part.mime or next(_mimes(part.data, guess=part.kind not in MEDIA), None)
+    kind, _, name = (mime or "").partition("/")
+    if kind == "video" or "video" in part.kind:
+        return {"audio", "video"}  # most films have sound
+    if kind in ("audio", "image"):
+        return {kind}
+    if kind == "text":
+        return set()
+    if kind == "application":
+        # Pages are read as images.
+        return {"image"} if name == "pdf" else set()
+    if part.kind == "file":
+        return {*MEDIA}  # which only its provider knows
+    return {part.kind} if part.kind in MEDIA else set()
+
+
+def _mimes(data: object, depth: int = 0, *, guess: bool) -> Iterator[str]:
+    """What a part's JSON says of the type of what is in it, the surest first.
+
+    guess: by the endings of names, too.
+    """
+    if isinstance(data, str):
+        found = _MIME.match(data) if data.startswith("data:") else None
+        if found is not None:
+            yield found[1]
+        return
+    if not isinstance(data, dict) or depth > _DEEPEST:
+        return
+    for key in _MIME_KEYS:
+        said = data.get(key)
+        found = _MIME.match(said) if isinstance(said, str) else None
+        if found is not None:
+            yield found[1]
+    for value in data.values():
+        yield from _mimes(value, depth + 1, guess=guess)
+    for key in _NAMES if guess else ():
+        said = data.get(key)
+        if isinstance(said, str) and not said.startswith("data:"):
+            guessed = mimetypes.guess_type(said[:2_000], strict=False)[0]
+            if guessed is not None and _MIME.match(guessed):
+                yield guessed

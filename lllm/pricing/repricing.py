@@ -1,0 +1,261 @@
+"""What the same work costs at other prices, or with another model.
+
+The recorded usage of each attempt is priced anew, one event after the other, so that nothing is
+written and little is held in memory; the same filters and groups as everywhere say which. What the
+events themselves say it cost is summed beside it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.backend import LogBackend, read_types
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.envelope import Recorded
+from lllm.events.errors import ConfigError
+from lllm.events.model import LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
+from lllm.pricing.cost_summary import SummarySums, leading_tags
+from lllm.pricing.local_models import why_free
+from lllm.pricing.price import price
+from lllm.pricing.priced_requests import NOTHING, Sent
+from lllm.pricing.user_prices import Prices, PriceTable
+from lllm.projections.days import day_of, shown_day
+from lllm.projections.queries import costs as cost_queries
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.costs import Group, Keys
+from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.selected_sessions import SelectedSession, SelectedSessions
+from lllm.projections.view import storable
+from lllm.projections.views.cost_totals import Billed, CostTotals
+
+OtherPrices = Literal["recorded", "current"] | Prices | PriceTable
+
+_TYPES = tuple(kind.type for kind in (LLMRequested, LLMResponded, LLMFailed, LLMRefused))
+_ATTEMPTS = (LLMResponded, LLMFailed)  # `X | Y` would be made anew for each event
+_FEW = 4  # one session in so many is looked up by itself faster than the whole log is read
+_KEPT = 10_000  # requests that wait for their answer; one that never comes is forgotten
+
+T = TypeVar("T")
+
+
+class Repricing:
+    """Prices other than the recorded ones, or these. asked: "recorded", "current" or "given".
+
+    own: the prices that the store was given, which count among today's.
+
+    Raises ConfigError for prices that can't be, or a model that nobody knows the price of.
+    """
+
+    def __init__(self, prices: OtherPrices, as_model: str | None, own: PriceTable | None) -> None:
+        self.as_model = as_model
+        self.asked = prices if prices in ("recorded", "current") else "given"
+        if isinstance(prices, str) and self.asked == "given":
+            raise ConfigError(f'prices is "recorded", "current" or a table; not {prices!r}.')
+        self._given = None if isinstance(prices, str) else PriceTable.of(prices)
+        self._own = own
+        self._now = time.time_ns()
+        self._as_recorded = self.asked == "recorded" and as_model is None
+        if as_model is not None:
+            probe = self._priced(Usage(input=1), _NOWHERE, as_model, None, None, self._now)
+            if probe.nanos is None:
+                raise ConfigError(f"Nothing can be priced as {as_model!r}: {probe.reason}")
+
+    def of(
+        self,
+        attempt: LLMResponded | LLMFailed,
+        provider: str,
+        began: int,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        region: str | None = None,
+        sent: Sent = NOTHING,
+    ) -> Price | None:
+        """What an attempt costs at these prices.
+
+        provider, host, port, region: where it went. sent: what was asked for. began: nanoseconds
+        UTC.
+        """
+        usage, was = attempt.usage, attempt.price
+        if (was is None and usage is None) or self._as_recorded:
+            return was
+        where = _Asked(provider, host, port, region, sent)
+        model = attempt.model or attempt.asked
+        if was is not None and (_is_unfinished(attempt) or _from_cache(was, where, model)):
+            return was
+        if self.as_model is not None:
+            at = began if self.asked == "recorded" else self._now
+            nowhere = _NOWHERE._replace(sent=sent)
+            return self._priced(usage, nowhere, self.as_model, None, attempt, at)
+        return self._priced(usage, where, model, attempt.asked, attempt, self._now)
+
+    def _priced(
+        self,
+        usage: Usage | None,
+        where: _Asked,
+        model: str,
+        asked: str | None,
+        attempt: LLMResponded | LLMFailed | None,
+        at: int,
+    ) -> Price:
+        content = attempt.content if isinstance(attempt, LLMResponded) else None
+        for prices in (self._given, self._own) if self._given else (self._own,):
+            found = price(
+                usage,
+                provider=where.provider,
+                model=model,
+                at=at,
+                service_tier=attempt.service_tier if attempt else None,
+                prices=prices,
+                asked=asked,
+                usage_raw=attempt.usage_raw if attempt else None,
+                content=content,
+                host=where.host,
+                port=where.port,
+                region=where.region,
+                sent=where.sent,
+            )
+            if found.source == "user" or prices is self._own:
+                break
+        return found
+
+
+class _Asked(NamedTuple):
+    """Where an attempt went."""
+
+    provider: str
+    host: str | None
+    port: int | None
+    region: str | None
+    sent: Sent
+
+
+_NOWHERE = _Asked("", None, None, None, NOTHING)  # a model is priced by its name alone
+
+
+def _is_unfinished(attempt: LLMResponded | LLMFailed) -> bool:
+    """Whether nobody knows what an attempt used, so that no prices can say what it cost."""
+    return isinstance(attempt, LLMFailed) and attempt.unfinished
+
+
+def _from_cache(was: Price, where: _Asked, model: str) -> bool:
+    """Whether an answer was free for another reason than its model: no price changes that."""
+    is_free = was.status == "free" and was.source is None
+    return is_free and why_free(where.provider, model, host=where.host, port=where.port) is None
+
+
+class _Sums(CostTotals, gc=False):
+    """What attempts cost at other prices, and what is recorded."""
+
+    recorded_nanos: int = 0
+
+
+def repriced(
+    log: LogBackend,
+    database: Database,
+    wanted: Filter,
+    by: Sequence[Group],
+    zone: dt.tzinfo,
+    new: Repricing,
+) -> SummarySums:
+    """The sums of the sessions that a filter selects, at other prices, or as they are recorded.
+
+    zone: of the days. Raises LogDamaged where the log can't be read.
+    """
+    with session_queries.reading(database) as connection:
+        with_tags = any(group.tag for group in by)
+        chosen = SelectedSessions(database, connection, wanted, with_tags=with_tags)
+        tags = leading_tags(by)
+        counts = cost_queries.sum_costs_by_tags(connection, wanted, tags)[1] if tags else {}
+        few = len(chosen.numbers) * _FEW <= session_queries.count_all(connection)
+    groups: dict[Keys, _Sums] = {}
+    attempts = _Attempts(new)
+    for event in (_one_by_one if few else _all_in_one)(log, chosen):
+        place = chosen.place(event.stream)
+        if place is None:
+            continue
+        taken = attempts.take(event)
+        if taken is not None:
+            billed, recorded = taken
+            keys = (*(_key(group, place, event, billed, zone) for group in by),)
+            sums = groups.get(keys)
+            if sums is None:
+                sums = groups[keys] = _Sums()
+            sums.count(billed)
+            sums.recorded_nanos += recorded
+    found = {keys: msgspec.structs.asdict(sums) for keys, sums in groups.items()}
+    total = {name: sum(sums[name] for sums in found.values()) for name in _Sums.__struct_fields__}
+    return SummarySums(total, len(chosen.numbers), found if by else {}, counts)
+
+
+def _one_by_one(log: LogBackend, chosen: SelectedSessions) -> Iterator[Recorded]:
+    head = log.head()
+    for row in chosen.families():
+        upto = head if row.last_position is None else row.last_position
+        for event in log.read(after=row.number - 1, upto=upto, stream=row.id):
+            if event.type in _TYPES:
+                yield event
+
+
+def _all_in_one(log: LogBackend, chosen: SelectedSessions) -> Iterator[Recorded]:
+    return read_types(log, _TYPES, after=chosen.numbers[0] - 1)
+
+
+class _Attempts:
+    """The attempts among the events of many sessions, priced anew."""
+
+    def __init__(self, new: Repricing) -> None:
+        self._new = new
+        self._requests: dict[tuple[str, int], LLMRequested] = {}
+        self._answered: dict[tuple[str, int], int | None] = {}
+
+    def take(self, event: Recorded) -> tuple[Billed, int] | None:
+        """The event as it would be at the new prices, and the nano-dollars that it says; None where
+        it is not billed."""
+        payload = codec.decode(event)
+        if isinstance(payload, LLMRequested):
+            _keep(self._requests, (event.stream, payload.request), payload)
+        elif isinstance(payload, _ATTEMPTS):
+            request = (event.stream, payload.request)
+            asked = self._requests.pop(request, None)
+            began = event.time - payload.elapsed
+            if asked is None:
+                cost = self._new.of(payload, "", began)
+            else:
+                cost = self._new.of(
+                    payload, asked.provider, began,
+                    host=asked.host, port=asked.port, region=asked.region,
+                    sent=Sent(asked.media, asked.service_tier),
+                )  # fmt: skip
+            if isinstance(payload, LLMResponded):
+                _keep(self._answered, request, cost.nanos if cost else None)
+            was = payload.price.nanos if payload.price else None
+            return msgspec.structs.replace(payload, price=cost), was or 0
+        elif isinstance(payload, LLMRefused):
+            cost_of = self._answered.pop((event.stream, payload.request), None)
+            return msgspec.structs.replace(payload, cost=cost_of), 0
+        return None
+
+
+def _keep(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T) -> None:
+    kept[request] = value
+    if len(kept) > _KEPT:
+        del kept[next(iter(kept))]
+
+
+def _key(
+    group: Group, place: SelectedSession, event: Recorded, billed: Billed, zone: dt.tzinfo
+) -> str | None:
+    if group.tag:
+        return place.tags.get(group.tag)
+    if group.column == "tactic":
+        return place.tactic
+    if group.column == "day":
+        return shown_day(day_of(event.time, zone))
+    return storable(billed.asked if group.column == "model" else billed.agent)

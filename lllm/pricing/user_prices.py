@@ -1,0 +1,230 @@
+"""Prices that a user gives: a table of models, or a function.
+
+`LogStore(backend, prices={"my-model": {"input": 0.5, "output": 1.5}})` is for models that no price
+data knows, for contracts, and for whoever knows better. What is given here wins over the price data
+and over what a provider says; what it does not name is priced as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+
+from lllm.events.errors import ConfigError
+from lllm.events.model import TOOLS, Price, Usage
+from lllm.events.redaction.known_secrets import without_secrets
+from lllm.pricing.billing import (
+    COUNTED,
+    NOTHING,
+    UNITS,
+    Charges,
+    Tariff,
+    bill,
+    nanos_of,
+    number,
+    validation_error,
+)
+
+Number = int | float | Decimal | str
+Rates = Mapping[str, Number]
+PriceFunction = Callable[[str, Usage, str], int | float | Decimal | None]
+Prices = Mapping[str, Rates | Number] | PriceFunction
+
+SOURCE = "user"
+_NEEDED = ("input", "output")
+# US dollars for one, by the unit's name in genai-prices.
+_TOOLS = {kind.name: unit for unit, kind in COUNTED.items() if kind.name in TOOLS}
+_FOR_ONE = ("request", *_TOOLS)
+_KNOWN = (*sorted(unit.name for unit in UNITS), *_FOR_ONE)
+_FREE = Tariff((), None, {})
+_LEAST, _MOST = -15, 9  # orders of magnitude of US dollars that are a price
+
+_logger = logging.getLogger("lllm.pricing")
+_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
+
+
+class PriceTable:
+    """What models cost, by the user's own account; made by `PriceTable.of`."""
+
+    def __init__(self, entries: Mapping[str, Tariff], function: PriceFunction | None) -> None:
+        ends = {name[:-1]: entry for name, entry in entries.items() if name.endswith("*")}
+        self._exact = {name: entry for name, entry in entries.items() if not name.endswith("*")}
+        self._prefixes = sorted(ends.items(), key=lambda item: len(item[0]), reverse=True)
+        self._function = function
+        self._warned = False
+        self.version = None if function else _digest(entries)
+
+    @classmethod
+    def of(cls, given: object) -> PriceTable:
+        """A table from what a user gives, or a PriceTable as it is.
+
+        given: a dict of a model to its rates in US dollars for a million tokens, as numbers or
+            their text. "input" and "output" must be there; what has no rate of its own (cache_read,
+            cache_write, cache_write_1h, reasoning, audio_in, audio_out) is billed as these are.
+            "request" is US dollars for each call; "web_search", "file_search", "social_search" and
+            "code_execution" are US dollars for each use of a tool that the provider runs, which
+            cost what the price data says where they are left out. 0 or "free" is a model that costs
+            nothing. A name is a model's, or "provider/model", and may end with "*" for all that
+            begin like it; an exact name wins, then the longest beginning.
+            Or a function of model, usage and provider, which returns US dollars, or None for a
+            model that it does not know.
+
+        Raises ConfigError, with the model and the unit, for what can't be a price.
+        """
+        if isinstance(given, PriceTable):
+            return given
+        if isinstance(given, Mapping):
+            return cls({_name(name): _entry(name, rates) for name, rates in given.items()}, None)
+        if callable(given):
+            return cls({}, given)
+        raise ConfigError(
+            'prices is a dict, as {"my-model": {"input": 0.5, "output": 1.5}} in US dollars for a '
+            f"million tokens, or a function of model, usage and provider; not {given!r}."
+        )
+
+    def __repr__(self) -> str:
+        if self._function is not None:
+            return f"PriceTable({self._function!r})"
+        return f"PriceTable({len(self._exact) + len(self._prefixes)} models)"
+
+    def price(
+        self,
+        usage: Usage | None,
+        *,
+        provider: str,
+        model: str,
+        asked: str | None = None,
+        charges: Charges = NOTHING,
+        fees: Mapping[str, Decimal] | None = None,
+    ) -> Price | None:
+        """The price of one attempt, None where the table says nothing of it.
+
+        model: the one that answered. asked: the one that was asked for, whose entry counts where
+        the other has none. charges: what was used beside tokens. fees: US dollars for one of them,
+        where the table says nothing. Never raises.
+        """
+        if self._function is not None:
+            return self._called(self._function, usage, provider, model)
+        found = self._find(provider, model) or (self._find(provider, asked) if asked else None)
+        if found is None:
+            return None
+        if found == _FREE:  # equal, for it may have come from another process
+            reason = "The prices given to the store say that it costs nothing."
+            return Price("free", nanos=0, source=SOURCE, source_version=self.version, reason=reason)
+        if usage is None or validation_error(usage) is not None:
+            return None
+        if charges.counts and fees:
+            found = found._replace(counted={**fees, **found.counted})
+        return bill(usage, found, source=SOURCE, version=self.version, charges=charges)
+
+    def _find(self, provider: str, model: str) -> Tariff | None:
+        for name in (f"{provider}/{model}", model):
+            if name in self._exact:
+                return self._exact[name]
+        for beginning, entry in self._prefixes:
+            if model.startswith(beginning) or f"{provider}/{model}".startswith(beginning):
+                return entry
+        return None
+
+    def _called(
+        self, function: PriceFunction, usage: Usage | None, provider: str, model: str
+    ) -> Price | None:
+        if usage is None or validation_error(usage) is not None:
+            return None
+        try:
+            dollars = function(model, usage, provider)
+        except Exception as error:  # it is the user's, and may do anything
+            return self._faulty(f"raised {_told(error)}", model)
+        if dollars is None:
+            return None
+        exact = number(dollars)
+        nanos = None if exact is None else nanos_of(exact)
+        if nanos is None:
+            return self._faulty(f"returned {_shown(dollars)}, no number of US dollars", model)
+        return Price("priced", nanos=nanos, source=SOURCE)
+
+    def _faulty(self, fault: str, model: str) -> Price:
+        reason = f"The function given as prices {fault} (for {model!r})."
+        # A warning once: a function that fails may fail for every call.
+        level = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        _logger.log(level, "a call is unpriced: %s", without_secrets(reason))
+        return Price("unpriced", source=SOURCE, reason=reason)
+
+
+def _told(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # a user's __str__ may raise anything
+        return type(error).__name__
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
+def _name(name: object) -> str:
+    if isinstance(name, str) and name:
+        return name
+    raise ConfigError(f"prices names models, as 'my-model' or 'openai/gpt-4o'; {name!r} is none.")
+
+
+def _entry(model: str, given: object) -> Tariff:
+    if isinstance(given, Mapping):
+        return _tariff(model, given)
+    if given == "free" or _decimal(given) == 0:
+        return _FREE
+    raise ConfigError(
+        f"prices[{model!r}] is a dict of rates in US dollars for a million tokens, as "
+        f'{{"input": 0.5, "output": 1.5}}, or 0 or "free"; not {given!r}.'
+    )
+
+
+def _tariff(model: str, given: Mapping[object, object]) -> Tariff:
+    for unit in _NEEDED:
+        if unit not in given:
+            raise ConfigError(
+                f"prices[{model!r}] has no {unit!r}: it needs US dollars for a million tokens of "
+                "input and of output. Write 0 for what costs nothing."
+            )
+    rates = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or name not in _KNOWN:
+            known = ", ".join(_KNOWN)
+            raise ConfigError(f"prices[{model!r}] has an unknown unit {name!r}. Known: {known}.")
+        rates[name] = _rate(model, name, value)
+    counted = {unit: rates.pop(name) for name, unit in _TOOLS.items() if name in rates}
+    return Tariff.of(rates, rates.pop("request", None), counted=counted, whole=True)
+
+
+def _rate(model: str, unit: str, value: object) -> Decimal:
+    exact = _decimal(value)
+    if exact is None or (exact and not _LEAST <= exact.adjusted() < _MOST):
+        of = "for each call" if unit in _FOR_ONE else "for a million tokens"
+        raise ConfigError(
+            f"prices[{model!r}][{unit!r}] is a number of US dollars {of}, not {value!r}."
+        )
+    return exact
+
+
+def _decimal(value: object) -> Decimal | None:
+    if not isinstance(value, str):
+        return number(value)
+    try:
+        return number(Decimal(value.strip()))
+    except InvalidOperation:
+        return None
+
+
+def _digest(entries: Mapping[str, Tariff]) -> str:
+    """A name for the content of a table: the same for equal prices, another for others."""
+    said = sorted(
+        (name, sorted((*entry.texts.items(), *((key, str(v)) for key, v in entry.counted.items()))))
+        for name, entry in entries.items()
+    )
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:12]

@@ -1,0 +1,165 @@
+"""What is written of one attempt to call a model, however it was made: its answer or its failure,
+with what it used and cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from lllm.events.errors import InvokeError
+from lllm.events.model import Content, LLMFailed, LLMResponded, Price, Usage
+from lllm.events.values.json_values import to_plain
+from lllm.invokers import Answer
+from lllm.pricing.billing import within_limits
+from lllm.pricing.failed_attempts import is_unserved
+from lllm.pricing.price import price
+from lllm.pricing.priced_requests import NOTHING, Sent
+from lllm.pricing.user_prices import PriceTable
+from lllm.sessions.session import describe, is_cancellation
+
+_LEFT = "The stream was left before the provider said what it used."
+_CUT = "The answer broke off before the provider had said all that it used."
+_UNTOLD = "It failed after it was sent, and nobody said what the provider used for it."
+_UNSERVED = "It was not served: the provider did nothing for it."
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt that is under way.
+
+    request: its ordinal in the session. asked: the model. began: of `time.perf_counter_ns`.
+    prices: the user's own. host, port, region: where it goes. sent: what is asked for that has a
+    price of its own.
+    """
+
+    request: int
+    agent: str
+    provider: str
+    asked: str
+    began: int
+    prices: PriceTable | None = None
+    host: str | None = None
+    port: int | None = None
+    region: str | None = None
+    sent: Sent = NOTHING
+
+    def responded(self, answer: Answer, *, message: int) -> LLMResponded:
+        """It was answered. message: the ordinal of the answer."""
+        elapsed = time.perf_counter_ns() - self.began
+        return LLMResponded(
+            request=self.request,
+            message=message,
+            content=answer.content,
+            finish=answer.finish,
+            finish_raw=answer.finish_raw,
+            agent=self.agent,
+            asked=self.asked,
+            model=answer.model,
+            response_id=answer.response_id,
+            request_id=answer.request_id,
+            service_tier=answer.service_tier,
+            fingerprint=answer.fingerprint,
+            usage_raw=to_plain(answer.usage_raw),
+            usage=within_limits(answer.usage),
+            price=self._price(
+                answer.usage,
+                answer.usage_raw,
+                model=answer.model,
+                elapsed=elapsed,
+                service_tier=answer.service_tier,
+                billed=answer.billed,
+                free=answer.free,
+                content=answer.content,
+            ),
+            elapsed=elapsed,
+            first_token=answer.first_token,
+        )
+
+    def failed(
+        self, error: BaseException, *, said: str = "", clean: Callable[[str], str] = str
+    ) -> LLMFailed:
+        """It failed, or was cancelled. said: what had come of its text, for an error that does not
+        say it: then nobody knows what it cost. clean: see `describe`."""
+        elapsed = time.perf_counter_ns() - self.began
+        failed = LLMFailed(
+            request=self.request,
+            agent=self.agent,
+            asked=self.asked,
+            error=describe(error, clean),
+            cancelled=is_cancellation(error),
+            elapsed=elapsed,
+            partial=Content.of("assistant", said) if said else None,
+            price=self._price_of_failure(error, elapsed, said),
+        )
+        if not isinstance(error, InvokeError):
+            return failed
+        return msgspec.structs.replace(
+            failed,
+            request_id=error.request_id,
+            retry_after=error.retry_after,
+            partial=error.partial,
+            model=error.model,
+            service_tier=error.service_tier,
+            unfinished=error.unfinished,
+            usage_raw=to_plain(error.usage_raw),
+            usage=within_limits(error.usage),
+        )
+
+    def _price_of_failure(self, error: BaseException, elapsed: int, said: str) -> Price:
+        """What it cost: nothing where it was not served, what a whole usage says, else nobody
+        knows."""
+        if not said and is_unserved(error):
+            return Price("free", nanos=0, reason=_UNSERVED)
+        failed = error if isinstance(error, InvokeError) else None
+        if failed is not None and not failed.unfinished and _says_its_use(failed):
+            return self._price(
+                failed.usage,
+                failed.usage_raw,
+                model=failed.model or self.asked,
+                elapsed=elapsed,
+                service_tier=failed.service_tier,
+                billed=failed.billed,
+                content=failed.partial,
+            )
+        # It may have cost nothing whatever it used: of a model of one's own.
+        found = self._price(None, None, model=self.asked, elapsed=elapsed)
+        if found.status != "unpriced":
+            return found
+        begun = failed is not None and (failed.unfinished or failed.partial is not None)
+        return Price("unpriced", reason=_LEFT if said else _CUT if begun else _UNTOLD)
+
+    def _price(
+        self,
+        usage: Usage | None,
+        usage_raw: object,
+        *,
+        model: str,
+        elapsed: int,
+        service_tier: str | None = None,
+        billed: int | None = None,
+        free: str | None = None,
+        content: Content | None = None,
+    ) -> Price:
+        return price(
+            usage,
+            provider=self.provider,
+            model=model,
+            at=time.time_ns() - elapsed,
+            service_tier=service_tier,
+            billed=billed,
+            free=free,
+            prices=self.prices,
+            asked=self.asked,
+            usage_raw=usage_raw,
+            content=content,
+            host=self.host,
+            port=self.port,
+            region=self.region,
+            sent=self.sent,
+        )
+
+
+def _says_its_use(error: InvokeError) -> bool:
+    return any(said is not None for said in (error.usage, error.usage_raw, error.billed))

@@ -1,0 +1,168 @@
+"""What a call may spend on models, and what it has spent.
+
+A budget is asked before each call of a model and told of the cost after it: the call that crosses
+it is the last. What a sub-tactic spends, its caller spends too. Agents that answer at the same time
+share one budget: each of them may have one call under way when it is crossed.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.errors import BudgetExceeded, ConfigError
+from lllm.events.model import LLMFailed, LLMResponded, Price
+from lllm.events.redaction.known_secrets import without_secrets
+from lllm.projections.session.invoke_cost import dollars, nanos
+
+OnUnpriced = Literal["warn", "stop"]
+
+_logger = logging.getLogger("lllm.pricing")
+_MOST = 10**6  # US dollars; more is a slip of the keyboard
+_spending = ThreadLock()  # one for all: it is held for an addition
+
+
+class Budget:
+    """A limit in nano-dollars, None for none, and what was spent under it.
+
+    above: the budget of the caller, which all of this comes out of, too. unpriced: what becomes of
+    it after an attempt whose cost nobody knows: "warn" says so once, "stop" lets no call follow.
+    """
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        above: Budget | None = None,
+        *,
+        unpriced: OnUnpriced = "warn",
+    ) -> None:
+        self.limit = limit
+        self._on_unpriced = unpriced
+        self.spent = 0
+        self.unpriced = 0  # calls whose cost nobody knows
+        self._unseen: dict[str, None] = {}  # what is called and not recorded, in its order
+        self.above = above
+
+    def _all(self) -> Iterator[Budget]:
+        """This budget, and those that it comes out of."""
+        budget: Budget | None = self
+        while budget is not None:
+            yield budget
+            budget = budget.above
+
+    def check(self, what: str) -> None:
+        """Before something that costs.
+
+        what: it, in words. Raises BudgetExceeded where this budget, or one above, is spent, or was
+        to stop at what nobody knows the cost of.
+        """
+        for budget in self._all():
+            if budget.limit is not None and budget.unpriced and budget._on_unpriced == "stop":
+                raise BudgetExceeded(
+                    f"What {budget.unpriced} of the calls cost is not known, and the budget of "
+                    f"{dollars(budget.limit):.9g} US$ was to stop there "
+                    f'(budget_unpriced="stop"), so {what} did not happen.',
+                    spent_usd=dollars(budget.spent),
+                    limit_usd=dollars(budget.limit),
+                )
+            if budget.limit is not None and budget.spent >= budget.limit:
+                raise BudgetExceeded(
+                    f"{dollars(budget.spent):.9g} US$ of a budget of "
+                    f"{dollars(budget.limit):.9g} US$ are spent, so {what} did not happen."
+                    + budget._unknown(),
+                    spent_usd=dollars(budget.spent),
+                    limit_usd=dollars(budget.limit),
+                )
+
+    def misses(self, what: str) -> bool:
+        """Something is called whose cost is not recorded. Returns whether there is a limit.
+
+        what: the path of the API.
+        """
+        for budget in self._all():
+            budget._unseen[what] = None
+        return any(budget.limit is not None for budget in self._all())
+
+    def _unknown(self) -> str:
+        told = f" What {self.unpriced} more cost is not known." if self.unpriced else ""
+        if self._unseen:
+            told += f" It does not see what calls to {', '.join(self._unseen)} cost."
+        return told
+
+    def charge(self, attempt: LLMResponded | LLMFailed) -> None:
+        """After it: what it cost. A failed attempt that nobody says used anything cost nothing."""
+        if attempt.price is not None:
+            self.spend(attempt.price)
+
+    def spend(self, price: Price) -> None:
+        """After it: what it cost, by its price."""
+        cost = price.nanos
+        first: list[int] = []  # limits of those that meet it for the first time
+        with _spending.held():
+            for budget in self._all():
+                if cost is not None:
+                    budget.spent += cost
+                    continue
+                budget.unpriced += 1
+                if budget.unpriced == 1 and budget.limit is not None:
+                    first.append(budget.limit)
+        if first:
+            _warn(min(first), price.reason)
+
+    def __reduce__(self) -> tuple[Callable[..., Budget], tuple[int | None, OnUnpriced, int]]:
+        """Another process gets what is left; what it spends is not known here."""
+        stops = [one for one in self._all() if one.limit is not None and one._on_unpriced == "stop"]
+        on_unpriced_there: OnUnpriced = "stop" if stops else "warn"
+        unknown = max((one.unpriced for one in stops), default=0)
+        return _carried, (self.left(), on_unpriced_there, unknown)
+
+    def left(self) -> int | None:
+        """Nano-dollars that are left in the tightest of the budgets; None without any limit."""
+        left = [max(0, one.limit - one.spent) for one in self._all() if one.limit is not None]
+        return min(left, default=None)
+
+
+def _carried(limit: int | None, unpriced: OnUnpriced, unknown: int) -> Budget:
+    budget = Budget(limit, unpriced=unpriced)
+    budget.unpriced = unknown
+    return budget
+
+
+def _warn(limit: int, reason: str | None) -> None:
+    message = (
+        f"A call of a model under a budget of {dollars(limit):.9g} US$ has no known price, so the "
+        f"budget does not count it: {without_secrets(reason or 'nobody says why')} "
+        'budget_unpriced="stop" would let no call follow.'
+    )
+    try:
+        warnings.warn(message, UserWarning, stacklevel=2)
+    except UserWarning:  # made an error, which would come where an answer is being recorded
+        _logger.warning("%s", message)
+
+
+def on_unpriced(given: object) -> OnUnpriced:
+    """What a budget does at an attempt without a price, as a user gives it.
+
+    Raises ConfigError for another word.
+    """
+    if given == "stop" or given == "warn":
+        return "stop" if given == "stop" else "warn"
+    raise ConfigError(f'budget_unpriced is "warn" or "stop", not {given!r}.')
+
+
+def limit_of(budget_usd: float | None) -> int | None:
+    """A limit in nano-dollars from US dollars, as a user gives them.
+
+    Raises ConfigError for what is no amount of money.
+    """
+    if budget_usd is None:
+        return None
+    is_number = isinstance(budget_usd, int | float) and not isinstance(budget_usd, bool)
+    if is_number and 0 <= budget_usd <= _MOST:  # NaN is not
+        return nanos(budget_usd)
+    raise ConfigError(
+        f"budget_usd is a number of US dollars from 0 to {_MOST:,}, not {budget_usd!r}."
+    )

@@ -1,0 +1,104 @@
+"""Functions as tactics: each call of one is a session."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import ParamSpec, TypeVar, cast
+
+from lllm.events.errors import ConfigError
+from lllm.packages.manifest import nearest_manifest
+from lllm.packages.registry import file_of_module
+from lllm.sessions.generator_sessions import async_steps, steps
+from lllm.sessions.session import SessionScope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Makes the session of one call: of its task, and its other arguments.
+Opening = Callable[[object, dict[str, object]], SessionScope]
+
+
+def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]:
+    """The function, with a session around each call.
+
+    A generator's session begins with its first step, and is current within its steps only. What
+    the generator yields is the delivery.
+    """
+    signature = inspect.signature(function)
+    if inspect.isasyncgenfunction(function):
+        return cast("Callable[P, R]", async_steps(function, partial(_opened, signature, opening)))
+    if inspect.isgeneratorfunction(function):
+        return cast("Callable[P, R]", steps(function, partial(_opened, signature, opening)))
+
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> object:
+            scope = opening(*_said(signature, args, kwargs))
+            try:
+                async with scope as recorder:
+                    result = await function(*args, **kwargs)
+                    recorder.deliver(result)
+            except BaseException as error:
+                scope.asettle(error)
+                raise
+            return result
+
+        return cast("Callable[P, R]", awaited)
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        scope = opening(*_said(signature, args, kwargs))
+        try:
+            with scope as recorder:
+                result = function(*args, **kwargs)
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.settle(error)
+            raise
+        return result
+
+    return called
+
+
+def _opened(
+    signature: inspect.Signature,
+    opening: Opening,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> SessionScope:
+    return opening(*_said(signature, args, kwargs))
+
+
+def _said(
+    signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[object, dict[str, object]]:
+    """What a call says: the first argument is its task, as a tactic's is, the others by name.
+
+    Raises TypeError for arguments that don't fit, as the call itself would.
+    """
+    named = signature.bind(*args, **kwargs).arguments
+    first = next(iter(named), None)
+    if first in ("self", "cls"):  # of a method: not what it was asked
+        del named[first]
+        first = next(iter(named), None)
+    task = None if first is None else named.pop(first)
+    return task, dict(named)
+
+
+def path_of(function: Callable[..., object], name: str) -> str:
+    """The stable path of a function's sessions: `package::name`, by the nearest lllm.toml above
+    its file, or the name alone.
+
+    Raises ConfigError for a name that is none, PackageError where the lllm.toml is wrong.
+    """
+    if not isinstance(name, str) or not name.rpartition("::")[2]:
+        raise ConfigError(f'A tactic has a name, as @store.tactic("summarize"); {name!r} is none.')
+    if "::" in name:
+        return name
+    file = file_of_module(sys.modules.get(function.__module__))
+    manifest = None if file is None else nearest_manifest(file)
+    return name if manifest is None else f"{manifest.name}::{name}"

@@ -1,0 +1,160 @@
+"""Generators as tactics: the session is attached for each step, whoever takes or closes it.
+
+Between two steps the code of whoever loops over a generator runs, often in another task or thread,
+as a streaming handler of a web server does. That code is not inside the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from functools import partial, wraps
+
+from lllm.events.codec import encode
+from lllm.events.concurrency import deferred
+from lllm.events.values.json_values import to_plain
+from lllm.sessions.open_calls import unwatch, watch
+from lllm.sessions.open_sessions import PlainDelivery
+from lllm.sessions.session import SessionScope
+
+_DROPPED = "The generator was dropped before its session had ended."
+MOST_BYTES = 16 << 20  # of the items of one delivery, as JSON
+
+Opened = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
+
+
+class _Streaming:
+    """The session of one generator, and what it has yielded. At the interpreter's exit it is left,
+    as an OpenCall is."""
+
+    def __init__(self, scope: SessionScope) -> None:
+        self._scope = scope
+        self._items: list[object] = []
+        self._size = 0
+        self._left_out = 0
+        scope.begin_apart()
+        watch(self)
+
+    def add(self, item: object) -> None:
+        """An item, as it is now: its reader may change it. A stream may have no end, so what does
+        not fit is counted."""
+        plain = to_plain(item)
+        self._size += len(encode(plain))
+        if self._size > MOST_BYTES:
+            self._left_out += 1
+        else:
+            self._items.append(plain)
+
+    def delivers(self) -> None:
+        """Say what it delivers: the items, or those that fit with how many were left out."""
+        value: object = self._items
+        if self._left_out:
+            value = {"items": self._items, "left_out": self._left_out}
+        self._scope.recorder.delivery = PlainDelivery(value)
+
+    def leave(self, error: BaseException | None) -> None:
+        """It is over."""
+        self.delivers()
+        if deferred.by_collector():
+            deferred.later(partial(self._scope.leave, error))
+        else:
+            self._scope.leave(error)
+        unwatch(self)
+
+    async def aleave(self, error: BaseException | None) -> None:
+        """`leave` on an event loop."""
+        self.delivers()
+        await self._scope.aleave(error)
+        unwatch(self)
+
+    def __del__(self) -> None:
+        if not self._scope.is_over:  # an interrupt came where it ended
+            self.delivers()
+            deferred.later(partial(self._scope.leave, GeneratorExit(_DROPPED), follow=False))
+
+    def settle(self) -> None:
+        """See OpenCall: no session but its own ends it."""
+
+    def settle_at_exit(self) -> None:
+        """See OpenCall."""
+        self.delivers()
+        self._scope.leave(GeneratorExit("The program ended before the generator."), follow=False)
+
+
+def steps(
+    function: Callable[..., object], opened: Opened
+) -> Callable[..., Generator[object, object, object]]:
+    """A generator function with a session for each generator."""
+
+    @wraps(function)
+    def generated(*args: object, **kwargs: object) -> Generator[object, object, object]:
+        scope = opened(args, kwargs)
+        stream = _Streaming(scope)
+        try:
+            scope.recorder.commit()
+            with scope.attached():
+                inner: Generator[object, object, object] = function(*args, **kwargs)  # type: ignore[assignment] # it is one
+            advance: Callable[[], object] = partial(next, inner)
+            while True:
+                try:
+                    with scope.attached():
+                        item = advance()
+                except StopIteration as stop:
+                    returned: object = stop.value
+                    break
+                stream.add(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with scope.attached():
+                        inner.close()
+                    raise
+                except BaseException as error:
+                    advance = partial(inner.throw, error)
+                else:
+                    advance = partial(inner.send, sent)
+        except BaseException as error:
+            stream.leave(error)
+            raise
+        stream.leave(None)
+        return returned
+
+    return generated
+
+
+def async_steps(
+    function: Callable[..., object], opened: Opened
+) -> Callable[..., AsyncGenerator[object, object]]:
+    """The same of an asynchronous one."""
+
+    @wraps(function)
+    async def generated(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
+        scope = opened(args, kwargs)
+        stream = _Streaming(scope)
+        try:
+            await scope.recorder.acommit()
+            with scope.attached():
+                inner: AsyncGenerator[object, object] = function(*args, **kwargs)  # type: ignore[assignment] # it is one
+            advance: Callable[[], Awaitable[object]] = inner.__anext__
+            while True:
+                try:
+                    with scope.attached():
+                        item = await advance()
+                except StopAsyncIteration:
+                    break
+                stream.add(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with scope.attached():
+                        await inner.aclose()
+                    raise
+                except BaseException as error:
+                    advance = partial(inner.athrow, error)
+                else:
+                    advance = partial(inner.asend, sent)
+        except BaseException as error:
+            await stream.aleave(error)
+            raise
+        await stream.aleave(None)
+
+    return generated

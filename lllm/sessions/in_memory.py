@@ -1,0 +1,54 @@
+"""Where the sessions of a tactic without a log store go: into memory, for as long as a call takes.
+
+They are recorded all the same, so that `return_session=True` and sub-tactics work alike with and
+without a store.
+"""
+
+from __future__ import annotations
+
+from lllm.events.backend import LogBackend
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.backends.noop import NoOpBackend
+from lllm.events.buffered import BufferedLog
+from lllm.events.recorder import Definitions, Recorder
+from lllm.events.redaction.redact import Redact
+from lllm.pricing.user_prices import PriceTable
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.sessions.fold_finished import fold_finished
+
+
+class InMemorySessionHost:
+    """A log of one call's own.
+
+    keeps: whether anyone will look at it afterwards. partition, redact, prices: those of the store
+    that keeps nothing, where there is one.
+    """
+
+    can_travel = False
+
+    def __init__(
+        self,
+        *,
+        keeps: bool,
+        partition: str = "",
+        redact: Redact | None = None,
+        prices: PriceTable | None = None,
+    ) -> None:
+        self.keeps = keeps
+        self.partition = partition
+        self.redact = redact
+        self.prices = prices
+        backend: LogBackend = MemoryBackend() if keeps else NoOpBackend()
+        self.log = BufferedLog(backend)
+        self.definitions = Definitions()
+
+    def owner(self) -> str:
+        """No process needs to ask whether this one is alive."""
+        return ""
+
+    def closed(self, *, root: bool) -> None:
+        """Nothing to do: there are no rows."""
+
+    def finished(self, recorder: Recorder) -> TacticCallSession:
+        """The session, folded from what was kept."""
+        return fold_finished(self.log, recorder)

@@ -1,0 +1,56 @@
+"""Whether a `with` was left without its `__exit__`, as an interrupt may have it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from lllm.events.recorder import Recorder
+from lllm.sessions.open_sessions import Watch, watch_of
+
+
+class EndsWithWith(Protocol):
+    """A context manager with an ExitOf. looked_up: by the last `with`."""
+
+    recorder: Recorder
+    looked_up: Watch | None
+
+
+class ExitOf:
+    """`__exit__` or `__aexit__` of a session, as a `with` looks it up when it begins.
+
+    Each `with` gets a callable that nobody else holds. An interrupt may come before its first step,
+    so that the session goes on; but wherever a `with` is left, its callable is gone. No Python
+    function can tell that: its own frame is held by the traceback of what was raised in it.
+    """
+
+    def __init__(self, method: Callable[..., object]) -> None:
+        self._method = method
+
+    def __get__(self, scope: EndsWithWith | None, _: object = None) -> Callable[..., object]:
+        if scope is None:  # as ExitStack looks it up, just before it enters
+            found = partial(self._method)
+            _looking.up = watch_of(found)
+        else:
+            found = partial(self._method, scope)
+            scope.looked_up = watch_of(found, scope.recorder.session_id)
+        return found
+
+
+def looked_up_for(scope: EndsWithWith) -> Watch | None:
+    """What the `with` holds that enters a scope just now; None where it is entered by hand."""
+    if scope.looked_up is not None and scope.looked_up() is not None:
+        return scope.looked_up
+    looked_up, _looking.up = _looking.up, None  # another one's, from now on
+    return None if looked_up is None or looked_up() is None else looked_up
+
+
+class _Looking(threading.local):
+    """What was looked up last in this thread, of the class."""
+
+    up: Watch | None = None
+
+
+_looking = _Looking()

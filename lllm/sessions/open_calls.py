@@ -1,0 +1,94 @@
+"""Calls of a model that are under way, so that each has its end in the log whoever ends first.
+
+A stream that is left, a task that is dropped or a thread that nobody waits for may outlive its
+session, or the interpreter. What was heard of it by then is staged when the session ends, and at
+the exit of the interpreter; what comes later is not recorded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from typing import Protocol
+from weakref import WeakSet
+
+from lllm.events.concurrency.robust_locks import ThreadLock
+
+_logger = logging.getLogger("lllm.invoker")
+
+
+class OpenCall(Protocol):
+    """One call that is under way."""
+
+    def settle(self) -> None:
+        """Stage its end, with what was heard so far, and record nothing more of it."""
+
+    def settle_at_exit(self) -> None:
+        """The same, and make it durable: nobody else will."""
+
+
+class OpenCalls:
+    """The calls of one session that are under way."""
+
+    def __init__(self) -> None:
+        self._calls: dict[OpenCall, None] = {}  # whose changes are atomic
+
+    def add(self, call: OpenCall) -> None:
+        """A call begins."""
+        self._calls[call] = None
+        watch(call)
+
+    def remove(self, call: OpenCall) -> None:
+        """A call is over."""
+        self._calls.pop(call, None)
+        unwatch(call)
+
+    def settle(self) -> None:
+        """Stage the end of each that is still open: their session ends."""
+        for call in list(self._calls):
+            try:
+                call.settle()
+            except Exception as error:  # what is wrong with one keeps no other from its end
+                _logger.error("an open call could not be recorded", exc_info=error)
+            self.remove(call)
+
+
+_watched: WeakSet[OpenCall] = WeakSet()
+_watching = ThreadLock()
+_registered = False
+_exiting = False
+
+
+def watch(call: OpenCall) -> None:
+    """Have a call settled at the exit of the interpreter, while somebody holds it."""
+    global _registered
+    with _watching.held():
+        if not _registered:
+            # Behind the hook that closes stores, which is registered by the first store: the exit
+            # runs the last that was registered first.
+            atexit.register(_at_exit)
+            _registered = True
+        _watched.add(call)
+
+
+def unwatch(call: OpenCall) -> None:
+    """A call is over."""
+    with _watching.held():
+        _watched.discard(call)
+
+
+def exiting() -> bool:
+    """Whether the interpreter exits, and stores are closed: nothing more can be recorded."""
+    return _exiting
+
+
+def _at_exit() -> None:
+    global _exiting
+    with _watching.held():
+        calls = list(_watched)
+    for call in calls:
+        try:
+            call.settle_at_exit()
+        except Exception as error:
+            _logger.error("an open call could not be recorded", exc_info=error)
+    _exiting = True

@@ -1,0 +1,230 @@
+"""The sessions that have begun in this process and whose end is not in the log yet.
+
+Something may be raised from outside (Ctrl-C, PyThreadState_SetAsyncExc) between any two steps, any
+number of times. So no code at the end of a session can be sure to write that end. What tells that a
+session is over is therefore no code: its `with` lets go of the callable that it holds, or nobody
+holds the session any more. A weak reference to either has the method `add` of a set as its
+callback, which nothing can interrupt. Whoever begins a session, reads the store or closes it looks
+into that set, and writes the ends that are missing.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol
+from weakref import ref
+
+import msgspec
+
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.thread_frames import thread_frames
+from lllm.events.errors import LogError
+from lllm.events.model import Error, SessionFailed
+from lllm.events.recorder import Recorder
+from lllm.events.values.json_values import to_plain
+from lllm.sessions.open_calls import watch
+
+LOST = "An interrupt came where the session ended."
+
+
+class Scope(Protocol):
+    """A session, as its registry sees it."""
+
+    recorder: Recorder
+    thread: int
+
+    def is_lost(self) -> bool:
+        """Whether its `with` was left, and an interrupt kept that from ending the session."""
+
+    def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
+        """End it, and make that durable."""
+
+
+class PlainDelivery(msgspec.Struct, frozen=True):
+    """A delivery that is in its recorded form already."""
+
+    value: object
+
+
+def delivered(recorder: Recorder) -> object:
+    """What a session delivers, in its recorded form."""
+    delivery = recorder.delivery
+    return delivery.value if isinstance(delivery, PlainDelivery) else to_plain(delivery)
+
+
+class Watch(ref[object]):
+    """A weak reference that notes in `_gone` when what it refers to is gone.
+
+    session_id: of the session that it belongs to, empty while that is not known.
+    """
+
+    __slots__ = ("session_id",)
+    session_id: str
+
+
+_gone: set[Watch] = set()
+
+
+def watch_of(thing: object, session_id: str = "") -> Watch:
+    """Watch what a session needs for as long as it lasts."""
+    found = Watch(thing, _gone.add)
+    found.session_id = session_id
+    hash(found)  # of the thing; it is kept, and can't be made once the thing is gone
+    return found
+
+
+class _OpenSession:
+    """One session, until its end is in the log. It does not keep the session's scope alive."""
+
+    __slots__ = ("_began", "_scope", "recorder")
+
+    def __init__(self, scope: Scope) -> None:
+        self.recorder = scope.recorder
+        self._began = time.perf_counter_ns()
+        self._scope = watch_of(scope, scope.recorder.session_id)
+
+    @property
+    def scope(self) -> Scope | None:
+        """None where nobody holds it any more."""
+        return self._scope()  # type: ignore[return-value] # it watches nothing else
+
+    def is_over(self, *, closing: bool) -> bool:
+        """Whether nothing but this can end it.
+
+        closing: whether the store is being closed, so that no other thread can go on with it.
+        """
+        scope = self.scope
+        if scope is None or scope.is_lost():
+            return True
+        return closing and scope.thread not in thread_frames()
+
+    def settle(self) -> None:
+        """Write its end, unless it stands in the log. Raises LogError where that can't be."""
+        scope, recorder = self.scope, self.recorder
+        if scope is not None:
+            scope.leave(KeyboardInterrupt(LOST), follow=False)
+        elif not recorder.is_empty:
+            if recorder.is_open:
+                recorder.end(self._failed())
+            recorder.commit()
+        if recorder.is_written:
+            forget(recorder)
+
+    def _failed(self) -> SessionFailed:
+        return SessionFailed(
+            error=Error(KeyboardInterrupt.__name__, LOST, ""),
+            cancelled=True,
+            elapsed=time.perf_counter_ns() - self._began,
+            delivery=delivered(self.recorder),
+        )
+
+
+class _Registry:
+    """All open sessions. What changes it is atomic, also for a signal handler, and may come twice.
+
+    At the interpreter's exit, it is what an OpenCall is: the ends that are missing are written
+    before the stores are closed.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[str, _OpenSession] = {}
+        self._watched = False
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's open sessions are the parent's."""
+        self.open = {}
+        _gone.clear()
+
+    def begin(self, scope: Scope) -> None:
+        """See the function."""
+        if not self._watched:
+            watch(self)
+            self._watched = True
+        self.open[scope.recorder.session_id] = _OpenSession(scope)
+
+    def settle(self) -> None:
+        """See OpenCall."""
+
+    def settle_at_exit(self) -> None:
+        """See OpenCall."""
+        for one in tuple(self.open.values()):
+            if one.is_over(closing=False):
+                with suppress(LogError):
+                    one.settle()
+
+
+_registry = _Registry()
+
+
+def begin(scope: Scope) -> None:
+    """A session begins: its end will be written, whatever interrupts it."""
+    _registry.begin(scope)
+
+
+def forget(recorder: Recorder) -> None:
+    """The end of a session is written, or can't be any more."""
+    _registry.open.pop(recorder.session_id, None)
+
+
+def scopes() -> Iterator[Scope]:
+    """The sessions that are open, as far as somebody holds them."""
+    for one in tuple(_registry.open.values()):
+        scope = one.scope
+        if scope is not None:
+            yield scope
+
+
+def settle_lost() -> None:
+    """Write the ends of the sessions that are over, and that an interrupt kept from writing it.
+
+    Where one can't be written, the error is dropped: the `with` has raised it. The store tries once
+    more when it is closed.
+    """
+    if not _gone or deferred.by_collector():
+        return
+    for one in tuple(_gone):
+        session = _registry.open.get(one.session_id)
+        if session is not None and session.is_over(closing=False):
+            deferred.catch_up()  # a session that was dropped may be ended there, with its calls
+            with suppress(LogError):
+                session.settle()
+        _gone.discard(one)
+
+
+def settle_lost_aside() -> None:
+    """The same for who must not wait: another thread does it."""
+    if any(one.session_id in _registry.open for one in tuple(_gone)):
+        deferred.later(settle_lost)
+    else:
+        settle_lost()
+
+
+def settle_all(log: BufferedLog) -> None:
+    """The same for all sessions of a log that is about to be closed, but for those that go on in
+    threads that are alive."""
+    if any(not one.is_over(closing=True) for one in _sessions_of(log)):
+        gc.collect()  # what was raised may hold in a cycle what it came through
+        deferred.settle()
+    for session in _sessions_of(log):
+        if session.is_over(closing=True):
+            with suppress(LogError):
+                session.settle()
+
+
+def forget_all(log: BufferedLog) -> int:
+    """A log is closed, and nothing more can be written to it. Returns how many sessions have no end
+    in it."""
+    left = _sessions_of(log)
+    for session in left:
+        forget(session.recorder)
+    return len(left)
+
+
+def _sessions_of(log: BufferedLog) -> list[_OpenSession]:
+    return [one for one in tuple(_registry.open.values()) if one.recorder.log is log]

@@ -1,0 +1,58 @@
+"""Sessions whose process died: found by whoever reads, and said once for all."""
+
+from __future__ import annotations
+
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.errors import AppendConflict, LogError
+from lllm.events.model import SessionInterrupted
+from lllm.events.recorder import Redact, new_salt, statement
+from lllm.projections.engine.skip_damage import skip_corrupt_events_of
+from lllm.projections.queries import sessions as session_queries
+
+_PATIENCE = 0.5  # seconds that a reader waits for those who write
+
+
+def interrupt_dead(
+    log: BufferedLog,
+    database: Database,
+    liveness: Liveness,
+    *,
+    redact: Redact | None,
+    behind: bool,
+) -> bool:
+    """Say of every running session whose owner is known to be dead that it was interrupted.
+
+    Returns whether there were any. Sessions of another host are left alone: nobody here can know.
+    """
+    with session_queries.reading(database) as connection:
+        running = session_queries.running(connection)
+    owners = {(session.owner, session.host) for session in running}
+    dead = {owner for owner, host in owners if liveness.is_dead(owner, host)}
+    for session in running:
+        if session.owner in dead and not _interrupt(log, session, redact):
+            return False  # the log can't be written just now; the next reader says it
+    if not log.held and not behind:
+        for owner in dead:
+            liveness.forget(owner)
+    return bool(dead)
+
+
+def _interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact | None) -> bool:
+    last_seq = 0
+    for recorded in skip_corrupt_events_of(log, session.id, session.number - 1):
+        last_seq = recorded.seq
+    event = SessionInterrupted(
+        about=session.id, owner=session.owner, last_seq=last_seq, salt=new_salt()
+    )
+    # Named after what it states, so that of several finders one is first and the others see that
+    # it is known.
+    stream = f"interrupted-{session.id}-{last_seq}"
+    said = statement(stream, event, salt=event.salt, redact=redact)
+    try:
+        return log.append_within([said], _PATIENCE) is not None
+    except AppendConflict:
+        return True
+    except LogError:
+        return False

@@ -1,0 +1,45 @@
+"""What a user filters sessions by, checked and in the terms of the rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+from lllm import times
+from lllm.events.model import State
+from lllm.packages.registry import Runtime
+from lllm.projections.queries.filters import Filter
+from lllm.sessions.session import check_tags
+from lllm.times import Moment, nanoseconds_of, zone_of
+
+STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")
+
+
+def filter_of(
+    runtime: Runtime,
+    tags: Mapping[str, str] | None,
+    state: str | None,
+    tactic_path: str | None,
+    after: Moment | None,
+    before: Moment | None,
+    partition: str | None,
+    tz: str | dt.tzinfo = dt.UTC,
+) -> Filter:
+    """The filter of a list or a sum; `tactic_path` in any form that `runtime` resolves.
+
+    tz: the zone of `after` and `before` where they name no offset.
+
+    Raises TypeError for tags that are not str -> str, ValueError for a state, a time or a zone that
+    there isn't.
+    """
+    zone, at = zone_of(tz), times.now()  # one present for both
+    if state is not None and state not in STATES:
+        raise ValueError(f"state is one of {', '.join(STATES)}; not {state!r}")
+    return Filter(
+        tags=check_tags(tags),
+        state=state,
+        tactic=None if tactic_path is None else runtime.resolve(tactic_path),
+        partition=partition,
+        after=None if after is None else nanoseconds_of(after, zone, at=at),
+        before=None if before is None else nanoseconds_of(before, zone, at=at),
+    )

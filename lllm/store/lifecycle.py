@@ -1,0 +1,69 @@
+"""How a store ends, and how it goes into another process."""
+
+from __future__ import annotations
+
+import atexit
+from contextlib import ExitStack
+from itertools import count
+from typing import TYPE_CHECKING
+
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.liveness import Liveness
+from lllm.sessions import open_sessions
+from lllm.store.projection_scheduler import CatchUp
+
+if TYPE_CHECKING:
+    pass
+
+
+class Closing:
+    """Closes what a store is made of, once: by `close`, when the store is dropped, or at the
+    interpreter's exit."""
+
+    def __init__(
+        self,
+        log: BufferedLog,
+        database: Database,
+        catch_up: CatchUp,
+        liveness: Liveness | None,
+    ) -> None:
+        self._log = log
+        self._database = database
+        self._catch_up = catch_up
+        self._liveness = liveness
+        self._number = next(_numbers)
+        _closings[self._number] = self
+
+    def __call__(self) -> None:
+        """Close it all. Doing so twice does nothing."""
+        if _closings.pop(self._number, None) is None:
+            return
+        deferred.settle()  # what was dropped, or interrupted the collector, is written here yet
+        open_sessions.settle_all(self._log)
+        # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
+        # stays where a session has no end in the log: that is what tells that its writer is gone.
+        with ExitStack() as closing:
+            closing.callback(self._let_go)
+            closing.callback(self._database.close)
+            closing.callback(self._log.close)
+            closing.callback(self._catch_up.close)
+
+    def _let_go(self) -> None:
+        left_open = open_sessions.forget_all(self._log)
+        if self._liveness is not None:
+            keep_file = left_open > 0 or self._log.lost_ends
+            self._liveness.close(keep_file=keep_file)
+
+
+_numbers = count()
+_closings: dict[int, Closing] = {}  # of the stores that are open in this process
+
+
+@atexit.register
+def _close_all() -> None:
+    """What was dropped ends first: a stream that is recorded needs its store."""
+    deferred.settle()
+    for closing in reversed(list(_closings.values())):
+        closing()

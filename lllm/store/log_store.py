@@ -1,0 +1,765 @@
+"""The store: one log of events, and everything that can be asked of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import pickle
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from lllm.durations import Duration
+from lllm.events import log as logs
+from lllm.events.backend import KnowsWriters, LogBackend, persists
+from lllm.events.backends import open_log
+from lllm.events.backends.location import local_path
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.buffered import BufferedLog, OnError
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.envelope import Recorded
+from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
+from lllm.events.integrity.backup import BackedUp, back_up
+from lllm.events.model import ErrorRecorded, SessionTagged, State
+from lllm.events.recorder import Definitions, Recorder, append_statement, new_id, new_salt
+from lllm.events.redaction.redact import Redact, checked
+from lllm.events.values.json_values import from_plain, to_plain
+from lllm.packages.registry import Runtime, default_runtime
+from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, recorded, summary_of_costs
+from lllm.pricing.repricing import OtherPrices, Repricing, repriced
+from lllm.pricing.user_prices import Prices, PriceTable
+from lllm.projections.engine.projector import Projector
+from lllm.projections.engine.rebuild import Progress, Rebuilt
+from lllm.projections.queries import (
+    calls as call_queries,
+)
+from lllm.projections.queries import (
+    load_session as loading,
+)
+from lllm.projections.queries import (
+    sessions as session_queries,
+)
+from lllm.projections.queries.call_filters import CallSort
+from lllm.projections.queries.costs import DividedQuarter
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.projections.session.fold import ReadValue, fold
+from lllm.projections.view import View
+from lllm.projections.views.calls import CallsView
+from lllm.projections.views.costs import CostsView
+from lllm.projections.views.sessions import SessionsView
+from lllm.projections.views.tags import TagsView
+from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
+from lllm.sessions.decorator import path_of, session_around
+from lllm.sessions.fold_finished import fold_finished
+from lllm.sessions.open_sessions import settle_lost
+from lllm.sessions.session import SessionScope, check_tags, describe, running_session
+from lllm.store.call_records import CallRecord, call_filter_of, checked_list, record_of
+from lllm.store.crash_detection import interrupt_dead
+from lllm.store.export import FORMATS, as_json, as_jsonl, as_recorded
+from lllm.store.filters import filter_of
+from lllm.store.lifecycle import Closing
+from lllm.store.projection_scheduler import CatchUp
+from lllm.store.read_model import RowsPlace
+from lllm.store.summaries import SessionRecord, SessionSummary, Sort, listing, summary_of
+from lllm.times import Moment, datetime_of, zone_of
+
+if TYPE_CHECKING:
+    from lllm.store.list_export import ExportedLists
+    from lllm.store.sql_database import StoreDatabase
+
+_logger = logging.getLogger("lllm.store")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class LogStore:
+    """Sessions: written by tactics, listed, loaded, summed up and exported.
+
+    backend: where the events are kept. runtime: the packages that tactic paths are resolved with,
+    None for those loaded in this process. partition: a name for whose sessions these are, which
+    every session written here carries. on_error: "hold" keeps events in memory while the log can't
+    be written; "raise" raises LogUnavailable instead. redact: a function of the type and the
+    payload of every event, whose result is written; or a list of patterns (EMAIL, CARD, BEARER, or
+    a Pattern of one's own) and functions, done in their order; known API keys are always cut.
+    views: projections of one's own beside lllm's. prices: what models cost in US dollars for a
+    million tokens, as {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage
+    and provider, for those that no price data knows, or that cost you something else; see
+    `PriceTable.of`.
+
+    Raises LogError or one of its kinds where the backend can't be used, ConfigError for prices that
+    can't be.
+    """
+
+    def __init__(
+        self,
+        backend: LogBackend,
+        *,
+        runtime: Runtime | None = None,
+        partition: str = "",
+        on_error: OnError = "hold",
+        redact: Redact | None = None,
+        views: Iterable[View] = (),
+        prices: Prices | PriceTable | None = None,
+    ) -> None:
+        if not isinstance(backend, LogBackend):
+            raise ConfigError(
+                f"A LogStore is made on a backend, as LogStore(SQLiteBackend('runs.db')); "
+                f"{backend!r} is none."
+            )
+        self.backend = backend
+        self.partition = partition
+        self.redact = redact = checked(redact)
+        self.prices = None if prices is None else PriceTable.of(prices)
+        self.log = BufferedLog(backend, on_error=on_error)
+        self.definitions = Definitions()
+        self._runtime = runtime or default_runtime
+        own_views = tuple(views)
+        self._settings = (
+            backend, runtime, partition, on_error, redact, own_views, self.prices,
+        )  # fmt: skip
+        self.read_only = bool(getattr(backend, "read_only", False))
+        self._liveness = None
+        if isinstance(backend, KnowsWriters) and not self.read_only:
+            self._liveness = backend.liveness
+        all_views: tuple[View, ...] = (
+            SessionsView(), TagsView(), CostsView(), CallsView(), *own_views,
+        )  # fmt: skip
+        self._rows = RowsPlace(backend, self.log, all_views)
+        self._catch_up_soon = CatchUp(self._rows)
+        if self._liveness is not None:
+            self._liveness.use()
+        self._closing = Closing(self.log, self._database, self._catch_up_soon, self._liveness)
+        # The collector may drop it anywhere, also where this thread holds a lock.
+        self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
+        self._dropped.atexit = False
+        self._rows.build_stale()
+
+    @classmethod
+    def open(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        read_only: bool | None = None,
+        make: bool = True,
+        runtime: Runtime | None = None,
+        partition: str = "",
+        on_error: OnError = "hold",
+        redact: Redact | None = None,
+        views: Iterable[View] = (),
+        prices: Prices | PriceTable | None = None,
+    ) -> LogStore:
+        """The store at a path or URL, by the backend that knows its kind.
+
+        Args:
+            location: As `runs.db`, `logs/` or a URL; see `lllm.events.backends.open_log`.
+            read_only: True to write nothing; None to write if this user may.
+            make: Make a store where there is none.
+            runtime: As for LogStore, as are the others.
+            partition: See there.
+            on_error: See there.
+            redact: See there.
+            views: See there.
+            prices: See there.
+
+        Raises:
+            ConfigError: No backend knows the scheme of the URL, or an option can't be.
+            StoreError: There is no store, and none is to be made.
+            LogError: What is there can't be opened.
+        """
+        backend = open_log(location, read_only=read_only, make=make)
+        try:
+            return cls(
+                backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
+                views=views, prices=prices,
+            )  # fmt: skip
+        except BaseException:
+            backend.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"LogStore({self.backend!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[object, ...]]:
+        """Into another process goes how to open the store; it is opened there once."""
+        return _reopened, self._settings
+
+    @property
+    def _database(self) -> Database:
+        """Where the rows are, as long as no page of them is found damaged."""
+        return self._rows.database
+
+    @property
+    def _projector(self) -> Projector:
+        return self._rows.projector
+
+    # -- what sessions ask of the place they are written to (see session.Home)
+
+    def owner(self) -> str:
+        """The lock that this process holds while it lives; "" where nobody else could look."""
+        try:
+            return "" if self._liveness is None else self._liveness.owner()
+        except OSError as error:
+            _logger.warning("no lock beside the store, so a crash can't be told: %s", error)
+            return ""
+
+    @property
+    def can_travel(self) -> bool:
+        """Whether another process can write here too."""
+        return self._liveness is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is written can be read again."""
+        return persists(self.backend)
+
+    def closed(self, *, root: bool) -> None:
+        """A session has ended; its rows follow."""
+        if root:
+            self._catch_up_soon.session_ended()
+
+    # -- writing
+
+    def session(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        task: object = None,
+        partition: str | None = None,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced = "warn",
+    ) -> SessionScope:
+        """A session for code that has no Tactic: `with store.session("my_project::script") as
+        recorder:`, or `async with`. Tactics called inside become its children.
+
+        name: its stable path; the part after the last `::` is its short name. Say what it delivers
+        with `recorder.deliver(value)`. budget_usd: US dollars that the tactics called inside may
+        spend on models. budget_unpriced: what an attempt does under that budget whose cost nobody
+        knows: "warn" of the first, or "stop" before the next call of a model. Raises TypeError for
+        tags that are not str -> str.
+        """
+        if not name.rpartition("::")[2]:
+            raise ValueError(f"A session has a name, as 'my_project::script'; {name!r} is none.")
+        return self._scope(
+            name, "session", task, None, tags, metadata, partition,
+            Budget(limit_of(budget_usd), unpriced=on_unpriced(budget_unpriced)),
+        )  # fmt: skip
+
+    def tactic(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        partition: str | None = None,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced = "warn",
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make each call of a function a session: `@store.tactic("summarize")` above a `def` or an
+        `async def`. Calls from inside of another session are its children.
+
+        name: the short name, to which the nearest lllm.toml above the file adds the package, or a
+        stable path with `::`. The first argument of a call is its task, what it returns its
+        delivery. The rest is as for `session`, for every call. Raises ConfigError for a name that
+        is none.
+
+        Of a generator, sync or async, the items are the delivery. Its session is current within its
+        steps only, whichever thread or task takes them or closes it: what a streaming handler of a
+        web server needs. Items beyond 16 MiB are counted, not kept; a generator that is left is a
+        cancelled failure with the items so far.
+        """
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            path, limit = path_of(function, name), limit_of(budget_usd)
+            unpriced = on_unpriced(budget_unpriced)
+
+            def opening(task: object, options: dict[str, object]) -> SessionScope:
+                budget = Budget(limit, unpriced=unpriced)
+                return self._scope(path, "tactic", task, options, tags, metadata, partition, budget)
+
+            return session_around(function, opening)
+
+        return decorate
+
+    def carry(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Have a function run in the session that is running here, whichever thread calls it:
+        `pool.map(store.carry(work), items)`. What it spends comes out of the session's budget.
+
+        Args:
+            function: A function or a coroutine function. It can be called any number of times, also
+                in many threads at once.
+
+        Returns:
+            A function with the same name, arguments, result and errors. Where no session is running
+            here, it runs outside of any.
+        """
+        from lllm.sessions.threads import carry
+
+        return carry(function)
+
+    def _scope(
+        self,
+        path: str,
+        kind: str,
+        task: object,
+        options: Mapping[str, object] | None,
+        tags: Mapping[str, str] | None,
+        metadata: object,
+        partition: str | None,
+        budget: Budget,
+    ) -> SessionScope:
+        """A session below the one that is running here."""
+        above = running_session()
+        budget.above = above.budget if above else None
+        return SessionScope(
+            self, path, path.rpartition("::")[2], kind=kind, task=task, options=options, tags=tags,
+            metadata=metadata, partition=partition,
+            parent=above if above and above.home is self else None,
+            budget=budget,
+        )  # fmt: skip
+
+    def tag(
+        self,
+        session_id: str,
+        tags: Mapping[str, str] | None = None,
+        *,
+        remove: Iterable[str] = (),
+        by: str | None = None,
+    ) -> None:
+        """Add, change or remove tags of a session after it began. The session's own events stay as
+        they are; this is an event beside them.
+
+        by: who says so. Raises TypeError for tags that are not str -> str, SessionNotFound.
+        """
+        changes, removed = check_tags(tags), tuple(remove)
+        self._found(session_id, below=False)
+        event = SessionTagged(
+            about=session_id, set=changes, removed=removed, by=by, salt=new_salt()
+        )
+        append_statement(self.log, f"tagged-{new_id()}", event, salt=event.salt, redact=self.redact)
+
+    def save_error(self, error: BaseException, *, context: object = None) -> str:
+        """Record a failure outside any session. Returns the id that `events` finds it by.
+
+        context: whatever helps to understand it.
+        """
+        event = ErrorRecorded(
+            error=describe(error),
+            context=to_plain(context),
+            partition=self.partition,
+            salt=new_salt(),
+        )
+        stream = f"error-{new_id()}"
+        append_statement(self.log, stream, event, salt=event.salt, redact=self.redact)
+        return stream
+
+    # -- reading
+
+    def list_sessions(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        state: State | None = None,
+        tactic_path: str | None = None,
+        limit: int | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        cursor: str | None = None,
+        sort: Sort = "started",
+    ) -> list[SessionSummary]:
+        """The top-level calls, newest first (by start, then id); with `tactic_path`, the outermost
+        calls of that tactic at any depth.
+
+        sort: "cost" lists the most expensive first, children included, and the newer of two that
+        cost the same. All that the filters select is looked at then: half a second for a million.
+
+        state: "success", "failure", "running" or "interrupted". after, before: of the start, the
+        first included, the second not: a datetime, a date, or a text as "7d", "today" or
+        "2026-01-31T18:00" (see `lllm.times.parse_time`). tz: the zone of those that name no offset,
+        naive datetimes among them: UTC, or "Europe/Berlin", "local", a tzinfo. cursor: of the last
+        summary seen, to go on behind it. limit: None for all there are. Raises ValueError for a
+        state, limit, sort, cursor, time or zone that can't be.
+        """
+        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
+        find = listing(sort, limit, cursor)
+        self._catch_up()
+
+        def listed(database: Database) -> list[SessionSummary]:
+            with session_queries.reading(database) as connection:
+                rows = find(connection, wanted)
+                all_tags = session_queries.tags_of(connection, rows)
+            return [summary_of(row, all_tags[row.number], sort) for row in rows]
+
+        return self._rows.ask(listed)
+
+    def list_calls(
+        self,
+        *,
+        error: int | str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        slower: Duration | None = None,
+        state: State | None = None,
+        session_id: str | None = None,
+        tactic_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        sort: CallSort = "started",
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> list[CallRecord]:
+        """Single attempts to call a model, newest first, failed and repeated ones among them: the
+        slowest call, last week's 429s. `pandas.DataFrame(store.list_calls())` has a column for each
+        field.
+
+        Args:
+            error: Only attempts that failed with this HTTP status (429, or "5xx" for all from 500
+                on), or whose error has this text in its type, code or message ("timeout", "rate
+                limit"); small and capital letters are alike.
+            model: Only of this model, asked for or answering; `*` stands for anything, as in
+                "gpt-4o*" or "*claude*".
+            provider: Only of this provider, by the names of genai-prices ("openai").
+            slower: Only attempts that took this long or longer: seconds, a timedelta, or a text as
+                "5s", "500ms" or "2min".
+            state: Only "success", "failure", "running" or "interrupted" ones: the attempts' own
+                state, not that of their session.
+            session_id: Only of this session and those below it.
+            tactic_path: Only of sessions of this tactic, at any depth.
+            tags: Only of sessions that have these tags, or whose root has them.
+            after: Only what began then or later: a datetime, a date, or a text as "7d", "today" or
+                "2026-01-31T18:00" (see `lllm.times.parse_time`).
+            before: Only what began earlier than then.
+            tz: The zone of times that name no offset: UTC, or "Europe/Berlin", "local", a tzinfo.
+            partition: Only of sessions of this partition.
+            sort: "started", or the largest first by "elapsed", "first_token", "cost" or "tokens";
+                attempts of which that is not known come last. For first tokens and tokens, all that
+                the other filters select is looked at.
+            limit: How many at most, None for all there are.
+            cursor: Of the last record seen, to go on behind it.
+
+        Returns:
+            The attempts in their order.
+
+        Raises:
+            ValueError: A filter, the order, the limit, the cursor, a time or the zone can't be.
+            TypeError: Tags are not str -> str, or `slower` is no length of time.
+        """
+        of = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
+        wanted = call_filter_of(of, error, model, provider, slower, session_id)
+        order, behind = checked_list(sort, limit, cursor)
+        self._catch_up()
+
+        def listed(database: Database) -> list[CallRecord]:
+            with session_queries.reading(database) as connection:
+                found = call_queries.list_calls(connection, wanted, limit, behind, order)
+            return [record_of(one, order) for one in found]
+
+        return self._rows.ask(listed)
+
+    def find_id(self, prefix: str) -> str:
+        """The one session id that begins with a prefix.
+
+        Raises SessionNotFound where none does, AmbiguousId where several do.
+        """
+        self._catch_up()
+
+        def found(database: Database) -> list[str]:
+            with session_queries.reading(database) as connection:
+                return session_queries.ids_beginning(connection, prefix.lower(), 4)
+
+        ids = self._rows.ask(found)
+        if not ids:
+            raise SessionNotFound(f"No session in {self.backend!r} has an id beginning {prefix!r}.")
+        if len(ids) > 1:
+            shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+            raise AmbiguousId(f"{prefix!r} begins several ids: {shown}. Give more of it.")
+        return ids[0]
+
+    def load_session(self, session_id: str) -> TacticCallSession:
+        """A session with everything that happened in it and below it.
+
+        Raises SessionNotFound; LogDamaged where an event is not what was written.
+        """
+        return self._load(session_id)[1]
+
+    def load_session_record(self, session_id: str) -> SessionRecord:
+        """A session with its tags, metadata, start and, where it failed, the traceback.
+
+        Raises what `load_session` raises.
+        """
+        found, session = self._load(session_id)
+        return SessionRecord(
+            session_id=session_id,
+            session=session,
+            task=session.task,
+            tags=found.tags,
+            metadata=session.metadata,
+            timestamp=datetime_of(session.started),
+            traceback=session.traceback,
+        )
+
+    def finished(self, recorder: Recorder) -> TacticCallSession:
+        """A session of this process that has just ended, also where the log could not be written
+        or its rows could not follow."""
+        if not self.log.held:
+            with suppress(Exception):  # whatever is wrong with the rows, the log has it all
+                found, session = self._load(recorder.session_id)
+                if found.row.last_position is not None:  # else they are behind: children missing
+                    return session
+        return fold_finished(self.log, recorder)
+
+    def _load(
+        self, session_id: str, read_value: ReadValue = from_plain
+    ) -> tuple[loading.FoundSession, TacticCallSession]:
+        found = self._found(session_id)
+        session = fold(loading.read_sessions(self.log, found), session_id, read_value)
+        if session is None:
+            raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
+        return found, session
+
+    def _found(self, session_id: str, *, below: bool = True) -> loading.FoundSession:
+        self._catch_up()
+        found = self._rows.ask(partial(loading.find, session_id=session_id, below=below))
+        if found is None:
+            raise SessionNotFound(
+                f"No session {session_id!r} in {self.backend!r}; list_sessions() shows what is."
+            )
+        return found
+
+    def events(self, session_id: str) -> Iterator[Recorded]:
+        """The events of one session, then what was said of it later; or those of an error's id.
+
+        Raises SessionNotFound.
+        """
+        if session_id.startswith("error-"):
+            recorded = list(self.log.read(stream=session_id))
+            if recorded:
+                return iter(recorded)
+        return iter(loading.read_sessions(self.log, self._found(session_id, below=False)))
+
+    def follow(self, *, after: int | None = None, poll: float = 0.1) -> Iterator[Recorded]:
+        """The events of all sessions as they are written, by any process, without end.
+
+        after: the position to begin behind, None for now. poll: seconds between two looks.
+
+        Raises LogDamaged where the log ends before a position that was read, as an older copy does.
+        """
+        return self._held_by(logs.follow(self.log, after=after, poll=poll))
+
+    def _held_by(self, events: Iterator[Recorded]) -> Iterator[Recorded]:
+        """Events whose reader keeps the store open."""
+        yield from events
+
+    def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
+        """A session as text that stands alone.
+
+        Args:
+            session_id: The session's id.
+            format: "json" is the session with those below it, what a user passed in its recorded
+                form; "jsonl" its events, verbatim, with all that they refer to, one a line.
+
+        Returns:
+            The text, which UTF-8 can hold.
+
+        Raises:
+            ValueError: The format is another one.
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
+        """
+        if format not in FORMATS:
+            raise ValueError(f"format is one of {', '.join(FORMATS)}; not {format!r}")
+        found, session = self._load(session_id, read_value=as_recorded)
+        if format == "json":
+            return as_json(session, found.tags)
+        events = loading.read_sessions(self.log, found)
+        definitions = self._rows.ask(lambda rows: loading.read_definitions(self.log, rows, events))
+        return as_jsonl([*definitions, *events])
+
+    def export_cost_summary(
+        self,
+        *,
+        tactic_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        state: State | None = None,
+        group_by: str | Sequence[str] | None = None,
+        prices: OtherPrices = "recorded",
+        as_model: str | None = None,
+    ) -> CostSummary:
+        """What the selected sessions cost, with everything below them; the filters are those of
+        `list_sessions`.
+
+        group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for its
+        own tactic, model, agent and day. Of several, each stands within the one before it.
+        prices: "recorded" are those of the time of each call; "current" prices its usage as this
+        store would today; a table or function (see `PriceTable.of`) prices what it names, and
+        the rest is priced as today. as_model: price every call as this model's, whoever answered.
+        Both change no event: the log is read anew for them, about 50 us for each call.
+
+        tz: the zone of the days, and of `after` and `before` where they name no offset: UTC, or
+        "Europe/Berlin", "local", a tzinfo. A day goes from midnight to midnight there, and has 23
+        or 25 hours where clocks change.
+
+        Raises ValueError for a group, time or zone that there isn't, ConfigError for prices that
+        can't be or an `as_model` without a price, LogDamaged where usage can't be read anew.
+        """
+        by, zone = grouping(group_by), zone_of(tz)
+        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
+        new = Repricing(prices, as_model, self.prices)
+        self._catch_up()
+
+        def summed(database: Database) -> SummarySums:
+            if prices == "recorded" and as_model is None:
+                with suppress(DividedQuarter), session_queries.reading(database) as connection:
+                    return recorded(connection, wanted, by, zone)
+            return repriced(self.log, database, wanted, by, zone, new)
+
+        return summary_of_costs(self._rows.ask(summed), by, zone, new.asked, as_model)
+
+    def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
+        """A consistent copy of the log, made while others go on writing to it. To restore it, copy
+        it back.
+
+        destination: where nothing is yet. Raises LogError where something is, or it can't be made.
+        """
+        self.log.write_held()
+        return back_up(self.backend, local_path(destination))
+
+    def database(self) -> StoreDatabase:
+        """The store as a database of sqlite-utils, for questions in SQL of your own:
+        `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`.
+
+        It is brought up to date first, as a list is. `lllm query --schema` explains its tables; the
+        events themselves are in that of an SQLite store only. Nothing can be written through it,
+        and closing it closes nothing else. For one thread at a time.
+
+        Returns:
+            A `sqlite_utils.Database` (https://sqlite-utils.datasette.io/), read only: a statement
+            that writes raises LogReadOnly.
+
+        Raises:
+            StoreError: The store is kept in memory, or nowhere.
+            LogUnavailable: The file can't be read.
+        """
+        from lllm.store.sql_database import open_database
+
+        self._catch_up()
+        return open_database(self, self._rows)
+
+    def export_lists(self, path: str | os.PathLike[str]) -> ExportedLists:
+        """Write the lists of this store to a database of your own: every session, its tags, its
+        calls of models, and what each top-level session cost by day, tactic, model and agent.
+
+        Args:
+            path: An SQLite file, made where there is none. It gets the plain tables `sessions`,
+                `tags`, `calls` and `costs`; other tables in it stay. A second run updates them,
+                and several stores may go into one file.
+
+        Returns:
+            How many rows of each table were written.
+
+        Raises:
+            StoreError: The file can't be written, is a store, or has other tables of these names;
+                nothing is changed then.
+        """
+        from lllm.store.list_export import export_lists
+
+        target = local_path(path).resolve()
+        self._catch_up()
+        return export_lists(self._rows, target)
+
+    # -- projections
+
+    @property
+    def lag(self) -> int:
+        """How far the rows are behind the log, in positions; 0 after a read that caught up."""
+        return self._projector.lag()
+
+    def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
+        """Build every view anew from the events, while others go on reading and writing.
+
+        check: replace nothing, and compare what is there with what the events say.
+        progress: called with the position reached and the position to reach.
+        """
+        self.log.write_held()
+        return self._rows.rebuild(check=check, progress=progress)
+
+    def _catch_up(self) -> None:
+        settle_lost()
+        self.log.write_held()
+        behind = not self._caught_up()
+        liveness = self._liveness
+        if liveness is not None and self._rows.ask(
+            lambda rows: interrupt_dead(self.log, rows, liveness, redact=self.redact, behind=behind)
+        ):
+            self._caught_up()
+
+    def _caught_up(self) -> bool:
+        try:
+            return self._rows.catch_up()
+        except LogError as error:
+            # A full disk, or damage: what the rows know already is an answer; `lag` says how far.
+            _logger.warning("the rows could not follow the log: %s", error)
+            return False
+
+    # -- closing
+
+    def close(self) -> None:
+        """Write what waits and let go of every file; closing twice does nothing."""
+        self._dropped.detach()
+        self._closing()
+
+    def __enter__(self) -> LogStore:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent
+_opening = ThreadLock()
+
+
+def _reopened(
+    backend: LogBackend,
+    runtime: Runtime | None,
+    partition: str,
+    on_error: OnError,
+    redact: Redact | None,
+    views: tuple[View, ...],
+    prices: PriceTable | None,
+) -> LogStore:
+    """The store that another process sent: opened by the first tactic that brings it."""
+    key = pickle.dumps((backend, partition, on_error, redact, views, prices))
+    with _opening.held():
+        if key in _opened:
+            backend.close()
+        else:
+            _opened[key] = LogStore(
+                backend,
+                runtime=runtime,
+                partition=partition,
+                on_error=on_error,
+                redact=redact,
+                views=views,
+                prices=prices,
+            )
+        return _opened[key]

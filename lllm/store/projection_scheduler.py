@@ -1,0 +1,126 @@
+"""Rows that follow the sessions that end, ten times a second at most.
+
+To bring the rows up to date after each session took 44 % of what a short one costs. The first that
+ends is followed at once; those that end within a tenth of a second of it are taken together, by a
+thread, or by whoever reads before it wakes. Only programs that can't bring rows up to date
+themselves (readers of a read-only store, or of the tables by hand) see the difference.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.robust_locks import ThreadLock
+
+_EVERY = 0.1  # seconds
+
+_logger = logging.getLogger("lllm.store")
+
+
+class CatchesUp(Protocol):
+    """What brings rows up to date: a Projector, or a place for rows that has one."""
+
+    def catch_up(self, *, timeout: float) -> bool:
+        """See Projector."""
+
+
+class _Later:
+    """Some work that a thread does after a while, unless it is cancelled.
+
+    Not a threading.Timer: its `start` waits until the new thread runs. An exception that somebody
+    sets in the thread that starts it (PyThreadState_SetAsyncExc) may come out in the new one before
+    its first step, and then nobody would go on. finished: it was done, or cancelled.
+    """
+
+    def __init__(self, seconds: float, work: Callable[[], object]) -> None:
+        """Raises RuntimeError where no thread can be started."""
+        self._seconds = seconds
+        self._work = work
+        self.finished = threading.Event()
+        _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        if not self.finished.wait(self._seconds):
+            self._work()
+            self.finished.set()
+
+    def cancel(self) -> None:
+        """Don't do it, if it has not begun."""
+        self.finished.set()
+
+
+class CatchUp:
+    """Catches up with the log for the sessions that end in this process."""
+
+    def __init__(self, rows: CatchesUp) -> None:
+        self._rows = rows
+        self._next = 0.0  # by the monotonic clock
+        self._later: _Later | None = None
+        # Reentrant: the collector may end a session, or close the store, inside.
+        self._lock = ThreadLock()
+        self._at_it = ThreadLock()
+        self._closed = False
+        register_after_fork(self)
+
+    def after_fork(self) -> None:
+        """The parent's thread is not there; what it was to do, it does in the parent."""
+        self._later = None
+
+    def session_ended(self) -> None:
+        """Catch up now, or soon."""
+        now = time.monotonic()
+        with self._lock.held():
+            if self._closed:
+                return  # also at the interpreter's end, where no thread begins any more
+            if self._later is not None:
+                return  # it will see this session, too
+            if now < self._next and self._start_later(self._next - now):
+                return
+            self._next = now + _EVERY
+        self._catch_up()
+
+    def _start_later(self, seconds: float) -> bool:
+        try:
+            self._later = _Later(seconds, self._run)
+        except RuntimeError:  # the interpreter ends, or there are too many threads
+            return False
+        return True
+
+    def _run(self) -> None:
+        with self._lock.held():
+            self._later = None
+            self._next = time.monotonic() + _EVERY
+        with self._at_it.held():
+            if not self._closed:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        if not self._caught_up():
+            # Another is at it, and may have begun before the session ended.
+            with self._lock.held():
+                if self._later is None and not self._closed:
+                    self._start_later(_EVERY)
+
+    def _caught_up(self) -> bool:
+        try:
+            return self._rows.catch_up(timeout=0)
+        except Exception as error:  # a user's view may raise anything
+            if not self._closed:
+                _logger.warning("the rows could not follow the log: %s", error)
+        return True
+
+    def close(self) -> None:
+        """Do now what was to be done soon."""
+        with self._lock.held():
+            later, self._later = self._later, None
+        if later is not None:
+            later.cancel()
+            self._caught_up()
+        with self._at_it.held():
+            self._closed = True

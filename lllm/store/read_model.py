@@ -1,0 +1,150 @@
+"""Where the rows of a store are kept: in its log's own database, or in memory.
+
+Rows can be made anew from the log at any time. So where a page of them can't be read, nobody has to
+do without: they are made in memory, for as long as the store is open, and what is in the file stays
+as it is. `lllm rebuild` makes them anew in their place.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from lllm.events.backend import LogBackend
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.backends.sqlite.gaps import is_unreadable_page
+from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.errors import LogDamaged, LogError
+from lllm.projections.engine.checkpoints import can_go_on
+from lllm.projections.engine.projector import Projector
+from lllm.projections.engine.rebuild import Progress, Rebuilt, rebuild
+from lllm.projections.engine.rows_location import KeepsRows
+from lllm.projections.view import View
+
+_logger = logging.getLogger("lllm.store")
+
+T = TypeVar("T")
+
+
+class RowsPlace:
+    """The rows of some views of a log, and who brings them up to date.
+
+    Args:
+        backend: The log's own backend, which may have a place for rows.
+        log: What the events are read from.
+        views: All that the store has.
+
+    Raises:
+        LogError: The rows can't be written, and not because a page of them is damaged.
+    """
+
+    def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
+        self._log = log
+        self.views = tuple(views)
+        self._moving = threading.Lock()
+        register_after_fork(self)
+        self._left: Database | None = None  # the database with the damage, for rows in memory
+        try:
+            self.database = rows_database(backend, views)
+            self.projector = self._projector_of(self.database)
+        except LogDamaged as damage:
+            left = backend.rows_database() if isinstance(backend, KeepsRows) else None
+            self._move_to_memory(damage, left)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock."""
+        self._moving = threading.Lock()
+
+    def build_stale(self) -> None:
+        """Build the rows that this library can't go on with."""
+        try:
+            if not self.database.read_only and self.projector.stale():
+                self.rebuild(stale=True)
+        except LogError as error:
+            self._leave(self.database, error)
+
+    def ask(self, question: Callable[[Database], T]) -> T:
+        """What a question to the rows answers; where a page of them is damaged, to rows in memory.
+
+        Raises whatever the question raises.
+        """
+        database = self.database
+        try:
+            return question(database)
+        except LogError as error:
+            self._leave(database, error)
+        return question(self.database)
+
+    def catch_up(self, *, timeout: float = 1.0) -> bool:
+        """See Projector."""
+        database = self.database
+        try:
+            return self.projector.catch_up(timeout=timeout)
+        except LogError as error:
+            self._leave(database, error)
+        return self.projector.catch_up(timeout=timeout)
+
+    def rebuild(
+        self, *, stale: bool = False, check: bool = False, progress: Progress | None = None
+    ) -> Rebuilt:
+        """See `lllm.projections.engine.rebuild`. Rows that were left for those in memory are built
+        anew in their place, and used again."""
+        database, projector = self.database, self.projector
+        if self._left is not None:
+            database, projector = self._left, self._projector_of(self._left)
+        lock = _lock_file(database, "rebuild.lock")
+        built = rebuild(projector, lock=lock, stale=stale, check=check, progress=progress)
+        self.projector, self.database, self._left = projector, database, None
+        return built
+
+    def in_memory(self, damage: LogError) -> Database:
+        """The rows in memory, made where a user of the file's came upon damage."""
+        if self.database.path != ":memory:":
+            self._leave(self.database, damage)
+        return self.database
+
+    def _leave(self, database: Database, error: LogError) -> None:
+        """Go on in memory. database: the one that the error came from; any error but that of a
+        damaged page is raised."""
+        if not is_unreadable_page(error) or database.path == ":memory:":
+            raise error
+        with self._moving:
+            if self.database is database:  # else another thread has done it
+                self._move_to_memory(error, database)
+
+    def _move_to_memory(self, damage: LogError, left: Database | None) -> None:
+        _logger.error(
+            "%s Of the lists, tags and costs, a part can't be read: they are made anew in memory, "
+            "and the log is read through for that. `lllm rebuild` makes them anew in the file.",
+            damage,
+        )
+        database = Database(":memory:", lock=None, version=1)
+        projector = Projector(self._log, database, self.views, None)
+        rebuild(projector, lock=None)
+        self._left = left
+        self.projector, self.database = projector, database
+
+    def _projector_of(self, database: Database) -> Projector:
+        lock = _lock_file(database, "project.lock")
+        return Projector(self._log, database, self.views, lock)
+
+
+def _lock_file(database: Database, name: str) -> Path | None:
+    """A lock file of the rows; None where no other process can get at them."""
+    return None if database.lock_folder is None else database.lock_folder / name
+
+
+def rows_database(backend: LogBackend, views: Sequence[View]) -> Database:
+    """The database for the rows of some views.
+
+    A log without a place for them gets one in memory; so does one that may only be read, where its
+    rows are missing or stale, since they can't be built anew in their place.
+    """
+    if isinstance(backend, KeepsRows):
+        database = backend.rows_database()
+        if not database.read_only or can_go_on(database, views):
+            return database
+    return Database(":memory:", lock=None, version=1)

@@ -1,0 +1,134 @@
+"""What a store hands out of a session: a light summary for lists, and the full record."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from lllm.events.model import State
+from lllm.events.table_rows import TableRow
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.sessions import CostCursor, Cursor, SessionRow
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.projections.session.invoke_cost import dollars
+from lllm.times import datetime_of
+
+Sort = Literal["started", "cost"]
+SORTS: tuple[Sort, ...] = ("started", "cost")
+_LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
+
+
+class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
+    """One line of a list: what is known of a session without loading it.
+
+    task: the first line of what was asked, of its first 200 characters: of the task, else of the
+    first that a user says. agent_call_count: how many times this session had an agent respond,
+    without those below it. total_cost: US dollars, of this session and those below it;
+    unpriced_calls says how many calls it does not include because nobody knows their price;
+    wasted_cost is what those of it cost whose answer was thrown away. elapsed: seconds, None while
+    it runs. timestamp: when it began, UTC.
+    cursor: give it to `list_sessions`, asked for the same order, to go on behind this one.
+    """
+
+    session_id: str
+    tactic_name: str
+    tactic_path: str
+    state: State
+    task: str | None
+    timestamp: dt.datetime
+    elapsed: float | None
+    total_cost: float
+    wasted_cost: float
+    unpriced_calls: int
+    calls: int
+    failed_calls: int
+    agent_call_count: int
+    prompt_tokens: int
+    completion_tokens: int
+    tags: dict[str, str]
+    partition: str
+    error: str | None
+    cursor: str
+
+
+class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
+    """A session with what the store knows about it. task: what was asked, whole. traceback: of a
+    failed call, else None."""
+
+    session_id: str
+    session: TacticCallSession
+    task: object
+    tags: dict[str, str]
+    metadata: object
+    timestamp: dt.datetime
+    traceback: str | None
+
+
+def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSummary:
+    """A list's line from a session's row. sort: the list's order, which its cursor is for."""
+    cost = row.cost_nanos or 0
+    error = f"{row.error_type}: {row.error_message}" if row.error_type else None
+    return SessionSummary(
+        session_id=row.id,
+        tactic_name=row.name,
+        tactic_path=row.tactic,
+        state=row.state,
+        task=row.task,
+        timestamp=datetime_of(row.started),
+        elapsed=None if row.elapsed is None else row.elapsed / 1_000_000_000,
+        total_cost=dollars(cost),
+        wasted_cost=dollars(row.wasted_nanos or 0),
+        unpriced_calls=row.unpriced_calls or 0,
+        calls=row.calls or 0,
+        failed_calls=row.failed_calls or 0,
+        agent_call_count=row.agent_calls or 0,
+        prompt_tokens=row.input_tokens or 0,
+        completion_tokens=row.output_tokens or 0,
+        tags=tags,
+        partition=row.partition,
+        error=error,
+        cursor=f"{row.started}.{row.id}" if sort == "started" else f"cost.{cost}.{row.number}",
+    )
+
+
+def listing(
+    sort: str, limit: int | None, cursor: str | None
+) -> Callable[[sqlite3.Connection, Filter], list[SessionRow]]:
+    """The query of a list. Raises ValueError for an order, limit or cursor that can't be."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit is a number of sessions, not {limit}")
+    if sort == "started":
+        newest = None if cursor is None else _cursor(cursor)
+        return partial(session_queries.list_sessions, limit=limit, cursor=newest)
+    if sort == "cost":
+        dearest = None if cursor is None else _dear_cursor(cursor)
+        return partial(session_queries.most_expensive_sessions, limit=limit, cursor=dearest)
+    raise ValueError(f"sort is one of {', '.join(SORTS)}; not {sort!r}")
+
+
+def _cursor(text: str) -> Cursor:
+    started, _, session_id = text.partition(".")
+    if not re.fullmatch(r"-?[0-9]{1,19}", started) or not session_id or abs(int(started)) > _LAST:
+        raise _no_cursor(text, "started")
+    return int(started), session_id
+
+
+def _dear_cursor(text: str) -> CostCursor:
+    found = re.fullmatch(r"cost\.(-?[0-9]{1,19})\.([0-9]{1,19})", text)
+    nanos, number = map(int, found.groups()) if found else (_LAST + 1, 0)
+    if max(abs(nanos), number) > _LAST:
+        raise _no_cursor(text, "cost")
+    return nanos, number
+
+
+def _no_cursor(text: str, sort: Sort) -> ValueError:
+    return ValueError(
+        f"{text!r} is no cursor of a list by {sort}; take one from the `cursor` of a summary there."
+    )

@@ -1,0 +1,14 @@
+"""The suite that every log must pass, for those who write a backend of their own.
+
+    from lllm.testing import SharedLogContract
+
+    class TestMyLog(SharedLogContract):
+        def open_log(self, folder):
+            return MyLog(folder / "log")
+
+pytest does the rest; importing this module needs it. `lllm.testing.contract` says which class fits.
+"""
+
+from lllm.testing.contract import AppendContract, LogContract, SharedLogContract
+
+__all__ = ["AppendContract", "LogContract", "SharedLogContract"]

@@ -1,0 +1,140 @@
+"""The writers of the contract suite: what they append, and from which threads, processes, forks.
+
+Everything here stands at the top level, so that it can go to another process by pickle.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import TypeVar
+
+from lllm.events.backend import LogBackend
+from lllm.events.envelope import NewEvent, Recorded, seal
+from lllm.events.errors import AppendConflict
+
+T = TypeVar("T")
+OpenLog = Callable[[Path], LogBackend]
+
+WRITERS = 8  # threads or processes at a time
+PATIENCE = 60.0  # seconds after which something that never comes is a failure
+
+
+def event(
+    stream: str, seq: int, data: bytes = b"{}", *, type_: str = "test.happened", time: int = 0
+) -> NewEvent:
+    """An event to append; the same arguments give the same digest."""
+    return seal(b"", stream, seq, time, type_, 1, data)
+
+
+def batch(stream: str, number: int, size: int = 3) -> list[NewEvent]:
+    """The events of one append, the `number`th (from 0) of its stream."""
+    first = number * size + 1
+    return [event(stream, seq, b'{"append":%d}' % number) for seq in range(first, first + size)]
+
+
+def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
+    """What was read, as it was appended."""
+    return [
+        NewEvent(one.stream, one.seq, one.time, one.type, one.version, one.data, one.digest)
+        for one in events
+    ]
+
+
+def append_batches(log: LogBackend, stream: str, count: int) -> list[int]:
+    """Append so many batches of one stream; the positions of their events."""
+    return [position for n in range(count) for position in log.append(batch(stream, n))]
+
+
+def append_in_process(open_log: OpenLog, folder: Path, number: int) -> list[int]:
+    """Append a stream of this process's own, at the same time as others do."""
+    log = open_log(folder)
+    _wait_for_all()
+    positions = append_batches(log, f"s{number}", 25)
+    log.close()
+    return positions
+
+
+def race_in_process(open_log: OpenLog, folder: Path, number: int) -> tuple[list[int], list[int]]:
+    """Try to be the first to write some streams: ten that are the same from every process, whose
+    positions are returned, and ten that differ, of which those are returned that were won."""
+    log = open_log(folder)
+    _wait_for_all()
+    positions: list[int] = []
+    wins = []
+    for n in range(10):
+        positions += log.append([event(f"same{n}", 1)])
+        try:
+            log.append([event(f"differ{n}", 1, b"%d" % number)])
+        except AppendConflict:
+            continue
+        wins.append(n)
+    log.close()
+    return positions, wins
+
+
+def append_until_killed(open_log: OpenLog, folder: Path, sending: Connection) -> None:
+    """Append one batch after another, and say of each that it is stored."""
+    log = open_log(folder)
+    number = 0
+    while True:
+        log.append(batch("s", number))
+        sending.send(number)
+        number += 1
+
+
+def fork(run: Callable[[], object]) -> int:
+    """The exit code of a forked child that runs this and ends at once."""
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads; the test is about just that.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            run()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+_barrier: Barrier | None = None  # of the processes that set out together; set in each of them
+
+
+def _set_barrier(barrier: Barrier) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _wait_for_all() -> None:
+    assert _barrier is not None
+    _barrier.wait(PATIENCE)
+
+
+@cache
+def _processes() -> ProcessPoolExecutor:
+    # Spawned: the parent may have threads. Kept for all tests: they take a while to begin.
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(WRITERS)
+    return ProcessPoolExecutor(
+        WRITERS, mp_context=context, initializer=_set_barrier, initargs=(barrier,)
+    )
+
+
+def in_processes(
+    run: Callable[[OpenLog, Path, int], T], open_log: OpenLog, folder: Path
+) -> list[T]:
+    """What `run` returns in each of several processes that set out together."""
+    tasks = [_processes().submit(run, open_log, folder, n) for n in range(WRITERS)]
+    return [task.result(timeout=PATIENCE) for task in tasks]

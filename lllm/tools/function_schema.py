@@ -1,0 +1,190 @@
+"""A function's signature, as a model is told of it and as what the model sends is checked by it.
+
+The parameters become the fields of a msgspec Struct, whose JSON schema is the tool's. No default
+means required, no hint means anything, `Annotated[T, "what it is"]` says more
+(`lllm.tools.annotated`). What a model sends wrongly is a ParseError, worded for the model, since
+it is the one to mend it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from lllm.events.errors import ConfigError, ParseError
+from lllm.tools.annotated import in_terms_of_msgspec
+from lllm.tools.json_schema import read_json, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Arguments:
+    """The arguments of one tool. schema: their JSON schema, an object."""
+
+    def __init__(self, function: Callable[..., object], tool_name: str) -> None:
+        """Raises ConfigError where a model can't give the arguments by name, as JSON."""
+        self._tool_name = tool_name
+        self._parameters = _parameters(function, tool_name)
+        self._struct = _struct(self._parameters)
+        self.schema = _schema(self._struct, self._parameters, tool_name)
+
+    def read(self, text: str) -> dict[str, object]:
+        """The arguments in JSON text, of the hinted types; those that were left out are left out.
+
+        Empty text is no arguments. Raises ParseError.
+        """
+        try:
+            given = read_json(text if text.strip() else "{}", self._struct)
+        except ParseError as error:
+            raise ParseError(
+                f"The arguments for {self._tool_name} are wrong: {error} {self._usage()}"
+            ) from error
+        values = {name: getattr(given, field) for field, name in _fields(self._parameters)}
+        return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+
+    def _usage(self) -> str:
+        names = [
+            f"{name} (required)" if parameter.required else name
+            for name, parameter in self._parameters.items()
+        ]
+        return f"It takes: {', '.join(names)}." if names else "It takes no arguments."
+
+
+class _Parameter(msgspec.Struct, frozen=True):
+    """One argument. default: msgspec.UNSET where it is required."""
+
+    hint: object
+    default: object
+
+    @property
+    def required(self) -> bool:
+        return self.default is msgspec.UNSET
+
+
+_Parameters = dict[str, _Parameter]
+
+
+def _parameters(function: Callable[..., object], tool_name: str) -> _Parameters:
+    try:
+        signature = inspect.signature(function)
+        hints = _hints(function)
+    except Exception as error:  # a hint is any expression, and may raise anything
+        raise ConfigError(
+            f"The signature of the tool {tool_name} can't be read: {error}. Its type hints must "
+            "be names of its module, not of a function or of an `if TYPE_CHECKING:`, and checks of "
+            "a parameter ones that a JSON schema has."
+        ) from error
+    for parameter in signature.parameters.values():
+        _check(parameter, tool_name)
+    return {
+        name: _Parameter(
+            hint=hints.get(name, Any),
+            default=msgspec.UNSET if parameter.default is parameter.empty else parameter.default,
+        )
+        for name, parameter in signature.parameters.items()
+    }
+
+
+def _check(parameter: inspect.Parameter, tool_name: str) -> None:
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        raise ConfigError(
+            f"The tool {tool_name} takes `{parameter}` by position or in any number; a model gives "
+            "each argument by its name."
+        )
+    if parameter.name == "self":
+        raise ConfigError(
+            f"The tool {tool_name} is a method without its object. Give the bound method instead: "
+            "tools=[thing.method]."
+        )
+
+
+def _hints(function: Callable[..., object]) -> dict[str, object]:
+    """The parameters' hints; what it returns is no concern of the model, and needn't resolve."""
+    inner = _inner(function)
+    annotations = dict(getattr(inner, "__annotations__", {}))
+    annotations.pop("return", None)
+    holder = types.SimpleNamespace(__annotations__=annotations)
+    names = getattr(inner, "__globals__", {})
+    hints = typing.get_type_hints(holder, globalns=names, include_extras=True)
+    return {name: in_terms_of_msgspec(hint) for name, hint in hints.items()}
+
+
+def _inner(function: Callable[..., object]) -> Callable[..., object]:
+    """The function that has the hints: within decorators, partials and objects with __call__."""
+    while True:
+        inner = inspect.unwrap(function)
+        if isinstance(inner, functools.partial):
+            function = inner.func
+        elif inspect.isroutine(inner):
+            return inner
+        else:
+            function = type(inner).__call__
+
+
+def _fields(parameters: _Parameters) -> list[tuple[str, str]]:
+    """(field of the Struct, parameter): a parameter may have a name that no Struct field can."""
+    return [(f"field_{index}", name) for index, name in enumerate(parameters)]
+
+
+def _struct(parameters: _Parameters) -> type[msgspec.Struct]:
+    """A Struct with the parameters as its fields, UNSET for those that were left out: the function
+    has its own defaults, and they may be what no Struct can hold."""
+    return msgspec.defstruct(
+        "Arguments",
+        [
+            (field, cast(type, parameters[name].hint), _field(name, parameters[name]))
+            for field, name in _fields(parameters)
+        ],
+        module=__name__,
+        forbid_unknown_fields=True,
+        kw_only=True,
+    )
+
+
+def _field(name: str, parameter: _Parameter) -> object:
+    if parameter.required:
+        return msgspec.field(name=name)
+    return msgspec.field(name=name, default=msgspec.UNSET)
+
+
+def _schema(
+    struct: type[msgspec.Struct], parameters: _Parameters, tool_name: str
+) -> dict[str, object]:
+    try:
+        schema = schema_of(struct)
+    except Exception as error:  # whatever a schema hook of a user's type raises
+        raise ConfigError(
+            # The last line of msgspec's says which type; those before it are for its own users.
+            f"{_without_form(parameters, tool_name)} {str(error).splitlines()[-1]}. Hint it as "
+            "what JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
+            "model), and convert it in the function."
+        ) from error
+    del schema["title"]
+    properties = cast(dict[str, dict[str, object]], schema["properties"])
+    for name, parameter in parameters.items():
+        if not parameter.required:
+            properties[name].update(_default(parameter.default))
+    return schema
+
+
+def _without_form(parameters: _Parameters, tool_name: str) -> str:
+    """A sentence that names the parameter whose hint has no JSON form."""
+    for name, parameter in parameters.items():
+        try:
+            schema_of(_struct({name: parameter}))
+        except Exception:
+            return f"The parameter {name!r} of the tool {tool_name} has no JSON form:"
+    return f"A type hint of the tool {tool_name} has no JSON form:"
+
+
+def _default(value: object) -> dict[str, object]:
+    try:
+        return {"default": msgspec.json.decode(msgspec.json.encode(value))}
+    except Exception:  # a sentinel of the user's; the model need not know it
+        return {}

@@ -1,0 +1,160 @@
+"""JSON of a given shape: the schema that tells a model of it, and the check of what it sent.
+
+A shape is a Python type: a msgspec Struct, a dataclass, a pydantic model, or anything msgspec can
+decode. pydantic is never imported here; a class that has its two methods is a pydantic model, also
+as a field of a Struct, and is validated by its own rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import NoReturn, Protocol, TypeVar, cast, runtime_checkable
+
+import msgspec
+
+from lllm.events.codec import encode
+from lllm.events.concurrency.decoders import decoder, warm_msgspec
+from lllm.events.errors import ParseError
+
+T = TypeVar("T")
+
+# `{}` is the schema that allows anything, but msgspec takes it for none; so it gets a mark.
+_ANYTHING = "$lllm.anything"
+
+_SNIPPET = 40  # characters of a broken text that are shown from where it breaks
+
+
+@runtime_checkable
+class PydanticModel(Protocol):
+    """What a pydantic class can do for us. It is the class that is an instance of this."""
+
+    def model_json_schema(self, *, ref_template: str = ...) -> dict[str, object]:
+        """Its JSON schema, other models under `$defs`."""
+
+    def model_validate_json(self, json_data: str | bytes) -> object:
+        """An instance, or pydantic's ValidationError, a ValueError."""
+
+
+def schema_of(kind: type) -> dict[str, object]:
+    """The JSON schema of a type, as providers take it: the type's own schema at the root, where
+    they refuse a `$ref`, and all other types under `$defs`.
+
+    Raises TypeError where a type in it has no JSON form.
+    """
+    if isinstance(kind, PydanticModel):
+        return _at_root(kind.model_json_schema(ref_template="#/$defs/{model}"))
+    foreign = _PydanticSchemas()
+    (root,), components = msgspec.json.schema_components([kind], schema_hook=foreign.schema)
+    schema = {**root, "$defs": {**components, **foreign.definitions}}
+    # Defaults may be tuples or enums; a schema is plain JSON.
+    return _at_root(cast(dict[str, object], _unmarked(msgspec.to_builtins(schema))))
+
+
+def _unmarked(schema: object) -> object:
+    if isinstance(schema, list):
+        return [_unmarked(item) for item in schema]
+    if isinstance(schema, dict):
+        return {key: _unmarked(item) for key, item in schema.items() if key != _ANYTHING}
+    return schema
+
+
+class _PydanticSchemas:
+    """The schemas of the pydantic models that msgspec meets, their `$defs` brought together."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, object] = {}
+        self._prefixes: dict[type, str] = {}
+
+    def schema(self, kind: type) -> dict[str, object]:
+        if kind is object:
+            return {_ANYTHING: True}
+        if issubclass(kind, PurePath):
+            return {"type": "string", "format": "path"}  # as pydantic tells of one
+        if not isinstance(kind, PydanticModel):
+            raise NotImplementedError  # msgspec then says which type it is
+        # Two models of one name, and a Struct of that name too, stay apart by the number.
+        prefix = self._prefixes.setdefault(kind, f"{kind.__name__}.{len(self._prefixes) + 1}.")
+        schema = kind.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
+        inner = cast(Mapping[str, object], schema.pop("$defs", {}))
+        self.definitions.update({prefix + name: item for name, item in inner.items()})
+        return schema
+
+
+def _at_root(schema: dict[str, object]) -> dict[str, object]:
+    """The schema with what its root refers to in the root's place."""
+    schema = dict(schema)
+    definitions = dict(cast(Mapping[str, object], schema.pop("$defs", {})))
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        name = reference.removeprefix("#/$defs/")
+        schema = dict(cast(Mapping[str, object], definitions[name]))
+        if encode(reference) not in encode(definitions):  # no recursive type
+            del definitions[name]
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def read_json(text: str, kind: type[T]) -> T:
+    """JSON text as an instance of `kind`; nothing is coerced that JSON itself tells apart.
+
+    Raises ParseError, whose message says what is wrong and where, for whoever wrote the text.
+    """
+    try:
+        if isinstance(kind, PydanticModel):
+            return cast(T, kind.model_validate_json(text))
+        return decoder(kind, dec_hook=_convert).decode(text)
+    except msgspec.ValidationError as error:
+        raise ParseError(f"{error}.") from error
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return _read_slowly(text, kind)
+    except ValueError as error:
+        raise ParseError(explain(error)) from error
+
+
+def _read_slowly(text: str, kind: type[T]) -> T:
+    """By way of Python's own decoder, which takes lone surrogates and says where a text breaks."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        return msgspec.convert(value, warm_msgspec(kind), dec_hook=_convert)
+    except json.JSONDecodeError as error:
+        rest = text[error.pos : error.pos + _SNIPPET]
+        where = f"line {error.lineno}, column {error.colno}"
+        before = f"before {rest!r}" if rest else "where the text ends"
+        raise ParseError(f"It is not valid JSON: {error.msg} at {where}, {before}.") from error
+    except RecursionError as error:
+        raise ParseError("It is nested too deeply.") from error
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ParseError(f"{error}.") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"It is not valid JSON: it has no {constant}")
+
+
+def _convert(kind: type, value: object) -> object:
+    """msgspec's way to types that it doesn't know."""
+    if issubclass(kind, PurePath):
+        if not isinstance(value, str):
+            raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
+        return kind(value)
+    if not isinstance(kind, PydanticModel):
+        return value  # `object`: anything
+    try:
+        return kind.model_validate_json(encode(value))
+    except ValueError as error:
+        raise ValueError(explain(error).removesuffix(".")) from error  # msgspec adds the path
+
+
+def explain(error: Exception) -> str:
+    """A validator's complaint as a sentence: pydantic's without its links and its inputs."""
+    details = getattr(error, "errors", None)
+    if not callable(details):
+        return str(error) or type(error).__name__
+    found = cast(list[Mapping[str, object]], details())
+    return "; ".join(_explain_one(item) for item in found) + "."
+
+
+def _explain_one(item: Mapping[str, object]) -> str:
+    where = ".".join(str(step) for step in cast(tuple[object, ...], item["loc"]))
+    return f"`{where}`: {item['msg']}" if where else str(item["msg"])

@@ -1,0 +1,1 @@
+"""How rows follow the log, and are built anew."""

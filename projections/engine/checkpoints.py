@@ -1,0 +1,130 @@
+"""How far the rows of each view have come, and whether this library can go on with them.
+
+A checkpoint is stored in the transaction that writes the rows it tells of.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Annotated
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.backends.sqlite.gaps import is_unreadable_page
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.errors import LogError
+from lllm.events.model import EVENTS
+from lllm.projections.view import View
+
+CHECKPOINTS = """CREATE TABLE IF NOT EXISTS checkpoints (
+    view TEXT PRIMARY KEY, version INTEGER, generation INTEGER, position INTEGER, known TEXT
+) WITHOUT ROWID"""
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+@warm_msgspec
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a view's rows have come, and what built them.
+
+    version: of the view; known: the event types and versions that the library knew then. Where
+    either is another now, the rows are built anew.
+    """
+
+    version: _Count
+    generation: _Count
+    position: _Count
+    known: str
+
+    def ahead_of(self, view: View) -> bool:
+        """Whether a newer version of the view built the rows, or from events that this library
+        can't read."""
+        if self.version > view.version:
+            return True
+        pairs = self._pairs()
+        return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
+
+    def _pairs(self) -> list[tuple[str, int]]:
+        try:
+            return msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
+        except (ValueError, RecursionError):
+            return []  # what no lllm wrote is not what is known now, so the rows are built anew
+
+
+def known_events(view: View) -> str:
+    """The (type, version) pairs behind a view's rows, as a checkpoint keeps them."""
+    return _known(frozenset(view.types))
+
+
+@cache
+def _known(types: frozenset[str]) -> str:
+    pairs = sorted((name, EVENTS[name].version if name in EVENTS else 0) for name in types)
+    return codec.encode(pairs).decode()
+
+
+def is_stale(view: View, found: Checkpoint | None) -> bool:
+    """Whether a view's rows have to be built anew, by what is stored of them."""
+    if found is None or found.version < view.version:
+        return True
+    return not found.ahead_of(view) and found.known != known_events(view)
+
+
+def has_checkpoints(database: Database) -> bool:
+    """Whether a database has ever had rows of views."""
+    return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"))
+
+
+def can_go_on(database: Database, views: Sequence[View]) -> bool:
+    """Whether a database has rows of all these views, none of them stale."""
+    if not has_checkpoints(database):
+        return False
+    found = read_checkpoints(database)
+    return not any(is_stale(view, found.get(view.name)) for view in views)
+
+
+def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
+    """The stored checkpoint of each view."""
+    rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
+    found: dict[str, Checkpoint] = {}
+    for view, *rest in rows:
+        with suppress(msgspec.ValidationError):  # the rows of what is no checkpoint are built anew
+            found[str(view)] = msgspec.convert(
+                dict(zip(Checkpoint.__struct_fields__, rest, strict=True)), Checkpoint
+            )
+    return found
+
+
+def replace_damaged(database: Database) -> None:
+    """Begin with an empty table where the one that is there can't be read: SQLite can't remove
+    what it can't read, so that gets another name. Every view is built anew then.
+
+    Raises LogError where the table can't be read for another reason, or can't be replaced.
+    """
+    try:
+        read_checkpoints(database)
+        return
+    except LogError as error:
+        if not is_unreadable_page(error):
+            raise
+    with database.write() as connection:
+        assert connection is not None
+        names = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        numbers = itertools.count(1)
+        aside = next(name for n in numbers if (name := f"checkpoints_damaged_{n}") not in names)
+        connection.execute(f"ALTER TABLE checkpoints RENAME TO {aside}")
+        connection.execute(CHECKPOINTS)
+
+
+def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:
+    """Say, in the transaction that writes their rows, how far some views have come."""
+    connection.executemany(
+        "UPDATE checkpoints SET position = max(position, ?) WHERE view = ? AND generation = ?",
+        [(position, view.name, generation) for view, generation in generations.items()],
+    )

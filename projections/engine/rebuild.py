@@ -1,0 +1,285 @@
+"""Makes the rows of views anew, beside the old ones, while writers and readers go on.
+
+The next generation of tables is filled in short transactions, shown in place of the old in one, and
+the old is emptied in chunks. A rebuild can be stopped at any point: what it left is in nobody's way
+and is removed by the next. With `check`, nothing is replaced: the rows that were there are compared
+with those that the log says there should be.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from lllm.events.backends.sqlite.database import Value, kept_waiting
+from lllm.events.backends.sqlite.file_header import FileErrors
+from lllm.events.backends.sqlite.gaps import is_unreadable_page
+from lllm.events.concurrency.locks import FileLock
+from lllm.events.errors import LogError
+from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
+from lllm.projections.engine.projector import Projector
+from lllm.projections.engine.row_changes import create_tables, generation_table, show_generation
+from lllm.projections.view import Table, View
+
+_logger = logging.getLogger("lllm.store")
+
+Progress = Callable[[int, int], None]  # the position reached, the position to reach
+
+_BATCH = 20_000  # events: what is added to one row is added up first, and each page written once
+_CHUNK = 5_000  # rows removed in one transaction
+_DROPPED = 100_000  # rows of a table that is dropped as it is: up to some 20 ms
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first row in which stored and rebuilt rows differ; a side is None where it has none."""
+
+    view: str
+    table: str
+    key: dict[str, Value]
+    stored: dict[str, Value] | None
+    rebuilt: dict[str, Value] | None
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{name}={value!r}" for name, value in self.key.items())
+        return f"{self.table} at {where}: stored {self.stored}, rebuilt {self.rebuilt}"
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuild did: the views it built, up to which position, and where a check failed.
+
+    Views whose rows a newer lllm built are not among them.
+    """
+
+    views: tuple[str, ...]
+    position: int
+    difference: Difference | None = None
+
+
+def rebuild(
+    projector: Projector,
+    views: Sequence[View] | None = None,
+    *,
+    lock: Path | None,
+    check: bool = False,
+    stale: bool = False,
+    progress: Progress | None = None,
+) -> Rebuilt:
+    """Build views anew from the log, or with `check` compare their rows with what it says. Rows
+    that a newer lllm built are left as they are.
+
+    views: None for all of them. stale: of these only the views whose rows can't be gone on with;
+    whoever waited for another's rebuild finds none. lock: the file that says that a rebuild is
+    under way, None where no other process can have one; a second one waits. progress: called after
+    each batch.
+    """
+    lost = None if stale else projector.lost_end()
+    if lost is not None:
+        _logger.error("%s The rows are built from what is there.", lost)
+    with projector.rebuilding, _alone(lock):
+        if not check:
+            replace_damaged(projector.database)
+        among = projector.views if views is None else views
+        can = projector.stale() if stale else projector.buildable()
+        chosen = tuple(view for view in among if view in can)
+        if not chosen:
+            return Rebuilt((), 0)
+        building = _begin(projector, chosen)
+        try:
+            if check:
+                return _compare(projector, building, progress)
+            return _replace(projector, building, progress)
+        finally:
+            _remove_leftovers(projector, chosen)
+
+
+@contextmanager
+def _alone(lock: Path | None) -> Iterator[None]:
+    if lock is None:
+        yield
+        return
+    with FileErrors(lock):
+        file_lock = FileLock(lock)
+    try:
+        with FileErrors(lock):
+            file_lock.acquire()
+        yield
+    finally:
+        file_lock.close()
+
+
+class _Building:
+    """Views, the generation that is being filled for each, and how far that is."""
+
+    def __init__(self, projector: Projector, generations: dict[View, int]) -> None:
+        self.generations = generations
+        self.position = 0
+        self._projector = projector
+        of_sessions = next((g for view, g in generations.items() if view.name == "sessions"), None)
+        self._contexts = projector.contexts(of_sessions)
+
+    def feed(self, upto: int, progress: Progress | None) -> None:
+        """Fill the new rows up to a position."""
+        if upto <= self.position:
+            return
+        starts = {
+            view: Checkpoint(view.version, generation, self.position, "")
+            for view, generation in self.generations.items()
+        }
+        for reached in self._projector.feed(starts, upto, self._contexts, _BATCH, unseen=True):
+            self.position = reached
+            if progress is not None:
+                progress(reached, upto)
+
+
+def _begin(projector: Projector, views: Sequence[View]) -> _Building:
+    _remove_leftovers(projector, views)
+    found, names = projector.checkpoints(), _tables(projector)
+    generations = {
+        view: 1 + max(
+            [found[view.name].generation if view.name in found else 0]
+            + [number for table in view.tables for number in _generations(table, names)]
+        )
+        for view in views
+    }  # fmt: skip
+    with projector.database.write() as connection:
+        assert connection is not None
+        for view, generation in generations.items():
+            create_tables(connection, view, generation)
+    return _Building(projector, generations)
+
+
+def _replace(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
+    building.feed(projector.log.head(), progress)
+    with projector.alone() as mine:
+        if not mine:
+            raise kept_waiting(projector.database.path)
+        # What came meanwhile is little; nobody else projects until the new rows are shown.
+        building.feed(projector.log.head(), progress)
+        with projector.database.write() as connection:
+            assert connection is not None
+            for view, generation in building.generations.items():
+                show_generation(connection, view, generation)
+                connection.execute(
+                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)",
+                    (view.name, view.version, generation, building.position, known_events(view)),
+                )
+    return Rebuilt(tuple(view.name for view in building.generations), building.position)
+
+
+def _compare(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
+    building.feed(projector.log.head(), progress)
+    with ExitStack() as stack:
+        with projector.alone() as mine:
+            if not mine:
+                raise kept_waiting(projector.database.path)
+            projector.pull(projector.log.head())
+            found = projector.checkpoints()
+            positions = {found[view.name].position for view in building.generations}
+            building.feed(max(positions), progress)
+            connection = stack.enter_context(projector.database.snapshot())
+            # The snapshot begins while both stand at one position, and outlasts the lock.
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM checkpoints").fetchone()
+        difference = next(
+            (
+                difference
+                for view, generation in building.generations.items()
+                for table in view.tables
+                for difference in _differences(
+                    connection, view, table, found[view.name].generation, generation
+                )
+            ),
+            None,
+        )
+    names = tuple(view.name for view in building.generations)
+    return Rebuilt(names, building.position, difference)
+
+
+def _differences(
+    connection: sqlite3.Connection, view: View, table: Table, old: int, new: int
+) -> Iterator[Difference]:
+    columns = list(table.columns)
+    listed = ", ".join(columns)
+    stored, rebuilt = generation_table(table.name, old), generation_table(table.name, new)
+    for one, other in ((stored, rebuilt), (rebuilt, stored)):
+        row = connection.execute(
+            f"SELECT {listed} FROM {one} EXCEPT SELECT {listed} FROM {other} "
+            f"ORDER BY {', '.join(table.key)} LIMIT 1"
+        ).fetchone()
+        if row is None:
+            continue
+        key = {name: row[columns.index(name)] for name in table.key}
+        sides = [_row(connection, name, columns, key) for name in (stored, rebuilt)]
+        yield Difference(view.name, table.name, key, sides[0], sides[1])
+
+
+def _row(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], key: dict[str, Value]
+) -> dict[str, Value] | None:
+    where = " AND ".join(f"{name} = ?" for name in key)
+    row = connection.execute(
+        f"SELECT {', '.join(columns)} FROM {table} WHERE {where}", tuple(key.values())
+    ).fetchone()
+    return None if row is None else dict(zip(columns, row, strict=True))
+
+
+def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
+    """Drop every generation of these views that is not shown: old rows, or a stopped rebuild's."""
+    found, names = projector.checkpoints(), _tables(projector)
+    for view in views:
+        shown = found[view.name].generation if view.name in found else 0
+        for table in view.tables:
+            for number in _generations(table, names):
+                if number != shown:
+                    _drop_if_possible(projector, generation_table(table.name, number))
+
+
+def _tables(projector: Projector) -> list[str]:
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    return [str(row[0]) for row in projector.database.query(sql)]
+
+
+def _generations(table: Table, names: Sequence[str]) -> list[int]:
+    """Those of a table that are there, by the names of all tables."""
+    pattern = re.compile(rf"{table.name}_v(\d+)", re.ASCII)
+    return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
+
+
+def _drop_if_possible(projector: Projector, name: str) -> None:
+    """SQLite can't remove a table with a damaged page; it stays, in nobody's way."""
+    try:
+        _drop(projector, name)
+    except LogError as error:
+        if not is_unreadable_page(error):
+            raise
+        _logger.warning("the old table %s stays in the file: a page of it is damaged", name)
+
+
+def _drop(projector: Projector, name: str) -> None:
+    """Remove a table, so that nobody waits long: dropping it takes as long as it is large."""
+    columns = _key_of(projector, name)
+    key, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
+    bound = f"SELECT {key} FROM {name} ORDER BY {key} LIMIT 1 OFFSET {_CHUNK}"
+    while projector.database.query(many):
+        with projector.database.write() as connection:
+            assert connection is not None
+            first_kept = connection.execute(bound).fetchone()
+            connection.execute(f"DELETE FROM {name} WHERE ({key}) < ({marks})", first_kept)
+    with projector.database.write() as connection:
+        assert connection is not None
+        connection.execute(f"DROP TABLE {name}")
+
+
+def _key_of(projector: Projector, name: str) -> list[str]:
+    """The key of a table as it is: that of an older version may have been another."""
+    rows = projector.database.query(
+        f"SELECT name FROM pragma_table_info('{name}') WHERE pk ORDER BY pk"
+    )
+    return [str(row[0]) for row in rows]

@@ -1,0 +1,333 @@
+"""The rows of all views, in SQLite.
+
+A view's changes are gathered and merged in memory (`Changes`), then written in bulk. The tables of
+a view carry the number of their generation (`sessions_v3`); an SQL view of the plain name stands in
+front of the current one, so that a rebuild can fill the next generation beside it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import compress
+from typing import TypeVar
+
+import msgspec
+
+from lllm.events.backends.sqlite.database import Row, Value
+from lllm.events.errors import ViewError
+from lllm.projections.view import Key, Table, View
+
+_KNOWN = 20_000  # rows of one table that are kept from batch to batch
+
+_NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and never changed
+_NO_ADDS: dict[str, int] = {}
+
+T = TypeVar("T")
+Statement = tuple[str, list[Key]]  # SQL, and the parameters of each time that it is run
+_Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
+
+
+def generation_table(table: str, generation: int) -> str:
+    """The name of the table that holds the rows of one generation."""
+    return f"{table}_v{generation}"
+
+
+def convert_rows(rows: object, kind: type[T], table: str) -> T:
+    """Rows as they are meant. Raises ViewError where somebody else wrote them: SQLite types no
+    columns."""
+    try:
+        return msgspec.convert(rows, kind)
+    except msgspec.ValidationError as error:
+        raise ViewError(
+            f"A row of the table {table} is not as lllm writes it ({error}); `lllm rebuild`, or "
+            "LogStore.rebuild(), makes it anew."
+        ) from error
+
+
+class _Change(msgspec.Struct, gc=False):
+    """What a batch does to one row: which columns are set or added to, whether what was stored
+    goes (`deleted`), and whether the row is there in the end (`kept`)."""
+
+    puts: dict[str, Value]
+    adds: dict[str, int]
+    deleted: bool = False
+    kept: bool = True
+
+    def put(self, columns: dict[str, Value]) -> None:
+        self.kept = True
+        if self.adds:
+            self.adds = {name: delta for name, delta in self.adds.items() if name not in columns}
+        self.puts = self.puts | columns if self.puts else columns
+
+    def add(self, deltas: dict[str, int]) -> None:
+        self.kept = True
+        if not self.adds and self.puts.keys().isdisjoint(deltas):
+            self.adds = deltas
+            return
+        puts, adds = self.puts, dict(self.adds)
+        for name, delta in deltas.items():
+            if name in puts:
+                puts[name] = _number(puts[name]) + delta
+            else:
+                adds[name] = adds.get(name, 0) + delta
+        self.adds = adds
+
+    def on(self, row: Mapping[str, Value]) -> dict[str, Value]:
+        """A row of all columns as it is after this."""
+        return {
+            **row,
+            **self.puts,
+            **{name: _number(row[name]) + delta for name, delta in self.adds.items()},
+        }
+
+
+class _SetChanges:
+    """The changes to a table whose rows are nothing but their key: which are there in the end."""
+
+    def __init__(self, table: Table, generation: int) -> None:
+        self.name = generation_table(table.name, generation)
+        self.kept: dict[Key, bool] = {}
+        where = " AND ".join(f"{name} = ?" for name in table.key)
+        marks = ", ".join("?" * len(table.key))
+        columns = ", ".join(table.key)
+        self._select = f"SELECT 1 FROM {self.name} WHERE {where}"
+        self._delete = f"DELETE FROM {self.name} WHERE {where}"
+        self._insert = (
+            f"INSERT INTO {self.name} ({columns}) VALUES ({marks})"
+            f" ON CONFLICT ({columns}) DO NOTHING"
+        )
+
+    def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
+        kept = self.kept.get(key)
+        if kept is None:
+            kept = bool(read(self._select, key))
+        return _NO_PUTS if kept else None
+
+    def put(self, key: Key, _: dict[str, Value]) -> None:
+        self.kept[key] = True
+
+    def add(self, key: Key, _: dict[str, int]) -> None:
+        self.kept[key] = True
+
+    def delete(self, key: Key) -> None:
+        self.kept[key] = False
+
+    def statements(self) -> Iterator[Statement]:
+        there = list(compress(self.kept, self.kept.values()))
+        gone = [key for key, kept in self.kept.items() if not kept]
+        self.kept = {}
+        if gone:
+            yield self._delete, gone
+        if there:
+            yield self._insert, _in_order(there)
+
+    def forget(self) -> None:
+        self.kept = {}
+
+
+class _RowChanges:
+    """The changes to one table, and the statements that write them.
+
+    known: the rows that were asked for, with every change so far. They stay known when the changes
+    are written, since nobody else writes the table meanwhile.
+    """
+
+    def __init__(self, table: Table, generation: int) -> None:
+        self.name = generation_table(table.name, generation)
+        self.changes: dict[Key, _Change] = {}
+        self.known: dict[Key, dict[str, Value] | None] = {}
+        self._key = table.key
+        columns = tuple(name for name in table.columns if name not in table.key)
+        self._empty: dict[str, Value] = dict.fromkeys(columns)
+        where = " AND ".join(f"{name} = ?" for name in table.key)
+        self._select = f"SELECT {', '.join(columns)} FROM {self.name} WHERE {where}"
+        self._delete = f"DELETE FROM {self.name} WHERE {where}"
+        self._upserts: dict[tuple[str, ...], str] = {}
+
+    def get(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
+        try:
+            return self.known[key]
+        except KeyError:
+            row = self.known[key] = self._find(key, read)
+            return row
+
+    def put(self, key: Key, columns: dict[str, Value]) -> None:
+        change = self.changes.get(key)
+        if change is None:
+            self.changes[key] = _Change(columns, _NO_ADDS)
+        else:
+            change.put(columns)
+        if self.known and key in self.known:
+            self.known[key] = {**(self.known[key] or self._empty), **columns}
+
+    def add(self, key: Key, deltas: dict[str, int]) -> None:
+        change = self.changes.get(key)
+        if change is None:
+            self.changes[key] = _Change(_NO_PUTS, deltas)
+        else:
+            change.add(deltas)
+        if self.known and key in self.known:
+            row = self.known[key] or self._empty
+            summed = {name: _number(row[name]) + delta for name, delta in deltas.items()}
+            self.known[key] = {**row, **summed}
+
+    def delete(self, key: Key) -> None:
+        self.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
+        self.known[key] = None
+
+    def _find(self, key: Key, read: _Read) -> dict[str, Value] | None:
+        """A row as it is stored, with what is changed since. One that was deleted is known."""
+        change = self.changes.get(key)
+        if change is None:
+            return self._stored(key, read)
+        if self._empty.keys() == change.puts.keys():
+            return change.on(self._empty)  # nothing of what is stored stays
+        return change.on(self._stored(key, read) or self._empty)
+
+    def _stored(self, key: Key, read: _Read) -> dict[str, Value] | None:
+        stored = read(self._select, key)
+        return dict(zip(self._empty, stored[0], strict=False)) if stored else None
+
+    def statements(self) -> Iterator[Statement]:
+        gone: list[Key] = []
+        # Rows that change the same columns are written by one statement.
+        groups: defaultdict[tuple[tuple[str, ...], tuple[str, ...]], list[Key]] = defaultdict(list)
+        for key, change in self.changes.items():
+            puts, adds = change.puts, change.adds
+            if change.deleted:
+                gone.append(key)
+                if not change.kept:
+                    continue
+            groups[(*puts,), (*adds,)].append((*key, *puts.values(), *adds.values()))
+        self.changes = {}
+        if len(self.known) > _KNOWN:
+            self.known = {}
+        if gone:
+            yield self._delete, gone
+        for (puts_of, adds_of), rows in groups.items():
+            yield self._upsert(puts_of, adds_of), _in_order(rows)
+
+    def forget(self) -> None:
+        self.changes = {}
+        self.known = {}
+
+    def _upsert(self, puts: tuple[str, ...], adds: tuple[str, ...]) -> str:
+        found = self._upserts.get((*puts, "+", *adds))
+        if found is None:
+            columns = (*self._key, *puts, *adds)
+            sets = [f"{name} = excluded.{name}" for name in puts]
+            sets += [f"{name} = ifnull({name}, 0) + excluded.{name}" for name in adds]
+            action = f"UPDATE SET {', '.join(sets)}" if sets else "NOTHING"
+            found = self._upserts[(*puts, "+", *adds)] = (
+                f"INSERT INTO {self.name} ({', '.join(columns)}) "
+                f"VALUES ({', '.join('?' * len(columns))}) "
+                f"ON CONFLICT ({', '.join(self._key)}) DO {action}"
+            )
+        return found
+
+
+class Changes:
+    """The Rows of one batch after another. Nothing is written here: `statements` says how.
+
+    generations: of each view, whose rows are changed; nobody else may write these meanwhile.
+    connection: what rows are read with.
+    """
+
+    connection: sqlite3.Connection
+
+    def __init__(self, generations: Mapping[View, int]) -> None:
+        self.generations = generations
+        self._tables = {
+            table.name: (_SetChanges if {*table.columns} == {*table.key} else _RowChanges)(
+                table, generation
+            )
+            for view, generation in generations.items()
+            for table in view.tables
+        }
+
+    def _read(self, select: str, key: Key) -> list[Row]:
+        return self.connection.execute(select, key).fetchall()
+
+    def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
+        """See Rows."""
+        return self._tables[table].get(key, self._read)
+
+    def put(self, table: str, key: Key, **columns: Value) -> None:
+        """See Rows."""
+        self._tables[table].put(key, columns)
+
+    def add(self, table: str, key: Key, **deltas: int) -> None:
+        """See Rows."""
+        self._tables[table].add(key, deltas)
+
+    def delete(self, table: str, key: Key) -> None:
+        """See Rows."""
+        self._tables[table].delete(key)
+
+    def drop(self, view: View) -> None:
+        """Forget what a view has changed since the last write."""
+        for table in view.tables:
+            self._tables[table.name].forget()
+
+    def forget(self) -> None:
+        """Begin anew: what is known of the rows may not be so any more."""
+        for changes in self._tables.values():
+            changes.forget()
+
+    def statements(self) -> Iterator[Statement]:
+        """What writes everything, in this order; it is forgotten here on the way."""
+        for changes in self._tables.values():
+            yield from changes.statements()
+
+
+def rows_of(connection: sqlite3.Connection, select: str, keys: Collection[int]) -> list[Row]:
+    """The rows that have some numbers for a key. select: up to the name of the key's column."""
+    found: list[Row] = []
+    wanted = sorted(keys)
+    for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
+        some = wanted[start : start + 500]
+        found += connection.execute(f"{select} IN ({', '.join('?' * len(some))})", some)
+    return found
+
+
+def _in_order(rows: list[Key]) -> list[Key]:
+    """Rows in the order of their table: neighbours are written while their page is at hand, and
+    each page once."""
+    with suppress(TypeError):  # a column that holds texts beside numbers
+        rows.sort()
+    return rows
+
+
+def _number(value: Value) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:
+    """Make the empty tables and indexes of one generation of a view."""
+    for table in view.tables:
+        name = generation_table(table.name, generation)
+        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+        # A single integer key is the rowid itself; any other key is the table's own order.
+        rowid = len(table.key) == 1 and table.columns[table.key[0]] == "INTEGER"
+        connection.execute(
+            f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))"
+            + ("" if rowid else " WITHOUT ROWID")
+        )
+        for index in table.indexes:
+            connection.execute(
+                f"CREATE {'UNIQUE ' if index.unique else ''}INDEX "
+                f"{name}_by_{'_'.join(index.columns)} ON {name} ({', '.join(index.columns)})"
+                + (f" WHERE {index.where}" if index.where else "")
+            )
+
+
+def show_generation(connection: sqlite3.Connection, view: View, generation: int) -> None:
+    """Let the plain names of a view's tables stand for one generation."""
+    for table in view.tables:
+        connection.execute(f"DROP VIEW IF EXISTS {table.name}")
+        connection.execute(
+            f"CREATE VIEW {table.name} AS SELECT * FROM {generation_table(table.name, generation)}"
+        )

@@ -1,0 +1,278 @@
+"""Which attempts a filter selects, as one or several walks along an index.
+
+The index that leaves the fewest rows is walked, in the order of the list as far as it has it; what
+else is asked for is looked up for each row. Conditions that are not to be walked by carry a `+`,
+which keeps SQLite from it (https://sqlite.org/optoverview.html#disqualifying_where_clause_terms).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.filters import Filter, Selection, numbered
+from lllm.projections.view import storable
+from lllm.projections.views.calls import LARGEST_SIZE, size_of
+
+CallSort = Literal["started", "elapsed", "first_token", "cost", "tokens"]
+Cursor = tuple[int, int, int]  # what is sorted by, session, request: of the last row seen
+
+_NONE = -(2**63)  # what stands for a value that is not known: it comes last
+SORTED_BY: dict[CallSort, str] = {
+    "started": "c.started",
+    "elapsed": f"ifnull(c.elapsed, {_NONE})",
+    "first_token": f"ifnull(c.first_token, {_NONE})",
+    "cost": f"ifnull(c.cost_nanos, {_NONE})",
+    "tokens": f"ifnull(c.input_tokens + c.output_tokens, {_NONE})",
+}
+_SIZES = {"elapsed": "elapsed_size", "cost": "cost_size"}  # those that rows are indexed by
+_FEW_SESSIONS = 2_000  # whose rows are looked up one by one
+_FEW_KINDS = 100  # that are walked side by side
+_FEW_ROWS = 20_000  # that are sorted at once
+
+
+class CallFilter(msgspec.Struct, frozen=True):
+    """Which attempts are meant; every condition that is given must hold.
+
+    of: tags, tactic and partition of their session, their own state, and when they began.
+    statuses: the first and last HTTP status. error: part of what an error says, in small letters.
+    model: the name of the one asked or the one that answered, in which `*` stands for anything.
+    slower: nanoseconds that they took at least. session: an id; those below it count.
+    """
+
+    of: Filter = Filter()
+    statuses: tuple[int, int] | None = None
+    error: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    slower: int | None = None
+    session: str | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether only attempts that failed are meant."""
+        return self.of.state == "failure" or self.statuses is not None or self.error is not None
+
+
+class Walk(msgspec.Struct):
+    """Selections in which every attempt that is meant stands once.
+
+    in_turn: whether all of one come before all of the next, in the order of the list. at_once:
+    whether there are so few that they are sorted, whatever index has them in order.
+    """
+
+    selections: Iterator[Selection] | list[Selection]
+    in_turn: bool = False
+    at_once: bool = False
+
+
+def walk(
+    connection: sqlite3.Connection, wanted: CallFilter, sort: CallSort, cursor: Cursor | None
+) -> Walk:
+    """How to find the attempts that a filter selects, the largest by `sort` first."""
+    kinds = _kinds(connection, wanted)
+    if kinds == []:
+        return Walk([])
+    last = None if cursor is None else cursor[0]
+    if wanted.session is not None:
+        family = _family(connection, wanted.session)
+        return Walk(_of_sessions(wanted, kinds, *family), at_once=True)
+    rare = _rare_tag(connection, wanted.of)
+    if rare is not None:
+        return Walk(_of_sessions(wanted, kinds, _TAGGED, [rare] * 3), at_once=True)
+    if wanted.fails:
+        one = wanted.statuses is None or wanted.statuses[0] == wanted.statuses[1]
+        failures = _begun(wanted, kinds, _state("failure", wanted.statuses))
+        return Walk([failures], at_once=not one)
+    if wanted.of.state in ("running", "interrupted"):
+        return Walk([_begun(wanted, kinds, _state("running", None))])
+    if kinds is not None and _are_few(connection, kinds, sort):
+        return Walk([_begun(wanted, None, ("c.kind = ?", kind)) for kind in kinds])
+    if sort in _SIZES:
+        least = wanted.slower if sort == "elapsed" else None
+        sizes = _sizes(connection, _SIZES[sort], last, least)
+        return Walk(
+            (_begun(wanted, kinds, (f"c.{_SIZES[sort]} = ?", size)) for size in sizes), in_turn=True
+        )
+    if wanted.slower is not None:
+        slow = (_SLOW, size_of(wanted.slower), wanted.slower)
+        if _fit(connection, slow) is not None:
+            return Walk([_begun(wanted, kinds, slow)], at_once=True)
+    return Walk([_begun(wanted, kinds, ("1",))])
+
+
+_Condition = tuple[str, *tuple[object, ...]]  # and its parameters
+
+
+def _begun(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) -> Selection:
+    """Attempts along an index that ends with their start."""
+    selection = Selection("calls AS c", [], [])
+    selection.add(*walked)
+    _add_times(selection, wanted.of, "c.started")
+    _add_others(selection, wanted, kinds)
+    return selection
+
+
+def _of_sessions(
+    wanted: CallFilter, kinds: Sequence[int] | None, sessions: str, parameters: Sequence[object]
+) -> list[Selection]:
+    """Attempts of some sessions. sessions: a SELECT of their numbers, as `session`."""
+    source = f"({sessions}) AS f CROSS JOIN calls AS c ON c.session = f.session"
+    selection = Selection(source, [], [*parameters])
+    _add_times(selection, wanted.of, "+c.started")
+    _add_others(selection, wanted, kinds)
+    return [selection]
+
+
+def _add_times(selection: Selection, wanted: Filter, column: str) -> None:
+    if wanted.after is not None:
+        selection.add(f"{column} >= ?", wanted.after)
+    if wanted.before is not None:
+        selection.add(f"{column} < ?", wanted.before)
+    selection.add("1")
+
+
+def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] | None) -> None:
+    """What is looked at in each row."""
+    if kinds is not None:
+        selection.add(f"+c.kind IN ({', '.join(map(str, kinds))})")
+    if wanted.slower is not None:
+        selection.add("+c.elapsed >= ?", wanted.slower)
+    if wanted.statuses is not None:
+        selection.add("+c.status BETWEEN ? AND ?", *wanted.statuses)
+    if wanted.error is not None:
+        selection.add(_SAYS, storable(wanted.error))
+    if wanted.of.state is not None:
+        state = "running" if wanted.of.state == "interrupted" else wanted.of.state
+        selection.add("+c.state = ?", state)
+        if state == "running":
+            selection.add(f"({_OF_SESSION.format('state')} = 'running') = ?",
+                          int(wanted.of.state == "running"))  # fmt: skip
+    if wanted.of.partition is not None:
+        selection.add(f"{_OF_SESSION.format('partition')} = ?", storable(wanted.of.partition))
+
+
+_OF_SESSION = "(SELECT {} FROM sessions WHERE number = c.session)"
+# A timeout says "timed out" as often.
+_TEXT = "lower(c.error_type || char(10) || ifnull(c.error_code, '') || char(10) || c.error_message)"
+_SAYS = f"instr({_TEXT} || char(10) || replace({_TEXT}, 'timed out', 'timeout'), ?)"
+
+
+def _state(state: str, statuses: tuple[int, int] | None) -> _Condition:
+    if statuses is None:
+        return "c.state <> 'success' AND c.state = ?", state
+    if statuses[0] == statuses[1]:
+        return "c.status = ?", statuses[0]
+    return "c.status BETWEEN ? AND ?", *statuses
+
+
+# -- kinds
+
+
+def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | None:
+    """The numbers of the kinds that are meant; None where all are."""
+    where: list[str] = []
+    parameters: list[object] = []
+    if wanted.of.tactic is not None:
+        where.append("tactic = ?")
+        parameters.append(storable(wanted.of.tactic))
+    if wanted.provider is not None:
+        where.append("provider = ? COLLATE NOCASE")
+        parameters.append(storable(wanted.provider))
+    if wanted.model is not None:
+        where.append("(asked LIKE ? ESCAPE '\\' OR model LIKE ? ESCAPE '\\')")
+        parameters += [_pattern(storable(wanted.model))] * 2
+    if not where:
+        return None
+    sql = f"SELECT kind FROM call_kinds WHERE {' AND '.join(where)}"
+    return [int(kind) for (kind,) in connection.execute(sql, parameters)]
+
+
+def _pattern(name: str) -> str:
+    """The same for LIKE, to which small and capital letters are alike
+    (https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators)."""
+    return re.sub(r"[\\%_]", r"\\\g<0>", name).replace("*", "%")
+
+
+def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSort) -> bool:
+    """Whether kinds are walked one by one: they are not many, and neither are their rows, where
+    all of these are to be sorted."""
+    if len(kinds) > _FEW_KINDS:
+        return False
+    if sort not in _SIZES:
+        return True
+    left: int | None = _FEW_ROWS
+    for kind in kinds:
+        left = left and _fit(connection, ("c.kind = ?", kind), left)
+    return left is not None
+
+
+_SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
+
+
+def _fit(
+    connection: sqlite3.Connection, condition: _Condition, room: int | None = None
+) -> int | None:
+    """For how many more rows there is room when those under a condition are sorted at once; None
+    where they are too many. room: _FEW_ROWS unless it is given."""
+    room = _FEW_ROWS if room is None else room
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
+    left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])
+    return left if left > 0 else None
+
+
+# -- sizes
+
+
+def _sizes(
+    connection: sqlite3.Connection, column: str, last: int | None, least: int | None
+) -> Iterator[int]:
+    """The sizes that there are, the largest first. last: what is sorted by, of the last row seen;
+    least: what rows have at least."""
+    size: int | None = LARGEST_SIZE if last is None else size_of(last) + 1
+    lowest = 0 if least is None else size_of(least)
+    sql = f"SELECT max({column}) FROM calls WHERE {column} < ?"
+    while True:
+        size = connection.execute(sql, (size,)).fetchone()[0]
+        if size is None or size < lowest:
+            return
+        yield size
+
+
+# -- sessions
+
+
+def _family(connection: sqlite3.Connection, session_id: str) -> tuple[str, list[object]]:
+    row = session_queries.find_session(connection, session_id)
+    return _BELOW, [row and row.number, row and row.root]
+
+
+_BELOW = """WITH RECURSIVE below(session) AS (
+    SELECT ? UNION
+    SELECT s.number FROM below
+    CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.session AND s.parent IS NOT NULL
+) SELECT session FROM below"""
+
+# Sessions with a tag, and those below a root that has it.
+_TAGGED = """SELECT session FROM facets WHERE facet = ?
+    UNION SELECT session FROM child_facets WHERE facet = ?
+    UNION SELECT s.number FROM facets AS f
+        CROSS JOIN sessions AS s ON s.root = f.session AND s.parent IS NOT NULL
+        WHERE f.facet = ?"""
+
+
+def _rare_tag(connection: sqlite3.Connection, wanted: Filter) -> int | None:
+    """The number of the tag that the fewest sessions have, where these are few."""
+    found = [
+        numbered(connection, ("tag", storable(name), storable(value)))
+        for name, value in wanted.tags.items()
+    ]
+    rarest = min(found, key=lambda tag: tag.roots + tag.children, default=None)
+    if rarest is None or rarest.roots + rarest.children > _FEW_SESSIONS:
+        return None
+    return rarest.facet

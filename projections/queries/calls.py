@@ -1,0 +1,186 @@
+"""What is asked of the rows of calls: lists of attempts, by what they are sorted by."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from heapq import merge
+from itertools import chain, islice
+
+import msgspec
+
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.model import State
+from lllm.projections.engine.row_changes import convert_rows, rows_of
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.call_filters import SORTED_BY, CallFilter, CallSort, Cursor, walk
+from lllm.projections.queries.filters import Selection, numbered
+from lllm.projections.view import storable
+
+_AT_ONCE = 400  # rows that are read together
+_SOME = 50
+_ALL = 2**63 - 1  # rows; SQLite counts no more
+
+
+@warm_msgspec
+class CallRow(msgspec.Struct, frozen=True, array_like=True):
+    """What the rows say of one attempt; times are nanoseconds (UTC, or elapsed).
+
+    state: "interrupted" where its session has ended and it has not.
+    """
+
+    number: int
+    root: int
+    session_id: str
+    tactic: str
+    agent: str
+    request: int
+    call: int | None
+    step: int
+    attempt: int
+    provider: str
+    host: str
+    asked: str
+    model: str
+    state: State
+    status: int | None
+    error_type: str | None
+    error_code: str | None
+    error_message: str | None
+    started: int
+    elapsed: int | None
+    first_token: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    price: str | None
+    price_reason: str | None
+    cost_nanos: int | None
+    wasted: int
+
+
+_PLACES = {
+    "number": "s.number",
+    "root": "s.root",
+    "session_id": "s.id",
+    "tactic": "s.tactic",
+    "state": "iif(c.state = 'running' AND s.state <> 'running', 'interrupted', c.state)",
+    **{name: f"k.{name}" for name in ("agent", "provider", "host", "asked", "model")},
+}
+_ROW = ", ".join(_PLACES.get(name, f"c.{name}") for name in CallRow.__struct_fields__)
+
+
+class FoundCall(msgspec.Struct, frozen=True):
+    """An attempt, the tags of its session (its root's, and over them its own), and the cursor to go
+    on behind it."""
+
+    row: CallRow
+    tags: dict[str, str]
+    cursor: Cursor
+
+
+def list_calls(
+    connection: sqlite3.Connection,
+    wanted: CallFilter,
+    limit: int | None,
+    cursor: Cursor | None,
+    sort: CallSort,
+) -> list[FoundCall]:
+    """The attempts that a filter selects, the largest by `sort` first; of equal ones, those of the
+    session that began last.
+
+    Known trade-off (accepted): there is no index by first token or tokens, so every attempt that
+    the other filters select is looked at for these.
+    """
+    bound = None if wanted.of.tags else limit  # else tags are looked at in the end
+    keys = _keys(connection, wanted, bound, cursor, sort)
+    found: list[FoundCall] = []
+    while limit is None or len(found) < limit:
+        left = _AT_ONCE if limit is None else limit - len(found)
+        if wanted.of.tags:  # of which some may not have them
+            left = max(left, _SOME)
+        left = min(left, _AT_ONCE)
+        page = list(islice(keys, left))
+        if not page:
+            break
+        found += _found(connection, page, wanted.of.tags)
+    return found if limit is None else found[:limit]
+
+
+def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Iterator[FoundCall]:
+    """Every attempt of some sessions, by their numbers. The cursors are of no list."""
+    keys = rows_of(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
+    cursors = convert_rows(keys, list[Cursor], "calls")
+    for start in range(0, len(cursors), _AT_ONCE):
+        yield from _found(connection, cursors[start : start + _AT_ONCE], {})
+
+
+def _keys(
+    connection: sqlite3.Connection,
+    wanted: CallFilter,
+    limit: int | None,
+    cursor: Cursor | None,
+    sort: CallSort,
+) -> Iterator[Cursor]:
+    """What is sorted by, session and request of each attempt, in order."""
+    how = walk(connection, wanted, sort, cursor)
+    # Where rows do not come in order, all of them are sorted first, and some looked at then.
+    tags = _having(connection, wanted.of.tags) if sort == "started" else []
+    value = SORTED_BY[sort]
+
+    def run(selection: Selection) -> Iterator[Cursor]:
+        for facet in tags:
+            selection.add(_MAY_HAVE, f" {facet} ", f" {facet} ")
+        if cursor is not None:
+            if sort == "started":
+                selection.add("c.started <= ?", cursor[0])
+            selection.add(f"({value}, c.session, c.request) < (?, ?, ?)", *cursor)
+        sql = (
+            f"SELECT {value}, c.session, c.request {selection.sql}"
+            f" ORDER BY {'+' * how.at_once}{value} DESC, c.session DESC, c.request DESC LIMIT ?"
+        )
+        bound = -1 if limit is None else min(limit, _ALL)
+        return connection.execute(sql, (*selection.parameters, bound))
+
+    if how.in_turn:
+        return chain.from_iterable(map(run, how.selections))
+    return merge(*map(run, how.selections), reverse=True)
+
+
+# A session may have a tag where it or its root has; which of them counts is looked at later.
+_MAY_HAVE = """EXISTS (
+    SELECT 1 FROM sessions AS s
+    LEFT JOIN session_tags AS own ON own.session = s.number
+    LEFT JOIN session_tags AS above ON above.session = s.root
+    WHERE s.number = c.session AND (instr(own.facets, ?) OR instr(above.facets, ?))
+)"""
+
+
+def _having(connection: sqlite3.Connection, tags: dict[str, str]) -> list[int]:
+    return [
+        numbered(connection, ("tag", storable(name), storable(value))).facet
+        for name, value in tags.items()
+    ]
+
+
+def _found(
+    connection: sqlite3.Connection, page: Sequence[Cursor], tags: dict[str, str]
+) -> list[FoundCall]:
+    """The attempts of a page whose sessions have the tags."""
+    marks = ", ".join(["(?, ?)"] * len(page))
+    sql = f"""SELECT {_ROW} FROM (VALUES {marks}) AS p
+        CROSS JOIN calls AS c ON c.session = p.column1 AND c.request = p.column2
+        CROSS JOIN sessions AS s ON s.number = c.session
+        CROSS JOIN call_kinds AS k ON k.kind = c.kind"""
+    parameters = [number for _, session, request in page for number in (session, request)]
+    rows = convert_rows(connection.execute(sql, parameters).fetchall(), list[CallRow], "calls")
+    by_key = {(row.number, row.request): row for row in rows}
+    all_tags = session_queries.tags_of(connection, rows)
+    needed = {storable(name): storable(value) for name, value in tags.items()}.items()
+    return [
+        FoundCall(row, all_tags[row.number], cursor)
+        for cursor in page
+        if (row := by_key.get(cursor[1:])) is not None and needed <= all_tags[row.number].items()
+    ]

@@ -1,0 +1,88 @@
+"""The sessions that a filter selects, for whoever walks the log: whose event is it, if anyone's?
+
+Kept are only the numbers of the selected sessions, eight bytes each; where another session stands
+is read from its row when an event of it comes along, and remembered for a while.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from lllm.events.backends.sqlite.database import Database
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.filters import Filter, selections
+from lllm.projections.queries.sessions import SessionRow
+
+_REMEMBERED = 10_000  # sessions; more than run at the same time
+
+
+class SelectedSession(NamedTuple):
+    """Where a session stands: its own tactic, and the tags of the selected session that it is, or
+    is below."""
+
+    tactic: str
+    tags: dict[str, str]
+
+
+class SelectedSessions:
+    """The sessions that a filter selects, as the rows say now, and all below them.
+
+    with_tags: whether their tags will be asked for; else none are read.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        connection: sqlite3.Connection,
+        wanted: Filter,
+        *,
+        with_tags: bool,
+    ) -> None:
+        found = array("q")
+        for selection in selections(connection, wanted):
+            rows = connection.execute(f"SELECT f.session {selection.sql}", selection.parameters)
+            found.extend(row[0] for row in rows)
+        self.numbers = array("q", sorted(found))
+        self._database = database
+        self._with_tags = with_tags
+        self.place = lru_cache(maxsize=_REMEMBERED)(self._place)
+
+    def _place(self, session_id: str) -> SelectedSession | None:
+        """Where a session stands; None where it is neither selected nor below one that is."""
+        with self._database.snapshot() as connection:
+            row = session_queries.find_session(connection, session_id)
+            top = None if row is None else self._above(connection, row)
+            if row is None or top is None:
+                return None
+            tags = session_queries.tags_of(connection, [top])[top.number] if self._with_tags else {}
+            return SelectedSession(row.tactic, tags)
+
+    def _above(self, connection: sqlite3.Connection, row: SessionRow) -> SessionRow | None:
+        """The selected session that one is, or is below. The selected do not stand below each
+        other, so whichever is found is the one."""
+        found: SessionRow | None = row
+        if row.number not in self and row.root in self:
+            return session_queries.numbered_session(connection, row.root)
+        while found is not None and found.number not in self:
+            above = found.parent
+            if above is None or above >= found.number:  # no row of ours is its own ancestor
+                return None
+            found = session_queries.numbered_session(connection, above)
+        return found
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_left(self.numbers, number)
+        return at < len(self.numbers) and self.numbers[at] == number
+
+    def families(self) -> Iterator[SessionRow]:
+        """The selected sessions and all below them."""
+        for number in self.numbers:
+            with self._database.snapshot() as connection:
+                row = session_queries.numbered_session(connection, number)
+                family = [] if row is None else session_queries.family(connection, row)
+            yield from family

@@ -1,0 +1,1 @@
+"""A session made of its events."""

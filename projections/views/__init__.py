@@ -1,0 +1,1 @@
+"""lllm's own views: sessions, tags, costs and calls."""

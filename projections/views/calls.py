@@ -1,0 +1,292 @@
+"""The rows of calls: one for each attempt to call a model, with how it ended and what it cost.
+
+What many attempts have in common (who asked which model of whom) is a kind with a small number of
+its own, so that rows are small and every such filter is an index's first column.
+
+An index by time taken or cost would be written all over for each batch, since these come in no
+order. So they are sorted into sizes, sixteen to each power of two, and the index is by size and
+start: what is added then goes to the ends of some dozens of runs. The slowest are found in the
+largest sizes, by the time that stands in the index, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from lllm.events.backends.sqlite.database import Value
+from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
+from lllm.projections.view import (
+    Index,
+    Key,
+    Rows,
+    SessionContext,
+    Table,
+    ViewEvent,
+    next_number,
+    storable,
+)
+
+MESSAGE_LENGTH = 500  # characters of an error's message that a row keeps; the session has it all
+
+_LEADING = 5  # bits of an amount that tell its size, beside their number; the first is always 1
+LARGEST_SIZE = 64 << _LEADING - 1
+
+_KIND = ("tactic", "agent", "provider", "host", "asked", "model")
+_CALLS = Table(
+    "calls",
+    {
+        "session": "INTEGER",
+        "request": "INTEGER",
+        "call": "INTEGER",
+        "step": "INTEGER",
+        "attempt": "INTEGER",
+        "kind": "INTEGER",
+        "state": "TEXT",
+        "status": "INTEGER",
+        "error_type": "TEXT",
+        "error_code": "TEXT",
+        "error_message": "TEXT",
+        "started": "INTEGER",
+        "elapsed": "INTEGER",
+        "elapsed_size": "INTEGER",
+        "first_token": "INTEGER",
+        "input_tokens": "INTEGER",
+        "output_tokens": "INTEGER",
+        "cache_read_tokens": "INTEGER",
+        "cache_write_tokens": "INTEGER",
+        "reasoning_tokens": "INTEGER",
+        "price": "TEXT",
+        "price_reason": "TEXT",
+        "cost_nanos": "INTEGER",
+        "cost_size": "INTEGER",
+        "wasted": "INTEGER",
+    },
+    key=("session", "request"),
+    indexes=(
+        Index(("started",)),
+        Index(("kind", "started")),
+        Index(("elapsed_size", "started", "elapsed")),
+        Index(("cost_size", "started", "cost_nanos")),
+        Index(("status", "started"), where="status IS NOT NULL"),
+        Index(("state", "started"), where="state <> 'success'"),
+    ),
+    about=(
+        "Every attempt to call a model, failed and repeated ones too. session is a session's "
+        "number, kind says who asked which model (call_kinds). Times are nanoseconds, costs nano- "
+        "dollars."
+    ),
+)
+_KIND_NUMBERS = Table(
+    "call_kind_numbers",
+    {**dict.fromkeys(_KIND, "TEXT"), "kind": "INTEGER"},
+    key=_KIND,
+    about="The number of each kind in call_kinds, to look it up by.",
+)
+_KINDS = Table(
+    "call_kinds",
+    {"kind": "INTEGER", **dict.fromkeys(_KIND, "TEXT")},
+    key=("kind",),
+    about="Tactic, agent, provider, host and model of calls, by the number of the kind.",
+)
+_KIND_COUNTER = Table(
+    "call_kind_counter",
+    {"id": "INTEGER", "last": "INTEGER"},
+    key=("id",),
+    about="The last number that call_kinds gave.",
+)
+
+_UNHARMED: dict[str, Value] = dict.fromkeys(("status", "error_type", "error_code", "error_message"))
+_UNUSED: dict[str, Value] = dict.fromkeys(
+    ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+)
+_NOT_ENDED: dict[str, Value] = {
+    **_UNHARMED,
+    **_UNUSED,
+    "elapsed": None,
+    "elapsed_size": 0,
+    "first_token": None,
+    "price": None,
+    "price_reason": None,
+    "cost_nanos": None,
+    "cost_size": 0,
+    "wasted": 0,
+}
+
+
+class CallsView:
+    """One row an attempt, whatever became of it."""
+
+    name = "calls"
+    version = 2
+    tables: Sequence[Table] = (_CALLS, _KIND_NUMBERS, _KINDS, _KIND_COUNTER)
+    types: Collection[str] = ("llm.requested", "llm.responded", "llm.failed", "llm.refused")
+
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
+        """See View."""
+        attempts = _Attempts(rows)
+        for happened in batch:
+            payload, session = happened.payload, happened.session
+            if session is None:
+                continue
+            if isinstance(payload, LLMRequested):
+                attempts.begin(session, happened.event.time, payload)
+            elif isinstance(payload, _ENDS):
+                attempts.end(session, happened.event.time, payload)
+            elif isinstance(payload, LLMRefused):
+                attempts.refuse(session, payload)
+        attempts.write()
+
+
+_ENDS = (LLMResponded, LLMFailed)
+
+
+class _Attempts:
+    """The attempts of one batch. Most end in the one that they begin in: their rows are whole when
+    they are written, and none is read."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._kinds = _Kinds(rows)
+        self._begun: dict[Key, dict[str, Value]] = {}
+
+    def begin(self, session: SessionContext, time: int, asked: LLMRequested) -> None:
+        host = asked.host or ""
+        kind = self._kinds.of(session.tactic_path, "", asked.provider, host, asked.model, "")
+        self._begun[session.number, asked.request] = {
+            "call": asked.call,
+            "step": asked.step,
+            "attempt": asked.attempt,
+            "kind": kind,
+            "state": "running",
+            "started": time,
+            **_NOT_ENDED,
+        }
+
+    def end(self, session: SessionContext, time: int, end: LLMResponded | LLMFailed) -> None:
+        key = (session.number, end.request)
+        row = self._begun.get(key) or self._rows.get("calls", key)
+        if row is None:  # what was asked can't be read: it counts all the same
+            begun: dict[str, Value] = {"started": time - end.elapsed, "step": 0, "attempt": 1}
+            self._begun[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
+        provider, host = self._kinds.place(row["kind"]) if row else ("", "")
+        model = end.model or ""
+        kind = self._kinds.of(session.tactic_path, end.agent, provider, host, end.asked, model)
+        self._put(key, {"kind": kind, **_outcome(end)})
+
+    def refuse(self, session: SessionContext, refused: LLMRefused) -> None:
+        key = (session.number, refused.request)
+        if key in self._begun or self._rows.get("calls", key) is not None:
+            self._put(key, {"wasted": 1})
+
+    def _put(self, key: Key, columns: dict[str, Value]) -> None:
+        begun = self._begun.get(key)
+        if begun is None:
+            self._rows.put("calls", key, **columns)
+        else:
+            begun.update(columns)
+
+    def write(self) -> None:
+        """Write those that began in this batch."""
+        for key, columns in self._begun.items():
+            self._rows.put("calls", key, **columns)
+
+
+class _Kinds:
+    """The numbers of the kinds that one batch meets. A new one gets the next number: numbers follow
+    the events, wherever a batch ends."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._met: dict[Key, int] = {}
+        self._places: dict[Value, tuple[str, str]] = {}
+
+    def of(self, *names: str) -> int:
+        """The number of a kind. names: as in _KIND."""
+        found = self._met.get(names)
+        if found is None:
+            found = self._met[names] = self._number((*map(storable, names),))
+        return found
+
+    def _number(self, key: tuple[str, ...]) -> int:
+        row = self._rows.get("call_kind_numbers", key)
+        if row is not None:
+            return int(row["kind"] or 0)
+        number = next_number(self._rows, "call_kind_counter")
+        self._rows.put("call_kind_numbers", key, kind=number)
+        self._rows.put("call_kinds", (number,), **dict(zip(_KIND, key, strict=True)))
+        return number
+
+    def place(self, kind: Value) -> tuple[str, str]:
+        """The provider and the host of a kind."""
+        found = self._places.get(kind)
+        if found is None:
+            row = self._rows.get("call_kinds", (kind,))
+            found = (str(row["provider"]), str(row["host"])) if row else ("", "")
+            self._places[kind] = found
+        return found
+
+
+def _outcome(end: LLMResponded | LLMFailed) -> dict[str, Value]:
+    """What the end of an attempt changes in its row."""
+    price, elapsed = end.price, end.elapsed
+    nanos = None if price is None else price.nanos
+    columns: dict[str, Value] = {
+        "state": "success",
+        "elapsed": elapsed,
+        "elapsed_size": size_of(elapsed),
+        "wasted": 0,
+        "cost_nanos": nanos,
+        "cost_size": size_of(nanos),
+        **_priced(price, end.usage),
+        **_used(end.usage),
+    }
+    if isinstance(end, LLMFailed):
+        return {
+            **columns,
+            "state": "failure",
+            "wasted": 1,
+            "first_token": None,
+            **_failed(end.error),
+        }
+    return {**columns, "first_token": end.first_token, **_UNHARMED}
+
+
+def _priced(price: Price | None, usage: Usage | None) -> dict[str, Value]:
+    if price is None:  # a failure of which older versions said nothing but what it used
+        return {"price": None if usage is None else "unpriced", "price_reason": None}
+    reason = None if price.reason is None else storable(price.reason)
+    return {"price": price.status, "price_reason": reason}
+
+
+def _used(usage: Usage | None) -> dict[str, Value]:
+    if usage is None:
+        return _UNUSED
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write_5m + usage.cache_write_1h,
+        "reasoning_tokens": usage.reasoning,
+    }
+
+
+def _failed(error: Error) -> dict[str, Value]:
+    return {
+        "status": error.status,
+        "error_type": storable(error.type),
+        "error_code": None if error.code is None else storable(error.code),
+        "error_message": storable(_short(error.message)),
+    }
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MESSAGE_LENGTH else f"{message[:MESSAGE_LENGTH]}…"
+
+
+def size_of(amount: int | None) -> int:
+    """The size that an amount belongs to: larger ones have no smaller size. 0 for none."""
+    if amount is None or amount <= 0:
+        return 0
+    bits = amount.bit_length()
+    leading = amount >> bits - _LEADING if bits >= _LEADING else amount << _LEADING - bits
+    return bits << _LEADING - 1 | leading & ~(1 << _LEADING - 1)

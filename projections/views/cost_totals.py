@@ -1,0 +1,66 @@
+"""What attempts to call a model add up to: counts, exact nano-dollars and tokens."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lllm.events.model import LLMFailed, LLMRefused, LLMResponded
+from lllm.projections.session.invoke_cost import tool_fees
+
+Billed = LLMResponded | LLMFailed | LLMRefused
+BILLED = (LLMResponded, LLMFailed, LLMRefused)  # `X | Y` would be made anew for each event
+
+
+class CostTotals(msgspec.Struct, gc=False):
+    """The sums of some attempts, under the names of the columns that keep them.
+
+    A call whose price is unknown is counted as unpriced, and adds nothing to the cost. Wasted is
+    what those cost, among all, whose answer was thrown away or never came whole; tool is what of
+    the cost are fees of tools that the provider ran, as web searches. Input and output include what
+    the names below them count apart.
+    """
+
+    calls: int = 0
+    failed_calls: int = 0
+    unpriced_calls: int = 0
+    cost_nanos: int = 0
+    wasted_nanos: int = 0
+    tool_nanos: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+
+    def count(self, billed: Billed) -> None:
+        """Add one attempt, or that the answer of one was refused."""
+        if isinstance(billed, LLMRefused):
+            self.wasted_nanos += billed.cost or 0
+            return
+        usage, price = billed.usage, billed.price
+        nanos = None if price is None else price.nanos
+        if isinstance(billed, LLMResponded):
+            self.calls += 1
+        else:
+            self.failed_calls += 1
+            self.wasted_nanos += nanos or 0
+        if nanos is not None:
+            self.cost_nanos += nanos
+            if price is not None:
+                self.tool_nanos += tool_fees(price)
+        elif price is not None or usage is not None:  # else nobody said that it used anything
+            self.unpriced_calls += 1
+        if usage is not None:
+            self.input_tokens += usage.input
+            self.output_tokens += usage.output
+            self.cache_read_tokens += usage.cache_read
+            self.cache_write_tokens += usage.cache_write_5m + usage.cache_write_1h
+            self.reasoning_tokens += usage.reasoning
+            self.audio_input_tokens += usage.audio_in
+            self.audio_output_tokens += usage.audio_out
+
+    def sums(self) -> tuple[int, ...]:
+        """The sums in the order of their columns."""
+        return msgspec.structs.astuple(self)

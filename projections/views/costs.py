@@ -1,0 +1,311 @@
+"""The cost cube: what was spent, by time, tactic, model and agent, in exact nano-dollars.
+
+`session_costs` keeps the cells of each session that a summary can select: the roots, and the
+outermost call of each tactic, each with everything below it. `costs` is the same summed over all
+sessions of a scope: the empty scope is everything there is, a tactic's scope its outermost calls
+with all below them. So a summary never counts a child both by itself and in its parent.
+
+Times are kept as quarters of an hour, of which the days of every zone can be summed (`days`).
+`costs` has days of UTC, which are few and summed at once; `quarter_hour_costs` is the same by the
+quarter, for the days of other zones.
+`session_totals` sums each session, with everything below it, over all its cells, and `tag_costs`
+those totals over the roots that have a tag.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from operator import neg
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.backends.sqlite.database import Value
+from lllm.events.model import SessionStarted, SessionTagged
+from lllm.projections.days import QUARTER_HOUR, day_of, quarter_of
+from lllm.projections.view import (
+    ColumnType,
+    Index,
+    Key,
+    Rows,
+    SessionContext,
+    Table,
+    ViewEvent,
+    next_number,
+    storable,
+)
+from lllm.projections.views.cost_totals import BILLED, Billed, CostTotals
+
+SUMS = CostTotals.__struct_fields__
+_SUMS: dict[str, ColumnType] = dict.fromkeys(SUMS, "INTEGER")
+
+_CELLS = Table(
+    "cost_cells",
+    {"tactic": "TEXT", "model": "TEXT", "agent": "TEXT", "cell": "INTEGER"},
+    key=("tactic", "model", "agent"),
+    indexes=(Index(("cell",), unique=True),),
+    about="The number of each combination of tactic, model and agent that cost something.",
+)
+_CELL_COUNTER = Table(
+    "cost_cell_counter",
+    {"id": "INTEGER", "last": "INTEGER"},
+    key=("id",),
+    about="The last number that cost_cells gave.",
+)
+_SESSION_COSTS = Table(
+    "session_costs",
+    {"session": "INTEGER", "cell": "INTEGER", "quarter_hour": "INTEGER", **_SUMS},
+    key=("session", "cell", "quarter_hour"),
+    about=(
+        "What each session cost with all below it, by tactic, model and agent (cost_cells) and by "
+        "quarter of an hour. Kept for top-level sessions and the outermost calls of each tactic."
+    ),
+)
+_COSTS = Table(
+    "costs",
+    {
+        "scope": "TEXT",
+        "partition": "TEXT",
+        "day": "INTEGER",
+        "tactic": "TEXT",
+        "model": "TEXT",
+        "agent": "TEXT",
+        **_SUMS,
+    },
+    key=("scope", "partition", "day", "tactic", "model", "agent"),
+    about=(
+        "What all sessions cost by day (UTC, as the number YYYYMMDD), tactic, model and agent. "
+        "With scope = '' it sums up everything once; the scope of a tactic has its outermost calls "
+        "with all below them. Amounts in nano-dollars."
+    ),
+)
+_QUARTER_HOUR_COSTS = Table(
+    "quarter_hour_costs",
+    {
+        "scope": "TEXT",
+        "partition": "TEXT",
+        "quarter_hour": "INTEGER",
+        "cell": "INTEGER",
+        **_SUMS,
+    },
+    key=("scope", "partition", "quarter_hour", "cell"),
+    about="The same by quarter of an hour since 1970, for the days of other time zones.",
+)
+# How many sessions a summary of a scope is about; a tactic's scope counts its outermost calls.
+_SESSION_COUNTS = Table(
+    "session_counts",
+    {"scope": "TEXT", "partition": "TEXT", "sessions": "INTEGER"},
+    key=("scope", "partition"),
+    about="How many sessions costs is about, by its scope.",
+)
+# tags: of a root, JSON, to tell which sums of `tag_costs` its calls belong to.
+_SESSION_TOTALS = Table(
+    "session_totals",
+    {"session": "INTEGER", "tags": "TEXT", **_SUMS},
+    key=("session",),
+    about="What each session cost with everything below it: nano-dollars, calls, tokens.",
+)
+_TAG_COSTS = Table(
+    "tag_costs",
+    {"name": "TEXT", "value": "TEXT", "partition": "TEXT", "sessions": "INTEGER", **_SUMS},
+    key=("name", "value", "partition"),
+    about="What the top-level sessions with each tag cost, with everything below them.",
+)
+
+_Amounts = tuple[int, ...]  # of the SUMS, in their order
+_NOTHING: list[_Amounts] = [(0,) * len(SUMS)]
+_Spot = tuple[int, int, str, str, str]  # quarter of an hour, cell, tactic, model, agent
+_Scopes = tuple[tuple[str, str], ...]  # tactic or none, partition
+_Place = tuple[int, int, str, str]  # of what was spent: session, quarter of an hour, model, agent
+
+
+class CostsView:
+    """What every attempt to call a model cost, summed in every way that a summary asks for."""
+
+    name = "costs"
+    version = 5
+    tables: Sequence[Table] = (
+        _CELLS,
+        _CELL_COUNTER,
+        _SESSION_COSTS,
+        _COSTS,
+        _QUARTER_HOUR_COSTS,
+        _SESSION_COUNTS,
+        _SESSION_TOTALS,
+        _TAG_COSTS,
+    )
+    types: Collection[str] = (
+        "session.started",
+        "session.tagged",
+        "llm.responded",
+        "llm.failed",
+        "llm.refused",
+    )
+
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
+        """See View."""
+        sums = _Sums(rows)
+        for happened in batch:
+            payload, session = happened.payload, happened.session
+            if session is None:
+                continue
+            if isinstance(payload, BILLED):
+                sums.count(session, happened.event.time, payload)
+            elif isinstance(payload, SessionStarted):
+                sums.begin(session, payload)
+            elif isinstance(payload, SessionTagged) and session.parent is None:
+                sums.tag(session, payload)
+        sums.write()
+
+
+class _Sums:
+    """What a batch adds to all sums, so that each row is added to once."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._spent: dict[_Place, tuple[SessionContext, CostTotals]] = {}
+        self._sessions: Counter[Key] = Counter()
+        # Of roots: those that are new, the tags of all that occur, and those that are tagged anew.
+        self._begun: dict[int, SessionContext] = {}
+        self._tags: dict[int, dict[str, str]] = {}
+        self._moved: dict[int, tuple[SessionContext, dict[str, str]]] = {}
+
+    def count(self, session: SessionContext, time: int, billed: Billed) -> None:
+        place = (session.number, quarter_of(time), billed.asked, billed.agent)
+        found = self._spent.get(place)
+        if found is None:
+            found = self._spent[place] = (session, CostTotals())
+        found[1].count(billed)
+
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        """Count a new session, and its tags if it is a root."""
+        if session.parent is None:
+            self._sessions["", session.partition] += 1
+            self._begun[session.number] = session
+            tags = {storable(name): storable(value) for name, value in started.tags.items()}
+            self._keep_tags(session, tags)
+        if session.outermost:
+            self._sessions[session.tactic_path, session.partition] += 1
+
+    def tag(self, root: SessionContext, change: SessionTagged) -> None:
+        """Change a root's tags: whatever it cost so far goes with it."""
+        before = self._tags_of(root)
+        gone = {storable(name) for name in (*change.removed, *change.set)}
+        tags = {name: value for name, value in before.items() if name not in gone}
+        tags |= {storable(name): storable(value) for name, value in change.set.items()}
+        if root.number not in self._begun:
+            self._moved.setdefault(root.number, (root, before))
+        self._keep_tags(root, tags)
+
+    def _keep_tags(self, root: SessionContext, tags: dict[str, str]) -> None:
+        self._tags[root.number] = tags
+        self._rows.put("session_totals", (root.number,), tags=codec.encode(tags).decode())
+
+    def _tags_of(self, root: SessionContext) -> dict[str, str]:
+        found = self._tags.get(root.number)
+        if found is None:
+            row = self._rows.get("session_totals", (root.number,))
+            found = self._tags[root.number] = _decoded(row["tags"] if row else None)
+        return found
+
+    def write(self) -> None:
+        """Add what was gathered."""
+        roots = dict(self._begun)
+        totals = self._add_spent(roots)
+        self._add_by_tag(roots, totals)
+        totals.write(self._rows)
+        for scope, sessions in self._sessions.items():
+            self._rows.add("session_counts", scope, sessions=sessions)
+
+    def _add_spent(self, roots: dict[int, SessionContext]) -> _Added:
+        """Add to the cells and the cube; returns what is added to the totals of sessions.
+
+        roots: gets those under which something was spent.
+        """
+        cells, totals = _Added("session_costs"), _Added("session_totals")
+        cube, quarters = _Added("costs"), _Added("quarter_hour_costs")
+        # Much goes to the same scopes, and is summed once for all of them.
+        alike: defaultdict[tuple[_Scopes, _Spot], list[_Amounts]] = defaultdict(list)
+        for (_, quarter, model, agent), (session, spent) in self._spent.items():
+            sums = spent.sums()
+            own = (session.tactic_path, storable(model), storable(agent))
+            cell = _cell(self._rows, own)
+            chain = session.chain()
+            root = chain[-1]
+            roots[root.number] = root
+            scopes = [("", root.partition)]
+            for above in chain:
+                totals[above.number,].append(sums)
+                if above.parent is None or above.outermost:
+                    cells[above.number, cell, quarter].append(sums)
+                    scopes.append((above.tactic_path, above.partition))
+            alike[(*scopes,), (quarter, cell, *own)].append(sums)
+        for (within, (quarter, cell, tactic, model, agent)), parts in alike.items():
+            sums, day = _summed(parts), day_of(quarter * QUARTER_HOUR)
+            for scope in within:
+                cube[(*scope, day, tactic, model, agent)].append(sums)
+                quarters[(*scope, quarter, cell)].append(sums)
+        for added in (cells, cube, quarters):
+            added.write(self._rows)
+        return totals
+
+    def _add_by_tag(self, roots: Mapping[int, SessionContext], totals: _Added) -> None:
+        """Add to the tags of roots what is new, and move what is stored from tag to tag."""
+        tags = _Added("tag_costs", ("sessions", *SUMS))
+        for number, root in roots.items():
+            sums = (int(number in self._begun), *_summed(totals.get((number,), _NOTHING)))
+            tags.under(root, self._tags_of(root), sums)
+        for root, before in self._moved.values():
+            stored = self._rows.get("session_totals", (root.number,)) or {}
+            sums = (1, *(int(stored.get(name) or 0) for name in SUMS))
+            tags.under(root, before, tuple(map(neg, sums)))
+            tags.under(root, self._tags_of(root), sums)
+        tags.write(self._rows)
+        left = {
+            (name, value, root.partition)
+            for root, before in self._moved.values()
+            for name, value in before.items()
+        }
+        for key in left:  # a tag that no root has any more has no row, wherever a batch ends
+            row = self._rows.get("tag_costs", key)
+            if row is not None and not row["sessions"]:
+                self._rows.delete("tag_costs", key)
+
+
+class _Added(defaultdict[Key, list[_Amounts]]):
+    """What is added to each row of a table."""
+
+    def __init__(self, table: str, columns: tuple[str, ...] = SUMS) -> None:
+        super().__init__(list)
+        self._table = table
+        self._columns = columns
+
+    def under(self, root: SessionContext, tags: Mapping[str, str], sums: _Amounts) -> None:
+        """Add to each tag of a root."""
+        for name, value in tags.items():
+            self[name, value, root.partition].append(sums)
+
+    def write(self, rows: Rows) -> None:
+        for key, parts in self.items():
+            rows.add(self._table, key, **dict(zip(self._columns, _summed(parts), strict=True)))
+
+
+def _summed(parts: Sequence[_Amounts]) -> _Amounts:
+    return parts[0] if len(parts) == 1 else (*map(sum, zip(*parts, strict=True)),)
+
+
+def _decoded(tags: Value) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(str(tags or "{}"), type=dict[str, str])
+    except (ValueError, RecursionError):
+        return {}  # lllm writes no such row
+
+
+def _cell(rows: Rows, key: tuple[str, str, str]) -> int:
+    row = rows.get("cost_cells", key)
+    if row is not None:
+        return int(row["cell"] or 0)
+    number = next_number(rows, "cost_cell_counter")
+    rows.put("cost_cells", key, cell=number)
+    return number

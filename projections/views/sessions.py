@@ -1,0 +1,220 @@
+"""The session rows: everything that a list shows, so that no list ever reads a payload.
+
+A session's number is the position of its first event. What it cost stands in the rows of the costs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from lllm.events.envelope import Recorded
+from lllm.events.model import (
+    AgentDefined,
+    AgentStarted,
+    MessageAdded,
+    SessionFailed,
+    SessionInterrupted,
+    SessionStarted,
+    SessionSucceeded,
+)
+from lllm.projections.view import Index, Rows, SessionContext, Table, ViewEvent, storable
+from lllm.projections.views.task_summary import first_line, task_line
+
+_SESSIONS = Table(
+    "sessions",
+    {
+        "number": "INTEGER",
+        "id": "TEXT",
+        "tactic": "TEXT",
+        "name": "TEXT",
+        "kind": "TEXT",
+        "partition": "TEXT",
+        "state": "TEXT",
+        "started": "INTEGER",
+        "ended": "INTEGER",
+        "elapsed": "INTEGER",
+        "last_position": "INTEGER",
+        "root": "INTEGER",
+        "parent": "INTEGER",
+        "ordinal": "INTEGER",
+        "error_type": "TEXT",
+        "error_message": "TEXT",
+        "task": "TEXT",
+        "agent_calls": "INTEGER",
+    },
+    key=("number",),
+    indexes=(
+        Index(("id",), unique=True),
+        Index(("root", "parent"), where="parent IS NOT NULL"),
+        Index(("started",), where="parent IS NULL"),
+    ),
+    about=(
+        "Every call of a tactic and every captured session, at any depth. number is the position "
+        "of its first event, and names it in all other tables; parent and root are such numbers. "
+        "started and ended are nanoseconds UTC, elapsed nanoseconds."
+    ),
+)
+
+_ENDS = (SessionSucceeded, SessionFailed)
+
+# Few rows, ever: who is asked for, when a reader looks for writers that died.
+_RUNNING = Table(
+    "running",
+    {"session": "INTEGER", "owner": "TEXT", "host": "TEXT"},
+    key=("session",),
+    about="The sessions that have not ended, with the lock file of the process that writes each.",
+)
+
+# Where a definition stands, for logs that can't look a stream up.
+_DEFINITIONS = Table(
+    "definitions",
+    {"stream": "TEXT", "position": "INTEGER"},
+    key=("stream",),
+    about="Where in the log the definition of each agent stands.",
+)
+
+
+class SessionsView:
+    """One row a session."""
+
+    name = "sessions"
+    version = 3
+    tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
+    types: Collection[str] = (
+        "session.started",
+        "session.succeeded",
+        "session.failed",
+        "session.interrupted",
+        "agent.defined",
+        "agent.started",
+        "message.added",
+    )
+
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
+        """See View."""
+        running, asked = _Running(), _Asked(rows)
+        for happened in batch:
+            payload, session = happened.payload, happened.session
+            if session is None:
+                _defined(rows, happened.event)
+            elif isinstance(payload, SessionStarted):
+                running.begin(session, payload)
+                _started(rows, payload, session)
+                asked.begin(session, payload)
+            elif isinstance(payload, MessageAdded):
+                asked.hear(session, payload)
+            elif isinstance(payload, AgentStarted):
+                asked.agent_calls[session.number] += 1
+            elif isinstance(payload, _ENDS):
+                running.end(session)
+                _finished(rows, happened.event, payload, session)
+            elif isinstance(payload, SessionInterrupted):
+                running.end(session)
+                _interrupted(rows, session)
+        running.write(rows)
+        asked.write()
+
+
+class _Asked:
+    """What the sessions of a batch are asked: their task or, where they have none, the first that a
+    user says in them; and how often they had an agent respond."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.agent_calls: Counter[int] = Counter()
+        self._rows = rows
+        self._tasks: dict[int, str] = {}
+        self._known: dict[int, bool] = {}  # whether they have a task
+
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        self._take(session.number, task_line(started.task))
+
+    def hear(self, session: SessionContext, added: MessageAdded) -> None:
+        if added.why == "user" and not self._has_task(session.number):
+            self._take(session.number, first_line(added.content.text))
+
+    def _take(self, number: int, line: str | None) -> None:
+        self._known[number] = line is not None
+        if line is not None:
+            self._tasks[number] = storable(line)
+
+    def _has_task(self, number: int) -> bool:
+        known = self._known.get(number)
+        if known is None:
+            row = self._rows.get("sessions", (number,))
+            known = self._known[number] = row is not None and row["task"] is not None
+        return known
+
+    def write(self) -> None:
+        for number, task in self._tasks.items():
+            self._rows.put("sessions", (number,), task=task)
+        for number, calls in self.agent_calls.items():
+            self._rows.add("sessions", (number,), agent_calls=calls)
+
+
+class _Running:
+    """Who runs after a batch. Most sessions end in the one that they begin in, and cost nothing."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, SessionStarted] = {}
+        self._ended: list[int] = []
+
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        self._begun[session.number] = started
+
+    def end(self, session: SessionContext) -> None:
+        if self._begun.pop(session.number, None) is None:
+            self._ended.append(session.number)
+
+    def write(self, rows: Rows) -> None:
+        for number in self._ended:
+            rows.delete("running", (number,))
+        for number, started in self._begun.items():
+            owner, host = storable(started.owner), storable(started.host)
+            rows.put("running", (number,), owner=owner, host=host)
+
+
+def _defined(rows: Rows, event: Recorded) -> None:
+    if event.type == AgentDefined.type:
+        rows.put("definitions", (storable(event.stream),), position=event.position)
+
+
+def _started(rows: Rows, started: SessionStarted, session: SessionContext) -> None:
+    key = (session.number,)
+    rows.put(
+        "sessions",
+        key,
+        id=session.session_id,
+        tactic=session.tactic_path,
+        name=storable(started.name),
+        kind=storable(started.kind),
+        partition=session.partition,
+        state="running",
+        started=session.started,
+        root=session.root.number,
+    )
+    if session.parent is not None:
+        rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
+
+
+def _finished(
+    rows: Rows, event: Recorded, end: SessionSucceeded | SessionFailed, session: SessionContext
+) -> None:
+    key = (session.number,)
+    rows.put(
+        "sessions",
+        key,
+        state="success" if isinstance(end, SessionSucceeded) else "failure",
+        ended=event.time,
+        elapsed=end.elapsed,
+        last_position=event.position,
+    )
+    if isinstance(end, SessionFailed):
+        kind, message = storable(end.error.type), storable(end.error.message)
+        rows.put("sessions", key, error_type=kind, error_message=message)
+
+
+def _interrupted(rows: Rows, session: SessionContext) -> None:
+    row = rows.get("sessions", (session.number,))
+    if row is not None and row["state"] == "running":
+        rows.put("sessions", (session.number,), state="interrupted")

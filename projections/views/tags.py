@@ -1,0 +1,294 @@
+"""The tag index: which sessions have a tag, a state, a tactic or a partition.
+
+Each such property is a facet with a small number of its own. One table, (facet, started, session),
+answers every filter newest first, by walking the rarest facet and looking the others up; the count
+of sessions of each facet tells the rarest.
+
+The calls that a plain list shows, the roots, are kept in one table. Another keeps the outermost
+calls of a tactic below a root, which a list by tactic shows too, with where their root stands,
+since they are filtered by its tags as well as by their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from lllm.events.model import (
+    SessionFailed,
+    SessionInterrupted,
+    SessionStarted,
+    SessionSucceeded,
+    SessionTagged,
+)
+from lllm.projections.view import Rows, SessionContext, Table, ViewEvent, next_number, storable
+
+# kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
+Facet = tuple[str, str, str]
+_OF_TAGS = ("tag", "named")  # which children have, whether a list by tactic shows them or not
+NO_PARTITION = ""  # is no facet: most sessions have none, and their rows tell
+
+_FACETS = Table(
+    "facets",
+    {"facet": "INTEGER", "started": "INTEGER", "session": "INTEGER"},
+    key=("facet", "started", "session"),
+    about=(
+        "For lists of top-level sessions: which have a tag, state, tactic or partition "
+        "(facet_numbers), by when they began."
+    ),
+)
+_CHILD_FACETS = Table(
+    "child_facets",
+    {
+        "facet": "INTEGER",
+        "started": "INTEGER",
+        "session": "INTEGER",
+        "root_started": "INTEGER",
+        "root": "INTEGER",
+    },
+    key=("facet", "started", "session"),
+    about="The same for sessions below others, with the root of each.",
+)
+# The number of a facet, and how many roots and how many children have it.
+_FACET_NUMBERS = Table(
+    "facet_numbers",
+    {
+        "kind": "TEXT",
+        "name": "TEXT",
+        "value": "TEXT",
+        "facet": "INTEGER",
+        "roots": "INTEGER",
+        "children": "INTEGER",
+    },
+    key=("kind", "name", "value"),
+    about=(
+        "The number of each tag, state, tactic and partition, and how many sessions have it: roots "
+        "at the top, children below."
+    ),
+)
+_TAG_NAMES = Table(
+    "tag_names",
+    {"facet": "INTEGER", "name": "TEXT", "value": "TEXT"},
+    key=("facet",),
+    about="Name and value of each tag, by its number.",
+)
+_FACET_COUNTER = Table(
+    "facet_counter",
+    {"id": "INTEGER", "last": "INTEGER"},
+    key=("id",),
+    about="The last number that facet_numbers gave.",
+)
+# The tags of a session's own: the numbers of their facets, each between two spaces.
+_SESSION_TAGS = Table(
+    "session_tags",
+    {"session": "INTEGER", "facets": "TEXT"},
+    key=("session",),
+    about=(
+        "The tags of a session's own: their numbers (tag_names), each between two spaces. Children "
+        "have those of their root, too."
+    ),
+)
+# What others said of a session later; each is a stream of its own.
+_STATEMENTS = Table(
+    "statements",
+    {"session": "INTEGER", "position": "INTEGER", "stream": "TEXT"},
+    key=("session", "position"),
+    about=(
+        "What was said of a session after it began, as its later tags: where in the log, and in "
+        "which stream."
+    ),
+)
+
+
+class TagsView:
+    """The facets of every session that a list can show."""
+
+    name = "tags"
+    version = 4
+    tables: Sequence[Table] = (
+        _FACETS,
+        _CHILD_FACETS,
+        _FACET_NUMBERS,
+        _TAG_NAMES,
+        _FACET_COUNTER,
+        _SESSION_TAGS,
+        _STATEMENTS,
+    )
+    types: Collection[str] = (
+        "session.started",
+        "session.succeeded",
+        "session.failed",
+        "session.interrupted",
+        "session.tagged",
+    )
+
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
+        """See View."""
+        facets = _Facets(rows)
+        for happened in batch:
+            payload, session = happened.payload, happened.session
+            if session is None:
+                continue
+            if isinstance(payload, SessionStarted):
+                facets.begin(session, payload)
+            elif isinstance(payload, SessionSucceeded):
+                facets.move(session, ("running", "interrupted"), "success")
+            elif isinstance(payload, SessionFailed):
+                facets.move(session, ("running", "interrupted"), "failure")
+            elif isinstance(payload, SessionInterrupted):
+                _statement(rows, happened, session)
+                facets.move(session, ("running",), "interrupted")
+            elif isinstance(payload, SessionTagged):
+                _statement(rows, happened, session)
+                facets.tag(session, payload)
+        facets.write()
+
+
+def _statement(rows: Rows, happened: ViewEvent, session: SessionContext) -> None:
+    event = happened.event
+    rows.put("statements", (session.number, event.position), stream=event.stream)
+
+
+def listed(session: SessionContext) -> bool:
+    """Whether a list can show a session: no call inside a call of the same tactic is shown."""
+    return session.parent is None or session.outermost
+
+
+def numbers_in(facets: object) -> list[int]:
+    """The facets that a row of `session_tags` names."""
+    try:
+        return list(map(int, str(facets or "").split()))
+    except ValueError:
+        return []  # lllm writes no such row
+
+
+class _Entries:
+    """How many sessions one batch puts under a facet, less those it takes from under it."""
+
+    __slots__ = ("children", "number", "roots")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.roots = 0
+        self.children = 0
+
+
+class _Facets:
+    """The facets of one batch: each one's number is looked up once, and its count added to once."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._entries: dict[Facet, _Entries] = {}
+        # Most sessions end in the batch that they begin in: only their last state is written.
+        self._begun: dict[int, tuple[SessionContext, str]] = {}
+
+    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+        """Put a new session under the facets that it has from the first."""
+        if listed(session):
+            self._begun[session.number] = (session, "running")
+            self._of(("state", "", "running"))
+            self._enter(session, ("tactic", "", session.tactic_path))
+            if session.partition != NO_PARTITION:
+                self._enter(session, ("partition", "", session.partition))
+        if started.tags:
+            self._set_tags(session, [], started.tags, ())
+
+    def tag(self, session: SessionContext, change: SessionTagged) -> None:
+        """Change a session's own tags."""
+        row = self._rows.get("session_tags", (session.number,))
+        before = numbers_in(row["facets"]) if row else []
+        self._set_tags(session, before, change.set, change.removed)
+
+    def _set_tags(
+        self,
+        session: SessionContext,
+        before: Sequence[int],
+        changes: Mapping[str, str],
+        removed: Collection[str],
+    ) -> None:
+        """Take the tags of some names from a session, and give it others."""
+        numbers = list(before)
+        gone = {storable(name) for name in (*changes, *removed)} if before else set()
+        for number in before:
+            found = self._rows.get("tag_names", (number,))
+            if found is not None and found["name"] in gone:
+                numbers.remove(number)
+                self._leave_tag(session, str(found["name"]), str(found["value"]))
+        for name, value in {storable(name): storable(changes[name]) for name in changes}.items():
+            numbers.append(self._enter(session, ("tag", name, value)))
+            if session.parent is not None:
+                self._enter(session, ("named", name, ""))
+        facets = f" {' '.join(map(str, sorted(numbers)))} " if numbers else ""
+        self._rows.put("session_tags", (session.number,), facets=facets)
+
+    def _leave_tag(self, session: SessionContext, name: str, value: str) -> None:
+        self._leave(session, ("tag", name, value))
+        if session.parent is not None:
+            self._leave(session, ("named", name, ""))
+
+    def move(self, session: SessionContext, before: Collection[str], after: str) -> None:
+        """Put a session under another state, if it is under one of those before."""
+        begun = self._begun.get(session.number)
+        if begun is not None:
+            if begun[1] in before:
+                self._begun[session.number] = (session, after)
+                self._of(("state", "", after))
+        elif any(self._leave(session, ("state", "", state)) for state in before):
+            self._enter(session, ("state", "", after))
+
+    def _enter(self, session: SessionContext, facet: Facet) -> int:
+        """Put a session under a facet, which it must not be under already, in the list that shows
+        it, if any does; returns the facet's number."""
+        entries = self._of(facet)
+        key = (entries.number, session.started, session.number)
+        if session.parent is None:
+            entries.roots += 1
+            self._rows.put("facets", key)
+        elif session.outermost or facet[0] in _OF_TAGS:
+            entries.children += 1
+            root = session.root
+            self._rows.put("child_facets", key, root_started=root.started, root=root.number)
+        return entries.number
+
+    def _leave(self, session: SessionContext, facet: Facet) -> bool:
+        """Take a session from under a facet; False where it was not there."""
+        table = "facets" if session.parent is None else "child_facets"
+        if facet not in self._entries and self._rows.get("facet_numbers", facet) is None:
+            return False
+        entries = self._of(facet)
+        key = (entries.number, session.started, session.number)
+        if self._rows.get(table, key) is None:
+            return False
+        self._rows.delete(table, key)
+        if session.parent is None:
+            entries.roots -= 1
+        else:
+            entries.children -= 1
+        return True
+
+    def _of(self, facet: Facet) -> _Entries:
+        """Those of a facet. A new one gets the next number: numbers follow the events, wherever a
+        batch ends."""
+        entries = self._entries.get(facet)
+        if entries is None:
+            row = self._rows.get("facet_numbers", facet)
+            number = self._new_number(facet) if row is None else int(row["facet"] or 0)
+            entries = self._entries[facet] = _Entries(number)
+        return entries
+
+    def _new_number(self, facet: Facet) -> int:
+        number = next_number(self._rows, "facet_counter")
+        self._rows.put("facet_numbers", facet, facet=number, roots=0, children=0)
+        kind, name, value = facet
+        if kind == "tag":
+            self._rows.put("tag_names", (number,), name=name, value=value)
+        return number
+
+    def write(self) -> None:
+        """Say what is known only at the end: states, and how many sessions each facet has."""
+        for session, state in self._begun.values():
+            self._enter(session, ("state", "", state))
+        for facet, entries in self._entries.items():
+            if entries.roots or entries.children:
+                self._rows.add(
+                    "facet_numbers", facet, roots=entries.roots, children=entries.children
+                )

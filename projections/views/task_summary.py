@@ -1,0 +1,37 @@
+"""What a session was asked, as one line for a list."""
+
+from __future__ import annotations
+
+from lllm.events.codec import encode
+from lllm.events.values.readable import readable
+
+TASK_LENGTH = 200  # characters that a row keeps; the session has it all
+
+
+def task_line(task: object) -> str | None:
+    """The first line of a task that says something, or of its JSON where it is no text.
+
+    Args:
+        task: Its recorded form.
+
+    Returns:
+        At most TASK_LENGTH characters, the last of them "…" where the line is longer. None where
+        nothing was asked.
+    """
+    if task is None:
+        return None
+    try:
+        plain = readable(task)
+    except Exception:  # a mark that we don't know how to read
+        plain = task
+    text = plain if isinstance(plain, str) else encode(plain).decode()
+    return first_line(text)
+
+
+def first_line(text: str) -> str | None:
+    """The first line of a text that is not empty, cut as for `task_line`."""
+    lines = text.lstrip().splitlines()
+    if not lines:
+        return None
+    line = lines[0].rstrip()
+    return line if len(line) <= TASK_LENGTH else f"{line[: TASK_LENGTH - 1]}…"
