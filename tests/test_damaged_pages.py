@@ -361,3 +361,17 @@ def test_an_error_of_the_whole_file_is_no_gap(
         monkeypatch.setattr(log.database, "query", gone)
         with pytest.raises(LogUnavailable, match="disk is gone"):
             found._is_bad(1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_whose_events_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Of several sessions the first three are named, and how many more there are."""
+    with closing(SQLiteBackend(tmp_path / "runs.db")) as log:
+        found = ReadableRows(log)
+        names = [(f"s{number}", 1) for number in range(count)]
+        monkeypatch.setattr(found, "_names", lambda *_: names)
+        said = found._unreadable(1, count, LogDamaged("x", position=0))
+    named = ", ".join(repr(name) for name, _ in names[:3])
+    assert said.stream == ("s0" if count == 1 else "")
+    assert (f"lost are events of {named}" in said.what) == (count > 1)
+    assert (f" and {count - 3} more" in said.what) == (count > 3)

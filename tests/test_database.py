@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend
+from lllm.events.backends.sqlite import database as database_module
 from lllm.events.backends.sqlite.connections import Connection, Readers, Reading
 from lllm.events.backends.sqlite.database import Database, Writing
 from lllm.events.concurrency import deferred
@@ -347,3 +348,23 @@ def test_a_connection_of_before_is_given_back(
         work()
     assert dropped == [connection]
     connection.close()
+
+
+def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From some size on; who can't wait leaves it to others until it is some times as large."""
+    database = open_database(tmp_path / "x.db")
+    wal = tmp_path / "as-large-as"
+    monkeypatch.setattr(database, "_wal", str(wal))
+    assert not database._checkpoint_is_due()
+    many = database_module._UNWAITED
+    for size, waited, unwaited in (
+        (database._checkpoint_at - 1, False, False),
+        (database._checkpoint_at, True, False),
+        (database._checkpoint_at * many - 1, True, False),
+        (database._checkpoint_at * many, True, True),
+    ):
+        with wal.open("wb") as file:
+            file.truncate(size)
+        assert database._checkpoint_is_due() == waited
+        assert database._checkpoint_is_due(unwaited=True) == unwaited
+    database.close()

@@ -17,6 +17,7 @@ from _pytest.mark import ParameterSet
 
 from lllm import LogStore
 from lllm.cli.program import main
+from lllm.events.backends.jsonl import segments
 from lllm.events.backends.jsonl import torn_tail as torn
 from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.end_mark import noted_in
@@ -461,3 +462,12 @@ def test_sessions_over_several_files_are_mended(tmp_path: Path) -> None:
         file.path.write_bytes(spaced(file.path.read_bytes()))
     main(["repair", "--store", str(path)])
     assert [file.path.read_bytes() for file in segments_of(path)] == before
+
+
+@pytest.mark.parametrize("count", [99, 100, 101])
+def test_many_lines_behind_damage_belong_to_it(count: int) -> None:
+    """From a hundred on, so that a file of anything is one damage and not a million."""
+    lines = [(number + 10, b"anything") for number in range(count)]
+    damage = segments._with_what_follows(LogDamaged("broken.", position=9), iter(lines))
+    assert damage.position == (9 if count < 100 else count + 9)
+    assert (f"The {count} lines behind it" in str(damage)) == (count >= 100)

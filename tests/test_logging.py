@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -355,3 +356,16 @@ for name in ("tactic", "agent", "invoker", "pricing", "store"):
     logging.getLogger(f"lllm.{name}").warning("said by %s", name)
 """)
     assert done.stderr == "said by store\n"
+
+
+def test_a_line_of_exactly_a_handlers_level(caplog: pytest.LogCaptureFixture) -> None:
+    """It is handed on, as `logging` does."""
+    setup_logging("DEBUG", stream=io.StringIO())
+    try:
+        with caplog.at_level("WARNING"):
+            caplog.handler.setLevel("WARNING")
+            logging.getLogger("lllm.store").warning("of its level")
+            logging.getLogger("lllm.store").info("below it")
+        assert [record.message for record in caplog.records] == ["of its level"]
+    finally:
+        caplog.handler.setLevel(0)

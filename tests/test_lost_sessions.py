@@ -19,7 +19,7 @@ import pytest
 from lllm import LogStore, SQLiteBackend
 from lllm.events import recorder
 from lllm.events.concurrency import deferred
-from lllm.sessions import decorator, generators, open_calls, session
+from lllm.sessions import decorator, generators, open_calls, open_sessions, session
 from lllm.sessions import generator_sessions as stepwise
 from lllm.sessions.session import current, running_session
 from tests.test_interrupts import Interrupt, Interrupts, in_another_thread
@@ -313,3 +313,19 @@ def test_a_session_that_is_dropped(tmp_path: Path) -> None:
         deferred.settle()
         [session] = store.list_sessions()
         assert session.state == "failure"
+
+
+def test_who_must_not_wait_has_lost_sessions_ended_by_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are none, nothing is queued."""
+    queued: list[object] = []
+    monkeypatch.setattr(open_sessions.deferred, "later", queued.append)
+    open_sessions.settle_lost_aside()
+    assert queued == []
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store, store.session("a::script") as said:
+        noted = open_sessions.watch_of(said, said.session_id)
+        open_sessions._gone.add(noted)
+        open_sessions.settle_lost_aside()
+        assert queued == [open_sessions.settle_lost]
+        open_sessions._gone.discard(noted)

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from lllm import ConfigError, LogStore, SQLiteBackend, Tactic
+from lllm import ConfigError, LogStore, SQLiteBackend, Tactic, tool
+from lllm.events import codec
 from lllm.events.model import ToolCalled, ToolFailed, ToolReturned
 from lllm.invokers.scripted import ScriptedInvoker, tool_call, tool_calls
 from lllm.sessions.session import running_session
-from tests.runs import MODEL, payloads
+from tests.runs import MODEL, Asking, config, payloads
 
 _mark: ContextVar[str] = ContextVar("mark", default="none")
 
@@ -163,3 +164,22 @@ def test_an_interrupted_notebook_cell(store: LogStore) -> None:
     assert cancelled.is_set()
     [session] = store.list_sessions()
     assert session.state == "failure"
+
+
+def test_a_tool_that_never_ran_took_no_time(tmp_path: Path) -> None:
+    """It waits for what the same call gives, which raises: that ends it before it begins."""
+
+    @tool
+    def stop(number: int) -> None:
+        """Stop."""
+        raise KeyboardInterrupt(number)
+
+    calls = tool_calls(tool_call("stop", {"number": 1}), tool_call("stop", {"number": 1}))
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        given = config([calls, "done"], tools=[stop], max_parallel_tools=2)
+        with pytest.raises(KeyboardInterrupt):
+            Asking(given, log_store=store)("x")
+        failed = map(codec.decode, store.log.read())
+        first, second = [one for one in failed if isinstance(one, ToolFailed)]
+    assert first.elapsed > 0
+    assert second.elapsed == 0

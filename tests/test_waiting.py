@@ -11,6 +11,8 @@ import errno
 import os
 import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -31,7 +33,7 @@ from lllm.events.backends.sqlite.page_rows import SalvagedRows
 from lllm.events.backends.sqlite.read_only import ReadOnlyDatabase
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import decoders as decoding
-from lllm.events.concurrency import locks
+from lllm.events.concurrency import deferred, locks
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.envelope import NewEvent
@@ -409,3 +411,27 @@ def test_damaged_pages_are_looked_through_once(tmp_path: Path) -> None:
     assert waits_for(rows._lock, rows.all_of) is rows.all_of()
     waits_for(rows._lock, rows.close, lambda: rows._database)
     assert rows._database is None
+
+
+def test_deferred_work_is_waited_for() -> None:
+    """By everybody but the thread that does it, which would wait for itself."""
+    begun, go_on = threading.Event(), threading.Event()
+    took: list[float] = []
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(20)
+        before = time.monotonic()
+        deferred._queue.wait(20)
+        took.append(time.monotonic() - before)
+
+    deferred.later(work)
+    assert begun.wait(20)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(deferred._queue.wait, 20)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.1)
+        go_on.set()
+        waiting.result(20)
+    assert took
+    assert took[0] < 5
