@@ -375,3 +375,12 @@ def test_whose_events_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert said.stream == ("s0" if count == 1 else "")
     assert (f"lost are events of {named}" in said.what) == (count > 1)
     assert (f" and {count - 3} more" in said.what) == (count > 3)
+
+
+def test_a_row_that_is_no_event_is_named(tmp_path: Path) -> None:
+    """By its position, behind which reading goes on."""
+    with closing(SQLiteBackend(tmp_path / "runs.db")) as log:
+        fine = (6, "s", 1, 1, "t", 1, b"{}", b"")
+        with pytest.raises(LogDamaged) as caught:
+            log._recorded([fine, (7, b"no text", 2, 1, "t", 1, b"{}", b"")])
+    assert caught.value.position == 7

@@ -361,3 +361,10 @@ def test_what_only_an_answer_says_is_not_compared() -> None:
     plain = digests_of(Content("assistant", (said,)))[1]
     assert digests_of(Content("assistant", (said, beside)))[1] == plain
     assert digests_of(Content("assistant", (said, spoken)))[1] != plain
+
+
+@pytest.mark.parametrize("value", ["hunter2boat", "a8f3c2e1"])
+def test_a_token_in_capitals(value: str) -> None:
+    """A variable of the environment is sure to hold one; `TOKEN` alone may be a word of code."""
+    assert value not in cut_secrets(f"WIDGET_TOKEN={value}", Counter())
+    assert cut_secrets(f"TOKEN={value}", Counter()) == f"TOKEN={value}"
