@@ -63,7 +63,9 @@ class BufferedLog:
         self._raises = on_error == "raise"
         self._bound = held_bytes
         self._lock = RobustLock()  # reentrant: the collector may end a session inside
+        # Asked once: it takes as long as a quarter of an append.
         self._nests = behind if isinstance(behind, KnowsNesting) else None
+        self._unwaited = behind if isinstance(behind, AppendsWithoutWaiting) else None
         # From where nothing may be waited for, before they are held.
         self._came_between: deque[Sequence[NewEvent]] = deque()
         self._held: deque[Sequence[NewEvent]] = deque()
@@ -132,10 +134,10 @@ class BufferedLog:
         """See AppendsWithoutWaiting."""
         if self._comes_between(events):
             return ()
-        if self._held or self._came_between or not isinstance(self.behind, AppendsWithoutWaiting):
+        if self._held or self._came_between or self._unwaited is None:
             return None
         try:
-            return self.behind.try_append(events)
+            return self._unwaited.try_append(events)
         except Exception as error:
             return self._hold(events, error)
 

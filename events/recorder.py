@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import cached_property
 from itertools import count
 
 from lllm.events.backend import AppendsWithoutWaiting, LogBackend
@@ -136,6 +137,11 @@ class Recorder:
         self._staging = RobustLock()
         self._committing = RobustLock()
         self._seals, self._commits = Nesting(), Nesting()
+
+    @cached_property  # asked once: it takes as long as a quarter of an append
+    def _unwaited(self) -> AppendsWithoutWaiting | None:
+        """The log, if it can say at once that it would have to wait."""
+        return self.log if isinstance(self.log, AppendsWithoutWaiting) else None
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
@@ -287,8 +293,8 @@ class Recorder:
 
     def _commit_at_once(self) -> bool:
         """Commit, if nothing has to be waited for; False where something has."""
-        log = self.log
-        if not isinstance(log, AppendsWithoutWaiting) or self._undefined:
+        log = self._unwaited
+        if log is None or self._undefined:
             return False
         with LockPair(self._committing, None, 0) as mine:
             if not mine:
