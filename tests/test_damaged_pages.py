@@ -256,6 +256,7 @@ def test_a_page_of_anything(whole: Whole, tmp_path: Path) -> None:
                 verify(store.backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["zeros", "random"])
 def test_pages_that_lead_to_others(whole: Whole, tmp_path: Path, how: str) -> None:
     """Where a page of the schema can't be read, or one between the root of the log and its leaves,

@@ -447,6 +447,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(3))
 def test_forks_beside_stores_that_come_and_go(tmp_path: Path, number: int) -> None:
     """A child that is forked while other threads open, use, close and drop stores of one path works

@@ -197,6 +197,7 @@ def test_an_append_is_whole_or_absent(kind: str, size: int, tmp_path: Path) -> N
     assert not verify(KINDS[kind](tmp_path / "log")).damages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_a_second_interrupt_the_next_append_repairs(kind: str, tmp_path: Path) -> None:
     """Where the cleaning up is interrupted, too, whoever appends next finds what was left."""
@@ -341,6 +342,7 @@ def test_what_is_staged_is_staged_once() -> None:
         assert at > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_storm_of_signals(kind: str, tmp_path: Path) -> None:
     """Real signals, up to a thousand, while two threads append: none hangs, every append is
@@ -505,6 +507,7 @@ def test_a_fork_that_is_interrupted_ends_what_it_paused(monkeypatch: pytest.Monk
         in_another_thread(lambda: _fair(lock))
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_is_interrupted_keeps_no_other_away(tmp_path: Path) -> None:
     """Whoever rebuilds next does not wait for one that was interrupted."""
     with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:

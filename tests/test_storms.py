@@ -176,6 +176,7 @@ def run(kind: str, path: Path) -> None:
     log.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_session_has_its_end(kind: str, tmp_path: Path) -> None:
     """Behind a storm, the next session and the end of the store write what is missing."""

@@ -40,6 +40,7 @@ def newer(kind: str, path: Path, what: str) -> str:
     return told.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_versions_on_one_log(kind: str, tmp_path: Path) -> None:
     """The newer one reads all that the older wrote; the older one reads what it can, leaves the
