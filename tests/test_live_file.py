@@ -149,7 +149,7 @@ import contextlib, gc, io, json, os, signal, subprocess, sys
 from pathlib import Path
 from lllm import LocalFileBackend, LogError, LogStore, LogTooNew, SQLiteBackend
 from lllm.cli import main
-from lllm.doctor import examine
+from lllm.doctor.examine import examine
 from lllm.events.integrity.verify import verify
 from tests.echo import echo
 

@@ -14,7 +14,7 @@ _SCRIPT = """
 import gc, itertools, os, resource, sys, warnings
 from pathlib import Path
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
-from lllm.doctor import examine
+from lllm.doctor.examine import examine
 from lllm.events.errors import LllmError
 from lllm.events.integrity.verify import verify
 from tests.echo import echo

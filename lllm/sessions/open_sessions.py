@@ -29,7 +29,7 @@ from lllm.events.recorder import Recorder
 from lllm.events.values.json_values import to_plain
 from lllm.sessions.open_calls import watch
 
-LOST = "An interrupt came where the session ended."
+LOST = "The session was left without an end: an interrupt came there, or nobody held it any more."
 
 
 class Scope(Protocol):

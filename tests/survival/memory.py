@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -71,10 +71,12 @@ class Memory:
         elif step == "error":
             self.errors.append(done)
 
-    def interrupt(self, whose: str) -> None:
-        """A hand is gone."""
+    def interrupt(
+        self, whose: str, state: Literal["interrupted", "failure"] = "interrupted"
+    ) -> None:
+        """A hand is gone. state: of what it had open."""
         for name in self.open_of(whose):
-            self.sessions[name].state = "interrupted"
+            self.sessions[name].state = state
             self.sessions[name].whose = ""
 
     def picture(self) -> Picture:

@@ -105,7 +105,7 @@ class TwoProcesses(RuleBasedStateMachine):
     def reopen(self) -> None:
         """The store is closed here, whatever is open, and opened again."""
         self.here.close()
-        self.memory.interrupt(HERE)
+        self.memory.interrupt(HERE, "failure")  # nobody holds them any more, and the store says so
         self.here = Hand(self.place)
 
     @rule()
