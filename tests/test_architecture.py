@@ -99,6 +99,16 @@ def test_no_circle_of_imports() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    """No public class name stands in two modules: one name, one meaning."""
+    found: dict[str, list[str]] = {}
+    for name, path in _NAMES.items():
+        for node in parsed(path):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name)
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
 ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend"}
 
 
