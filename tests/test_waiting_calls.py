@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
@@ -34,7 +35,7 @@ from lllm.invokers.sdk.clients import Clients
 from lllm.packages.loader import Runtime, load_package
 from lllm.sessions.session import SessionScope, running_session
 from tests.runs import Asking, config
-from tests.waiting import Stop, waits_for
+from tests.waiting import HANG, Stop, waits_for
 
 # -- what a process has once
 
@@ -303,5 +304,10 @@ def test_a_tool_beside_the_end_of_its_session(store: LogStore, at_once: int, fai
     with stop.reached_by(under.run) as running:
         interrupts = under.calls[0].interrupts
         ran = interrupts._ran if at_once > 1 else {}  # what another call gets instead of its own
+        if at_once > 1:  # the other one has come to its end, and nothing but this changes the state
+            until = time.monotonic() + HANG
+            while not {"tool.returned", "tool.failed"} & {one.type for one in store.log.read()}:
+                assert time.monotonic() < until
+                time.sleep(0.001)
         stop.must_wait(running, interrupts._ending, lambda: (under.staged(), len(ran)))
     assert running.end() == "done"
