@@ -329,6 +329,7 @@ def test_an_assignment_to_a_header(name: str, scheme: str) -> None:
 WORDY = (
     "configuration_settings_manager_for_several_objects_",
     "configurationsettingsmanagerforobjects",
+    "computed_configurationsettingsmanagerforobjects",
 )
 
 
