@@ -125,7 +125,8 @@ def test_nobody_asks_a_backend_for_its_class(path: Path) -> None:
 
 
 PUBLIC = """
-AgentCallSession Agent AgentError AmbiguousId AppendConflict BudgetExceeded CallRecord ConfigError
+AgentCallSession Agent AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded
+CallRecord ConfigError
 Dialog
 InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
 LogUnavailable Message

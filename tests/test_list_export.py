@@ -198,7 +198,7 @@ def test_the_command(store: LogStore, tmp_path: Path, run: Run) -> None:
     """`lllm export --lists` says what it wrote; it stands alone, and so does an id."""
     place = getattr(store.backend, "path", None)
     out = run("export", "--store", place, "--lists", tmp_path / "lists.db")
-    assert out.endswith("lists.db: 3 sessions, 3 tags, 1 calls, 1 costs.\n")
+    assert out.endswith("lists.db: 3 sessions, 3 tags, 1 call, 1 cost.\n")
     for arguments in (
         [], ["01", "--lists", "x.db"], ["--lists", "x.db", "--format", "json"],
         ["--lists", "x.db", "--output", "y"],

@@ -174,11 +174,15 @@ def export(
         raise click.UsageError("--format and --output are of one session, not of --lists.")
     with open_named(store) as opened:
         if lists is not None:
+            from lllm.cli.render.formats import counted
+
             made = opened.export_lists(lists)
-            click.echo(
-                f"{visible(str(made.path))}: {made.sessions:,} sessions, {made.tags:,} tags, "
-                f"{made.calls:,} calls, {made.costs:,} costs."
-            )
+            rows = (
+                (made.sessions, "session"), (made.tags, "tag"), (made.calls, "call"),
+                (made.costs, "cost"),
+            )  # fmt: skip
+            said = ", ".join(counted(count, name) for count, name in rows)
+            click.echo(f"{visible(str(made.path))}: {said}.")
             return
         text = opened.export_session(opened.find_id(prefix or ""), format_ or "json")
     text = text.rstrip("\n") + "\n"
