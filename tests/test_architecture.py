@@ -153,7 +153,7 @@ def test_the_public_names() -> None:
 
 HEAVY = {
     "openai", "anthropic", "genai_prices", "pydantic", "structlog", "rich", "click", "sqlite_utils",
-    "asyncio",
+    "asyncio", "importlib.metadata",
 }  # fmt: skip
 
 

@@ -231,7 +231,9 @@ def test_what_is_no_store(tmp_path: Path) -> None:
 def registered(monkeypatch: pytest.MonkeyPatch, **named: str) -> None:
     """Have these entry points installed."""
     found = EntryPoints(EntryPoint(name, value, backends.GROUP) for name, value in named.items())
-    monkeypatch.setattr(backends, "entry_points", lambda *, group: found.select(group=group))
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda *, group: found.select(group=group)
+    )
 
 
 GREEDY = BackendKind(name="greedy", open=backends._open_jsonl, suffixes=(".db",))

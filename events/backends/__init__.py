@@ -15,11 +15,11 @@ from __future__ import annotations
 import logging
 import os
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from lllm.events.backend import BackendKind, LogBackend
 from lllm.events.backends.location import MEMORY, local_path, scheme_of, sqlite_path
+from lllm.events.concurrency.imports import importing
 from lllm.events.errors import ConfigError, StoreError
 
 GROUP = "lllm.backends"
@@ -128,6 +128,11 @@ def _kinds() -> tuple[BackendKind, ...]:
 
     Raises ConfigError where two claim the same scheme or suffix.
     """
+    with (
+        importing()
+    ):  # late: it takes some 20 ms, and a store that is named by its class needs none
+        from importlib.metadata import entry_points
+
     kinds = [*_BUILT_IN]
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         where = f"The entry point {entry.name!r} ({entry.value}) of {GROUP}"
