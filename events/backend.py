@@ -27,28 +27,6 @@ if TYPE_CHECKING:
     from lllm.events.health import Health
     from lllm.events.integrity.repair import Repaired
 
-__all__ = [
-    "AppendsWithin",
-    "AppendsWithoutWaiting",
-    "BackendKind",
-    "CanBeRepaired",
-    "CopiesFiles",
-    "KnowsItsEnd",
-    "KnowsNesting",
-    "KnowsWriters",
-    "LogBackend",
-    "NewEvent",
-    "OpensLog",
-    "Progress",
-    "ReadsByType",
-    "ReadsPastDamage",
-    "Recorded",
-    "ReportsHealth",
-    "follow",
-    "persists",
-    "read_types",
-]
-
 _SHORTER_LOOKS = 3  # in a row, until a log is taken for one that has lost its end
 
 

@@ -159,8 +159,8 @@ def test_what_waits_in_the_write_ahead_log(whole: Whole, tmp_path: Path) -> None
     with closing(SQLiteBackend(place, read_only=True)) as log:
         assert [one.position for one in log.read()] == list(range(1, head + 1))
     assert (place.read_bytes(), wal.read_bytes()) == (data, waiting)
-    repaired = repair_database(place)
-    assert (repaired.events, repaired.lost) == (head, ())
+    (repaired,) = repair_database(place).mended
+    assert (repaired.events, repaired.lost_positions) == (head, ())
     assert repaired.copy.read_bytes() == data
     assert Path(f"{repaired.copy}-wal").read_bytes() == waiting
     with LogStore(SQLiteBackend(place)) as store:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -60,11 +60,13 @@ def back_up(
     if not persists(log):
         raise LogError(f"{log!r} can't be backed up: it keeps nothing.")
     path = Path(destination).absolute()
-    original = log.path if isinstance(log, CopiesFiles) and isinstance(log.path, Path) else None
-    copy_log = log.copy_to if original is not None and isinstance(log, CopiesFiles) else None
+    original: Path | None = None
+    copy_log: Callable[[Path, Progress | None], tuple[int, int]] = partial(_copy_events, log)
+    if isinstance(log, CopiesFiles) and isinstance(log.path, Path):
+        original, copy_log = log.path, log.copy_to
     _check_destination(path, original)
     with copy_errors(path), _draft(path) as copy:
-        position, size = (copy_log or partial(_copy_events, log))(copy, progress)
+        position, size = copy_log(copy, progress)
         _check_free(path, original)
         copy.rename(path)
         sync_folder(path.parent)

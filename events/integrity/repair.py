@@ -18,7 +18,8 @@ class Mended(msgspec.Struct, frozen=True):
 
     Attributes:
         path: The file.
-        copy: Where it is kept as it was.
+        copy: Where it is kept as it was. The write-ahead log of an SQLite file, if it had one, is
+            beside it under the same name with "-wal".
         bytes_before: Its size before.
         bytes_after: Its size now.
         lost: Lines that no event could be made of, which are in the copy alone.

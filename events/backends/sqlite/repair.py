@@ -25,8 +25,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from lllm.events.backends.sqlite.file_header import FileErrors, names_of_lllm
 from lllm.events.backends.sqlite.rebuilt_file import copy_of, salvage
 from lllm.events.concurrency.locks import FileLock
@@ -61,24 +59,7 @@ _IN_USE = 3  # its exit code
 _ORDER = ("table", "index", "view", "trigger")  # in which a schema can be made
 
 
-class RepairedDatabase(msgspec.Struct, frozen=True):
-    """What a repair of an SQLite file did.
-
-    path: the file. copy: where it is kept as it was; its write-ahead log, if it had one, has the
-    same name with "-wal". events: how many the new file has. lost: the positions that no page
-    holds, as pairs of the first and the last. left: tables and views of the user's own that could
-    not be copied, or not whole, and why. schema_lost: whether nobody can tell which there were.
-    """
-
-    path: Path
-    copy: Path
-    events: int
-    lost: tuple[tuple[int, int], ...]
-    left: tuple[str, ...]
-    schema_lost: bool
-
-
-def repair_database(path: Path, *, head: int = 0) -> RepairedDatabase:
+def repair_database(path: Path, *, head: int = 0) -> Repaired:
     """Put a whole file in the place of a damaged one that nobody has open.
 
     Args:
@@ -104,13 +85,7 @@ def repair_log(log: SQLiteBackend) -> Repaired:
         return Repaired(left=tuple(damage.what for damage in verify(log).damages))
     head = log.readable().upto if log.damage is None else 0
     log.close()
-    before = path.stat().st_size
-    made = repair_database(path, head=head)
-    mended = Mended(
-        made.path, made.copy, before, made.path.stat().st_size, lost_positions=made.lost,
-        events=made.events,
-    )  # fmt: skip
-    return Repaired((mended,), not_copied=made.left, schema_lost=made.schema_lost)
+    return repair_database(path, head=head)
 
 
 def _has_damaged_pages(log: SQLiteBackend) -> bool:
@@ -159,8 +134,8 @@ def _in_use(path: Path) -> LogUnavailable:
     )
 
 
-def _replaced(path: Path, head: int) -> RepairedDatabase:
-    copy = _keep(path)
+def _replaced(path: Path, head: int) -> Repaired:
+    copy, before = _keep(path), path.stat().st_size
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     try:
@@ -178,7 +153,15 @@ def _replaced(path: Path, head: int) -> RepairedDatabase:
     finally:
         for suffix in ("", *_BESIDE):
             Path(f"{draft}{suffix}").unlink(missing_ok=True)
-    return RepairedDatabase(path, copy, found.events, found.gaps, left or (), left is None)
+    mended = Mended(
+        path,
+        copy,
+        before,
+        path.stat().st_size,
+        lost_positions=found.gaps,
+        events=found.events,
+    )
+    return Repaired((mended,), not_copied=left or (), schema_lost=left is None)
 
 
 def _keep(path: Path) -> Path:

@@ -110,7 +110,7 @@ def repair(store: str | None) -> None:
     with closing(open_log(path, make=False)) as log:
         repaired = mend(log)
     if repaired.mended or repaired.begun:
-        with closing(open_store(path)) as opened:
+        with open_store(path) as opened:
             opened.rebuild()  # rows of events that were mended or are lost
     show(repaired)
 
