@@ -30,7 +30,7 @@ from lllm.events.backend import (
     read_types,
 )
 from lllm.events.concurrency import deferred
-from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict, AppendTooLarge, LogError, LogReadOnly, LogUnavailable
@@ -55,17 +55,17 @@ class BufferedLog:
     """
 
     def __init__(
-        self, behind: LogBackend, *, on_error: OnError = "hold", held_bytes: int = HELD_BYTES
+        self, backend: LogBackend, *, on_error: OnError = "hold", held_bytes: int = HELD_BYTES
     ) -> None:
         if on_error not in ("hold", "raise"):
             raise ValueError(f'on_error is "hold" or "raise", not {on_error!r}')
-        self.behind = behind
+        self.backend = backend
         self._raises = on_error == "raise"
         self._bound = held_bytes
         self._lock = RobustLock()  # reentrant: the collector may end a session inside
         # Asked once: it takes as long as a quarter of an append.
-        self._nests = behind if isinstance(behind, KnowsNesting) else None
-        self._unwaited = behind if isinstance(behind, AppendsWithoutWaiting) else None
+        self._nests = backend if isinstance(backend, KnowsNesting) else None
+        self._unwaited = backend if isinstance(backend, AppendsWithoutWaiting) else None
         # From where nothing may be waited for, before they are held.
         self._came_between: deque[Sequence[NewEvent]] = deque()
         self._held: deque[Sequence[NewEvent]] = deque()
@@ -122,7 +122,7 @@ class BufferedLog:
             self.write_held(now=True)
         if self._raises or not self._held:
             try:
-                return self.behind.append(events)
+                return self.backend.append(events)
             except Exception as error:
                 return self._hold(events, error)
         with self._lock:
@@ -162,7 +162,7 @@ class BufferedLog:
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
         """See AppendsWithin; None, too, where others wait already. Whatever the log behind raises,
         it raises."""
-        return None if self._held else _append_within(self.behind, events, seconds)
+        return None if self._held else _append_within(self.backend, events, seconds)
 
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
         if isinstance(error, AppendConflict | LogReadOnly):
@@ -170,7 +170,9 @@ class BufferedLog:
         if isinstance(error, AppendTooLarge) and not self._raises:
             return self._leave_out(events, error)
         if self._raises:
-            raise error if isinstance(error, LogError) else LogUnavailable(_told(error)) from error
+            raise (
+                error if isinstance(error, LogError) else LogUnavailable(_error_text(error))
+            ) from error
         with self._lock:
             self._add(events)
             self._next_try = time.monotonic() + _RETRY_SECONDS
@@ -178,7 +180,7 @@ class BufferedLog:
                 return ()
             self._warned = True
         warnings.warn(
-            f"lllm can't write its log; events wait in memory until it can. {_told(error)}",
+            f"lllm can't write its log; events wait in memory until it can. {_error_text(error)}",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -273,24 +275,24 @@ class BufferedLog:
 
     def _write(self, events: Sequence[NewEvent], until: float) -> None:
         left = max(0.0, until - time.monotonic())
-        if _append_within(self.behind, events, left) is None:
+        if _append_within(self.backend, events, left) is None:
             raise LogUnavailable("Other writers hold the log.")
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
         """See LogBackend; what is held is not read."""
-        return self.behind.read(after=after, upto=upto, stream=stream)
+        return self.backend.read(after=after, upto=upto, stream=stream)
 
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
     ) -> Iterator[Recorded]:
         """See ReadsByType."""
-        return read_types(self.behind, types, after=after, upto=upto)
+        return read_types(self.backend, types, after=after, upto=upto)
 
     def head(self) -> int:
         """See LogBackend."""
-        return self.behind.head()
+        return self.backend.head()
 
     def close(self) -> None:
         """Try once more to write what waits, for some seconds where others hold the log, say what
@@ -306,7 +308,7 @@ class BufferedLog:
                     stacklevel=2,
                 )
         finally:
-            self.behind.close()
+            self.backend.close()
 
 
 def _append_within(
@@ -325,5 +327,5 @@ def _size(events: Sequence[NewEvent]) -> int:
     return sum(len(event.data) for event in events)
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(error) if isinstance(error, LogError) else f"{type(error).__name__}: {error}"

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING
 
 from lllm.version import __version__
 
+try:
+    import fcntl  # noqa: F401 - locks need it, and every store needs locks
+except ImportError:
+    raise ImportError(
+        "lllm runs on Linux and macOS, and not on this system, which has no flock to lock files "
+        "with. On Windows, use it in WSL."
+    ) from None
+
 if TYPE_CHECKING:
     from lllm.agents.agent import Agent
     from lllm.agents.dialog import Dialog, Message, Piece

@@ -115,7 +115,7 @@ def _level(level: str | int) -> int:
 
 
 def _colors(stream: TextIO) -> bool:
-    if os.environ.get("NO_COLOR") or sys.platform == "win32":  # there, structlog needs colorama
+    if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
         return True

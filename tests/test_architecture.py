@@ -171,3 +171,12 @@ def test_importing_loads_nothing_heavy(tmp_path: Path) -> None:
     assert {name for name in loaded if name.startswith("lllm")} <= {"lllm", "lllm.version"}
     opened = f"from lllm import *; LogStore(SQLiteBackend({str(tmp_path / 'r.db')!r})).close()"
     assert loaded_by(opened) & HEAVY == set()
+
+
+def test_a_system_without_flock_is_told_what_is_supported() -> None:
+    """On Windows, which has no fcntl, `import lllm` fails, and says where lllm runs."""
+    code = "import sys; sys.modules['fcntl'] = None; import lllm"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = run.stderr.strip().rpartition("\n")[2]
+    assert last.startswith("ImportError: lllm runs on Linux and macOS, and not on this system")
+    assert "During handling" not in run.stderr

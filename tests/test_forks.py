@@ -19,8 +19,8 @@ import pytest
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend, Tactic, load_package
 from lllm.agents import tactic
 from lllm.events.backends.sqlite.database import Database
+from lllm.events.concurrency.fork import pause_at_fork
 from lllm.events.concurrency.imports import importing
-from lllm.events.concurrency.locks import rest_during_fork
 from lllm.events.concurrency.robust_locks import ForkSafeLock, ThreadLock
 from lllm.store import log_store as store_module
 from lllm.testing.writers import fork
@@ -38,7 +38,7 @@ class Going:
 
     def __init__(self, on: threading.Event | None = None) -> None:
         self.on = on or threading.Event()
-        rest_during_fork(self, order=-1)
+        pause_at_fork(self, order=-1)
 
     def pause(self) -> bool:
         """See Pausable."""

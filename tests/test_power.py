@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +35,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> Synced:
         return before
 
     monkeypatch.setattr(os, "fsync", counted)
-    if hasattr(own_files, "fcntl"):  # macOS has a call of its own
+    if sys.platform == "darwin":  # macOS has a call of its own
         monkeypatch.setattr(own_files.fcntl, "fcntl", lambda fd, _: counted(fd))
     return since
 

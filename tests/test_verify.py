@@ -235,12 +235,12 @@ class TestLost:
             history.finish(session, True)
             events = without_positions(store.log.read())
         holding.append(events[:2])
-        holding.behind = FullDisk()
+        holding.backend = FullDisk()
         with pytest.warns(RuntimeWarning, match="wait in memory"):
             holding.append([events[2]])
         for one in events[3 : 3 + lost]:
             holding.append([one])
-        holding.behind = log
+        holding.backend = log
         assert holding.write_held(now=True)
         holding.append(events[3 + lost :])
         verified = checked(log)
@@ -269,7 +269,7 @@ class TestLost:
         events are counted as unchecked."""
         log = open_backend()
         holding = BufferedLog(log, held_bytes=0)
-        holding.behind = FullDisk()
+        holding.backend = FullDisk()
         with LogStore(MemoryBackend()) as store:
             echo(store)("first")
             (session,) = store.list_sessions()
@@ -277,7 +277,7 @@ class TestLost:
         with pytest.warns(RuntimeWarning, match="wait in memory"):
             holding.append([first])
         holding.append([others[0]])
-        holding.behind = log
+        holding.backend = log
         assert holding.write_held(now=True)
         holding.append(others[1:])
         verified = checked(log)

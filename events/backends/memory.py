@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.nesting import Nesting
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict

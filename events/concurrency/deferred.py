@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from lllm.events.concurrency.locks import register_after_fork
+from lllm.events.concurrency.fork import register_after_fork
 
 _logger = logging.getLogger("lllm.store")
 _LONGEST = 5.0  # seconds that `settle` waits for the thread to finish

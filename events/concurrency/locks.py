@@ -8,16 +8,13 @@ inherited, too, with nobody there to give it back; ThreadLock is one that is not
 
 from __future__ import annotations
 
-import logging  # noqa: F401 - first: its own hook must be called behind ours, see below
+import fcntl
 import os
-import sys
-import threading
 import time
-import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
+from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.files.own_files import (
     FileId,
     close_own,
@@ -29,99 +26,10 @@ from lllm.events.files.own_files import (
 )
 from lllm.events.files.permissions import mode_like
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-
 # Seconds that an append waits for other writers: whoever has the lock longer than that is frozen
 # (SIGSTOP, a debugger, a paused container), and may be so for ever.
 WAIT_SECONDS = 30.0
 _POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two tries of a lock that is waited for
-
-
-class ForkAware(Protocol):
-    """Something that must not go on in a forked child as it was in the parent."""
-
-    def after_fork(self) -> None:
-        """Called in the child, before anything else runs there."""
-
-
-_fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
-
-
-def register_after_fork(thing: ForkAware) -> None:
-    """Have `thing.after_fork()` called in every child that is forked while it lives."""
-    _fork_aware.add(thing)
-
-
-def _tell_all() -> None:
-    for thing in list(_fork_aware):
-        thing.after_fork()
-
-
-class Pausable(Protocol):
-    """Something that must be at rest while its process forks."""
-
-    def pause(self) -> bool:
-        """Called before a fork, in the thread that forks; whether `resume` shall follow."""
-
-    def resume(self) -> None:
-        """Called after the fork, in the same thread of the parent."""
-
-
-_pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary()
-
-
-class _Paused(threading.local):
-    """What a fork of this thread has made pause, and until when it waits for that."""
-
-    def __init__(self) -> None:
-        self.things: list[Pausable] = []
-        self.until = 0.0  # by the monotonic clock
-
-
-_paused = _Paused()
-_INNERMOST = 9
-_LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
-
-
-def rest_during_fork(thing: Pausable, order: int = _INNERMOST) -> None:
-    """Have `thing` pause at each fork while it lives.
-
-    order: the lower pauses first. What is held while others are taken must be lower than those, or
-    the fork would hold what it waits for.
-    """
-    _pausable[thing] = order
-
-
-def fork_begins_within() -> float:
-    """Seconds that a `pause` may still wait; the fork goes on then, whatever is still under way."""
-    return max(0.0, _paused.until - time.monotonic())
-
-
-def _pause_all() -> None:
-    _paused.until = time.monotonic() + _LONGEST_PAUSE
-    # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
-    alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
-    _resume_all()  # what an interrupt left of the last fork
-    for thing in sorted(alive, key=_pausable.__getitem__):
-        _paused.things.append(thing)  # first: an interrupt may come as soon as it pauses
-        if not thing.pause():
-            _paused.things.pop()
-
-
-def _resume_all() -> None:
-    while _paused.things:
-        _paused.things[0].resume()  # twice does nothing, after an interrupt
-        del _paused.things[:1]
-
-
-# What registers last is called first. logging's hook takes the lock that every logger needs; taken
-# before ours, threads that we wait for could not go on.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
 
 
 class FileLock:
@@ -237,37 +145,13 @@ def is_held(path: Path) -> bool:
     return False
 
 
-if sys.platform == "win32":
+def _lock(fd: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
-    def _lock(fd: int, wait: bool) -> bool:
-        while True:
-            try:
-                _lock_first_byte(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK)
-            except OSError:
-                if not wait:
-                    return False
-            else:
-                return True
 
-    def _unlock(fd: int) -> None:
-        _lock_first_byte(fd, msvcrt.LK_UNLCK)
-
-    def _lock_first_byte(fd: int, how: int) -> None:
-        mark = os.lseek(fd, 0, os.SEEK_CUR)
-        os.lseek(fd, 0, os.SEEK_SET)
-        try:
-            msvcrt.locking(fd, how, 1)
-        finally:
-            os.lseek(fd, mark, os.SEEK_SET)
-
-else:
-
-    def _lock(fd: int, wait: bool) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+def _unlock(fd: int) -> None:
+    fcntl.flock(fd, fcntl.LOCK_UN)

@@ -16,12 +16,8 @@ import time
 from types import FrameType, TracebackType
 
 from lllm.events.concurrency import locks
-from lllm.events.concurrency.locks import (
-    FileLock,
-    fork_begins_within,
-    register_after_fork,
-    rest_during_fork,
-)
+from lllm.events.concurrency.fork import fork_begins_within, pause_at_fork, register_after_fork
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.thread_frames import thread_frames
 
 Claims = tuple[FrameType | None, ...]
@@ -179,12 +175,12 @@ class ThreadLock(RobustLock):
 class ForkSafeLock(ThreadLock):
     """One that a fork waits for a while, so that no child finds half done what it guards.
 
-    order: see rest_during_fork.
+    order: see pause_at_fork.
     """
 
     def __init__(self, order: int) -> None:
         super().__init__()
-        rest_during_fork(self, order)
+        pause_at_fork(self, order)
 
     def pause(self) -> bool:
         """Wait until no other thread holds it."""

@@ -15,6 +15,7 @@ moment between the look and the opening.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -27,21 +28,12 @@ from typing import NamedTuple
 from lllm.events.errors import LogUnavailable
 from lllm.events.files.permissions import FILE_MODE, FOLDER_MODE, permit
 
-if sys.platform == "darwin":
-    import fcntl
-
-# Not on every system. O_NONBLOCK: a FIFO without a reader is not waited for; regular files ignore
-# it. O_NOCTTY: a terminal does not become that of this process.
 _TRIES = 10  # to open a file that others make and remove
-_SAFELY = (
-    getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_NOCTTY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-# What open() says of a link (FreeBSD: EMLINK), of a socket, and of a FIFO that nobody reads.
-_NOT_REGULAR = {errno.ELOOP, errno.EMLINK, errno.ENXIO}
+# O_NONBLOCK: a FIFO without a reader is not waited for; regular files ignore it. O_NOCTTY: a
+# terminal does not become that of this process.
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# What open() says of a link, and of a socket or a FIFO that nobody reads.
+_NOT_REGULAR = {errno.ELOOP, errno.ENXIO}
 
 
 class FileId(NamedTuple):
@@ -244,7 +236,7 @@ def make_folder(
 
 def _make_one(path: Path, mode: int) -> None:
     path.mkdir(mode=mode & 0o777)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0))
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         permit(fd, mode)
     finally:
@@ -284,13 +276,12 @@ def sync(file: FileIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system can."""
-    if sys.platform != "win32":
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    """Wait until the names in a folder are on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _is_other(path: Path | str) -> bool:

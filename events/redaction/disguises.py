@@ -31,7 +31,7 @@ _NOISE = re.compile(
 _HYPHENS = frozenset("\u2010\u2011\u2212\ufe58\ufe63")
 
 
-def _shown(match: re.Match[str]) -> str:
+def _without_disguise(match: re.Match[str]) -> str:
     """What stands for a piece of noise."""
     kind, said = match.lastgroup, match[match.lastgroup or 0]
     if kind in ("percent", "x", "u"):
@@ -53,7 +53,7 @@ class Plain:
         for match in _NOISE.finditer(text):
             for shown, start, end in (
                 (text[at : match.start()], at, None),
-                (_shown(match), match.start(), match.end()),
+                (_without_disguise(match), match.start(), match.end()),
             ):
                 if shown:
                     self._pieces.append((length, start, end))
@@ -197,7 +197,7 @@ def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
         return b""
     said: list[bytes] = []
     if len(run) <= _LONG and len(run) >= len(_LONG_HEX) and _LONG_HEX in run.translate(_HEX_DIGITS):
-        said += _said_in_hex(run)
+        said += _strings_in_hex(run)
         if not run.translate(None, _HEX_AND_DASHES):
             return b" ".join(said).replace(b"\0", b"")
     plain = run.translate(_STANDARD) if b"-" in run or b"_" in run else run
@@ -206,7 +206,7 @@ def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
     for at in range(4) if len(plain) <= _LONG else places:
         firsts = plain[at::4].translate(_FIRST)
         if _FIRSTS in firsts:
-            said += _said(plain, at, firsts)
+            said += _strings_in_base64(plain, at, firsts)
     return b" ".join(said).replace(b"\0", b"")
 
 
@@ -215,10 +215,10 @@ def readable_in_hex(run: bytes) -> bytes:
     firsts = run.translate(_FIRST_DIGITS)
     if firsts[::2].find(_READABLE) < 0 and firsts[1::2].find(_READABLE) < 0:
         return b""
-    return b" ".join(_said_in_hex(run)).replace(b"\0", b"")
+    return b" ".join(_strings_in_hex(run)).replace(b"\0", b"")
 
 
-def _said_in_hex(run: bytes) -> Iterator[bytes]:
+def _strings_in_hex(run: bytes) -> Iterator[bytes]:
     for digits in _HEX_BYTES.findall(run):
         data = binascii.a2b_hex(digits[: len(digits) & ~1])
         if _READABLE in data.translate(_PRINTABLE):
@@ -229,7 +229,7 @@ def _said_in_hex(run: bytes) -> Iterator[bytes]:
 _FIRST_DIGITS = bytes(97 if chr(c) in "0234567" else 32 for c in range(256))
 
 
-def _said(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
+def _strings_in_base64(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
     """What can be read in base64 from a place on. Only what is near to such a place is decoded."""
     found = firsts.find(_FIRSTS)
     while found >= 0:

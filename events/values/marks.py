@@ -21,7 +21,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
@@ -50,25 +50,10 @@ TEXT_OF: dict[type, tuple[str, Callable[[Any], str]]] = {
     dt.timedelta: ("timedelta", lambda value: str(msgspec.to_builtins(_exact(value)))),
     Fraction: ("fraction", Fraction.__str__),
     PosixPath: ("PosixPath", PurePath.__str__),
-    WindowsPath: ("WindowsPath", PurePath.__str__),
     PurePosixPath: ("PurePosixPath", PurePath.__str__),
     PureWindowsPath: ("PureWindowsPath", PurePath.__str__),
     **{kind: (kind.__name__, str) for kind in _ADDRESSES},
 }
-
-
-def _posix_path(text: str) -> PurePath:
-    try:
-        return PosixPath(text)
-    except NotImplementedError:  # on Windows
-        return PurePosixPath(text)
-
-
-def _windows_path(text: str) -> PurePath:
-    try:
-        return WindowsPath(text)
-    except NotImplementedError:  # everywhere else
-        return PureWindowsPath(text)
 
 
 def _fraction(text: str) -> Fraction:
@@ -85,8 +70,8 @@ FROM_TEXT: dict[str, Callable[[str], object]] = {
     "complex": complex,
     "timedelta": lambda text: msgspec.convert(text, dt.timedelta),
     "fraction": _fraction,
-    "PosixPath": _posix_path,
-    "WindowsPath": _windows_path,
+    "PosixPath": PosixPath,
+    "WindowsPath": PureWindowsPath,
     "PurePosixPath": PurePosixPath,
     "PureWindowsPath": PureWindowsPath,
     **{kind.__name__: kind for kind in _ADDRESSES},

@@ -18,7 +18,6 @@ be imported, and keeps no state.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -341,7 +340,6 @@ class SharedLogContract(LogContract):
         winners = [number for _, wins in told for number in wins]
         assert sorted(winners) == list(range(10))
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
     def test_fork(self, log: LogBackend) -> None:
         """After a fork, in the middle of other threads' appends, child and parent both go on."""
         stop = threading.Event()

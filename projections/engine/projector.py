@@ -21,7 +21,8 @@ from lllm.events.backend import KnowsItsEnd, LogBackend
 from lllm.events.backends.sqlite.database import Database, Value
 from lllm.events.backends.sqlite.file_header import FileErrors
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency.locks import FileLock, register_after_fork
+from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.projections.engine.checkpoints import (
@@ -92,7 +93,7 @@ class Projector:
         self.rebuilding = RobustLock()
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         # The state of log and rows in which there was nothing to do, and what rows are changed by.
-        backend = log.behind if isinstance(log, BufferedLog) else log
+        backend = log.backend if isinstance(log, BufferedLog) else log
         self._in_one = (
             isinstance(backend, KeepsRows)
             and backend.rows_in_log
@@ -134,7 +135,7 @@ class Projector:
 
     def lost_end(self) -> LogDamaged | None:
         """What the log says, where its end is missing."""
-        log = self.log.behind if isinstance(self.log, BufferedLog) else self.log
+        log = self.log.backend if isinstance(self.log, BufferedLog) else self.log
         try:
             if isinstance(log, KnowsItsEnd):
                 log.check_end()

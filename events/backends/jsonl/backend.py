@@ -116,7 +116,9 @@ class LocalFileBackend:
         self.read_only = read_only
         self._rows: Database | None = None
         self._rows_lock = ThreadLock()
-        self._told: tuple[Path, int] | None = None  # the end that damage was last looked for at
+        self._reported_end: tuple[Path, int] | None = (
+            None  # the end that damage was last looked for at
+        )
         self._closed = False
         self._share = folders.open(
             self.path, self, self._folder,
@@ -442,15 +444,15 @@ class LocalFileBackend:
             and not is_held(self._shared.locks / "write.lock")
         ):
             return segment.begin + end.size + 1
-        self._tell_of_damage(segment, end.size)
+        self._report_damage(segment, end.size)
         return end.position
 
-    def _tell_of_damage(self, segment: segments.Segment, size: int) -> None:
+    def _report_damage(self, segment: segments.Segment, size: int) -> None:
         """Say once that the log ends in damage: what a reader gets may be a part of what is there.
         What may be a write under way is not spoken of."""
-        if self._told == (segment.path, size):
+        if self._reported_end == (segment.path, size):
             return
-        self._told = segment.path, size
+        self._reported_end = segment.path, size
         with open_to_read(segment.path) as file:
             end = segments.whole_end(file)
             if tail_state(file, end, size).kind == "damaged":

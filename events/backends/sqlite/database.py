@@ -39,12 +39,8 @@ from lllm.events.backends.sqlite.file_header import (
 from lllm.events.backends.sqlite.lent_connection import LentConnection
 from lllm.events.concurrency import locks
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
-from lllm.events.concurrency.locks import (
-    FileLock,
-    fork_begins_within,
-    register_after_fork,
-    rest_during_fork,
-)
+from lllm.events.concurrency.fork import fork_begins_within, pause_at_fork, register_after_fork
+from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.nesting import Nesting
 from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.errors import LogError, LogUnavailable
@@ -116,7 +112,7 @@ class Database:
         )
         self._wal_descriptor = -1  # SQLite's, as it was last seen
         self._inserts = -1  # the first of a process looks; it may be its last
-        rest_during_fork(self)
+        pause_at_fork(self)
         register_after_fork(self)
         with FileErrors(self.path):
             if isinstance(path, Path):

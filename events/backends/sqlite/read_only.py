@@ -11,9 +11,9 @@ https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,9 +28,6 @@ from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.files.open_files import copy_by_another_process
 from lllm.events.files.own_files import open_own
-
-if sys.platform != "win32":
-    import fcntl
 
 # Seconds that a reader waits for those who write, and where they have the file open already.
 _PATIENCE, _SHARED_PATIENCE = 1.0, 0.2
@@ -161,16 +158,15 @@ class _SharedLock:
     def __init__(self, path: Path, patience: float) -> None:
         self._file = -1
         self.unawaited_until = 0.0  # where the writer did not let go
-        if sys.platform != "win32":
-            with suppress(OSError):
-                self._file = open_own(path, os.O_RDONLY)
-                began = time.monotonic()
-                while not self._taken():
-                    waited = time.monotonic() - began
-                    if waited >= patience:
-                        self.unawaited_until = began + waited + _UNAWAITED_SECONDS
-                        break
-                    time.sleep(locks.poll_after(waited, _POLL))
+        with suppress(OSError):
+            self._file = open_own(path, os.O_RDONLY)
+            began = time.monotonic()
+            while not self._taken():
+                waited = time.monotonic() - began
+                if waited >= patience:
+                    self.unawaited_until = began + waited + _UNAWAITED_SECONDS
+                    break
+                time.sleep(locks.poll_after(waited, _POLL))
 
     def _taken(self) -> bool:
         try:

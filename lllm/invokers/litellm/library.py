@@ -19,8 +19,8 @@ from importlib import import_module
 from inspect import isawaitable
 from typing import Protocol, cast
 
+from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.imports import importing
-from lllm.events.concurrency.locks import register_after_fork
 
 _NAME = "litellm"
 _WORKER = "litellm.litellm_core_utils.logging_worker"

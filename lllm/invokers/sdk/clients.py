@@ -14,8 +14,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.imports import importing
-from lllm.events.concurrency.locks import register_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping

@@ -1,0 +1,97 @@
+"""What a fork leaves in the child that must not be used there, and what must not be under way then.
+
+The child gets a copy of the memory and of the open files, and one thread: the one that forked.
+What holds a descriptor, a lock or a connection is told in the child (`register_after_fork`), and
+what must be at rest at the moment of the fork is asked to pause before it (`pause_at_fork`).
+"""
+
+from __future__ import annotations
+
+import logging  # noqa: F401 - first: its own hook must be called behind ours, see below
+import os
+import threading
+import time
+import weakref
+from typing import Protocol
+
+
+class ForkAware(Protocol):
+    """Something that must not go on in a forked child as it was in the parent."""
+
+    def after_fork(self) -> None:
+        """Called in the child, before anything else runs there."""
+
+
+_fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+
+
+def register_after_fork(thing: ForkAware) -> None:
+    """Have `thing.after_fork()` called in every child that is forked while it lives."""
+    _fork_aware.add(thing)
+
+
+def _tell_all() -> None:
+    for thing in list(_fork_aware):
+        thing.after_fork()
+
+
+class Pausable(Protocol):
+    """Something that must be at rest while its process forks."""
+
+    def pause(self) -> bool:
+        """Called before a fork, in the thread that forks; whether `resume` shall follow."""
+
+    def resume(self) -> None:
+        """Called after the fork, in the same thread of the parent."""
+
+
+_pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary()
+
+
+class _Paused(threading.local):
+    """What a fork of this thread has made pause, and until when it waits for that."""
+
+    def __init__(self) -> None:
+        self.things: list[Pausable] = []
+        self.until = 0.0  # by the monotonic clock
+
+
+_paused = _Paused()
+_INNERMOST = 9
+_LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
+
+
+def pause_at_fork(thing: Pausable, order: int = _INNERMOST) -> None:
+    """Have `thing` pause at each fork while it lives.
+
+    order: the lower pauses first. What is held while others are taken must be lower than those, or
+    the fork would hold what it waits for.
+    """
+    _pausable[thing] = order
+
+
+def fork_begins_within() -> float:
+    """Seconds that a `pause` may still wait; the fork goes on then, whatever is still under way."""
+    return max(0.0, _paused.until - time.monotonic())
+
+
+def _pause_all() -> None:
+    _paused.until = time.monotonic() + _LONGEST_PAUSE
+    # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
+    alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
+    _resume_all()  # what an interrupt left of the last fork
+    for thing in sorted(alive, key=_pausable.__getitem__):
+        _paused.things.append(thing)  # first: an interrupt may come as soon as it pauses
+        if not thing.pause():
+            _paused.things.pop()
+
+
+def _resume_all() -> None:
+    while _paused.things:
+        _paused.things[0].resume()  # twice does nothing, after an interrupt
+        del _paused.things[:1]
+
+
+# What registers last is called first. logging's hook takes the lock that every logger needs; taken
+# before ours, threads that we wait for could not go on.
+os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)
