@@ -20,6 +20,7 @@ from lllm.events.model import (
     Usage,
 )
 from lllm.events.recorder import Recorder
+from lllm.store.log_store import session_host
 
 
 @dataclasses.dataclass
@@ -121,7 +122,7 @@ class History:
             self.store.log,
             tactic,
             ancestors=parent.recorder.lineage if parent else (),
-            definitions=self.store.definitions,
+            definitions=session_host(self.store).definitions,
         )
         session = Session(recorder, tactic, partition, parent, dict(tags))
         self.sessions.append(session)

@@ -151,6 +151,20 @@ def test_the_public_names() -> None:
     assert logging_names <= set(vars(lllm.logging))
 
 
+STORE = """
+backend backup carry close database events export_cost_summary export_lists export_session find_id
+follow lag list_calls list_sessions load_session load_session_record log open partition prices
+read_only rebuild redact save_error session tactic tag
+"""
+
+
+def test_the_surface_of_a_store() -> None:
+    """A LogStore has what its users call; what sessions ask of it is `session_host`'s."""
+    store = lllm.LogStore(lllm.NoOpBackend())
+    assert {name for name in dir(store) if not name.startswith("_")} == set(STORE.split())
+    store.close()
+
+
 HEAVY = {
     "openai", "anthropic", "genai_prices", "pydantic", "structlog", "rich", "click", "sqlite_utils",
     "asyncio", "importlib.metadata",

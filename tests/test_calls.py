@@ -412,7 +412,7 @@ def test_older_stores(tmp_path: Path, name: str, read_only: bool) -> None:
         history = History(store)
         history.attempt(history.start("a", "", {}, None), attempt())
         before = store.list_calls()
-        rows = str(store._database.path)
+        rows = str(store._rows.database.path)
     without_calls(rows)
     with opened(read_only) as store:
         assert store.list_calls() == before

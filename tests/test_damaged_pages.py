@@ -227,7 +227,7 @@ def test_a_store_with_a_lost_page(whole: Whole, tmp_path: Path, read_only: bool)
             assert {one.session_id for one in store.list_sessions()} >= intact, page
             with LogStore(SQLiteBackend(place)) as again:  # in the file, for others too
                 assert {one.session_id for one in again.list_sessions()} >= intact
-                assert again._database.path == place
+                assert again._rows.database.path == place
 
 
 @pytest.mark.parametrize("read_only", [True, False])

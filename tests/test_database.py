@@ -306,7 +306,11 @@ def test_an_interrupt_where_a_transaction_ends(
         assert isinstance(log, SQLiteBackend)
 
         def work() -> object:
-            return log.append_within(batch("s", 1), 5) if what == "an append" else store._catch_up()
+            return (
+                log.append_within(batch("s", 1), 5)
+                if what == "an append"
+                else store._reader.catch_up()
+            )
 
         with monkeypatch.context() as patched:
             patched.setattr(Writing, "__exit__", _interrupt)

@@ -22,7 +22,7 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.fork import pause_at_fork
 from lllm.events.concurrency.imports import importing
 from lllm.events.concurrency.robust_locks import ForkSafeLock, ThreadLock
-from lllm.store import log_store as store_module
+from lllm.store import session_host
 from lllm.testing.writers import fork
 from tests.echo import echo
 
@@ -109,7 +109,7 @@ _guarded: dict[
     str, tuple[Callable[[], AbstractContextManager[object]], Callable[[Path], object]]
 ] = {
     "warning": (tactic._warning.held, warn),
-    "opening": (store_module._opening.held, reopen),
+    "opening": (session_host._opening.held, reopen),
     "runtime": (lambda: _runtime._lock, lambda _: _runtime.tactics),
 }
 

@@ -289,7 +289,7 @@ def test_nobody_follows_a_log_that_can_not_be_written(log: WatchedLog) -> None:
         with outage():
             called(tactic, "through")
         assert store._rows.catch_up(timeout=0)
-        assert store._catch_up_soon._later is None
+        assert store._host._scheduler._later is None
         log.error = None
         store.log.write_held(now=True)
         assert [one.state for one in store.list_sessions()] == ["success"]

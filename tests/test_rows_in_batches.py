@@ -55,13 +55,13 @@ def filled(history: History) -> None:
 
 def rows_of(store: LogStore) -> dict[str, list[tuple[object, ...]]]:
     """All rows of all views."""
-    database, generations = store._database, store._projector.checkpoints()
+    database, generations = store._rows.database, store._rows.projector.checkpoints()
     return {
         table.name: database.query(
             f"SELECT * FROM {generation_table(table.name, generations[view.name].generation)} "
             f"ORDER BY {', '.join(table.key)}"
         )
-        for view in store._projector.views
+        for view in store._rows.projector.views
         for table in view.tables
     }
 

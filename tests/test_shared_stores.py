@@ -103,7 +103,7 @@ def test_a_store_for_each_call(tmp_path: Path, kind: str, way: str) -> None:
 def test_a_finalizer_does_not_wait(open_backend: OpenBackend) -> None:
     """A store that is dropped where this thread holds its lock is closed later, by another."""
     store, other = LogStore(open_backend()), LogStore(open_backend())
-    database = other._database
+    database = other._rows.database
     with database.write():
         del store
         gc.collect()

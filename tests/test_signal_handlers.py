@@ -165,7 +165,7 @@ def test_a_session_that_the_collector_ends(
 
         first = numbers()
         next(first)
-        with store._database.write():
+        with store._rows.database.write():
             monkeypatch.setattr(deferred._collection, "is_mine", True)
             first.close()
             monkeypatch.undo()

@@ -85,7 +85,7 @@ def test_each_kind_of_page(
         assert named == page.lost
         with LogStore(SQLiteBackend(place)) as store:
             assert read_on(store.log)[0] == [one for one in whole.events if one not in page.lost]
-            assert store._database.path == place
+            assert store._rows.database.path == place
             intact = [one for one, at in whole.sessions.items() if at.isdisjoint(page.lost)]
             listed = {one.session_id for one in store.list_sessions(limit=1000)}
             assert listed >= set(intact)

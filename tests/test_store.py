@@ -35,6 +35,7 @@ from lllm.projections.queries import sessions as queries
 from lllm.projections.queries.costs import Group
 from lllm.projections.queries.filters import Filter
 from lllm.projections.views.sessions import SessionsView
+from lllm.store.log_store import session_host
 from tests.echo import echo
 
 
@@ -93,7 +94,7 @@ def test_factories_take_a_partition(tmp_path: Path, made: Callable[..., LogStore
         assert store.partition == "acme"
         echo(store)("task")
         assert {one.partition for one in store.list_sessions()} <= {"acme"}
-        assert len(store.list_sessions(partition="acme")) == int(store.keeps)
+        assert len(store.list_sessions(partition="acme")) == int(session_host(store).persists)
 
 
 def test_partitions_are_apart(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Python 3.11 would run it without a switch.
 
 from __future__ import annotations
 
+import pickle
 import sys
 import threading
 import time
@@ -34,7 +35,6 @@ from lllm.invokers import Request
 from lllm.invokers.scripted import _Lists
 from lllm.invokers.sdk.clients import Clients
 from lllm.sessions.budget import Budget
-from lllm.store.log_store import _reopened
 from tests.echo import echo
 from tests.runs import Asking, config
 
@@ -472,14 +472,11 @@ def test_one_client_for_all_threads() -> None:
 
 
 def test_a_store_that_was_sent(tmp_path: Path) -> None:
-    """store._opening: threads that get the same store from another process share it."""
-
-    def reopen(_: int) -> object:
-        backend = SQLiteBackend(tmp_path / "runs.db")
-        return _reopened(backend, None, "", "hold", None, (), None)
-
+    """session_host._opening: threads that get the same store from another process share it."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        sent = pickle.dumps(store)
     with ExitStack() as stack:
-        stores = at_once(reopen)
-        for store in {id(one): one for one in stores}.values():
-            stack.enter_context(store)  # type: ignore[arg-type]
+        stores: list[LogStore] = at_once(lambda _: pickle.loads(sent))
+        for one in {id(one): one for one in stores}.values():
+            stack.enter_context(one)
         assert len({id(store) for store in stores}) == 1

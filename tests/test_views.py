@@ -141,9 +141,9 @@ def test_a_view_that_raised_is_left_alone(tmp_path: Path) -> None:
             echo(store)(str(number))
             assert len(store.list_sessions()) == number + 1
         assert view.asked == 1
-        with ThreadPoolExecutor(1) as another, store._projector.alone() as mine:
+        with ThreadPoolExecutor(1) as another, store._rows.projector.alone() as mine:
             assert mine
-            assert another.submit(store._projector.catch_up, timeout=0).result()
+            assert another.submit(store._rows.projector.catch_up, timeout=0).result()
 
 
 @pytest.mark.parametrize("name", ["events", "no name", "sessions", ""])
@@ -175,8 +175,8 @@ def test_the_first_difference(
     path = tmp_path / "runs.db"
     with LogStore(SQLiteBackend(path), views=[Roles()]) as store:
         echo(store)("task")
-        generation = store._projector.checkpoints()["roles"].generation
-        with store._database.write() as connection:
+        generation = store._rows.projector.checkpoints()["roles"].generation
+        with store._rows.database.write() as connection:
             assert connection is not None
             connection.execute(change.format(f"roles_v{generation}"))
         found = store.rebuild(check=True).difference

@@ -24,6 +24,7 @@ from lllm.events.model import (
     SessionSucceeded,
 )
 from lllm.events.recorder import Recorder, new_id, new_salt
+from lllm.store.log_store import session_host
 
 _INSERT = (
     "INSERT INTO events (stream, seq, time, type, version, data, digest)"
@@ -105,7 +106,9 @@ class _Sessions:
 
     def _write_events(self) -> None:
         self._given += 1
-        recorder = Recorder(self.store.log, self._tactic, definitions=self.store.definitions)
+        recorder = Recorder(
+            self.store.log, self._tactic, definitions=session_host(self.store).definitions
+        )
         began = self._started | {"tags": self._tags, "salt": recorder.salt}
         moments: list[list[Values]] = [
             [(SessionStarted, began)],

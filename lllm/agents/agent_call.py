@@ -301,7 +301,7 @@ class _Call:
             provider=self.config.provider,
             asked=self.config.model_name,
             began=time.perf_counter_ns(),
-            prices=self.agent.session.home.prices,
+            prices=self.agent.session.host.prices,
             host=self.config.invoker.host,
             port=self.config.invoker.port,
             sent=sent,

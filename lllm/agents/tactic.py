@@ -20,9 +20,10 @@ from lllm.invokers import Invoker
 from lllm.packages.registry import Runtime, default_runtime, tactic_path
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
+from lllm.sessions.host import Parent, SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost
-from lllm.sessions.session import Parent, SessionHost, SessionScope, running_session
-from lllm.store.log_store import LogStore
+from lllm.sessions.session import SessionScope, running_session
+from lllm.store.log_store import LogStore, session_host
 from lllm.tools.tool import wait_for
 
 _warning = ThreadLock()  # so that two threads do not both warn
@@ -218,7 +219,7 @@ class Tactic:
         except BaseException as error:
             scope.settle(error)
             raise
-        return scope.home.finished(recorder) if return_session else result
+        return scope.host.load_finished(recorder) if return_session else result
 
     @overload
     async def acall(
@@ -302,7 +303,7 @@ class Tactic:
             raise
         if not return_session:
             return result
-        return await to_thread(scope.home.finished, recorder)
+        return await to_thread(scope.host.load_finished, recorder)
 
     @overload
     def bcall(
@@ -536,15 +537,15 @@ class Tactic:
         self._check_options(options)
         parent = self._above()
         budget.above = parent.budget if parent is not None else None
-        home = self._home(parent)
-        if return_session and not home.keeps:
-            home = InMemorySessionHost(
-                keeps=True, partition=home.partition, redact=home.redact, prices=home.prices
+        host = self._host(parent)
+        if return_session and not host.persists:
+            host = InMemorySessionHost(
+                persists=True, partition=host.partition, redact=host.redact, prices=host.prices
             )
-        if parent is not None and parent.home is not home:
+        if parent is not None and parent.host is not host:
             parent = None  # a place of its own, so a tree of its own
         return SessionScope(
-            home,
+            host,
             tactic_path(type(self)),
             self.name,
             task=task,
@@ -588,14 +589,15 @@ class Tactic:
         inside = running is not None and running.lineage[: len(bound.lineage)] == bound.lineage
         return running if inside else bound
 
-    def _home(self, parent: Parent | None) -> SessionHost:
-        above = parent.home if parent is not None else None
-        if self.log_store is not None and (self.log_store.keeps or above is None):
-            return self.log_store
+    def _host(self, parent: Parent | None) -> SessionHost:
+        above = parent.host if parent is not None else None
+        own = None if self.log_store is None else session_host(self.log_store)
+        if own is not None and (own.persists or above is None):
+            return own
         if above is not None:
             return above
         self._warn_once()
-        return InMemorySessionHost(keeps=False)
+        return InMemorySessionHost(persists=False)
 
     def _warn_once(self) -> None:
         with _warning.held():
@@ -623,7 +625,7 @@ class Tactic:
     def _bound_to(self, parent: Parent) -> Self:
         bound = self._copied(vars(self))
         bound._parent = parent
-        if bound.log_store is parent.home:
+        if bound.log_store is not None and session_host(bound.log_store) is parent.host:
             bound.log_store = None  # it writes where its parent does
         return bound
 

@@ -30,7 +30,8 @@ from lllm.events.model import LogGap, SessionErased
 from lllm.projections.engine.checkpoints import Checkpoint
 from lllm.projections.engine.rows_location import KeepsRows
 from lllm.projections.queries import sessions as session_queries
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
+from lllm.store.read_model import ReadModel
 from lllm.times import zone_of
 
 _READ_BYTES = 256 << 20  # of a log that is read through without being asked: a second or two
@@ -48,6 +49,7 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     """
     troubles: list[str] = []
     lag = 0
+    rows = session_host(store).rows
     head = store.log.head()  # what others write from now on is no lag
     with _telling(troubles):
         lag = store.lag
@@ -58,8 +60,8 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     health = _health(store, head, thorough=thorough)
     found = Checkup(
         log=_log(store, health, head, troubles, thorough=thorough),
-        rows=_rows(store, health.locks, head, lag, troubles),
-        database=_database(_rows_file(store), troubles, thorough=thorough),
+        rows=_rows(store, rows, health.locks, head, lag, troubles),
+        database=_database(_rows_file(store, rows), troubles, thorough=thorough),
         place=_place(health, troubles),
         stopped_backups=_stopped_backups(health.path),
         troubles=tuple(troubles[:_TROUBLES]),
@@ -143,9 +145,9 @@ def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recor
 
 
 def _rows(
-    store: LogStore, locks: Path | None, head: int, lag: int, troubles: list[str]
+    store: LogStore, rows: ReadModel, locks: Path | None, head: int, lag: int, troubles: list[str]
 ) -> RowFacts:
-    database, backend = store._database, store.backend
+    database, backend = rows.database, store.backend
     in_log = isinstance(backend, KeepsRows) and backend.rows_in_log
     apart = isinstance(database.path, Path) and not in_log
     found: Mapping[str, Checkpoint] = {}
@@ -153,8 +155,8 @@ def _rows(
     elsewhere = 0
     leftovers: tuple[str, ...] = ()
     with _telling(troubles):
-        found = store._projector.checkpoints()
-        leftovers = _leftovers(store, found)
+        found = rows.projector.checkpoints()
+        leftovers = _leftovers(rows, found)
         with session_queries.reading(database) as connection:
             states = connection.execute("SELECT state, count(*) FROM sessions GROUP BY 1")
             sessions = {str(state): int(count) for state, count in states}
@@ -166,7 +168,7 @@ def _rows(
     return RowFacts(
         bytes=os.stat(database.path).st_size if apart else None,
         lag=lag,
-        views=tuple(_views(store, head, found)),
+        views=tuple(_views(rows, head, found)),
         sessions=sessions,
         elsewhere=elsewhere,
         leftovers=leftovers,
@@ -174,8 +176,8 @@ def _rows(
     )
 
 
-def _views(store: LogStore, head: int, found: Mapping[str, Checkpoint]) -> Iterator[ViewFacts]:
-    views = {view.name: view for view in store._projector.views}
+def _views(rows: ReadModel, head: int, found: Mapping[str, Checkpoint]) -> Iterator[ViewFacts]:
+    views = {view.name: view for view in rows.projector.views}
     for name in sorted({*views, *found}):
         view, at = views.get(name), found.get(name)
         version = None if view is None else view.version
@@ -187,14 +189,14 @@ def _views(store: LogStore, head: int, found: Mapping[str, Checkpoint]) -> Itera
         yield ViewFacts(name, version, at.version, at.generation, at.position, lag, newer)
 
 
-def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+def _leftovers(rows: ReadModel, found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
     """The tables of views of ours that no list shows."""
     shown = {
         table.name: found[view.name].generation if view.name in found else 0
-        for view in store._projector.views
+        for view in rows.projector.views
         for table in view.tables
     }
-    names = store._database.query("SELECT name FROM sqlite_master WHERE type = 'table'")
+    names = rows.database.query("SELECT name FROM sqlite_master WHERE type = 'table'")
     matches = [match for (name,) in names if (match := _GENERATION.fullmatch(str(name)))]
     return tuple(sorted(m[0] for m in matches if shown.get(m[1], int(m[2])) != int(m[2])))
 
@@ -202,10 +204,10 @@ def _leftovers(store: LogStore, found: Mapping[str, Checkpoint]) -> tuple[str, .
 # -- what they stand on
 
 
-def _rows_file(store: LogStore) -> Database:
+def _rows_file(store: LogStore, rows: ReadModel) -> Database:
     """The file that rows belong in; they may be elsewhere, where a page of it is damaged."""
     backend = store.backend
-    return backend.rows_database() if isinstance(backend, KeepsRows) else store._database
+    return backend.rows_database() if isinstance(backend, KeepsRows) else rows.database
 
 
 def _database(database: Database, troubles: list[str], *, thorough: bool) -> DatabaseFacts | None:

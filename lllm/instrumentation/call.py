@@ -129,7 +129,7 @@ class Call:
         self._recorder.stage(self._request(number, asked, self._dialog, sent))
         self._attempt = Attempt(
             request=number, agent="", provider=self._access.provider, asked=asked.model,
-            began=time.perf_counter_ns(), prices=self.session.home.prices,
+            began=time.perf_counter_ns(), prices=self.session.host.prices,
             host=self._access.host, port=self._access.port, region=self._region, sent=sent,
         )  # fmt: skip
 

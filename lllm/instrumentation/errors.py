@@ -59,7 +59,7 @@ class isolate_recording_errors:  # noqa: N801 - a `with`, like those of contextl
 def _is_wanted(error: Exception, session: SessionScope | None) -> bool:
     if isinstance(error, SessionEnded):
         return False
-    return isinstance(error, BudgetExceeded) or (session is not None and session.home.log.raises)
+    return isinstance(error, BudgetExceeded) or (session is not None and session.host.log.raises)
 
 
 def _tell_of(error: Exception) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.sessions.session import SessionScope, lost_session, running_session
-from lllm.store.log_store import LogStore
+from lllm.store.log_store import LogStore, session_host
 
 _warning = ThreadLock()
 
@@ -33,14 +33,13 @@ class SessionResolver:
             return above, False
         lost = None
         if not self._told_of_lost and above is None:
-            lost = lost_session(self._store)
+            lost = lost_session(None if self._store is None else session_host(self._store))
         if lost is not None:
             self._tell_of_lost(name, lost.recorder.tactic_path)
         if self._store is None:
             self._warn_once(name)
             return None, False
-        scope = SessionScope(self._store, name, name, kind="call")
-        return scope, True
+        return SessionScope(session_host(self._store), name, name, kind="call"), True
 
     def _tell_of_lost(self, name: str, path: str) -> None:
         with _warning.held():

@@ -20,25 +20,28 @@ from lllm.sessions.fold_finished import fold_finished
 class InMemorySessionHost:
     """A log of one call's own.
 
-    keeps: whether anyone will look at it afterwards. partition, redact, prices: those of the store
-    that keeps nothing, where there is one.
+    Args:
+        persists: Whether anyone will look at it afterwards.
+        partition: That of the store that keeps nothing, where there is one.
+        redact: That store's, too.
+        prices: That store's, too.
     """
 
-    can_travel = False
+    spans_processes = False
 
     def __init__(
         self,
         *,
-        keeps: bool,
+        persists: bool,
         partition: str = "",
         redact: Redact | None = None,
         prices: PriceTable | None = None,
     ) -> None:
-        self.keeps = keeps
+        self.persists = persists
         self.partition = partition
         self.redact = redact
         self.prices = prices
-        backend: LogBackend = MemoryBackend() if keeps else NoOpBackend()
+        backend: LogBackend = MemoryBackend() if persists else NoOpBackend()
         self.log = BufferedLog(backend)
         self.definitions = Definitions()
 
@@ -46,9 +49,9 @@ class InMemorySessionHost:
         """No process needs to ask whether this one is alive."""
         return ""
 
-    def closed(self, *, root: bool) -> None:
+    def session_ended(self, *, root: bool) -> None:
         """Nothing to do: there are no rows."""
 
-    def finished(self, recorder: Recorder) -> TacticCallSession:
+    def load_finished(self, recorder: Recorder) -> TacticCallSession:
         """The session, folded from what was kept."""
         return fold_finished(self.log, recorder)

@@ -19,14 +19,10 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from lllm.agents.effects import current_tool
-from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency import deferred
-from lllm.events.concurrency.liveness import host
+from lllm.events.concurrency import deferred, liveness
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.errors import LogError, SessionEnded
 from lllm.events.model import (
@@ -37,17 +33,15 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
 )
-from lllm.events.recorder import Definitions, Recorder, log_context
+from lllm.events.recorder import Recorder, log_context
 from lllm.events.redaction.known_secrets import without_secrets
-from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import to_plain
 from lllm.pricing.failed_attempts import http_status
-from lllm.pricing.user_prices import PriceTable
-from lllm.projections.session.call_session import TacticCallSession
 from lllm.sessions import open_sessions
 from lllm.sessions.budget import Budget
 from lllm.sessions.context_values import during
 from lllm.sessions.generators import frame_of_generator, is_async
+from lllm.sessions.host import CarriedParent, Parent, SessionHost
 from lllm.sessions.lost_exits import ExitOf, looked_up_for
 from lllm.sessions.open_calls import OpenCalls, exiting
 from lllm.sessions.open_sessions import LOST, Watch, delivered, watch_of
@@ -57,64 +51,6 @@ _DROPPED = "The session was dropped before its end."
 _PRODUCER = Producer(__version__, platform.python_version())
 _logger = logging.getLogger("lllm.tactic")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
-
-
-class SessionHost(Protocol):
-    """Where sessions are written: a LogStore, or a log in memory for a call without one."""
-
-    @property
-    def log(self) -> BufferedLog: ...
-    @property
-    def definitions(self) -> Definitions: ...
-    @property
-    def redact(self) -> Redact | None: ...
-    @property
-    def prices(self) -> PriceTable | None: ...
-    @property
-    def partition(self) -> str: ...
-    @property
-    def can_travel(self) -> bool:
-        """Whether another process can write here too, so that it can be pickled."""
-
-    @property
-    def keeps(self) -> bool:
-        """Whether what is written can be read again."""
-
-    def owner(self) -> str:
-        """The name of the lock that this process holds while it lives; "" where there is none."""
-
-    def closed(self, *, root: bool) -> None:
-        """A session has ended, and its events are durable; an interrupt may have it said twice.
-        root: it has no parent here."""
-
-    def finished(self, recorder: Recorder) -> TacticCallSession:
-        """The session that a recorder of this process has just ended."""
-
-
-class Parent(Protocol):
-    """The session that another one is called from, in this process or another."""
-
-    @property
-    def home(self) -> SessionHost | None: ...
-    @property
-    def lineage(self) -> tuple[Ancestor, ...]: ...
-    @property
-    def budget(self) -> Budget:
-        """What its children spend comes out of this, too."""
-
-    def next_child(self) -> int | None:
-        """The number of its next child; None where that can't be counted."""
-
-
-class CarriedParent(msgspec.Struct, frozen=True):
-    """A session that runs in another process, as its sub-tactics took it along."""
-
-    home: SessionHost | None
-    lineage: tuple[Ancestor, ...]
-    budget: Budget
-
-    def next_child(self) -> int | None:
-        return None  # children in several processes have no order of their own
 
 
 current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=None)
@@ -140,11 +76,11 @@ def running() -> tuple[SessionScope | None, int | None]:
     return scope, tool
 
 
-def lost_session(home: SessionHost | None) -> SessionScope | None:
+def lost_session(host: SessionHost | None) -> SessionScope | None:
     """A session that is open in another thread than this one, which code here may have lost; None
     for the main thread, and for one where sessions of its own are open.
 
-    home: where the session is written, None for anywhere.
+    host: where the session is written, None for anywhere.
     """
     here = threading.get_ident()
     if here == threading.main_thread().ident:
@@ -154,7 +90,7 @@ def lost_session(home: SessionHost | None) -> SessionScope | None:
         for scope in open_sessions.scopes()
         if isinstance(scope, SessionScope)
         and not scope.is_of_call
-        and (home is None or scope.home is home)
+        and (host is None or scope.host is host)
         and scope.recorder.is_open
     ]
     if any(one.thread == here for one in found):
@@ -228,7 +164,7 @@ class SessionScope:
 
     def __init__(
         self,
-        home: SessionHost,
+        host: SessionHost,
         tactic_path: str,
         name: str,
         *,
@@ -241,7 +177,7 @@ class SessionScope:
         parent: Parent | None = None,
         budget: Budget | None = None,
     ) -> None:
-        self.home = home
+        self.host = host
         self.budget = budget or Budget(above=parent.budget if parent else None)
         self.calls = OpenCalls()  # of models, that are under way
         self.thread = 0  # that it began in
@@ -257,18 +193,18 @@ class SessionScope:
         self._in_generator = False
         self._over = False  # its end is told to all that must know
         self.recorder = Recorder(
-            home.log,
+            host.log,
             tactic_path,
             ancestors=parent.lineage if parent else (),
-            redact=home.redact,
-            definitions=home.definitions,
+            redact=host.redact,
+            definitions=host.definitions,
         )
         here = running()
         self._started = SessionStarted(
             tactic_path=tactic_path,
             name=name,
             kind=kind,
-            partition=home.partition if partition is None else partition,
+            partition=host.partition if partition is None else partition,
             task=to_plain(task),
             options=to_plain(dict(options)) if options else None,
             tags=check_tags(tags),
@@ -276,8 +212,8 @@ class SessionScope:
             ancestors=self.recorder.ancestors,
             parent_tool=here[1] if parent is not None and parent is here[0] else None,
             ordinal=parent.next_child() if parent else None,
-            owner=home.owner(),
-            host=host(),
+            owner=host.owner(),
+            host=liveness.host(),
             pid=os.getpid(),
             producer=_PRODUCER,
             budget=self.budget.limit,
@@ -295,8 +231,8 @@ class SessionScope:
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
         """Into another process goes where it is written and what stands above its children."""
-        home = self.home if self.home.can_travel else None
-        return CarriedParent, (home, self.lineage, self.budget)
+        host = self.host if self.host.spans_processes else None
+        return CarriedParent, (host, self.lineage, self.budget)
 
     @property
     def is_of_call(self) -> bool:
@@ -504,7 +440,7 @@ class SessionScope:
         finally:
             if self.recorder.is_written:
                 open_sessions.forget(self.recorder)
-                self.home.closed(root=follow and self._is_root)
+                self.host.session_ended(root=follow and self._is_root)
         self._over = True
 
     async def __aenter__(self) -> Recorder:
@@ -560,10 +496,10 @@ class SessionScope:
                 pass  # its end can't be told from that of a process that died
             elif self._is_root:
                 open_sessions.forget(self.recorder)
-                await in_thread(partial(self.home.closed, root=True))
+                await in_thread(partial(self.host.session_ended, root=True))
             else:
                 open_sessions.forget(self.recorder)
-                self.home.closed(root=False)
+                self.host.session_ended(root=False)
         self._over = True
 
     @property

@@ -1,11 +1,10 @@
-"""How a store ends, and how it goes into another process."""
+"""How a store ends: by `close`, when it is dropped, or at the interpreter's exit."""
 
 from __future__ import annotations
 
 import atexit
 from contextlib import ExitStack
 from itertools import count
-from typing import TYPE_CHECKING
 
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
@@ -13,9 +12,6 @@ from lllm.events.concurrency import deferred
 from lllm.events.concurrency.liveness import Liveness
 from lllm.sessions import open_sessions
 from lllm.store.projection_scheduler import CatchUp
-
-if TYPE_CHECKING:
-    pass
 
 
 class Closing:

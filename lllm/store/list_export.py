@@ -39,7 +39,7 @@ from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.invoke_cost import dollars
 from lllm.projections.views.costs import SUMS
 from lllm.store.call_records import CallRecord, record_of
-from lllm.store.read_model import RowsPlace
+from lllm.store.read_model import ReadModel
 from lllm.store.summaries import summary_of
 from lllm.times import datetime_of
 
@@ -87,7 +87,7 @@ class ExportedLists(msgspec.Struct, frozen=True):
     costs: int
 
 
-def export_lists(place: RowsPlace, path: Path) -> ExportedLists:
+def export_lists(place: ReadModel, path: Path) -> ExportedLists:
     """See `LogStore.export_lists`. place: where the rows are, which are up to date."""
     _refuse_stores(path)
     made = not path.exists()

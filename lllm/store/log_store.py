@@ -5,41 +5,32 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-import pickle
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from lllm.durations import Duration
 from lllm.events import log as logs
-from lllm.events.backend import KnowsWriters, LogBackend, persists
+from lllm.events.backend import LogBackend
 from lllm.events.backends import open_log
 from lllm.events.backends.location import local_path
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.buffered import BufferedLog, OnError
-from lllm.events.concurrency import deferred
-from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.buffered import OnError
 from lllm.events.envelope import Recorded
-from lllm.events.errors import AmbiguousId, ConfigError, LogError, SessionNotFound
+from lllm.events.errors import ConfigError
 from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.model import ErrorRecorded, SessionTagged, State
-from lllm.events.recorder import Definitions, Recorder, append_statement, new_id, new_salt
+from lllm.events.recorder import append_statement, new_id, new_salt
 from lllm.events.redaction.redact import Redact, checked
-from lllm.events.values.json_values import from_plain, to_plain
+from lllm.events.values.json_values import to_plain
 from lllm.packages.registry import Runtime, default_runtime
 from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, recorded, summary_of_costs
 from lllm.pricing.repricing import OtherPrices, Repricing, repriced
 from lllm.pricing.user_prices import Prices, PriceTable
-from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt
 from lllm.projections.queries import (
     calls as call_queries,
-)
-from lllm.projections.queries import (
-    load_session as loading,
 )
 from lllm.projections.queries import (
     sessions as session_queries,
@@ -47,24 +38,13 @@ from lllm.projections.queries import (
 from lllm.projections.queries.call_filters import CallSort
 from lllm.projections.queries.costs import DividedQuarter
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.projections.session.fold import ReadValue, fold
 from lllm.projections.view import View
-from lllm.projections.views.calls import CallsView
-from lllm.projections.views.costs import CostsView
-from lllm.projections.views.sessions import SessionsView
-from lllm.projections.views.tags import TagsView
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.sessions.decorator import path_of, session_around
-from lllm.sessions.fold_finished import fold_finished
-from lllm.sessions.open_sessions import settle_lost
 from lllm.sessions.session import SessionScope, check_tags, describe, running_session
 from lllm.store.call_records import CallRecord, call_filter_of, checked_list, record_of
-from lllm.store.crash_detection import interrupt_dead
-from lllm.store.export import FORMATS, as_json, as_jsonl, as_recorded
 from lllm.store.filters import filter_of
-from lllm.store.lifecycle import Closing
-from lllm.store.projection_scheduler import CatchUp
-from lllm.store.read_model import RowsPlace
+from lllm.store.session_host import StoreSessionHost, StoreSettings
 from lllm.store.summaries import SessionRecord, SessionSummary, Sort, listing, summary_of
 from lllm.times import Moment, datetime_of, zone_of
 
@@ -113,33 +93,26 @@ class LogStore:
                 f"A LogStore is made on a backend, as LogStore(SQLiteBackend('runs.db')); "
                 f"{backend!r} is none."
             )
-        self.backend = backend
-        self.partition = partition
-        self.redact = redact = checked(redact)
-        self.prices = None if prices is None else PriceTable.of(prices)
-        self.log = BufferedLog(backend, on_error=on_error)
-        self.definitions = Definitions()
-        self._runtime = runtime or default_runtime
-        own_views = tuple(views)
-        self._settings = (
-            backend, runtime, partition, on_error, redact, own_views, self.prices,
+        self._attach(
+            StoreSessionHost(
+                StoreSettings(
+                    backend, runtime, partition, on_error, checked(redact), tuple(views),
+                    None if prices is None else PriceTable.of(prices),
+                )
+            )
         )  # fmt: skip
-        self.read_only = bool(getattr(backend, "read_only", False))
-        self._liveness = None
-        if isinstance(backend, KnowsWriters) and not self.read_only:
-            self._liveness = backend.liveness
-        all_views: tuple[View, ...] = (
-            SessionsView(), TagsView(), CostsView(), CallsView(), *own_views,
-        )  # fmt: skip
-        self._rows = RowsPlace(backend, self.log, all_views)
-        self._catch_up_soon = CatchUp(self._rows)
-        if self._liveness is not None:
-            self._liveness.use()
-        self._closing = Closing(self.log, self._database, self._catch_up_soon, self._liveness)
-        # The collector may drop it anywhere, also where this thread holds a lock.
-        self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
-        self._dropped.atexit = False
-        self._rows.build_stale()
+
+    def _attach(self, host: StoreSessionHost) -> None:
+        self._host = host
+        self._rows = host.rows
+        self._reader = host.reader
+        self._runtime = host.settings.runtime or default_runtime
+        self.backend = host.settings.backend
+        self.log = host.log
+        self.partition = host.partition
+        self.redact = host.redact
+        self.prices = host.prices
+        self.read_only = host.read_only
 
     @classmethod
     def open(
@@ -186,43 +159,9 @@ class LogStore:
     def __repr__(self) -> str:
         return f"LogStore({self.backend!r})"
 
-    def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[StoreSessionHost]]:
         """Into another process goes how to open the store; it is opened there once."""
-        return _reopened, self._settings
-
-    @property
-    def _database(self) -> Database:
-        """Where the rows are, as long as no page of them is found damaged."""
-        return self._rows.database
-
-    @property
-    def _projector(self) -> Projector:
-        return self._rows.projector
-
-    # -- what sessions ask of the place they are written to (see session.Home)
-
-    def owner(self) -> str:
-        """The lock that this process holds while it lives; "" where nobody else could look."""
-        try:
-            return "" if self._liveness is None else self._liveness.owner()
-        except OSError as error:
-            _logger.warning("no lock beside the store, so a crash can't be told: %s", error)
-            return ""
-
-    @property
-    def can_travel(self) -> bool:
-        """Whether another process can write here too."""
-        return self._liveness is not None
-
-    @property
-    def keeps(self) -> bool:
-        """Whether what is written can be read again."""
-        return persists(self.backend)
-
-    def closed(self, *, root: bool) -> None:
-        """A session has ended; its rows follow."""
-        if root:
-            self._catch_up_soon.session_ended()
+        return _store_on, (self._host,)
 
     # -- writing
 
@@ -320,9 +259,9 @@ class LogStore:
         above = running_session()
         budget.above = above.budget if above else None
         return SessionScope(
-            self, path, path.rpartition("::")[2], kind=kind, task=task, options=options, tags=tags,
-            metadata=metadata, partition=partition,
-            parent=above if above and above.home is self else None,
+            self._host, path, path.rpartition("::")[2], kind=kind, task=task, options=options,
+            tags=tags, metadata=metadata, partition=partition,
+            parent=above if above and above.host is self._host else None,
             budget=budget,
         )  # fmt: skip
 
@@ -340,7 +279,7 @@ class LogStore:
         by: who says so. Raises TypeError for tags that are not str -> str, SessionNotFound.
         """
         changes, removed = check_tags(tags), tuple(remove)
-        self._found(session_id, below=False)
+        self._reader.find(session_id, below=False)
         event = SessionTagged(
             about=session_id, set=changes, removed=removed, by=by, salt=new_salt()
         )
@@ -392,7 +331,6 @@ class LogStore:
         """
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         find = listing(sort, limit, cursor)
-        self._catch_up()
 
         def listed(database: Database) -> list[SessionSummary]:
             with session_queries.reading(database) as connection:
@@ -400,7 +338,7 @@ class LogStore:
                 all_tags = session_queries.tags_of(connection, rows)
             return [summary_of(row, all_tags[row.number], sort) for row in rows]
 
-        return self._rows.ask(listed)
+        return self._reader.ask(listed)
 
     def list_calls(
         self,
@@ -460,47 +398,34 @@ class LogStore:
         of = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         wanted = call_filter_of(of, error, model, provider, slower, session_id)
         order, behind = checked_list(sort, limit, cursor)
-        self._catch_up()
 
         def listed(database: Database) -> list[CallRecord]:
             with session_queries.reading(database) as connection:
                 found = call_queries.list_calls(connection, wanted, limit, behind, order)
             return [record_of(one, order) for one in found]
 
-        return self._rows.ask(listed)
+        return self._reader.ask(listed)
 
     def find_id(self, prefix: str) -> str:
         """The one session id that begins with a prefix.
 
         Raises SessionNotFound where none does, AmbiguousId where several do.
         """
-        self._catch_up()
-
-        def found(database: Database) -> list[str]:
-            with session_queries.reading(database) as connection:
-                return session_queries.ids_beginning(connection, prefix.lower(), 4)
-
-        ids = self._rows.ask(found)
-        if not ids:
-            raise SessionNotFound(f"No session in {self.backend!r} has an id beginning {prefix!r}.")
-        if len(ids) > 1:
-            shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-            raise AmbiguousId(f"{prefix!r} begins several ids: {shown}. Give more of it.")
-        return ids[0]
+        return self._reader.find_id(prefix)
 
     def load_session(self, session_id: str) -> TacticCallSession:
         """A session with everything that happened in it and below it.
 
         Raises SessionNotFound; LogDamaged where an event is not what was written.
         """
-        return self._load(session_id)[1]
+        return self._reader.load(session_id)[1]
 
     def load_session_record(self, session_id: str) -> SessionRecord:
         """A session with its tags, metadata, start and, where it failed, the traceback.
 
         Raises what `load_session` raises.
         """
-        found, session = self._load(session_id)
+        found, session = self._reader.load(session_id)
         return SessionRecord(
             session_id=session_id,
             session=session,
@@ -511,44 +436,12 @@ class LogStore:
             traceback=session.traceback,
         )
 
-    def finished(self, recorder: Recorder) -> TacticCallSession:
-        """A session of this process that has just ended, also where the log could not be written
-        or its rows could not follow."""
-        if not self.log.held:
-            with suppress(Exception):  # whatever is wrong with the rows, the log has it all
-                found, session = self._load(recorder.session_id)
-                if found.row.last_position is not None:  # else they are behind: children missing
-                    return session
-        return fold_finished(self.log, recorder)
-
-    def _load(
-        self, session_id: str, read_value: ReadValue = from_plain
-    ) -> tuple[loading.FoundSession, TacticCallSession]:
-        found = self._found(session_id)
-        session = fold(loading.read_sessions(self.log, found), session_id, read_value)
-        if session is None:
-            raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
-        return found, session
-
-    def _found(self, session_id: str, *, below: bool = True) -> loading.FoundSession:
-        self._catch_up()
-        found = self._rows.ask(partial(loading.find, session_id=session_id, below=below))
-        if found is None:
-            raise SessionNotFound(
-                f"No session {session_id!r} in {self.backend!r}; list_sessions() shows what is."
-            )
-        return found
-
     def events(self, session_id: str) -> Iterator[Recorded]:
         """The events of one session, then what was said of it later; or those of an error's id.
 
         Raises SessionNotFound.
         """
-        if session_id.startswith("error-"):
-            recorded = list(self.log.read(stream=session_id))
-            if recorded:
-                return iter(recorded)
-        return iter(loading.read_sessions(self.log, self._found(session_id, below=False)))
+        return self._reader.events(session_id)
 
     def follow(self, *, after: int | None = None, poll: float = 0.1) -> Iterator[Recorded]:
         """The events of all sessions as they are written, by any process, without end.
@@ -579,14 +472,7 @@ class LogStore:
             SessionNotFound: There is no such session.
             LogDamaged: An event is not what was written.
         """
-        if format not in FORMATS:
-            raise ValueError(f"format is one of {', '.join(FORMATS)}; not {format!r}")
-        found, session = self._load(session_id, read_value=as_recorded)
-        if format == "json":
-            return as_json(session, found.tags)
-        events = loading.read_sessions(self.log, found)
-        definitions = self._rows.ask(lambda rows: loading.read_definitions(self.log, rows, events))
-        return as_jsonl([*definitions, *events])
+        return self._reader.export(session_id, format)
 
     def export_cost_summary(
         self,
@@ -622,7 +508,6 @@ class LogStore:
         by, zone = grouping(group_by), zone_of(tz)
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         new = Repricing(prices, as_model, self.prices)
-        self._catch_up()
 
         def summed(database: Database) -> SummarySums:
             if prices == "recorded" and as_model is None:
@@ -630,7 +515,7 @@ class LogStore:
                     return recorded(connection, wanted, by, zone)
             return repriced(self.log, database, wanted, by, zone, new)
 
-        return summary_of_costs(self._rows.ask(summed), by, zone, new.asked, as_model)
+        return summary_of_costs(self._reader.ask(summed), by, zone, new.asked, as_model)
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
         """A consistent copy of the log, made while others go on writing to it. To restore it, copy
@@ -659,7 +544,7 @@ class LogStore:
         """
         from lllm.store.sql_database import open_database
 
-        self._catch_up()
+        self._reader.catch_up()
         return open_database(self, self._rows)
 
     def export_lists(self, path: str | os.PathLike[str]) -> ExportedLists:
@@ -681,7 +566,7 @@ class LogStore:
         from lllm.store.list_export import export_lists
 
         target = local_path(path).resolve()
-        self._catch_up()
+        self._reader.catch_up()
         return export_lists(self._rows, target)
 
     # -- projections
@@ -689,7 +574,7 @@ class LogStore:
     @property
     def lag(self) -> int:
         """How far the rows are behind the log, in positions; 0 after a read that caught up."""
-        return self._projector.lag()
+        return self._rows.projector.lag()
 
     def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
         """Build every view anew from the events, while others go on reading and writing.
@@ -700,30 +585,11 @@ class LogStore:
         self.log.write_held()
         return self._rows.rebuild(check=check, progress=progress)
 
-    def _catch_up(self) -> None:
-        settle_lost()
-        self.log.write_held()
-        behind = not self._caught_up()
-        liveness = self._liveness
-        if liveness is not None and self._rows.ask(
-            lambda rows: interrupt_dead(self.log, rows, liveness, redact=self.redact, behind=behind)
-        ):
-            self._caught_up()
-
-    def _caught_up(self) -> bool:
-        try:
-            return self._rows.catch_up()
-        except LogError as error:
-            # A full disk, or damage: what the rows know already is an answer; `lag` says how far.
-            _logger.warning("the rows could not follow the log: %s", error)
-            return False
-
     # -- closing
 
     def close(self) -> None:
         """Write what waits and let go of every file; closing twice does nothing."""
-        self._dropped.detach()
-        self._closing()
+        self._host.close()
 
     def __enter__(self) -> LogStore:
         return self
@@ -734,32 +600,23 @@ class LogStore:
         self.close()
 
 
-_opened: dict[bytes, LogStore] = {}  # in this process, for tactics that another one sent
-_opening = ThreadLock()
+def session_host(store: LogStore) -> StoreSessionHost:
+    """What sessions that are written to a store ask it for; no part of the public API.
+
+    Args:
+        store: An open store.
+
+    Returns:
+        The same for the same store. The store stays open for as long as it is held.
+    """
+    return store._host
 
 
-def _reopened(
-    backend: LogBackend,
-    runtime: Runtime | None,
-    partition: str,
-    on_error: OnError,
-    redact: Redact | None,
-    views: tuple[View, ...],
-    prices: PriceTable | None,
-) -> LogStore:
-    """The store that another process sent: opened by the first tactic that brings it."""
-    key = pickle.dumps((backend, partition, on_error, redact, views, prices))
-    with _opening.held():
-        if key in _opened:
-            backend.close()
-        else:
-            _opened[key] = LogStore(
-                backend,
-                runtime=runtime,
-                partition=partition,
-                on_error=on_error,
-                redact=redact,
-                views=views,
-                prices=prices,
-            )
-        return _opened[key]
+_sent_stores: dict[StoreSessionHost, LogStore] = {}  # of hosts that live as long as this process
+
+
+def _store_on(host: StoreSessionHost) -> LogStore:
+    """The store that another process sent."""
+    store = object.__new__(LogStore)
+    store._attach(host)
+    return _sent_stores.setdefault(host, store)  # in one step, whichever thread asks

@@ -23,19 +23,23 @@ from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, rebuild
 from lllm.projections.engine.rows_location import KeepsRows
 from lllm.projections.view import View
+from lllm.projections.views.calls import CallsView
+from lllm.projections.views.costs import CostsView
+from lllm.projections.views.sessions import SessionsView
+from lllm.projections.views.tags import TagsView
 
 _logger = logging.getLogger("lllm.store")
 
 T = TypeVar("T")
 
 
-class RowsPlace:
-    """The rows of some views of a log, and who brings them up to date.
+class ReadModel:
+    """The rows of a store's views, and who brings them up to date.
 
     Args:
         backend: The log's own backend, which may have a place for rows.
         log: What the events are read from.
-        views: All that the store has.
+        views: The user's own, beside lllm's.
 
     Raises:
         LogError: The rows can't be written, and not because a page of them is damaged.
@@ -43,12 +47,14 @@ class RowsPlace:
 
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
         self._log = log
-        self.views = tuple(views)
+        self.views: tuple[View, ...] = (
+            SessionsView(), TagsView(), CostsView(), CallsView(), *views,
+        )  # fmt: skip
         self._moving = threading.Lock()
         register_after_fork(self)
         self._left: Database | None = None  # the database with the damage, for rows in memory
         try:
-            self.database = rows_database(backend, views)
+            self.database = rows_database(backend, self.views)
             self.projector = self._projector_of(self.database)
         except LogDamaged as damage:
             left = backend.rows_database() if isinstance(backend, KeepsRows) else None

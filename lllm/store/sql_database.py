@@ -16,7 +16,7 @@ from lllm.events.backends.sqlite.lent_connection import LentConnection
 from lllm.events.concurrency import deferred
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.projections.engine.rows_location import KeepsRows
-from lllm.store.read_model import RowsPlace
+from lllm.store.read_model import ReadModel
 
 if TYPE_CHECKING:
     from lllm.store.log_store import LogStore
@@ -38,7 +38,7 @@ class StoreDatabase(sqlite_utils.Database):
     about: what each table is for, by its name.
     """
 
-    def __init__(self, store: LogStore, file: Database, rows: Database, place: RowsPlace) -> None:
+    def __init__(self, store: LogStore, file: Database, rows: Database, place: ReadModel) -> None:
         """See `LogStore.database`.
 
         Args:
@@ -122,7 +122,7 @@ def _put_before(lent: LentConnection, rows: Database) -> None:
         lent.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {_FRESH}.{name}")
 
 
-def open_database(store: LogStore, place: RowsPlace) -> StoreDatabase:
+def open_database(store: LogStore, place: ReadModel) -> StoreDatabase:
     """The database of a store's own file.
 
     place: where it keeps its rows, which are up to date. Raises StoreError where the store keeps

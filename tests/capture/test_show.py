@@ -25,7 +25,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def shown(run: Run, store: LogStore, session_id: str) -> list[str]:
     """The lines of the tree, without its branches."""
-    path = next(Path(one[2]) for one in store._database.query("PRAGMA database_list"))
+    path = next(Path(one[2]) for one in store._rows.database.query("PRAGMA database_list"))
     lines = run("show", session_id, "--store", path).splitlines()
     return [line.lstrip("│├└─ ") for line in lines]
 

@@ -162,8 +162,8 @@ ROLLING = [
 
 def _next_generation(store: LogStore, *, filled: bool = True) -> dict[View, int]:
     """Make the next tables of all views as a rebuild does, and fill them."""
-    views = store._projector.views
-    found = store._projector.checkpoints()
+    views = store._rows.projector.views
+    found = store._rows.projector.checkpoints()
     with rows_of(store).write() as connection:
         assert connection is not None
         for view in views:
@@ -201,7 +201,7 @@ def shown_and_old_there(store: LogStore) -> None:
 
 def old_half_emptied(store: LogStore) -> None:
     """The same, with some rows of the old removed."""
-    generations = store._projector.checkpoints()
+    generations = store._rows.projector.checkpoints()
     shown_and_old_there(store)
     with rows_of(store).write() as connection:
         assert connection is not None
@@ -236,7 +236,7 @@ def one_generation(store: LogStore) -> bool:
         for (name,) in rows_of(store).query("SELECT name FROM sqlite_master WHERE type = 'table'")
         if re.fullmatch(r"\w+_v\d+", str(name))
     ]
-    tables = [table.name for view in store._projector.views for table in view.tables]
+    tables = [table.name for view in store._rows.projector.views for table in view.tables]
     return sorted(name.rpartition("_v")[0] for name in names) == sorted(tables)
 
 
@@ -318,8 +318,8 @@ def test_a_view_that_is_behind_the_others(tmp_path: Path, kind: Kind, behind: st
     with journal.open() as store:
         journal.write(store, 3)
         store.list_sessions()
-        (view,) = (view for view in store._projector.views if view.name == behind)
-        at = store._projector.checkpoints()[behind]
+        (view,) = (view for view in store._rows.projector.views if view.name == behind)
+        at = store._rows.projector.checkpoints()[behind]
         names = [generation_table(table.name, at.generation) for table in view.tables]
         rows = {name: rows_of(store).query(f"SELECT * FROM {name}") for name in names}
         journal.write(store, 2)

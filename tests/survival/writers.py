@@ -206,7 +206,7 @@ def catching_up(store: LogStore) -> None:
     """Writes far ahead of the rows, then lists."""
     tactic = outer(store)
     while True:
-        with store._projector.alone():  # no session that ends has its rows follow
+        with store._rows.projector.alone():  # no session that ends has its rows follow
             for number in range(15):
                 tactic(f"task {number}")
         store.list_sessions()

@@ -1,0 +1,100 @@
+"""Where sessions are written, and what stands above them: the contract of stores and of parents."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from lllm.events.buffered import BufferedLog
+from lllm.events.model import Ancestor
+from lllm.events.recorder import Definitions, Recorder
+from lllm.events.redaction.redact import Redact
+from lllm.pricing.user_prices import PriceTable
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.sessions.budget import Budget
+
+
+class SessionHost(Protocol):
+    """Where sessions are written: a store, or a log in memory for a call without one."""
+
+    @property
+    def log(self) -> BufferedLog:
+        """Takes the events of all sessions."""
+
+    @property
+    def definitions(self) -> Definitions:
+        """The definitions of agents that this log is known to have."""
+
+    @property
+    def redact(self) -> Redact | None:
+        """Filters every payload before it is written; None for lllm's own rules alone."""
+
+    @property
+    def prices(self) -> PriceTable | None:
+        """The user's own prices of models."""
+
+    @property
+    def partition(self) -> str:
+        """The partition of sessions that name none."""
+
+    @property
+    def spans_processes(self) -> bool:
+        """True if another process can write here too, so that this can be pickled."""
+
+    @property
+    def persists(self) -> bool:
+        """True if what is written can be read again."""
+
+    def owner(self) -> str:
+        """The name of the lock that this process holds while it lives; "" where there is none."""
+
+    def session_ended(self, *, root: bool) -> None:
+        """Have lists and sums follow a session whose events are durable.
+
+        An interrupt may have it called twice for a session.
+
+        Args:
+            root: The session has no parent here.
+        """
+
+    def load_finished(self, recorder: Recorder) -> TacticCallSession:
+        """Load the session that a recorder of this process has just ended.
+
+        Args:
+            recorder: The one that wrote it.
+
+        Returns:
+            The session with those below it, also where the log could not be written.
+        """
+
+
+class Parent(Protocol):
+    """The session that another one is called from, in this process or another."""
+
+    @property
+    def host(self) -> SessionHost | None:
+        """Where it is written; None where this process can't write there."""
+
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """The ancestors of its children, root first."""
+
+    @property
+    def budget(self) -> Budget:
+        """Pays for what its children spend."""
+
+    def next_child(self) -> int | None:
+        """The number of its next child; None where that can't be counted."""
+
+
+class CarriedParent(msgspec.Struct, frozen=True):
+    """A session that runs in another process, as its sub-tactics took it along."""
+
+    host: SessionHost | None
+    lineage: tuple[Ancestor, ...]
+    budget: Budget
+
+    def next_child(self) -> int | None:
+        """None: children in several processes have no order of their own."""
+        return None

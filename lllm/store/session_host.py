@@ -1,0 +1,125 @@
+"""What a store opens, and what sessions ask of it: the runtime's side of a LogStore.
+
+A LogStore and the sessions written to it hold one StoreSessionHost. The store is closed when it is
+told to, when nobody holds the host any more, or at the interpreter's exit.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import weakref
+from collections.abc import Callable
+
+import msgspec
+
+from lllm.events.backend import KnowsWriters, LogBackend, persists
+from lllm.events.buffered import BufferedLog, OnError
+from lllm.events.concurrency import deferred
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.recorder import Definitions, Recorder
+from lllm.events.redaction.redact import Redact
+from lllm.packages.registry import Runtime
+from lllm.pricing.user_prices import PriceTable
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.projections.view import View
+from lllm.store.lifecycle import Closing
+from lllm.store.projection_scheduler import CatchUp
+from lllm.store.read_model import ReadModel
+from lllm.store.session_reader import SessionReader
+
+_logger = logging.getLogger("lllm.store")
+
+
+class StoreSettings(msgspec.Struct, frozen=True):
+    """What a LogStore was made with, so that another process can make it, too."""
+
+    backend: LogBackend
+    runtime: Runtime | None
+    partition: str
+    on_error: OnError
+    redact: Redact | None
+    views: tuple[View, ...]
+    prices: PriceTable | None
+
+
+class StoreSessionHost:
+    """Opens a store, and takes the sessions that are written to it.
+
+    Raises:
+        LogError: The rows can't be written, and not because a page of them is damaged.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        backend = settings.backend
+        self.settings = settings
+        self.partition = settings.partition
+        self.redact = settings.redact
+        self.prices = settings.prices
+        self.persists = persists(backend)
+        self.read_only = bool(getattr(backend, "read_only", False))
+        self.log = BufferedLog(backend, on_error=settings.on_error)
+        self.definitions = Definitions()
+        self._liveness = None
+        if isinstance(backend, KnowsWriters) and not self.read_only:
+            self._liveness = backend.liveness
+        self.rows = ReadModel(backend, self.log, settings.views)
+        self.reader = SessionReader(self.log, self.rows, self._liveness, self.redact)
+        self._scheduler = CatchUp(self.rows)
+        if self._liveness is not None:
+            self._liveness.use()
+        self._closing = Closing(self.log, self.rows.database, self._scheduler, self._liveness)
+        # The collector may drop it anywhere, also where this thread holds a lock.
+        self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
+        self._dropped.atexit = False
+        self.rows.build_stale()
+
+    def __reduce__(self) -> tuple[Callable[..., StoreSessionHost], tuple[StoreSettings]]:
+        """Into another process goes how to open the store; it is opened there once."""
+        return _reopened, (self.settings,)
+
+    @property
+    def spans_processes(self) -> bool:
+        """See SessionHost."""
+        return self._liveness is not None
+
+    def owner(self) -> str:
+        """See SessionHost."""
+        try:
+            return "" if self._liveness is None else self._liveness.owner()
+        except OSError as error:
+            _logger.warning("no lock beside the store, so a crash can't be told: %s", error)
+            return ""
+
+    def session_ended(self, *, root: bool) -> None:
+        """See SessionHost: the rows follow now, or soon."""
+        if root:
+            self._scheduler.session_ended()
+
+    def load_finished(self, recorder: Recorder) -> TacticCallSession:
+        """See SessionHost."""
+        return self.reader.load_finished(recorder)
+
+    def close(self) -> None:
+        """See `LogStore.close`."""
+        self._dropped.detach()
+        self._closing()
+
+
+_opened: dict[bytes, StoreSessionHost] = {}  # in this process, for tactics that another one sent
+_opening = ThreadLock()
+
+
+def _reopened(settings: StoreSettings) -> StoreSessionHost:
+    """The host that another process sent: opened by the first tactic that brings it."""
+    backend = settings.backend
+    key = pickle.dumps(
+        (backend, settings.partition, settings.on_error, settings.redact, settings.views,
+         settings.prices)
+    )  # fmt: skip
+    with _opening.held():
+        if key in _opened:
+            backend.close()
+        else:
+            _opened[key] = StoreSessionHost(settings)
+        return _opened[key]

@@ -1,0 +1,174 @@
+"""Reads of a store: its rows follow the log, and sessions are loaded from where these say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.buffered import BufferedLog
+from lllm.events.concurrency.liveness import Liveness
+from lllm.events.envelope import Recorded
+from lllm.events.errors import AmbiguousId, LogError, SessionNotFound
+from lllm.events.recorder import Recorder
+from lllm.events.redaction.redact import Redact
+from lllm.events.values.json_values import from_plain
+from lllm.projections.queries import load_session as loading
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.projections.session.fold import ReadValue, fold
+from lllm.sessions.fold_finished import fold_finished
+from lllm.sessions.open_sessions import settle_lost
+from lllm.store.crash_detection import interrupt_dead
+from lllm.store.export import FORMATS, as_json, as_jsonl, as_recorded
+from lllm.store.read_model import ReadModel
+
+_logger = logging.getLogger("lllm.store")
+
+T = TypeVar("T")
+
+
+class SessionReader:
+    """Brings the rows of a store up to date before each question, and loads sessions.
+
+    Args:
+        log: What sessions are loaded from.
+        rows: What knows where they stand.
+        liveness: Tells whose process is dead; None where nobody can.
+        redact: Filters what is written of sessions whose process died.
+    """
+
+    def __init__(
+        self, log: BufferedLog, rows: ReadModel, liveness: Liveness | None, redact: Redact | None
+    ) -> None:
+        self._log = log
+        self._rows = rows
+        self._liveness = liveness
+        self._redact = redact
+
+    def catch_up(self) -> None:
+        """Have the rows follow the log, and find the sessions whose process died."""
+        settle_lost()
+        self._log.write_held()
+        behind = not self._caught_up()
+        liveness = self._liveness
+        if liveness is not None and self._rows.ask(
+            lambda rows: interrupt_dead(
+                self._log, rows, liveness, redact=self._redact, behind=behind
+            )
+        ):
+            self._caught_up()
+
+    def _caught_up(self) -> bool:
+        try:
+            return self._rows.catch_up()
+        except LogError as error:
+            # A full disk, or damage: serve the rows there are; `lag` tells how far they are behind.
+            _logger.warning("the rows could not follow the log: %s", error)
+            return False
+
+    def ask(self, question: Callable[[Database], T]) -> T:
+        """Ask the rows something once they are up to date.
+
+        Args:
+            question: May be asked twice, of another database, where a page can't be read.
+
+        Returns:
+            The answer.
+
+        Raises:
+            LogError: The rows can't be read; or whatever the question raises.
+        """
+        self.catch_up()
+        return self._rows.ask(question)
+
+    def find(self, session_id: str, *, below: bool = True) -> loading.FoundSession:
+        """Find a session by its id.
+
+        Args:
+            session_id: The whole id.
+            below: Find the sessions below it, too.
+
+        Returns:
+            What the rows say of it.
+
+        Raises:
+            SessionNotFound: There is none.
+        """
+        found = self.ask(partial(loading.find, session_id=session_id, below=below))
+        if found is None:
+            raise SessionNotFound(
+                f"No session {session_id!r} in {self._log.backend!r}; "
+                "list_sessions() shows what is."
+            )
+        return found
+
+    def find_id(self, prefix: str) -> str:
+        """See `LogStore.find_id`."""
+
+        def found(database: Database) -> list[str]:
+            with session_queries.reading(database) as connection:
+                return session_queries.ids_beginning(connection, prefix.lower(), 4)
+
+        ids = self.ask(found)
+        if not ids:
+            raise SessionNotFound(
+                f"No session in {self._log.backend!r} has an id beginning {prefix!r}."
+            )
+        if len(ids) > 1:
+            shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+            raise AmbiguousId(f"{prefix!r} begins several ids: {shown}. Give more of it.")
+        return ids[0]
+
+    def load(
+        self, session_id: str, read_value: ReadValue = from_plain
+    ) -> tuple[loading.FoundSession, TacticCallSession]:
+        """Load a session with everything below it.
+
+        Args:
+            session_id: The whole id.
+            read_value: Makes what a user passed out of its recorded form.
+
+        Returns:
+            What the rows say of it, and the session.
+
+        Raises:
+            SessionNotFound: There is none, or nothing of it can be read.
+            LogDamaged: An event is not what was written.
+        """
+        found = self.find(session_id)
+        session = fold(loading.read_sessions(self._log, found), session_id, read_value)
+        if session is None:
+            raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
+        return found, session
+
+    def load_finished(self, recorder: Recorder) -> TacticCallSession:
+        """See SessionHost."""
+        if not self._log.held:
+            with suppress(Exception):  # whatever is wrong with the rows, the log has it all
+                found, session = self.load(recorder.session_id)
+                if found.row.last_position is not None:  # else they are behind: children missing
+                    return session
+        return fold_finished(self._log, recorder)
+
+    def events(self, session_id: str) -> Iterator[Recorded]:
+        """See `LogStore.events`."""
+        if session_id.startswith("error-"):
+            recorded = list(self._log.read(stream=session_id))
+            if recorded:
+                return iter(recorded)
+        return iter(loading.read_sessions(self._log, self.find(session_id, below=False)))
+
+    def export(self, session_id: str, form: str) -> str:
+        """See `LogStore.export_session`."""
+        if form not in FORMATS:
+            raise ValueError(f"format is one of {', '.join(FORMATS)}; not {form!r}")
+        found, session = self.load(session_id, read_value=as_recorded)
+        if form == "json":
+            return as_json(session, found.tags)
+        events = loading.read_sessions(self._log, found)
+        definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
+        return as_jsonl([*definitions, *events])
