@@ -15,7 +15,7 @@ from benchmarks.measure import Bar, Figure, Spread, in_rounds, median_shown, mil
 from lllm import LogStore, SQLiteBackend
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import rebuild
-from lllm.projections.engine.row_changes import generation_table
+from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import View
 from lllm.projections.views.calls import CallsView
 from lllm.projections.views.costs import CostsView

@@ -89,7 +89,7 @@ class DaysOfQuarters(dict[Value, Value]):
         return self._offsets[utc_day]
 
 
-def shown_day(day: object) -> str:
+def day_text(day: object) -> str:
     """A day, the number YYYYMMDD, as YYYY-MM-DD."""
     if not isinstance(day, int):
         return str(day)

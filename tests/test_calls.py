@@ -20,10 +20,9 @@ from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events import codec
 from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Usage
 from lllm.projections.engine import projector
-from lllm.projections.queries import call_filters as call_selection
+from lllm.projections.queries import call_selection
 from lllm.projections.queries import calls as call_queries
-from lllm.projections.queries.call_filters import CallFilter, CallSort
-from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
 from lllm.store.call_records import CALL_SORTS, CallRecord

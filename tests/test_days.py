@@ -20,7 +20,7 @@ from lllm.cli import cli
 from lllm.events import codec
 from lllm.events.model import LLMFailed, LLMResponded, Usage
 from lllm.pricing.cost_summary import CostSummary
-from lllm.projections.days import QUARTER_HOUR, DaysOfQuarters, day_of, shown_day
+from lllm.projections.days import QUARTER_HOUR, DaysOfQuarters, day_of, day_text
 from lllm.times import nanoseconds_of, zone_of
 from tests.histories import Attempt, History
 
@@ -174,9 +174,9 @@ def test_days_on_the_command_line(worked: LogStore) -> None:
 def test_clocks_that_are_out_of_their_mind(zone: dt.tzinfo) -> None:
     """The nearest day that there is stands for a time before the year 1 or after 9999."""
     for time in (-(10**30), 10**30):
-        assert shown_day(day_of(time, zone))[:4] == shown_day(day_of(time))[:4]
+        assert day_text(day_of(time, zone))[:4] == day_text(day_of(time))[:4]
         days = DaysOfQuarters(zone)
-        assert shown_day(days[time // QUARTER_HOUR])[:4] == shown_day(day_of(time))[:4]
+        assert day_text(days[time // QUARTER_HOUR])[:4] == day_text(day_of(time))[:4]
     assert DaysOfQuarters(zone)["not a number"] == "not a number"
 
 

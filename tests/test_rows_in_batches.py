@@ -14,8 +14,9 @@ import pytest
 from lllm import LogStore, SQLiteBackend
 from lllm.events.model import Usage
 from lllm.projections.engine import projector, rebuild
-from lllm.projections.engine.row_changes import Changes, create_tables, generation_table
-from lllm.projections.engine.row_changes import rows_of as rows_by_numbers
+from lllm.projections.engine.row_changes import Changes
+from lllm.projections.engine.tables import create_tables, generation_table
+from lllm.projections.queries.rows import rows_by_key
 from lllm.projections.view import Rows, Table, ViewEvent
 from tests.histories import Attempt, History, Session
 
@@ -166,7 +167,7 @@ def test_rows_that_are_asked_for_by_many_numbers(count: int) -> None:
         connection.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
         connection.executemany("INSERT INTO numbers VALUES (?)", [(n,) for n in range(2000)])
         wanted = set(range(0, 3 * count, 3)) & set(range(2000)) | set(range(count))
-        found = rows_by_numbers(connection, "SELECT number FROM numbers WHERE number", wanted)
+        found = rows_by_key(connection, "SELECT number FROM numbers WHERE number", wanted)
         assert sorted(found) == [(number,) for number in sorted(wanted)]
 
 

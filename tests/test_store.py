@@ -30,9 +30,10 @@ from lllm import (
 from lllm.events import codec
 from lllm.events.model import ErrorRecorded, SessionTagged
 from lllm.logging import local_store, noop_store, sqlite_store
+from lllm.projections.queries import cost_groups
 from lllm.projections.queries import costs as cost_queries
 from lllm.projections.queries import sessions as queries
-from lllm.projections.queries.costs import Group
+from lllm.projections.queries.cost_groups import Group
 from lllm.projections.queries.filters import Filter
 from lllm.projections.views.sessions import SessionsView
 from lllm.store.log_store import session_host
@@ -179,10 +180,10 @@ def test_lists_and_sums_read_rows_and_use_indexes(store: LogStore) -> None:
             queries.list_sessions(connection, wanted, 10, None)
             cost_queries.count_sessions(connection, wanted)
             cost_queries.sum_costs(connection, wanted)
-            cost_queries.sum_costs_by(connection, wanted, [Group("model")])
-            cost_queries.sum_costs_by_tags(connection, wanted, ["a"])
+            cost_groups.sum_costs_by(connection, wanted, [Group("model")])
+            cost_groups.sum_costs_by_tags(connection, wanted, ["a"])
             if wanted != Filter():  # all sessions are what is looked at then
-                cost_queries.sum_costs_by(connection, wanted, [Group("", "a"), Group("model")])
+                cost_groups.sum_costs_by(connection, wanted, [Group("", "a"), Group("model")])
                 queries.most_expensive_sessions(connection, wanted, 10, None)
         connection.set_trace_callback(None)
         # Small tables: who runs, the facets' names, and the cells and counts of the cube.

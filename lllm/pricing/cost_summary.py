@@ -10,8 +10,10 @@ from typing import TypedDict
 
 import msgspec
 
+from lllm.projections.queries import cost_groups
 from lllm.projections.queries import costs as cost_queries
-from lllm.projections.queries.costs import COLUMNS, NOTHING, Group, Keys, Sums
+from lllm.projections.queries.cost_groups import COLUMNS, Group, Keys
+from lllm.projections.queries.costs import NOTHING, Sums
 from lllm.projections.queries.filters import Filter
 from lllm.projections.session.invoke_cost import dollars
 from lllm.projections.view import storable
@@ -114,9 +116,9 @@ def recorded(
     sums: Mapping[Keys, Sums] = {}
     counts: Mapping[Keys, int] = {}
     if tags:
-        sums, counts = cost_queries.sum_costs_by_tags(connection, wanted, tags)
+        sums, counts = cost_groups.sum_costs_by_tags(connection, wanted, tags)
     if len(tags) < len(by):
-        sums = cost_queries.sum_costs_by(connection, wanted, by, zone)
+        sums = cost_groups.sum_costs_by(connection, wanted, by, zone)
     return SummarySums(total, sessions, sums, counts)
 
 

@@ -25,10 +25,10 @@ from lllm.pricing.local_models import why_free
 from lllm.pricing.price import price
 from lllm.pricing.priced_requests import NOTHING, Sent
 from lllm.pricing.user_prices import Prices, PriceTable
-from lllm.projections.days import day_of, shown_day
-from lllm.projections.queries import costs as cost_queries
+from lllm.projections.days import day_of, day_text
+from lllm.projections.queries import cost_groups
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.costs import Group, Keys
+from lllm.projections.queries.cost_groups import Group, Keys
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.selected_sessions import SelectedSession, SelectedSessions
 from lllm.projections.view import storable
@@ -172,7 +172,7 @@ def repriced(
         with_tags = any(group.tag for group in by)
         chosen = SelectedSessions(database, connection, wanted, with_tags=with_tags)
         tags = leading_tags(by)
-        counts = cost_queries.sum_costs_by_tags(connection, wanted, tags)[1] if tags else {}
+        counts = cost_groups.sum_costs_by_tags(connection, wanted, tags)[1] if tags else {}
         few = len(chosen.numbers) * _FEW <= session_queries.count_all(connection)
     groups: dict[Keys, _Sums] = {}
     attempts = _Attempts(new)
@@ -257,5 +257,5 @@ def _key(
     if group.column == "tactic":
         return place.tactic
     if group.column == "day":
-        return shown_day(day_of(event.time, zone))
+        return day_text(day_of(event.time, zone))
     return storable(billed.asked if group.column == "model" else billed.agent)

@@ -11,9 +11,9 @@ import msgspec
 from lllm.durations import Duration, duration_nanoseconds
 from lllm.events.model import State
 from lllm.events.table_rows import TableRow
-from lllm.projections.queries.call_filters import CallFilter, CallSort, Cursor
+from lllm.projections.queries.call_selection import Cursor
 from lllm.projections.queries.calls import CallRow, FoundCall
-from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.session.invoke_cost import dollars
 from lllm.times import datetime_of
 

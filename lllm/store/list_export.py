@@ -25,13 +25,14 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.file_header import APPLICATION_ID, refuse_parts
 from lllm.events.errors import LogError, StoreError
 from lllm.events.files.own_files import make_database
-from lllm.projections.days import QUARTER_HOUR, day_of, shown_day
+from lllm.projections.days import QUARTER_HOUR, day_of, day_text
 from lllm.projections.queries import (
     calls as call_queries,
 )
 from lllm.projections.queries import (
     costs as cost_queries,
 )
+from lllm.projections.queries import session_tags
 from lllm.projections.queries import (
     sessions as session_queries,
 )
@@ -132,7 +133,7 @@ def _page(rows: Database, after: int) -> _Page | None:
         if not sessions:
             return None
         numbers = [one.number for one in sessions]
-        tags = session_queries.tags_of(connection, sessions)
+        tags = session_tags.tags_of(connection, sessions)
         above = {number for one in sessions for number in (one.parent, one.root) if number}
         ids = session_queries.ids_of(connection, above | {*numbers})
         roots = [one.number for one in sessions if one.parent is None]
@@ -178,7 +179,7 @@ def _call(found: call_queries.FoundCall) -> _Record:
 def _costs(cells: Sequence[cost_queries.SessionCost], ids: dict[int, str]) -> list[_Record]:
     sums: defaultdict[tuple[str, ...], list[tuple[int, ...]]] = defaultdict(list)
     for cell in cells:
-        day = shown_day(day_of(cell.quarter_hour * QUARTER_HOUR))
+        day = day_text(day_of(cell.quarter_hour * QUARTER_HOUR))
         sums[ids[cell.session], day, cell.tactic, cell.model, cell.agent].append(cell.sums)
     found: list[_Record] = []
     for key, parts in sums.items():

@@ -32,11 +32,12 @@ from lllm.projections.engine.rebuild import Progress, Rebuilt
 from lllm.projections.queries import (
     calls as call_queries,
 )
+from lllm.projections.queries import session_tags
 from lllm.projections.queries import (
     sessions as session_queries,
 )
-from lllm.projections.queries.call_filters import CallSort
-from lllm.projections.queries.costs import DividedQuarter
+from lllm.projections.queries.cost_groups import DividedQuarter
+from lllm.projections.queries.filters import CallSort
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
@@ -335,7 +336,7 @@ class LogStore:
         def listed(database: Database) -> list[SessionSummary]:
             with session_queries.reading(database) as connection:
                 rows = find(connection, wanted)
-                all_tags = session_queries.tags_of(connection, rows)
+                all_tags = session_tags.tags_of(connection, rows)
             return [summary_of(row, all_tags[row.number], sort) for row in rows]
 
         return self._reader.ask(listed)

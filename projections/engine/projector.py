@@ -33,10 +33,11 @@ from lllm.projections.engine.checkpoints import (
     is_stale,
     read_checkpoints,
 )
-from lllm.projections.engine.row_changes import Changes, generation_table
+from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.rows_location import KeepsRows
 from lllm.projections.engine.session_contexts import COLUMNS, Contexts
 from lllm.projections.engine.skip_damage import skip_corrupt_events
+from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import View, ViewEvent, check_names
 
 _logger = logging.getLogger("lllm.store")

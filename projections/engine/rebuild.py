@@ -24,7 +24,7 @@ from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogError
 from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
 from lllm.projections.engine.projector import Projector
-from lllm.projections.engine.row_changes import create_tables, generation_table, show_generation
+from lllm.projections.engine.tables import create_tables, generation_table, show_generation
 from lllm.projections.view import Table, View
 
 _logger = logging.getLogger("lllm.store")

@@ -1,23 +1,17 @@
-"""The rows of all views, in SQLite.
-
-A view's changes are gathered and merged in memory (`Changes`), then written in bulk. The tables of
-a view carry the number of their generation (`sessions_v3`); an SQL view of the plain name stands in
-front of the current one, so that a rebuild can fill the next generation beside it.
-"""
+"""Gathers what views change in their rows, and makes of it the statements that write it in bulk."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import compress
-from typing import TypeVar
 
 import msgspec
 
 from lllm.events.backends.sqlite.database import Row, Value
-from lllm.events.errors import ViewError
+from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import Key, Table, View
 
 _KNOWN = 20_000  # rows of one table that are kept from batch to batch
@@ -25,26 +19,8 @@ _KNOWN = 20_000  # rows of one table that are kept from batch to batch
 _NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and never changed
 _NO_ADDS: dict[str, int] = {}
 
-T = TypeVar("T")
 Statement = tuple[str, list[Key]]  # SQL, and the parameters of each time that it is run
 _Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
-
-
-def generation_table(table: str, generation: int) -> str:
-    """The name of the table that holds the rows of one generation."""
-    return f"{table}_v{generation}"
-
-
-def convert_rows(rows: object, kind: type[T], table: str) -> T:
-    """Rows as they are meant. Raises ViewError where somebody else wrote them: SQLite types no
-    columns."""
-    try:
-        return msgspec.convert(rows, kind)
-    except msgspec.ValidationError as error:
-        raise ViewError(
-            f"A row of the table {table} is not as lllm writes it ({error}); `lllm rebuild`, or "
-            "LogStore.rebuild(), makes it anew."
-        ) from error
 
 
 class _Change(msgspec.Struct, gc=False):
@@ -283,16 +259,6 @@ class Changes:
             yield from changes.statements()
 
 
-def rows_of(connection: sqlite3.Connection, select: str, keys: Collection[int]) -> list[Row]:
-    """The rows that have some numbers for a key. select: up to the name of the key's column."""
-    found: list[Row] = []
-    wanted = sorted(keys)
-    for start in range(0, len(wanted), 500):  # SQLite bounds the parameters of a statement
-        some = wanted[start : start + 500]
-        found += connection.execute(f"{select} IN ({', '.join('?' * len(some))})", some)
-    return found
-
-
 def _in_order(rows: list[Key]) -> list[Key]:
     """Rows in the order of their table: neighbours are written while their page is at hand, and
     each page once."""
@@ -303,31 +269,3 @@ def _in_order(rows: list[Key]) -> list[Key]:
 
 def _number(value: Value) -> int:
     return value if isinstance(value, int) else 0
-
-
-def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:
-    """Make the empty tables and indexes of one generation of a view."""
-    for table in view.tables:
-        name = generation_table(table.name, generation)
-        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
-        # A single integer key is the rowid itself; any other key is the table's own order.
-        rowid = len(table.key) == 1 and table.columns[table.key[0]] == "INTEGER"
-        connection.execute(
-            f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))"
-            + ("" if rowid else " WITHOUT ROWID")
-        )
-        for index in table.indexes:
-            connection.execute(
-                f"CREATE {'UNIQUE ' if index.unique else ''}INDEX "
-                f"{name}_by_{'_'.join(index.columns)} ON {name} ({', '.join(index.columns)})"
-                + (f" WHERE {index.where}" if index.where else "")
-            )
-
-
-def show_generation(connection: sqlite3.Connection, view: View, generation: int) -> None:
-    """Let the plain names of a view's tables stand for one generation."""
-    for table in view.tables:
-        connection.execute(f"DROP VIEW IF EXISTS {table.name}")
-        connection.execute(
-            f"CREATE VIEW {table.name} AS SELECT * FROM {generation_table(table.name, generation)}"
-        )

@@ -1,4 +1,4 @@
-"""What is asked of the rows of calls: lists of attempts, by what they are sorted by."""
+"""Reads the rows of calls: lists of attempts to call a model, in the order asked for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import msgspec
 
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
-from lllm.projections.engine.row_changes import convert_rows, rows_of
-from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.call_filters import SORTED_BY, CallFilter, CallSort, Cursor, walk
-from lllm.projections.queries.filters import Selection, numbered
+from lllm.projections.queries import session_tags
+from lllm.projections.queries.call_selection import SORTED_BY, Cursor, walk
+from lllm.projections.queries.filters import CallFilter, CallSort
+from lllm.projections.queries.rows import convert_rows, rows_by_key
+from lllm.projections.queries.session_selection import Selection, tag_number
 from lllm.projections.view import storable
 
 _AT_ONCE = 400  # rows that are read together
@@ -24,9 +25,15 @@ _ALL = 2**63 - 1  # rows; SQLite counts no more
 
 @warm_msgspec
 class CallRow(msgspec.Struct, frozen=True, array_like=True):
-    """What the rows say of one attempt; times are nanoseconds (UTC, or elapsed).
+    """What the rows say of one attempt; the table `calls` explains the columns.
 
-    state: "interrupted" where its session has ended and it has not.
+    Attributes:
+        number: The number of its session.
+        state: "interrupted" where its session has ended and it has not.
+        started: Nanoseconds UTC.
+        elapsed: Nanoseconds to the end of the answer.
+        first_token: Nanoseconds to the first piece of a stream.
+        cost_nanos: Nano-dollars, None where nobody knows.
     """
 
     number: int
@@ -73,8 +80,13 @@ _ROW = ", ".join(_PLACES.get(name, f"c.{name}") for name in CallRow.__struct_fie
 
 
 class FoundCall(msgspec.Struct, frozen=True):
-    """An attempt, the tags of its session (its root's, and over them its own), and the cursor to go
-    on behind it."""
+    """An attempt in a list.
+
+    Attributes:
+        row: What the rows say of it.
+        tags: Of its session: those of the root, and over them its own.
+        cursor: To go on behind it.
+    """
 
     row: CallRow
     tags: dict[str, str]
@@ -88,11 +100,23 @@ def list_calls(
     cursor: Cursor | None,
     sort: CallSort,
 ) -> list[FoundCall]:
-    """The attempts that a filter selects, the largest by `sort` first; of equal ones, those of the
-    session that began last.
+    """List the attempts that a filter means.
 
     Known trade-off (accepted): there is no index by first token or tokens, so every attempt that
     the other filters select is looked at for these.
+
+    Args:
+        connection: Reads the rows.
+        wanted: Which attempts are meant.
+        limit: How many at most, None for all.
+        cursor: Of the last attempt seen, to go on behind it; None at the beginning.
+        sort: What they are sorted by.
+
+    Returns:
+        The largest by `sort` first; of equal ones, those of the session that began last.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
     """
     bound = None if wanted.of.tags else limit  # else tags are looked at in the end
     keys = _keys(connection, wanted, bound, cursor, sort)
@@ -105,16 +129,27 @@ def list_calls(
         page = list(islice(keys, left))
         if not page:
             break
-        found += _found(connection, page, wanted.of.tags)
+        found += _read_page(connection, page, wanted.of.tags)
     return found if limit is None else found[:limit]
 
 
 def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Iterator[FoundCall]:
-    """Every attempt of some sessions, by their numbers. The cursors are of no list."""
-    keys = rows_of(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
+    """Read every attempt of some sessions.
+
+    Args:
+        connection: Reads the rows.
+        sessions: The numbers of the sessions.
+
+    Yields:
+        The attempts, session by session. Their cursors belong to no list.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    keys = rows_by_key(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
     cursors = convert_rows(keys, list[Cursor], "calls")
     for start in range(0, len(cursors), _AT_ONCE):
-        yield from _found(connection, cursors[start : start + _AT_ONCE], {})
+        yield from _read_page(connection, cursors[start : start + _AT_ONCE], {})
 
 
 def _keys(
@@ -124,14 +159,15 @@ def _keys(
     cursor: Cursor | None,
     sort: CallSort,
 ) -> Iterator[Cursor]:
-    """What is sorted by, session and request of each attempt, in order."""
+    """Find the cursor of each attempt (what is sorted by, session, request), in order."""
     how = walk(connection, wanted, sort, cursor)
     # Where rows do not come in order, all of them are sorted first, and some looked at then.
-    tags = _having(connection, wanted.of.tags) if sort == "started" else []
+    tags = wanted.of.tags if sort == "started" else {}
+    facets = [tag_number(connection, name, tag).facet for name, tag in tags.items()]
     value = SORTED_BY[sort]
 
     def run(selection: Selection) -> Iterator[Cursor]:
-        for facet in tags:
+        for facet in facets:
             selection.add(_MAY_HAVE, f" {facet} ", f" {facet} ")
         if cursor is not None:
             if sort == "started":
@@ -158,17 +194,10 @@ _MAY_HAVE = """EXISTS (
 )"""
 
 
-def _having(connection: sqlite3.Connection, tags: dict[str, str]) -> list[int]:
-    return [
-        numbered(connection, ("tag", storable(name), storable(value))).facet
-        for name, value in tags.items()
-    ]
-
-
-def _found(
+def _read_page(
     connection: sqlite3.Connection, page: Sequence[Cursor], tags: dict[str, str]
 ) -> list[FoundCall]:
-    """The attempts of a page whose sessions have the tags."""
+    """Read the attempts of a page whose sessions have the tags."""
     marks = ", ".join(["(?, ?)"] * len(page))
     sql = f"""SELECT {_ROW} FROM (VALUES {marks}) AS p
         CROSS JOIN calls AS c ON c.session = p.column1 AND c.request = p.column2
@@ -177,7 +206,7 @@ def _found(
     parameters = [number for _, session, request in page for number in (session, request)]
     rows = convert_rows(connection.execute(sql, parameters).fetchall(), list[CallRow], "calls")
     by_key = {(row.number, row.request): row for row in rows}
-    all_tags = session_queries.tags_of(connection, rows)
+    all_tags = session_tags.tags_of(connection, rows)
     needed = {storable(name): storable(value) for name, value in tags.items()}.items()
     return [
         FoundCall(row, all_tags[row.number], cursor)

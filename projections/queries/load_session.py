@@ -1,4 +1,4 @@
-"""The events of a session, found by its row: its own, those below it, and what they refer to.
+"""Loads the events of a session by its row: its own, those below it, and what they refer to.
 
 A row knows its session's first and last position, so that range is read and no more. Every digest
 is checked on the way.
@@ -16,12 +16,20 @@ from lllm.events.backend import LogBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded, check_digest
 from lllm.events.model import AgentStarted
+from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.sessions import SessionRow
 
 
 class FoundSession(msgspec.Struct, frozen=True):
-    """A session's row, the rows of it and of all below it, and its tags."""
+    """Where to read a session.
+
+    Attributes:
+        row: The session's own row.
+        family: The rows of it and of those below it that are meant.
+        tags: Its tags, those of its root included.
+        statements: What was said of the family later: positions and streams.
+    """
 
     row: SessionRow
     family: list[SessionRow]
@@ -30,29 +38,46 @@ class FoundSession(msgspec.Struct, frozen=True):
 
 
 def find(database: Database, session_id: str, *, below: bool = True) -> FoundSession | None:
-    """What the rows say of a session; None where they don't know it.
+    """Look up where a session stands in the log.
 
-    below: whether the sessions below it are meant too.
+    Args:
+        database: Reads the rows.
+        session_id: The whole id.
+        below: True if the sessions below it are meant, too.
+
+    Returns:
+        None where the rows don't know it.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
     """
     with session_queries.reading(database) as connection:
         row = session_queries.find_session(connection, session_id)
         if row is None:
             return None
         family = session_queries.family(connection, row) if below else [row]
-        tags = session_queries.tags_of(connection, [row])[row.number]
+        tags = session_tags.tags_of(connection, [row])[row.number]
         return FoundSession(row, family, tags, session_queries.statements_about(connection, family))
 
 
 def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
-    """The events of the sessions found and the statements about them, in the order of the log.
+    """Read the events of the sessions found, and what was said of them later.
 
-    Raises LogDamaged where one is not what was written.
+    Args:
+        log: The log.
+        found: Where they stand.
+
+    Returns:
+        The events in the order of the log.
+
+    Raises:
+        LogDamaged: One is not what was written.
     """
     ranges = [(row.id, row.number, row.last_position) for row in found.family]
     ranges += [(stream, position, position) for position, stream in found.statements]
     events: list[Recorded] = []
     for stream, first, last in ranges:
-        events += _checked(log.read(after=first - 1, upto=last, stream=stream))
+        events += _verified(log.read(after=first - 1, upto=last, stream=stream))
     events.sort(key=attrgetter("position"))
     return events
 
@@ -60,7 +85,20 @@ def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
 def read_definitions(
     log: LogBackend, database: Database, events: Sequence[Recorded]
 ) -> list[Recorded]:
-    """The agent definitions that some events refer to, in the order of the log."""
+    """Read the agent definitions that events refer to.
+
+    Args:
+        log: The log.
+        database: Reads the rows, which know where they stand.
+        events: Of any sessions.
+
+    Returns:
+        The definitions in the order of the log; one that the log does not have is left out.
+
+    Raises:
+        LogDamaged: One is not what was written.
+        ViewError: Somebody else wrote a row.
+    """
     payloads = [codec.decode(event) for event in events if event.type == AgentStarted.type]
     streams = {payload.definition for payload in payloads if isinstance(payload, AgentStarted)}
     definitions: list[Recorded] = []
@@ -70,12 +108,12 @@ def read_definitions(
         }
     for stream, position in places.items():
         if position is not None:
-            definitions += _checked(log.read(after=position - 1, upto=position, stream=stream))
+            definitions += _verified(log.read(after=position - 1, upto=position, stream=stream))
     return sorted(definitions, key=lambda event: event.position)
 
 
-def _checked(events: Iterable[Recorded]) -> list[Recorded]:
-    """Some events of one stream, the first of it among them."""
+def _verified(events: Iterable[Recorded]) -> list[Recorded]:
+    """Check the digests of events of one stream, the first of which is the stream's first."""
     found = list(events)
     if found:
         salt = codec.salt_of(found[0])

@@ -1,4 +1,4 @@
-"""The sessions that a filter selects, for whoever walks the log: whose event is it, if anyone's?
+"""Tells whoever walks the log whether an event is of a session that a filter means.
 
 Kept are only the numbers of the selected sessions, eight bytes each; where another session stands
 is read from its row when an event of it comes along, and remembered for a while.
@@ -14,25 +14,40 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from lllm.events.backends.sqlite.database import Database
+from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.filters import Filter, selections
+from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.session_selection import selections
 from lllm.projections.queries.sessions import SessionRow
 
 _REMEMBERED = 10_000  # sessions; more than run at the same time
 
 
 class SelectedSession(NamedTuple):
-    """Where a session stands: its own tactic, and the tags of the selected session that it is, or
-    is below."""
+    """What a session counts for.
+
+    Attributes:
+        tactic: Its own tactic's path.
+        tags: Of the selected session that it is, or is below.
+    """
 
     tactic: str
     tags: dict[str, str]
 
 
 class SelectedSessions:
-    """The sessions that a filter selects, as the rows say now, and all below them.
+    """The sessions that a filter means, as the rows say now, and all below them.
 
-    with_tags: whether their tags will be asked for; else none are read.
+    Args:
+        database: Reads the rows of sessions as they are asked for.
+        connection: Reads which sessions are selected, once.
+        wanted: Which sessions are meant.
+        with_tags: True if their tags will be asked for; else none are read.
+
+    Attributes:
+        numbers: Of the selected sessions, sorted.
+        place: `place(session_id)` is the SelectedSession of a session, None where it is neither
+            selected nor below one that is. Remembered for the sessions asked for lately.
     """
 
     def __init__(
@@ -53,18 +68,17 @@ class SelectedSessions:
         self.place = lru_cache(maxsize=_REMEMBERED)(self._place)
 
     def _place(self, session_id: str) -> SelectedSession | None:
-        """Where a session stands; None where it is neither selected nor below one that is."""
         with self._database.snapshot() as connection:
             row = session_queries.find_session(connection, session_id)
             top = None if row is None else self._above(connection, row)
             if row is None or top is None:
                 return None
-            tags = session_queries.tags_of(connection, [top])[top.number] if self._with_tags else {}
+            tags = session_tags.tags_of(connection, [top])[top.number] if self._with_tags else {}
             return SelectedSession(row.tactic, tags)
 
     def _above(self, connection: sqlite3.Connection, row: SessionRow) -> SessionRow | None:
-        """The selected session that one is, or is below. The selected do not stand below each
-        other, so whichever is found is the one."""
+        """Find the selected session that one is, or is below."""
+        # The selected do not stand below each other, so whichever is found is the one.
         found: SessionRow | None = row
         if row.number not in self and row.root in self:
             return session_queries.numbered_session(connection, row.root)
@@ -80,7 +94,14 @@ class SelectedSessions:
         return at < len(self.numbers) and self.numbers[at] == number
 
     def families(self) -> Iterator[SessionRow]:
-        """The selected sessions and all below them."""
+        """Read the selected sessions and all below them.
+
+        Yields:
+            Their rows, family by family.
+
+        Raises:
+            ViewError: Somebody else wrote a row.
+        """
         for number in self.numbers:
             with self._database.snapshot() as connection:
                 row = session_queries.numbered_session(connection, number)

@@ -1,28 +1,43 @@
-"""What is asked of the rows of sessions: lists, single ones, families, tags, who runs."""
+"""Reads the rows of sessions: lists, single ones, families, who runs."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
-from lllm.projections.engine.row_changes import convert_rows, rows_of
-from lllm.projections.queries.filters import Filter, selections
+from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.rows import convert_rows, rows_by_key
+from lllm.projections.queries.session_selection import selections
 from lllm.projections.view import storable
-from lllm.projections.views.tags import numbers_in
 
 _ALL = 2**63 - 1  # rows; SQLite counts no more
 
 
 @warm_msgspec
 class SessionRow(msgspec.Struct, frozen=True, array_like=True):
-    """What the rows say of one session; times are nanoseconds (UTC, or elapsed)."""
+    """What the rows say of one session; the table `sessions` explains the columns.
+
+    What it cost is summed with everything below it, and None where it called no model.
+
+    Attributes:
+        number: The position of its first event, which names it in all tables.
+        started: Nanoseconds UTC.
+        ended: Nanoseconds UTC, None while it runs.
+        elapsed: Nanoseconds, by a monotonic clock.
+        last_position: Of its last event in the log.
+        parent: The number of the session above, None for a root.
+        ordinal: Which child of its parent it is, from 1.
+        task: The first line of what it was asked.
+        cost_nanos: Nano-dollars.
+        wasted_nanos: Nano-dollars of these whose answer was thrown away or never came whole.
+    """
 
     number: int
     id: str
@@ -68,7 +83,7 @@ def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
 
 @contextmanager
 def reading(database: Database) -> Iterator[sqlite3.Connection]:
-    """A connection on which all queries see one state of the rows."""
+    """Hold a connection on which all queries see one state of the rows."""
     with database.snapshot() as connection:
         connection.execute("BEGIN")
         yield connection
@@ -80,7 +95,20 @@ def reading(database: Database) -> Iterator[sqlite3.Connection]:
 def list_sessions(
     connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: Cursor | None
 ) -> list[SessionRow]:
-    """The sessions that a filter selects, newest first by (start, id)."""
+    """List the sessions that a filter means, newest first.
+
+    Args:
+        connection: Reads the rows.
+        wanted: Which sessions are meant.
+        limit: How many at most, None for all.
+        cursor: Of the last session seen, to go on behind it; None at the beginning.
+
+    Returns:
+        Sorted by start and id, the largest first.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
     rows: list[Row] = []
     for selection in selections(connection, wanted):
         selection.source += f" CROSS JOIN sessions AS s ON s.number = f.session {_TOTALS}"
@@ -100,11 +128,22 @@ def list_sessions(
 def most_expensive_sessions(
     connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: CostCursor | None
 ) -> list[SessionRow]:
-    """The sessions that a filter selects, the most expensive first; of those that cost the same,
-    the one that began last.
+    """List the sessions that a filter means, the most expensive first.
 
     Known trade-off (accepted): every session selected is looked at. An index by cost would be
     written anew for each batch of a rebuild, since costs come in parts.
+
+    Args:
+        connection: Reads the rows.
+        wanted: Which sessions are meant.
+        limit: How many at most, None for all.
+        cursor: Of the last session seen, to go on behind it; None at the beginning.
+
+    Returns:
+        Of those that cost the same, the one that began last comes first.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
     """
     rows: list[Row] = []
     for selection in selections(connection, wanted):
@@ -125,12 +164,23 @@ def most_expensive_sessions(
 
 
 def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
-    """One session's row."""
+    """Read the row of the session with an id.
+
+    Args:
+        connection: Reads the rows.
+        session_id: The whole id.
+
+    Returns:
+        None where there is no such session.
+
+    Raises:
+        ViewError: Somebody else wrote the row.
+    """
     return _one_session(connection, "s.id = ?", storable(session_id))
 
 
 def numbered_session(connection: sqlite3.Connection, number: int) -> SessionRow | None:
-    """The row of the session with a number."""
+    """Read the row of the session with a number, as `find_session` does by its id."""
     return _one_session(connection, "s.number = ?", number)
 
 
@@ -141,24 +191,56 @@ def _one_session(connection: sqlite3.Connection, where: str, value: str | int) -
 
 
 def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> list[SessionRow]:
-    """The sessions with the next numbers, at any depth: in the order in which they began."""
+    """Read the sessions that began after the one with a number, at any depth, in their order.
+
+    Args:
+        connection: Reads the rows.
+        number: Of the last session seen, 0 at the beginning.
+        limit: How many at most.
+
+    Returns:
+        The rows of the next sessions.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
     sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE s.number > ? ORDER BY s.number LIMIT ?"
     return _session_rows(connection.execute(sql, (number, limit)).fetchall())
 
 
 def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, str]:
-    """The ids of the sessions with some numbers."""
-    found = rows_of(connection, "SELECT number, id FROM sessions WHERE number", numbers)
+    """Read the ids of sessions.
+
+    Args:
+        connection: Reads the rows.
+        numbers: The numbers of the sessions.
+
+    Returns:
+        The id of each that there is, by its number.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    found = rows_by_key(connection, "SELECT number, id FROM sessions WHERE number", numbers)
     return dict(convert_rows(found, list[tuple[int, str]], "sessions"))
 
 
 def count_all(connection: sqlite3.Connection) -> int:
-    """How many sessions there are, at any depth."""
+    """Count the sessions at any depth."""
     return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
 
 def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
-    """The ids that begin with a prefix."""
+    """Find the sessions whose ids begin with a prefix.
+
+    Args:
+        connection: Reads the rows.
+        prefix: The beginning of an id, in small letters.
+        limit: How many ids at most.
+
+    Returns:
+        The ids, sorted.
+    """
     begins = storable(prefix)
     rows = connection.execute(
         "SELECT id FROM sessions WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
@@ -168,7 +250,18 @@ def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> li
 
 
 def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
-    """A session and all below it, in the order in which they began."""
+    """Read a session and all below it.
+
+    Args:
+        connection: Reads the rows.
+        row: The session.
+
+    Returns:
+        Their rows, in the order in which they began.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
     rows = connection.execute(
         f"""WITH RECURSIVE below(number) AS (
                 SELECT ? UNION
@@ -183,48 +276,21 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
     return _session_rows(rows.fetchall())
 
 
-class HasRoot(Protocol):
-    """The numbers of a session and of its root."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def root(self) -> int: ...
-
-
-def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:
-    """The tags of some sessions, by number: their root's, and over them their own."""
-    own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
-    return {
-        row.number: own[row.number] if row.number == row.root else own[row.root] | own[row.number]
-        for row in rows
-    }
-
-
-def _own_tags(
-    connection: sqlite3.Connection, sessions: Collection[int]
-) -> dict[int, dict[str, str]]:
-    found = rows_of(connection, "SELECT session, facets FROM session_tags WHERE session", sessions)
-    facets = [
-        (session, numbers_in(written))
-        for session, written in convert_rows(found, list[tuple[int, object]], "session_tags")
-    ]
-    named = {number for _, numbers in facets for number in numbers}
-    found = rows_of(connection, "SELECT facet, name, value FROM tag_names WHERE facet", named)
-    tags = {
-        facet: (name, value)
-        for facet, name, value in convert_rows(found, list[tuple[int, str, str]], "tag_names")
-    }
-    own: dict[int, dict[str, str]] = {session: {} for session in sessions}
-    for session, numbers in facets:
-        own[session] = dict([tags[number] for number in numbers if number in tags])
-    return own
-
-
 def statements_about(
     connection: sqlite3.Connection, rows: Sequence[SessionRow]
 ) -> list[tuple[int, str]]:
-    """Where others said something about these sessions later: positions and streams, in order."""
+    """Find what was said about sessions after they began, such as tags that were added.
+
+    Args:
+        connection: Reads the rows.
+        rows: The sessions.
+
+    Returns:
+        Positions and streams of the events, in the order of the log.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
     found: list[tuple[int, str]] = []
     for row in rows:
         found += connection.execute(
@@ -234,7 +300,18 @@ def statements_about(
 
 
 def definition_position(connection: sqlite3.Connection, stream: str) -> int | None:
-    """Where in the log an agent's definition stands."""
+    """Find where in the log the definition of an agent stands.
+
+    Args:
+        connection: Reads the rows.
+        stream: The stream of the definition.
+
+    Returns:
+        Its position, None where the log has no such definition.
+
+    Raises:
+        ViewError: Somebody else wrote the row.
+    """
     row = connection.execute(
         "SELECT position FROM definitions WHERE stream = ?", (storable(stream),)
     ).fetchone()
@@ -243,7 +320,14 @@ def definition_position(connection: sqlite3.Connection, stream: str) -> int | No
 
 @warm_msgspec
 class Running(NamedTuple):
-    """A session that has not ended, and the lock of the process that writes it."""
+    """A session that has not ended, and the process that writes it.
+
+    Attributes:
+        id: The session's id.
+        number: The position of its first event.
+        owner: The name of the lock file that the process holds.
+        host: The host that it runs on.
+    """
 
     id: str
     number: int
@@ -252,7 +336,17 @@ class Running(NamedTuple):
 
 
 def running(connection: sqlite3.Connection) -> list[Running]:
-    """The sessions that have not ended."""
+    """List the sessions that have not ended.
+
+    Args:
+        connection: Reads the rows.
+
+    Returns:
+        All of them, at any depth.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
     rows = connection.execute(
         "SELECT s.id, s.number, r.owner, r.host FROM running AS r"
         " CROSS JOIN sessions AS s ON s.number = r.session"

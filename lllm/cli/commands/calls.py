@@ -19,7 +19,7 @@ from lllm.cli.options import (
 from lllm.terminal_safe import visible
 
 if TYPE_CHECKING:
-    from lllm.projections.queries.call_filters import CallSort
+    from lllm.projections.queries.filters import CallSort
 
 _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 

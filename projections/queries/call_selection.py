@@ -1,4 +1,4 @@
-"""Which attempts a filter selects, as one or several walks along an index.
+"""Turns a filter of calls into SQL: one or several walks along an index.
 
 The index that leaves the fewest rows is walked, in the order of the list as far as it has it; what
 else is asked for is looked up for each row. Conditions that are not to be walked by carry a `+`,
@@ -10,16 +10,15 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import msgspec
 
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.filters import Filter, Selection, numbered
+from lllm.projections.queries.filters import CallFilter, CallSort, Filter
+from lllm.projections.queries.session_selection import Selection, tag_number
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
 
-CallSort = Literal["started", "elapsed", "first_token", "cost", "tokens"]
 Cursor = tuple[int, int, int]  # what is sorted by, session, request: of the last row seen
 
 _NONE = -(2**63)  # what stands for a value that is not known: it comes last
@@ -36,34 +35,13 @@ _FEW_KINDS = 100  # that are walked side by side
 _FEW_ROWS = 20_000  # that are sorted at once
 
 
-class CallFilter(msgspec.Struct, frozen=True):
-    """Which attempts are meant; every condition that is given must hold.
-
-    of: tags, tactic and partition of their session, their own state, and when they began.
-    statuses: the first and last HTTP status. error: part of what an error says, in small letters.
-    model: the name of the one asked or the one that answered, in which `*` stands for anything.
-    slower: nanoseconds that they took at least. session: an id; those below it count.
-    """
-
-    of: Filter = Filter()
-    statuses: tuple[int, int] | None = None
-    error: str | None = None
-    model: str | None = None
-    provider: str | None = None
-    slower: int | None = None
-    session: str | None = None
-
-    @property
-    def fails(self) -> bool:
-        """Whether only attempts that failed are meant."""
-        return self.of.state == "failure" or self.statuses is not None or self.error is not None
-
-
 class Walk(msgspec.Struct):
-    """Selections in which every attempt that is meant stands once.
+    """Where to look for attempts: each one that is meant stands in one selection, once.
 
-    in_turn: whether all of one come before all of the next, in the order of the list. at_once:
-    whether there are so few that they are sorted, whatever index has them in order.
+    Attributes:
+        selections: Of the table `calls`, as `c`.
+        in_turn: True if all of one selection come before all of the next, in the order of the list.
+        at_once: True if they are few enough to be sorted, whatever index has them in order.
     """
 
     selections: Iterator[Selection] | list[Selection]
@@ -74,42 +52,54 @@ class Walk(msgspec.Struct):
 def walk(
     connection: sqlite3.Connection, wanted: CallFilter, sort: CallSort, cursor: Cursor | None
 ) -> Walk:
-    """How to find the attempts that a filter selects, the largest by `sort` first."""
+    """Choose the index that leaves the fewest attempts to look at.
+
+    Args:
+        connection: Reads how many there are of what.
+        wanted: Which attempts are meant.
+        sort: What the list is sorted by, the largest first.
+        cursor: Of the last attempt seen, None at the beginning.
+
+    Returns:
+        How to find the attempts. The cursor is not among the conditions.
+    """
     kinds = _kinds(connection, wanted)
     if kinds == []:
         return Walk([])
     last = None if cursor is None else cursor[0]
     if wanted.session is not None:
-        family = _family(connection, wanted.session)
-        return Walk(_of_sessions(wanted, kinds, *family), at_once=True)
+        row = session_queries.find_session(connection, wanted.session)
+        top = [row and row.number, row and row.root]
+        return Walk([_of_sessions(wanted, kinds, _BELOW, top)], at_once=True)
     rare = _rare_tag(connection, wanted.of)
     if rare is not None:
-        return Walk(_of_sessions(wanted, kinds, _TAGGED, [rare] * 3), at_once=True)
+        return Walk([_of_sessions(wanted, kinds, _TAGGED, [rare] * 3)], at_once=True)
     if wanted.fails:
         one = wanted.statuses is None or wanted.statuses[0] == wanted.statuses[1]
-        failures = _begun(wanted, kinds, _state("failure", wanted.statuses))
+        failures = _along_index(wanted, kinds, _state_condition("failure", wanted.statuses))
         return Walk([failures], at_once=not one)
     if wanted.of.state in ("running", "interrupted"):
-        return Walk([_begun(wanted, kinds, _state("running", None))])
+        return Walk([_along_index(wanted, kinds, _state_condition("running", None))])
     if kinds is not None and _are_few(connection, kinds, sort):
-        return Walk([_begun(wanted, None, ("c.kind = ?", kind)) for kind in kinds])
+        return Walk([_along_index(wanted, None, ("c.kind = ?", kind)) for kind in kinds])
     if sort in _SIZES:
         least = wanted.slower if sort == "elapsed" else None
         sizes = _sizes(connection, _SIZES[sort], last, least)
         return Walk(
-            (_begun(wanted, kinds, (f"c.{_SIZES[sort]} = ?", size)) for size in sizes), in_turn=True
+            (_along_index(wanted, kinds, (f"c.{_SIZES[sort]} = ?", size)) for size in sizes),
+            in_turn=True,
         )
     if wanted.slower is not None:
         slow = (_SLOW, size_of(wanted.slower), wanted.slower)
-        if _fit(connection, slow) is not None:
-            return Walk([_begun(wanted, kinds, slow)], at_once=True)
-    return Walk([_begun(wanted, kinds, ("1",))])
+        if _room_beside(connection, slow) is not None:
+            return Walk([_along_index(wanted, kinds, slow)], at_once=True)
+    return Walk([_along_index(wanted, kinds, ("1",))])
 
 
 _Condition = tuple[str, *tuple[object, ...]]  # and its parameters
 
 
-def _begun(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) -> Selection:
+def _along_index(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) -> Selection:
     """Attempts along an index that ends with their start."""
     selection = Selection("calls AS c", [], [])
     selection.add(*walked)
@@ -120,13 +110,13 @@ def _begun(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) 
 
 def _of_sessions(
     wanted: CallFilter, kinds: Sequence[int] | None, sessions: str, parameters: Sequence[object]
-) -> list[Selection]:
-    """Attempts of some sessions. sessions: a SELECT of their numbers, as `session`."""
+) -> Selection:
+    """Attempts of some sessions; `sessions` is a SELECT of their numbers, as `session`."""
     source = f"({sessions}) AS f CROSS JOIN calls AS c ON c.session = f.session"
     selection = Selection(source, [], [*parameters])
     _add_times(selection, wanted.of, "+c.started")
     _add_others(selection, wanted, kinds)
-    return [selection]
+    return selection
 
 
 def _add_times(selection: Selection, wanted: Filter, column: str) -> None:
@@ -138,7 +128,7 @@ def _add_times(selection: Selection, wanted: Filter, column: str) -> None:
 
 
 def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] | None) -> None:
-    """What is looked at in each row."""
+    """Add the conditions that are looked up in each row."""
     if kinds is not None:
         selection.add(f"+c.kind IN ({', '.join(map(str, kinds))})")
     if wanted.slower is not None:
@@ -163,7 +153,7 @@ _TEXT = "lower(c.error_type || char(10) || ifnull(c.error_code, '') || char(10) 
 _SAYS = f"instr({_TEXT} || char(10) || replace({_TEXT}, 'timed out', 'timeout'), ?)"
 
 
-def _state(state: str, statuses: tuple[int, int] | None) -> _Condition:
+def _state_condition(state: str, statuses: tuple[int, int] | None) -> _Condition:
     if statuses is None:
         return "c.state <> 'success' AND c.state = ?", state
     if statuses[0] == statuses[1]:
@@ -175,7 +165,7 @@ def _state(state: str, statuses: tuple[int, int] | None) -> _Condition:
 
 
 def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | None:
-    """The numbers of the kinds that are meant; None where all are."""
+    """Look up the numbers of the kinds that are meant; None where all are."""
     where: list[str] = []
     parameters: list[object] = []
     if wanted.of.tactic is not None:
@@ -194,32 +184,32 @@ def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | No
 
 
 def _pattern(name: str) -> str:
-    """The same for LIKE, to which small and capital letters are alike
-    (https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators)."""
+    """Write a name for LIKE, which takes small and capital letters for the same.
+
+    See https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators.
+    """
     return re.sub(r"[\\%_]", r"\\\g<0>", name).replace("*", "%")
 
 
 def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSort) -> bool:
-    """Whether kinds are walked one by one: they are not many, and neither are their rows, where
-    all of these are to be sorted."""
+    """Tell whether kinds can be walked one by one: they and, to be sorted, theirs are few."""
     if len(kinds) > _FEW_KINDS:
         return False
     if sort not in _SIZES:
         return True
     left: int | None = _FEW_ROWS
     for kind in kinds:
-        left = left and _fit(connection, ("c.kind = ?", kind), left)
+        left = left and _room_beside(connection, ("c.kind = ?", kind), left)
     return left is not None
 
 
 _SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
 
 
-def _fit(
+def _room_beside(
     connection: sqlite3.Connection, condition: _Condition, room: int | None = None
 ) -> int | None:
-    """For how many more rows there is room when those under a condition are sorted at once; None
-    where they are too many. room: _FEW_ROWS unless it is given."""
+    """How many of `room` rows (_FEW_ROWS) are left beside those under a condition; None if none."""
     room = _FEW_ROWS if room is None else room
     sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
     left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])
@@ -232,8 +222,10 @@ def _fit(
 def _sizes(
     connection: sqlite3.Connection, column: str, last: int | None, least: int | None
 ) -> Iterator[int]:
-    """The sizes that there are, the largest first. last: what is sorted by, of the last row seen;
-    least: what rows have at least."""
+    """Look up the sizes that there are, the largest first, from that of the `last` amount seen.
+
+    Sizes below that of the amount `least` are left out.
+    """
     size: int | None = LARGEST_SIZE if last is None else size_of(last) + 1
     lowest = 0 if least is None else size_of(least)
     sql = f"SELECT max({column}) FROM calls WHERE {column} < ?"
@@ -245,11 +237,6 @@ def _sizes(
 
 
 # -- sessions
-
-
-def _family(connection: sqlite3.Connection, session_id: str) -> tuple[str, list[object]]:
-    row = session_queries.find_session(connection, session_id)
-    return _BELOW, [row and row.number, row and row.root]
 
 
 _BELOW = """WITH RECURSIVE below(session) AS (
@@ -268,10 +255,7 @@ _TAGGED = """SELECT session FROM facets WHERE facet = ?
 
 def _rare_tag(connection: sqlite3.Connection, wanted: Filter) -> int | None:
     """The number of the tag that the fewest sessions have, where these are few."""
-    found = [
-        numbered(connection, ("tag", storable(name), storable(value)))
-        for name, value in wanted.tags.items()
-    ]
+    found = [tag_number(connection, name, value) for name, value in wanted.tags.items()]
     rarest = min(found, key=lambda tag: tag.roots + tag.children, default=None)
     if rarest is None or rarest.roots + rarest.children > _FEW_SESSIONS:
         return None

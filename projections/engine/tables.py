@@ -1,0 +1,44 @@
+"""The tables of views in SQLite, by generation.
+
+The tables of a view carry the number of their generation (`sessions_v3`). An SQL view of the plain
+name stands in front of the current one, so that a rebuild can fill the next generation beside it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from lllm.projections.view import View
+
+
+def generation_table(table: str, generation: int) -> str:
+    """The name of the table that holds the rows of one generation."""
+    return f"{table}_v{generation}"
+
+
+def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:
+    """Make the empty tables and indexes of one generation of a view."""
+    for table in view.tables:
+        name = generation_table(table.name, generation)
+        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
+        # A single integer key is the rowid itself; any other key is the table's own order.
+        rowid = len(table.key) == 1 and table.columns[table.key[0]] == "INTEGER"
+        connection.execute(
+            f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))"
+            + ("" if rowid else " WITHOUT ROWID")
+        )
+        for index in table.indexes:
+            connection.execute(
+                f"CREATE {'UNIQUE ' if index.unique else ''}INDEX "
+                f"{name}_by_{'_'.join(index.columns)} ON {name} ({', '.join(index.columns)})"
+                + (f" WHERE {index.where}" if index.where else "")
+            )
+
+
+def show_generation(connection: sqlite3.Connection, view: View, generation: int) -> None:
+    """Let the plain names of a view's tables stand for one generation."""
+    for table in view.tables:
+        connection.execute(f"DROP VIEW IF EXISTS {table.name}")
+        connection.execute(
+            f"CREATE VIEW {table.name} AS SELECT * FROM {generation_table(table.name, generation)}"
+        )

@@ -1,0 +1,171 @@
+"""Turns a filter into SQL: the FROM and WHERE of a SELECT of the sessions that are meant.
+
+The rarest facet is walked, newest first, and the others are looked up: tags all at once in the row
+that a session has of its tags, which is the quickest to find, the rest by key. The order of the
+joins is fixed (CROSS JOIN), since only we know which facet is rarest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.rows import convert_rows
+from lllm.projections.view import storable
+from lllm.projections.views.tags import NO_PARTITION, Facet
+
+
+class Selection(msgspec.Struct):
+    """FROM and WHERE of a SELECT, to which a query adds joins and conditions of its own.
+
+    Attributes:
+        source: Behind FROM. `f.session` and `f.started` tell each session and when it began.
+        where: Conditions, of which all must hold.
+        parameters: Values of the question marks in them, in their order.
+        root: The column that tells the root of each session.
+    """
+
+    source: str
+    where: list[str]
+    parameters: list[object]
+    root: str = "f.session"
+
+    def add(self, condition: str, *parameters: object) -> None:
+        """Demand one more condition.
+
+        Args:
+            condition: SQL, with a question mark for each of the parameters.
+            *parameters: Their values.
+        """
+        self.where.append(condition)
+        self.parameters += parameters
+
+    @property
+    def sql(self) -> str:
+        """The SQL that follows the columns of a SELECT."""
+        return f"FROM {self.source} WHERE {' AND '.join(self.where)}"
+
+
+def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selection]:
+    """Find the sessions that a filter means.
+
+    Args:
+        connection: Reads how many sessions have each tag, state, tactic and partition.
+        wanted: The filter.
+
+    Yields:
+        One selection of roots and, where a tactic is asked for, one of its outermost calls below
+        other roots. No session is in both; one that would find nothing is left out.
+    """
+    facets: list[Facet] = [
+        ("tag", storable(name), storable(value)) for name, value in wanted.tags.items()
+    ]
+    if wanted.state is not None:
+        facets.append(("state", "", wanted.state))
+    if wanted.partition is not None and wanted.partition != NO_PARTITION:
+        facets.append(("partition", "", storable(wanted.partition)))
+    if wanted.tactic is not None:
+        facets.append(("tactic", "", storable(wanted.tactic)))
+    scopes = [_among_roots(connection, facets)]
+    if wanted.tactic is not None:
+        scopes.append(_among_children(connection, facets))
+    for selection in scopes:
+        if selection is None:
+            continue
+        if wanted.after is not None:
+            selection.add("f.started >= ?", wanted.after)
+        if wanted.before is not None:
+            selection.add("f.started < ?", wanted.before)
+        if wanted.partition == NO_PARTITION:
+            selection.add(_WITHOUT_PARTITION, NO_PARTITION)
+        yield selection
+
+
+def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Selection | None:
+    if not facets:
+        return Selection(_ROOTS, ["1"], [])
+    numbers = {facet: facet_number(connection, facet) for facet in facets}
+    if not all(found.roots for found in numbers.values()):
+        return None
+    rarest, *others = sorted(numbers, key=lambda facet: numbers[facet].roots)
+    selection = Selection("facets AS f", ["f.facet = ?"], [numbers[rarest].facet])
+    session = "f.session"
+    tags = [numbers[facet].facet for facet in others if facet[0] == "tag"]
+    if tags:
+        session = "own.session"  # what is looked up by it comes behind the tags
+        selection.source += " CROSS JOIN session_tags AS own ON own.session = f.session"
+        for number in tags:
+            selection.add("instr(own.facets, ?)", f" {number} ")
+    for facet in others:
+        if facet[0] != "tag":
+            selection.add(_HAS.format("facets", "f.started", session), numbers[facet].facet)
+    return selection
+
+
+def _among_children(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Selection | None:
+    """Children have the tags of their root, but for those that they have themselves."""
+    tags = [facet for facet in facets if facet[0] == "tag"]
+    numbers = [facet_number(connection, facet) for facet in facets if facet not in tags]
+    if not all(found.children for found in numbers):
+        return None
+    numbers.sort(key=lambda found: found.children)
+    selection = Selection("child_facets AS f", ["f.facet = ?"], [numbers[0].facet], "f.root")
+    for found in numbers[1:]:
+        selection.add(_HAS.format("child_facets", "f.started", "f.session"), found.facet)
+    own = _HAS.format("child_facets", "f.started", "f.session")
+    of_root = _HAS.format("facets", "f.root_started", "f.root")
+    for facet in tags:
+        tag = facet_number(connection, facet)
+        named = facet_number(connection, ("named", facet[1], ""))
+        if not (tag.roots or tag.children):
+            return None
+        selection.add(f"({own} OR ({of_root} AND NOT {own}))", tag.facet, tag.facet, named.facet)
+    return selection
+
+
+_ROOTS = "(SELECT number AS session, started FROM sessions WHERE parent IS NULL) AS f"
+_HAS = (
+    "EXISTS (SELECT 1 FROM {} AS other"
+    " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
+)
+_WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
+
+
+@warm_msgspec
+class FacetNumber(NamedTuple):
+    """The number of a facet, and how many roots and children have it; 0 where nobody ever had."""
+
+    facet: int
+    roots: int
+    children: int
+
+
+def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
+    """Look a facet up.
+
+    Args:
+        connection: Reads the rows.
+        facet: Its kind, name and value, as rows can hold them.
+
+    Returns:
+        Zeros where no session ever had it.
+
+    Raises:
+        ViewError: Somebody else wrote the row.
+    """
+    row = connection.execute(
+        "SELECT facet, roots, children FROM facet_numbers"
+        " WHERE kind = ? AND name = ? AND value = ?",
+        facet,
+    ).fetchone()
+    return FacetNumber(0, 0, 0) if row is None else convert_rows(row, FacetNumber, "facet_numbers")
+
+
+def tag_number(connection: sqlite3.Connection, name: str, value: str) -> FacetNumber:
+    """Look a tag up, as `facet_number` does; `name` and `value` are as a user gives them."""
+    return facet_number(connection, ("tag", storable(name), storable(value)))

@@ -1,0 +1,75 @@
+"""Reads the tags of sessions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from lllm.projections.queries.rows import convert_rows, rows_by_key
+from lllm.projections.views.tags import numbers_in
+
+
+class HasRoot(Protocol):
+    """A row that tells the numbers of a session and of its root."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def root(self) -> int: ...
+
+
+def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:
+    """Read the tags of sessions, with those that they have from their roots.
+
+    Args:
+        connection: Reads the rows.
+        rows: The sessions.
+
+    Returns:
+        By a session's number: the tags of its root, and over them its own.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
+    return {
+        row.number: own[row.number] if row.number == row.root else own[row.root] | own[row.number]
+        for row in rows
+    }
+
+
+def _own_tags(
+    connection: sqlite3.Connection, sessions: Collection[int]
+) -> dict[int, dict[str, str]]:
+    select = "SELECT session, facets FROM session_tags WHERE session"
+    found = rows_by_key(connection, select, sessions)
+    facets = [
+        (session, numbers_in(written))
+        for session, written in convert_rows(found, list[tuple[int, object]], "session_tags")
+    ]
+    tags = tags_by_number(connection, {number for _, numbers in facets for number in numbers})
+    own: dict[int, dict[str, str]] = {session: {} for session in sessions}
+    for session, numbers in facets:
+        own[session] = dict([tags[number] for number in numbers if number in tags])
+    return own
+
+
+def tags_by_number(
+    connection: sqlite3.Connection, numbers: Collection[int]
+) -> dict[int, tuple[str, str]]:
+    """Name tags.
+
+    Args:
+        connection: Reads the rows.
+        numbers: Of facets, those of tags among them.
+
+    Returns:
+        Name and value of each tag, by its number.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    found = rows_by_key(connection, "SELECT facet, name, value FROM tag_names WHERE facet", numbers)
+    tags = convert_rows(found, list[tuple[int, str, str]], "tag_names")
+    return {number: (name, value) for number, name, value in tags}
