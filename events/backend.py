@@ -41,24 +41,37 @@ class LogBackend(Protocol):
     """
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Store all of `events` or none, and return their positions.
+        """Store all of `events` or none.
 
-        Events that stand in the log already, each with the same digest, are not stored twice:
-        their positions are returned. An empty append stores nothing. Where a signal handler
-        interrupted a write of the same thread, its events are stored when that has ended, and no
-        positions are returned.
+        Events that stand in the log already, each with the same digest, are not stored twice. An
+        empty append stores nothing.
 
-        Raises AppendConflict where another event has the same (stream, seq), and LogUnavailable
-        where nothing could be stored.
+        Args:
+            events: What is stored, in this order.
+
+        Returns:
+            The position of each event. Where a signal handler interrupted a write of the same
+            thread, its events are stored when that has ended, and no positions are returned.
+
+        Raises:
+            AppendConflict: Another event has the same (stream, seq).
+            LogUnavailable: Nothing could be stored.
         """
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """The events with `after` < position <= `upto` (None: the head now), in order, of one
-        stream or all. No lock or transaction is held while the caller looks at one.
+        """Read the events of a range of positions, in order.
 
-        Raises LogDamaged where what is stored is not what was written.
+        No lock or transaction is held while the caller looks at one.
+
+        Args:
+            after: The position to begin behind, 0 for the beginning.
+            upto: The last position that is read, None for the head now.
+            stream: The one stream to read, None for all.
+
+        Raises:
+            LogDamaged: What is stored is not what was written.
         """
 
     def head(self) -> int:
@@ -73,19 +86,32 @@ class AppendsWithoutWaiting(Protocol):
     """A log that can say at once that it would have to wait, so that an event loop needn't."""
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """As `append`, but None, at once and with nothing stored, where it would wait."""
+        """Append, but never wait.
+
+        Args:
+            events: As of `append`.
+
+        Returns:
+            The positions, or None, at once and with nothing stored, where it would have to wait.
+        """
 
 
 @runtime_checkable
 class KnowsNesting(Protocol):
-    """A log that can tell that its thread is in the middle of a write to it: an append by a signal
-    handler is queued then."""
+    """A log that can tell that its thread is in the middle of a write to it.
+
+    An append by a signal handler is queued then.
+    """
 
     def at_write(self) -> bool:
         """True in the middle of a write of this thread."""
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """Have some work done when that write has ended."""
+        """Have some work done when that write has ended.
+
+        Args:
+            work: Called once, in whichever thread.
+        """
 
 
 @runtime_checkable
@@ -93,8 +119,15 @@ class AppendsWithin(Protocol):
     """A log that can be told how long to wait for other writers, one of which may be frozen."""
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """As `append`, but None, with nothing stored, where others take longer than so many
-        seconds."""
+        """Append, but give up where other writers take longer than some seconds.
+
+        Args:
+            events: As of `append`.
+            seconds: How long to wait for others.
+
+        Returns:
+            The positions, or None where nothing is stored because others took longer.
+        """
 
 
 @runtime_checkable
@@ -111,7 +144,11 @@ class KnowsItsEnd(Protocol):
     """A log that can tell that its end is missing."""
 
     def check_end(self) -> None:
-        """Raises LogDamaged where the log ends before what was acknowledged."""
+        """Look whether the end of the log is there.
+
+        Raises:
+            LogDamaged: The log ends before what was acknowledged.
+        """
 
 
 @runtime_checkable
@@ -121,7 +158,13 @@ class ReadsByType(Protocol):
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
     ) -> Iterator[Recorded]:
-        """As `read`, of the given types only."""
+        """Read the events of some types, in order.
+
+        Args:
+            types: As "llm.responded".
+            after: As of `read`.
+            upto: As of `read`.
+        """
 
 
 @runtime_checkable
@@ -129,9 +172,10 @@ class ReadsPastDamage(Protocol):
     """A log that knows where it goes on behind damage."""
 
     def readable(self) -> Readable:
-        """What can be read of it, with a Damage for what can't be.
+        """Prepare to read what can be read, with a Damage for what can't be.
 
-        Raises LogError where it can't be read at all.
+        Raises:
+            LogError: It can't be read at all.
         """
 
 
@@ -163,10 +207,12 @@ class CanBeRepaired(Protocol):
     """A log that can put damaged files right."""
 
     def repair(self) -> Repaired:
-        """Mend what can be mended, and keep a copy of each file that is changed. The log may be
-        closed afterwards.
+        """Mend what can be mended, and keep a copy of each file that is changed.
 
-        Raises LogUnavailable while others use it.
+        The log may be closed afterwards.
+
+        Raises:
+            LogUnavailable: Others use it.
         """
 
 
@@ -175,9 +221,11 @@ class ReportsHealth(Protocol):
     """A log that can say how it is: size, format, files, and what they stand on."""
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
-        """What there is to say of it up to the position `head`.
+        """Say how the log is, up to the position `head`.
 
-        read_bytes: how much may be read to count the events, None for all there is.
+        Args:
+            head: The highest position that is looked at.
+            read_bytes: How much may be read to count the events, None for all there is.
         """
 
 
@@ -185,7 +233,7 @@ class OpensLog(Protocol):
     """Opens the logs of one kind."""
 
     def __call__(self, location: str, *, read_only: bool | None, make: bool) -> LogBackend:
-        """The log at a location.
+        """Open the log at a location.
 
         Args:
             location: A path, or a URL as the user wrote it.
@@ -219,14 +267,28 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def persists(log: LogBackend) -> bool:
-    """False if a log forgets what is appended to it, and says so by an attribute `persists`."""
+    """False if a log forgets what is appended to it, and says so by an attribute `persists`.
+
+    Args:
+        log: Any backend.
+    """
     return bool(getattr(log, "persists", True))
 
 
 def read_types(
     log: LogBackend, types: Collection[str], *, after: int = 0, upto: int | None = None
 ) -> Iterator[Recorded]:
-    """The events of some types, by the log's own ability or by looking at each."""
+    """Read the events of some types, by the log's own ability or by looking at each.
+
+    Args:
+        log: Any backend.
+        types: As "llm.responded".
+        after: The position to begin behind.
+        upto: The last position that is read, None for the head now.
+
+    Raises:
+        LogDamaged: What is stored is not what was written.
+    """
     if isinstance(log, ReadsByType):
         return log.read_types(types, after=after, upto=upto)
     return (event for event in log.read(after=after, upto=upto) if event.type in types)
@@ -239,13 +301,17 @@ def follow(
     poll: float = 0.1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Recorded]:
-    """The events as they come, without end.
+    """Read events as they come, without end.
 
-    after: the position to begin behind, None for the head now. poll: seconds between looks.
-    stop: asked between looks; the iterator ends when it says yes.
+    Args:
+        log: Any backend.
+        after: The position to begin behind, None for the head now.
+        poll: Seconds between two looks.
+        stop: Asked between looks; the iterator ends when it says yes.
 
-    Raises LogDamaged where the log ends before a position that it was read to: it was replaced by
-    an older copy, and what comes would be taken for what was seen.
+    Raises:
+        LogDamaged: The log ends before a position that it was read to. It was replaced by an older
+            copy, and what comes would be taken for what was seen.
     """
     position = log.head() if after is None else after
     shorter = 0  # looks in a row

@@ -1,12 +1,12 @@
 """Logging never breaks the user's call: what can't be written now is held and written later.
 
-Where the log behind it can't be written, a warning says so once, the events wait in memory, and
-every later append tries again, in order. Where another writer holds the log's lock and is frozen,
-the first append waits for it, as long as `locks.WAIT_SECONDS`, and none after it. Past a bound the
-oldest are dropped and counted, and the log says so with a `log.gap`. `on_error="raise"` is for
-those who would rather stop.
+Where the backend can't write, a warning says so once, the events wait in memory, and every later
+append tries again, in order. Where another writer holds the log's lock and is frozen, the first
+append waits for it, as long as `locks.WAIT_SECONDS`, and none after it. Past a bound the oldest are
+dropped and counted, and the log says so with a `log.gap`. `on_error="raise"` is for those who would
+rather stop.
 
-Whatever the log behind raises is taken for a reason to wait, also what its author did not foresee;
+Whatever the backend raises is taken for a reason to wait, also what its author did not foresee;
 only AppendConflict and LogReadOnly are answers, which whoever appends has to know. What is too
 large for any log is left out, and counted.
 """
@@ -47,11 +47,13 @@ _ENDS = frozenset({"session.succeeded", "session.failed"})
 
 
 class BufferedLog:
-    """A log that takes every append, and writes it when the log behind it can be written.
+    """A log that takes every append, and writes it when its backend can.
 
-    on_error: "hold" as said above; "raise" to have LogUnavailable, or another LogError, raised
-    instead.
-    held_bytes: how many bytes of payloads may wait.
+    Args:
+        backend: The log that is written to.
+        on_error: "hold" as said above; "raise" to have LogUnavailable, or another LogError, raised
+            instead.
+        held_bytes: How many bytes of payloads may wait.
     """
 
     def __init__(
@@ -87,12 +89,12 @@ class BufferedLog:
 
     @property
     def is_holding(self) -> bool:
-        """Whether events wait."""
+        """True if events wait."""
         return bool(self._held)
 
     @property
     def raises(self) -> bool:
-        """Whether it was told to raise where the log can't be written."""
+        """True if it was told to raise where the log can't be written."""
         return self._raises
 
     @property
@@ -103,7 +105,10 @@ class BufferedLog:
             return [event for events in self._held for event in events]
 
     def held_as_recorded(self) -> list[Recorded]:
-        """The same as a reader gets events, with positions behind all that a log has given."""
+        """The events that wait as a reader gets events.
+
+        Their positions are behind all that a log has given.
+        """
         return [
             Recorded(_BEHIND_ALL + number, *msgspec.structs.astuple(event))
             for number, event in enumerate(self.held)
@@ -160,8 +165,11 @@ class BufferedLog:
             self._came_between.popleft()
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """See AppendsWithin; None, too, where others wait already. Whatever the log behind raises,
-        it raises."""
+        """See AppendsWithin; None, too, where others wait already.
+
+        Raises:
+            Exception: Whatever the backend raises.
+        """
         return None if self._held else _append_within(self.backend, events, seconds)
 
     def _hold(self, events: Sequence[NewEvent], error: Exception) -> Sequence[int]:
@@ -222,8 +230,10 @@ class BufferedLog:
     def write_held(self, *, now: bool = False, within: float | None = None) -> bool:
         """Write what waits, if the log can be written; False where events go on waiting.
 
-        now: try even if the last try was a moment ago. within: seconds to wait for other writers,
-        for all of it; None for a second, or next to none where they were waited for in vain.
+        Args:
+            now: Try even if the last try was a moment ago.
+            within: Seconds to wait for other writers, for all of it; None for a second, or next to
+                none where they were waited for in vain.
         """
         if not self._held and self._lost is None and not self._came_between:
             return True
@@ -295,8 +305,10 @@ class BufferedLog:
         return self.backend.head()
 
     def close(self) -> None:
-        """Try once more to write what waits, for some seconds where others hold the log, say what
-        is lost where that fails, and close."""
+        """Try once more to write what waits, warn of what is lost where that fails, and close.
+
+        Where others hold the log, it waits for some seconds.
+        """
         try:
             if not self.write_held(now=True, within=CLOSING_SECONDS):
                 held = self.held

@@ -39,9 +39,12 @@ _decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {
 
 
 def encode(value: object) -> bytes:
-    """A payload, or any JSON value, as bytes on one line.
+    """Write a payload, or any JSON value, as bytes on one line.
 
     A lone surrogate, which UTF-8 can't hold, is written as its JSON escape.
+
+    Args:
+        value: A Struct of `model`, or JSON values.
     """
     try:
         content = value if type(value) is Content else getattr(value, "content", None)
@@ -54,7 +57,11 @@ def encode(value: object) -> bytes:
 
 
 def pieces(content: Content) -> Iterable[bytes]:
-    """What `encode` makes of a content, in pieces where it is long, for who needs no whole."""
+    """Write a content as `encode` does, in pieces where it is long, for who needs no whole.
+
+    Args:
+        content: What one message says.
+    """
     if not long_texts.is_long(content):
         with suppress(UnicodeEncodeError):
             return (_encoder.encode(content),)
@@ -64,7 +71,11 @@ def pieces(content: Content) -> Iterable[bytes]:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text is one that UTF-8 can hold: it has no lone surrogates."""
+    """True if UTF-8 can hold a text: it has no lone surrogates.
+
+    Args:
+        text: However long.
+    """
     if text.isascii():
         return True
     try:
@@ -76,7 +87,11 @@ def is_utf8(text: str) -> bool:
 
 
 def decode(event: Recorded) -> Event:
-    """The payload of a recorded event as a Struct of `model`; `Unknown` where that can't be."""
+    """Read the payload of a recorded event as a Struct of `model`; `Unknown` where that can't be.
+
+    Args:
+        event: As a log gave it, of whatever type and version.
+    """
     known = _decoders.get((event.type, event.version))
     if known is None:
         return _decode_other(event)
@@ -130,7 +145,11 @@ def _unknown(event: Recorded, reason: str) -> Unknown:
 
 
 def values(data: bytes) -> object:
-    """A payload as plain JSON values; None where it is no JSON."""
+    """Read a payload as plain JSON values; None where it is no JSON.
+
+    Args:
+        data: The payload.
+    """
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -145,8 +164,11 @@ _salted = decoder(_Salted)
 
 
 def salt_of(event: Recorded) -> bytes:
-    """The salt in the first payload of a stream, of whatever type and version; the empty salt where
-    it has none."""
+    """The salt in the first payload of a stream, empty where it has none.
+
+    Args:
+        event: The first of its stream, of whatever type and version.
+    """
     try:
         return _salted.decode(event.data).salt
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -20,9 +20,11 @@ from lllm.events.errors import LogDamaged
 class Damage(msgspec.Struct, frozen=True):
     """Something in a log that is not as it was written.
 
-    position: where; of several, the last, so that reading `after` it goes on behind the damage.
-    stream: the session or statement, "" where nobody can tell. seq: which event of it, 0 where
-    that can't be told or there are several. what: what is wrong, for people.
+    Attributes:
+        position: Where; of several, the last, so that reading `after` it goes on behind the damage.
+        stream: The session or statement, "" where nobody can tell.
+        seq: Which event of it, 0 where that can't be told or there are several.
+        what: What is wrong, for people.
     """
 
     position: int
@@ -32,19 +34,33 @@ class Damage(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, event: Recorded, what: str, *, position: int | None = None) -> Damage:
-        """Damage of one event, whose fields may hold anything. position: None for its own."""
+        """Make the damage of one event, whose fields may hold anything.
+
+        Args:
+            event: As it is stored.
+            what: What is wrong, for people.
+            position: Where; None for the event's own.
+        """
         at = event.position if position is None else position
         return cls(at, str(event.stream), event.seq if type(event.seq) is int else 0, what)
 
 
 class Readable:
-    """The events of a log that can be read, in order, with a Damage for what can't be, where it
-    stands.
+    """What can be read of a log, in order, with a Damage for what can't be, where it stands.
 
-    upto: the position that is read to, the end of the log when this is made. Known when all is
-    read: torn_bytes, how many bytes of a write that was cut short stand at the end; set_aside, the
-    files that such bytes were moved to before; lost_end, that the log ends before what was
-    acknowledged, and last_begin, the position that its last file begins at.
+    Args:
+        log: The log.
+
+    Attributes:
+        upto: The position that is read to, the end of the log when this is made.
+        torn_bytes: How many bytes of a write that was cut short stand at the end. This and the next
+            are known when all is read.
+        set_aside: The files that such bytes were moved to before.
+        lost_end: That the log ends before what was acknowledged, None where it does not.
+        last_begin: The position that the log's last file begins at.
+
+    Raises:
+        LogError: It can't be read at all.
     """
 
     def __init__(self, log: LogBackend) -> None:
@@ -72,8 +88,12 @@ class Readable:
 
 
 def readable(log: LogBackend) -> Readable:
-    """What can be read of a log, by whatever more its backend knows.
+    """Prepare to read what can be read of a log, by whatever more its backend knows.
 
-    Raises LogError where the log can't be read at all.
+    Args:
+        log: Any backend.
+
+    Raises:
+        LogError: The log can't be read at all.
     """
     return log.readable() if isinstance(log, ReadsPastDamage) else Readable(log)

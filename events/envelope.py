@@ -42,8 +42,14 @@ _last_two = struct.Struct(">IqI").pack  # a number, and the length of the field 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as its writer fixes it, before a log gives it a position.
 
-    stream: a session's id, or the name of a statement about one. seq: 1, 2, 3 ... in the stream.
-    time: nanoseconds UTC; information, never order. data: the payload, JSON, kept verbatim.
+    Attributes:
+        stream: A session's id, or the name of a statement about one.
+        seq: 1, 2, 3 ... in the stream.
+        time: Nanoseconds UTC; information, never order.
+        type: As "llm.responded".
+        version: Of the payload's fields.
+        data: The payload, JSON, kept verbatim.
+        digest: 32 bytes; see `leaf_digest`.
     """
 
     stream: str
@@ -56,8 +62,18 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True):
-    """An event as a log keeps it: a NewEvent with its position, which grows in the order in which
-    events become visible."""
+    """An event as a log keeps it: a NewEvent with its position.
+
+    Attributes:
+        position: The place in the log. It grows in the order in which events become visible.
+        stream: As of NewEvent.
+        seq: As of NewEvent.
+        time: As of NewEvent.
+        type: As of NewEvent.
+        version: As of NewEvent.
+        data: As of NewEvent.
+        digest: As of NewEvent.
+    """
 
     position: int
     stream: str
@@ -72,7 +88,10 @@ class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True)
 def too_large(count: int, limit: int, what: str) -> AppendTooLarge:
     """The error for an event or an append that is longer than a log takes.
 
-    count, limit: bytes.
+    Args:
+        count: Its bytes.
+        limit: The bytes that a log takes.
+        what: What it is, as a sentence begins with it.
     """
     return AppendTooLarge(
         f"{what} of {count:,} bytes is not stored: at most {limit:,} bytes are. Keep the content "
@@ -81,7 +100,14 @@ def too_large(count: int, limit: int, what: str) -> AppendTooLarge:
 
 
 def refuse_too_large(events: Sequence[NewEvent]) -> None:
-    """Raise AppendTooLarge where the payloads of an append are too long together."""
+    """Refuse an append whose payloads are too long together.
+
+    Args:
+        events: What is to be appended.
+
+    Raises:
+        AppendTooLarge: They are.
+    """
     size = sum(len(event.data) for event in events)
     if size > APPEND_BYTES:
         raise too_large(size, APPEND_BYTES, f"An append with {len(events)} events")
@@ -90,7 +116,17 @@ def refuse_too_large(events: Sequence[NewEvent]) -> None:
 def leaf_digest(
     salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
 ) -> bytes:
-    """The 32 bytes that stand for an event in every proof; see above for the formula."""
+    """The 32 bytes that stand for an event in every proof; see above for the formula.
+
+    Args:
+        salt: Of the stream; see `recorder.new_salt`.
+        stream: As of NewEvent, and so are the others.
+        seq: From 1.
+        time: Nanoseconds UTC.
+        type_: As "llm.responded".
+        version: Of the payload's fields.
+        data: The payload.
+    """
     return sha256(
         b"".join((
             b"\x00", _text(stream), _two_numbers(8, seq, 8, time), _text(type_),
@@ -106,8 +142,11 @@ def _text(text: str) -> bytes:
 
 
 def _commitment(salt: bytes, data: bytes) -> bytes:
-    """HMAC-SHA-256, as in RFC 2104. What depends on the key alone is done once for a stream: with
-    hmac.digest, doing it anew for each event is half the cost of sealing one."""
+    """HMAC-SHA-256, as in RFC 2104.
+
+    What depends on the key alone is done once for a stream: with hmac.digest, doing it anew for
+    each event is half the cost of sealing one.
+    """
     inner, outer = _keyed(salt)
     inner, outer = inner.copy(), outer.copy()
     inner.update(data)
@@ -125,13 +164,31 @@ def _keyed(salt: bytes) -> tuple[HASH, HASH]:
 def seal(
     salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
 ) -> NewEvent:
-    """A NewEvent with its digest."""
+    """Make a NewEvent with its digest.
+
+    Args:
+        salt: Of the stream.
+        stream: As of NewEvent, and so are the others.
+        seq: From 1.
+        time: Nanoseconds UTC.
+        type_: As "llm.responded".
+        version: Of the payload's fields.
+        data: The payload.
+    """
     digest = leaf_digest(salt, stream, seq, time, type_, version, data)
     return NewEvent(stream, seq, time, type_, version, data, digest)
 
 
 def check_digest(event: Recorded, salt: bytes) -> None:
-    """Raise LogDamaged where an event is not what was written under this salt."""
+    """Compare an event with its digest.
+
+    Args:
+        event: As a log gave it.
+        salt: Of its stream.
+
+    Raises:
+        LogDamaged: It is not what was written under this salt.
+    """
     try:
         found = leaf_digest(
             salt, event.stream, event.seq, event.time, event.type, event.version, event.data

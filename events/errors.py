@@ -55,8 +55,10 @@ class LogUnavailable(LogError, OSError):
 class LogDamaged(LogError):
     """What is stored is not what was written.
 
-    position: where in the log the damage was met; reading on `after=position` skips it.
-    stream: the session or statement that it belongs to, where that can still be told.
+    Args:
+        message: For people.
+        position: Where in the log the damage was met; reading on `after=position` skips it.
+        stream: The session or statement that it belongs to, "" where that can't be told.
     """
 
     def __init__(self, message: str, *, position: int, stream: str = "") -> None:
@@ -122,30 +124,38 @@ class PromptError(LllmError, ValueError):
 
 
 class ParseError(LllmError, ValueError):
-    """An answer can't be parsed. Raise it in a `Prompt(parser=...)`: the model is told the message
-    and asked again."""
+    """An answer can't be parsed.
+
+    Raise it in a `Prompt(parser=...)`: the model is told the message and asked again.
+    """
 
 
 class MissingExtra(LllmError, ImportError):
-    """A model's SDK is not installed, or in a version that is not supported; the message says what
-    to install."""
+    """A model's SDK is not installed, or in a version that is not supported.
+
+    The message says what to install.
+    """
 
 
 class InvokeError(LllmError):
     """One attempt to call a model failed.
 
-    retryable: whether the same call may succeed later (timeout, connection, 429, 5xx).
-    status: the HTTP status, None where no answer came.
-    code: the provider's own word for it, as sent.
-    retry_after: nanoseconds that the provider asked to wait, None where it did not say.
-    request_id: the provider's id of the request, for its support.
-    partial, usage, usage_raw: what had come of an answer that was cut off, and what the provider
-        had said by then that it used; None where nothing had.
-    billed, service_tier, model: nano-dollars that the provider said it cost, and who answered how,
-        as in an answer.
-    unserved: whether it is certain that the provider did nothing, so that it cost nothing; some
-        statuses say so, too.
-    unfinished: whether an answer had begun to come, so that `usage` is not the last word.
+    Args:
+        message: For people.
+        retryable: Whether the same call may succeed later (timeout, connection, 429, 5xx).
+        status: The HTTP status, None where no answer came.
+        code: The provider's own word for it, as sent.
+        retry_after: Nanoseconds that the provider asked to wait, None where it did not say.
+        request_id: The provider's id of the request, for its support.
+        partial: What had come of an answer that was cut off, None for nothing.
+        usage: What the provider had said by then that it used, None for nothing.
+        usage_raw: The same as it was sent.
+        billed: Nano-dollars that the provider said it cost, as in an answer.
+        service_tier: The service tier that answered, as in an answer.
+        model: The model that answered, as in an answer.
+        unserved: Whether it is certain that the provider did nothing, so that it cost nothing; some
+            statuses say so, too.
+        unfinished: Whether an answer had begun to come, so that `usage` is not the last word.
     """
 
     def __init__(
@@ -199,7 +209,10 @@ def _invoke_error(message: str, fields: dict[str, object]) -> InvokeError:
 class BudgetExceeded(LllmError):
     """What a call may spend on models is spent; the next call of a model did not happen.
 
-    spent_usd, limit_usd: US dollars, of the budget that is spent.
+    Args:
+        message: For people.
+        spent_usd: US dollars that were spent of the budget.
+        limit_usd: US dollars of the budget.
     """
 
     def __init__(self, message: str, *, spent_usd: float, limit_usd: float) -> None:

@@ -20,7 +20,11 @@ WINDOW = 1 << 17  # characters
 
 
 def is_long(content: Content) -> bool:
-    """Whether a text of a content is so long that it is written in windows."""
+    """True if a text of a content is so long that it is written in windows.
+
+    Args:
+        content: What one message says.
+    """
     for part in content.parts:
         if part.text is not None and len(part.text) > LONG:
             return True
@@ -28,7 +32,13 @@ def is_long(content: Content) -> bool:
 
 
 def is_text(data: bytes) -> bool:
-    """Whether bytes are UTF-8, looked at in parts, which may end within a character."""
+    """True if bytes are UTF-8.
+
+    They are looked at in parts, which may end within a character.
+
+    Args:
+        data: However many.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for at in range(0, len(data), LONG):
@@ -40,9 +50,15 @@ def is_text(data: bytes) -> bool:
 
 
 def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder) -> bytes:
-    """The JSON of a struct, which is or has a content with a long text.
+    """Write the JSON of a struct, which is or has a content with a long text.
 
-    encoder: what writes all else. Raises UnicodeEncodeError for a lone surrogate.
+    Args:
+        value: The struct.
+        content: The content in it, or the struct itself.
+        encoder: What writes all else.
+
+    Raises:
+        UnicodeEncodeError: A text has a lone surrogate.
     """
     pieces = JSONPieces(value, content, encoder)
     length = sum(map(len, pieces))
@@ -56,7 +72,13 @@ def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encode
 
 
 class JSONPieces:
-    """What the JSON of a struct is made of: that of all but its long texts, and theirs."""
+    """What the JSON of a struct is made of: that of all but its long texts, and theirs.
+
+    Args:
+        value: The struct.
+        content: The content in it, or the struct itself.
+        encoder: What writes all but the long texts.
+    """
 
     def __init__(
         self, value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder

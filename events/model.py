@@ -35,28 +35,40 @@ State = Literal["success", "failure", "running", "interrupted"]
 class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One piece of a message. A large binary is a blob beside the log, named by its digest."""
 
-    kind: str  # text | image | audio | file | reasoning | refusal
+    kind: str
+    """As "text", "image", "audio", "file", "reasoning", "refusal"; else the provider's word."""
     text: str | None = None
+    """The text of a piece that has one."""
     data: object = None
+    """The piece as the provider has it, JSON, where its text does not say all of it."""
     blob: str | None = None
+    """The name of the file beside the log that holds the content."""
     mime: str | None = None
+    """The media type of the content, as "image/png"."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A model's wish to run a tool; `arguments` is the text as sent, parsed or not."""
+    """A model's wish to run a tool."""
 
     id: str
+    """The provider's id of this call, which the tool's answer names."""
     name: str
+    """The tool that the model asks for, which need not exist."""
     arguments: str = ""
+    """The arguments as the text that the model sent, whether it is valid JSON or not."""
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one message says. `call_id` names the tool call that a message of role tool answers."""
+    """What one message says."""
 
-    role: str  # system | user | assistant | tool
+    role: str
+    """One of "system", "user", "assistant" and "tool"."""
     parts: tuple[Part, ...] = ()
+    """The pieces of the message, in order."""
     tool_calls: tuple[ToolCall, ...] = ()
+    """The tools that an assistant's message asks for, in order."""
     call_id: str | None = None
+    """The `id` of the tool call that a message of role "tool" answers."""
 
     @property
     def text(self) -> str:
@@ -65,7 +77,12 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @classmethod
     def of(cls, role: str, text: str) -> Content:
-        """The plain case: one part of text, or none for an empty text."""
+        """Make the plain content: one part of text, or none for an empty text.
+
+        Args:
+            role: Who speaks, as in the field `role`.
+            text: What is said.
+        """
         return cls(role, (Part("text", text),) if text else ())
 
 
@@ -73,140 +90,188 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An exception, as far as it can be written down."""
 
     type: str
+    """The name of the exception's class."""
     message: str
+    """What the exception says, as `str` gives it."""
     traceback: str | None = None
+    """Python's traceback, None where nobody raised the error in Python."""
     code: str | None = None
+    """The provider's own word for the error, None where it sent none."""
     status: Number | None = None
+    """The HTTP status, None where no answer came."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Tokens of one attempt. `input` counts every token that went in, cached ones and cache writes
-    included; `output` every token that came out, reasoning included."""
+    """Tokens of one attempt, as far as the provider said."""
 
     input: Amount = 0
+    """Tokens that went in, cached ones and cache writes included."""
     output: Amount = 0
+    """Tokens that came out, reasoning included."""
     cache_read: Amount = 0
+    """Tokens of `input` that were read from the provider's cache."""
     cache_write_5m: Amount = 0
+    """Tokens of `input` that were written to the cache for 5 minutes."""
     cache_write_1h: Amount = 0
+    """Tokens of `input` that were written to the cache for an hour."""
     reasoning: Amount = 0
+    """Tokens of `output` that the model thought with."""
     audio_in: Amount = 0
+    """Tokens of `input` that are audio."""
     audio_out: Amount = 0
+    """Tokens of `output` that are audio."""
 
 
 class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one attempt cost, and who says so.
-
-    nanos: the sum of `parts`; None where the price is unknown, which is never zero.
-    parts: nano-dollars of each component (input, cache_read, cache_write, output, audio_in,
-        audio_out, image_in, image_out, video_in, video_out, citation, request, and the TOOLS),
-        each rounded half-even once.
-    rates: US dollars for one token of each component, or for one use of a tool, as decimal text.
-    effective: the date from which the rates hold, YYYY-MM-DD, where the source says one.
-    reason: why there is no price, why it is nothing, or what its rates take for granted.
-    """
+    """What one attempt cost, and who says so."""
 
     status: Literal["priced", "provider", "free", "unpriced"]
+    """How the price is known: computed from rates, told by the provider, free, or not at all."""
     nanos: Amount | None = None
+    """Nano-dollars, the sum of `parts`; None where the price is unknown, which is never zero."""
     parts: dict[str, Amount] = {}
+    """Nano-dollars of each component, rounded half-even once.
+
+    Components are input, cache_read, cache_write, output, audio_in, audio_out, image_in, image_out,
+    video_in, video_out, citation, request, and the TOOLS.
+    """
     rates: dict[str, str] = {}
+    """US dollars for one token of each component, or for one use of a tool, as decimal text."""
     source: str | None = None
+    """Where the rates come from, as the name of a price list."""
     source_version: str | None = None
+    """The version of that source."""
     effective: str | None = None
+    """The date from which the rates hold, YYYY-MM-DD, where the source says one."""
     reason: str | None = None
+    """Why there is no price, why it is nothing, or what its rates take for granted."""
 
 
 class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A sum of attempts of one day (UTC), model and agent; all that erasure leaves of a bill.
-
-    nanos: what they cost, of which tool_nanos are fees of tools that the provider ran.
-    """
+    """A sum of attempts of one day, model and agent; all that erasure leaves of a bill."""
 
     day: str
+    """The day in UTC, YYYY-MM-DD."""
     model: str
+    """The model that was asked."""
     agent: str
+    """The agent that asked, "" for none."""
     calls: Number
+    """How many attempts there were."""
     unpriced: Number
+    """How many of them have no known price."""
     nanos: Number
+    """What the others cost, in nano-dollars."""
     usage: Usage
+    """Their tokens, summed."""
     tool_nanos: Number = 0
+    """The part of `nanos` that is fees of tools that the provider ran."""
 
 
 class Ancestor(msgspec.Struct, frozen=True, gc=False):
     """A session above this one."""
 
     session_id: str
+    """Its id."""
     tactic_path: str
+    """The tactic that it is a call of."""
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The session that this one was made from."""
 
     session: str
+    """Its id."""
     mode: Literal["replay", "fork", "import"]
+    """Whether it was run again from the record, branched off, or brought in from elsewhere."""
     at: Number | None = None
+    """The seq of the last event that both have in common, None for all of it."""
 
 
 class Producer(msgspec.Struct, frozen=True, gc=False):
     """The versions that wrote a session."""
 
     lllm: str
+    """The version of lllm."""
     python: str
+    """The version of Python."""
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A tool as the model is told of it; `schema` is the JSON schema of its arguments."""
+    """A tool as the model is told of it."""
 
     name: str
+    """The name that the model calls it by."""
     description: str
+    """What the model is told that it does."""
     schema: object
+    """The JSON schema of its arguments."""
     strict: bool | None = None
+    """Whether the provider must keep to the schema, None where that was not said."""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
     """How often one respond() may go round for each reason."""
 
     max_exception_retry: Number
+    """Answers that are asked for again because they don't parse."""
     max_llm_recall: Number
+    """Calls that are made again because they failed."""
     max_interrupt_steps: Number
+    """Turns of the model that may go to tools."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What all events have in common: a type that is never a Python path, and a schema version."""
+    """What all events have in common: a type, and a version of its fields."""
 
     type: ClassVar[str]
+    """The name of the event in the log, as "llm.responded"; never a Python path."""
     version: ClassVar[int] = 1
+    """The version of the payload's fields."""
 
 
 class SessionStarted(Event, frozen=True, kw_only=True):
-    """A tactic call begins. First in its session's stream.
-
-    options: the keyword arguments of the call beside its task.
-    ancestors: the sessions above, root first. ordinal: it is the nth child of its parent there.
-    owner: the lock that lives as long as the writing process; `host` is where it can be tried.
-    budget: nano-dollars that it may spend on models, None where it has no limit of its own.
-    salt: 32 random bytes that the commitments of the whole stream are made with.
-    """
+    """A tactic call begins. First in its session's stream."""
 
     type: ClassVar[str] = "session.started"
     tactic_path: str
+    """The tactic's stable path, "package::name"."""
     name: str
-    kind: str = "tactic"  # tactic | session
+    """The tactic's short name."""
+    kind: str = "tactic"
+    """A "tactic"'s call, a "session" of `store.session`, or a "call" that was captured."""
     partition: str = ""
+    """The part of the store that the session belongs to, "" for the plain one."""
     task: object = None
+    """What the tactic was called with."""
     options: object = None
+    """The keyword arguments of the call beside its task."""
     tags: dict[str, str] = {}
+    """The tags that the call was given."""
     metadata: object = None
+    """The metadata that the call was given."""
     ancestors: tuple[Ancestor, ...] = ()
+    """The sessions above this one, root first; empty for a root."""
     parent_tool: Number | None = None
+    """The number of the tool call in the parent that this session was begun in, None for none."""
     ordinal: Number | None = None
+    """Which child of its parent it is, from 1; None for a root, or where nobody counted."""
     origin: Origin | None = None
+    """The session that this one was made from, None for most."""
     owner: str = ""
+    """The name of the lock that is held as long as the writing process lives."""
     host: str = ""
+    """The machine on which that lock can be tried."""
     pid: Number = 0
+    """The number of the writing process."""
     producer: Producer | None = None
+    """The versions of the software that writes the session."""
     traceparent: str | None = None
+    """The W3C trace context that it belongs to (https://www.w3.org/TR/trace-context/)."""
     budget: Number | None = None
+    """Nano-dollars that it may spend on models, None where it has no limit of its own."""
     salt: bytes
+    """32 random bytes that the commitments of the whole stream are made with."""
 
 
 class SessionSucceeded(Event, frozen=True, kw_only=True):
@@ -214,91 +279,122 @@ class SessionSucceeded(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "session.succeeded"
     delivery: object = None
+    """What the call returned, JSON."""
     elapsed: Number
+    """Nanoseconds from the start to the end."""
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
-    """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream.
-
-    delivery: what it had delivered by then.
-    """
+    """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream."""
 
     type: ClassVar[str] = "session.failed"
     error: Error
+    """What was raised."""
     cancelled: bool = False
+    """Whether the call was cancelled or interrupted, rather than wrong."""
     elapsed: Number
+    """Nanoseconds from the start to the end."""
     delivery: object = None
+    """What it had delivered by then, JSON."""
 
 
 class SessionInterrupted(Event, frozen=True, kw_only=True):
-    """A session's process was found dead. Not terminal: a later event of the owner wins.
-
-    about: the session. owner: the lock that was found free. last_seq: the session's last event
-    when it was found.
-    """
+    """A session's process was found dead. Not terminal: a later event of the owner wins."""
 
     type: ClassVar[str] = "session.interrupted"
     about: str
+    """The id of the session."""
     owner: str
+    """The lock that was found free."""
     last_seq: Number
+    """The seq of the session's last event when it was found."""
     salt: bytes
+    """The salt of this statement's own stream."""
 
 
 class SessionTagged(Event, frozen=True, kw_only=True):
-    """Tags of the session `about` are added, changed or removed after it began."""
+    """Tags of a session are added, changed or removed after it began."""
 
     type: ClassVar[str] = "session.tagged"
     about: str
+    """The id of the session."""
     set: dict[str, str] = {}
+    """The tags that are added or changed, with their new values."""
     removed: tuple[str, ...] = ()
+    """The names of the tags that are removed."""
     by: str | None = None
+    """Who did it, None where that was not said."""
     salt: bytes
+    """The salt of this statement's own stream."""
 
 
 class SessionErased(Event, frozen=True, kw_only=True):
-    """A session's payloads were erased on purpose; what stays is enough for its row and its bill.
-
-    events: how many were erased. started, ended: nanoseconds UTC.
-    """
+    """A session's payloads were erased on purpose; what stays is enough for its row and bill."""
 
     type: ClassVar[str] = "session.erased"
     about: str
+    """The id of the session."""
     by: str
+    """Who erased it."""
     reason: str
+    """Why it was erased."""
     events: Number
+    """How many payloads were erased."""
     tactic_path: str
+    """The tactic that the session was a call of."""
     state: State
+    """How the session had ended."""
     started: Number
+    """When it began, nanoseconds UTC."""
     ended: Number | None = None
+    """When it ended, nanoseconds UTC; None where it has no end."""
     cost: tuple[CostCell, ...] = ()
+    """What it cost, by day, model and agent."""
     salt: bytes
+    """The salt of this statement's own stream."""
 
 
 class AgentDefined(Event, frozen=True, kw_only=True):
-    """A definition that this log has not seen. Its stream is named by the digest of its content,
-    so it is written once for each log, by whoever is first."""
+    """The definition of an agent that this log did not have, written once by whoever is first.
+
+    Its stream is named by the digest of its content.
+    """
 
     type: ClassVar[str] = "agent.defined"
     name: str
+    """The agent's name."""
     system: str
+    """Its system prompt."""
     prompts: tuple[str, ...] = ()
+    """The paths of its other prompts."""
     provider: str | None = None
+    """The provider that is asked, None where the invoker decides."""
     model: str
+    """The model that is asked."""
     params: object = None
+    """The parameters of each call, JSON."""
     tools: tuple[ToolDefinition, ...] = ()
+    """The tools that the model is told of."""
     output_schema: object = None
+    """The JSON schema that answers must fit, None for free text."""
 
 
 class AgentStarted(Event, frozen=True, kw_only=True):
-    """`agent.respond()` is called. definition: the stream of its AgentDefined."""
+    """`agent.respond()` is called."""
 
     type: ClassVar[str] = "agent.started"
     call: Number
+    """The number of this agent call in the session."""
     agent: str
+    """The agent's name."""
     definition: str
+    """The stream of its AgentDefined."""
     dialog: Number
-    ordinal: Number  # the nth call of this agent in the session
+    """The number of the dialog that it answers in."""
+    ordinal: Number
+    """Which call of this agent in the session it is, from 1."""
     limits: Limits
+    """How often it may go round."""
 
 
 class AgentSucceeded(Event, frozen=True, kw_only=True):
@@ -306,9 +402,13 @@ class AgentSucceeded(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "agent.succeeded"
     call: Number
+    """The number of the agent call."""
     answer: Number
+    """The number of the message that it delivers."""
     parsed: object = None
+    """What the prompt's parser made of the answer, JSON."""
     elapsed: Number
+    """Nanoseconds from the start of the call to its end."""
 
 
 class AgentFailed(Event, frozen=True, kw_only=True):
@@ -316,20 +416,29 @@ class AgentFailed(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "agent.failed"
     call: Number
+    """The number of the agent call."""
     error: Error
+    """What was raised."""
     cancelled: bool = False
+    """Whether the call was cancelled or interrupted, rather than wrong."""
     elapsed: Number
+    """Nanoseconds from the start of the call to its end."""
 
 
 class DialogOpened(Event, frozen=True, kw_only=True):
-    """A dialog begins: empty, or as the messages of `parent` up to the ordinal `upto`."""
+    """A dialog begins: empty, or as a copy of the beginning of another."""
 
     type: ClassVar[str] = "dialog.opened"
     dialog: Number
+    """The number of the dialog in the session."""
     agent: str
+    """The agent that it belongs to."""
     alias: str
+    """The name that the tactic gave it."""
     parent: Number | None = None
+    """The number of the dialog that it is a copy of, None for an empty one."""
     upto: Number | None = None
+    """The number of the last message that it has from the parent."""
 
 
 class MessageAdded(Event, frozen=True, kw_only=True):
@@ -337,160 +446,231 @@ class MessageAdded(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "message.added"
     message: Number
+    """The number of the message in the session."""
     dialog: Number
+    """The number of the dialog that it enters."""
     content: Content
-    why: str  # system | user | retry | limit
+    """What it says."""
+    why: str
+    """Who added it: "system", "user", "retry" (what was wrong with an answer) or "limit"."""
     prompt: str | None = None
+    """The path of the prompt that it was made of, None for a text as it is."""
     prompt_args: object = None
+    """What was filled into that prompt, JSON."""
 
 
 class LLMRequested(Event, frozen=True, kw_only=True):
-    """One attempt to call a model begins.
-
-    step: counts the model's turns within one agent call; attempt: the tries of that turn.
-    dialog, upto: what is sent are the messages of this dialog up to this ordinal. digest:
-    HMAC-SHA-256 of all that is asked, under the session's salt, as hex.
-    definition: says which tools and parameters go with it; `params` overrides its own. region: the
-    provider's, where the path of the address names it. service_tier: that is asked for, None for
-    the plain one. media: the kinds (audio, image, video) that are sent, or may be.
-    """
+    """One attempt to call a model begins."""
 
     type: ClassVar[str] = "llm.requested"
     request: Number
+    """The number of the attempt in the session."""
     call: Number | None = None
+    """The number of the agent call that it belongs to, None for a call that was captured."""
     step: Number
+    """Which turn of the model within the agent call it is, from 1."""
     attempt: Number
-    operation: str = "chat"  # chat | responses | embeddings
+    """Which try of that turn it is, from 1."""
+    operation: str = "chat"
+    """What is asked for, as "chat", "responses" or "embeddings"."""
     provider: str
+    """Who is asked, as "openai"."""
     api: str
+    """The form of the request, as "chat.completions"."""
     host: str | None = None
+    """The host that is asked, None where the invoker does not say."""
     port: Number | None = None
+    """Its port, None for the usual one."""
     region: str | None = None
+    """The provider's region, where the path of the address names it."""
     model: str
+    """The model that is asked."""
     dialog: Number | None = None
+    """The number of the dialog whose messages are sent."""
     upto: Number | None = None
+    """The number of the last message of the dialog that is sent."""
     definition: str | None = None
+    """The stream of the AgentDefined that says which tools and parameters go with it."""
     params: object = None
+    """Parameters of this attempt, JSON; they override those of the definition."""
     tool_choice: str | None = None
+    """Which tool the model must call, or "auto" or "none"; None where nothing was said."""
     stream: bool = False
+    """Whether the answer comes in pieces."""
     service_tier: str | None = None
+    """The service tier that is asked for, None for the plain one."""
     media: tuple[str, ...] = ()
+    """The kinds (audio, image, video) that are sent, or may be."""
     digest: str
+    """HMAC-SHA-256 of all that is asked, under the session's salt, as hex."""
 
 
 class LLMResponded(Event, frozen=True, kw_only=True):
-    """A model answered.
+    """A model answered one attempt.
 
-    asked, agent: the model that was asked and the agent that did, so that a bill needs no other
-    event; `model` is the one that answered, by the provider's name for it. usage_raw: the usage as
-    the provider sent it. first_token: nanoseconds from the request to the first of a stream.
+    A bill needs no other event: the model that was asked and the agent that did are said here, too.
     """
 
     type: ClassVar[str] = "llm.responded"
     request: Number
+    """The number of the attempt."""
     message: Number
+    """The number of the message that the answer is."""
     content: Content
-    finish: str  # stop | tool_calls | length | content_filter | other
+    """What the model said."""
+    finish: str
+    """Why it stopped: "stop", "tool_calls", "length", "content_filter" or "other"."""
     finish_raw: str | None = None
+    """The same in the provider's own word."""
     agent: str = ""
+    """The agent that asked, "" for none."""
     asked: str
+    """The model that was asked."""
     model: str
+    """The model that answered, by the provider's name for it."""
     response_id: str | None = None
+    """The provider's id of the answer."""
     request_id: str | None = None
+    """The provider's id of the HTTP request, for its support."""
     service_tier: str | None = None
+    """The service tier that the provider says it answered in."""
     fingerprint: str | None = None
+    """The provider's mark of the system that answered."""
     usage_raw: object = None
+    """The usage as the provider sent it, JSON."""
     usage: Usage | None = None
+    """The tokens of it, None where the provider sent no usage that can be read."""
     price: Price
+    """What the attempt cost."""
     elapsed: Number
+    """Nanoseconds from the request to the end of the answer."""
     first_token: Number | None = None
+    """Nanoseconds from the request to the first piece of a stream, None for an answer at once."""
 
 
 class LLMFailed(Event, frozen=True, kw_only=True):
-    """One attempt to call a model failed. partial: what had come of its answer. model,
-    service_tier: who answered how, where anything of an answer said it. unfinished: whether it was
-    cut off, so that `usage` is not the last word."""
+    """One attempt to call a model failed."""
 
     type: ClassVar[str] = "llm.failed"
     request: Number
+    """The number of the attempt."""
     agent: str = ""
+    """The agent that asked, "" for none."""
     asked: str
+    """The model that was asked."""
     error: Error
+    """What went wrong."""
     cancelled: bool = False
+    """Whether the attempt was cancelled or interrupted, rather than refused."""
     request_id: str | None = None
+    """The provider's id of the HTTP request, for its support."""
     retry_after: Number | None = None
+    """Nanoseconds that the provider asked to wait, None where it did not say."""
     partial: Content | None = None
+    """What had come of the answer, None for nothing."""
     model: str | None = None
+    """The model that answered, where anything of an answer said it."""
     service_tier: str | None = None
+    """The service tier of the answer, where anything of it said it."""
     unfinished: bool = False
+    """Whether an answer was cut off, so that `usage` is not the last word."""
     usage_raw: object = None
+    """The usage as the provider had sent it by then, JSON."""
     usage: Usage | None = None
+    """The tokens of it, None where no usage came."""
     price: Price | None = None
+    """What the attempt cost, None where there is nothing to say of it."""
     elapsed: Number
+    """Nanoseconds from the request to the failure."""
 
 
 class LLMRefused(Event, frozen=True, kw_only=True):
-    """An answer was thrown away: it did not parse, or asked for tools where none were left. What it
-    cost stays in the bill, and counts as wasted. asked, agent: as its LLMResponded says."""
+    """An answer was thrown away: it did not parse, or asked for tools where none were left.
+
+    What it cost stays in the bill, and counts as wasted.
+    """
 
     type: ClassVar[str] = "llm.refused"
     request: Number
+    """The number of the attempt."""
     agent: str = ""
+    """The agent that asked, as its LLMResponded says."""
     asked: str
-    cost: Amount | None = None  # nano-dollars, None where nobody knows
+    """The model that was asked, as its LLMResponded says."""
+    cost: Amount | None = None
+    """What the answer cost, in nano-dollars; None where nobody knows."""
     reason: str
+    """What was wrong with it."""
 
 
 class ToolCalled(Event, frozen=True, kw_only=True):
-    """A tool interrupt: the answer to `request` asked for a tool, which is about to run.
-
-    arguments: as parsed; None where the text that the model sent is not valid JSON.
-    """
+    """A tool interrupt: an answer asked for a tool, which is about to run."""
 
     type: ClassVar[str] = "tool.called"
     tool: Number
+    """The number of this tool call in the session."""
     request: Number
+    """The number of the attempt whose answer asked for it."""
     call_id: str
+    """The provider's id of the call."""
     name: str
+    """The tool that was asked for."""
     arguments: object = None
+    """The arguments as parsed; None where the text that the model sent is not valid JSON."""
 
 
 class ToolReturned(Event, frozen=True, kw_only=True):
-    """A tool returned; `content` is the message that the model gets, `value` what was returned,
-    where that is more than its text. repeats: the earlier tool ordinal whose result stands."""
+    """A tool returned, and its result goes back to the model."""
 
     type: ClassVar[str] = "tool.returned"
     tool: Number
+    """The number of the tool call."""
     message: Number
+    """The number of the message that the result is."""
     content: Content
+    """The message that the model gets."""
     value: object = None
+    """What was returned, JSON, where that is more than its text."""
     repeats: Number | None = None
+    """The number of the earlier tool call whose result stands for this one, None for none."""
     elapsed: Number
+    """Nanoseconds that the tool ran."""
 
 
 class ToolFailed(Event, frozen=True, kw_only=True):
-    """A tool raised, or its name or arguments were wrong; `content` is what the model is told."""
+    """A tool raised, or its name or arguments were wrong."""
 
     type: ClassVar[str] = "tool.failed"
     tool: Number
+    """The number of the tool call."""
     message: Number
+    """The number of the message that tells the model."""
     content: Content
+    """What the model is told."""
     error: Error
+    """What went wrong."""
     elapsed: Number
+    """Nanoseconds that the tool ran."""
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
-    """The loop goes round again: the answer did not parse or validate (kind exception), or the API
-    failed (kind llm_recall). attempt: this is the kth of `limit`. wait: nanoseconds before it."""
+    """The loop goes round again: the answer did not parse or validate, or the API failed."""
 
     type: ClassVar[str] = "retry.scheduled"
     call: Number
+    """The number of the agent call."""
     request: Number
+    """The number of the attempt that was in vain."""
     kind: Literal["exception", "llm_recall"]
+    """Why: an "exception" where an answer did not parse or validate, "llm_recall" for the API."""
     attempt: Number
+    """Which retry of this kind it is, from 1."""
     limit: Number
+    """How many there may be."""
     wait: Number = 0
+    """Nanoseconds before the next attempt."""
     reason: str
+    """What was wrong."""
 
 
 class ErrorRecorded(Event, frozen=True, kw_only=True):
@@ -498,32 +678,46 @@ class ErrorRecorded(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "error.recorded"
     error: Error
+    """What went wrong."""
     context: object = None
+    """What the caller says of it, JSON."""
     partition: str = ""
+    """The part of the store that it belongs to, "" for the plain one."""
     salt: bytes
+    """The salt of this statement's own stream."""
 
 
 class LogGap(Event, frozen=True, kw_only=True):
-    """Events could not be written and were counted instead. Times are nanoseconds UTC."""
+    """Events could not be written and were counted instead."""
 
     type: ClassVar[str] = "log.gap"
     lost: Number
+    """How many were lost."""
     first_time: Number
+    """The time of the first of them, nanoseconds UTC."""
     last_time: Number
+    """The time of the last of them, nanoseconds UTC."""
     reason: str
+    """Why they could not be written."""
     salt: bytes
+    """The salt of this statement's own stream."""
 
 
 class Unknown(Event, frozen=True, kw_only=True):
-    """A type or version that this library doesn't know, or a payload that doesn't fit its type.
-    Never written; kept, counted and shown. raw: the payload as JSON values, None where it is no
-    JSON. reason: why it could not be read as what it says it is."""
+    """An event that this library can't read: a strange type or version, or an odd payload.
+
+    It is never written; it is kept, counted and shown.
+    """
 
     type: ClassVar[str] = "unknown"
     was: str
+    """The type that the log says."""
     was_version: Number
+    """The version that the log says."""
     raw: object = None
+    """The payload as JSON values, None where it is no JSON."""
     reason: str = ""
+    """Why it could not be read as what it says it is."""
 
 
 EVENTS: dict[str, type[Event]] = {

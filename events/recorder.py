@@ -40,10 +40,13 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs 
 
 
 def new_id(now: int | None = None) -> str:
-    """An id that sorts by time and is safe in URLs and file names: a ULID
-    (https://github.com/ulid/spec) in lower case, 48 bits of milliseconds and 80 random ones.
+    """Make an id that sorts by time and is safe in URLs and file names.
 
-    now: nanoseconds UTC; None for the clock's.
+    It is a ULID (https://github.com/ulid/spec) in lower case: 48 bits of milliseconds and 80 random
+    ones.
+
+    Args:
+        now: Nanoseconds UTC; None for the clock's.
     """
     milliseconds = (time.time_ns() if now is None else now) // 1_000_000
     number = milliseconds << 80 | secrets.randbits(80)
@@ -51,7 +54,7 @@ def new_id(now: int | None = None) -> str:
 
 
 def new_salt() -> bytes:
-    """The random bytes that the commitments of a stream are made with; see `envelope`."""
+    """Make the random bytes that the commitments of a stream are made with; see `envelope`."""
     return secrets.token_bytes(SALT_BYTES)
 
 
@@ -60,7 +63,18 @@ def append_statement(
 ) -> bool:
     """Append a statement: a stream of a single event, about a session or a definition.
 
-    Returns whether it was new; False where the stream was there already, written by another.
+    Args:
+        log: What it is appended to.
+        stream: The name of the stream.
+        event: The event.
+        salt: Of the stream, as it stands in the event.
+        redact: What the user has cut.
+
+    Returns:
+        Whether it was new; False where the stream was there already, written by another.
+
+    Raises:
+        LogError: The log can't be written.
     """
     try:
         log.append([statement(stream, event, salt=salt, redact=redact)])
@@ -72,7 +86,14 @@ def append_statement(
 def statement(
     stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
 ) -> NewEvent:
-    """A statement as it is appended."""
+    """Make a statement as it is appended.
+
+    Args:
+        stream: The name of the stream.
+        event: The event.
+        salt: Of the stream, as it stands in the event.
+        redact: What the user has cut.
+    """
     data = payload(event, redact)
     return seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
 
@@ -92,7 +113,14 @@ class Definitions:
 class Recorder:
     """Writes the stream of one session; no other object and no other process does.
 
-    Safe to use from several threads. ancestors: the sessions above it, root first.
+    Safe to use from several threads.
+
+    Args:
+        log: What it is written to.
+        tactic_path: The tactic that the session is a call of.
+        ancestors: The sessions above it, root first.
+        redact: What the user has cut.
+        definitions: The agent definitions that are known to stand in the log.
     """
 
     def __init__(
@@ -150,25 +178,33 @@ class Recorder:
 
     @property
     def is_open(self) -> bool:
-        """Whether events can still be added, in this process."""
+        """True if events can still be added, in this process."""
         return not (self._ended or self.in_child)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was staged yet."""
+        """True if nothing was staged yet."""
         return not (self._unsealed or self._pending or self._sealed[1])
 
     @property
     def is_written(self) -> bool:
-        """Whether all that was staged is in the log, or waits in memory to be written to it."""
+        """True if all that was staged is in the log, or waits in memory to be written to it."""
         return not (self._unsealed or self._pending)
 
     def deliver(self, value: object) -> None:
-        """Say what the session delivers, in code that has no function to return it from."""
+        """Say what the session delivers, in code that has no function to return it from.
+
+        Args:
+            value: Anything.
+        """
         self.delivery = value
 
     def ordinal(self, kind: str) -> int:
-        """The next number of its kind (message, request, tool, ...) in this session, from 1."""
+        """Give the next number of its kind in this session, from 1.
+
+        Args:
+            kind: What is counted: "message", "request", "tool", ...
+        """
         ordinals = self._ordinals.get(kind)
         if ordinals is None:
             ordinals = self._ordinals.setdefault(kind, count(1))
@@ -177,13 +213,27 @@ class Recorder:
     def stage(self, *events: Event) -> None:
         """Fix events as the next of the stream; they are written with the next `commit`.
 
-        Raises WrongProcess in a forked child, SessionEnded behind the last event.
+        Args:
+            *events: In order.
+
+        Raises:
+            WrongProcess: This is a forked child.
+            SessionEnded: The last event is staged already.
         """
         self._stage(events)
 
     def end(self, event: Event) -> None:
-        """Stage the last event; nothing more can be staged behind it. While the recorder is open
-        it may be tried again, whatever an interrupt left of it."""
+        """Stage the last event; nothing more can be staged behind it.
+
+        While the recorder is open it may be tried again, whatever an interrupt left of it.
+
+        Args:
+            event: The last event.
+
+        Raises:
+            WrongProcess: This is a forked child.
+            SessionEnded: Another last event is staged already.
+        """
         self._stage((event,), last=True)
 
     def _stage(self, events: Sequence[Event], *, last: bool = False) -> None:
@@ -249,8 +299,13 @@ class Recorder:
             )
 
     def define(self, definition: AgentDefined) -> str:
-        """The name of a definition's stream, the digest of its content in it. What this log has not
-        seen is written with the next `commit`."""
+        """Give the name of a definition's stream, which is the digest of its content.
+
+        What this log has not seen is written with the next `commit`.
+
+        Args:
+            definition: Of an agent.
+        """
         digest = hashlib.sha256(payload(definition, self._redact)).hexdigest()
         stream = f"definition-{digest}"
         if stream not in self.definitions.known:
@@ -260,8 +315,9 @@ class Recorder:
     def commit(self) -> None:
         """Make everything staged durable, in one append.
 
-        Raises LogUnavailable, or another LogError, where the log can't be written and was told to
-        say so; what is staged stays so, for the next try.
+        Raises:
+            LogError: The log can't be written and was told to say so; LogUnavailable, mostly. What
+                is staged stays so, for the next try.
         """
         if deferred.by_collector():
             deferred.later(self.commit)
@@ -286,8 +342,14 @@ class Recorder:
             self._undefined.pop(stream, None)
 
     async def acommit(self) -> None:
-        """`commit` on an event loop: where it would wait for a lock, it waits in a thread, to the
-        end even if the task is cancelled meanwhile."""
+        """Commit on an event loop.
+
+        Where it would wait for a lock, it waits in a thread, to the end even if the task is
+        cancelled meanwhile.
+
+        Raises:
+            LogError: As of `commit`.
+        """
         if not self._commit_at_once():
             await in_thread(self.commit)
 
@@ -314,8 +376,11 @@ class Recorder:
             self._commits.end()
 
     def _staged(self) -> list[NewEvent]:
-        """What is staged. It stays so until it is stored: a log that gets it twice, because an
-        interrupt came between, knows it again."""
+        """What is staged.
+
+        It stays so until it is stored: a log that gets it twice, because an interrupt came between,
+        knows it again.
+        """
         with self._staging:
             self._seal()
             return list(self._pending)
@@ -330,15 +395,22 @@ class Recorder:
             self.first_position = positions[0]
 
     def commit_after(self, error: BaseException) -> None:
-        """`commit` on the way out of an error, which no LogError replaces; it carries a note
-        instead."""
+        """Commit on the way out of an error, which no LogError replaces; it carries a note instead.
+
+        Args:
+            error: What is raised.
+        """
         try:
             self.commit()
         except LogError as unwritten:
             _note(error, unwritten)
 
     async def acommit_after(self, error: BaseException) -> None:
-        """The same on an event loop."""
+        """Do the same on an event loop.
+
+        Args:
+            error: What is raised.
+        """
         if not (isinstance(error, Exception) or is_cancelled_task(error)):
             self.commit_after(error)  # a coroutine that is being closed can't wait for anything
             return

@@ -16,8 +16,11 @@ _MADE = ("__dataclass_fields__", "__dataclass_params__")
 
 
 class _OfTwin:
-    """A class attribute that is taken from a dataclass with the same fields, which is made when it
-    is first asked for: most programs never do, and `dataclasses` takes a while to import."""
+    """A class attribute that is taken from a dataclass with the same fields.
+
+    That is made when it is first asked for: most programs never do, and `dataclasses` takes a while
+    to import.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,19 @@ def test_a_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(name)
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_every_field_of_an_event_says_what_it_is() -> None:
+    """Each field of `events/model.py` has a docstring under it."""
+    lacking = []
+    for kind in ast.parse((ROOT / "events" / "model.py").read_text()).body:
+        body = kind.body if isinstance(kind, ast.ClassDef) else []
+        for field, below in zip_longest(body, body[1:]):
+            if isinstance(field, ast.AnnAssign) and "ClassVar" not in ast.unparse(field.annotation):
+                is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                if not is_text:
+                    lacking.append(f"line {field.lineno}: {ast.unparse(field)}")
+    assert lacking == []
 
 
 ENGINES = {"SQLiteBackend", "LocalFileBackend", "MemoryBackend", "NoOpBackend"}

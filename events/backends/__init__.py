@@ -95,9 +95,13 @@ def open_log(
 
 
 def kind_of(location: str) -> BackendKind:
-    """The kind of the log that is, or would be made, at a path or URL.
+    """Find the kind of the log that is, or would be made, at a path or URL.
 
-    Raises ConfigError for a URL whose scheme no backend knows.
+    Args:
+        location: As a user writes it.
+
+    Raises:
+        ConfigError: No backend knows the scheme of the URL.
     """
     if location == MEMORY:
         return _SQLITE
@@ -124,9 +128,10 @@ def _has_mark(kind: BackendKind, folder: Path) -> bool:
 
 @cache
 def _kinds() -> tuple[BackendKind, ...]:
-    """Those of this package, then those of others by their names.
+    """All kinds: those of this package, then those of others by their names.
 
-    Raises ConfigError where two claim the same scheme or suffix.
+    Raises:
+        ConfigError: Two claim the same scheme or suffix.
     """
     with (
         importing()

@@ -66,6 +66,10 @@ def local_path(given: str | os.PathLike[str]) -> Path:
 
 
 def scheme_of(text: str) -> str | None:
-    """The scheme of a URL in lower case, None for a path."""
+    """The scheme of a URL in lower case, None for a path.
+
+    Args:
+        text: What a user wrote.
+    """
     found = _SCHEME.match(text)
     return found[found.lastindex or 0].lower() if found else None

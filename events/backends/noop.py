@@ -31,26 +31,30 @@ class NoOpBackend:
         self._lock = threading.RLock()
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Returns positions that grow, as those of any log do."""
+        """Count the events, and return positions that grow, as those of any log do.
+
+        Args:
+            events: As of LogBackend.
+        """
         with self._lock:
             number = len(events)
             self._count += number
             return range(self._count - number + 1, self._count + 1)
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """There is nothing to wait for."""
+        """See AppendsWithoutWaiting; there is nothing to wait for."""
         return self.append(events)
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """Nothing."""
+        """See LogBackend; there is nothing to read."""
         del after, upto, stream  # nothing to choose from
         return iter(())
 
     def head(self) -> int:
-        """0: there is nothing to read."""
+        """See LogBackend; 0, since there is nothing to read."""
         return 0
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """See LogBackend; there is nothing to close."""

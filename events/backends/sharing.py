@@ -56,7 +56,15 @@ class _Entry(Generic[T]):
 class Share(Generic[T]):
     """One user's share of a thing, given back when the user is dropped.
 
-    number: how many shares the thing has had, with this one.
+    Args:
+        registry: Where the thing is known.
+        entry: The thing there.
+        token: The number of this user there.
+        thing: What is shared.
+        user: Whoever has the share.
+
+    Attributes:
+        number: How many shares the thing has had, with this one.
     """
 
     def __init__(
@@ -133,7 +141,13 @@ class Registry(Generic[T]):
             self.give_back(entry, token)
 
     def opened(self, path: Path, user: object, *, key: _Key = ()) -> Share[T] | None:
-        """A share of what is open at a path already; None where nothing is."""
+        """Give a share of what is open at a path already; None where nothing is.
+
+        Args:
+            path: The file or folder.
+            user: Whoever gets the share; when it is dropped, the share is given back.
+            key: Tells things of the same path apart.
+        """
         token = next(_tokens)
         with self._lock.held():
             entry = self._found(path, key)
@@ -187,7 +201,12 @@ class Registry(Generic[T]):
             del self._entries[entry.key]
 
     def give_back(self, entry: _Entry[T], token: int) -> None:
-        """A user needs its share no more; doing it twice does nothing."""
+        """Take a share back from a user; doing it twice does nothing.
+
+        Args:
+            entry: What is shared.
+            token: The number of the user.
+        """
         with self._lock.held():
             if entry.users.pop(token, None) is None or entry.users:
                 return
@@ -221,7 +240,13 @@ def _check_alike(path: Path, before: Mapping[str, object], now: Mapping[str, obj
 
 
 def open_otherwise(path: Path, is_open: str, asked: str) -> LogError:
-    """The error where somebody asks for other options than a thing is open with."""
+    """The error where somebody asks for other options than a thing is open with.
+
+    Args:
+        path: The file or folder.
+        is_open: The options that it is open with, as people write them.
+        asked: Those that were asked for.
+    """
     return LogError(
         f"{path} is open in this process with {is_open}, so it can't be opened with {asked}. "
         "Ask for the same, or close the other stores first."

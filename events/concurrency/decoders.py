@@ -25,15 +25,21 @@ _one = ForkSafeLock(order=10)
 def decoder(
     kind: type[T], *, dec_hook: Callable[[type, object], object] | None = None
 ) -> msgspec.json.Decoder[T]:
-    """A decoder of JSON, which any number of threads may make at once.
+    """Make a decoder of JSON, as any number of threads may do at once.
 
-    dec_hook: msgspec's, for types that it does not know.
+    Args:
+        kind: What is decoded.
+        dec_hook: msgspec's, for types that it does not know.
     """
     with _one.held():
         return msgspec.json.Decoder(kind, dec_hook=dec_hook)
 
 
 def warm_msgspec(kind: type[T]) -> type[T]:
-    """The type itself, now that msgspec knows it: for `msgspec.convert`, which makes no decoder."""
+    """Give back a type that msgspec knows now: for `msgspec.convert`, which makes no decoder.
+
+    Args:
+        kind: What is converted to.
+    """
     decoder(kind)
     return kind

@@ -107,21 +107,32 @@ _queue = _Queue()
 
 
 def later(work: Work) -> None:
-    """Have some work done soon, in another thread. Waits for nothing, so that finalizers and signal
-    handlers may call it."""
+    """Have some work done soon, in another thread.
+
+    This waits for nothing, so that finalizers and signal handlers may call it.
+
+    Args:
+        work: Called once.
+    """
     _queue.waiting.append(work)
     _queue.start()
 
 
 def close_later(work: Work) -> None:
-    """The same for work that closes something, behind all that is not."""
+    """Have work that closes something done soon, behind all that is not.
+
+    Args:
+        work: Called once.
+    """
     _queue.closings.append(work)
     _queue.start()
 
 
 def catch_up() -> None:
-    """Do what waits, unless another thread is at it; for ordinary operations, where no thread could
-    be started. Nothing is done in a collection, which may have interrupted anything."""
+    """Do what waits, unless another thread is at it; for where no thread could be started.
+
+    Nothing is done in a collection, which may have interrupted anything.
+    """
     if _queue and not _collection.is_mine:
         _queue.work(0.0)
 

@@ -29,8 +29,13 @@ class FairFileLock(FileLock):
     those that wait holds until it has had its turn. Where that takes long, the foremost may be
     frozen, and nobody waits behind it.
 
-    turn: seconds that a process may go on taking it once others wait. patience: seconds that the
-    foremost may take, before those behind it take it for frozen.
+    Args:
+        path: The file that is locked.
+        turn: Seconds that a process may go on taking it once others wait.
+        patience: Seconds that the foremost may take, before those behind it take it for frozen.
+
+    Raises:
+        OSError: The file can't be opened.
     """
 
     _queue: FileLock | None = None  # for __del__, where it can't be opened
@@ -117,7 +122,8 @@ class FairFileLock(FileLock):
 class FairThreadLock(RobustLock):
     """A RobustLock that nobody waits long for.
 
-    turn: seconds that a thread may go on taking it once others wait.
+    Args:
+        turn: Seconds that a thread may go on taking it once others wait.
     """
 
     def __init__(self, turn: float = _THREAD_TURN) -> None:

@@ -26,7 +26,11 @@ _fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def register_after_fork(thing: ForkAware) -> None:
-    """Have `thing.after_fork()` called in every child that is forked while it lives."""
+    """Have `thing.after_fork()` called in every child that is forked while it lives.
+
+    Args:
+        thing: It is not kept alive by this.
+    """
     _fork_aware.add(thing)
 
 
@@ -64,8 +68,10 @@ _LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
 def pause_at_fork(thing: Pausable, order: int = _INNERMOST) -> None:
     """Have `thing` pause at each fork while it lives.
 
-    order: the lower pauses first. What is held while others are taken must be lower than those, or
-    the fork would hold what it waits for.
+    Args:
+        thing: It is not kept alive by this.
+        order: The lower pauses first. What is held while others are taken must be lower than those,
+            or the fork would hold what it waits for.
     """
     _pausable[thing] = order
 

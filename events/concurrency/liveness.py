@@ -40,6 +40,10 @@ class Liveness:
 
     The stores of one place share one: each says `use` when it is opened and `close` at its end, and
     the last close lets go of the lock.
+
+    Args:
+        folder: Where the lock files are.
+        mode: The permissions of the folder, where it is made.
     """
 
     def __init__(self, folder: Path, *, mode: int = FOLDER_MODE) -> None:
@@ -64,7 +68,8 @@ class Liveness:
     def owner(self) -> str:
         """The name of this process's lock, which is held from the first call on.
 
-        Raises OSError where the folder can't be written.
+        Raises:
+            OSError: The folder can't be written.
         """
         mine = self._mine
         if mine is not None:
@@ -91,8 +96,14 @@ class Liveness:
         return self._folder / f"{owner}.lock"
 
     def can_tell(self, owner: str, on_host: str) -> bool:
-        """Whether it can be known here if the process behind a lock lives: not of another host's,
-        of a name that is none of ours, or in a copy of the store."""
+        """True if it can be known here whether the process behind a lock lives.
+
+        It can't of another host's, of a name that is none of ours, or in a copy of the store.
+
+        Args:
+            owner: The name of the lock.
+            on_host: The host of the process.
+        """
         if on_host != host() or not _OWNER.fullmatch(owner):
             return False
         with suppress(OSError):
@@ -100,7 +111,12 @@ class Liveness:
         return False
 
     def is_dead(self, owner: str, on_host: str) -> bool:
-        """Whether the process behind a lock is known to be dead; False where nobody can know."""
+        """True if the process behind a lock is known to be dead; False where nobody can know.
+
+        Args:
+            owner: The name of the lock.
+            on_host: The host of the process.
+        """
         mine = self._mine
         if mine is not None and mine[0] == owner:
             return False
@@ -116,7 +132,11 @@ class Liveness:
         return False
 
     def forget(self, owner: str) -> None:
-        """Remove a dead owner's lock file, once all its sessions are known as interrupted."""
+        """Remove a dead owner's lock file, once all its sessions are known as interrupted.
+
+        Args:
+            owner: The name of the lock.
+        """
         if _OWNER.fullmatch(owner):
             with suppress(OSError):
                 self._path(owner).unlink()

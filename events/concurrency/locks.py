@@ -33,14 +33,21 @@ _POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two tries of a lock that 
 
 
 class FileLock:
-    """An exclusive lock between processes on `path`. Not reentrant, and not a lock between the
-    threads of one process: hold a threading.Lock around it."""
+    """An exclusive lock between processes on a file, made where it is missing. Not reentrant.
+
+    It is no lock between the threads of one process: hold a thread lock around it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It can't be opened.
+    """
 
     _opened: FileId | None = None
     _mark = -1  # none, where an interrupt came as it was opened
 
     def __init__(self, path: Path) -> None:
-        """Open the file, creating it where it is missing. Raises OSError where that can't be."""
         self.path = path
         self._depth = 0
         self._fd: int | None = None  # for __del__, where the next line raises
@@ -48,14 +55,21 @@ class FileLock:
         register_after_fork(self)
 
     def _open(self) -> None:
-        """Whoever may write in its folder may lock."""
+        """Open the file, which whoever may write in its folder may lock."""
         mode = mode_like(self.path.parent)
         self._fd = fd = open_own(self.path, os.O_RDWR | os.O_CREAT, mode=mode)
         self._opened = file_id(fd)
         self._mark = mark_descriptor(fd)
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock; False, at once, where `wait` is False and someone holds it."""
+        """Take the lock.
+
+        Args:
+            wait: Whether to wait for as long as others have it.
+
+        Returns:
+            False, at once, where `wait` is False and someone holds it.
+        """
         if self._fd is None or not (self._depth or has_mark(self._fd, self._mark)):
             # Closed, by whomever, or inherited through a fork: a lock of this process's own.
             self._open()
@@ -77,10 +91,14 @@ class FileLock:
         return self._fd is None or is_at(self.path, self._opened)
 
     def take(self, began: float, timeout: float) -> bool:
-        """Take the lock for a `Held`, whatever an interrupt left of it; False where others had it
-        all the time.
+        """Take the lock for a LockPair, whatever an interrupt left of it.
 
-        began: the time by the monotonic clock that the `timeout`, in seconds, counts from.
+        Args:
+            began: The time by the monotonic clock that `timeout` counts from.
+            timeout: Seconds to wait.
+
+        Returns:
+            False where others had it all the time.
         """
         self._depth = 0
         return FileLock.acquire(self, wait=False) or self._wait(began, began + timeout)
@@ -105,11 +123,25 @@ class FileLock:
         return os.fstat(self._fd).st_ino
 
     def read_content(self, count: int) -> bytes:
-        """The first bytes of the file. Raises OSError where it can't be read."""
+        """The first bytes of the file.
+
+        Args:
+            count: How many at most.
+
+        Raises:
+            OSError: It can't be read.
+        """
         return b"" if self._fd is None else os.pread(self._fd, count, 0)
 
     def write_content(self, data: bytes) -> None:
-        """Put bytes at the beginning of the file. Raises OSError where that can't be."""
+        """Put bytes at the beginning of the file.
+
+        Args:
+            data: The bytes.
+
+        Raises:
+            OSError: It can't be written.
+        """
         if self._fd is not None:
             os.pwrite(self._fd, data, 0)
 
@@ -127,13 +159,21 @@ class FileLock:
 
 
 def poll_after(waited: float, shortest: float) -> float:
-    """Seconds until a lock is tried again that was waited for so long: seldom, where it takes
-    long."""
+    """Seconds until a lock is tried again: the longer it was waited for, the more.
+
+    Args:
+        waited: Seconds that it was waited for.
+        shortest: Seconds between two tries at first.
+    """
     return min(max(shortest, waited / 50), _LONGEST_POLL)
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock on a file; False where there is none, or nobody can know."""
+    """True if somebody holds the lock on a file; False where there is none, or nobody can know.
+
+    Args:
+        path: The lock file.
+    """
     if not path.exists():
         return False
     with suppress(OSError):

@@ -56,7 +56,11 @@ class Nesting:
         return False
 
     def queue(self, work: Callable[[], object]) -> None:
-        """Have some work done when the write that is under way in this thread has ended."""
+        """Have some work done when the write that is under way in this thread has ended.
+
+        Args:
+            work: Called once.
+        """
         self._afterwards.append(work)
 
     def run_queued(self) -> None:

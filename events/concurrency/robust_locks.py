@@ -53,9 +53,14 @@ class RobustLock:
         self._renew()
 
     def enter(self, frame: FrameType | None, timeout: float = -1) -> int:
-        """Take it for a function. timeout: seconds to wait, -1 for as long as it takes.
+        """Take the lock for a function.
 
-        Returns FREE where that was not enough, NESTED where this thread has it already, else HELD.
+        Args:
+            frame: The function's.
+            timeout: Seconds to wait, -1 for as long as it takes.
+
+        Returns:
+            FREE where that was not enough, NESTED where this thread has it already, else HELD.
         """
         thread = threading.get_ident()
         before = self._claims.get(thread, ())
@@ -79,7 +84,11 @@ class RobustLock:
         return FREE
 
     def exit(self, frame: FrameType | None) -> None:
-        """Give back what `enter` took; doing so twice does nothing."""
+        """Give back what `enter` took; doing so twice does nothing.
+
+        Args:
+            frame: As of `enter`.
+        """
         thread = threading.get_ident()
         claims = self._claims.get(thread, ())
         if claims == (frame,):
@@ -93,7 +102,11 @@ class RobustLock:
             self._claims[thread] = rest
 
     def is_outermost(self, frame: FrameType | None) -> bool:
-        """Whether `exit` of a function is the one that gives the lock back."""
+        """True if `exit` of a function is the one that gives the lock back.
+
+        Args:
+            frame: As of `enter`.
+        """
         claims = self._claims.get(threading.get_ident(), ())
         return claims == (frame,) or (frame in claims and _last_index(claims, frame) == 0)
 
@@ -150,7 +163,14 @@ class RobustLock:
         return not all(is_over(claim, thread) for claim in self._claims.get(thread, ()))
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Take it until `release`. timeout: as of `enter`."""
+        """Take it until `release`.
+
+        Args:
+            timeout: Seconds to wait, -1 for as long as it takes.
+
+        Returns:
+            False where that was not enough.
+        """
         return self.enter(None, timeout) != FREE
 
     def release(self) -> None:
@@ -173,9 +193,10 @@ class ThreadLock(RobustLock):
 
 
 class ForkSafeLock(ThreadLock):
-    """One that a fork waits for a while, so that no child finds half done what it guards.
+    """A lock that a fork waits for a while, so that no child finds half done what it guards.
 
-    order: see pause_at_fork.
+    Args:
+        order: As of pause_at_fork.
     """
 
     def __init__(self, order: int) -> None:
@@ -202,10 +223,14 @@ def _owner(lock: threading.RLock) -> int | None:
 
 
 def is_over(frame: FrameType | None, thread: int) -> bool:
-    """Whether a function that a thread called has returned, or something raised has left it.
+    """True if a function that a thread called has returned, or something raised has left it.
 
     This only looks: to ask the frame itself, with `frame.clear()`, ends a generator that is waiting
     and empties the frames of tracebacks.
+
+    Args:
+        frame: The function's; None for one that is over.
+        thread: The thread's number.
     """
     if frame is None or frame.f_code.co_flags & _STOPPING:
         return False
@@ -222,13 +247,17 @@ def is_over(frame: FrameType | None, thread: int) -> bool:
 
 
 class LockPair:
-    """A `with` that holds a lock between threads and one between processes; its value is False
-    where they could not be had.
+    """A `with` that holds a lock between threads and one between processes.
 
-    timeout: seconds to wait for both, None for as long as anybody waits, `locks.WAIT_SECONDS`.
-    reentrant: whether a thread that has them can have them again.
-    `enter` and `exit` are for functions that must give the locks back wherever they are
-    interrupted: `exit`, once more in an outer `try`, does what the first one could not.
+    Its value is False where they could not be had. `enter` and `exit` are for functions that must
+    give the locks back wherever they are interrupted: `exit`, once more in an outer `try`, does
+    what the first one could not.
+
+    Args:
+        between_threads: Taken first.
+        between_processes: Taken behind it, None for none.
+        timeout: Seconds to wait for both, None for as long as anybody waits, `locks.WAIT_SECONDS`.
+        reentrant: Whether a thread that has them can have them again.
     """
 
     __slots__ = (
@@ -263,7 +292,11 @@ class LockPair:
         return self._frame is not None and self._entered == HELD
 
     def enter(self, frame: FrameType) -> bool:
-        """Take the locks for a function; False where they could not be had."""
+        """Take the locks for a function; False where they could not be had.
+
+        Args:
+            frame: The function's.
+        """
         timeout, between_processes = self._timeout, self._between_processes
         if timeout is None:
             timeout = locks.WAIT_SECONDS

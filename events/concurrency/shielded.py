@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 def is_cancelled_task(error: BaseException | None) -> bool:
-    """Whether an exception is asyncio's CancelledError.
+    """True if an exception is asyncio's CancelledError.
 
     Nothing is imported for it: where asyncio is not there, it is none, and an import that is
     interrupted may stay half done.
+
+    Args:
+        error: What was raised, None for nothing.
     """
     exceptions = sys.modules.get("asyncio.exceptions")
     return exceptions is not None and isinstance(error, exceptions.CancelledError)

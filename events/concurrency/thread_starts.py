@@ -26,7 +26,14 @@ _BEARS_CREATORS_NUMBER = sys.version_info < (3, 12)
 def starting_threads(work: Callable[[], T]) -> T:
     """Do some short work that starts threads, and wait for it.
 
-    Raises what it raises.
+    Args:
+        work: Called once.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        BaseException: What it raises.
     """
     if not _BEARS_CREATORS_NUMBER:
         return work()
@@ -58,7 +65,16 @@ def starting_threads(work: Callable[[], T]) -> T:
 
 
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`asyncio.to_thread`, whose threads are started so."""
+    """Do as `asyncio.to_thread`, with threads that are started safely.
+
+    Args:
+        function: Called in the thread.
+        *args: Its arguments.
+        **kwargs: Its named arguments.
+
+    Returns:
+        What it returns.
+    """
     import asyncio  # late: plain code has no use for it
 
     loop = asyncio.get_running_loop()

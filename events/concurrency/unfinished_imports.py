@@ -34,8 +34,11 @@ class _Unfinished:
 
 
 def _imported_by_others(locks: dict[str, object]) -> Iterator[str]:
-    """The modules whose lock another thread had; `importlib._bootstrap` keeps weak references to
-    the locks, by the modules' names (CPython 3.11 to 3.14)."""
+    """The modules whose lock another thread had.
+
+    `importlib._bootstrap` keeps weak references to the locks, by the modules' names (CPython 3.11
+    to 3.14).
+    """
     for name, reference in list(locks.items()):
         lock = reference() if callable(reference) else None
         if getattr(lock, "owner", None) not in (None, get_ident()):

@@ -1,5 +1,8 @@
-"""What every copy of a log's files needs: bytes copied to the disk, for those who may read the
-original, and the errors of the copy's disk told as such."""
+"""What every copy of a log's files needs.
+
+Bytes are copied to the disk, for those who may read the original, and the errors of the copy's disk
+are told as such.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,11 @@ class CopyFailed(LogError):
 
 @contextmanager
 def apart_from_original() -> Iterator[None]:
-    """Raise CopyFailed for what the disk of the copy raises, within a block that tells every error
-    as one of the original."""
+    """A `with` for what touches only the copy, within one that blames the original.
+
+    Raises:
+        CopyFailed: The disk of the copy refused.
+    """
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
@@ -33,7 +39,14 @@ def apart_from_original() -> Iterator[None]:
 
 @contextmanager
 def copy_errors(path: Path) -> Iterator[None]:
-    """Tell what the disk of a backup raises as LogUnavailable. path: of the backup."""
+    """A `with` that tells what the disk of a backup raises.
+
+    Args:
+        path: The backup.
+
+    Raises:
+        LogUnavailable: The disk refused.
+    """
     try:
         yield
     except (OSError, sqlite3.OperationalError, CopyFailed) as raised:
@@ -48,7 +61,19 @@ def copy_errors(path: Path) -> Iterator[None]:
 
 
 def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator[int]:
-    """Copy a file, or so many bytes of it; yields how many are copied."""
+    """Copy a file, and put the copy on the disk.
+
+    Args:
+        original: The file.
+        copy: The file to make.
+        limit: How many bytes are copied, None for all.
+
+    Yields:
+        How many bytes are copied so far.
+
+    Raises:
+        OSError: It can't be read or written.
+    """
     copied = 0
     with open_to_read(original) as reading, make_new(copy) as writing:
         while block := reading.read(_BLOCK if limit is None else min(_BLOCK, limit - copied)):
@@ -59,13 +84,26 @@ def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator
 
 
 def finish(original: Path, copy: Path) -> None:
-    """A copied file is put on the disk, for those who may read the original."""
+    """Put a copied file on the disk, for those who may read the original.
+
+    Args:
+        original: The file.
+        copy: The copy.
+
+    Raises:
+        OSError: The disk refuses.
+    """
     with FileIO(open_own(copy, os.O_RDWR), "r+") as file:
         sync(file)
     permit(original, copy)
 
 
 def permit(original: Path, copy: Path) -> None:
-    """Others may do with a copy what they may do with the original; its owner may write it."""
+    """Let others do with a copy what they may do with the original; its owner may write it.
+
+    Args:
+        original: The file or folder.
+        copy: The copy.
+    """
     owner = stat.S_IRWXU if copy.is_dir() else stat.S_IRUSR | stat.S_IWUSR
     copy.chmod(stat.S_IMODE(original.stat().st_mode) | owner)

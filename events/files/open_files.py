@@ -22,11 +22,16 @@ _COPY = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
 
 
 def sync_open_file(path: str, descriptor: int) -> int:
-    """Put on the disk what was written to a file that this process has open; nothing happens where
-    it has not, or the disk refuses.
+    """Put on the disk what was written to a file that this process has open.
 
-    descriptor: the one that was found the last time, which is tried first; -1 for none. Returns the
-    one that was used, -1 where there was none.
+    Nothing happens where it has not, or the disk refuses.
+
+    Args:
+        path: The file.
+        descriptor: The one that was found the last time, which is tried first; -1 for none.
+
+    Returns:
+        The descriptor that was used, -1 where there was none.
     """
     with suppress(OSError, ValueError):
         found = os.stat(path)
@@ -50,7 +55,13 @@ def _descriptors(first: int) -> Iterator[int]:
 def copy_by_another_process(original: str, copy: Path) -> None:
     """Copy a file that may be open in this process, to one that is its owner's alone.
 
-    Raises LogUnavailable where that can't be done, OSError where the copy can't be made.
+    Args:
+        original: The file.
+        copy: The file to make.
+
+    Raises:
+        LogUnavailable: It can't be read.
+        OSError: The copy can't be made.
     """
     make_new(copy).close()  # in place of whatever has the name; a link there is not followed
     command = [sys.executable, "-I", "-S", "-c", _COPY, original, str(copy)]

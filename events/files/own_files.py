@@ -37,7 +37,12 @@ _NOT_REGULAR = {errno.ELOOP, errno.ENXIO}
 
 
 class FileId(NamedTuple):
-    """Which file it is, whatever its name: no two that exist at a time have the same."""
+    """Which file it is, whatever its name: no two that exist at a time have the same.
+
+    Attributes:
+        device: The number of the file system.
+        inode: The number of the file in it.
+    """
 
     device: int
     inode: int
@@ -94,30 +99,57 @@ def _opened(path: Path | str, flags: int, mode: int) -> tuple[int, bool]:
 
 
 def open_to_read(path: Path) -> FileIO:
-    """Open a file of lllm's own to read its bytes. Raises as `open_own`."""
+    """Open a file of lllm's own to read its bytes.
+
+    Args:
+        path: The file.
+
+    Raises:
+        LogUnavailable: As of `open_own`.
+        OSError: As of `open_own`.
+    """
     return FileIO(open_own(path, os.O_RDONLY), "r")
 
 
 def make_new(path: Path, *, mode: int = FILE_MODE) -> FileIO:
     """Make a file of lllm's own to write to, in place of whatever has its name.
 
-    A link there is removed, not followed. Raises as `open_own`.
+    A link there is removed, not followed.
+
+    Args:
+        path: The file.
+        mode: Its permissions, whatever the umask.
+
+    Raises:
+        LogUnavailable: As of `open_own`.
+        OSError: As of `open_own`.
     """
     path.unlink(missing_ok=True)
     return FileIO(open_own(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode), "r+")
 
 
 def read_own(path: Path) -> bytes:
-    """The content of a file of lllm's own. Raises as `open_own`."""
+    """Read a file of lllm's own.
+
+    Args:
+        path: The file.
+
+    Raises:
+        LogUnavailable: As of `open_own`.
+        OSError: As of `open_own`.
+    """
     with open_to_read(path) as file:
         return file.readall()
 
 
 def file_id(fd: int) -> FileId | None:
-    """Which file a descriptor leads to; None where it leads to none.
+    """Tell which file a descriptor leads to; None where it leads to none.
 
     Somebody may have closed a descriptor of ours (os.closerange) and opened a file of their own
     under its number: whoever keeps one open compares this before a write.
+
+    Args:
+        fd: The descriptor.
     """
     try:
         found = os.fstat(fd)
@@ -127,7 +159,12 @@ def file_id(fd: int) -> FileId | None:
 
 
 def leads_to(fd: int, opened: FileId | None) -> bool:
-    """Whether a descriptor leads to the file that it led to when it was opened."""
+    """True if a descriptor leads to the file that it led to when it was opened.
+
+    Args:
+        fd: The descriptor.
+        opened: What `file_id` said then.
+    """
     try:
         found = os.fstat(fd)
     except OSError:
@@ -136,8 +173,13 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
 
 
 def mark_descriptor(fd: int) -> int:
-    """Give a descriptor of a file that is neither read nor written by its offset an offset of its
-    own. While it has that, it leads to this file: to ask for it takes a fourth of `leads_to`.
+    """Give a descriptor an offset of its own, by which it is known again.
+
+    The file must be neither read nor written by its offset. While the descriptor has it, it leads
+    to this file: to ask for it takes a fourth of `leads_to`.
+
+    Args:
+        fd: The descriptor.
 
     Returns:
         The offset. Another file that gets the same number is at another one, but for once in 2^31.
@@ -146,7 +188,12 @@ def mark_descriptor(fd: int) -> int:
 
 
 def has_mark(fd: int, mark: int) -> bool:
-    """Whether a descriptor still has the offset that it was marked with."""
+    """True if a descriptor still has the offset that it was marked with.
+
+    Args:
+        fd: The descriptor.
+        mark: What `mark_descriptor` gave.
+    """
     try:
         return os.lseek(fd, 0, os.SEEK_CUR) == mark
     except OSError:
@@ -154,7 +201,12 @@ def has_mark(fd: int, mark: int) -> bool:
 
 
 def is_at(path: Path, opened: FileId | None) -> bool:
-    """Whether a path leads to the file that was opened."""
+    """True if a path leads to the file that was opened.
+
+    Args:
+        path: The path.
+        opened: What `file_id` said of the file.
+    """
     try:
         found = os.stat(path)
     except OSError:
@@ -163,13 +215,26 @@ def is_at(path: Path, opened: FileId | None) -> bool:
 
 
 def close_own(fd: int, opened: FileId | None) -> None:
-    """Close a descriptor, unless it leads to another file than it did when it was opened."""
+    """Close a descriptor, unless it leads to another file than it did when it was opened.
+
+    Args:
+        fd: The descriptor.
+        opened: What `file_id` said then.
+    """
     if leads_to(fd, opened):
         os.close(fd)
 
 
 def only_name(fd: int, path: Path) -> None:
-    """Raise LogUnavailable where a file that is about to be written has another name as well."""
+    """Refuse to write a file that has another name as well.
+
+    Args:
+        fd: A descriptor of the file.
+        path: The file, for the error.
+
+    Raises:
+        LogUnavailable: It has.
+    """
     if os.fstat(fd).st_nlink > 1:
         raise LogUnavailable(
             f"{path} has another name (a hard link), and what lllm writes would change the file "
@@ -179,6 +244,9 @@ def only_name(fd: int, path: Path) -> None:
 
 def check_by_path(path: Path | str) -> None:
     """Look at a file that SQLite will open by its path; one that is missing is fine.
+
+    Args:
+        path: The file.
 
     Raises:
         LogUnavailable: It is a link, a FIFO, a device, a socket or a folder.
@@ -192,7 +260,14 @@ def check_database(path: Path | str) -> None:
     """Look at a database and the files that SQLite opens beside it, before it does.
 
     The path itself may be a link, which its user chose; SQLite makes the others beside the file
-    that it leads to. Raises as `check_by_path`.
+    that it leads to.
+
+    Args:
+        path: The database.
+
+    Raises:
+        LogUnavailable: As of `check_by_path`.
+        OSError: As of `check_by_path`.
     """
     file = os.path.realpath(path)
     for suffix in ("", "-wal", "-shm", "-journal"):
@@ -244,11 +319,17 @@ def _make_one(path: Path, mode: int) -> None:
 
 
 def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
-    """Make the empty file of a database, so that it has its permissions before SQLite writes; what
-    SQLite makes beside it gets the same. One that is there is not opened: this process might lose
-    its locks on it (see `sqlite_files.refuse_others`).
+    """Make the empty file of a database, with its permissions, before SQLite writes to it.
 
-    Raises OSError where it can't be made.
+    What SQLite makes beside it gets the same. One that is there is not opened: this process might
+    lose its locks on it (see `file_header.refuse_others`).
+
+    Args:
+        path: The file.
+        mode: Its permissions, whatever the umask.
+
+    Raises:
+        OSError: It can't be made.
     """
     if not os.path.lexists(path):
         with suppress(FileExistsError):
@@ -256,8 +337,20 @@ def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
 
 
 def open_new_output(path: str, flags: int) -> int:
-    """The `opener` of a file that a user named for what a store holds: a new one is its owner's
-    alone, and one that is there is left as it is. Raises OSError where it can't be opened."""
+    """The `opener` (of `open`) of a file that a user named for what a store holds.
+
+    A new one is its owner's alone, and one that is there is left as it is.
+
+    Args:
+        path: The file.
+        flags: Those of os.open.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: It can't be opened.
+    """
     try:
         fd = os.open(path, flags | os.O_EXCL, FILE_MODE)
     except FileExistsError:
@@ -267,7 +360,14 @@ def open_new_output(path: str, flags: int) -> int:
 
 
 def sync(file: FileIO) -> None:
-    """Wait until a file is on the disk. Raises OSError where it can't be put there."""
+    """Wait until a file is on the disk.
+
+    Args:
+        file: The file, open to write.
+
+    Raises:
+        OSError: It can't be put there.
+    """
     if sys.platform == "darwin":
         # fsync leaves the data in the drive's cache there (fsync(2) of macOS).
         fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
@@ -276,7 +376,14 @@ def sync(file: FileIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
+    """Wait until the names in a folder are on the disk.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: They can't be put there.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

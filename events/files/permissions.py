@@ -20,10 +20,13 @@ _OTHERS_MAY = 0o066
 
 
 def checked_mode(mode: int | None) -> int | None:
-    """A mode as it was given.
+    """Give back a mode, if it is one that a store's files can have.
+
+    Args:
+        mode: What a user gave, None for nothing.
 
     Raises:
-        ValueError: It is none that a store's files can have.
+        ValueError: It is none.
     """
     if mode is None:
         return None
@@ -41,6 +44,9 @@ def folder_mode(mode: int) -> int:
 
     Where a group or others have a part in it, what is made in the folder belongs to the folder's
     group (the bit 0o2000).
+
+    Args:
+        mode: Of the files.
     """
     return mode | (mode & 0o444) >> 2 | (stat.S_ISGID if mode & _OTHERS_MAY else 0)
 
@@ -61,7 +67,11 @@ def mode_like(*places: Path) -> int:
 
 
 def mode_like_found(found: int) -> int:
-    """The same, of what the system says of a file or folder (`st_mode`)."""
+    """The permissions of new files beside one that is there.
+
+    Args:
+        found: What the system says of that (`st_mode`).
+    """
     if found & stat.S_ISVTX or not found & (stat.S_IWGRP | stat.S_IWOTH):
         return FILE_MODE
     return FILE_MODE | (found & _OTHERS_MAY)
@@ -71,6 +81,10 @@ def permit(fd: int, mode: int) -> None:
     """Give a file or folder that was just made its permissions, which the umask may have cut.
 
     Where a file system has none, nothing happens.
+
+    Args:
+        fd: A descriptor of it.
+        mode: Its permissions.
     """
     if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
         with suppress(OSError):

@@ -38,7 +38,10 @@ _COPY, _LOCK = "copy", "lock"  # what lies in the folder of a backup under way
 class BackedUp(msgspec.Struct, frozen=True):
     """A backup that was made.
 
-    path: where it lies. position: of the last event of the log in it. size: bytes.
+    Attributes:
+        path: Where it lies.
+        position: Of the last event of the log in it.
+        size: Its bytes.
     """
 
     path: Path
@@ -51,11 +54,15 @@ def back_up(
 ) -> BackedUp:
     """Copy a log to a path of its own, from where it opens as any store does.
 
-    destination: where nothing is yet; a file for SQLiteBackend, a folder for LocalFileBackend and
-    for a log in no files. progress: called as the copy grows.
+    Args:
+        log: The backend itself, which others may go on writing.
+        destination: Where nothing is yet; a file for SQLiteBackend, a folder for LocalFileBackend
+            and for a log in no files.
+        progress: Called as the copy grows.
 
-    Raises LogError where something is at the destination already or the log keeps nothing;
-    LogUnavailable where the copy can't be written, and then nothing is left of it.
+    Raises:
+        LogError: Something is at the destination already, or the log keeps nothing.
+        LogUnavailable: The copy can't be written, and then nothing is left of it.
     """
     if not persists(log):
         raise LogError(f"{log!r} can't be backed up: it keeps nothing.")
@@ -131,8 +138,14 @@ def _remove(copy: Path) -> None:
 
 
 def stopped_backups(folder: Path) -> list[Path]:
-    """What backups that were killed have left in a folder. Raises OSError where it can't be
-    read."""
+    """What backups that were killed have left in a folder.
+
+    Args:
+        folder: Where backups are made.
+
+    Raises:
+        OSError: It can't be read.
+    """
     return [
         draft
         for draft in sorted(folder.glob("*.partial"))
@@ -147,8 +160,10 @@ def stopped_backups(folder: Path) -> list[Path]:
 
 
 def _copy_events(log: LogBackend, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Write the events of a log into a folder of JSON lines; returns the position of the last one
-    and the size of the copy in bytes."""
+    """Write the events of a log into a folder of JSON lines.
+
+    It returns the position of the last one and the size of the copy in bytes.
+    """
     upto = position = log.head()
     with closing(JSONL.open(str(copy), read_only=False, make=True)) as written:
         for events in _batches(log, upto):

@@ -64,13 +64,19 @@ NOT_COVERED = (
 class Verified(msgspec.Struct, frozen=True):
     """What a check of a log found.
 
-    events, streams: how many could be read; a stream is a session or a statement. damages: in the
-    order in which they were met. unchecked: events whose digest nobody can check, because the salt
-    in the first event of their stream is lost. lost: events that were never written, by what the
-    log itself says of it (log.gap); that is no damage. torn_bytes: at the end of a JSONL log, the
-    beginning of an append, or zeros: its writer died, or somebody cut off the end of a file; the
-    next append moves them aside. set_aside: the files with what was moved aside before, until
-    somebody has looked at them and removed them. not_covered: what no check of a log can see.
+    Attributes:
+        events: How many could be read.
+        streams: Of how many streams; a stream is a session or a statement.
+        damages: In the order in which they were met.
+        unchecked: How many events have a digest that nobody can check, because the salt in the
+            first event of their stream is lost.
+        lost: How many events were never written, by what the log itself says of it (log.gap); that
+            is no damage.
+        torn_bytes: At the end of a JSONL log, the beginning of an append, or zeros: its writer
+            died, or somebody cut off the end of a file. The next append moves them aside.
+        set_aside: The files with what was moved aside before, until somebody has looked at them and
+            removed them.
+        not_covered: What no check of a log can see.
     """
 
     events: int
@@ -84,17 +90,20 @@ class Verified(msgspec.Struct, frozen=True):
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found that somebody has to look at."""
+        """True if nothing was found that somebody has to look at."""
         return not (self.damages or self.torn_bytes or self.set_aside)
 
 
 def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
     """Read a log from end to end and check every event; damage never stops it.
 
-    log: the backend itself, which others may go on writing: what is appended meanwhile is not
-    looked at. progress: told now and then how far it is.
+    Args:
+        log: The backend itself, which others may go on writing: what is appended meanwhile is not
+            looked at.
+        progress: Told now and then how far it is.
 
-    Raises LogError where the log can't be read at all.
+    Raises:
+        LogError: The log can't be read at all.
     """
     found = readable(log)
     check = _Check()
@@ -191,8 +200,7 @@ class _Check:
         return stream
 
     def _can_not_be_checked(self, event: Recorded, stream: _Stream) -> bool:
-        """Whether a digest does not fit because the salt is lost, and not because the event is
-        another."""
+        """True if a digest does not fit because the salt is lost, and not because of a change."""
         if stream.proven or (stream.seq == 0 and not stream.told):
             self._damage(event, "it is not what was written: its digest does not fit its content")
             return False

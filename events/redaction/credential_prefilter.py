@@ -48,8 +48,10 @@ _KEYS = (
 
 
 def _named_backwards() -> re.Pattern[bytes]:
-    """For a text from its end to its beginning: a joiner, and behind it the end of a name. `re`
-    takes long over alternatives, so two letters are looked at before them."""
+    """For a text from its end to its beginning: a joiner, and behind it the end of a name.
+
+    `re` takes long over alternatives, so two letters are looked at before them.
+    """
     names = {word: _squeezed(word)[::-1] for word in (*_KINDS, "key")}
     first, second = ("".join(sorted({name[at] for name in names.values()})) for at in (0, 1))
     kinds = "|".join(f"{names[kind]}(?P<{kind}>)" for kind in _KINDS)
@@ -125,10 +127,13 @@ _LONGEST_URL = 600
 
 
 def may_hold_credential(data: bytes) -> bool:
-    """Whether one of `credentials` may stand in a text in UTF-8, or in JSON made of it, but for
-    those whose value is long (`may_be_sent`).
+    """True if one of `credentials` may stand in a text, but for those whose value is long.
 
-    It may say yes where there is none, never no where there is one.
+    It may say yes where there is none, never no where there is one. Those with a long value are for
+    `may_hold_long_credential`.
+
+    Args:
+        data: The text in UTF-8, or JSON made of it.
     """
     squeezed = data.translate(_SQUEEZED, _DROPPED)
     backwards = squeezed[::-1]
@@ -147,8 +152,12 @@ def may_hold_credential(data: bytes) -> bool:
 
 
 def may_hold_long_credential(data: bytes, runs: bytes) -> bool:
-    """The same of those whose value is long: private keys and secret URLs. runs: those of the text
-    that are long enough for a key."""
+    """True if a credential whose value is long may stand in a text: a private key or secret URL.
+
+    Args:
+        data: The text in UTF-8, or JSON made of it.
+        runs: Those of the text that are long enough for a key.
+    """
     return data.find(b"PRIVATE KEY") >= 0 or (47 in runs and _HOOK.search(runs) is not None)  # "/"
 
 

@@ -128,8 +128,11 @@ _CREDENTIAL = re.compile(r"[^\s\"'`,;<>\\]+")
 
 
 def _authorization(value: str, *, whole: bool) -> tuple[int, int] | None:
-    """Where the credential is in what an Authorization header says. whole: whether the value is
-    all of one text, and not the rest of a line that may go on in prose."""
+    """Where the credential is in what an Authorization header says.
+
+    `whole` says that the value is all of one text, and not the rest of a line that may go on in
+    prose.
+    """
     scheme = _SCHEME.match(value)
     start = scheme.end() if scheme else len(value) - len(value.lstrip())
     name = scheme[1].lower() if scheme else ""
@@ -164,7 +167,12 @@ _MEMBER = re.compile(r"[A-Za-z0-9_. -]{3,64}")
 
 
 def in_member(name: str, value: str) -> Span | None:
-    """Where the secret is in the whole value of a member or header of this name."""
+    """Find the secret in the whole value of a member or header; None where there is none.
+
+    Args:
+        name: Of the member or header.
+        value: Its value.
+    """
     if not value or _MEMBER.fullmatch(name) is None:
         return None
     lower = name.lower()
@@ -203,7 +211,11 @@ def _judged(
 
 
 def is_basic(text: str) -> bool:
-    """Whether a text is a user and a password as the Basic scheme of RFC 7617 sends them."""
+    """True if a text is a user and a password as the Basic scheme of RFC 7617 sends them.
+
+    Args:
+        text: What stands behind the scheme.
+    """
     try:
         told = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
     except (binascii.Error, ValueError):
@@ -255,7 +267,11 @@ def _names(text: str) -> Iterator[tuple[int, int]]:
 
 
 def assigned(text: str) -> Iterator[Span]:
-    """Secrets that stand behind their names."""
+    """Find secrets that stand behind their names.
+
+    Args:
+        text: Any.
+    """
     behind = 0
     for start, end in sorted(_names(text)):
         if start < behind:
@@ -321,7 +337,11 @@ _LONGEST_PEM = 100_000
 
 
 def private_keys(text: str) -> Iterator[Span]:
-    """Private keys in PEM or OpenPGP armor, whole or without their end."""
+    """Find private keys in PEM or OpenPGP armor, whole or without their end.
+
+    Args:
+        text: Any.
+    """
     at = 0
     while begin := _PEM.search(text, at):
         ending = _PEM_END.search(text, begin.end(), begin.end() + _LONGEST_PEM)
@@ -343,7 +363,11 @@ _JWT = re.compile(
 
 
 def json_web_tokens(text: str) -> Iterator[Span]:
-    """JSON Web Tokens: three or five parts in base64url, of which the first is a JSON object."""
+    """Find JSON Web Tokens: three or five parts in base64url, of which the first is a JSON object.
+
+    Args:
+        text: Any.
+    """
     for match in _JWT.finditer(text):
         head = match[0].split(".", 1)[0]
         try:
@@ -400,7 +424,11 @@ _FORMS = (
 
 
 def known_by_form(text: str) -> Iterator[Span]:
-    """Passwords in URLs and commands, credentials behind their scheme, and secret URLs."""
+    """Find passwords in URLs and commands, credentials behind their scheme, and secret URLs.
+
+    Args:
+        text: Any.
+    """
     lower = text.lower()
     for kind, regex, accepts, needed in _FORMS:
         if all(word in lower for word in needed):

@@ -56,9 +56,12 @@ _MARKED_BASE64 = re.compile(rb'"base64":"([^"]+)')
 
 
 def payload_may_hold_secret(data: bytes) -> bool:
-    """Whether a known secret may stand in a payload, or in the bytes that it holds as base64.
+    """True if a known secret may stand in a payload, or in the bytes that it holds as base64.
 
     It is asked of every event, so it looks at the JSON as it is.
+
+    Args:
+        data: The payload.
     """
     if may_hold_secret(data):
         return True
@@ -74,7 +77,17 @@ def payload_may_hold_secret(data: bytes) -> bool:
 def cut(
     kind: type[Event], payload: dict[str, object], patterns: Sequence[Pattern], found: Counter[str]
 ) -> dict[str, object]:
-    """A payload with marks for what a user's patterns fit, which `found` counts by their name."""
+    """Put marks in a payload for what a user's patterns fit.
+
+    Args:
+        kind: The event's.
+        payload: As JSON values, which stay as they are.
+        patterns: In the order in which they are looked for.
+        found: Counts the marks by the name of their pattern.
+
+    Returns:
+        Another payload.
+    """
     knife = _Knife(_Patterns(patterns, found))
     return {
         name: _ours_kept(name, value, knife) if name in _OURS or name in ("ancestors", "origin")
@@ -85,7 +98,15 @@ def cut(
 
 
 def cut_known(payload: dict[str, object], found: Counter[str]) -> dict[str, object]:
-    """A payload with marks for known secrets, which `found` counts by the name of their kind."""
+    """Put marks in a payload for known secrets.
+
+    Args:
+        payload: As JSON values, which stay as they are.
+        found: Counts the marks by the name of their kind.
+
+    Returns:
+        Another payload.
+    """
     knife = _Knife(_Known(found))
     return {
         name: value if name == "salt" else knife.member(name, value, numbers=False)
@@ -180,7 +201,7 @@ class _Knife:
         self._cuts = cuts
 
     def value(self, value: object, *, numbers: bool) -> object:
-        """Any JSON value without secrets. numbers: whether a number may be one."""
+        """Any JSON value without secrets; `numbers` says that a number may be one."""
         if type(value) is str:
             return self._cuts.text(value)
         if type(value) is dict:

@@ -43,7 +43,11 @@ def _without_disguise(match: re.Match[str]) -> str:
 
 
 class Plain:
-    """A text without noise, and where its characters come from."""
+    """A text without noise, and where its characters come from.
+
+    Args:
+        text: As it is.
+    """
 
     def __init__(self, text: str) -> None:
         # From this place on: where it stood, and for a piece of noise also where it ended.
@@ -65,7 +69,12 @@ class Plain:
         self._starts = [piece[0] for piece in self._pieces]
 
     def origin(self, at: int, *, end: bool = False) -> int:
-        """Where the character at this place begins, or ends, in the text."""
+        """Where a character begins, or ends, in the text as it is.
+
+        Args:
+            at: Its place in the text without noise.
+            end: Whether to tell its end.
+        """
         start, original, behind = self._pieces[max(0, bisect_right(self._starts, at) - 1)]
         if behind is not None:
             return behind if end else original
@@ -73,7 +82,11 @@ class Plain:
 
     @staticmethod
     def differs(text: str) -> bool:
-        """Whether a text has any noise."""
+        """True if a text has any noise.
+
+        Args:
+            text: As it is.
+        """
         if text.isascii() and not any(byte in text for byte in "%\\\0\x1b"):
             return False
         return _NOISE.search(text) is not None
@@ -89,7 +102,14 @@ _MOST = 12  # lines of one key
 
 
 def wrapped(text: str) -> Iterator[list[tuple[int, int]]]:
-    """Runs of key characters that line breaks split, as the places of their parts."""
+    """Find runs of key characters that line breaks split.
+
+    Args:
+        text: Any.
+
+    Yields:
+        The places of the parts of one run.
+    """
     for broken in _BROKEN:
         parts: list[tuple[int, int]] = []
         for match in broken.finditer(text):
@@ -131,7 +151,14 @@ _READABLE = 16 * b"a"
 
 
 def decodings(run: str) -> Iterator[tuple[int, bytes]]:
-    """What a run of base64 says, from each place where it may begin, if any of it can be read."""
+    """Decode a run of base64 from each place where it may begin, if any of it can be read.
+
+    Args:
+        run: Without padding.
+
+    Yields:
+        The place, and the bytes from there on.
+    """
     plain = _BREAKS.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
     for at in range(4 if len(plain) <= _LONG else 1):
         data = decoded(plain[at:])
@@ -140,7 +167,11 @@ def decodings(run: str) -> Iterator[tuple[int, bytes]]:
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of a run of base64 without padding, but for a last character that is too much."""
+    """The bytes of a run of base64 without padding, but for a last character that is too much.
+
+    Args:
+        text: The run.
+    """
     text = text[: len(text) - (len(text) % 4 == 1)]
     try:
         return binascii.a2b_base64(text + "=" * (-len(text) % 4))
@@ -149,7 +180,13 @@ def decoded(text: str) -> bytes:
 
 
 def encoded_again(run: str, at: int, data: bytes) -> str:
-    """A run of base64 in which other bytes stand from a place on."""
+    """A run of base64 in which other bytes stand from a place on.
+
+    Args:
+        run: The run.
+        at: The place.
+        data: The bytes.
+    """
     said = base64.b64encode(data).decode()
     if "-" in run or "_" in run:
         said = said.replace("+", "-").replace("/", "_")
@@ -157,7 +194,14 @@ def encoded_again(run: str, at: int, data: bytes) -> str:
 
 
 def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
-    """What long runs of hex digits say, where it can be read."""
+    """Decode long runs of hex digits, where what they say can be read.
+
+    Args:
+        text: Any.
+
+    Yields:
+        Where a run begins and ends, and its bytes.
+    """
     if _LONG_HEX not in text.encode("ascii", "replace").translate(_HEX_DIGITS):
         return
     for match in _HEX_RUN.finditer(text):
@@ -188,10 +232,14 @@ _SECOND = bytes(
 
 
 def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
-    """What a run of base64 or hex says, as far as it can be read, for the fast look: as `decodings`
-    and `hex_runs` do, but only the parts that can be read, parted by blanks.
+    """What a run of base64 or hex says, as far as it can be read, for the fast look.
 
-    places: where its base64 may begin if it is long; that of a shorter one may begin anywhere.
+    It does as `decodings` and `hex_runs` do, but gives only the parts that can be read, parted by
+    blanks.
+
+    Args:
+        run: The run.
+        places: Where its base64 may begin if it is long; that of a shorter one may begin anywhere.
     """
     if len(run) <= _LONG and run.translate(_ALPHANUMERIC).find(_LONG_RUN) < 0:
         return b""
@@ -211,7 +259,11 @@ def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
 
 
 def readable_in_hex(run: bytes) -> bytes:
-    """The same of a run that is of hex digits only, or nearly so, and no base64."""
+    """What a run says that is of hex digits only, or nearly so, and no base64.
+
+    Args:
+        run: The run.
+    """
     firsts = run.translate(_FIRST_DIGITS)
     if firsts[::2].find(_READABLE) < 0 and firsts[1::2].find(_READABLE) < 0:
         return b""
@@ -285,7 +337,11 @@ def _percent(match: re.Match[bytes]) -> bytes:
 
 
 def unescaped(data: bytes) -> bytes:
-    """A run of JSON without the escapes in it, of line breaks above all."""
+    """A run of JSON without the escapes in it, of line breaks above all.
+
+    Args:
+        data: The run.
+    """
     while b"\\\\" in data:
         data = data.replace(b"\\\\", b"\\")
     for blank in (b"\\n", b"\\r", b"\\t"):
@@ -297,8 +353,13 @@ _ASCII = bytes(range(128))
 
 
 def shown(data: bytes) -> bytes:
-    """A text as it reads without percent-encoding, zeros and invisible or wide characters, on one
-    line as in JSON."""
+    """A text as it reads without percent-encoding, zeros and invisible or wide characters.
+
+    It is on one line, as in JSON.
+
+    Args:
+        data: The text in UTF-8.
+    """
     if b"%" in data:
         data = _PERCENT.sub(_percent, data)
     if b"\n" in data:

@@ -30,8 +30,13 @@ _GLUED = 4  # characters of a prefix from which on a letter may stand in front o
 
 
 def is_words(body: str) -> bool:
-    """Whether a text is made of words, as identifiers are (`explainable_intelligence_v2`), and not
-    of random characters."""
+    """True if a text is made of words, as identifiers are, and not of random characters.
+
+    One of them is `explainable_intelligence_v2`.
+
+    Args:
+        body: What stands behind a key's prefix.
+    """
     found: list[str] = _WORD.findall(body)
     words = [word for word in found if not word.isdigit()]
     if not words or any(len(word) > 20 and not _is_readable(word) for word in words):
@@ -47,7 +52,11 @@ def _is_readable(word: str) -> bool:
 
 
 def is_masked(body: str) -> bool:
-    """Whether a text stands for a key in documents: `xxxxxxxx`, `XXXX-XXXX`, `********`."""
+    """True if a text stands for a key in documents: `xxxxxxxx`, `XXXX-XXXX`, `********`.
+
+    Args:
+        body: What stands behind a key's prefix.
+    """
     return not set(body) - set("xX*.-_0")
 
 
@@ -55,7 +64,12 @@ def is_masked(body: str) -> bool:
 class KeyFormat:
     """How the keys of one issuer begin, and go on.
 
-    any_body: what goes on can't be words, so none of it is looked at.
+    Attributes:
+        name: Of the kind of key, as the mark has it.
+        prefix: What each of them begins with.
+        rest: The regular expression of what follows.
+        any_body: What goes on can't be words, so none of it is looked at.
+        regex: The whole expression.
     """
 
     name: str
@@ -65,7 +79,14 @@ class KeyFormat:
     regex: re.Pattern[str]
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where keys stand in a text."""
+        """Find keys in a text.
+
+        Args:
+            text: Any.
+
+        Yields:
+            Where one begins and ends.
+        """
         for match in self.regex.finditer(text):
             start, end = match.span()
             body = text[match.start() + len(self.prefix) : end]
@@ -346,8 +367,11 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
 
 @cache
 def issuer_keys() -> tuple[KeyFormat, ...]:
-    """Every format. Made late: most programs never write a key, and so many expressions take
-    tens of milliseconds to compile."""
+    """Every format.
+
+    They are made late: most programs never write a key, and so many expressions take tens of
+    milliseconds to compile.
+    """
     return tuple(
         KeyFormat(
             name, prefix, rest, any_body,
@@ -374,7 +398,11 @@ _DOTTED = re.compile(
 
 
 def may_begin(runs: bytes) -> bool:
-    """Whether a key of a known format, or a JSON Web Token, may stand in the long runs of a text."""
+    """True if a key of a known format, or a JSON Web Token, may stand in the long runs of a text.
+
+    Args:
+        runs: The runs, in one.
+    """
     return (
         (45 in runs and _dashed(b"-").search(runs) is not None)  # "-"
         or (95 in runs and _dashed(b"_").search(runs) is not None)  # "_"
@@ -412,8 +440,10 @@ def _may_be_bare(runs: bytes) -> bool:
 
 
 def _begins_otherwise(runs: bytes) -> bool:
-    """Whether one of the other prefixes may be there. A text without the sign that is in some of
-    them need not be searched for these."""
+    """True if one of the other prefixes may be there.
+
+    A text without the sign that is in some of them need not be searched for these.
+    """
     find = runs.find
     return (
         find(b"oy2") >= 0 or find(b"dapi") >= 0 or find(b"cmVmd") >= 0 or find(b"ops_eyJ") >= 0
@@ -431,8 +461,10 @@ _TOKEN_HEAD = re.compile(b"e(?:yJ|yA|wo|w0)")
 
 @cache
 def _dashed(last: bytes) -> re.Pattern[bytes]:
-    """Of prefixes that end in this byte. `re` finds one byte that an expression begins with fast,
-    so they are looked for by their ends."""
+    """An expression for prefixes that end in one byte.
+
+    `re` finds one byte that an expression begins with fast, so they are looked for by their ends.
+    """
     groups: dict[str, dict[str, list[str]]] = {}
     for _, prefix, asked, _ in _each():
         if prefix.encode().endswith(last):

@@ -38,21 +38,33 @@ _JWT = re.compile(rb"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,}\."
 
 
 def without_secrets(text: str) -> str:
-    """A text with marks for secrets: for log lines and messages, which are no events."""
+    """Put marks for secrets in a log line or message, which is no event.
+
+    Args:
+        text: Any.
+    """
     if may_hold_secret(text.encode("utf-8", "surrogatepass")):
         return cut_secrets(text, Counter())
     return text
 
 
 def mark(name: str) -> str:
-    """What stands where a secret was."""
+    """What stands where a secret was.
+
+    Args:
+        name: Of its kind.
+    """
     return f"[redacted: {name}]"
 
 
 def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = True) -> str:
-    """A text with a mark for every secret, which `found` counts by the name of its kind.
+    """Put a mark in a text for every secret.
 
-    look: whether the fast look comes first, and spares a text without secrets the slow one.
+    Args:
+        text: Any.
+        found: Counts the marks by the name of their kind.
+        depth: How many encodings it was taken out of.
+        look: Whether the fast look comes first, and spares a text without secrets the slow one.
     """
     if look and not may_hold_secret(text.encode("utf-8", "surrogatepass")):
         return text
@@ -69,8 +81,13 @@ def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = 
 
 
 def cut_member(name: str, text: str, found: Counter[str]) -> str:
-    """The value of a member or header of this name, with marks for secrets; the name tells one,
-    too."""
+    """Put marks for secrets in the value of a member or header, whose name tells one, too.
+
+    Args:
+        name: Of the member or header.
+        text: Its value.
+        found: Counts the marks by the name of their kind.
+    """
     span = credentials.in_member(name, text)
     if span is None:
         return cut_secrets(text, found)
@@ -220,7 +237,14 @@ def _in_base64(run: str, found: Counter[str], depth: int) -> str:
 
 
 def readable(data: bytes) -> tuple[str, str]:
-    """Bytes as a text, and the encoding that makes the same bytes of it again."""
+    """Read bytes as a text.
+
+    Args:
+        data: The bytes.
+
+    Returns:
+        The text, and the encoding that makes the same bytes of it again.
+    """
     try:
         return data.decode("utf-8", "surrogatepass"), "utf-8"
     except UnicodeDecodeError:

@@ -25,13 +25,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9 ._-]*")
 class Pattern:
     """One kind of secret.
 
-    name: stands in the marks and the counts, as `[redacted: NAME]`; small letters, digits, space,
-    and `._-`. regex: of Python's `re`, searched in every text; a group named `secret` says that
-    only it is cut, and what is around it is only how to find it. check: called with what would be
-    cut; False keeps it. needs: what every such secret holds; a text without it is not searched,
-    which takes no time.
+    Attributes:
+        name: Stands in the marks and the counts, as `[redacted: NAME]`; small letters, digits,
+            space, and `._-`.
+        regex: Of Python's `re`, searched in every text. A group named `secret` says that only it is
+            cut, and what is around it is only how to find it.
+        check: Called with what would be cut; False keeps it.
+        needs: What every such secret holds. A text without it is not searched, which takes no time.
 
-    Raises ConfigError for a name or regex that can't be, and for a regex that the empty text fits.
+    Raises:
+        ConfigError: The name or regex can't be, or the regex fits the empty text.
     """
 
     name: str
@@ -62,13 +65,16 @@ class Pattern:
 
     @property
     def has_surroundings(self) -> bool:
-        """Whether it knows a secret by what stands around it."""
+        """True if it knows a secret by what stands around it."""
         return _SECRET in self._compiled.groupindex
 
     def cut(self, text: str, found: Counter[str], *, behind: int = 0) -> str:
-        """A text with a mark for every secret, which `found` counts.
+        """Put a mark in a text for every secret.
 
-        behind: where the part begins that may be cut; what stands before it is only looked at.
+        Args:
+            text: Any.
+            found: Counts the marks by the name of their pattern.
+            behind: Where the part begins that may be cut; what stands before it is only looked at.
         """
 
         def marked(match: re.Match[str]) -> str:
@@ -84,7 +90,11 @@ class Pattern:
         return self._compiled.sub(marked, text)
 
     def is_all(self, text: str) -> bool:
-        """Whether a text is a secret and nothing else."""
+        """True if a text is a secret and nothing else.
+
+        Args:
+            text: Any.
+        """
         match = self._compiled.fullmatch(text)
         if match is None or self._span(match) != match.span():
             return False
@@ -104,8 +114,10 @@ _ESCAPES = (
 
 
 def _begun(prefix: str) -> str:
-    """Behind a prefix: that it has its beginning there. `re` finds a literal fast, so the prefix
-    comes first."""
+    """Behind a prefix: that a key has its beginning there.
+
+    `re` finds a literal fast, so the prefix comes first.
+    """
     escaped = "|".join(f"(?<={escape}{prefix})" for escape in _ESCAPES)
     return f"(?:(?<![A-Za-z0-9]{prefix})|{escaped})"
 

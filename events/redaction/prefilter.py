@@ -32,7 +32,10 @@ _LINES = 320  # bytes of the lines around an indented line break
 
 
 def _classes(odd: str) -> bytes:
-    """a: of keys, and the backslash, since an escaped line break ends no run. !: to be undone."""
+    """A table of what each byte is to a look for secrets.
+
+    a: of keys, and the backslash, since an escaped line break ends no run. !: to be undone.
+    """
     return "".join(
         "a" if (byte < 128 and chr(byte).isalnum()) or chr(byte) in "_-+/~\\" else
         odd if byte >= 128 or chr(byte) in "%\n\0" else " "
@@ -54,9 +57,12 @@ _OUR_DIGEST, _DIGEST = b"definition-", 75  # of a definition, all its characters
 
 
 def may_hold_secret(data: bytes) -> bool:
-    """Whether a known secret may stand in a text in UTF-8, or in JSON made of it.
+    """True if a known secret may stand in a text.
 
     It may say yes where there is none, never no where there is one. It is asked of every event.
+
+    Args:
+        data: The text in UTF-8, or JSON made of it.
     """
     if len(data) <= _WINDOW:
         return _may_hold(data, 0)
@@ -77,8 +83,11 @@ def may_hold_secret(data: bytes) -> bool:
 def _may_hold(
     data: bytes, depth: int, places: Sequence[int] = _AT_ONCE, cut_off: list[int] | None = None
 ) -> bool:
-    """depth: of encodings. places: where base64 may begin in a long run that the text begins with.
-    cut_off: gets the place of a run that the text ends within."""
+    """True if a known secret may stand in a text that is inside of so many encodings (`depth`).
+
+    places: where base64 may begin in a long run that the text begins with. cut_off: gets the place
+    of a run that the text ends within.
+    """
     classes = data.translate(_CLASSES)
     is_odd = _ODD in classes
     if is_odd:
@@ -110,7 +119,7 @@ class _Runs:
         self._edges: list[int] = []  # of blobs, which are too long for names and their values
 
     def may_hold(self, classes: bytes, at: int) -> bool:
-        """Whether a secret may be in one of them. at: where the first of them begins."""
+        """True if a secret may be in one of them, of which the first begins at `at`."""
         data = self._data
         if _is_uuid(data, at, classes.find(b" ", at)):
             classes = _without_uuids(data)

@@ -55,9 +55,13 @@ _COLLECTIONS = ("tags", "set", "removed", "tools", "prompts")
 
 
 def checked(redact: Redact | None) -> Redact | None:
-    """A `redact` as it was given, a list as a tuple of its own.
+    """Give back a `redact` as it was given, a list as a tuple of its own.
 
-    Raises ConfigError where it is no function, Pattern or list of them.
+    Args:
+        redact: What a user gave, None for nothing.
+
+    Raises:
+        ConfigError: It is no function, Pattern or list of them.
     """
     if redact is None or isinstance(redact, Pattern) or callable(redact):
         return redact
@@ -72,7 +76,12 @@ def checked(redact: Redact | None) -> Redact | None:
 
 
 def payload(event: Event, redact: Redact | None) -> bytes:
-    """An event's payload as it is stored: without API keys, and as `redact` wants it."""
+    """Write an event's payload as it is stored: without API keys, and as `redact` wants it.
+
+    Args:
+        event: The event.
+        redact: What the user has cut, None for nothing.
+    """
     data = codec.encode(event)
     try:
         if redact is None and not payload_may_hold_secret(data):
@@ -125,7 +134,11 @@ def _with_salt(event: Event, redacted: object) -> object:
 
 
 def redacted_in(event: Recorded) -> dict[str, int]:
-    """How many secrets were cut from an event, by the name of their pattern; empty where none."""
+    """How many secrets were cut from an event, by the name of their pattern; empty where none.
+
+    Args:
+        event: As a log gave it.
+    """
     if COUNTS.encode() not in event.data:
         return {}
     values = codec.values(event.data)
@@ -154,7 +167,9 @@ def _warn_once(redact: Redact | None, error: Exception) -> None:
 def without_content(event: Event, why: str) -> Event:
     """The event with marks in place of everything that did not come from lllm itself.
 
-    why: the name of the error that is to blame.
+    Args:
+        event: The event.
+        why: The name of the error that is to blame.
     """
     changes = {
         field.name: _marked(event, field.name, field.type is object, why)

@@ -22,8 +22,12 @@ Encode = Callable[[object], bytes]
 
 
 class Described(NamedTuple):
-    """What is written of a value: its content, where there is one of a standard type, and what else
-    is known of it."""
+    """What is written of a value.
+
+    Attributes:
+        content: A value of a standard type that it holds, where there is one.
+        fields: What else is known of it.
+    """
 
     content: object
     fields: Mapping[str, object]

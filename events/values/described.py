@@ -37,7 +37,12 @@ class Items(list[object]):
 
 
 class Form(NamedTuple):
-    """A mark's kind, None where the members alone are written; and its members, as values."""
+    """How a value is written.
+
+    Attributes:
+        kind: Of the mark, None where the members alone are written.
+        members: As values.
+    """
 
     kind: str | None
     members: Mapping[str, object]
@@ -73,7 +78,11 @@ def describe(value: object, kind: type, encode: Encode) -> Form:
 
 
 def opaque(value: object) -> Form:
-    """What has no faithful form: its repr."""
+    """The form of what has no faithful one: its repr.
+
+    Args:
+        value: Anything.
+    """
     members: dict[str, object] = {"type": type_name(type(value))}
     try:
         members["repr"] = str.__str__(repr(value))  # which may be of a subclass of str
@@ -83,7 +92,11 @@ def opaque(value: object) -> Form:
 
 
 def type_name(kind: type) -> str:
-    """A type's module and qualified name."""
+    """A type's module and qualified name.
+
+    Args:
+        kind: The type.
+    """
     try:
         return f"{kind.__module__}.{kind.__qualname__}"
     except Exception:  # a metaclass may do as it likes
@@ -91,7 +104,11 @@ def type_name(kind: type) -> str:
 
 
 def pairs(items: Mapping[Any, object]) -> Items:
-    """A dict as a list of its keys and values."""
+    """A dict as a list of its keys and values.
+
+    Args:
+        items: The dict.
+    """
     content = cast("dict[object, object]", items)
     return Items(Items(pair) for pair in dict.items(content))
 
@@ -188,7 +205,7 @@ def _with_type(value: object, kind: type, encode: Encode) -> Form | None:
 
 
 def _of_subclass(value: object, kind: type, described: Described) -> Described:
-    """numpy's and pandas' own types have no attributes of a program's."""
+    """Numpy's and pandas' own types have no attributes of a program's."""
     if type_name(kind).partition(".")[0] in ("numpy", "pandas"):
         return described
     return Described(described.content, {**_attributes(value, kind), **described.fields})
@@ -286,8 +303,10 @@ _BASES: dict[type, Callable[[Any], object]] = {
 
 
 def _fields(value: object, kind: type) -> object:
-    """The fields of a Struct, a dataclass, a class of attrs' or a pydantic model; what is in its
-    place where a model is but one value, and None for anything else."""
+    """The fields of a Struct, a dataclass, a class of attrs' or a pydantic model; None for others.
+
+    Where a model is but one value, that is given.
+    """
     if issubclass(kind, msgspec.Struct):
         names: list[str] = list(kind.__struct_fields__)
     elif dataclasses.is_dataclass(kind):

@@ -34,7 +34,11 @@ _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def to_plain(value: object) -> object:
-    """The JSON form of any value at all; never raises, and cuts only what goes on without end."""
+    """Give the JSON form of any value at all; never raise, and cut only what goes on without end.
+
+    Args:
+        value: Anything.
+    """
     try:
         return _Writer(DEEPEST).whole(value)
     except (

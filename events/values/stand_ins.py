@@ -187,6 +187,10 @@ def stand_in(type_name: str, content: object, fields: Mapping[str, object]) -> o
 
 
 def content_of(value: StandIn) -> object:
-    """The content of a stand-in, of a standard type; `NOTHING` where it has only fields."""
+    """The content of a stand-in, of a standard type; `NOTHING` where it has only fields.
+
+    Args:
+        value: The stand-in.
+    """
     content = _CONTENT.get(type(value))
     return NOTHING if content is None else content(value)

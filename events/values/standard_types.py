@@ -27,8 +27,11 @@ _SAFE_FLAGS = ~(re.DEBUG | getattr(re, "TEMPLATE", 0))  # DEBUG prints
 class Standard(NamedTuple):
     """How values of one type are written.
 
-    kind: the mark's. members: of a value of exactly this type; None where they would not say all of
-    it. make: the value again; raises whatever the members are no value for.
+    Attributes:
+        kind: The mark's.
+        members: Gives the members of a value of exactly this type; None where they would not say
+            all of it.
+        make: Makes the value again; raises whatever the members are no value for.
     """
 
     kind: str
@@ -72,7 +75,10 @@ def _timezone(members: Members) -> object:
 
 
 def zone_named(key: object) -> dt.tzinfo:
-    """A zone of the machine's database.
+    """Find a zone of the machine's database.
+
+    Args:
+        key: What a log gives as its name.
 
     Raises:
         ValueError: It has none of that name. None is looked for then, which could import a module.
@@ -92,15 +98,24 @@ def _key(zone: zoneinfo.ZoneInfo) -> Members | None:
 
 
 def is_zoned(value: object) -> bool:
-    """Whether a value is a time of a zone, or the second of two that read alike: its text alone
-    would not say so."""
+    """True if a value is a time of a zone, or the second of two that read alike.
+
+    Its text alone would not say so.
+
+    Args:
+        value: Anything.
+    """
     if not isinstance(value, dt.datetime | dt.time):
         return False
     return value.fold == 1 or type(value.tzinfo) not in (type(None), dt.timezone)
 
 
 def zoned(value: dt.datetime | dt.time) -> Members:
-    """The members of such a time, beside its text with the offset."""
+    """The members of such a time, beside its text with the offset.
+
+    Args:
+        value: A time for which `is_zoned` is true.
+    """
     members: dict[str, object] = {"value": value.isoformat()}
     zone = value.tzinfo
     if type(zone) is zoneinfo.ZoneInfo:
@@ -111,8 +126,14 @@ def zoned(value: dt.datetime | dt.time) -> Members:
 
 
 def in_zone(time: dt.datetime | dt.time, members: Members) -> dt.datetime | dt.time:
-    """A time that was read of its text, in the zone that the members name; with its offset alone
-    where the machine does not know that zone, or knows another offset."""
+    """Put a time that was read of its text in the zone that the members name.
+
+    It gets its offset alone where the machine does not know that zone, or knows another offset.
+
+    Args:
+        time: With the offset.
+        members: As `zoned` gave them.
+    """
     fold = 1 if members.get("fold") == 1 else 0
     time = time.replace(fold=fold)
     if "key" not in members:

@@ -82,9 +82,12 @@ class AppendContract:
     """What holds for everything that events can be appended to, even if it keeps nothing."""
 
     def open_log(self, folder: Path) -> LogBackend:
-        """The log in this folder, opened anew: two calls give two objects for the same log.
+        """Open the log in this folder anew: two calls give two objects for the same log.
 
         Where a log keeps nothing outside of the object, the folder does not matter.
+
+        Args:
+            folder: Empty at first.
         """
         raise NotImplementedError("say how your log is opened: override open_log(self, folder)")
 
@@ -101,8 +104,7 @@ class AppendContract:
         assert list(log.read()) == []
 
     def test_positions(self, log: LogBackend) -> None:
-        """An append returns one position for each event, each greater than any before, and 0 is
-        none of them."""
+        """An append returns one position for each event, above 0 and each above any before."""
         positions = [0]
         for number in range(5):
             positions += log.append(batch("s", number))
@@ -140,8 +142,10 @@ class LogContract(AppendContract):
     """What holds for every log that can be read again."""
 
     def test_read_back(self, log: LogBackend) -> None:
-        """What is read is what was appended, in its order, with the positions that append gave;
-        the last one is the head."""
+        """What is read is what was appended, in its order, with the positions that append gave.
+
+        The last of them is the head.
+        """
         events = [*batch("a", 0), event("b", 1, time=2**63 - 1), event("c", 7, time=-(2**63))]
         positions = log.append(events)
         found = list(log.read())
@@ -239,8 +243,10 @@ class LogContract(AppendContract):
 
     @pytest.mark.parametrize("place", [0, 1, 2])
     def test_conflict(self, log: LogBackend, place: int) -> None:
-        """Another event in the place of a stored one is refused, with all that came with it, and
-        the log goes on."""
+        """Another event in the place of a stored one is refused, with all that came with it.
+
+        The log goes on.
+        """
         log.append(batch("s", 0))
         events: list[NewEvent] = [event("t", 1), event("u", 1)]
         events.insert(place, event("s", 2, b'"another"'))
@@ -257,8 +263,11 @@ class LogContract(AppendContract):
         assert list(log.read()) == []
 
     def test_threads(self, log: LogBackend) -> None:
-        """What several threads append is all there, each stream in its order, and a reader
-        meanwhile sees whole appends only, none twice, and none that turns up before what it saw."""
+        """What several threads append is all there, each stream in its order.
+
+        A reader meanwhile sees whole appends only, none twice, and none that turns up before what
+        it saw.
+        """
         seen: list[Recorded] = []
         with ThreadPoolExecutor(WRITERS) as threads:
             tasks = [threads.submit(append_batches, log, f"s{n}", 30) for n in range(WRITERS)]
@@ -286,8 +295,10 @@ class SharedLogContract(LogContract):
     """What holds for a log that outlives the object, and that other processes write, too."""
 
     def test_open_again(self, log: LogBackend, tmp_path: Path) -> None:
-        """A log that is opened again has the same events at the same positions, goes on behind
-        them, and knows what it holds already."""
+        """A log that is opened again has the same events at the same positions.
+
+        It goes on behind them, and knows what it holds already.
+        """
         log.append(batch("s", 0))
         before = list(log.read())
         log.close()
@@ -302,8 +313,7 @@ class SharedLogContract(LogContract):
         again.close()
 
     def test_two_openings(self, log: LogBackend, tmp_path: Path) -> None:
-        """What one opening of a log has appended, another sees at once, and refuses to store
-        again."""
+        """What one opening of a log appended, another sees at once, and refuses to store again."""
         other = self.open_log(tmp_path)
         for number in range(5):
             other.append([event(f"other{number}", 1)])
@@ -317,8 +327,10 @@ class SharedLogContract(LogContract):
         other.close()
 
     def test_processes(self, log: LogBackend, tmp_path: Path) -> None:
-        """What several processes append at once is all there, each stream in its order, at the
-        positions that they were told."""
+        """What several processes append at once is all there, each stream in its order.
+
+        The positions are those that they were told.
+        """
         told = in_processes(append_in_process, self.open_log, tmp_path)
         found = list(log.read())
         assert len(found) == WRITERS * 25 * 3
@@ -328,8 +340,10 @@ class SharedLogContract(LogContract):
             assert [one.position for one in mine] == positions
 
     def test_race(self, log: LogBackend, tmp_path: Path) -> None:
-        """Of several processes that write the same stream, one writes it; to the others it is
-        there already, or in conflict where theirs differs."""
+        """Of several processes that write the same stream, one writes it.
+
+        To the others it is there already, or in conflict where theirs differs.
+        """
         told = in_processes(race_in_process, self.open_log, tmp_path)
         found = list(log.read())
         same = {one.stream: one.position for one in found if one.stream.startswith("same")}
@@ -361,8 +375,10 @@ class SharedLogContract(LogContract):
         assert [counts[f"parent{n}"] for n in range(2)] == [3 * task.result() for task in tasks]
 
     def test_kill(self, log: LogBackend, tmp_path: Path) -> None:
-        """Of a process that is killed while it appends, every append that returned is there, none
-        is there in part, and what it was at can be appended again."""
+        """Of a process that is killed while it appends, every append that returned is there.
+
+        None is there in part, and what it was at can be appended again.
+        """
         context = multiprocessing.get_context("spawn")
         receiving, sending = context.Pipe(duplex=False)
         process = context.Process(

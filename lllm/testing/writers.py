@@ -31,18 +31,36 @@ PATIENCE = 60.0  # seconds after which something that never comes is a failure
 def event(
     stream: str, seq: int, data: bytes = b"{}", *, type_: str = "test.happened", time: int = 0
 ) -> NewEvent:
-    """An event to append; the same arguments give the same digest."""
+    """Make an event to append; the same arguments give the same digest.
+
+    Args:
+        stream: The name of the stream.
+        seq: From 1.
+        data: The payload.
+        type_: Of the event.
+        time: Nanoseconds UTC.
+    """
     return seal(b"", stream, seq, time, type_, 1, data)
 
 
 def batch(stream: str, number: int, size: int = 3) -> list[NewEvent]:
-    """The events of one append, the `number`th (from 0) of its stream."""
+    """Make the events of one append.
+
+    Args:
+        stream: The name of the stream.
+        number: Which append of the stream it is, from 0.
+        size: How many events.
+    """
     first = number * size + 1
     return [event(stream, seq, b'{"append":%d}' % number) for seq in range(first, first + size)]
 
 
 def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
-    """What was read, as it was appended."""
+    """What was read, as it was appended.
+
+    Args:
+        events: As a log gave them.
+    """
     return [
         NewEvent(one.stream, one.seq, one.time, one.type, one.version, one.data, one.digest)
         for one in events
@@ -50,12 +68,30 @@ def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
 
 
 def append_batches(log: LogBackend, stream: str, count: int) -> list[int]:
-    """Append so many batches of one stream; the positions of their events."""
+    """Append so many batches of one stream.
+
+    Args:
+        log: Any backend.
+        stream: The name of the stream.
+        count: How many batches.
+
+    Returns:
+        The positions of their events.
+    """
     return [position for n in range(count) for position in log.append(batch(stream, n))]
 
 
 def append_in_process(open_log: OpenLog, folder: Path, number: int) -> list[int]:
-    """Append a stream of this process's own, at the same time as others do."""
+    """Append a stream of this process's own, at the same time as others do.
+
+    Args:
+        open_log: Opens the log.
+        folder: Where it is.
+        number: Of the process.
+
+    Returns:
+        The positions of its events.
+    """
     log = open_log(folder)
     _wait_for_all()
     positions = append_batches(log, f"s{number}", 25)
@@ -64,8 +100,17 @@ def append_in_process(open_log: OpenLog, folder: Path, number: int) -> list[int]
 
 
 def race_in_process(open_log: OpenLog, folder: Path, number: int) -> tuple[list[int], list[int]]:
-    """Try to be the first to write some streams: ten that are the same from every process, whose
-    positions are returned, and ten that differ, of which those are returned that were won."""
+    """Try to be the first to write some streams.
+
+    Args:
+        open_log: Opens the log.
+        folder: Where it is.
+        number: Of the process.
+
+    Returns:
+        The positions of ten that are the same from every process, and the numbers of those won of
+        ten that differ.
+    """
     log = open_log(folder)
     _wait_for_all()
     positions: list[int] = []
@@ -82,7 +127,13 @@ def race_in_process(open_log: OpenLog, folder: Path, number: int) -> tuple[list[
 
 
 def append_until_killed(open_log: OpenLog, folder: Path, sending: Connection) -> None:
-    """Append one batch after another, and say of each that it is stored."""
+    """Append one batch after another, and say of each that it is stored.
+
+    Args:
+        open_log: Opens the log.
+        folder: Where it is.
+        sending: Told the number of each batch.
+    """
     log = open_log(folder)
     number = 0
     while True:
@@ -92,7 +143,14 @@ def append_until_killed(open_log: OpenLog, folder: Path, sending: Connection) ->
 
 
 def fork(run: Callable[[], object]) -> int:
-    """The exit code of a forked child that runs this and ends at once."""
+    """Run something in a forked child, which ends at once.
+
+    Args:
+        run: What the child does.
+
+    Returns:
+        The child's exit code.
+    """
     with warnings.catch_warnings():
         # Python 3.12 warns of forks beside threads; the test is about just that.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -135,6 +193,15 @@ def _processes() -> ProcessPoolExecutor:
 def in_processes(
     run: Callable[[OpenLog, Path, int], T], open_log: OpenLog, folder: Path
 ) -> list[T]:
-    """What `run` returns in each of several processes that set out together."""
+    """Run something in several processes that set out together.
+
+    Args:
+        run: Called with `open_log`, `folder` and the number of the process.
+        open_log: Opens the log.
+        folder: Where it is.
+
+    Returns:
+        What each of them returns.
+    """
     tasks = [_processes().submit(run, open_log, folder, n) for n in range(WRITERS)]
     return [task.result(timeout=PATIENCE) for task in tasks]

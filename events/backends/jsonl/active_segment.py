@@ -47,8 +47,11 @@ _log = logging.getLogger("lllm.store")
 class Tail:
     """The segment that is written to, open in this process.
 
-    folder: of the log. segment_bytes: from this size on a segment is followed by another.
-    durable: whether `sync` waits for the disk. mode: the permissions of new segments.
+    Args:
+        folder: The folder of the log.
+        segment_bytes: From this size on a segment is followed by another.
+        durable: Whether `sync` waits for the disk.
+        mode: The permissions of new segments.
     """
 
     def __init__(
@@ -85,8 +88,12 @@ class Tail:
     def ready(self) -> int:
         """Find the active segment, move a torn tail aside, begin a new segment when it is time.
 
-        Returns the position where the next append begins. Raises OSError where that can't be done,
-        LogDamaged where the log ends in damage, or before what was acknowledged.
+        Returns:
+            The position where the next append begins.
+
+        Raises:
+            OSError: That can't be done.
+            LogDamaged: The log ends in damage, or before what was acknowledged.
         """
         self._let_go_of_others()
         before, size = self._file, self._size_in_place()
@@ -128,8 +135,11 @@ class Tail:
             )  # fmt: skip
 
     def _enter_later(self, end: int, reached: int) -> None:
-        """Go on in a segment that a repair has begun behind a lost end. Raises LogDamaged where
-        none is there: the end of the log is lost."""
+        """Go on in a segment that a repair has begun behind a lost end.
+
+        Raises:
+            LogDamaged: None is there, so the end of the log is lost.
+        """
         last = segments_of(self._folder)[-1]
         if last.begin <= self.segment.begin:
             self.close()  # so that a file that was put back is found
@@ -139,7 +149,8 @@ class Tail:
     def _mend(self, file: FileIO, end: int, size: int) -> int:
         """Move aside what a write that was cut short has left; returns where the log ends then.
 
-        Raises LogDamaged where something else stands there.
+        Raises:
+            LogDamaged: Something else stands there.
         """
         state = tail_state(file, end, size)
         if state.kind == "damaged":
@@ -164,8 +175,7 @@ class Tail:
         return state.end
 
     def _let_go_of_others(self) -> None:
-        """Where somebody closed our descriptor, its number may be another file's by now: it is left
-        alone.
+        """Forget a descriptor that somebody closed: its number may be another file's by now.
 
         The descriptor's offset, which an append does not use, tells. fstat takes four times as
         long, and so does the write behind it, for which Linux then makes a new time stamp.
@@ -177,9 +187,10 @@ class Tail:
             self._size = -1
 
     def _size_in_place(self) -> int | None:
-        """The size of the segment that is open, where no file in the folder was made, moved or
-        deleted since it was looked for: then it is still the one to write to. None where it has to
-        be looked for again."""
+        """The size of the open segment, if it is still the one to write to; None to look again.
+
+        It is, where no file in the folder was made, moved or deleted since it was looked for.
+        """
         if self._file is None or self._named < 0:
             return None
         if self._folder_changed() != self._named:
@@ -187,8 +198,10 @@ class Tail:
         return os.lseek(self._fd, 0, os.SEEK_END)
 
     def _last_named(self) -> int:
-        """When a name in the folder changed last; -1 where that is so short a time ago that another
-        change might get the same stamp."""
+        """When a name in the folder last changed; -1 for a moment ago.
+
+        Another change might get the same time stamp then.
+        """
         changed = self._folder_changed()
         return changed if time.time_ns() - changed > _COARSEST else -1
 
@@ -217,8 +230,10 @@ class Tail:
         return self._file
 
     def _is_replaced(self) -> bool:
-        """Whether another file stands in place of the segment that was open, or behind it, and
-        what tells how far this log had come is still there."""
+        """True if another file stands in place of the open segment, or behind it.
+
+        What tells how far this log had come must still be there.
+        """
         if self.high_water is None or not self.high_water.in_place():
             return False
         last = segments_of(self._folder)[-1:]
@@ -249,9 +264,14 @@ class Tail:
         return self._file
 
     def write(self, position: int, *pieces: bytes) -> None:
-        """Add all of some pieces behind a position, which `ready` gave, or nothing.
+        """Add all of some pieces to the segment, or nothing.
 
-        Raises OSError where it can't be written.
+        Args:
+            position: Where the log ends, as `ready` gave it.
+            *pieces: Bytes, one after another.
+
+        Raises:
+            OSError: It can't be written.
         """
         file = self._file
         assert file is not None
@@ -291,7 +311,11 @@ class Tail:
             sync(self._file)
 
     def note(self, end: int) -> None:
-        """Note the position where an append ended, when `sync` has returned."""
+        """Note how far the log has come, when `sync` has returned.
+
+        Args:
+            end: The position where the append ended.
+        """
         if self.high_water is not None:
             self.high_water.write(end, synced=self._durable)
 

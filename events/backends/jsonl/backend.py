@@ -80,17 +80,22 @@ Place = tuple[str, int]  # of an event: its stream and seq
 class LocalFileBackend:
     """A log of events in a folder of JSONL files.
 
-    path: the folder, made where it is missing. durability: "process" survives kill -9; "power" the
-    loss of power too, at the price of an fsync for each append. segment_bytes: the size from which
-    a file is followed by another. read_only: write nothing, not even rows; an append raises
-    LogReadOnly. mode: the permissions of the files that are made, whatever the umask: 0o660 for a
-    store that a group shares; None for 0o600, or those of a store that is there and shared. What is
-    there is left as it is.
-
     A log that can't be written can still be read; an append raises LogUnavailable then.
 
-    Raises LogUnavailable where the folder can't be made or read, LogTooNew where a newer lllm wrote
-    it, LogError where it is not a log of lllm's.
+    Args:
+        path: The folder, made where it is missing.
+        durability: "process" survives kill -9; "power" the loss of power too, at the price of an
+            fsync for each append.
+        segment_bytes: The size from which a file is followed by another.
+        read_only: Write nothing, not even rows; an append raises LogReadOnly.
+        mode: The permissions of the files that are made, whatever the umask: 0o660 for a store that
+            a group shares; None for 0o600, or those of a store that is there and shared. What is
+            there is left as it is.
+
+    Raises:
+        LogUnavailable: The folder can't be made or read.
+        LogTooNew: A newer lllm wrote it.
+        LogError: It is not a log of lllm's.
     """
 
     rows_in_log = False
@@ -210,8 +215,10 @@ class LocalFileBackend:
             sync_folder(self.path)
 
     def _note_end(self) -> None:
-        """Note how far the log has come, where no append has noted it and rows tell: what builds
-        the rows anew would forget it."""
+        """Note how far the log has come, where no append has noted it and rows tell.
+
+        What builds the rows anew would forget it.
+        """
         if end_mark.noted_in(self._shared.locks / "write.lock") is not None:
             return
         reached = self._reached_by_rows()
@@ -266,7 +273,8 @@ class LocalFileBackend:
     def rows_database(self) -> Database:
         """The file that projections keep their rows in, opened when first asked for.
 
-        Raises LogUnavailable where it can't be.
+        Raises:
+            LogUnavailable: It can't be opened.
         """
         with self._rows_lock.held():
             if self._rows is None:
@@ -291,8 +299,7 @@ class LocalFileBackend:
         return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """See AppendsWithoutWaiting; None, too, where much that others wrote has to be read
-        first."""
+        """See AppendsWithoutWaiting; None, too, where much that others wrote must be read first."""
         return self._append(events, timeout=0, read_much=False)
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
@@ -433,9 +440,11 @@ class LocalFileBackend:
             return end.position
 
     def _head_at_rest(self, segment: segments.Segment, end: segments.End) -> int:
-        """The head of a log with bytes behind its last whole append. An append that lacks its last
-        newline alone was acknowledged, unless somebody writes it just now; the next append adds
-        the newline."""
+        """The head of a log with bytes behind its last whole append.
+
+        An append that lacks its last newline alone was acknowledged, unless somebody writes it just
+        now; the next append adds the newline.
+        """
         with open_to_read(segment.path) as file:
             state = tail_state(file, end.position - segment.begin, end.size)
         if (
@@ -448,8 +457,10 @@ class LocalFileBackend:
         return end.position
 
     def _report_damage(self, segment: segments.Segment, size: int) -> None:
-        """Say once that the log ends in damage: what a reader gets may be a part of what is there.
-        What may be a write under way is not spoken of."""
+        """Warn once that the log ends in damage: a reader may get a part of what is there.
+
+        What may be a write under way is not spoken of.
+        """
         if self._reported_end == (segment.path, size):
             return
         self._reported_end = segment.path, size

@@ -17,7 +17,20 @@ from lllm.events.files.own_files import make_folder, sync_folder
 
 
 def copy_folder(folder: Path, upto: int, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Copy a log up to a position; returns that and the size of the copy in bytes."""
+    """Copy a JSONL log up to a position.
+
+    Args:
+        folder: The log.
+        upto: The last position that is copied.
+        copy: The folder to make.
+        progress: Called with bytes copied and bytes to copy.
+
+    Returns:
+        The position, and the size of the copy in bytes.
+
+    Raises:
+        OSError: The log can't be read, or the copy can't be written.
+    """
     parts = [segment for segment in segments_of(folder) if segment.begin < upto]
     make_folder(copy)
     for _ in copy_bytes(folder / "log.json", copy / "log.json"):

@@ -37,19 +37,31 @@ _NOTE = re.compile(rb"(\d{20})(?: ([0-9a-f-]{36}))?\n")
 
 
 class HighWater:
-    """The note in the file of a lock. It may be read and written while the lock is held."""
+    """The note of how far the log has come, in the file of a lock.
+
+    It may be read and written while the lock is held.
+
+    Args:
+        lock: The lock of those who append.
+    """
 
     def __init__(self, lock: FileLock) -> None:
         self._lock = lock
 
     def read(self) -> int | None:
-        """The highest position that was given, 0 where the machine was started again since events
-        were noted that nobody had synced; None where nothing is noted."""
+        """The highest position that was given; None where nothing is noted.
+
+        It is 0 where the machine was started again since events were noted that nobody had synced.
+        """
         note = self._note()
         return None if note is None else note.counts
 
     def lost_with_power(self, end: int) -> int:
-        """How many bytes behind the end of the log were lost with power, as far as is noted."""
+        """How many bytes behind the end of the log were lost with power, as far as is noted.
+
+        Args:
+            end: The position where the log ends.
+        """
         note = self._note()
         return 0 if note is None or note.counts else max(0, note.position - end)
 
@@ -64,8 +76,10 @@ class HighWater:
         return self._lock.in_place() and bool(self.read())
 
     def write(self, position: int, *, synced: bool) -> None:
-        """Note it. Where that can't be, as on a full disk, the note stays too low: the events are
-        in the log already.
+        """Note how far the log has come.
+
+        Where that can't be, as on a full disk, the note stays too low: the events are in the log
+        already.
 
         Args:
             position: Where the log ends.
@@ -103,7 +117,11 @@ def machine_start() -> bytes:
 
 
 def noted_in(lock: Path) -> int | None:
-    """What is noted in the file of a lock that others may hold, see `HighWater.read`."""
+    """Read what is noted in the file of a lock that others may hold; see `HighWater.read`.
+
+    Args:
+        lock: The lock file.
+    """
     try:
         note = _read(read_own(lock))
     except OSError:
@@ -112,8 +130,14 @@ def noted_in(lock: Path) -> int | None:
 
 
 def reached_by(rows: Database) -> int:
-    """The position that the rows of a log have come to. Raises LogError where they can't be
-    read."""
+    """The position that the rows of a log have come to.
+
+    Args:
+        rows: The database of the rows.
+
+    Raises:
+        LogError: They can't be read.
+    """
     if not rows.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
         return 0
     found = rows.query("SELECT max(position) FROM checkpoints")[0][0]

@@ -57,7 +57,11 @@ class _Line(msgspec.Struct, kw_only=True):
 
     @property
     def payload(self) -> bytes:
-        """The payload's own bytes. Raises ValueError where the line has none."""
+        """The payload's own bytes.
+
+        Raises:
+            ValueError: The line has none.
+        """
         if self.data is not msgspec.UNSET:
             return bytes(self.data)
         if self.text is not msgspec.UNSET:
@@ -71,16 +75,33 @@ _decode_line = decoder(_Line).decode
 
 
 def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
-    """The lines of one append, and the offset behind each, counted from where it will begin.
+    """Write the lines of one append.
 
-    Raises AppendTooLarge where a line or all of it is too long.
+    Args:
+        events: All that is appended together.
+
+    Returns:
+        The lines, and the offset behind each, counted from where the append will begin.
+
+    Raises:
+        AppendTooLarge: A line or all of it is too long.
     """
     pieces, ends = pieces_of_append(events)
     return b"".join(pieces), ends
 
 
 def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]]:
-    """The same in pieces, to be written one after another: a long payload is not copied."""
+    """Write the lines of one append in pieces, so that a long payload is not copied.
+
+    Args:
+        events: All that is appended together.
+
+    Returns:
+        The pieces, to be written one after another, and the offset behind each line.
+
+    Raises:
+        AppendTooLarge: A line or all of it is too long.
+    """
     pieces: list[bytes] = []
     short: list[bytes] = []
     ends = []
@@ -126,9 +147,18 @@ def _payload(data: bytes) -> tuple[bytes, ...]:
 
 
 def decode(position: int, line: bytes) -> Recorded:
-    """The event of one line. Raises ValueError where the line is not one as `encode_append` writes
-    it: one event has one line, with its fields in order and without spaces, its digest in lower
-    case and every text escaped in one way, since no digest covers how a line is written."""
+    """Read the event of one line.
+
+    One event has one line, with its fields in order and without spaces, its digest in lower case
+    and every text escaped in one way: no digest covers how a line is written.
+
+    Args:
+        position: The event's position in the log.
+        line: The line, with its newline.
+
+    Raises:
+        ValueError: The line is not one as `encode_append` writes it.
+    """
     try:
         found = _decode_line(line)
     except RecursionError as error:
@@ -163,24 +193,41 @@ def _is_written_so(found: _Line, line: bytes) -> bool:
 
 
 def stream_prefix(stream: str) -> bytes:
-    """How the lines of a stream begin, and no others."""
+    """How the lines of a stream begin, and no others.
+
+    Args:
+        stream: The name of the stream.
+    """
     return b'{"stream":%b,"seq":' % _encode(stream)
 
 
 def type_field(type_: str) -> bytes:
-    """What `type_of` gives for the lines of a type."""
+    """What `type_of` gives for the lines of a type.
+
+    Args:
+        type_: As "llm.responded".
+    """
     return _encode(type_)[1:-1]
 
 
 def type_of(line: bytes) -> bytes:
-    """The type of a line, as its JSON string has it. The first match is the field itself: inside a
-    stream's name the quotes would be escaped."""
+    """The type of a line, as its JSON string has it.
+
+    The first match is the field itself: inside a stream's name the quotes would be escaped.
+
+    Args:
+        line: A whole line.
+    """
     begin = line.find(b',"type":"') + 9
     return line[begin : line.find(b'","version":', begin)]
 
 
 def stream_of(line: bytes) -> str:
-    """The stream that a line belongs to, "" where a damaged line does not say."""
+    """The stream that a line belongs to, "" where a damaged line does not say.
+
+    Args:
+        line: A line, damaged or not.
+    """
     end = line.find(b'","seq":')
     if not line.startswith(STREAM) or end < 0:
         return ""
@@ -200,7 +247,11 @@ _CUT_NUMBER = re.compile(rb"[-+.eE0-9]*\Z")
 
 
 def is_beginning(line: bytes) -> bool:
-    """Whether some bytes are the beginning of a line, and not all of it."""
+    """True if some bytes are the beginning of a line, and not all of it.
+
+    Args:
+        line: Bytes from where a line begins.
+    """
     at = 0
     for part in _HEAD:
         if isinstance(part, bytes):
@@ -229,17 +280,24 @@ def is_beginning(line: bytes) -> bool:
 
 
 class Append(NamedTuple):
-    """The lines of one append, and what is wrong with them, "" for nothing."""
+    """The lines of one append, and what is wrong with them.
+
+    Attributes:
+        lines: One for each event, in order.
+        damage: What is wrong, "" for nothing.
+    """
 
     lines: list[Line]
     damage: str = ""
 
 
 def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
-    """Lines gathered into appends.
+    """Gather lines into appends.
 
-    sealed: nothing can follow the lines, so that an append without its end is damaged; otherwise
-    the caller cut it, and gets the part that was asked for.
+    Args:
+        lines: In order.
+        sealed: Whether nothing can follow the lines, so that an append without its end is damaged;
+            otherwise the caller cut it, and gets the part that was asked for.
     """
     group: list[Line] = []
     damage = ""
@@ -264,8 +322,14 @@ def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
 
 
 def said_by(line: bytes) -> tuple[NewEvent, int] | None:
-    """The event that a line says, however it is written, and how many of its append follow; None
-    where it says none."""
+    """Read the event that a line says, however it is written.
+
+    Args:
+        line: A line, damaged or not.
+
+    Returns:
+        The event, and how many of its append follow; None where the line says none.
+    """
     try:
         found = _decode_line(line)
         data, digest = found.payload, bytes.fromhex(found.digest)
@@ -276,7 +340,11 @@ def said_by(line: bytes) -> tuple[NewEvent, int] | None:
 
 
 def more_of(line: bytes) -> int | None:
-    """How many events of its append follow that of a line; None where it is no whole line."""
+    """How many events of its append follow that of a line; None where it is no whole line.
+
+    Args:
+        line: A line, damaged or not.
+    """
     try:
         decode(0, line)
     except ValueError:

@@ -24,7 +24,14 @@ _LOOKS = (0.02, 0.2, 0)  # seconds until a write that may be under way is looked
 
 
 class ReadableLines(Readable):
-    """The same of a JSONL log, with its tail."""
+    """What can be read of a JSONL log, with its tail.
+
+    Args:
+        log: The log.
+
+    Raises:
+        LogError: It can't be read at all.
+    """
 
     def __init__(self, log: LocalFileBackend) -> None:
         super().__init__(log)

@@ -82,8 +82,10 @@ def _mend_all(log: LocalFileBackend) -> list[Mended]:
 
 
 def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mended]) -> Path | None:
-    """Begin a segment where the lost end of a log ended, so that no position is given twice. Where
-    the last file was mended, its end is where the log ends."""
+    """Begin a segment where the lost end of a log ended, so that no position is given twice.
+
+    Where the last file was mended, its end is where the log ends.
+    """
     end = segments.end_of(log.path)
     if end.segment is not None and any(one.path == end.segment.path for one in mended):
         noted.write(end.position, synced=False)

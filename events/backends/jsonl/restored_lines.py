@@ -26,8 +26,10 @@ _WITH_HEADER = 31  # zlib's word for gzip
 class Restored(msgspec.Struct):
     """What could be made of some bytes.
 
-    content: whole appends, as they were written. lost: lines that no event could be made of.
-    changed: whether `content` is other than what was there.
+    Attributes:
+        content: Whole appends, as they were written.
+        lost: How many lines there are that no event could be made of.
+        changed: Whether `content` is other than what was there.
     """
 
     content: bytes

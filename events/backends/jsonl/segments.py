@@ -44,26 +44,46 @@ _NAME = re.compile(r"\d{20}\.jsonl")
 
 
 class Segment(NamedTuple):
-    """One file of the log, and the position that it begins at."""
+    """One file of the log.
+
+    Attributes:
+        path: Where it lies.
+        begin: The position that it begins at.
+    """
 
     path: Path
     begin: int
 
 
 def segment_at(folder: Path, begin: int) -> Segment:
-    """The segment that begins, or would begin, at a position."""
+    """The segment that begins, or would begin, at a position.
+
+    Args:
+        folder: The folder of the log.
+        begin: The position.
+    """
     return Segment(folder / f"{begin:020}.jsonl", begin)
 
 
 def segments_of(folder: Path) -> list[Segment]:
-    """The segments of a log, in order. Raises OSError where the folder can't be read."""
+    """The segments of a log, in order.
+
+    Args:
+        folder: The folder of the log.
+
+    Raises:
+        OSError: The folder can't be read.
+    """
     names = sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))
     return [Segment(folder / name, int(name[:20])) for name in names]
 
 
 class FolderErrors:
-    """A `with` that makes our error, with the path and what to do, of what the file system
-    raises."""
+    """A `with` that raises our errors for those of the file system, with the path and what to do.
+
+    Args:
+        path: The folder of the log.
+    """
 
     __slots__ = ("_path",)
 
@@ -82,7 +102,10 @@ class FolderErrors:
 class End(NamedTuple):
     """Where the last whole append of a log ends.
 
-    position: of it. segment: the last one, None where there is none. size: of that file, in bytes.
+    Attributes:
+        position: The position behind it.
+        segment: The last segment, None where there is none.
+        size: Of that file, in bytes.
     """
 
     position: int
@@ -91,7 +114,14 @@ class End(NamedTuple):
 
 
 def end_of(folder: Path) -> End:
-    """Where a log ends. Raises OSError where the log can't be read."""
+    """Find where a log ends.
+
+    Args:
+        folder: The folder of the log.
+
+    Raises:
+        OSError: The log can't be read.
+    """
     segments = segments_of(folder)
     if not segments:
         return End(0, None, 0)
@@ -101,11 +131,18 @@ def end_of(folder: Path) -> End:
 
 
 def whole_end(file: FileIO, *, known: bool = False) -> int:
-    """Where the last whole append of a segment ends: the file's size, but for a torn tail.
+    """Find where the last whole append of a segment ends: the file's size, but for a torn tail.
 
     What looks like the end of an append among other bytes is not taken for one, and nothing with a
-    whole append behind it is called a tail. known: a process looked before and has the file open
-    since, so that no power can have been lost in the middle of a line.
+    whole append behind it is called a tail.
+
+    Args:
+        file: The segment, open to read.
+        known: Whether a process looked before and has the file open since, so that no power can
+            have been lost in the middle of a line.
+
+    Returns:
+        An offset in the file, in bytes.
     """
     end = file.seek(0, os.SEEK_END)
     if end == 0:
@@ -124,8 +161,11 @@ def whole_end(file: FileIO, *, known: bool = False) -> int:
 
 
 def _is_event(file: FileIO, end: int) -> bool:
-    """Whether the line that ends somewhere is one: the loss of power may take the first page of a
-    write and leave the second. Of a long line only the beginning is looked at."""
+    """True if the line that ends at an offset is an event.
+
+    The loss of power may take the first page of a write and leave the second. Of a long line only
+    the beginning is looked at.
+    """
     begin = _find_before(file, b"\n", end - 1)
     if end - begin > _LOOKED_AT:
         return read_at(file, begin, len(STREAM)) == STREAM and end - begin <= EVENT_BYTES
@@ -141,8 +181,11 @@ def _is_line(line: bytes) -> bool:
 
 
 def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
-    """Where the last line ends that ends an append, among the bytes of a file from `begin` on; 0
-    where none does. However many look like one, each byte is read once."""
+    """Where the last line that ends an append ends in some bytes of a file; 0 where none does.
+
+    The bytes are those of the file from `begin` on. Each is read once, however many lines look as
+    if they ended an append.
+    """
     at = len(data)
     while (at := data.rfind(WHOLE, 0, at)) >= 0:
         end = at + len(WHOLE)
@@ -173,7 +216,13 @@ def _find_before(file: FileIO, needle: bytes, end: int) -> int:
 
 
 def read_at(file: FileIO, offset: int, count: int) -> bytes:
-    """Bytes from the middle of a file, fewer than `count` only at its end."""
+    """Bytes from the middle of a file.
+
+    Args:
+        file: The file, open to read.
+        offset: Where they begin.
+        count: How many; fewer are read only at the end of the file.
+    """
     file.seek(max(0, offset))
     data = file.read(count)
     while 0 < len(data) < count and (more := file.read(count - len(data))):
@@ -182,12 +231,19 @@ def read_at(file: FileIO, offset: int, count: int) -> bytes:
 
 
 def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """Whole lines between two offsets of a file, many at a time, each with the offset they begin
-    at.
+    """Read whole lines between two offsets of a file, many at a time.
 
     A last line that lacks its newline is given with one where `stop` is the offset behind that.
     Of what can be no event, because it does not begin like one or is too long, the end alone is
     given: a file may have gigabytes of zeros in it.
+
+    Args:
+        file: The file, open to read.
+        start: The offset where a line begins.
+        stop: The offset behind the last line.
+
+    Yields:
+        The offset that some lines begin at, and the lines.
     """
     rest, size = b"", _FIRST_PAGE
     while start < stop and (page := read_at(file, start, min(max(size, len(rest)), stop - start))):
@@ -245,11 +301,19 @@ def events_between(
     *,
     concerned: Callable[[bytes], bool] = _everything,
 ) -> Iterator[Recorded]:
-    """The events of the whole appends with after < position <= upto.
+    """Read the events of the whole appends with after < position <= upto.
 
-    wanted: which lines are decoded at all. concerned: which lines, where they are in a damaged
-    append, are reason enough to raise LogDamaged instead of going on. Raises OSError where the log
-    can't be read.
+    Args:
+        folder: The folder of the log.
+        after: The position to begin behind.
+        upto: The last position that is read.
+        wanted: Which lines are decoded at all.
+        concerned: Which lines, where they are in a damaged append, are reason enough to raise
+            LogDamaged instead of going on.
+
+    Raises:
+        LogDamaged: A line is not as it was written.
+        OSError: The log can't be read.
     """
     segments = segments_of(folder)
     whole = 0  # the log is whole up to here, or was read to here
@@ -304,8 +368,10 @@ def _events_of(
 
 
 def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:
-    """The damage, grown by the lines behind it that begin no event, where there are many: each by
-    itself would be an error that whoever reads on begins anew behind."""
+    """The damage, grown by many lines behind it that begin no event.
+
+    Each by itself would be an error that whoever reads on begins anew behind.
+    """
     end, number = damage.position, 0
     for position, line in following:
         if line.startswith(STREAM):
@@ -318,8 +384,11 @@ def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDama
 
 
 def of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
-    """Which damaged lines concern the reader of one stream: its own, and those of nobody knows
-    which."""
+    """Tells which damaged lines concern the reader of one stream: its own, and those of nobody.
+
+    Args:
+        prefix: How the lines of the stream begin; see `line_format.stream_prefix`.
+    """
     return lambda line: line.startswith(prefix) or not (line.startswith(STREAM) and stream_of(line))
 
 

@@ -20,7 +20,14 @@ _CLOSING_SECONDS = 1.0  # to wait for another thread's append
 
 
 class JSONLFolder:
-    """The files of a JSONL log that are open for writing, and who is alive of its writers."""
+    """The files of a JSONL log that are open for writing, and who is alive of its writers.
+
+    Args:
+        path: The folder of the log.
+        segment_bytes: From this size on a segment is followed by another.
+        durable: Whether an append waits for the disk.
+        mode: The permissions of new files.
+    """
 
     def __init__(self, path: Path, segment_bytes: int, *, durable: bool, mode: int) -> None:
         self.path = path
@@ -35,8 +42,10 @@ class JSONLFolder:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The child opens files of its own. Another thread may have been in the middle of an
-        append, so nothing that the parent remembered is relied on."""
+        """The child opens files of its own, and relies on nothing that the parent remembered.
+
+        Another thread may have been in the middle of an append.
+        """
         self.thread_lock = FairThreadLock()
         self.nesting = Nesting()
         self.tail.close()

@@ -32,7 +32,11 @@ _LINE = re.compile(rb'\n\{"stream":("[^"\\\n]*(?:\\.[^"\\\n]*)*"),"seq":(\d+),')
 class StreamIndex:
     """The last event of each stream, as far as the log has been read.
 
-    upto: the position that it has been read to.
+    Args:
+        folder: The folder of the log.
+
+    Attributes:
+        upto: The position that it has been read to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +46,11 @@ class StreamIndex:
         self._own: dict[str, int] = {}  # streams written by this process -> their last seq
 
     def are_next(self, events: Sequence[NewEvent]) -> bool:
-        """Whether these are the next events of streams that this process has written."""
+        """True if these are the next events of streams that this process has written.
+
+        Args:
+            events: What is to be appended.
+        """
         last: dict[str, int] = {}
         for event in events:
             before = last.get(event.stream) or self._own.get(event.stream)
@@ -52,13 +60,25 @@ class StreamIndex:
         return True
 
     def doubt(self, events: Sequence[NewEvent]) -> None:
-        """Events are about to be written. Until they are noted, an interrupt may have come between,
-        and nobody knows whether they are stored."""
+        """Forget the streams of events that are about to be written.
+
+        Until they are noted, an interrupt may have come between, and nobody knows whether they are
+        stored.
+
+        Args:
+            events: What is about to be written.
+        """
         for event in events:
             self._own.pop(event.stream, None)
 
     def note(self, events: Sequence[NewEvent], start: int, ends: Sequence[int]) -> None:
-        """Events were written behind the position `start`, each ending so many bytes from there."""
+        """Remember events that were written.
+
+        Args:
+            events: In order.
+            start: The position that they were written behind.
+            ends: How many bytes from there each of them ends.
+        """
         for event, end in zip(events, ends, strict=True):
             self._note(_encode(event.stream), event.seq, start + end)
             self._own[event.stream] = event.seq
@@ -66,7 +86,11 @@ class StreamIndex:
             self.upto = start + ends[-1]
 
     def last(self, stream: str) -> tuple[int, int]:
-        """The highest seq of a stream and its position; (0, 0) where the stream is not known."""
+        """The highest seq of a stream and its position; (0, 0) where the stream is not known.
+
+        Args:
+            stream: The name of the stream.
+        """
         return self._last.get(_encode(stream), (0, 0))
 
     def _note(self, name: bytes, seq: int, position: int) -> None:
@@ -74,9 +98,14 @@ class StreamIndex:
             self._last[name] = (seq, position)
 
     def catch_up(self, active: Segment, upto: int) -> None:
-        """Read what was added up to a position, which lies in the `active` segment.
+        """Read what was added up to a position.
 
-        Raises OSError where the log can't be read.
+        Args:
+            active: The segment that the position lies in.
+            upto: The position.
+
+        Raises:
+            OSError: The log can't be read.
         """
         if self.upto < active.begin:
             for segment, following in pairwise(segments_of(self._folder)):

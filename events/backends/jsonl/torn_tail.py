@@ -34,8 +34,9 @@ SUFFIX = ".torn"  # not .jsonl: whoever reads all files of a log does not meet i
 class TailState(NamedTuple):
     """What the bytes behind the last whole append are.
 
-    kind: "torn"; "unended", a whole append without its last newline; "damaged"; "none".
-    end: the offset in the file where the bytes begin that are not to stay.
+    Attributes:
+        kind: "torn"; "unended", a whole append without its last newline; "damaged"; or "none".
+        end: The offset in the file where the bytes begin that are not to stay.
     """
 
     kind: Literal["none", "torn", "unended", "damaged"]
@@ -43,7 +44,13 @@ class TailState(NamedTuple):
 
 
 def tail_state(file: FileIO, end: int, size: int) -> TailState:
-    """What the bytes of a segment between its last whole append's end and its size are."""
+    """Tell what the bytes of a segment behind its last whole append are.
+
+    Args:
+        file: The segment, open to read.
+        end: The offset where the last whole append ends.
+        size: Of the file, in bytes.
+    """
     if end >= size:
         return TailState("none", size)
     if size - end > APPEND_BYTES:
@@ -92,7 +99,13 @@ def _is_beginning(line: bytes) -> bool:
 
 
 def damaged_tail(segment: Segment, end: int, size: int) -> LogDamaged:
-    """The error for a log that has damage behind its last whole append."""
+    """The error for a log that has damage behind its last whole append.
+
+    Args:
+        segment: The last file of the log.
+        end: The offset where the last whole append ends.
+        size: Of the file, in bytes.
+    """
     return LogDamaged(
         f"{segment.path} is damaged from byte {end} on: what stands there is neither whole events "
         "nor the beginning of one append. Events before it can be read; nothing is written behind "
@@ -148,6 +161,12 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 
 def files_set_aside(folder: Path) -> list[Path]:
-    """The files with what was moved aside, until somebody has looked and removed them. Raises
-    OSError where the folder can't be read."""
+    """The files with what was moved aside, until somebody has looked and removed them.
+
+    Args:
+        folder: The folder of the log.
+
+    Raises:
+        OSError: The folder can't be read.
+    """
     return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(SUFFIX)]

@@ -70,18 +70,26 @@ def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, byte
 class SQLiteBackend(ReadsEventRows):
     """A log of events in one SQLite file.
 
-    path: the file, made where it is missing, or ":memory:" for a log that ends with the process.
-    durability: "process" survives kill -9; "power" the loss of power too, at the price of an fsync
-    for each append. read_only: write nothing, not even beside the file, which may lie on a medium
-    that can't be written; an append raises LogReadOnly. mode: the permissions of the files that are
-    made, whatever the umask: 0o660 for a store that a group shares; None for 0o600, or those of a
-    store that is there and shared. What is there is left as it is.
+    Args:
+        path: The file, made where it is missing, or ":memory:" for a log that ends with the
+            process.
+        durability: "process" survives kill -9; "power" the loss of power too, at the price of an
+            fsync for each append.
+        read_only: Write nothing, not even beside the file, which may lie on a medium that can't be
+            written; an append raises LogReadOnly.
+        mode: The permissions of the files that are made, whatever the umask: 0o660 for a store that
+            a group shares; None for 0o600, or those of a store that is there and shared. What is
+            there is left as it is.
 
-    damage: why SQLite can't open the file, where what its pages hold is read instead; an append
-    raises it. None for any other file.
+    Attributes:
+        damage: Why SQLite can't open the file, where what its pages hold is read instead; an append
+            raises it. None for any other file.
 
-    Raises LogUnavailable where the file can't be opened or made, LogTooNew where a newer lllm wrote
-    it, LogDamaged where no page of it holds an event, LogError where it is not a log of lllm's.
+    Raises:
+        LogUnavailable: The file can't be opened or made.
+        LogTooNew: A newer lllm wrote it.
+        LogDamaged: No page of it holds an event.
+        LogError: It is not a log of lllm's.
     """
 
     rows_in_log = True
@@ -139,8 +147,11 @@ class SQLiteBackend(ReadsEventRows):
         )  # fmt: skip
 
     def _read_from_pages(self, path: Path, salvaged: SalvagedRows, error: LogError) -> None:
-        """SQLite can't open the file; what its pages hold can be read. Raises the error where they
-        hold nothing."""
+        """Read what the pages of a file hold that SQLite can't open.
+
+        Raises:
+            LogError: They hold nothing; it is the error that SQLite's became.
+        """
         with FileErrors(path):
             self._damaged_file = os.stat(path).st_ino
         whole = salvaged.all_of()
@@ -155,7 +166,7 @@ class SQLiteBackend(ReadsEventRows):
         self.liveness = Liveness(locks, mode=folder_mode(mode))
 
     def _refuse_damage(self, damage: LogDamaged) -> None:
-        """Raise it, unless the file was repaired or replaced since."""
+        """Raise the damage, unless the file was repaired or replaced since."""
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         path = Path(self.path)
@@ -265,8 +276,10 @@ class SQLiteBackend(ReadsEventRows):
     def _insert_new(
         self, connection: sqlite3.Connection, events: Sequence[NewEvent]
     ) -> Sequence[int]:
-        """Insert what is not stored already. After an error that left it unclear, the events come
-        again, perhaps with others behind them."""
+        """Insert what is not stored already.
+
+        After an error that left it unclear, the events come again, perhaps with others behind them.
+        """
         positions: list[int] = []
         for event in events:
             found = connection.execute(

@@ -43,16 +43,24 @@ class Connection(sqlite3.Connection):
 
 
 def bound_rows(connection: sqlite3.Connection) -> None:
-    """Have SQLite refuse a row that is longer than any event of ours, by its header, before it
-    reads it into memory (https://sqlite.org/limits.html)."""
+    """Have SQLite refuse a row that is longer than any event, before it reads it into memory.
+
+    It knows by the row's header (https://sqlite.org/limits.html).
+
+    Args:
+        connection: The connection that reads.
+    """
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, EVENT_BYTES + _OTHER_COLUMNS)
 
 
 class Readers:
     """The connections that are free, and the uses of any that are under way.
 
-    connect: makes a connection. drop: closes one that nobody is to use again. check: asked before
-    each read whether the file is still in its place.
+    Args:
+        path: The file, for errors.
+        connect: Makes a connection.
+        drop: Closes one that nobody is to use again.
+        check: Asked before each read whether the file is still in its place.
     """
 
     def __init__(
@@ -73,8 +81,11 @@ class Readers:
         self._shut_by = 0  # the thread that forks, while no use may begin
 
     def renew(self) -> deque[Connection]:
-        """Begin with new connections; those in use are dropped when they are given back. Returns
-        those that were free, and those that were lent and are idle."""
+        """Begin with new connections; those in use are dropped when they are given back.
+
+        Returns:
+            Those that were free, and those that were lent and are idle, for the caller to close.
+        """
         before, self.free = self.free, deque()
         lent, self.lent = self.lent, set()
         before.extend(connection for connection in lent if connection.idle)
@@ -94,9 +105,16 @@ class Readers:
         return self._shut_by == get_ident()
 
     def enter(self, use: object) -> dict[object, int]:
-        """Count a use as under way, once uses may begin; returns where it is counted.
+        """Count a use as under way, once uses may begin.
 
-        Raises LogUnavailable where this thread would wait for itself: in the middle of a fork.
+        Args:
+            use: What it is known by.
+
+        Returns:
+            Where it is counted, and must be taken out again.
+
+        Raises:
+            LogUnavailable: This thread would wait for itself: it is in the middle of a fork.
         """
         me = get_ident()
         while True:
@@ -110,14 +128,21 @@ class Readers:
             time.sleep(_POLL)
 
     def after_fork(self) -> None:
-        """The uses of other threads went on in the parent, with its connections."""
+        """Forget the uses of other threads: they went on in the parent, with its connections."""
         self.free = deque()
         self.lent = set()
         self.under_way = {}
         self._shut_by = 0
 
     def wait(self, seconds: float) -> bool:
-        """Whether no use is under way, at once or after some seconds. None may begin meanwhile."""
+        """Wait until no use is under way. None may begin meanwhile.
+
+        Args:
+            seconds: How long to wait at most.
+
+        Returns:
+            Whether none is.
+        """
         until, me = time.monotonic() + seconds, get_ident()
         while (threads := list(self.under_way.values())) and time.monotonic() < until:
             if me in threads:
@@ -127,8 +152,14 @@ class Readers:
 
 
 class Reading:
-    """A `with` that gives a connection to read with. A class rather than a generator: it is entered
-    for every query, and four generators took longer than the query."""
+    """A `with` that gives a connection to read with.
+
+    It is a class rather than a generator, because it is entered for every query, and four
+    generators took longer than the query.
+
+    Args:
+        readers: The connections of the file.
+    """
 
     __slots__ = ("_connection", "_free", "_readers", "_under_way")
 
@@ -174,8 +205,12 @@ class Reading:
 
 
 class ReadingInMemory:
-    """The same for a database in memory, which has one connection for everything: whoever reads
-    keeps the others out."""
+    """A `with` that gives the one connection of a database in memory, and keeps others out.
+
+    Args:
+        connected: Gives the connection.
+        lock: What keeps the others out.
+    """
 
     __slots__ = ("_connected", "_connection", "_lock", "_within")
 

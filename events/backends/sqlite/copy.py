@@ -23,7 +23,21 @@ _PAGES = 1000  # of a database, between two reports of how far the copy is
 
 
 def copy_database(database: Database, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Copy a database as it is now; returns the last position and the size of the copy in bytes."""
+    """Copy a database as it is now.
+
+    Args:
+        database: The original, which others may go on writing.
+        copy: The file to make.
+        progress: Called with bytes copied and bytes to copy.
+
+    Returns:
+        The position of the last event, and the size of the copy in bytes.
+
+    Raises:
+        CopyFailed: The disk of the copy refuses.
+        LogError: The copy is not as the original.
+        LogUnavailable: The original can't be read.
+    """
     with database.snapshot() as source, apart_from_original():
         source.execute("BEGIN")
         position = _last_position(source)
@@ -55,7 +69,11 @@ def _last_position(connection: sqlite3.Connection) -> int:
 
 
 def _check_copy(source: sqlite3.Connection, copy: Path) -> None:
-    """Raise LogError where a copy does not say of itself what the original does."""
+    """Compare what a copy and the original say of themselves.
+
+    Raises:
+        LogError: They differ.
+    """
     # Immutable: nothing is made beside it.
     with closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as copied:
         for pragma in ("application_id", "user_version", "page_count"):

@@ -68,13 +68,18 @@ _OPENING_SECONDS = 0.2  # the same to open what is there already
 class Database:
     """The connections of this process to one SQLite file, or to a private one in memory.
 
-    path: the file, or ":memory:". lock: the lock file that every writer of it takes first.
-    durability: "process" survives kill -9, "power" the loss of power too. version: of the format,
-    kept in the header. schema: statements that make a new file. mode: the permissions of a new
-    file, and of what is made beside it.
+    Args:
+        path: The file, or ":memory:".
+        lock: The lock file that every writer of it takes first, None where nobody else writes.
+        version: The version of the format, kept in the header.
+        schema: Statements that make a new file.
+        durability: "process" survives kill -9, "power" the loss of power too.
+        mode: The permissions of a new file, and of what is made beside it.
 
-    Raises LogUnavailable where the file can't be opened, LogTooNew where a newer lllm made it, and
-    LogError where it is something else.
+    Raises:
+        LogUnavailable: The file can't be opened.
+        LogTooNew: A newer lllm made it.
+        LogError: It is something else.
     """
 
     read_only = False
@@ -135,8 +140,9 @@ class Database:
                 raise
 
     def pause(self) -> bool:
-        """Let other threads end what they do inside of SQLite, and close all connections, before a
-        fork. Threads that only wait for a lock are not waited for.
+        """Let other threads end what they do inside of SQLite, and close all connections, to fork.
+
+        Threads that only wait for a lock are not waited for.
 
         SQLite notes in memory which locks this process holds, and the child gets a copy of the
         notes: it would take itself for a holder of locks that it does not hold
@@ -238,9 +244,13 @@ class Database:
         return True
 
     def prepare_again(self, schema: Sequence[str]) -> None:
-        """The file is opened once more: see that it still is what it was.
+        """See that a file that is opened once more still is what it was.
 
-        Raises what opening it raises.
+        Args:
+            schema: Statements that make a new file.
+
+        Raises:
+            LogError: What opening it raises.
         """
         with self.snapshot() as connection:
             ours = is_ours(connection, self.path, self._version, schema)
@@ -280,22 +290,33 @@ class Database:
             under_way.pop(use, None)
 
     def at_write(self) -> bool:
-        """True in the middle of a write of this thread: in a signal handler, or in what the garbage
-        collector ends. Another write would wait for itself; see `nesting` for what can be done."""
+        """True in the middle of a write of this thread, where another write would wait for itself.
+
+        That is in a signal handler, and in what the garbage collector ends; see `nesting` for what
+        can be done.
+        """
         return self._nesting.is_inside() or self._readers.is_forking
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """Have some work done when the write that is under way in this thread has ended."""
+        """Have some work done when the write that is under way in this thread has ended.
+
+        Args:
+            work: Called once.
+        """
         self._nesting.queue(work)
 
     def write(self, *, timeout: float | None = None) -> Writing:
-        """A transaction that nobody else writes beside: committed at the end, rolled back when
-        anything is raised.
+        """Begin a transaction that nobody else writes beside.
 
-        timeout: seconds to wait for other writers. The connection is None where they took longer.
-        With None, it is an error where they take longer than `locks.WAIT_SECONDS`.
+        It is committed at the end of the `with`, and rolled back when anything is raised.
 
-        Raises LogUnavailable where it can't be begun or committed.
+        Args:
+            timeout: Seconds to wait for other writers; the connection is None where they took
+                longer. With None, it is an error where they take longer than `locks.WAIT_SECONDS`.
+
+        Returns:
+            A `with`, whose value is the connection. Entering or leaving it raises LogUnavailable
+            where the transaction can't be begun or committed.
         """
         return Writing(self, timeout)
 
@@ -309,9 +330,17 @@ class Database:
             self._disconnect()
 
     def insert(self, sql: str, values: Row) -> int:
-        """Run one INSERT, a transaction of its own; returns the rowid of its last row.
+        """Run one INSERT, a transaction of its own.
 
-        values: of all its rows, one after another. Raises LogUnavailable where that can't be done.
+        Args:
+            sql: The statement.
+            values: The values of all its rows, one after another.
+
+        Returns:
+            The rowid of its last row.
+
+        Raises:
+            LogUnavailable: That can't be done.
         """
         if self.at_write():
             raise self._at_write_already()
@@ -362,7 +391,10 @@ class Database:
         return writer
 
     def _checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
-        """unwaited: whether it had better be done by somebody who may wait, if there is one."""
+        """True if the write-ahead log is long enough to be copied into the database.
+
+        With `unwaited`, only if it is so long that even somebody who must not wait has to do it.
+        """
         if self.path == ":memory:":
             return False
         try:
@@ -393,22 +425,35 @@ class Database:
     # -- reading
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """All rows of a SELECT. Nothing stays open behind it."""
+        """Give all rows of a SELECT. Nothing stays open behind it.
+
+        Args:
+            sql: The statement.
+            parameters: For its placeholders.
+
+        Raises:
+            LogUnavailable: The file can't be read.
+            LogDamaged: A page that it needs is damaged.
+        """
         with self.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()
 
     def snapshot(self) -> AbstractContextManager[Connection]:
-        """A connection to read with; between BEGIN and COMMIT it sees one state of the file.
+        """Give a connection to read with; between BEGIN and COMMIT it sees one state of the file.
 
-        Raises LogUnavailable where the file can't be read.
+        Returns:
+            A `with`, whose value is the connection. Entering it raises LogUnavailable where the
+            file can't be read.
         """
         if self.path == ":memory:":
             return ReadingInMemory(self._in_memory, self._thread_lock)
         return Reading(self._readers)
 
     def state(self) -> tuple[int, int]:
-        """Something that differs after every commit, by whichever process; also without one, at
-        times."""
+        """Give something that differs after every commit, by whichever process.
+
+        It may differ without one, too.
+        """
         with self.snapshot() as connection:
             if self.path == ":memory:":
                 return 0, connection.total_changes
@@ -416,11 +461,13 @@ class Database:
             return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
-        """A connection for a user's own questions; see `lent_connection`. Give it back.
+        """Give a connection for a user's own questions; see `lent_connection`. Give it back.
 
-        prepare: makes what is temporary in it, as long as it takes more than questions.
+        Args:
+            prepare: Makes what is temporary in it, as long as it takes more than questions.
 
-        Raises LogUnavailable where the file can't be read, or is in memory.
+        Raises:
+            LogUnavailable: The file can't be read, or is in memory.
         """
         return self._lend(self, prepare)
 
@@ -439,11 +486,19 @@ class Database:
         return lent
 
     def has_lent(self, connection: LentConnection) -> bool:
-        """True until a connection is given back, or closed because the file is opened anew."""
+        """True until a connection is given back, or closed because the file is opened anew.
+
+        Args:
+            connection: One that was lent.
+        """
         return connection in self._readers.lent
 
     def give_back(self, connection: LentConnection) -> None:
-        """Close a connection that was lent; doing so twice does nothing."""
+        """Close a connection that was lent; doing so twice does nothing.
+
+        Args:
+            connection: One that was lent.
+        """
         self._readers.lent.discard(connection)
         if connection.idle:
             self._drop(connection)
@@ -473,7 +528,11 @@ class Database:
     # -- the file itself
 
     def _check_place(self) -> None:
-        """Raise LogUnavailable where the path no longer leads to the file that is open."""
+        """Look whether the path still leads to the file that is open.
+
+        Raises:
+            LogUnavailable: It does not.
+        """
         if self._opened is None:
             return
         try:
@@ -499,7 +558,12 @@ class Database:
 
 
 class Writing:
-    """A `with` around one transaction; see Database.write."""
+    """A `with` around one transaction; see Database.write.
+
+    Args:
+        database: What is written to.
+        timeout: Seconds to wait for other writers, None for as long as anybody waits.
+    """
 
     __slots__ = ("_connection", "_database", "_entered", "_held", "_timeout")
 
@@ -529,8 +593,10 @@ class Writing:
         return None
 
     def _begin(self, frame: FrameType) -> bool:
-        """Take the locks and begin a transaction; False where that has to wait for longer than it
-        may, for writers of ours or a program that writes without our lock file."""
+        """Take the locks and begin a transaction; False where it would wait for longer than it may.
+
+        It waits for writers of ours, or for a program that writes without our lock file.
+        """
         database, held, wait = self._database, self._held, self._timeout is None
         if not held.enter(frame):
             if wait:
@@ -600,7 +666,11 @@ class Writing:
 
 
 def kept_waiting(path: Path | str) -> LogUnavailable:
-    """The error of who waited for other writers as long as anybody does."""
+    """The error of who waited for other writers as long as anybody does.
+
+    Args:
+        path: What is written to.
+    """
     return LogUnavailable(
         f"{path}: another program has held the lock on it for {locks.WAIT_SECONDS:g} seconds. It "
         "may be suspended, or stopped in a debugger; let it go on, or end it."
@@ -634,8 +704,11 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 
 
 def _close(connection: Connection, *, checkpoint: bool) -> None:
-    """checkpoint: whether the last one to close may copy the write-ahead log, which takes a while;
-    Python before 3.12 can't say so."""
+    """Close a connection.
+
+    The last one that is closed copies the write-ahead log into the file, which takes a while; not
+    so without `checkpoint`, which Python before 3.12 can't say.
+    """
     if not checkpoint and sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
     connection.close()

@@ -26,6 +26,12 @@ def refuse_others(file: Path) -> None:
     already, which would lose its locks when another descriptor of it is closed
     (https://sqlite.org/howtocorrupt.html, 2.2). Where changes wait in the write-ahead log, the
     header may be behind, and whoever opens the file with it has to tell.
+
+    Args:
+        file: What is about to be opened.
+
+    Raises:
+        LogError: Another program made it.
     """
     if not file.is_file() or file.stat().st_size == 0:
         return
@@ -37,8 +43,16 @@ def refuse_others(file: Path) -> None:
 
 
 def refuse_parts(file: Path) -> None:
-    """Raise LogError for a file that SQLite keeps beside a database: as one of its own, it would
-    lose the locks on it (see `refuse_others`)."""
+    """Refuse a file that SQLite keeps beside a database.
+
+    Opened as a database, it would lose the locks on it (see `refuse_others`).
+
+    Args:
+        file: What is about to be opened.
+
+    Raises:
+        LogError: It is one.
+    """
     for suffix in _BESIDE:
         base = file.name.removesuffix(suffix)
         if base not in ("", file.name) and os.path.lexists(file.with_name(base)):
@@ -48,10 +62,18 @@ def refuse_parts(file: Path) -> None:
 def is_ours(
     connection: sqlite3.Connection, path: Path | str, version: int, schema: Sequence[str]
 ) -> bool:
-    """Whether a file holds what lllm made in it; False for a file with nothing in it.
+    """True if a file holds what lllm made in it; False for a file with nothing in it.
 
-    version: the newest format that is known here. Raises LogError where another program made it,
-    LogTooNew where a newer lllm did.
+    Args:
+        connection: To the file.
+        path: The file, for errors.
+        version: The newest format that is known here.
+        schema: Statements that make a new file.
+
+    Raises:
+        LogError: Another program made it, or somebody changed its tables.
+        LogTooNew: A newer lllm made it.
+        LogDamaged: A table is missing.
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -70,11 +92,14 @@ def is_ours(
 def _refuse_strange(
     connection: sqlite3.Connection, path: Path | str, schema: Sequence[str]
 ) -> None:
-    """Raise LogError where a table or view of lllm's is not as lllm makes it, or a trigger stands
-    on one: a statement of ours would run what somebody else wrote
-    (https://sqlite.org/security.html).
+    """Refuse a table or view of lllm's that is not as lllm makes it, and a trigger on one.
 
+    A statement of ours would run what somebody else wrote (https://sqlite.org/security.html).
     Tables, views and triggers of a user's own may stand beside them.
+
+    Raises:
+        LogError: There is one.
+        LogDamaged: A table is missing.
     """
     wanted = {statement.split()[2]: _plain(statement) for statement in schema}
     found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
@@ -106,7 +131,8 @@ def _refuse_strange(
 def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
     """The names in a file that are lllm's: the log, and tables and views of rows.
 
-    schema: type, name, tbl_name and sql, of each entry of sqlite_master.
+    Args:
+        schema: The type, name, tbl_name and sql of each entry of sqlite_master.
     """
     views = {str(name) for kind, name, _, _ in schema if kind == "view"}
     found = {*_LOGS, "checkpoints"}
@@ -124,8 +150,13 @@ def _plain(sql: str) -> str:
 
 
 class FileErrors:
-    """A `with` that makes errors of ours, with the path and what to do, of what sqlite3 and the
-    file system raise."""
+    """A `with` that raises our errors for those of sqlite3 and of the file system.
+
+    They name the path and what to do.
+
+    Args:
+        path: The file.
+    """
 
     __slots__ = ("_path",)
 
@@ -140,8 +171,17 @@ class FileErrors:
 
 
 def raise_translated(error: BaseException | None, path: Path | str) -> None:
-    """Raise the error of ours that an error of sqlite3 or the file system amounts to. For any other
-    error, nothing happens: whoever has it raises it."""
+    """Raise the error of ours that an error of sqlite3 or the file system amounts to.
+
+    For any other error, nothing happens: whoever has it raises it.
+
+    Args:
+        error: What was raised, None for nothing.
+        path: The file.
+
+    Raises:
+        LogError: The error of ours.
+    """
     if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
         ours = _translation(error, path)
         if ours is not None:

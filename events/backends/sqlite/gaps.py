@@ -22,7 +22,11 @@ _OF_A_PART = {
 
 
 def of_a_part(error: LogError) -> LogError:
-    """An error that is about a part of a file; any other, which is about all of it, is raised."""
+    """Give back an error that is about a part of a file; raise any other, which is about all of it.
+
+    Args:
+        error: What reading raised.
+    """
     cause = error.__cause__
     code = getattr(cause, "sqlite_errorcode", None)
     if isinstance(cause, sqlite3.Error) and (code is None or code & 0xFF in _OF_A_PART):
@@ -31,14 +35,23 @@ def of_a_part(error: LogError) -> LogError:
 
 
 def is_unreadable_page(error: LogError) -> bool:
-    """Whether SQLite met a page that it can't make sense of, and nobody knows yet which positions
-    of the log that concerns, if any."""
+    """True if SQLite met a page that it can't make sense of.
+
+    Nobody knows yet which positions of the log that concerns, if any.
+
+    Args:
+        error: What reading raised.
+    """
     of_sqlite = isinstance(error.__cause__, sqlite3.DatabaseError | UnicodeDecodeError)
     return isinstance(error, LogDamaged) and error.position == 0 and of_sqlite
 
 
 def steps_behind(distance: int) -> int:
-    """How far to go from a position, by how far it is from where the trying began."""
+    """How far to go from a position, by how far it is from where the trying began.
+
+    Args:
+        distance: In positions.
+    """
     return 1 + max(0, distance) // _FINE
 
 
@@ -64,5 +77,10 @@ def end_of_gap(is_bad: Callable[[int], bool], first: int, upto: int) -> int:
 
 
 def positions(first: int, last: int) -> str:
-    """Some positions as a sentence begins with them."""
+    """Some positions as a sentence begins with them.
+
+    Args:
+        first: The first of them.
+        last: The last of them, which may be the same.
+    """
     return f"position {first} is" if first == last else f"positions {first} to {last} are"

@@ -60,7 +60,11 @@ class LentCursor(sqlite3.Cursor):
     connection: LentConnection
 
     def execute(self, sql: str, parameters: Any = ()) -> LentCursor:
-        """See sqlite3.Cursor. Raises LogReadOnly for a statement that is more than a question."""
+        """See sqlite3.Cursor.
+
+        Raises:
+            LogReadOnly: The statement is more than a question.
+        """
         lent = self.connection
         lent.begin(self)
         try:
@@ -74,12 +78,20 @@ class LentCursor(sqlite3.Cursor):
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:
-        """See sqlite3.Cursor, which takes statements that write only. Raises LogReadOnly."""
+        """See sqlite3.Cursor, which takes statements that write only.
+
+        Raises:
+            LogReadOnly: Always.
+        """
         del parameters
         raise self.connection.refusal(sql.split(None, 1)[0].upper() if sql.split() else "This")
 
     def executescript(self, sql_script: str) -> LentCursor:
-        """See sqlite3.Cursor. Raises LogReadOnly: a script has no rows, so it asks nothing."""
+        """See sqlite3.Cursor. A script has no rows, so it asks nothing.
+
+        Raises:
+            LogReadOnly: Always.
+        """
         del sql_script
         raise self.connection.refusal("a script")
 
@@ -173,7 +185,11 @@ class LentConnection(Connection):
         return sqlite3.SQLITE_DENY
 
     def refusal(self, what: str) -> LogReadOnly:
-        """The error of a statement that is more than a question. what: it does."""
+        """The error of a statement that is more than a question.
+
+        Args:
+            what: The statement's kind, as a sentence begins with it.
+        """
         return LogReadOnly(
             f"{what} is refused: a store is only read by SQL, {self._path} too. To change or keep "
             "something, export it to a database of your own: `lllm export --lists "
@@ -181,7 +197,15 @@ class LentConnection(Connection):
         )
 
     def explain(self, error: BaseException) -> None:
-        """Raise the error of ours that an error of a statement amounts to, where there is one."""
+        """Raise the error of ours that an error of a statement amounts to, where there is one.
+
+        Args:
+            error: What the statement raised.
+
+        Raises:
+            LogReadOnly: The statement was more than a question.
+            LogDamaged: It met damage.
+        """
         if not isinstance(error, sqlite3.Error):
             return
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -191,7 +215,14 @@ class LentConnection(Connection):
             raise_translated(error, self._path)
 
     def begin(self, cursor: LentCursor) -> None:
-        """A statement begins. Raises LogUnavailable where the database can't be read any more."""
+        """Count a statement as under way.
+
+        Args:
+            cursor: Whose statement it is.
+
+        Raises:
+            LogUnavailable: The database can't be read any more.
+        """
         self._refused = ""
         database = self._database
         if database is None:
@@ -216,7 +247,11 @@ class LentConnection(Connection):
             self.execute("ROLLBACK")
 
     def end(self, cursor: LentCursor) -> None:
-        """A statement has ended; ending it twice does nothing."""
+        """Count a statement as ended; ending it twice does nothing.
+
+        Args:
+            cursor: Whose statement it was.
+        """
         database, use = self._database, self._use
         if database is None or use is None:
             return

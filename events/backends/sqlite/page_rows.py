@@ -26,9 +26,10 @@ _logger = logging.getLogger("lllm.store")
 
 
 class SalvagedRows:
-    """What the pages of a database hold, by position.
+    """What the pages of a damaged database hold, by position.
 
-    path: the file.
+    Args:
+        path: The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,10 +49,13 @@ class SalvagedRows:
         self._looked_upto = -1
 
     def query(self, sql: str, parameters: Sequence[object], *, upto: int) -> list[Row]:
-        """What a SELECT finds among them; nothing where the pages can't be copied.
+        """Give what a SELECT finds among them; nothing where the pages can't be copied.
 
-        upto: the last position of the log; has it grown, the pages are looked through again where
-        the position that is asked for, the first parameter, was not there yet.
+        Args:
+            sql: The statement, as for the log's own table.
+            parameters: For its placeholders; the first is the position that is asked for.
+            upto: The last position of the log. Has it grown, the pages are looked through again
+                where the position that is asked for was not there yet.
         """
         asked = cast(int, parameters[0])
         with self._lock:
@@ -61,9 +65,10 @@ class SalvagedRows:
         return [] if database is None else database.query(sql, parameters)
 
     def all_of(self) -> Database:
-        """The whole log, as far as its pages hold it.
+        """Give the whole log, as far as its pages hold it.
 
-        Raises LogUnavailable where they can't be copied.
+        Raises:
+            LogUnavailable: They can't be copied.
         """
         with self._lock:
             if self._database is None:

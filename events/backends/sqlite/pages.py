@@ -31,8 +31,11 @@ _MASK = 0xFFFFFFFF
 class Cell(NamedTuple):
     """An entry of a leaf page of a table, whose payload may go on in other pages.
 
-    rowid: its number. size: bytes of the payload. local: those that stand in the page. overflow:
-    the page with the next ones, 0 for none.
+    Attributes:
+        rowid: Its number.
+        size: Bytes of the payload.
+        local: Those that stand in the page.
+        overflow: The page with the next ones, 0 for none.
     """
 
     rowid: int
@@ -79,7 +82,11 @@ class Pages:
         return [self.said_size] if self.said_size else _SIZES
 
     def page(self, number: int) -> bytes:
-        """A page, by its number from 1; what is missing of it at the end of the file is missing."""
+        """Give the bytes of a page; what is missing of it at the end of the file is missing.
+
+        Args:
+            number: From 1.
+        """
         at = self._in_wal.get(number)
         if at is not None and self._wal is not None:
             self._wal.seek(at)
@@ -88,7 +95,11 @@ class Pages:
         return self._file.read(self.page_size) or b""
 
     def cells(self, number: int) -> Iterator[Cell]:
-        """What can be made sense of in a leaf page of a table; nothing of any other page."""
+        """What can be made sense of in a leaf page of a table; nothing of any other page.
+
+        Args:
+            number: Of the page, from 1.
+        """
         page = self.page(number)
         begin = HEADER_BYTES if number == 1 else 0
         if len(page) < self.page_size or page[begin] != _TABLE_LEAF:
@@ -123,7 +134,11 @@ class Pages:
         return Cell(signed(rowid), size, page[at : at + local], overflow)
 
     def payload(self, cell: Cell) -> bytes | None:
-        """All of a cell's payload; None where a page of it is not there."""
+        """Give all of a cell's payload; None where a page of it is not there.
+
+        Args:
+            cell: As `cells` gave it.
+        """
         parts, missing, number = [cell.local], cell.size - len(cell.local), cell.overflow
         usable = self.page_size - self._reserved
         while missing > 0:
@@ -149,8 +164,10 @@ class Pages:
         return size if magic in (_WAL_LITTLE, _WAL_BIG) and size in _SIZES else None
 
     def _index_wal(self) -> None:
-        """Note the pages of all committed transactions: up to the first frame that is not of this
-        log, or not whole."""
+        """Note the pages of all committed transactions in the write-ahead log.
+
+        It ends with the first frame that is not of this log, or not whole.
+        """
         assert self._wal is not None
         self._wal.seek(0)
         header = self._wal.read(_WAL_HEADER) or b""
@@ -201,8 +218,18 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that begins at a byte, unsigned, and where it ends. Raises IndexError behind the
-    end of the data."""
+    """Read a number that takes from one to nine bytes (https://sqlite.org/fileformat2.html#varint).
+
+    Args:
+        data: Bytes of a page.
+        at: Where the number begins.
+
+    Returns:
+        The number, unsigned, and where it ends.
+
+    Raises:
+        IndexError: The data ends before it does.
+    """
     value = 0
     for count in range(8):
         byte = data[at + count]
@@ -213,13 +240,24 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A number of 64 bits in two's complement."""
+    """A number of 64 bits in two's complement.
+
+    Args:
+        value: The same, unsigned.
+    """
     return value - (1 << 64) if value >> 63 else value
 
 
 def kinds_of(record: bytes) -> tuple[list[int], int] | None:
-    """The serial types of a record's columns and where its values begin; None where it has no
-    header that makes sense."""
+    """Read the header of a record.
+
+    Args:
+        record: A cell's payload.
+
+    Returns:
+        The serial types of the columns and where their values begin; None where the header makes no
+        sense.
+    """
     try:
         end, at = varint(record, 0)
         kinds = []
@@ -232,13 +270,25 @@ def kinds_of(record: bytes) -> tuple[list[int], int] | None:
 
 
 def size_of(kind: int) -> int:
-    """Bytes of a value of a serial type."""
+    """Bytes of a value of a serial type (https://sqlite.org/fileformat2.html#record_format).
+
+    Args:
+        kind: The serial type.
+    """
     return (kind - 12) // 2 if kind >= 12 else (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[kind]
 
 
 def values_of(record: bytes, kinds: list[int], at: int) -> list[Value] | None:
-    """The values of a record, text as bytes too where it is no UTF-8; None where they don't fill
-    it."""
+    """Read the values of a record, text as bytes too where it is no UTF-8.
+
+    Args:
+        record: A cell's payload.
+        kinds: The serial types of the columns.
+        at: Where the values begin.
+
+    Returns:
+        The values; None where they don't fill the record.
+    """
     values: list[Value] = []
     for kind in kinds:
         end = at + size_of(kind)

@@ -40,10 +40,16 @@ _Look = tuple[int, ...]  # what tells one state of the file from another
 class ReadOnlyDatabase(Database):
     """The connections of this process to an SQLite file that it only reads.
 
-    path: the file. writers: the lock file that its writers take. version: of the format.
+    Args:
+        path: The file.
+        writers: The lock file that its writers take.
+        version: The newest format that is known here.
+        schema: Statements that make a new file.
 
-    Raises LogUnavailable where it is not there or can't be read, LogTooNew where a newer lllm made
-    it, and LogError where it is something else.
+    Raises:
+        LogUnavailable: It is not there or can't be read.
+        LogTooNew: A newer lllm made it.
+        LogError: It is something else.
     """
 
     read_only = True
@@ -86,8 +92,11 @@ class ReadOnlyDatabase(Database):
             lock.release()
 
     def _patience(self) -> float:
-        """Seconds to wait for writers, which are only to be kept from changing the file while it is
-        opened as one that does not change."""
+        """Seconds to wait for writers.
+
+        They are only to be kept from changing the file while it is opened as one that does not
+        change.
+        """
         if time.monotonic() < self._unawaited_until:
             return 0.0
         return _SHARED_PATIENCE if os.path.exists(f"{self.path}-shm") else _PATIENCE
@@ -152,8 +161,11 @@ class ReadOnlyDatabase(Database):
 
 
 class _SharedLock:
-    """While it is held, no writer of lllm's commits. Where there is no lock file, there is none; a
-    writer that has it for long is frozen, and not waited for."""
+    """While it is held, no writer of lllm's commits.
+
+    Where there is no lock file, there is none. A writer that has it for long is frozen, and not
+    waited for.
+    """
 
     def __init__(self, path: Path, patience: float) -> None:
         self._file = -1

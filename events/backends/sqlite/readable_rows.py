@@ -107,8 +107,10 @@ class ReadableRows(Readable):
         return iter(found)
 
     def _in_order(self, rows: list[Row], behind: Value = None) -> Iterator[Recorded | Damage]:
-        """Rows as they follow each other in the file, with a Damage where some are missing before
-        one or it is out of order. behind: the position of the row behind them, if there is one."""
+        """Rows in the order of the file, with a Damage where one is missing or misplaced.
+
+        `behind` is the position of the row behind them, if there is one.
+        """
         following = [*(row[0] for row in rows[1:]), behind]
         for event, next_position in zip(starmap(Recorded, rows), following, strict=False):
             if self._due > self.upto:
@@ -123,7 +125,10 @@ class ReadableRows(Readable):
             yield event
 
     def _disorder(self, event: Recorded, *, is_followed: bool) -> Damage:
-        """is_followed: the row behind this one stands where it should if this one did."""
+        """The damage of a row that is out of order.
+
+        `is_followed` says that the row behind this one stands where it should if this one did.
+        """
         self._is_whole = False
         if is_followed:
             what = f"its row says that it stands at position {event.position}"
@@ -211,8 +216,10 @@ class ReadableRows(Readable):
                 for name, seq in rows]  # fmt: skip
 
     def _unindexed(self) -> Iterator[Damage]:
-        """Rows that the index by stream does not lead to: a session would be loaded without
-        them."""
+        """Rows that the index by stream does not lead to.
+
+        A session would be loaded without them.
+        """
         for first in range(1, self.upto + 1, _RANGE):
             try:
                 rows = self._database.query(_UNINDEXED, (first, min(first + _RANGE - 1, self.upto)))

@@ -44,7 +44,13 @@ HEADS = (  # the last position, by whichever place can still tell
 
 
 class ReadsEventRows:
-    """The reading side of SQLiteBackend."""
+    """The reading side of SQLiteBackend.
+
+    Attributes:
+        path: The file, or ":memory:".
+        database: The connections to it.
+        salvaged: What its pages hold where SQLite can't read them, None in memory.
+    """
 
     path: Path | Literal[":memory:"]
     database: Database
@@ -91,8 +97,11 @@ class ReadsEventRows:
         return rows
 
     def _all(self, after: int, upto: int) -> Iterator[Recorded]:
-        """Positions have no holes. SQLite believes a damaged row that says another position, and
-        would end the page there, or begin it again."""
+        """The events of a range of positions, which have no holes.
+
+        SQLite believes a damaged row that says another position, and would end the page there, or
+        begin it again.
+        """
         after = max(after, 0)
         while after < upto:
             count = min(_PAGE, upto - after)
@@ -125,8 +134,10 @@ class ReadsEventRows:
         return [] if self.salvaged is None else self.salvaged.query(whole, parameters, upto=upto)
 
     def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
-        """Each by itself, up to the first that can't be read: LogDamaged then names all that can't
-        behind it. upto: where the log ends."""
+        """Events each by itself, up to the first that can't be read.
+
+        LogDamaged then names all that can't behind it. The log ends at `upto`.
+        """
         for position in range(after + 1, last + 1):
             try:
                 rows = self._query(_ONE, (position,))
@@ -158,8 +169,10 @@ class ReadsEventRows:
             return True
 
     def _of_stream(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
-        """The events of one stream without the help of the index, which may be damaged. Damage that
-        the index knows to be another stream's is passed over."""
+        """The events of one stream without the help of the index, which may be damaged.
+
+        Damage that the index knows to be another stream's is passed over.
+        """
         while after < upto:
             try:
                 for event in self._all(after, upto):
@@ -188,7 +201,11 @@ class ReadsEventRows:
         parameters: tuple[object, ...],
         around: Callable[[int], Iterator[Recorded]],
     ) -> Iterator[Recorded]:
-        """around: reads on behind a position where a page is damaged that the statement needs."""
+        """The events that a statement finds, page by page.
+
+        Where a page of the file is damaged that the statement needs, `around` reads on behind a
+        position.
+        """
         while True:
             try:
                 rows = self._query(sql, (after, *parameters))
@@ -213,7 +230,7 @@ class ReadsEventRows:
             raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None
 
     def _damaged(self, position: int, found: object = None) -> LogDamaged:
-        """found: the position that was found in its place."""
+        """The error for a position that can't be read; `found` is the position in its place."""
         return LogDamaged(
             f"{self.path} is damaged: position {position} is missing, or its row says another. "
             "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "

@@ -42,10 +42,13 @@ _INTO = """INSERT OR IGNORE INTO events (position, stream, seq, time, type, vers
 
 
 class Salvaged(NamedTuple):
-    """What was found.
+    """What was found in the pages of a damaged file.
 
-    events: how many. head: the last position of the log. gaps: the first and the last of positions
-    that are lost, one pair for each row of such positions.
+    Attributes:
+        events: How many there are.
+        head: The last position of the log.
+        gaps: The first and the last of positions that are lost, one pair for each row of such
+            positions.
     """
 
     events: int
@@ -56,7 +59,15 @@ class Salvaged(NamedTuple):
 def copy_of(path: Path, folder: Path) -> Path:
     """Copy a database that may be open, with its write-ahead log, without opening it.
 
-    Returns the copy. Raises LogUnavailable where it can't be copied.
+    Args:
+        path: The file.
+        folder: Where the copy is made.
+
+    Returns:
+        The copy.
+
+    Raises:
+        LogUnavailable: It can't be copied.
     """
     copy = folder / "copy"
     wal = Path(f"{path}-wal")
@@ -101,8 +112,10 @@ def _sizes(copy: Path) -> list[int]:
 
 
 def _find(copy: Path, page_size: int, found: sqlite3.Connection) -> tuple[int, int]:
-    """Note all that looks like an event; how many that are, and the last position that SQLite has
-    given, as a row of its says."""
+    """Note all that looks like an event; how many that are, and the last position ever given.
+
+    SQLite keeps that position in a row of its own.
+    """
     for setting in ("journal_mode=OFF", "synchronous=OFF"):
         found.execute(f"PRAGMA {setting}")
     found.execute(_FOUND)

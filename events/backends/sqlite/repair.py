@@ -78,8 +78,16 @@ def repair_database(path: Path, *, head: int = 0) -> Repaired:
 
 
 def repair_log(log: SQLiteBackend) -> Repaired:
-    """Repair an SQLite log where a page of it is damaged; the log is closed for that. Of an event
-    that was changed or taken out, no page says what was written."""
+    """Repair an SQLite log where a page of it is damaged; the log is closed for that.
+
+    Of an event that was changed or taken out, no page says what was written.
+
+    Args:
+        log: The log, which nobody else may have open.
+
+    Raises:
+        LogUnavailable: Others use it, or the disk refuses.
+    """
     path = log.path
     if isinstance(path, str) or not _has_damaged_pages(log):
         return Repaired(left=tuple(damage.what for damage in verify(log).damages))
@@ -196,8 +204,10 @@ def _digest(file: Path) -> str:
 
 
 def _copy_others(path: Path, draft: Path) -> tuple[str, ...] | None:
-    """Copy the user's own tables, indexes, views and triggers; returns what could not be, None
-    where nobody can tell which there are."""
+    """Copy the user's own tables, indexes, views and triggers.
+
+    It returns what could not be copied, None where nobody can tell which there are.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="lllm-repair-", dir=path.parent) as folder,
         closing(sqlite3.connect(copy_of(path, Path(folder)), isolation_level=None)) as old,

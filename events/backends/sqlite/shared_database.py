@@ -16,7 +16,12 @@ from lllm.events.files.permissions import folder_mode, mode_like
 
 
 class SQLiteFile:
-    """An SQLite file that is open, and who is alive of its writers."""
+    """An SQLite file that is open, and who is alive of its writers.
+
+    Args:
+        database: The connections to it.
+        liveness: The owner locks beside it.
+    """
 
     def __init__(self, database: Database, liveness: Liveness | None) -> None:
         self.database = database
@@ -38,7 +43,10 @@ _READ_ONLY = ("read only",)
 class SharedDatabase(Database):
     """A Database by way of a share: when it is closed, only this share is.
 
-    read_only: whether it refuses to write, though others may.
+    Args:
+        shared: The connections that are shared.
+        close: Gives the share back.
+        read_only: Whether it refuses to write, though others may.
     """
 
     def __init__(
@@ -119,18 +127,26 @@ def open_shared(
     read_only: bool = False,
     mode: int | None = None,
 ) -> tuple[SharedDatabase, Liveness | None]:
-    """A share of the connections that this process has to an SQLite file, for as long as `user`
-    lives, and of the owner locks beside it.
+    """Open an SQLite file by a share of the connections that this process has to it.
 
     Where others of this process write the file, one that only reads shares their connections.
 
-    lock: the file that its writers lock, None for the one in a folder beside it. mode: the
-    permissions of what is made, None for those of what is there.
+    Args:
+        user: Whoever opens it; when it is dropped, the share is given back.
+        path: The file.
+        lock: The file that its writers lock, None for the one in a folder beside it.
+        version: As of Database.
+        schema: As of Database.
+        durability: As of Database.
+        read_only: Whether nothing is written.
+        mode: The permissions of what is made, None for those of what is there.
 
-    Raises what Database raises, and LogError where the file is open with another durability or
-    mode.
+    Returns:
+        The share, and the owner locks beside the file.
+
+    Raises:
+        LogError: What Database raises, and where the file is open with another durability or mode.
     """
-
     if lock is None:
         lock = path.with_name(f"{path.name}-lllm") / "write.lock"
     writers = lock
