@@ -21,7 +21,7 @@ import lllm.packages.loader
 import lllm.sessions.open_calls
 import lllm.sessions.session
 from lllm import LogStore, ParseError, Prompt, SQLiteBackend, Tactic, tool
-from lllm.agents.agent_call import _Call
+from lllm.agents.agent_call import AgentCall
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.errors import LogDamaged
 from lllm.events.model import Content
@@ -197,7 +197,7 @@ class Under:
     """A call of an agent that has stopped where the test says, and what it has staged by then."""
 
     def __init__(self, store: LogStore, answers: Sequence[Any], stop: Stop, **agent: Any) -> None:
-        self.calls: list[_Call] = []
+        self.calls: list[AgentCall] = []
         self.scope: SessionScope | None = None
         self._stop = stop
         replies = iter(answers)
@@ -214,13 +214,13 @@ class Under:
         """Remember the session and the call that run here."""
         self.scope = running_session()
         assert self.scope is not None
-        self.calls = [one for one in self.scope.calls._calls if isinstance(one, _Call)]
+        self.calls = [one for one in self.scope.calls._calls if isinstance(one, AgentCall)]
 
     def staged(self) -> object:
         """What must not change while it waits."""
         assert self.scope is not None
         (call,) = self.calls
-        return len(self.scope.recorder._pending), call._trying
+        return len(self.scope.recorder._pending), call._model._open
 
     def run(self) -> object:
         """What came of the call: what it delivered, or the error it failed with."""
@@ -254,7 +254,7 @@ def fails(stop: Stop) -> Callable[[], str]:
 def test_an_answer_beside_the_end_of_its_session(
     store: LogStore, model: Callable[[Stop], Callable[[], str]]
 ) -> None:
-    """_Call._ending: an answer, or a failure, is not recorded in the middle of what the end of the
+    """AgentCall._ending: an answer, or a failure, is not recorded in the middle of what the end of the
     session records of the call."""
     stop = Stop()
     under = Under(store, [model(stop)], stop)
@@ -264,7 +264,7 @@ def test_an_answer_beside_the_end_of_its_session(
 
 
 def test_the_end_of_a_session_beside_an_answer(store: LogStore) -> None:
-    """_Call._ending: the end of the session waits for an answer that is just being recorded."""
+    """AgentCall._ending: the end of the session waits for an answer that is just being recorded."""
     stop = Stop()
     under = Under(store, [answers(stop)], stop)
     with stop.reached_by(under.run):
@@ -272,7 +272,7 @@ def test_the_end_of_a_session_beside_an_answer(store: LogStore) -> None:
 
 
 def test_a_failure_beside_the_end_of_its_session(store: LogStore) -> None:
-    """_Call._ending: so, too, where the answer is there and can't be taken."""
+    """AgentCall._ending: so, too, where the answer is there and can't be taken."""
     stop = Stop()
 
     def parse(_: str) -> object:
@@ -302,7 +302,7 @@ def test_a_tool_beside_the_end_of_its_session(store: LogStore, at_once: int, fai
     calls = tool_calls(*[tool_call("work", {"number": number}) for number in range(at_once)])
     under = Under(store, [calls, "done"], stop, tools=[work], max_parallel_tools=at_once)
     with stop.reached_by(under.run) as running:
-        interrupts = under.calls[0].interrupts
+        interrupts = under.calls[0]._tools
         ran = interrupts._ran if at_once > 1 else {}  # what another call gets instead of its own
         if at_once > 1:  # the other one has come to its end, and nothing but this changes the state
             until = time.monotonic() + HANG

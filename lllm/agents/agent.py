@@ -11,11 +11,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-from lllm.agents.agent_call import OnPiece, respond
+from lllm.agents.agent_call import respond
 from lllm.agents.answer_stream import AnswerStream
 from lllm.agents.config import AgentConfig, only_once
 from lllm.agents.dialog import Dialog, Message
 from lllm.agents.effects import adrive, drive
+from lllm.agents.model_calls import OnPiece
 from lllm.agents.prompt import Prompt
 from lllm.events.errors import ConfigError
 from lllm.events.model import AgentDefined, Content, DialogOpened, MessageAdded

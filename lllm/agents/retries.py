@@ -1,0 +1,134 @@
+"""When a failed call of a model is made again, or an answer is asked for again, and when an agent
+gives up.
+
+Each retry is an event of its own (`retry.scheduled`). Errors of the API such as a 429 wait as long
+as the provider says, or else longer each time; an answer that can't be taken is asked for again
+at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from lllm.agents.config import AgentConfig
+from lllm.events.errors import AgentError, InvokeError
+from lllm.events.model import LLMRefused, LLMResponded, RetryScheduled
+from lllm.events.recorder import Recorder
+from lllm.events.redaction.known_secrets import without_secrets
+
+_logger = logging.getLogger("lllm.agent")
+_logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
+
+
+class Retries:
+    """Counts the retries of one agent call, and schedules the next one while some are left.
+
+    Args:
+        config: The agent; it says how many retries there are of each kind, and how long they wait.
+        recorder: Where retries are staged.
+        call: The number of the agent call in its session.
+    """
+
+    def __init__(self, config: AgentConfig, recorder: Recorder, call: int) -> None:
+        self._config = config
+        self._recorder = recorder
+        self._call = call
+        self._recalls = 0  # calls that were made again, since they failed
+        self._refusals = 0  # answers that were asked for again, since they could not be taken
+
+    def call_again(self, request: int, error: InvokeError) -> int:
+        """Schedule another call of the model after one that failed.
+
+        Args:
+            request: The number of the call that failed.
+            error: What it failed with.
+
+        Returns:
+            How long to wait before the next call, in nanoseconds.
+
+        Raises:
+            InvokeError: `error`, where another call would fail as well.
+            AgentError: No retries are left, or the provider asks for a longer wait than
+                `max_retry_wait` of the agent.
+        """
+        if not error.retryable:
+            raise error
+        config, limit = self._config, self._config.max_llm_recall
+        if self._recalls >= limit:
+            raise self._gave_up(
+                f"the model could not be reached in {self._recalls + 1} calls. {error}"
+            ) from error
+        wait = self._backoff() if error.retry_after is None else max(error.retry_after, 0)
+        if wait > config.max_retry_wait * 1_000_000_000:
+            raise self._gave_up(
+                f"the provider asks to wait {wait / 1_000_000_000:,.0f} s before the next call, "
+                f"and max_retry_wait of the agent is {config.max_retry_wait:g} s. {error}"
+            ) from error
+        self._recalls += 1
+        self._recorder.stage(
+            RetryScheduled(
+                call=self._call,
+                request=request,
+                kind="llm_recall",
+                attempt=self._recalls,
+                limit=limit,
+                wait=wait,
+                reason=str(error),
+            )
+        )
+        _logger.warning(
+            "calling again in %.2f s (%d of %d): %s",
+            wait / 1e9, self._recalls, limit, without_secrets(str(error)),
+        )  # fmt: skip
+        return wait
+
+    def ask_again(self, answer: LLMResponded, reason: str, error: Exception | None = None) -> None:
+        """Record that an answer could not be taken, and schedule another one.
+
+        Args:
+            answer: The answer.
+            reason: Why it could not be taken, as the log and its readers are told.
+            error: The error that says the same, if there is one.
+
+        Raises:
+            AgentError: No retries are left.
+        """
+        self._recorder.stage(
+            LLMRefused(
+                request=answer.request,
+                agent=answer.agent,
+                asked=answer.asked,
+                cost=answer.price.nanos,
+                reason=reason,
+            )
+        )
+        limit = self._config.max_exception_retry
+        if self._refusals >= limit:
+            raise self._gave_up(
+                f"no answer could be taken in {self._refusals + 1} tries. {reason}"
+            ) from error
+        self._refusals += 1
+        self._recorder.stage(
+            RetryScheduled(
+                call=self._call,
+                request=answer.request,
+                kind="exception",
+                attempt=self._refusals,
+                limit=limit,
+                reason=reason,
+            )
+        )
+        _logger.warning(
+            "asking again (%d of %d): %s", self._refusals, limit, without_secrets(reason)
+        )
+
+    def _backoff(self) -> int:
+        """The wait where the provider names none, in nanoseconds: doubled each time, at random up
+        to the half less."""
+        doubled = self._config.recall_wait * 2.0 ** min(self._recalls, 60)
+        seconds = min(doubled, self._config.max_retry_wait)
+        return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)
+
+    def _gave_up(self, why: str) -> AgentError:
+        return AgentError(f"Agent {self._config.name!r} gave up: {why}")
