@@ -32,6 +32,7 @@ from tests.runs import (
     payloads,
     types,
 )
+from tests.waiting import HANG
 
 
 def echo(request: Request) -> Reply:
@@ -98,6 +99,17 @@ def test_a_plain_call_runs_in_a_thread(store: LogStore) -> None:
 
     assert asyncio.run(main()) == "done"
     assert seen == [False, True]
+
+
+def test_a_plain_call_that_raises_what_no_future_can_carry(store: LogStore) -> None:
+    """A StopIteration, which would have the event loop wait for ever, becomes a RuntimeError."""
+
+    def do(_: Doing) -> object:
+        return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        asyncio.run(asyncio.wait_for(Doing(do, log_store=store).acall("x"), HANG))
+    assert only_session(store).state == "failure"
 
 
 @pytest.mark.parametrize("kind", [Asking, AsyncAsking])

@@ -74,10 +74,21 @@ async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     Returns:
         What it returns.
+
+    Raises:
+        RuntimeError: It raised StopIteration, which no future can carry: before Python 3.12 whoever
+            awaits it would wait for ever.
+        BaseException: What else it raises.
     """
     import asyncio  # late: plain code has no use for it
 
+    def call() -> T:
+        try:
+            return function(*args, **kwargs)
+        except StopIteration as error:
+            raise RuntimeError("A function that ran in a thread raised StopIteration.") from error
+
     loop = asyncio.get_running_loop()
-    call = partial(copy_context().run, partial(function, *args, **kwargs))
+    run = partial(copy_context().run, call)
     # The loop waits meanwhile, so that this is as if it did it itself.
-    return await starting_threads(lambda: loop.run_in_executor(None, call))
+    return await starting_threads(lambda: loop.run_in_executor(None, run))
