@@ -861,6 +861,25 @@ class Narrow(Tactic, register=False):
         return tagged and task is not None
 
 
+class Unmade(Tactic, register=False):
+    """A tactic whose __init__ leaves that of Tactic out."""
+
+    name = "unmade"
+
+    def __init__(self) -> None:
+        pass
+
+    def call(self, task: str) -> str:
+        """Never gets here."""
+        return task
+
+
+def test_a_tactic_that_was_not_made_whole() -> None:
+    """Where its own __init__ forgot to call Tactic's, a call says so."""
+    with pytest.raises(ConfigError, match=r"Unmade\.__init__ must call super\(\)\.__init__"):
+        Unmade()("x")
+
+
 @pytest.mark.parametrize(
     ("given", "meant"),
     [("retrun_session", "return_session"), ("tag", "tags"), ("meta_data", "metadata"),

@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, ClassVar, Self
 from weakref import WeakSet
 
-from lllm.agents import batch, subtactics
+from lllm.agents import subtactics
 from lllm.agents.agent import Agent
 from lllm.agents.config import AgentConfig, Config, read_config
+from lllm.agents.tactic_calls import TacticCalls
 from lllm.events.concurrency.robust_locks import ThreadLock
-from lllm.events.concurrency.thread_starts import to_thread
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
 from lllm.packages.registry import Runtime, default_runtime, tactic_path
-from lllm.projections.session.call_session import TacticCallSession
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.sessions.host import Parent, SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost
 from lllm.sessions.session import SessionScope, running_session
 from lllm.store.log_store import LogStore, session_host
-from lllm.tools.tool import wait_for
 
 _warning = ThreadLock()  # so that two threads do not both warn
 _OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")  # of every call
 _warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
 
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
-
-class _Calls(Protocol[R_co]):
-    """A tactic, to a type checker: what its `call` returns, calling it returns."""
-
-    @property
-    def call(self) -> Callable[..., R_co]: ...
-
-
-class _CallsAsync(Protocol[R_co]):
-    """A tactic whose `call` is an `async def`."""
-
-    @property
-    def call(self) -> Callable[..., Awaitable[R_co]]: ...
-
-
-class Tactic:
+class Tactic(TacticCalls):
     """Subclass it, name it, and write `call`.
 
         class Analyzer(Tactic):
@@ -120,379 +100,12 @@ class Tactic:
         # The agents of a running call stay with it; the other process makes its own.
         return self.__dict__ | {"agents": {}}
 
-    if TYPE_CHECKING:
-        # A subclass writes `call` with the parameters it likes, and calling the tactic gives what
-        # that returns: https://typing.python.org/en/latest/spec/callables.html (`...`).
-        call: Callable[..., Any]
-    else:
+    if not TYPE_CHECKING:  # see TacticCalls
 
         def call(self, task: object, **options: object) -> object:
             """What the tactic does; written by the subclass, as `def` or `async def`. What it
             returns is the delivery."""
             raise NotImplementedError
-
-    # -- calling
-
-    @overload
-    def __call__(
-        self,
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[True],
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> TacticCallSession: ...
-
-    @overload
-    def __call__(
-        self: _CallsAsync[R],
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> R: ...
-
-    @overload
-    def __call__(
-        self: _Calls[R],
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> R: ...
-
-    @overload
-    def __call__(
-        self,
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> object: ...
-
-    def __call__(
-        self,
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> object:
-        """Call the tactic; returns what `call` returns, or with `return_session` the session.
-
-        task: str, dict, dataclass, Struct or pydantic model. tags: str to str, to find the session
-        by. metadata: anything worth keeping with it. budget_usd: what it may spend on models, in
-        US dollars, and budget_unpriced, instead of what the tactic was made with. options: handed
-        to `call`.
-
-        Raises what `call` raises; TypeError for tags that are not str -> str; BudgetExceeded
-        instead of the first call of a model after the budget is spent.
-        """
-        scope = self._scope(
-            task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
-        )
-        try:
-            with scope as recorder:
-                running = self._running(scope)
-                result = running.call(task, **options)
-                if inspect.isawaitable(result):
-                    result = wait_for(result)
-                recorder.deliver(result)
-        except BaseException as error:
-            scope.settle(error)
-            raise
-        return scope.host.load_finished(recorder) if return_session else result
-
-    @overload
-    async def acall(
-        self,
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[True],
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> TacticCallSession: ...
-
-    @overload
-    async def acall(
-        self: _CallsAsync[R],
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> R: ...
-
-    @overload
-    async def acall(
-        self: _Calls[R],
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> R: ...
-
-    @overload
-    async def acall(
-        self,
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> object: ...
-
-    async def acall(
-        self,
-        task: object,
-        *,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> object:
-        """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
-        scope = self._scope(
-            task, options, tags, metadata, return_session, self._under(budget_usd, budget_unpriced)
-        )
-        try:
-            async with scope as recorder:
-                running = self._running(scope)
-                if inspect.iscoroutinefunction(running.call):
-                    result = await running.call(task, **options)
-                else:
-                    result = await to_thread(running.call, task, **options)
-                    if inspect.isawaitable(result):
-                        result = await result
-                recorder.deliver(result)
-        except BaseException as error:
-            scope.asettle(error)
-            raise
-        if not return_session:
-            return result
-        return await to_thread(scope.host.load_finished, recorder)
-
-    @overload
-    def bcall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool = False,
-        return_sessions: Literal[True],
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> list[TacticCallSession]: ...
-
-    @overload
-    def bcall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[True],
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> list[TacticCallSession]: ...
-
-    @overload
-    def bcall(
-        self: _CallsAsync[R],
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> list[R]: ...
-
-    @overload
-    def bcall(
-        self: _Calls[R],
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> list[R]: ...
-
-    @overload
-    def bcall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> list[object]: ...
-
-    def bcall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool = False,
-        return_sessions: object = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> list[Any]:
-        """Call the tactic for each task, in threads; returns the results in the order of the tasks.
-
-        max_workers: how many run at once. fail_fast: whether the first error is raised and the
-        tasks that have not begun are left; without it, an error stands in its task's place.
-        return_sessions: the same as return_session. The rest goes to every call: each has a budget
-        of its own.
-        """
-        wanted = return_session or bool(return_sessions)
-        call = partial(
-            self.__call__, tags=tags, metadata=metadata, return_session=wanted,
-            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
-        )  # fmt: skip
-        return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
-
-    @overload
-    def ccall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[True],
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> AsyncGenerator[tuple[int, TacticCallSession], None]: ...
-
-    @overload
-    def ccall(
-        self: _CallsAsync[R],
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> AsyncGenerator[tuple[int, R], None]: ...
-
-    @overload
-    def ccall(
-        self: _Calls[R],
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: Literal[False] = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> AsyncGenerator[tuple[int, R], None]: ...
-
-    @overload
-    def ccall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> AsyncGenerator[tuple[int, object], None]: ...
-
-    def ccall(
-        self,
-        tasks: Iterable[object],
-        *,
-        max_workers: int | None = None,
-        fail_fast: bool = True,
-        tags: Mapping[str, str] | None = None,
-        metadata: object = None,
-        return_session: bool = False,
-        budget_usd: float | None = None,
-        budget_unpriced: OnUnpriced | None = None,
-        **options: object,
-    ) -> AsyncGenerator[tuple[int, object], None]:
-        """Call the tactic for each task on the event loop; yields (index of the task, result) as
-        they come. The arguments are those of `bcall`; without max_workers all run at once.
-
-        Leaving the loop early cancels what still runs, once the generator is closed
-        (`contextlib.aclosing` closes it at once).
-        """
-        call = partial(
-            self.acall, tags=tags, metadata=metadata, return_session=return_session,
-            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
-        )  # fmt: skip
-        return batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
 
     @classmethod
     def quick(
@@ -528,20 +141,21 @@ class Tactic:
         tags: Mapping[str, str] | None,
         metadata: object,
         return_session: bool,
-        budget: Budget,
+        budget_usd: float | None,
+        budget_unpriced: OnUnpriced | None,
     ) -> SessionScope:
         if "_agent_configs" not in vars(self):
             raise ConfigError(
                 f"{type(self).__name__}.__init__ must call super().__init__(config, log_store=...)."
             )
         self._check_options(options)
-        parent = self._above()
-        budget.above = parent.budget if parent is not None else None
-        host = self._host(parent)
-        if return_session and not host.persists:
-            host = InMemorySessionHost(
-                persists=True, partition=host.partition, redact=host.redact, prices=host.prices
-            )
+        parent = self._parent_of_call()
+        budget = Budget(
+            self._budget if budget_usd is None else limit_of(budget_usd),
+            above=None if parent is None else parent.budget,
+            unpriced=self._on_unpriced if budget_unpriced is None else on_unpriced(budget_unpriced),
+        )
+        host = self._host(parent, return_session)
         if parent is not None and parent.host is not host:
             parent = None  # a place of its own, so a tree of its own
         return SessionScope(
@@ -557,7 +171,7 @@ class Tactic:
         )
 
     def _check_options(self, options: Mapping[str, object]) -> None:
-        """Tell of a keyword that is no parameter of `call` and looks like one of lllm's own.
+        """Find a keyword that is no parameter of `call` and looks like a misspelled one of lllm's.
 
         Raises TypeError where `call` can't take it; where it takes any, warns.
         """
@@ -569,35 +183,34 @@ class Tactic:
             meant = [] if name in parameters else get_close_matches(name, _OPTIONS, 1, 0.85)
             if not meant:
                 continue
-            told = f"{name!r} of {self!r} is no option of lllm's; did you mean {meant[0]!r}?"
+            message = f"{name!r} of {self!r} is no option of lllm's; did you mean {meant[0]!r}?"
             if not takes_any:
-                raise TypeError(told)
-            warnings.warn(f"{told} It was handed to `call`.", UserWarning, stacklevel=4)
+                raise TypeError(message)
+            warnings.warn(f"{message} It was handed to `call`.", UserWarning, stacklevel=4)
 
-    def _under(self, budget_usd: float | None, unpriced: OnUnpriced | None) -> Budget:
-        """The budget of one call."""
-        limit = self._budget if budget_usd is None else limit_of(budget_usd)
-        return Budget(
-            limit, unpriced=self._on_unpriced if unpriced is None else on_unpriced(unpriced)
-        )
-
-    def _above(self) -> Parent | None:
-        """The session that this call belongs to: the innermost that is running."""
+    def _parent_of_call(self) -> Parent | None:
+        """The innermost session that is running where the tactic is called; None for a root."""
         running, bound = running_session(), self._parent
         if bound is None:
             return running
         inside = running is not None and running.lineage[: len(bound.lineage)] == bound.lineage
         return running if inside else bound
 
-    def _host(self, parent: Parent | None) -> SessionHost:
-        above = parent.host if parent is not None else None
-        own = None if self.log_store is None else session_host(self.log_store)
-        if own is not None and (own.persists or above is None):
-            return own
-        if above is not None:
-            return above
-        self._warn_once()
-        return InMemorySessionHost(persists=False)
+    def _host(self, parent: Parent | None, return_session: bool) -> SessionHost:
+        """Where a call is written: into the tactic's own store, else where its parent is."""
+        above = None if parent is None else parent.host
+        own = self.log_store
+        host: SessionHost | None = None if own is None else session_host(own)
+        if above is not None and (host is None or not host.persists):
+            host = above
+        if host is None:
+            self._warn_once()
+            host = InMemorySessionHost(persists=False)
+        if return_session and not host.persists:
+            host = InMemorySessionHost(
+                persists=True, partition=host.partition, redact=host.redact, prices=host.prices
+            )
+        return host
 
     def _warn_once(self) -> None:
         with _warning.held():

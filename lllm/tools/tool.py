@@ -7,27 +7,22 @@ it is a `def` or an `async def`.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 import sys
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_until
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from contextvars import copy_context
+from functools import partial
 from typing import Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from lllm.events.codec import encode
-from lllm.events.concurrency.imports import importing
-from lllm.events.concurrency.thread_starts import starting_threads, to_thread
 from lllm.events.errors import ConfigError
 from lllm.events.model import ToolDefinition
 from lllm.events.values.json_values import MARK, to_plain
 from lllm.events.values.readable import readable
+from lllm.tools.event_loop import arun, run
 from lllm.tools.function_schema import Arguments
 
 P = ParamSpec("P")
@@ -37,8 +32,6 @@ R_co = TypeVar("R_co", covariant=True)
 # https://platform.openai.com/docs/api-reference/chat/create, `tools[].function.name`; the other
 # providers take no less.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-
-_LONGEST_GOODBYE = 2.0  # seconds for what is cancelled to write that it was
 
 
 class Tool(Generic[P, R_co]):
@@ -121,15 +114,11 @@ class Tool(Generic[P, R_co]):
         An `async def` runs on an event loop of its own, in another thread where this one has a
         loop running already, as in a notebook.
         """
-        result: object = self._call(arguments)
-        return wait_for(result) if inspect.isawaitable(result) else result
+        return run(partial(self._call, arguments))
 
     async def arun(self, arguments: Mapping[str, object]) -> object:
         """The same on an event loop: a plain function runs in a thread, so as not to hold it up."""
-        if self.is_async:
-            return await cast(Awaitable[object], self._call(arguments))
-        result = await to_thread(self._call, arguments)
-        return await result if inspect.isawaitable(result) else result
+        return await arun(partial(self._call, arguments), is_async=self.is_async)
 
     def _call(self, arguments: Mapping[str, object]) -> object:
         try:
@@ -220,7 +209,7 @@ def _customary(value: object) -> object:
 
 def _name(function: Callable[..., object]) -> str:
     """Of a function, of the one within a partial, or of an object's class."""
-    while isinstance(function, functools.partial):
+    while isinstance(function, partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
 
@@ -232,7 +221,7 @@ def _is_async(function: Callable[..., object]) -> bool:
 
 
 def _first_paragraph(function: Callable[..., object]) -> str:
-    while isinstance(function, functools.partial):  # whose own docstring is functools'
+    while isinstance(function, partial):  # whose own docstring is functools'
         function = function.func
     text = inspect.getdoc(function) or ""
     return " ".join(text.split("\n\n", 1)[0].split())
@@ -242,63 +231,3 @@ def _rebuild(
     function: Callable[..., object], name: str, description: str, repeat: bool
 ) -> Tool[..., object]:
     return Tool(function, name=name, description=description, repeat=repeat)
-
-
-def wait_for(awaitable: Awaitable[object]) -> object:
-    """Wait, in plain code, for what async code gives.
-
-    It runs on an event loop of its own, in another thread where this one has a loop running.
-    """
-
-    with importing():
-        import asyncio
-
-    async def wait() -> object:
-        return await awaitable
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(wait())
-    return _beside_a_loop(wait)
-
-
-def _beside_a_loop(work: Callable[[], Coroutine[object, object, object]]) -> object:
-    """Run it on an event loop of its own in another thread. Where this thread is interrupted, as a
-    notebook's is, it is cancelled, and waited for until it has written so."""
-    import asyncio
-
-    outcome: Future[object] = Future()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]] = []
-    stopped = threading.Event()
-
-    async def main() -> object:
-        task = asyncio.current_task()
-        assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        if stopped.is_set():
-            raise asyncio.CancelledError
-        return await work()
-
-    def run() -> None:
-        try:
-            result = asyncio.run(main())
-        except BaseException as error:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
-
-    # A daemon: what does not heed its cancellation must not keep the program from its end.
-    context = copy_context()
-    thread = threading.Thread(target=context.run, args=(run,), name="lllm-event-loop", daemon=True)
-    starting_threads(thread.start)
-    try:
-        return outcome.result()
-    except BaseException:
-        if not outcome.done():
-            stopped.set()
-            for loop, task in list(running):
-                with suppress(RuntimeError):  # it has just been closed
-                    loop.call_soon_threadsafe(task.cancel)
-            wait_until([outcome], timeout=_LONGEST_GOODBYE)
-        raise

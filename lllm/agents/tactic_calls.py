@@ -1,0 +1,413 @@
+"""The four ways to call a tactic: one task or many of them, in plain code or on an event loop.
+
+The overloads tell a type checker what a call gives: what the tactic's own `call` returns, or the
+session with `return_session=True`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, overload
+
+from lllm.agents import batch
+from lllm.events.concurrency.thread_starts import to_thread
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.sessions.budget import OnUnpriced
+from lllm.sessions.session import SessionScope
+from lllm.tools.event_loop import arun, run
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Calls(Protocol[R_co]):
+    """A tactic, to a type checker: what its `call` returns, calling it returns."""
+
+    @property
+    def call(self) -> Callable[..., R_co]: ...
+
+
+class _CallsAsync(Protocol[R_co]):
+    """A tactic whose `call` is an `async def`."""
+
+    @property
+    def call(self) -> Callable[..., Awaitable[R_co]]: ...
+
+
+class TacticCalls:
+    """What calls a tactic. A tactic says which session a call becomes, and what runs in it."""
+
+    if TYPE_CHECKING:
+        # A subclass writes `call` with the parameters it likes, and calling the tactic gives what
+        # that returns: https://typing.python.org/en/latest/spec/callables.html (`...`).
+        call: Callable[..., Any]
+
+        def _scope(
+            self,
+            task: object,
+            options: Mapping[str, object],
+            tags: Mapping[str, str] | None,
+            metadata: object,
+            return_session: bool,
+            budget_usd: float | None,
+            budget_unpriced: OnUnpriced | None,
+        ) -> SessionScope: ...
+
+        def _running(self, scope: SessionScope) -> Self: ...
+
+    @overload
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> TacticCallSession: ...
+
+    @overload
+    def __call__(
+        self: _CallsAsync[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    def __call__(
+        self: _Calls[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object: ...
+
+    def __call__(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object:
+        """Call the tactic; returns what `call` returns, or with `return_session` the session.
+
+        task: str, dict, dataclass, Struct or pydantic model. tags: str to str, to find the session
+        by. metadata: anything worth keeping with it. budget_usd: what it may spend on models, in
+        US dollars, and budget_unpriced, instead of what the tactic was made with. options: handed
+        to `call`.
+
+        Raises what `call` raises; TypeError for tags that are not str -> str; BudgetExceeded
+        instead of the first call of a model after the budget is spent.
+        """
+        scope = self._scope(
+            task, options, tags, metadata, return_session, budget_usd, budget_unpriced
+        )
+        try:
+            with scope as recorder:
+                result = run(partial(self._running(scope).call, task, **options))
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.settle(error)
+            raise
+        return scope.host.load_finished(recorder) if return_session else result
+
+    @overload
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> TacticCallSession: ...
+
+    @overload
+    async def acall(
+        self: _CallsAsync[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    async def acall(
+        self: _Calls[R],
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> R: ...
+
+    @overload
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object: ...
+
+    async def acall(
+        self,
+        task: object,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> object:
+        """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
+        scope = self._scope(
+            task, options, tags, metadata, return_session, budget_usd, budget_unpriced
+        )
+        try:
+            async with scope as recorder:
+                call = self._running(scope).call
+                result = await arun(
+                    partial(call, task, **options), is_async=inspect.iscoroutinefunction(call)
+                )
+                recorder.deliver(result)
+        except BaseException as error:
+            scope.asettle(error)
+            raise
+        if not return_session:
+            return result
+        return await to_thread(scope.host.load_finished, recorder)
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        return_sessions: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[TacticCallSession]: ...
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[TacticCallSession]: ...
+
+    @overload
+    def bcall(
+        self: _CallsAsync[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[R]: ...
+
+    @overload
+    def bcall(
+        self: _Calls[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[R]: ...
+
+    @overload
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[object]: ...
+
+    def bcall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        return_sessions: object = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> list[Any]:
+        """Call the tactic for each task, in threads; returns the results in the order of the tasks.
+
+        max_workers: how many run at once. fail_fast: whether the first error is raised and the
+        tasks that have not begun are left; without it, an error stands in its task's place.
+        return_sessions: the same as return_session. The rest goes to every call: each has a budget
+        of its own.
+        """
+        wanted = return_session or bool(return_sessions)
+        call = partial(
+            self.__call__, tags=tags, metadata=metadata, return_session=wanted,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
+        )  # fmt: skip
+        return batch.in_threads(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
+
+    @overload
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[True],
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, TacticCallSession], None]: ...
+
+    @overload
+    def ccall(
+        self: _CallsAsync[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, R], None]: ...
+
+    @overload
+    def ccall(
+        self: _Calls[R],
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: Literal[False] = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, R], None]: ...
+
+    @overload
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, object], None]: ...
+
+    def ccall(
+        self,
+        tasks: Iterable[object],
+        *,
+        max_workers: int | None = None,
+        fail_fast: bool = True,
+        tags: Mapping[str, str] | None = None,
+        metadata: object = None,
+        return_session: bool = False,
+        budget_usd: float | None = None,
+        budget_unpriced: OnUnpriced | None = None,
+        **options: object,
+    ) -> AsyncGenerator[tuple[int, object], None]:
+        """Call the tactic for each task on the event loop; yields (index of the task, result) as
+        they come. The arguments are those of `bcall`; without max_workers all run at once.
+
+        Leaving the loop early cancels what still runs, once the generator is closed
+        (`contextlib.aclosing` closes it at once).
+        """
+        call = partial(
+            self.acall, tags=tags, metadata=metadata, return_session=return_session,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced, **options,
+        )  # fmt: skip
+        return batch.on_loop(call, tasks, max_workers=max_workers, fail_fast=fail_fast)
