@@ -254,8 +254,8 @@ def fails(stop: Stop) -> Callable[[], str]:
 def test_an_answer_beside_the_end_of_its_session(
     store: LogStore, model: Callable[[Stop], Callable[[], str]]
 ) -> None:
-    """AgentCall._ending: an answer, or a failure, is not recorded in the middle of what the end of the
-    session records of the call."""
+    """AgentCall._ending: an answer, or a failure, is not recorded in the middle of what the end of
+    the session records of the call."""
     stop = Stop()
     under = Under(store, [model(stop)], stop)
     with stop.reached_by(under.run) as running:
