@@ -13,9 +13,8 @@ from lllm.events.model import Content, LLMResponded, Usage
 from lllm.events.values.json_values import to_plain
 from lllm.invokers import Answer
 from lllm.invokers.http.errors import retry_after
-from lllm.pricing.billing import within_limits
 from lllm.pricing.price import price
-from lllm.pricing.usage import of_chat
+from lllm.pricing.usage import of_chat, within_limits
 from tests.runs import MODEL, Asking, called, config, payloads
 
 MOST = 10**15

@@ -32,17 +32,17 @@ from hypothesis import strategies as st
 
 from lllm.events.model import Price, Usage
 from lllm.invokers.dialects.chat_completions import answer
-from lllm.pricing.billing import validation_error
+from lllm.pricing.amounts import billed_of
 from lllm.pricing.price import price
 from lllm.pricing.usage import (
     SampledUsage,
-    billed_of,
     of_chat,
     of_embeddings,
     of_messages,
     of_responses,
     samplings_of,
     unreadable,
+    validation_error,
 )
 
 pytestmark = pytest.mark.money

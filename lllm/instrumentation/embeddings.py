@@ -12,7 +12,8 @@ from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part
 from lllm.invokers import Answer, Request
 from lllm.invokers.dialects.dialect import Dialect
-from lllm.pricing.usage import billed_of, of_embeddings
+from lllm.pricing.amounts import billed_of
+from lllm.pricing.usage import of_embeddings
 
 API = "embeddings"
 

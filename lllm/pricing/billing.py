@@ -4,31 +4,27 @@ The money is worked out here, and not by genai-prices, because a bill needs the 
 component is summed exactly, in `Decimal`, and rounded half-even once. How tokens are divided is
 genai-prices' rule (its `decompose` module): a token is billed by the most specific rate that there
 is, so that cached tokens of a model without a cache price are billed as input. Where the rates come
-from is another matter: see `lllm.pricing.genai_prices` and `lllm.pricing.user_prices`.
+from is another matter: see `lllm.pricing.listed_rates` and `lllm.pricing.user_prices`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import NamedTuple
 
-import msgspec
-
-from lllm.events.model import Amount, Price, Usage
-
-# A context of our own: the thread's may have been set to a precision that loses money.
-EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_AMOUNTS = tuple[Amount, ...]
-_USUAL = 10**12  # within the bounds of an Amount
-_LARGEST = 30  # order of magnitude; more is no money, and would take an age to become an int
+from lllm.events.model import Price, Usage
+from lllm.pricing.amounts import EXACT, fits_event, rounded
 
 
 class Unit(NamedTuple):
     """One kind of token that can have a rate of its own.
 
-    key: the rate's name in genai-prices. name: ours. component: the part of a Price it counts in.
-    within: the kinds, more specific, whose tokens are among these.
+    Attributes:
+        key: The rate's name in genai-prices.
+        name: Our name for the kind.
+        component: The part of a Price that it counts in.
+        within: The more specific kinds whose tokens are among these.
     """
 
     key: str
@@ -71,8 +67,11 @@ _SELDOM = {
 class Charges(NamedTuple):
     """What an attempt used beside the tokens of its usage; `lllm.pricing.charges` finds it.
 
-    counts: by the unit's name in genai-prices. unknown: what can't be priced, in words. hosted:
-    whether tools ran at the provider, between which the model may have been asked several times.
+    Attributes:
+        counts: How much of it, by the unit's name in genai-prices.
+        unknown: What can't be priced, in words.
+        hosted: True if tools ran at the provider, between which the model may have been asked
+            several times.
     """
 
     counts: Mapping[str, Decimal] = {}
@@ -84,8 +83,13 @@ NOTHING = Charges()
 
 
 class Counted(NamedTuple):
-    """What is counted and is no token. key: the rate's name in genai-prices, for `per` of them.
-    name: ours, which is the part of a Price that it counts in."""
+    """One thing that is billed and is no token, as a web search.
+
+    Attributes:
+        key: The rate's name in genai-prices.
+        per: How many of the thing that rate is for.
+        name: Our name, which is the part of a Price that it counts in.
+    """
 
     key: str
     per: int
@@ -104,12 +108,16 @@ COUNTED = {
 
 
 class Tariff(NamedTuple):
-    """The rates of one model at one time: US dollars for a million tokens, for a request, and for
-    one of what is counted, by the unit's name.
+    """The rates of one model at one time.
 
-    texts: the same as a Price shows them. effective: the date from which they hold. whole: whether
-    tokens of a kind that has no rate are billed as those that they are among, as in a table of the
-    user's own; otherwise nobody knows what they cost.
+    Attributes:
+        tokens: US dollars for a million tokens of each kind that has a rate.
+        request: US dollars for each request, None where there is no such fee.
+        texts: The rates as a Price shows them.
+        effective: The date from which they hold, None where nobody says one.
+        counted: US dollars for one of what is no token, by the unit's name in genai-prices.
+        whole: True if tokens of a kind that has no rate are billed as those that they are among, as
+            in a table of the user's own; otherwise nobody knows what they cost.
     """
 
     tokens: tuple[tuple[Unit, Decimal], ...]
@@ -129,7 +137,15 @@ class Tariff(NamedTuple):
         counted: Mapping[str, Decimal] | None = None,
         whole: bool = False,
     ) -> Tariff:
-        """From US dollars for a million tokens of each unit, by our names."""
+        """Make a tariff.
+
+        Args:
+            rates: US dollars for a million tokens, by our names for the kinds.
+            request: See the class.
+            effective: See the class.
+            counted: See the class.
+            whole: See the class.
+        """
         tokens = tuple((unit, rates[unit.name]) for unit in UNITS if unit.name in rates)
         texts = {unit.name: _text(rate.scaleb(-6, EXACT)) for unit, rate in tokens}
         if request is not None:
@@ -137,23 +153,24 @@ class Tariff(NamedTuple):
         return cls(tokens, request, texts, effective, dict(counted or {}), whole)
 
     def times(self, factor: Decimal) -> Tariff:
-        """The same with all rates of tokens multiplied."""
+        """Make a tariff whose rates of tokens are multiplied by a factor."""
         rates = {unit.name: EXACT.multiply(rate, factor) for unit, rate in self.tokens}
         return Tariff.of(
             rates, self.request, self.effective, counted=self.counted, whole=self.whole
         )
 
     def rate(self, name: str) -> Decimal | None:
-        """US dollars for a million tokens of a kind, None where it has no rate of its own."""
+        """Look up the US dollars for a million tokens of a kind; None without a rate of its own."""
         return next((rate for unit, rate in self.tokens if unit.name == name), None)
 
 
 def _text(rate: Decimal) -> str:
+    """Write a rate without an exponent."""
     return f"{rate.normalize(EXACT):f}"
 
 
 class Sampling(NamedTuple):
-    """One time that a model was asked, of the several that one attempt may have been."""
+    """One of the times that a model was asked within an attempt, with the rates for it."""
 
     usage: Usage
     tariff: Tariff
@@ -167,18 +184,24 @@ def bill(
     version: str | None,
     charges: Charges = NOTHING,
 ) -> Price:
-    """What a usage costs at these rates; see `bill_all`."""
+    """Bill a usage at the rates of one tariff; see `bill_all`."""
     return bill_all([Sampling(usage, tariff)], source=source, version=version, charges=charges)
 
 
 def bill_all(
     samplings: Sequence[Sampling], *, source: str, version: str | None, charges: Charges
 ) -> Price:
-    """What all samplings of an attempt cost; "unpriced" where a usage contradicts itself, or
-    something in it has no rate.
+    """Add up what all samplings of an attempt cost.
 
-    source, version: who gives the rates, as the Price says it. charges: what was used beside the
-    usage, of the first sampling's model.
+    Args:
+        samplings: What was used at which rates, the answering model's first.
+        source: Who gives the rates, as the Price says it.
+        version: Of the source.
+        charges: What was used beside the tokens, at the first sampling's rates.
+
+    Returns:
+        The price; "unpriced", with the reason, where more tokens are counted within a kind than it
+        has, or something has no rate.
     """
     main = samplings[0].tariff
     sums: dict[str, Decimal] = {}
@@ -204,9 +227,9 @@ def bill_all(
         texts[component] = _text(rate)
         cost = EXACT.multiply(rate, count).scaleb(9, EXACT)
         exact[component] = EXACT.add(exact.get(component, Decimal(0)), cost)
-    parts = {component: _rounded(total, 0) for component, total in exact.items()}
+    parts = {component: rounded(total) for component, total in exact.items()}
     if main.request is not None:
-        parts["request"] = _rounded(main.request, 9)
+        parts["request"] = rounded(main.request, 9)
     nanos = sum(parts.values())
     if not fits_event(nanos, *parts.values()):
         return unpriced("The sum is beyond all that a call can cost.")
@@ -224,10 +247,12 @@ def bill_all(
 def _add_tokens(
     sums: dict[str, Decimal], sampling: Sampling, seldom: Mapping[str, Decimal]
 ) -> str | None:
-    """Add what the tokens of one sampling cost, in millionths of a dollar; returns what is wrong
-    with them, None for nothing."""
+    """Add the cost of one sampling's tokens to `sums`, in millionths of a dollar.
+
+    Returns what is wrong with the tokens, None for nothing.
+    """
     usage, tariff = sampling
-    counts = _counts(usage)
+    counts = _counts_by_kind(usage)
     for key, name in _SELDOM.items():
         counts[name] = int(seldom.get(key, 0))
     for name, kind in _KINDS.items():
@@ -262,7 +287,8 @@ _KINDS = {
 }
 
 
-def _counts(usage: Usage) -> dict[str, int]:
+def _counts_by_kind(usage: Usage) -> dict[str, int]:
+    """Count the tokens of each kind, by our names."""
     writes = usage.cache_write_5m + usage.cache_write_1h
     # Nobody reports how much of the audio was cached. As little as the sums allow is assumed.
     overlap = max(0, usage.cache_read + writes + usage.audio_in - usage.input)
@@ -278,65 +304,3 @@ def _counts(usage: Usage) -> dict[str, int]:
         "reasoning": usage.reasoning,
         "audio_out": usage.audio_out,
     }
-
-
-def validation_error(usage: Usage) -> str | None:
-    """What contradicts itself in a usage, as a sentence; None for one that makes sense."""
-    if within_limits(usage) is None:
-        return "The usage has counts that are no whole numbers, or beyond all that a call can use."
-    if min(msgspec.structs.astuple(usage)) < 0:
-        return "The usage has negative counts."
-    cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
-    for inner, name, outer, whole in (
-        (cached, "cached", usage.input, "input"),
-        (usage.audio_in, "audio", usage.input, "input"),
-        (usage.audio_out, "audio", usage.output, "output"),
-        (usage.reasoning, "reasoning", usage.output, "output"),
-    ):
-        if inner > outer:
-            return f"The usage counts {inner} {name} tokens among {outer} of {whole}."
-    return None
-
-
-def within_limits(usage: Usage | None) -> Usage | None:
-    """A usage that an event can hold, None for one with counts that can't be; its `price` says so.
-
-    The bounds are those of `events.model.Amount`; what is beyond them would be written, and could
-    not be read again.
-    """
-    return usage if usage is None or fits_event(*msgspec.structs.astuple(usage)) else None
-
-
-def fits_event(*amounts: object) -> bool:
-    """Whether an event can hold them."""
-    if all(type(amount) is int and -_USUAL < amount < _USUAL for amount in amounts):
-        return True  # as nearly all are, which is sooner seen than checked
-    try:
-        msgspec.convert(amounts, _AMOUNTS)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-def number(value: object) -> Decimal | None:
-    """A number that is not negative, from JSON or from a user; None for what is none, NaN, a bool.
-
-    A float is taken for the shortest decimal that reads back as it, which is what was written.
-    """
-    if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
-        return None
-    # repr() of a subclass, as numpy's, says more than the number.
-    exact = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
-    return exact if exact.is_finite() and exact >= 0 else None
-
-
-def nanos_of(dollars: Decimal) -> int | None:
-    """US dollars as nano-dollars, rounded half-even; None for more than an event can hold."""
-    if dollars and dollars.adjusted() > _LARGEST:
-        return None
-    nanos = _rounded(dollars, 9)
-    return nanos if fits_event(nanos) else None
-
-
-def _rounded(exact: Decimal, shift: int) -> int:
-    return int(exact.scaleb(shift, EXACT).to_integral_value(context=EXACT))

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from lllm.events.model import Content, Usage
-from lllm.pricing.billing import NOTHING, Charges, number
-from lllm.pricing.usage_details import INWARD, OUTWARD, with_details
+from lllm.pricing.amounts import number
+from lllm.pricing.billing import NOTHING, Charges
+from lllm.pricing.usage_details import INWARD, OUTWARD
 
 # Counts that are read as tokens (`lllm.pricing.usage`), or that are part of others.
 _READ = frozenset({
@@ -40,7 +41,7 @@ _FREE = frozenset({
     "tool_calls_requested", "tool_calls_executed",
 })  # fmt: skip
 _FREE_ENDINGS = ("_ms", "_latency", "_per_second", "_per_sec")
-# What is said of money, and read by `usage.billed_of`.
+# What is said of money, and read by `amounts.billed_of`.
 _MONEY = frozenset({"cost", "cost_details", "pydantic_ai_gateway"})
 # Units of genai-prices, by the names that providers have for them.
 _UNITS = {
@@ -66,14 +67,19 @@ _SEARCHING_MODELS = ("-search-preview", "-search-api")
 
 
 def charges_of(
-    usage: Usage | None, usage_raw: object, content: Content | None, model: str
+    usage: Usage | None, raw: Mapping[str, object], content: Content | None, model: str
 ) -> Charges:
-    """What one attempt used beside the tokens of its usage.
+    """Find what one attempt used beside the tokens of its usage.
 
-    usage: the same in our terms. content: the answer, None for one that did not come.
+    Args:
+        usage: In our terms, None where there is none that makes sense.
+        raw: The same as the provider sent it, with its details by name.
+        content: The answer, None for one that did not come.
+        model: The one that answered.
+
+    Returns:
+        What was used; `NOTHING` where it is tokens alone, as with most.
     """
-    known = with_details(usage_raw)
-    raw = known if isinstance(known, dict) else {}
     counts: Counter[str] = Counter()
     hosted = _requests_in(raw)
     found: dict[str, Decimal] = {}
@@ -109,7 +115,7 @@ def charges_of(
 
 
 def _requests_in(raw: Mapping[str, object]) -> bool:
-    """Whether Anthropic's usage counts a tool that it ran."""
+    """Tell whether Anthropic's usage counts a tool that it ran."""
     tools = raw.get("server_tool_use")
     return isinstance(tools, dict) and any(map(_is_above_zero, tools.values()))
 
@@ -121,8 +127,10 @@ _HOSTED = ("web_search_call", "server_tool_use", "mcp_call", "mcp_tool_use")
 def _tool_of(
     kind: str, item: Mapping[str, object], raw: Mapping[str, object], found: Mapping[str, Decimal]
 ) -> str | None:
-    """The unit of a hosted tool that a part of the answer is the call of; a sentence's end for one
-    that has none; None where nothing is billed for it."""
+    """Name the unit of the hosted tool that a part of the answer is the call of.
+
+    The end of a sentence stands for a tool without a unit, None for what nothing is billed for.
+    """
     if kind == "web_search_call":
         action = item.get("action")
         # Opening a page and finding something in it are free: only searches are billed.
@@ -141,7 +149,7 @@ def _tool_of(
 
 
 def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decimal]) -> str | None:
-    """The same of a tool of Anthropic's."""
+    """Do the same for a tool of Anthropic's."""
     if name == "web_search":
         return None if isinstance(raw.get("server_tool_use"), dict) else "web_searches"
     if name in _CODE_TOOLS:
@@ -156,7 +164,7 @@ def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decim
 
 
 def _unit(name: str, where: tuple[str, ...]) -> str | None:
-    """The unit that a number of a usage counts, None for one that nobody knows."""
+    """Name the unit that a number of a usage counts, None for one that nobody knows."""
     if name in _MODALITIES and len(where) == 1 and where[0] in (*INWARD, *OUTWARD):
         way = "input" if where[0] in INWARD else "output"
         return f"{way}_{_MODALITIES[name]}_tokens"
@@ -164,8 +172,10 @@ def _unit(name: str, where: tuple[str, ...]) -> str | None:
 
 
 def _numbers(raw: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...], object]]:
-    """All numbers of a usage that are not zero, and not known as free or as tokens, with where they
-    stand."""
+    """Yield the numbers of a usage that are neither zero nor known as free or as tokens.
+
+    Each comes as its name, the names above it, and itself.
+    """
     waiting: list[tuple[tuple[str, ...], object]] = [((), raw)]
     seen: set[int] = set()  # what an invoker of one's own gives may contain itself
     while waiting:
@@ -202,7 +212,7 @@ def _is_known(name: str, where: tuple[str, ...]) -> bool:
 def _beside_the_total(
     usage: Usage | None, raw: Mapping[str, object], found: Mapping[str, Decimal]
 ) -> int:
-    """Tokens in the total that neither input nor output has."""
+    """Count the tokens in the total that neither input nor output has."""
     total = raw.get("total_tokens")
     if usage is None or not isinstance(total, int):
         return 0

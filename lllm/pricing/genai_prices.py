@@ -14,7 +14,8 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from lllm.events.concurrency.imports import importing
-from lllm.pricing.billing import COUNTED, EXACT, UNITS, Tariff
+from lllm.pricing.amounts import EXACT
+from lllm.pricing.billing import COUNTED, UNITS, Tariff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -76,20 +76,6 @@ def _tier_in(params: Mapping[str, object]) -> str | None:
     return None
 
 
-def untold_tier(sent: Sent, answered: str | None, usage_raw: object) -> str | None:
-    """The tier that was asked for, where the answer does not say which one it was given: it need
-    not be the same (https://platform.openai.com/docs/api-reference/chat/object).
-
-    answered: the tier of the answer. usage_raw: which says the speed, with Anthropic.
-    """
-    if sent.tier is None or answered not in (None, "standard"):
-        return None
-    says_speed = isinstance(usage_raw, dict) and usage_raw.get("speed") is not None
-    # "standard" is Anthropic's word for a tier, and says nothing of the speed.
-    told = says_speed or (answered is not None and sent.tier != "fast")
-    return None if told else sent.tier
-
-
 # -- media
 
 

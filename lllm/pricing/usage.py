@@ -1,4 +1,4 @@
-"""Tokens in our terms, from a usage as a provider sent it.
+"""Tokens in our terms, read from a usage as a provider sent it, and checked.
 
 Each API counts in its own way what includes what, and every provider of a dialect has its accent;
 the rules stand beside the fields that they are about. A usage says by its own fields who wrote it,
@@ -14,7 +14,6 @@ one's own, take floats, and miss some of what is counted here; a test names ever
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from functools import reduce
 from operator import add, sub
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from typing import NamedTuple
 from msgspec.structs import astuple, replace
 
 from lllm.events.model import Usage
-from lllm.pricing.billing import EXACT, nanos_of, number
+from lllm.pricing.amounts import fits_event
 from lllm.pricing.usage_details import with_details
 
 # Where a prompt's tokens read from a cache are counted, in the prompt's details or beside them.
@@ -45,8 +44,6 @@ _WRITTEN = (
 _LIFETIMES = ("cache_creation_token_details", "cache_creation")  # LiteLLM's, and Qwen's
 # Only Perplexity has these: https://docs.perplexity.ai/api-reference/chat-completions-post
 _PERPLEXITYS = ("citation_tokens", "num_search_queries", "search_context_size")
-# xAI counts money in ticks, 10**10 to a US dollar: https://docs.x.ai/developers/cost-tracking
-_TICK = -10
 
 
 class _Unreadable(ValueError):
@@ -54,21 +51,45 @@ class _Unreadable(ValueError):
 
 
 def of_chat(raw: object) -> Usage | None:
-    """Of Chat Completions, where input and output include all their details:
-    https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage"""
-    return _of_details(raw, "prompt_tokens", "completion_tokens")
+    """Read a usage of Chat Completions, whose input and output include all their details.
+
+    https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage
+
+    Args:
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The usage in our terms; None where it can't be read, see `unreadable`.
+    """
+    return _of_openai(raw, "prompt_tokens", "completion_tokens")
 
 
 def of_responses(raw: object) -> Usage | None:
-    """Of the Responses API, where input and output include all their details:
-    https://platform.openai.com/docs/api-reference/responses/object#responses/object-usage"""
-    return _of_details(raw, "input_tokens", "output_tokens")
+    """Read a usage of the Responses API, whose input and output include all their details.
+
+    https://platform.openai.com/docs/api-reference/responses/object#responses/object-usage
+
+    Args:
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The usage in our terms; None where it can't be read, see `unreadable`.
+    """
+    return _of_openai(raw, "input_tokens", "output_tokens")
 
 
 def of_messages(raw: object) -> Usage | None:
-    """Of Anthropic's Messages, on Bedrock and Vertex too, whose input leaves out what was read from
-    or written to the cache:
-    https://docs.claude.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance"""
+    """Read a usage of Anthropic's Messages, also on Bedrock and Vertex.
+
+    Its input leaves out what was read from or written to the cache:
+    https://docs.claude.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
+
+    Args:
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The usage in our terms; None where it can't be read, see `unreadable`.
+    """
     try:
         usage = _message(raw)
         # Anthropic counts what a compaction of the context used beside the answer's own tokens:
@@ -83,21 +104,33 @@ def of_messages(raw: object) -> Usage | None:
 
 
 class SampledUsage(NamedTuple):
-    """One time that a model was asked, of the several that one attempt may have been. model: None
-    for the one that answered. usage: what it used."""
+    """What was used by one of the times that a model was asked within an attempt.
+
+    Attributes:
+        model: None for the one that answered.
+        usage: What it used.
+    """
 
     model: str | None
     usage: Usage
 
 
 def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
-    """The times that models were asked for one answer, and whether each is known: a usage of
-    Anthropic's may list them as `iterations`, those of an advisor, another model's, are in nothing
-    else:
+    """Split the usage of an answer into the times that a model was asked for it.
+
+    A usage of Anthropic's may list them as `iterations`; those of an advisor, another model's, are
+    in nothing else:
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
 
-    usage: all that the answering model used. Raises ValueError, which says what it is, for one that
-    can't be read.
+    Args:
+        usage: All that the answering model used.
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The times, and whether each of the answering model's is known.
+
+    Raises:
+        ValueError: An iteration can't be read. The message is what it is, as a sentence's end.
     """
     iterations = raw.get("iterations") if isinstance(raw, dict) else None
     if not isinstance(iterations, list) or not iterations:
@@ -131,14 +164,22 @@ def _without(whole: Usage, parts: Sequence[Usage]) -> Usage:
 
 
 def _alike(one: Usage, other: Usage) -> bool:
-    """But for reasoning, which an iteration does not count apart."""
+    """Compare two usages but for reasoning, which an iteration does not count apart."""
     return replace(one, reasoning=0) == replace(other, reasoning=0)
 
 
 def of_embeddings(raw: object) -> Usage | None:
-    """Of an embedding, which has no output:
+    """Read a usage of embeddings, which have no output.
+
     https://platform.openai.com/docs/api-reference/embeddings/create; Voyage counts a total alone:
-    https://docs.voyageai.com/reference/embeddings-api"""
+    https://docs.voyageai.com/reference/embeddings-api
+
+    Args:
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The usage in our terms; None where it can't be read, see `unreadable`.
+    """
     try:
         whole = _mapping(raw)
         asked = whole.get("prompt_tokens")
@@ -148,103 +189,109 @@ def of_embeddings(raw: object) -> Usage | None:
 
 
 def unreadable(raw: object) -> str:
-    """Why there is no usage in what a provider sent, as a sentence."""
+    """Explain, as a sentence, why what a provider sent can't be read as a usage."""
     if raw is None:
         return "The provider sent no usage that could be read."
     for name, value in _counts_in(raw):
         try:
             _count(value)
         except _Unreadable:
-            return f"The usage can't be read: {name[:40]} is {_shown(value)}, no number of tokens."
+            return f"The usage can't be read: {name[:40]} is {_quoted(value)}, no number of tokens."
     return "The usage can't be read: it lacks the tokens that went in, or those that came out."
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
+    """Describe a value that should have been a number of tokens."""
     if isinstance(value, str | float | bool):
         return repr(value)[:40]
     return "below zero" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
-def billed_of(raw: object) -> int | None:
-    """Nano-dollars that a provider itself says a call cost; None where its usage says nothing of
-    it, or nonsense."""
-    whole = raw if isinstance(raw, dict) else {}
-    ticks = number(whole.get("cost_in_usd_ticks"))
-    if ticks is not None:
-        return nanos_of(ticks.scaleb(_TICK, EXACT))
-    cost = whole.get("cost")
-    if isinstance(cost, dict):
-        # https://docs.perplexity.ai/getting-started/pricing
-        cost = cost.get("total_cost") if cost.get("currency") in (None, "USD") else None
-    dollars = number(cost)
-    if dollars is None:
-        return None
-    return nanos_of(EXACT.add(dollars, _upstream(whole)))
+def validation_error(usage: Usage) -> str | None:
+    """Explain, as a sentence, what in a usage contradicts itself; None where it makes sense."""
+    if within_limits(usage) is None:
+        return "The usage has counts that are no whole numbers, or beyond all that a call can use."
+    if min(astuple(usage)) < 0:
+        return "The usage has negative counts."
+    for inner, name, outer, whole in (
+        (_cached(usage), "cached", usage.input, "input"),
+        (usage.audio_in, "audio", usage.input, "input"),
+        (usage.audio_out, "audio", usage.output, "output"),
+        (usage.reasoning, "reasoning", usage.output, "output"),
+    ):
+        if inner > outer:
+            return f"The usage counts {inner} {name} tokens among {outer} of {whole}."
+    return None
 
 
-def billed_by(headers: Mapping[str, str]) -> int | None:
-    """Nano-dollars that a gateway says in a header: LiteLLM's,
-    https://docs.litellm.ai/docs/proxy/response_headers. A cost of nothing is what it says, too, of
-    a model that it does not know the price of, so that says nothing."""
-    try:
-        dollars = number(float(headers.get("x-litellm-response-cost") or ""))
-    except ValueError:
-        return None
-    return nanos_of(dollars) if dollars else None
+def within_limits(usage: Usage | None) -> Usage | None:
+    """Pass on a usage that an event can hold; None for any other, whose `price` says why.
+
+    The bounds are those of `events.model.Amount`; what is beyond them would be written, and could
+    not be read again.
+    """
+    return usage if usage is None or fits_event(*astuple(usage)) else None
 
 
-def _upstream(whole: Mapping[str, object]) -> Decimal:
-    """What the provider behind OpenRouter bills to a key of the user's own, which `is_byok` tells;
-    `cost` is only what OpenRouter itself takes then:
-    https://openrouter.ai/docs/use-cases/usage-accounting"""
-    if whole.get("is_byok") is not True:
-        return Decimal(0)
-    details = whole.get("cost_details")
-    named = details.get("upstream_inference_cost") if isinstance(details, dict) else None
-    return number(named) or Decimal(0)
-
-
-def _of_details(raw: object, inward_name: str, outward_name: str) -> Usage | None:
-    """Of the two dialects of OpenAI, which differ in names."""
+def _of_openai(raw: object, inward: str, outward: str) -> Usage | None:
+    """Read a usage of one of OpenAI's two dialects, which differ in names."""
     try:
         whole = _mapping(with_details(raw))
-        # Mistral has the singular, too.
-        details = [f"{inward_name}_details", "prompt_token_details"]
-        inward = [whole, *[_mapping(whole.get(name)) for name in details]]
-        outward = _mapping(whole.get(f"{outward_name}_details"))
-        asked, said = _count(whole.get(inward_name)), _count(whole.get(outward_name))
-        cached = _greatest(inward, *_CACHED)
-        written, for_an_hour = _writes(inward, *_WRITTEN)
-        # Databricks and Perplexity count it beside the details.
-        reasoning = _greatest([whole, outward], "reasoning_tokens")
-        audio_in = _greatest(inward[1:], "audio_tokens")
-        audio_out = _greatest([outward], "audio_tokens")
-        beside = max(0, _greatest([whole], "total_tokens") - asked - said)
+        usage = _as_counted(whole, inward, outward)
+        total = _greatest([whole], "total_tokens")
     except _Unreadable:
         return None
-    if reasoning == 0 and beside == cached + written:
-        asked += beside  # a gateway to Anthropic whose input leaves them out, as Anthropic's does
-    elif reasoning in (0, beside):
-        # xAI's output leaves out reasoning, the total has it:
-        # https://docs.x.ai/docs/key-information/consumption-and-rate-limits
-        # Google's does the same, and gives no details: https://discuss.ai.google.dev/t/127400
-        said, reasoning = said + beside, beside
-    elif any(name in whole for name in _PERPLEXITYS):
-        said += reasoning  # which neither output nor total has
+    return _with_uncounted(usage, max(0, total - usage.input - usage.output), whole)
+
+
+def _as_counted(whole: Mapping[str, object], inward: str, outward: str) -> Usage:
+    """Read the counts as they are given."""
+    # Mistral has the singular, too.
+    details = (f"{inward}_details", "prompt_token_details")
+    going_in = [whole, *[_mapping(whole.get(name)) for name in details]]
+    coming_out = _mapping(whole.get(f"{outward}_details"))
+    written, for_an_hour = _writes(going_in, *_WRITTEN)
     return Usage(
-        input=asked,
-        output=said,
-        cache_read=cached,
+        input=_count(whole.get(inward)),
+        output=_count(whole.get(outward)),
+        cache_read=_greatest(going_in, *_CACHED),
         cache_write_5m=written - for_an_hour,
         cache_write_1h=for_an_hour,
-        reasoning=reasoning,
-        audio_in=audio_in,
-        audio_out=audio_out,
+        # Databricks and Perplexity count it beside the details.
+        reasoning=_greatest([whole, coming_out], "reasoning_tokens"),
+        audio_in=_greatest(going_in[1:], "audio_tokens"),
+        audio_out=_greatest([coming_out], "audio_tokens"),
     )
 
 
+def _with_uncounted(usage: Usage, beside: int, whole: Mapping[str, object]) -> Usage:
+    """Add the tokens that some providers leave out of their input or output.
+
+    `beside` is how many the total has more than both.
+    """
+    if not beside and not usage.reasoning:
+        return usage
+    if not usage.reasoning and beside == _cached(usage):
+        # a gateway to Anthropic whose input leaves them out, as Anthropic's does
+        return replace(usage, input=usage.input + beside)
+    if usage.reasoning in (0, beside):
+        # xAI's output leaves out reasoning, the total has it:
+        # https://docs.x.ai/docs/key-information/consumption-and-rate-limits
+        # Google's does the same, and gives no details: https://discuss.ai.google.dev/t/127400
+        return replace(usage, output=usage.output + beside, reasoning=beside)
+    if any(name in whole for name in _PERPLEXITYS):
+        # which neither output nor total has
+        return replace(usage, output=usage.output + usage.reasoning)
+    return usage
+
+
+def _cached(usage: Usage) -> int:
+    """Count the tokens that were read from a cache or written to one."""
+    return usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+
+
 def _message(raw: object) -> Usage:
-    """Of one answer, or one part of it, as Anthropic counts."""
+    """Read the usage of one answer, or of one part of it, as Anthropic counts."""
     whole = _mapping(raw)
     cached = _greatest([whole], "cache_read_input_tokens")
     written, for_an_hour = _writes([whole], "cache_creation_input_tokens")
@@ -263,7 +310,7 @@ def _sum(one: Usage, other: Usage) -> Usage:
 
 
 def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, int]:
-    """Tokens written to a cache, and those among them that stay for an hour."""
+    """Count the tokens written to a cache, and those among them that stay for an hour."""
     written = _greatest(places, *names)
     lifetimes = [_mapping(place.get(name)) for place in places for name in _LIFETIMES]
     for_an_hour = _greatest(lifetimes, "ephemeral_1h_input_tokens")
@@ -274,7 +321,7 @@ def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, i
 
 
 def _greatest(places: Sequence[Mapping[str, object]], *names: str) -> int:
-    """One count that may stand under several names, and be missing or null: then it is 0."""
+    """Read one count, which may stand under several names; 0 where it is missing or null."""
     found = [0]
     for place in places:
         for name in names:
@@ -299,7 +346,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _counts_in(raw: object) -> Iterator[tuple[str, object]]:
-    """What is named as a number of tokens in a usage, and in its details."""
+    """Yield what is named as a number of tokens in a usage, and in its details."""
     whole = raw if isinstance(raw, dict) else {}
     for place in (whole, *whole.values()):
         for name, value in place.items() if isinstance(place, dict) else ():

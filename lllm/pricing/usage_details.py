@@ -13,8 +13,14 @@ _OF_GOOGLE = {
 
 
 def with_details(raw: object) -> object:
-    """A usage whose details are counts by name, where a gateway to Google gives them as a list of
-    modalities; any other as it is."""
+    """Turn details that are a list of modalities into counts by name.
+
+    Args:
+        raw: A usage as the provider sent it; gateways to Google have such lists.
+
+    Returns:
+        A copy with the details by name; the usage itself where it has no such list.
+    """
     if not isinstance(raw, dict) or not any(isinstance(value, list) for value in raw.values()):
         return raw
     lists = {
@@ -34,16 +40,25 @@ def with_details(raw: object) -> object:
 
 
 def _are_modalities(value: object) -> bool:
-    """Whether it is a list, with a count for each modality."""
+    """Tell whether a value is a list with a count for each modality."""
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(one, dict) and one.get("modality") for one in value)
 
 
 def traffic_of(raw: object) -> str | None:
-    """How Vertex served a request, None for the plain way: what is provisioned is not billed by the
-    token, and what is asked for as flex or priority at other rates:
-    https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse"""
+    """Read from a usage how Vertex served the request.
+
+    What is provisioned is not billed by the token, and what is asked for as flex or priority has
+    other rates:
+    https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
+
+    Args:
+        raw: A usage as the provider sent it.
+
+    Returns:
+        The way, in lower case; None for the plain one.
+    """
     place: object = raw
     for name in ("extra_properties", "google", "traffic_type"):
         place = place.get(name) if isinstance(place, dict) else None

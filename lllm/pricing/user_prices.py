@@ -15,6 +15,7 @@ from decimal import Decimal, InvalidOperation
 from lllm.events.errors import ConfigError
 from lllm.events.model import TOOLS, Price, Usage
 from lllm.events.redaction.known_secrets import without_secrets
+from lllm.pricing.amounts import nanos_of, number
 from lllm.pricing.billing import (
     COUNTED,
     NOTHING,
@@ -22,9 +23,6 @@ from lllm.pricing.billing import (
     Charges,
     Tariff,
     bill,
-    nanos_of,
-    number,
-    validation_error,
 )
 
 Number = int | float | Decimal | str
@@ -113,7 +111,7 @@ class PriceTable:
         if found == _FREE:  # equal, for it may have come from another process
             reason = "The prices given to the store say that it costs nothing."
             return Price("free", nanos=0, source=SOURCE, source_version=self.version, reason=reason)
-        if usage is None or validation_error(usage) is not None:
+        if usage is None:
             return None
         if charges.counts and fees:
             found = found._replace(counted={**fees, **found.counted})
@@ -131,7 +129,7 @@ class PriceTable:
     def _called(
         self, function: PriceFunction, usage: Usage | None, provider: str, model: str
     ) -> Price | None:
-        if usage is None or validation_error(usage) is not None:
+        if usage is None:
             return None
         try:
             dollars = function(model, usage, provider)

@@ -13,10 +13,10 @@ from lllm.events.errors import InvokeError
 from lllm.events.model import Content, LLMFailed, LLMResponded, Price, Usage
 from lllm.events.values.json_values import to_plain
 from lllm.invokers import Answer
-from lllm.pricing.billing import within_limits
 from lllm.pricing.failed_attempts import is_unserved
 from lllm.pricing.price import price
 from lllm.pricing.priced_requests import NOTHING, Sent
+from lllm.pricing.usage import within_limits
 from lllm.pricing.user_prices import PriceTable
 from lllm.sessions.session import describe, is_cancellation
 

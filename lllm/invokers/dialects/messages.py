@@ -19,7 +19,8 @@ from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
 from lllm.invokers.dialects.dialect import more_of, refuse_params
-from lllm.pricing.usage import billed_of, of_messages
+from lllm.pricing.amounts import billed_of
+from lllm.pricing.usage import of_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

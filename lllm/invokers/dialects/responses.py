@@ -19,7 +19,8 @@ from lllm.invokers import Answer, Finish, Request
 from lllm.invokers.dialects.chat_completions import schema_name
 from lllm.invokers.dialects.dialect import more_of, refuse_params
 from lllm.invokers.http.errors import from_event
-from lllm.pricing.usage import billed_of, of_responses
+from lllm.pricing.amounts import billed_of
+from lllm.pricing.usage import of_responses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

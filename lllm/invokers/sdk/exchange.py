@@ -19,8 +19,8 @@ from lllm.invokers.http.errors import cleaned, from_response, request_id, status
 from lllm.invokers.http.event_stream import CONTENT_TYPE, EventStreamDecoder
 from lllm.invokers.http.sse import Decoder
 from lllm.invokers.http.tiers import tier_of
+from lllm.pricing.amounts import billed_by
 from lllm.pricing.failed_attempts import was_unsent
-from lllm.pricing.usage import billed_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,0 +1,106 @@
+"""What one attempt used that may have a price, read from its answer once for all who price it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lllm.events.model import Content, Usage
+from lllm.pricing.billing import Tariff
+from lllm.pricing.charges import charges_of
+from lllm.pricing.priced_requests import Sent
+from lllm.pricing.usage import SampledUsage, samplings_of, unreadable, validation_error
+from lllm.pricing.usage_details import INWARD, OUTWARD, traffic_of, with_details
+
+_MEDIA = {"audio": "audio", "image": "an image's", "video": "a film's"}
+_BY_SIZE = {"audio": "input_audio_seconds", "image": "input_pixels"}
+
+
+class AttemptUsage:
+    """The usage of one attempt, validated, and all else that its price depends on.
+
+    Args:
+        usage: In our terms, None where there is none.
+        raw: As the provider sent it.
+        content: The answer, None for one that did not come.
+        model: The one that answered.
+        sent: What was asked for that has a price of its own.
+
+    Attributes:
+        valid: The usage, None where there is none that makes sense.
+        fault: Why there is none, as a sentence; None where there is one.
+        charges: What was used beside its tokens.
+        sent: As given.
+        geo: Where Anthropic says that the model ran, None where nobody does.
+        traffic: How Vertex served the request, None for the plain way.
+    """
+
+    def __init__(
+        self, usage: Usage | None, raw: object, content: Content | None, model: str, sent: Sent
+    ) -> None:
+        self.fault = unreadable(raw) if usage is None else validation_error(usage)
+        self.valid = usage if self.fault is None else None
+        detailed = with_details(raw)
+        self._raw = detailed if isinstance(detailed, dict) else {}
+        self.charges = charges_of(self.valid, self._raw, content, model)
+        self.sent = sent
+        self.geo: object = self._raw.get("inference_geo")
+        self.traffic = traffic_of(self._raw)
+        self._has_audio = any(part.kind == "audio" for part in content.parts) if content else False
+
+    def samplings(self, usage: Usage) -> tuple[list[SampledUsage], bool]:
+        """Split the valid usage by the times that a model was asked; see `samplings_of`.
+
+        Returns:
+            The times, and whether each is known, as it is where the model was asked once.
+
+        Raises:
+            ValueError: One can't be read; the message is the end of a sentence about it.
+        """
+        samplings, known = samplings_of(usage, self._raw)
+        return samplings, known or not (self.charges.hosted or len(samplings) > 1)
+
+    def uncounted_kind(self, usage: Usage, tariff: Tariff) -> str | None:
+        """Find a kind of token that has a rate of its own, and that the valid usage does not count.
+
+        Returns:
+            What the usage lacks, as the end of a sentence; None where it lacks nothing.
+        """
+        text = tariff.rate("output")
+        image = tariff.rate("image_out")
+        if image not in (None, text) and usage.output and not self._counts("image_tokens"):
+            return "does not say how many of the tokens that came out are an image's"
+        audio = tariff.rate("audio_out")
+        if audio not in (None, text) and self._has_audio and not usage.audio_out:
+            return "does not say how many of the tokens that came out are audio"
+        plain = tariff.rate("input") if self.sent.media else None
+        for kind in self.sent.media:
+            own = tariff.rate(f"{kind}_in")
+            is_counted = self._counts(f"{kind}_tokens", "in") or not usage.input
+            if own not in (None, plain) and not is_counted:
+                return f"does not say how many of the tokens that went in are {_MEDIA[kind]}"
+            unit = _BY_SIZE.get(kind, "")  # Mistral bills audio by the second, beside its tokens
+            if unit in tariff.counted and unit not in self.charges.counts:
+                return f"does not say how much there was of the {kind} that went in"
+        return None
+
+    def unconfirmed_tier(self, answered: str | None) -> str | None:
+        """Name the service tier that was asked for, if the answer does not say which it was given.
+
+        It need not be the same: https://platform.openai.com/docs/api-reference/chat/object.
+
+        Args:
+            answered: The tier of the answer.
+
+        Returns:
+            The tier; None where none was asked for, or the answer says which it is.
+        """
+        if self.sent.tier is None or answered not in (None, "standard"):
+            return None
+        # "standard" is Anthropic's word for a tier, and says nothing of the speed.
+        is_told = answered is not None and self.sent.tier != "fast"
+        return None if is_told or self._raw.get("speed") is not None else self.sent.tier
+
+    def _counts(self, name: str, way: Literal["in", "out"] = "out") -> bool:
+        """Tell whether the details of the usage have a count."""
+        places = [self._raw.get(name) for name in (INWARD if way == "in" else OUTWARD)]
+        return any(isinstance(place, dict) and place.get(name) is not None for place in places)
