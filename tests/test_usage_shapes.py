@@ -33,14 +33,13 @@ from hypothesis import strategies as st
 from lllm.events.model import Price, Usage
 from lllm.invokers.dialects.chat_completions import answer
 from lllm.pricing.amounts import billed_of
+from lllm.pricing.attempt_usage import SampledUsage, samplings_of
 from lllm.pricing.price import price
 from lllm.pricing.usage import (
-    SampledUsage,
     of_chat,
     of_embeddings,
     of_messages,
     of_responses,
-    samplings_of,
     unreadable,
     validation_error,
 )

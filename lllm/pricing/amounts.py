@@ -58,7 +58,7 @@ def nanos_of(dollars: Decimal) -> int | None:
     return nanos if fits_event(nanos) else None
 
 
-def rounded(exact: Decimal, shift: int = 0) -> int:
+def rounded(exact: Decimal, shift: int) -> int:
     """Round an exact amount half-even to a whole number, after multiplying it by 10**shift."""
     return int(exact.scaleb(shift, EXACT).to_integral_value(context=EXACT))
 

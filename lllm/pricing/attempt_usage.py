@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from functools import reduce
+from operator import sub
+from typing import Literal, NamedTuple
+
+from msgspec.structs import astuple, replace
 
 from lllm.events.model import Content, Usage
 from lllm.pricing.billing import Tariff
 from lllm.pricing.charges import charges_of
 from lllm.pricing.priced_requests import Sent
-from lllm.pricing.usage import SampledUsage, samplings_of, unreadable, validation_error
+from lllm.pricing.usage import (
+    UnreadableUsageError,
+    added,
+    message_usage,
+    unreadable,
+    validation_error,
+)
 from lllm.pricing.usage_details import INWARD, OUTWARD, traffic_of, with_details
 
 _MEDIA = {"audio": "audio", "image": "an image's", "video": "a film's"}
 _BY_SIZE = {"audio": "input_audio_seconds", "image": "input_pixels"}
+
+
+class SampledUsage(NamedTuple):
+    """What was used by one of the times that a model was asked within an attempt.
+
+    Attributes:
+        model: None for the one that answered.
+        usage: What it used.
+    """
+
+    model: str | None
+    usage: Usage
 
 
 class AttemptUsage:
@@ -65,18 +88,18 @@ class AttemptUsage:
         Returns:
             What the usage lacks, as the end of a sentence; None where it lacks nothing.
         """
-        text = tariff.rate("output")
-        image = tariff.rate("image_out")
+        rates = tariff.texts
+        text = rates.get("output")
+        image = rates.get("image_out")
         if image not in (None, text) and usage.output and not self._counts("image_tokens"):
             return "does not say how many of the tokens that came out are an image's"
-        audio = tariff.rate("audio_out")
+        audio = rates.get("audio_out")
         if audio not in (None, text) and self._has_audio and not usage.audio_out:
             return "does not say how many of the tokens that came out are audio"
-        plain = tariff.rate("input") if self.sent.media else None
         for kind in self.sent.media:
-            own = tariff.rate(f"{kind}_in")
+            own = rates.get(f"{kind}_in")
             is_counted = self._counts(f"{kind}_tokens", "in") or not usage.input
-            if own not in (None, plain) and not is_counted:
+            if own not in (None, rates.get("input")) and not is_counted:
                 return f"does not say how many of the tokens that went in are {_MEDIA[kind]}"
             unit = _BY_SIZE.get(kind, "")  # Mistral bills audio by the second, beside its tokens
             if unit in tariff.counted and unit not in self.charges.counts:
@@ -104,3 +127,56 @@ class AttemptUsage:
         """Tell whether the details of the usage have a count."""
         places = [self._raw.get(name) for name in (INWARD if way == "in" else OUTWARD)]
         return any(isinstance(place, dict) and place.get(name) is not None for place in places)
+
+
+def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
+    """Split the usage of an answer into the times that a model was asked for it.
+
+    A usage of Anthropic's may list them as `iterations`; those of an advisor, another model's, are
+    in nothing else:
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
+
+    Args:
+        usage: All that the answering model used.
+        raw: The usage as the provider sent it.
+
+    Returns:
+        The times, and whether each of the answering model's is known.
+
+    Raises:
+        ValueError: An iteration can't be read. The message is what it is, as a sentence's end.
+    """
+    iterations = raw.get("iterations") if isinstance(raw, dict) else None
+    if not isinstance(iterations, list) or not iterations:
+        return [SampledUsage(None, usage)], False
+    turns: list[Usage] = []
+    compacted: list[Usage] = []
+    others: list[SampledUsage] = []
+    for one in iterations:
+        place = one if isinstance(one, dict) else {}
+        kind, model = place.get("type"), place.get("model")
+        try:
+            used = message_usage(place)
+        except UnreadableUsageError:
+            raise ValueError("an iteration of the usage that can't be read") from None
+        if kind in ("message", "compaction") and model is None:
+            (turns if kind == "message" else compacted).append(used)
+        elif isinstance(model, str) and kind in ("message", "advisor_message"):
+            others.append(SampledUsage(model, used))
+        elif used != Usage():
+            raise ValueError(f"an iteration of the kind {str(kind)[:40]!r} in the usage")
+    rest = _without(usage, compacted)
+    known = _alike(_without(rest, turns), Usage())
+    if not known:
+        turns = [rest]
+    own = [SampledUsage(None, used) for used in (*turns, *compacted)]
+    return [*own, *others], known
+
+
+def _without(whole: Usage, parts: Sequence[Usage]) -> Usage:
+    return Usage(*map(sub, astuple(whole), astuple(reduce(added, parts, Usage()))))
+
+
+def _alike(one: Usage, other: Usage) -> bool:
+    """Compare two usages but for reasoning, which an iteration does not count apart."""
+    return replace(one, reasoning=0) == replace(other, reasoning=0)

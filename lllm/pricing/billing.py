@@ -159,10 +159,6 @@ class Tariff(NamedTuple):
             rates, self.request, self.effective, counted=self.counted, whole=self.whole
         )
 
-    def rate(self, name: str) -> Decimal | None:
-        """Look up the US dollars for a million tokens of a kind; None without a rate of its own."""
-        return next((rate for unit, rate in self.tokens if unit.name == name), None)
-
 
 def _text(rate: Decimal) -> str:
     """Write a rate without an exponent."""
@@ -227,7 +223,9 @@ def bill_all(
         texts[component] = _text(rate)
         cost = EXACT.multiply(rate, count).scaleb(9, EXACT)
         exact[component] = EXACT.add(exact.get(component, Decimal(0)), cost)
-    parts = {component: rounded(total) for component, total in exact.items()}
+    parts = {
+        component: int(total.to_integral_value(context=EXACT)) for component, total in exact.items()
+    }
     if main.request is not None:
         parts["request"] = rounded(main.request, 9)
     nanos = sum(parts.values())
@@ -258,7 +256,7 @@ def _add_tokens(
     for name, kind in _KINDS.items():
         # No output counts citations, so nothing else stands for their rate.
         needs_a_rate = name == "citation" or not tariff.whole
-        if counts[name] and needs_a_rate and tariff.rate(name) is None:
+        if counts[name] and needs_a_rate and name not in tariff.texts:
             return f"It used {counts[name]} tokens of {kind}, which have no known rate."
     taken: dict[str, int] = {}
     for unit, rate in tariff.tokens:

@@ -23,9 +23,11 @@ from lllm.times import zone_name
 class CostLine(TypedDict):
     """What some calls cost: US dollars, tokens, and how many calls have no known price.
 
-    recorded_cost_usd: what the events say, where the total is made with other prices. wasted: what
-    those cost, among all, whose answer was thrown away or never came whole. tool: what of the total
-    are fees of tools that the provider ran, as web searches.
+    Attributes:
+        recorded_cost_usd: What the events say, where the total is made with other prices.
+        wasted_cost_usd: What those calls cost, among all, whose answer was thrown away or never
+            came whole.
+        tool_cost_usd: What of the total are fees of tools that the provider ran, as web searches.
     """
 
     total_cost_usd: float
@@ -45,9 +47,15 @@ class CostLine(TypedDict):
 
 
 class CostGroup(CostLine):
-    """One group of a summary. key: the tactic, model, agent, day (YYYY-MM-DD, of the zone asked
-    for) or tag value, None for sessions without the tag. session_count: how many sessions have it,
-    for tags that stand within no group of another kind. groups: those within it."""
+    """One group of a summary.
+
+    Attributes:
+        key: The tactic, model, agent, day (YYYY-MM-DD, of the zone asked for) or tag value; None
+            for sessions without the tag.
+        session_count: How many sessions have the tag, where it stands within no group of another
+            kind; None elsewhere.
+        groups: Those within it.
+    """
 
     key: str | None
     session_count: int | None
@@ -57,9 +65,12 @@ class CostGroup(CostLine):
 class CostSummary(CostLine):
     """What the selected sessions cost with all below them, and by group where that was asked.
 
-    prices: "recorded", "current" or "given", as it was asked for. as_model: the model that all
-    calls were priced as, None for their own. time_zone: of the days among the groups, None where
-    there are none.
+    Attributes:
+        session_count: How many sessions were selected.
+        prices: "recorded", "current" or "given", as it was asked for.
+        as_model: The model that all calls were priced as, None for their own.
+        time_zone: Of the days among the groups, None where there are none.
+        groups: The outermost groups, the most expensive first.
     """
 
     session_count: int
@@ -70,8 +81,15 @@ class CostSummary(CostLine):
 
 
 class SummarySums(msgspec.Struct, frozen=True):
-    """The sums of a summary. by: of each innermost group. counts: how many sessions have each
-    combination of the tags that stand first among the groups."""
+    """The sums of a summary.
+
+    Attributes:
+        total: Of all.
+        sessions: How many there are.
+        by: The sums of each innermost group.
+        counts: How many sessions have each combination of the tags that stand first among the
+            groups.
+    """
 
     total: Sums
     sessions: int
@@ -80,8 +98,17 @@ class SummarySums(msgspec.Struct, frozen=True):
 
 
 def grouping(group_by: str | Sequence[str] | None) -> tuple[Group, ...]:
-    """`group_by` as it is asked of a store. Raises ValueError for a word that it has not, or one
-    that is given twice."""
+    """Read the `group_by` that a store is asked for.
+
+    Args:
+        group_by: A word or several, None for no groups.
+
+    Returns:
+        The groups, outermost first.
+
+    Raises:
+        ValueError: A word is no group, or is given twice.
+    """
     words = () if group_by is None else (group_by,) if isinstance(group_by, str) else group_by
     groups = tuple(map(_group_of, words))
     if len({*groups}) < len(groups):
@@ -99,16 +126,26 @@ def _group_of(word: str) -> Group:
 
 
 def leading_tags(by: Sequence[Group]) -> list[str]:
-    """The tags that stand before all other groups."""
+    """List the tags that stand before all other groups."""
     return [group.tag for group in takewhile(lambda group: group.tag, by)]
 
 
 def recorded(
     connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group], zone: dt.tzinfo
 ) -> SummarySums:
-    """The sums of the sessions that a filter selects, as they were priced when they happened.
+    """Sum what the selected sessions cost, as they were priced when they happened.
 
-    zone: of the days. Raises DividedQuarter where only the events can say what its days cost.
+    Args:
+        connection: To the rows.
+        wanted: Which sessions.
+        by: The groups, outermost first.
+        zone: Of the days among the groups.
+
+    Returns:
+        The sums.
+
+    Raises:
+        DividedQuarter: Only the events can say what the days of the zone cost.
     """
     total = cost_queries.sum_costs(connection, wanted)
     sessions = cost_queries.count_sessions(connection, wanted)
@@ -129,7 +166,18 @@ def summary_of_costs(
     prices: str = "recorded",
     as_model: str | None = None,
 ) -> CostSummary:
-    """What was found in a user's words, the dearest groups first."""
+    """Write sums in a user's words, the most expensive groups first.
+
+    Args:
+        found: The sums.
+        by: The groups, outermost first.
+        zone: Of the days among the groups.
+        prices: "recorded", "current" or "given".
+        as_model: The model that all calls were priced as, None for their own.
+
+    Returns:
+        The summary.
+    """
     has_days = any(group.column == "day" for group in by)
     root = _Node()
     for keys, sums in found.by.items():
@@ -149,7 +197,7 @@ def summary_of_costs(
 
 
 def line_of(sums: Sums) -> CostLine:
-    """Sums of the cost cube in a user's words."""
+    """Write sums of the cost rows in a user's words."""
     return CostLine(
         total_cost_usd=dollars(sums["cost_nanos"]),
         recorded_cost_usd=dollars(sums.get("recorded_nanos", sums["cost_nanos"])),
@@ -177,7 +225,7 @@ class _Node:
         self.within: dict[str | None, _Node] = {}
 
     def path(self, keys: Keys) -> list[_Node]:
-        """The groups that are told by the first key, the first two, ... all."""
+        """Find the groups of the first key, of the first two, ... of all; make those that lack."""
         nodes = [self]
         for key in keys:
             nodes.append(nodes[-1].within.setdefault(key, _Node()))

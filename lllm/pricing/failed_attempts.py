@@ -1,4 +1,4 @@
-"""Whether a provider did anything for an attempt that failed."""
+"""Tells whether a provider did anything for an attempt that failed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ _UNSENT = frozenset({
 
 
 def is_unserved(error: BaseException) -> bool:
-    """Whether it is certain that the provider did nothing, so that it can't have cost anything.
+    """Tell whether the provider certainly did nothing, so that nothing can have been billed.
 
     A timeout after the request was sent, a 5xx, a connection that broke may have cost something.
+
+    Args:
+        error: What the attempt failed with.
+
+    Returns:
+        True if it is certain.
     """
     if isinstance(error, InvokeError):
         if error.partial is not None or error.usage is not None or error.unfinished:
@@ -30,8 +36,14 @@ def is_unserved(error: BaseException) -> bool:
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status that an error stands for, as those of httpx, requests and the SDKs do; None
-    for one that is of no answer."""
+    """Read the HTTP status that an error of httpx, requests or an SDK stands for.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        The status, None where no answer came.
+    """
     try:
         found = getattr(getattr(error, "response", None), "status_code", None)
     except Exception:  # a property of the user's
@@ -40,8 +52,14 @@ def http_status(error: BaseException) -> int | None:
 
 
 def was_unsent(error: BaseException) -> bool:
-    """Whether an error of an HTTP library, or of an SDK that it was the cause of, came before the
-    request was sent."""
+    """Tell whether an error came before the request was sent.
+
+    Args:
+        error: Of an HTTP library, or of an SDK that raised it because of one.
+
+    Returns:
+        True if nothing was sent.
+    """
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

@@ -11,7 +11,7 @@ import datetime as dt
 from bisect import bisect_left
 from decimal import Decimal
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.events.concurrency.imports import importing
 from lllm.pricing.amounts import EXACT
@@ -32,7 +32,7 @@ _TIER_NAMES = ("service_tier", "processing", "speed")
 
 
 # What providers call the tier that has no name: Groq's is "on_demand", and "auto" is an echo.
-_PLAIN_TIERS = ("default", "standard", "auto", "on_demand")
+_PLAIN_TIERS = (None, "default", "standard", "auto", "on_demand")
 # Who has no rates of their own: whose models are priced as their makers do. A gateway passes on
 # what its providers bill; a script, and LiteLLM without a prefix, tell no more than the name.
 BY_MODEL_NAME = frozenset(
@@ -40,36 +40,67 @@ BY_MODEL_NAME = frozenset(
 )
 
 
+class Tariffs(NamedTuple):
+    """The tariffs of a model at one time, which may differ with the length of a request.
+
+    Attributes:
+        upto: The tokens of input up to which each tariff counts, but for the last.
+        by_length: The tariffs, that of the shortest requests first.
+    """
+
+    upto: tuple[int, ...]
+    by_length: tuple[Tariff, ...]
+
+    def of(self, input_tokens: int) -> Tariff:
+        """Look up the tariff of a request by the tokens of its input."""
+        return self.by_length[bisect_left(self.upto, input_tokens)]
+
+
 class Listed:
-    """A model of the price data, with the tariffs it has had already worked out."""
+    """A model of the price data, with the tariffs it has had already worked out.
+
+    Args:
+        info: The model as genai-prices has it.
+        by_tier: True if the model's service tiers and fees are those of the provider that bills.
+    """
 
     def __init__(self, info: ModelInfo, *, by_tier: bool) -> None:
         self.name = info.id
         self._info = info
         self._by_tier = by_tier
-        self._known: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[Tariff, ...]]] = {}
+        self._known: dict[tuple[object, ...], Tariffs] = {}
         prices = info.prices if isinstance(info.prices, list) else []
         self._constraints = _constraints(entry.constraint for entry in prices)
         variants = info.price_variants or []
         self._tier_constraints = _constraints(variant.constraint for variant in variants)
 
-    def tariff(self, at: int, service_tier: str | None, input_tokens: int) -> Tariff:
-        """The rates at a time (nanoseconds UTC), for a request of so many tokens."""
-        tier = service_tier if self._by_tier else None
+    def tariffs(self, at: int, service_tier: str | None = None) -> Tariffs | None:
+        """Look up the rates at a time.
+
+        Args:
+            at: Nanoseconds UTC.
+            service_tier: None for the plain one.
+
+        Returns:
+            The rates; None for a service tier that has none then.
+        """
+        if service_tier in _PLAIN_TIERS:
+            tier = service_tier if self._by_tier else None
+        elif self._has_tier(at, service_tier):
+            tier = service_tier
+        else:
+            return None
         watched = self._constraints + (self._tier_constraints if tier else ())
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC) if watched else _ANY_DAY
         # Two times at which the same constraints hold have the same rates.
         key = (tier, *[constraint.active(when) for constraint in watched])
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = self._tariffs(when, tier)
-        starts, tariffs = known
-        return tariffs[bisect_left(starts, input_tokens)]
+            known = self._known[key] = self._tariffs_at(when, tier)
+        return known
 
-    def has_tier(self, at: int, service_tier: str | None) -> bool:
-        """Whether there are rates for a service tier at a time; the plain one has always."""
-        if service_tier is None or service_tier in _PLAIN_TIERS:
-            return True
+    def _has_tier(self, at: int, service_tier: str | None) -> bool:
+        """Tell whether there are rates for a service tier at a time."""
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC)
         context = dict.fromkeys(_TIER_NAMES, service_tier)
         return self._by_tier and any(
@@ -77,20 +108,21 @@ class Listed:
             for variant in self._info.price_variants or []
         )
 
-    def _tariffs(
-        self, when: dt.datetime, tier: str | None
-    ) -> tuple[tuple[int, ...], tuple[Tariff, ...]]:
+    def _tariffs_at(self, when: dt.datetime, tier: str | None) -> Tariffs:
+        """Work out the rates at a time."""
         context = dict.fromkeys(_TIER_NAMES, tier) if tier else {}
         rates = self._info.get_prices(when, context)
         effective = self._effective(when, context)
-        starts = _tier_starts(rates)
+        found = [getattr(rates, unit.key, None) for unit in UNITS]
+        starts = sorted({tier.start for rate in found for tier in getattr(rate, "tiers", ())})
         sizes = (0, *[start + 1 for start in starts])
         tariffs = (_tariff(rates, size, effective) for size in sizes)
         # Who serves another's model at its rates has fees of its own for tools, as Azure has.
-        return starts, tuple(one if self._by_tier else one._replace(counted={}) for one in tariffs)
+        by_length = tuple(one if self._by_tier else one._replace(counted={}) for one in tariffs)
+        return Tariffs(tuple(starts), by_length)
 
     def _effective(self, when: dt.datetime, context: dict[str, str]) -> str | None:
-        """The date from which the rates of a time hold, where the data says one."""
+        """Find the date from which the rates of a time hold, where the data says one."""
         prices = self._info.prices if isinstance(self._info.prices, list) else []
         used = [entry.constraint for entry in prices if _active(entry.constraint, when)][-1:]
         used += [
@@ -112,11 +144,6 @@ def _constraints(
     found: Iterable[StartDateConstraint | TimeOfDateConstraint | None],
 ) -> tuple[StartDateConstraint | TimeOfDateConstraint, ...]:
     return tuple(constraint for constraint in found if constraint is not None)
-
-
-def _tier_starts(rates: ModelPrice) -> tuple[int, ...]:
-    found = [getattr(rates, unit.key, None) for unit in UNITS]
-    return tuple(sorted({tier.start for rate in found for tier in getattr(rate, "tiers", ())}))
 
 
 def _tariff(rates: ModelPrice, input_tokens: int, effective: str | None) -> Tariff:
@@ -142,8 +169,18 @@ def _tariff(rates: ModelPrice, input_tokens: int, effective: str | None) -> Tari
 
 @lru_cache(maxsize=4096)
 def find(provider: str, model: str) -> Listed | None:
-    """The model in the price data. A provider that is known there is taken at its word: another
-    one's price for a model of the same name would be a guess."""
+    """Find a model in the price data.
+
+    A provider that is known there is taken at its word: another one's price for a model of the same
+    name would be a guess.
+
+    Args:
+        provider: Who bills: a name of genai-prices, one of `BY_MODEL_NAME`, or a host.
+        model: As the provider calls it.
+
+    Returns:
+        The model, None where the data does not have it.
+    """
     snapshot = _snapshot()
     for candidate, name in _candidates(provider, model):
         try:
@@ -170,12 +207,12 @@ def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
 
 
 def is_known(provider: str) -> bool:
-    """Whether it is known who bills for a provider."""
+    """Tell whether it is known who bills for a provider."""
     return provider in BY_MODEL_NAME or _provider(provider) is not None
 
 
 def _provider(name: str) -> str | None:
-    """A provider's id in the price data, by a name for it, or by the host that it answers at."""
+    """Find a provider's id in the price data, by a name for it or by the host it answers at."""
     if name in BY_MODEL_NAME:
         return None
     try:
@@ -188,7 +225,7 @@ def _provider(name: str) -> str | None:
 
 
 def is_ready() -> bool:
-    """Whether the price data has been read; the first price takes some tenths of a second more."""
+    """Tell whether the price data was read; if not, the first price takes tenths of a second."""
     return _snapshot.cache_info().currsize > 0
 
 
@@ -199,7 +236,7 @@ def make_ready() -> None:
 
 
 def make_ready_aside() -> None:
-    """Have it read beside the event loop that runs this, where it has not been yet."""
+    """Have the price data read beside the event loop that runs this, unless it was read before."""
     import asyncio
 
     if not is_ready():
@@ -217,7 +254,7 @@ def _snapshot() -> DataSnapshot:
 
 @cache
 def version() -> str:
-    """The version of the price data."""
+    """Look up the version of the price data that is installed."""
     with importing():
         from importlib.metadata import version as version_of
 

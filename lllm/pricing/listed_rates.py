@@ -6,7 +6,7 @@ has a price that the data does not know makes the whole attempt unpriced, with t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
@@ -17,7 +17,6 @@ from lllm.pricing.attempt_usage import AttemptUsage
 from lllm.pricing.billing import Sampling, Tariff, bill_all
 from lllm.pricing.genai_prices import Listed
 from lllm.pricing.regional_rates import ASSUMED, GEOS, billed_names, dearer_region, made_elsewhere
-from lllm.pricing.usage import SampledUsage
 
 _WHO_BILLS = (
     ' Where a provider bills it all the same, name it: capture(client, provider="openai"), the key '
@@ -64,8 +63,10 @@ def listed_price(
         return _unlisted(provider, model)
     tier = service_tier or used.traffic
     try:
-        _check_extras(used, found, at, tier, dearer_region(provider, host, region))
-        samplings = _samplings(used, usage, found, provider, name, at, tier)
+        samplings = _samplings(
+            used, usage, found, at, tier,
+            provider=provider, model=name, region=dearer_region(provider, host, region),
+        )  # fmt: skip
     except _NoRateError as error:
         return _unpriced(str(error), name)
     version = genai_prices.version()
@@ -86,17 +87,26 @@ def listed_fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
         US dollars for one of each, by the unit's name in genai-prices.
     """
     found = genai_prices.find(provider, model)
-    return {} if found is None else found.tariff(at, None, 0).counted
+    tariffs = None if found is None else found.tariffs(at)
+    return {} if tariffs is None else tariffs.by_length[0].counted
 
 
 class _NoRateError(LookupError):
     """Something in a call has a price that the data does not know; a sentence's end says what."""
 
 
-def _check_extras(
-    used: AttemptUsage, found: Listed, at: int, tier: str | None, region: str | None
-) -> None:
-    """Raise _NoRateError for what no rate of a model can be right for, however it was used."""
+def _samplings(
+    used: AttemptUsage,
+    usage: Usage,
+    found: Listed,
+    at: int,
+    tier: str | None,
+    *,
+    provider: str,
+    model: str,
+    region: str | None,
+) -> list[Sampling]:
+    """Look up the rates of all that an attempt used. Raises _NoRateError where one lacks."""
     if used.charges.unknown:
         raise _NoRateError(f"has no rate for {used.charges.unknown[0]}")
     asked = used.unconfirmed_tier(tier)
@@ -105,22 +115,11 @@ def _check_extras(
             f"can't tell the rates: the service tier {asked!r} was asked for, and the answer does "
             "not say which one it was given"
         )
-    if not found.has_tier(at, tier):
+    tariffs = found.tariffs(at, tier)
+    if tariffs is None:
         raise _NoRateError(f"lists {found.name} without a price for the service tier {tier!r}")
     if region is not None:
         raise _NoRateError(f"has no rates of {region}")
-
-
-def _samplings(
-    used: AttemptUsage,
-    usage: Usage,
-    found: Listed,
-    provider: str,
-    model: str,
-    at: int,
-    tier: str | None,
-) -> list[Sampling]:
-    """Look up the rates of all that an attempt used. Raises _NoRateError where one lacks."""
     factor = GEOS.get(used.geo if isinstance(used.geo, str) else None)
     if factor is None:
         raise _NoRateError(f"has no rates for inference_geo {used.geo!r}")
@@ -128,38 +127,37 @@ def _samplings(
         samplings, known = used.samplings(usage)
     except ValueError as error:
         raise _NoRateError(f"has no rate for {error}") from None
-    tariff, short = found.tariff(at, tier, usage.input), found.tariff(at, tier, 0)
-    if not known and tariff != short:
+    tariff = tariffs.of(usage.input)
+    is_short = tariff == tariffs.by_length[0]
+    if not known and not is_short:
         raise _NoRateError(
             f"has other rates for long requests of {found.name}, and nobody says how long each of "
             "the requests was that this answer took"
         )
     fault = _without_a_price(usage, found, tariff) or used.uncounted_kind(usage, tariff)
-    if fault is None and tariff == short:
+    if fault is None and is_short:
         fault = _dearer_when_long(provider, model, at, usage.input)
     if fault is not None:
         raise _NoRateError(fault)
-    priced = _with_tariffs(samplings, found, provider, at, tier)
-    if factor == 1:
-        return priced
-    return [one._replace(tariff=one.tariff.times(factor)) for one in priced]
+    billed = [
+        Sampling(
+            part, tariffs.of(part.input) if of is None else _advisors(provider, of, part, at, tier)
+        )
+        for of, part in samplings
+    ]
+    return (
+        billed if factor == 1 else [one._replace(tariff=one.tariff.times(factor)) for one in billed]
+    )
 
 
-def _with_tariffs(
-    samplings: Sequence[SampledUsage], found: Listed, provider: str, at: int, tier: str | None
-) -> list[Sampling]:
-    """Look up each sampling's rates. Raises _NoRateError for an advisor's model without any."""
-    priced = []
-    for sampled in samplings:
-        model, usage = sampled
-        listed = found if model is None else genai_prices.find(provider, model)
-        if listed is not None and listed.has_tier(at, tier):
-            tariff = listed.tariff(at, tier, usage.input)
-            if model is None or _without_a_price(usage, listed, tariff) is None:
-                priced.append(Sampling(usage, tariff))
-                continue
+def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None) -> Tariff:
+    """Look up the rates of another model that was asked for an answer, too."""
+    listed = genai_prices.find(provider, model)
+    tariffs = None if listed is None else listed.tariffs(at, tier)
+    tariff = None if tariffs is None else tariffs.of(usage.input)
+    if listed is None or tariff is None or _without_a_price(usage, listed, tariff) is not None:
         raise _NoRateError(f"lists no model {model!r}, which advised in this answer")
-    return priced
+    return tariff
 
 
 def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | None:
@@ -169,7 +167,8 @@ def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | 
     """
     maker = made_elsewhere(provider, model)
     own = genai_prices.find(*maker) if maker else None
-    if own is None or own.tariff(at, None, tokens) == own.tariff(at, None, 0):
+    tariffs = None if own is None else own.tariffs(at)
+    if tariffs is None or tariffs.of(tokens) == tariffs.by_length[0]:
         return None
     return f"has no rates for long requests of {model}, which cost more with its maker"
 

@@ -16,7 +16,15 @@ _HOSTED_ENDINGS = ("-cloud", ":cloud")
 
 
 def local_provider(host: str | None, port: int | None) -> str | None:
-    """ "ollama" or "lm-studio" for a server of theirs on this machine, None for any other."""
+    """Name the maker of a server on this machine, by the port that the maker has given it.
+
+    Args:
+        host: Where the server answers.
+        port: The same.
+
+    Returns:
+        "ollama" or "lm-studio", None for any other server.
+    """
     if host is None or port is None or not _is_loopback(host):
         return None
     return _BY_PORT.get(port)
@@ -25,9 +33,16 @@ def local_provider(host: str | None, port: int | None) -> str | None:
 def why_free(
     provider: str, model: str, *, host: str | None = None, port: int | None = None
 ) -> str | None:
-    """Why a model of a provider costs nothing, as a sentence; None where it may cost something.
+    """Explain why a model costs nothing, where it runs on a machine of one's own.
 
-    host, port: where it was asked, which tells where nobody was named who bills.
+    Args:
+        provider: Who bills; the host itself where nobody was named.
+        model: As the provider calls it.
+        host: Where it was asked, which counts where nobody was named.
+        port: The same.
+
+    Returns:
+        A sentence; None where it may cost something.
     """
     if provider == host:
         provider = local_provider(host, port) or provider

@@ -1,5 +1,6 @@
-"""What a request asks for that has a price of its own, beside the model: kinds of media whose
-tokens cost more than text, and a service tier.
+"""What a request asks for that has a price of its own: media, and a service tier.
+
+The tokens of some kinds of media cost more than those of text.
 
 An answer should say how many tokens of each kind there were, and which tier it was given. Where it
 says nothing of what was asked for, nobody knows what it cost.
@@ -28,8 +29,12 @@ _NO_MEDIA: frozenset[str] = frozenset()
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What was asked for. media: of MEDIA, those that were sent, or may have been. tier: a service
-    tier other than the plain one."""
+    """What was asked for that has a price of its own.
+
+    Attributes:
+        media: Those of MEDIA that were sent, or may have been.
+        tier: A service tier other than the plain one, None for that.
+    """
 
     media: tuple[str, ...] = ()
     tier: str | None = None
@@ -44,12 +49,15 @@ def sent_in(
     *,
     before: frozenset[str] = frozenset(),
 ) -> Sent:
-    """What a request asks for.
+    """Find what a request asks for that has a price of its own.
 
     Args:
         contents: The messages that are sent.
         params: What else the provider is told, by its names.
         before: The media of messages that are sent before these.
+
+    Returns:
+        The media and the tier; `NOTHING` for neither.
     """
     media = before.union(*map(media_in, contents))
     tier = _tier_in(params)
@@ -57,7 +65,7 @@ def sent_in(
 
 
 def media_in(content: Content) -> frozenset[str]:
-    """The kinds of media that a message has, or may have: of MEDIA."""
+    """Find the kinds of media, of MEDIA, that a message has or may have."""
     media = _NO_MEDIA
     for part in content.parts:
         if part.kind not in _WITHOUT_MEDIA:
@@ -80,7 +88,7 @@ def _tier_in(params: Mapping[str, object]) -> str | None:
 
 
 def _media_of(part: Part) -> set[str]:
-    """The kinds of media that a part has, or may have."""
+    """Find the kinds of media that a part has or may have."""
     mime = part.mime or next(_mimes(part.data, guess=part.kind not in MEDIA), None)
     kind, _, name = (mime or "").partition("/")
     if kind == "video" or "video" in part.kind:
@@ -98,9 +106,9 @@ def _media_of(part: Part) -> set[str]:
 
 
 def _mimes(data: object, depth: int = 0, *, guess: bool) -> Iterator[str]:
-    """What a part's JSON says of the type of what is in it, the surest first.
+    """Yield the media types that a part's JSON names, the surest first.
 
-    guess: by the endings of names, too.
+    `guess` has the endings of names count, too.
     """
     if isinstance(data, str):
         found = _MIME.match(data) if data.startswith("data:") else None

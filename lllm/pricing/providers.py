@@ -120,17 +120,28 @@ _AT_GATEWAYS = {
 
 
 def provider_of(host: str) -> str | None:
-    """Who answers at a host, None where it is nobody known."""
+    """Look up who answers at a host.
+
+    Args:
+        host: A name; a subdomain counts as its host.
+
+    Returns:
+        A name of genai-prices, None where it is nobody known.
+    """
     labels = host.lower().split(".")
     names = (".".join(labels[start:]) for start in range(len(labels)))
     return next((PROVIDERS[name] for name in names if name in PROVIDERS), None)
 
 
 def provider_at(url: str) -> str | None:
-    """Who bills what is asked at a base URL, None where nobody knows.
+    """Look up who bills what is asked at a base URL.
 
-    A name of genai-prices, or of a gateway, whose models are priced as their makers do. Nothing is
-    raised for what is no web address.
+    Args:
+        url: A web address; for anything else nothing is raised, and nobody bills.
+
+    Returns:
+        A name of genai-prices, or of a gateway, whose models are priced as their makers do; None
+        where nobody knows.
     """
     try:
         parts = urlsplit(url)

@@ -45,11 +45,19 @@ T = TypeVar("T")
 
 
 class Repricing:
-    """Prices other than the recorded ones, or these. asked: "recorded", "current" or "given".
+    """Prices attempts anew: as recorded, at today's prices, or at prices that are given.
 
-    own: the prices that the store was given, which count among today's.
+    Args:
+        prices: "recorded", "current", or prices for `PriceTable.of`.
+        as_model: The model that all attempts are priced as, None for their own.
+        own: The prices that the store was given, which count among today's.
 
-    Raises ConfigError for prices that can't be, or a model that nobody knows the price of.
+    Attributes:
+        as_model: As given.
+        asked: "recorded", "current" or "given".
+
+    Raises:
+        ConfigError: The prices can't be, or nobody knows the price of the model.
     """
 
     def __init__(self, prices: OtherPrices, as_model: str | None, own: PriceTable | None) -> None:
@@ -77,10 +85,19 @@ class Repricing:
         region: str | None = None,
         sent: Sent = NOTHING,
     ) -> Price | None:
-        """What an attempt costs at these prices.
+        """Price an attempt.
 
-        provider, host, port, region: where it went. sent: what was asked for. began: nanoseconds
-        UTC.
+        Args:
+            attempt: Its end as it was recorded.
+            provider: Who bills.
+            began: When it began, nanoseconds UTC.
+            host: Where it went.
+            port: The same.
+            region: The same, as the address names it.
+            sent: What was asked for that has a price of its own.
+
+        Returns:
+            The price, None for an attempt that has none and used nothing that is known.
         """
         usage, was = attempt.usage, attempt.price
         if (was is None and usage is None) or self._as_recorded:
@@ -140,12 +157,12 @@ _NOWHERE = _Asked("", None, None, None, NOTHING)  # a model is priced by its nam
 
 
 def _is_unfinished(attempt: LLMResponded | LLMFailed) -> bool:
-    """Whether nobody knows what an attempt used, so that no prices can say what it cost."""
+    """Tell whether nobody knows what an attempt used, so that no prices can say what it cost."""
     return isinstance(attempt, LLMFailed) and attempt.unfinished
 
 
 def _from_cache(was: Price, where: _Asked, model: str) -> bool:
-    """Whether an answer was free for another reason than its model: no price changes that."""
+    """Tell whether an answer was free for another reason than its model, as from a cache."""
     is_free = was.status == "free" and was.source is None
     return is_free and why_free(where.provider, model, host=where.host, port=where.port) is None
 
@@ -164,9 +181,21 @@ def repriced(
     zone: dt.tzinfo,
     new: Repricing,
 ) -> SummarySums:
-    """The sums of the sessions that a filter selects, at other prices, or as they are recorded.
+    """Sum what the selected sessions cost at other prices, or as they are recorded.
 
-    zone: of the days. Raises LogDamaged where the log can't be read.
+    Args:
+        log: With the events.
+        database: With the rows, which select the sessions.
+        wanted: Which sessions.
+        by: The groups, outermost first.
+        zone: Of the days among the groups.
+        new: The prices.
+
+    Returns:
+        The sums.
+
+    Raises:
+        LogDamaged: The log can't be read.
     """
     with session_queries.reading(database) as connection:
         with_tags = any(group.tag for group in by)
@@ -216,8 +245,12 @@ class _Attempts:
         self._answered: dict[tuple[str, int], int | None] = {}
 
     def take(self, event: Recorded) -> tuple[Billed, int] | None:
-        """The event as it would be at the new prices, and the nano-dollars that it says; None where
-        it is not billed."""
+        """Take the next event; price it anew where it is billed.
+
+        Returns:
+            The event as it would be at the new prices, and the nano-dollars that it says; None
+            where it is not billed.
+        """
         payload = codec.decode(event)
         if isinstance(payload, LLMRequested):
             _keep(self._requests, (event.stream, payload.request), payload)

@@ -14,9 +14,7 @@ one's own, take floats, and miss some of what is counted here; a test names ever
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
-from operator import add, sub
-from typing import NamedTuple
+from operator import add
 
 from msgspec.structs import astuple, replace
 
@@ -46,8 +44,8 @@ _LIFETIMES = ("cache_creation_token_details", "cache_creation")  # LiteLLM's, an
 _PERPLEXITYS = ("citation_tokens", "num_search_queries", "search_context_size")
 
 
-class _Unreadable(ValueError):
-    """What should be a number of tokens is something else."""
+class UnreadableUsageError(ValueError):
+    """Something that should be a number of tokens is something else."""
 
 
 def of_chat(raw: object) -> Usage | None:
@@ -91,81 +89,16 @@ def of_messages(raw: object) -> Usage | None:
         The usage in our terms; None where it can't be read, see `unreadable`.
     """
     try:
-        usage = _message(raw)
+        usage = message_usage(raw)
         # Anthropic counts what a compaction of the context used beside the answer's own tokens:
         # https://platform.claude.com/docs/en/build-with-claude/compaction-threshold
         iterations = raw.get("iterations") if isinstance(raw, dict) else None
         for one in iterations if isinstance(iterations, list) else ():
             if _mapping(one).get("type") == "compaction":
-                usage = _sum(usage, _message(one))
-    except _Unreadable:
+                usage = added(usage, message_usage(one))
+    except UnreadableUsageError:
         return None
     return usage
-
-
-class SampledUsage(NamedTuple):
-    """What was used by one of the times that a model was asked within an attempt.
-
-    Attributes:
-        model: None for the one that answered.
-        usage: What it used.
-    """
-
-    model: str | None
-    usage: Usage
-
-
-def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
-    """Split the usage of an answer into the times that a model was asked for it.
-
-    A usage of Anthropic's may list them as `iterations`; those of an advisor, another model's, are
-    in nothing else:
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
-
-    Args:
-        usage: All that the answering model used.
-        raw: The usage as the provider sent it.
-
-    Returns:
-        The times, and whether each of the answering model's is known.
-
-    Raises:
-        ValueError: An iteration can't be read. The message is what it is, as a sentence's end.
-    """
-    iterations = raw.get("iterations") if isinstance(raw, dict) else None
-    if not isinstance(iterations, list) or not iterations:
-        return [SampledUsage(None, usage)], False
-    turns: list[Usage] = []
-    compacted: list[Usage] = []
-    others: list[SampledUsage] = []
-    for one in iterations:
-        place = one if isinstance(one, dict) else {}
-        kind, model = place.get("type"), place.get("model")
-        try:
-            used = _message(place)
-        except _Unreadable:
-            raise ValueError("an iteration of the usage that can't be read") from None
-        if kind in ("message", "compaction") and model is None:
-            (turns if kind == "message" else compacted).append(used)
-        elif isinstance(model, str) and kind in ("message", "advisor_message"):
-            others.append(SampledUsage(model, used))
-        elif used != Usage():
-            raise ValueError(f"an iteration of the kind {str(kind)[:40]!r} in the usage")
-    rest = _without(usage, compacted)
-    known = _alike(_without(rest, turns), Usage())
-    if not known:
-        turns = [rest]
-    own = [SampledUsage(None, used) for used in (*turns, *compacted)]
-    return [*own, *others], known
-
-
-def _without(whole: Usage, parts: Sequence[Usage]) -> Usage:
-    return Usage(*map(sub, astuple(whole), astuple(reduce(_sum, parts, Usage()))))
-
-
-def _alike(one: Usage, other: Usage) -> bool:
-    """Compare two usages but for reasoning, which an iteration does not count apart."""
-    return replace(one, reasoning=0) == replace(other, reasoning=0)
 
 
 def of_embeddings(raw: object) -> Usage | None:
@@ -184,7 +117,7 @@ def of_embeddings(raw: object) -> Usage | None:
         whole = _mapping(raw)
         asked = whole.get("prompt_tokens")
         return Usage(input=_count(whole.get("total_tokens") if asked is None else asked))
-    except _Unreadable:
+    except UnreadableUsageError:
         return None
 
 
@@ -195,7 +128,7 @@ def unreadable(raw: object) -> str:
     for name, value in _counts_in(raw):
         try:
             _count(value)
-        except _Unreadable:
+        except UnreadableUsageError:
             return f"The usage can't be read: {name[:40]} is {_quoted(value)}, no number of tokens."
     return "The usage can't be read: it lacks the tokens that went in, or those that came out."
 
@@ -239,7 +172,7 @@ def _of_openai(raw: object, inward: str, outward: str) -> Usage | None:
         whole = _mapping(with_details(raw))
         usage = _as_counted(whole, inward, outward)
         total = _greatest([whole], "total_tokens")
-    except _Unreadable:
+    except UnreadableUsageError:
         return None
     return _with_uncounted(usage, max(0, total - usage.input - usage.output), whole)
 
@@ -290,8 +223,18 @@ def _cached(usage: Usage) -> int:
     return usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
 
 
-def _message(raw: object) -> Usage:
-    """Read the usage of one answer, or of one part of it, as Anthropic counts."""
+def message_usage(raw: object) -> Usage:
+    """Read the usage of one answer, or of one part of it, as Anthropic counts.
+
+    Args:
+        raw: A usage, or an iteration in it, as the provider sent it.
+
+    Returns:
+        The usage in our terms.
+
+    Raises:
+        UnreadableUsageError: A count is missing, or no number of tokens.
+    """
     whole = _mapping(raw)
     cached = _greatest([whole], "cache_read_input_tokens")
     written, for_an_hour = _writes([whole], "cache_creation_input_tokens")
@@ -305,7 +248,8 @@ def _message(raw: object) -> Usage:
     )
 
 
-def _sum(one: Usage, other: Usage) -> Usage:
+def added(one: Usage, other: Usage) -> Usage:
+    """Add two usages, count by count."""
     return Usage(*map(add, astuple(one), astuple(other)))
 
 
@@ -316,7 +260,7 @@ def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, i
     for_an_hour = _greatest(lifetimes, "ephemeral_1h_input_tokens")
     known = for_an_hour + _greatest(lifetimes, "ephemeral_5m_input_tokens")
     if 0 < written < known:
-        raise _Unreadable
+        raise UnreadableUsageError
     return written or known, for_an_hour
 
 
@@ -334,14 +278,14 @@ def _greatest(places: Sequence[Mapping[str, object]], *names: str) -> int:
 def _count(value: object) -> int:
     if type(value) is int and value >= 0:  # a bool is an int, too
         return value
-    raise _Unreadable
+    raise UnreadableUsageError
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     if isinstance(value, dict):
         return value
     if value:  # PHP servers write an empty object as []
-        raise _Unreadable
+        raise UnreadableUsageError
     return {}
 
 

@@ -44,7 +44,12 @@ _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a ro
 
 
 class PriceTable:
-    """What models cost, by the user's own account; made by `PriceTable.of`."""
+    """What models cost, by the user's own account; `PriceTable.of` makes it.
+
+    Args:
+        entries: The rates of each model, by its name or by how names begin.
+        function: The user's function in place of entries, None for a table.
+    """
 
     def __init__(self, entries: Mapping[str, Tariff], function: PriceFunction | None) -> None:
         ends = {name[:-1]: entry for name, entry in entries.items() if name.endswith("*")}
@@ -56,20 +61,25 @@ class PriceTable:
 
     @classmethod
     def of(cls, given: object) -> PriceTable:
-        """A table from what a user gives, or a PriceTable as it is.
+        """Make a table of what a user gives.
 
-        given: a dict of a model to its rates in US dollars for a million tokens, as numbers or
-            their text. "input" and "output" must be there; what has no rate of its own (cache_read,
-            cache_write, cache_write_1h, reasoning, audio_in, audio_out) is billed as these are.
-            "request" is US dollars for each call; "web_search", "file_search", "social_search" and
-            "code_execution" are US dollars for each use of a tool that the provider runs, which
-            cost what the price data says where they are left out. 0 or "free" is a model that costs
-            nothing. A name is a model's, or "provider/model", and may end with "*" for all that
-            begin like it; an exact name wins, then the longest beginning.
-            Or a function of model, usage and provider, which returns US dollars, or None for a
-            model that it does not know.
+        Args:
+            given: A dict of a model to its rates in US dollars for a million tokens, as numbers or
+                their text. "input" and "output" must be there; what has no rate of its own
+                (cache_read, cache_write, cache_write_1h, reasoning, audio_in, audio_out) is billed
+                as these are. "request" is US dollars for each call; "web_search", "file_search",
+                "social_search" and "code_execution" are US dollars for each use of a tool that the
+                provider runs, which cost what the price data says where they are left out. 0 or
+                "free" is a model that costs nothing. A name is a model's, or "provider/model", and
+                may end with "*" for all that begin like it; an exact name wins, then the longest
+                beginning. Or a function of model, usage and provider, which returns US dollars, or
+                None for a model that it does not know.
 
-        Raises ConfigError, with the model and the unit, for what can't be a price.
+        Returns:
+            The table; a PriceTable as it is.
+
+        Raises:
+            ConfigError: Something in it can't be a price; the message names the model and the unit.
         """
         if isinstance(given, PriceTable):
             return given
@@ -97,14 +107,22 @@ class PriceTable:
         charges: Charges = NOTHING,
         fees: Mapping[str, Decimal] | None = None,
     ) -> Price | None:
-        """The price of one attempt, None where the table says nothing of it.
+        """Price one attempt. Nothing is raised.
 
-        model: the one that answered. asked: the one that was asked for, whose entry counts where
-        the other has none. charges: what was used beside tokens. fees: US dollars for one of them,
-        where the table says nothing. Never raises.
+        Args:
+            usage: What it used, None where there is nothing that makes sense; see
+                `lllm.pricing.usage.validation_error`.
+            provider: Who bills.
+            model: The one that answered.
+            asked: The one that was asked for, whose entry counts where the other has none.
+            charges: What was used beside tokens.
+            fees: US dollars for one of them, where the table says nothing.
+
+        Returns:
+            The price, None where the table says nothing of the model.
         """
         if self._function is not None:
-            return self._called(self._function, usage, provider, model)
+            return self._price_by_function(self._function, usage, provider, model)
         found = self._find(provider, model) or (self._find(provider, asked) if asked else None)
         if found is None:
             return None
@@ -126,7 +144,7 @@ class PriceTable:
                 return entry
         return None
 
-    def _called(
+    def _price_by_function(
         self, function: PriceFunction, usage: Usage | None, provider: str, model: str
     ) -> Price | None:
         if usage is None:
@@ -134,16 +152,16 @@ class PriceTable:
         try:
             dollars = function(model, usage, provider)
         except Exception as error:  # it is the user's, and may do anything
-            return self._faulty(f"raised {_told(error)}", model)
+            return self._unpriced(f"raised {_error_text(error)}", model)
         if dollars is None:
             return None
         exact = number(dollars)
         nanos = None if exact is None else nanos_of(exact)
         if nanos is None:
-            return self._faulty(f"returned {_shown(dollars)}, no number of US dollars", model)
+            return self._unpriced(f"returned {_safe_repr(dollars)}, no number of US dollars", model)
         return Price("priced", nanos=nanos, source=SOURCE)
 
-    def _faulty(self, fault: str, model: str) -> Price:
+    def _unpriced(self, fault: str, model: str) -> Price:
         reason = f"The function given as prices {fault} (for {model!r})."
         # A warning once: a function that fails may fail for every call.
         level = logging.DEBUG if self._warned else logging.WARNING
@@ -152,14 +170,16 @@ class PriceTable:
         return Price("unpriced", source=SOURCE, reason=reason)
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
+    """Describe an error of the user's, whose own text may fail to be made."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # a user's __str__ may raise anything
         return type(error).__name__
 
 
-def _shown(value: object) -> str:
+def _safe_repr(value: object) -> str:
+    """Describe a value of the user's, whose own repr may fail."""
     try:
         return repr(value)[:80]
     except Exception:
@@ -220,7 +240,7 @@ def _decimal(value: object) -> Decimal | None:
 
 
 def _digest(entries: Mapping[str, Tariff]) -> str:
-    """A name for the content of a table: the same for equal prices, another for others."""
+    """Name the content of a table: equal prices have the same name."""
     said = sorted(
         (name, sorted((*entry.texts.items(), *((key, str(v)) for key, v in entry.counted.items()))))
         for name, entry in entries.items()
