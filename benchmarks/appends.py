@@ -27,8 +27,8 @@ from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.backends.sqlite.backend import SQLiteBackend
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.envelope import NewEvent, seal
+from lllm.events.ids import new_id, new_salt
 from lllm.events.model import Content, Event, MessageAdded
-from lllm.events.recorder import new_id, new_salt
 
 AREA = "append"
 BATCH = 1_000

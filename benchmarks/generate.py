@@ -25,9 +25,9 @@ from benchmarks.facets import Tagger, Tags, cycle
 from benchmarks.texts import WORDS as WORDS
 from lllm.events import codec
 from lllm.events.envelope import NewEvent, seal
+from lllm.events.ids import new_id, new_salt
 from lllm.events.log import LogBackend
 from lllm.events.model import Ancestor, Event, SessionTagged
-from lllm.events.recorder import new_id, new_salt
 
 BEGIN = 1_767_225_600_000_000_000  # 2026-01-01, in nanoseconds UTC
 MONTH = 30 * 86_400_000_000_000

@@ -1,7 +1,8 @@
 """The ground floor: the facts. Events, how they are written, and the logs that keep them.
 
     model, codec, envelope   what can happen; payloads as bytes; an event as it is stored
-    recorder, buffered       who writes one session; events that wait while a log can't be written
+    recorder, statements     who writes one session; what others say of one
+    buffered                 events that wait while a log can't be written
     backend, log             the contract of every log; its public names
     backends/                the logs: SQLite, JSONL, memory; which of them opens a path or URL
     integrity/               verify, repair, backup

@@ -21,7 +21,6 @@ from typing import Literal
 
 import msgspec
 
-from lllm.events import recorder
 from lllm.events.backend import (
     AppendsWithin,
     AppendsWithoutWaiting,
@@ -34,7 +33,9 @@ from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict, AppendTooLarge, LogError, LogReadOnly, LogUnavailable
+from lllm.events.ids import new_id, new_salt
 from lllm.events.model import LogGap
+from lllm.events.statements import statement
 
 OnError = Literal["hold", "raise"]
 HELD_BYTES = 64 << 20  # of payloads in memory, before the oldest are dropped and counted
@@ -224,7 +225,7 @@ class BufferedLog:
             first_time=before.first_time if before else events[0].time,
             last_time=events[-1].time,
             reason=reason,
-            salt=before.salt if before else recorder.new_salt(),
+            salt=before.salt if before else new_salt(),
         )
 
     def write_held(self, *, now: bool = False, within: float | None = None) -> bool:
@@ -278,8 +279,8 @@ class BufferedLog:
         if lost is None:
             return
         if self._gap is None or self._gap[0] is not lost:
-            stream = f"gap-{recorder.new_id(lost.last_time)}"
-            self._gap = lost, recorder.statement(stream, lost, salt=lost.salt)
+            stream = f"gap-{new_id(lost.last_time)}"
+            self._gap = lost, statement(stream, lost, salt=lost.salt)
         self._write([self._gap[1]], until)
         self._lost = self._gap = None
 

@@ -119,7 +119,7 @@ def leaf_digest(
     """The 32 bytes that stand for an event in every proof; see above for the formula.
 
     Args:
-        salt: Of the stream; see `recorder.new_salt`.
+        salt: Of the stream; see `ids.new_salt`.
         stream: As of NewEvent, and so are the others.
         seq: From 1.
         time: Nanoseconds UTC.

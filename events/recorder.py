@@ -1,4 +1,4 @@
-"""The one writer of one session, and what a log line written inside it belongs to.
+"""The one writer of one session.
 
 `stage` fixes an event (its place in the stream, its time, its bytes) and `commit` makes all that is
 staged durable in one append. Whoever is about to call something outside commits first, so that
@@ -15,12 +15,10 @@ collector, which may end a session anywhere, leaves both to another thread (see 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
 
@@ -30,73 +28,12 @@ from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.nesting import Nesting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
-from lllm.events.envelope import SALT_BYTES, NewEvent, seal
-from lllm.events.errors import AppendConflict, LogError, SessionEnded, WrongProcess
+from lllm.events.envelope import NewEvent, seal
+from lllm.events.errors import LogError, SessionEnded, WrongProcess
+from lllm.events.ids import new_id, new_salt
 from lllm.events.model import AgentDefined, Ancestor, Event
-from lllm.events.redaction.redact import Redact as Redact  # part of the Recorder's own interface
-from lllm.events.redaction.redact import payload
-
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
-
-
-def new_id(now: int | None = None) -> str:
-    """Make an id that sorts by time and is safe in URLs and file names.
-
-    It is a ULID (https://github.com/ulid/spec) in lower case: 48 bits of milliseconds and 80 random
-    ones.
-
-    Args:
-        now: Nanoseconds UTC; None for the clock's.
-    """
-    milliseconds = (time.time_ns() if now is None else now) // 1_000_000
-    number = milliseconds << 80 | secrets.randbits(80)
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
-
-
-def new_salt() -> bytes:
-    """Make the random bytes that the commitments of a stream are made with; see `envelope`."""
-    return secrets.token_bytes(SALT_BYTES)
-
-
-def append_statement(
-    log: LogBackend, stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
-) -> bool:
-    """Append a statement: a stream of a single event, about a session or a definition.
-
-    Args:
-        log: What it is appended to.
-        stream: The name of the stream.
-        event: The event.
-        salt: Of the stream, as it stands in the event.
-        redact: What the user has cut.
-
-    Returns:
-        Whether it was new; False where the stream was there already, written by another.
-
-    Raises:
-        LogError: The log can't be written.
-    """
-    try:
-        log.append([statement(stream, event, salt=salt, redact=redact)])
-    except AppendConflict:
-        return False
-    return True
-
-
-def statement(
-    stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
-) -> NewEvent:
-    """Make a statement as it is appended.
-
-    Args:
-        stream: The name of the stream.
-        event: The event.
-        salt: Of the stream, as it stands in the event.
-        redact: What the user has cut.
-    """
-    data = payload(event, redact)
-    return seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
-
+from lllm.events.redaction.redact import Redact, payload
+from lllm.events.statements import append_statement
 
 # What is staged at once: the type and version of each event, and its payload. A list of its own,
 # by which it is known again.
@@ -323,15 +260,26 @@ class Recorder:
             deferred.later(self.commit)
             return
         with self._committing:
-            if self._commits.is_inside():
-                return  # a signal handler interrupted this, which commits what the handler staged
-            try:
-                self._commits.begin(sys._getframe())
-                while not self.is_written and (events := self._staged()):
+            self._append_staged()
+
+    def _append_staged(self, unwaited: AppendsWithoutWaiting | None = None) -> bool:
+        """Append all that is staged; False where an `unwaited` append would have to wait."""
+        if self._commits.is_inside():
+            return True  # a signal handler interrupted this, which commits what the handler staged
+        try:
+            self._commits.begin(sys._getframe())
+            while not self.is_written and (events := self._staged()):
+                if unwaited is None:
                     self._define()
-                    self._stored(events, self.log.append(events))
-            finally:
-                self._commits.end()
+                    positions: Sequence[int] | None = self.log.append(events)
+                else:
+                    positions = None if self._undefined else unwaited.try_append(events)
+                if positions is None:
+                    return False
+                self._stored(events, positions)
+            return True
+        finally:
+            self._commits.end()
 
     def _define(self) -> None:
         """Write the definitions that events refer to; without any, a definition is of no use."""
@@ -359,21 +307,8 @@ class Recorder:
         if log is None or self._undefined:
             return False
         with LockPair(self._committing, None, 0) as mine:
-            if not mine:
-                return False  # what this caller staged may be in another's hands, not yet durable
-            return self._commits.is_inside() or self._try_to_commit(log)  # see `commit`
-
-    def _try_to_commit(self, log: AppendsWithoutWaiting) -> bool:
-        try:
-            self._commits.begin(sys._getframe())
-            while not self.is_written and (events := self._staged()):
-                positions = log.try_append(events)
-                if positions is None:
-                    return False
-                self._stored(events, positions)
-            return True
-        finally:
-            self._commits.end()
+            # Else what this caller staged may be in another's hands, not yet durable.
+            return mine and self._append_staged(log)
 
     def _staged(self) -> list[NewEvent]:
         """What is staged.
@@ -424,16 +359,3 @@ def _note(error: BaseException, unwritten: LogError) -> None:
     note = f"lllm could not write this to its log: {unwritten}"
     if error is not unwritten and note not in getattr(error, "__notes__", ()):
         error.add_note(note)
-
-
-LogContext = dict[str, str]
-# A function where who is inside is known only when it is asked.
-log_context: ContextVar[LogContext | Callable[[], LogContext] | None] = ContextVar(
-    "lllm_log_context", default=None
-)
-
-
-def current_log_context() -> dict[str, str]:
-    """What a line logged now belongs to: `session` and, inside an agent's call, `agent`."""
-    found = log_context.get()
-    return found() if callable(found) else found or {}

@@ -146,7 +146,7 @@ def add_session(_logger: object, _method_name: str, event_dict: EventDict) -> Ev
 
 
 def _context() -> dict[str, str]:
-    from lllm.events.recorder import current_log_context
+    from lllm.events.log_context import current_log_context
 
     return current_log_context()
 

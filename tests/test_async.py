@@ -18,7 +18,7 @@ from lllm.agents import effects
 from lllm.agents.agent import Agent
 from lllm.events import model
 from lllm.events.concurrency.shielded import in_thread
-from lllm.events.recorder import current_log_context
+from lllm.events.log_context import current_log_context
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker, rate_limited, tool_call
 from lllm.projections.session.call_session import TacticCallSession

@@ -23,7 +23,7 @@ from lllm.events.backends.memory import MemoryBackend
 from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.log import LogBackend
 from lllm.events.model import LogGap
-from lllm.events.recorder import append_statement
+from lllm.events.statements import append_statement
 from tests.runs import WatchedLog, full_disk
 from tests.test_backup import KINDS, RUNNER, STOPPING, Writer, running
 

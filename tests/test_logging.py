@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from lllm.events.recorder import log_context
+from lllm.events.log_context import log_context
 from lllm.logging import (
     ColoredFormatter,
     SessionFilter,

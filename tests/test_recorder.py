@@ -16,8 +16,10 @@ from lllm.events import recorder as recorder_module
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.envelope import NewEvent, Recorded, check_digest
-from lllm.events.recorder import Definitions, Recorder, append_statement, new_id
+from lllm.events.ids import new_id
+from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction.redact import payload, without_content
+from lllm.events.statements import append_statement
 from lllm.testing.writers import fork
 from tests.runs import WatchedLog, full_disk
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lllm import ConfigError, LogStore, tool
 from lllm.events import codec, model
 from lllm.events.envelope import Recorded
-from lllm.events.recorder import new_id, new_salt
+from lllm.events.ids import new_id, new_salt
 from lllm.events.redaction import redact as redaction
 from lllm.events.redaction.known_secrets import cut_secrets, without_secrets
 from lllm.events.redaction.patterns import BEARER, CARD, EMAIL, Pattern

@@ -36,7 +36,7 @@ from lllm import (
 )
 from lllm.agents.agent import Agent
 from lllm.events import model
-from lllm.events.recorder import current_log_context
+from lllm.events.log_context import current_log_context
 from lllm.invokers import Request
 from lllm.invokers.scripted import (
     Reply,

@@ -15,6 +15,7 @@ import msgspec
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events import codec
 from lllm.events.envelope import NewEvent, seal
+from lllm.events.ids import new_id, new_salt
 from lllm.events.model import (
     EVENTS,
     AgentDefined,
@@ -23,7 +24,7 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
 )
-from lllm.events.recorder import Recorder, new_id, new_salt
+from lllm.events.recorder import Recorder
 from lllm.store.log_store import session_host
 
 _INSERT = (

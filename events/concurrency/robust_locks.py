@@ -154,11 +154,6 @@ class RobustLock:
             and turns == self._turns
         )
 
-    def is_had_by_another(self) -> bool:
-        """Whether another thread has it now."""
-        owner = _owner(self._locks[len(self._locks) - 1])
-        return owner is not None and owner != threading.get_ident()
-
     def _is_claimed(self, thread: int) -> bool:
         return not all(is_over(claim, thread) for claim in self._claims.get(thread, ()))
 

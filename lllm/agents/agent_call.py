@@ -16,6 +16,7 @@ from lllm.agents.model_calls import ENDED, ModelCalls, OnPiece
 from lllm.agents.retries import Retries
 from lllm.agents.tool_calls import NO_MORE, Interrupts
 from lllm.events.errors import InvokeError, ParseError
+from lllm.events.log_context import log_context
 from lllm.events.model import (
     AgentFailed,
     AgentStarted,
@@ -24,7 +25,6 @@ from lllm.events.model import (
     Limits,
     LLMResponded,
 )
-from lllm.events.recorder import log_context
 from lllm.events.values.json_values import to_plain
 from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.sessions.context_values import during

@@ -25,6 +25,7 @@ from lllm.agents.effects import current_tool
 from lllm.events.concurrency import deferred, liveness
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.errors import LogError, SessionEnded
+from lllm.events.log_context import log_context
 from lllm.events.model import (
     Ancestor,
     Error,
@@ -33,7 +34,7 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
 )
-from lllm.events.recorder import Recorder, log_context
+from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
 from lllm.events.values.json_values import to_plain
 from lllm.pricing.failed_attempts import http_status

@@ -6,8 +6,10 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.errors import AppendConflict, LogError
+from lllm.events.ids import new_salt
 from lllm.events.model import SessionInterrupted
-from lllm.events.recorder import Redact, new_salt, statement
+from lllm.events.redaction.redact import Redact
+from lllm.events.statements import statement
 from lllm.projections.engine.skip_damage import skip_corrupt_events_of
 from lllm.projections.queries import sessions as session_queries
 

@@ -19,10 +19,11 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import OnError
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError
+from lllm.events.ids import new_id, new_salt
 from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.model import ErrorRecorded, SessionTagged, State
-from lllm.events.recorder import append_statement, new_id, new_salt
 from lllm.events.redaction.redact import Redact, checked
+from lllm.events.statements import append_statement
 from lllm.events.values.json_values import to_plain
 from lllm.packages.registry import Runtime, default_runtime
 from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, recorded, summary_of_costs

@@ -1,0 +1,29 @@
+"""Ids of sessions and other streams, and the salts that their commitments are made with."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from lllm.events.envelope import SALT_BYTES
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
+
+
+def new_id(now: int | None = None) -> str:
+    """Make an id that sorts by time and is safe in URLs and file names.
+
+    It is a ULID (https://github.com/ulid/spec) in lower case: 48 bits of milliseconds and 80 random
+    ones.
+
+    Args:
+        now: Nanoseconds UTC; None for the clock's.
+    """
+    milliseconds = (time.time_ns() if now is None else now) // 1_000_000
+    number = milliseconds << 80 | secrets.randbits(80)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
+
+
+def new_salt() -> bytes:
+    """Make the random bytes that the commitments of a stream are made with; see `envelope`."""
+    return secrets.token_bytes(SALT_BYTES)

@@ -1,0 +1,18 @@
+"""What a line that is logged now belongs to: the session, and the agent, that it is written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+LogContext = dict[str, str]
+# A function where who is inside is known only when it is asked.
+log_context: ContextVar[LogContext | Callable[[], LogContext] | None] = ContextVar(
+    "lllm_log_context", default=None
+)
+
+
+def current_log_context() -> dict[str, str]:
+    """What a line logged now belongs to: `session` and, inside an agent's call, `agent`."""
+    found = log_context.get()
+    return found() if callable(found) else found or {}
