@@ -13,7 +13,7 @@ coverage` beside the test extra. What only other processes execute is counted as
 such mutants are not drawn.
 
     python -m benchmarks.mutants --count 40 --seed 1 --only 'projections/|lllm/budget'
-    python -m benchmarks.mutants --kind lock --map /tmp/map tests/test_thread_locks.py
+    python -m benchmarks.mutants --kind lock --map /tmp/map tests/events/concurrency
 
 Kinds are drawn evenly, so that the few locks and fsyncs are tried as often as the many conditions;
 the same seed draws the same places of the same code. A test that fails or is left out in the

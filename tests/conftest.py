@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, settings
 import lllm.agents.tactic
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
-from tests.leaks import leaks_are_this_tests
-from tests.loopback import Loopback, text
+from lllm.packages.registry import default_runtime
+from tests.support.leaks import leaks_are_this_tests
+from tests.support.loopback import Loopback, text
 
 __all__ = ["leaks_are_this_tests"]  # pytest finds the fixture here
 
@@ -100,6 +101,22 @@ def store(open_backend: OpenBackend) -> Iterator[LogStore]:
 def warns_anew() -> None:
     """The warning of a tactic without a store comes once in a process; here, once in a test."""
     lllm.agents.tactic._warned.clear()
+
+
+@pytest.fixture(autouse=True)
+def tactics_as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tactics and packages in files that a test made are unknown to the tests behind it."""
+    tactics, packages = default_runtime._tactics, default_runtime._packages
+    known, loaded = dict(tactics), dict(packages)
+    yield
+    made = tmp_path_factory.getbasetemp()
+    for path, entry in list(tactics.items()):
+        if entry is not known.get(path) and entry.file and entry.file.is_relative_to(made):
+            tactics.pop(path)
+            tactics |= {path: known[path]} if path in known else {}
+    for root in packages.keys() - loaded.keys():
+        if root.is_relative_to(made):
+            packages.pop(root)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_who_leaks_is_blamed(tmp_path: Path, kind: str) -> None:
     the one that runs when it is collected."""
     body = LEAKS[kind].replace("\n", "\n    ")
     (tmp_path / "test_leak.py").write_text(
-        "import gc\nfrom tests.leaks import leaks_are_this_tests\n"
+        "import gc\nfrom tests.support.leaks import leaks_are_this_tests\n"
         "def test_before(): pass\n"
         "def test_leaks():\n"
         "    class Cycle: pass\n"
@@ -58,7 +58,7 @@ def test_who_leaks_is_blamed(tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 def test_an_ignored_sigint_is_not_inherited() -> None:
     """Where SIGINT is ignored, as in the background of a shell, a test that sends it still ends."""
-    told = run_pytest("tests/test_cli.py::test_tail_follows", sigint=signal.SIG_IGN)
+    told = run_pytest("tests/lllm/cli/test_cli.py::test_tail_follows", sigint=signal.SIG_IGN)
     assert " passed" in told
     assert "failed" not in told
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from lllm import LogStore, Tactic
 from lllm.invokers import Answer, Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker
-from tests.runs import Asking, AsyncAsking
+from tests.support.runs import Asking, AsyncAsking
 from tests.survival.places import Place
 
 Program = Callable[[LogStore], object]

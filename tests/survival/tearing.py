@@ -18,7 +18,7 @@ from lllm.events.codec import decode
 from lllm.events.envelope import NewEvent
 from lllm.events.model import SessionStarted
 from lllm.testing.writers import without_positions
-from tests.echo import echo
+from tests.support.echo import echo
 from tests.survival.figures import Figures
 from tests.survival.places import Place
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lllm.testing.writers import fork
-from tests.echo import echo
+from tests.support.echo import echo
 from tests.survival.places import KINDS, Kind, Place
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,7 @@ from lllm.invokers import Request
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.pricing import genai_prices as price_data
 from lllm.testing.writers import event
-from tests.echo import echo
+from tests.support.echo import echo
 from tests.survival import crowd
 from tests.survival.figures import Figures
 from tests.survival.ledger import audit, entries

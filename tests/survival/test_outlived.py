@@ -14,8 +14,8 @@ import pytest
 from lllm import LogStore, Prompt, tool
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call
-from tests.echo import echo
-from tests.runs import Asking, Doing, config
+from tests.support.echo import echo
+from tests.support.runs import Asking, Doing, config
 from tests.survival.endings import slow_on_a_loop
 from tests.survival.places import KINDS, Kind, Place
 from tests.survival.records import CANCELLED, EXITED, FAILED, STOPPED, SUCCESS, Record, left_behind

@@ -19,7 +19,7 @@ from lllm.events.integrity.repair import repair
 from lllm.projections.engine.tables import create_tables, generation_table, show_generation
 from lllm.projections.view import View
 from lllm.testing.writers import event, without_positions
-from tests.echo import echo
+from tests.support.echo import echo
 from tests.survival.figures import Figures
 from tests.survival.places import KINDS, Kind, Place, rows_of
 from tests.survival.scale import Scale, asked_for
