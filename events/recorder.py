@@ -128,6 +128,17 @@ class Recorder:
         """True if all that was staged is in the log, or waits in memory to be written to it."""
         return not (self._unsealed or self._pending)
 
+    def drop_interrupted(self) -> None:
+        """Let go of functions of this thread that were interrupted as they gave back a lock.
+
+        The lock remembers them until it is taken again, and they hold all that they worked for.
+        """
+        for lock in (self._committing, self._staging):
+            if lock.acquire(timeout=0):
+                lock.release()
+        for nesting in (self._commits, self._seals):
+            nesting.is_inside()
+
     def deliver(self, value: object) -> None:
         """Say what the session delivers, in code that has no function to return it from.
 

@@ -1,4 +1,4 @@
-"""lllm's lines on the terminal, and stores in one call.
+"""lllm's lines on the terminal; and, for those who import them from here, the store factories.
 
 lllm logs to `lllm.tactic`, `lllm.agent`, `lllm.invoker` and `lllm.store` of the standard library,
 which shows nothing below WARNING until someone asks. `setup_logging` asks, for the logger `lllm`
@@ -20,16 +20,13 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.values.json_values import to_plain
+from lllm.store.factories import local_store, noop_store, sqlite_store
 from lllm.terminal_safe import visible
 from lllm.times import suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
-    from pathlib import Path
     from types import TracebackType
-
-    from lllm.packages.registry import Runtime
-    from lllm.store.log_store import LogStore
 
     EventDict = MutableMapping[str, object]
     Processor = Callable[[object, str, EventDict], EventDict | str]
@@ -266,55 +263,3 @@ def _shown(value: object) -> object:
 
 def _to_json(_logger: object, _method_name: str, event_dict: EventDict) -> str:
     return json_.dumps(to_plain(event_dict), ensure_ascii=True)  # every unsafe character escaped
-
-
-def local_store(
-    path: str | Path,
-    *,
-    runtime: Runtime | None = None,
-    partition: str = "",
-    read_only: bool = False,
-    mode: int | None = None,
-) -> LogStore:
-    """A LogStore on files in the folder `path`, for development. Raises LogUnavailable.
-
-    partition: a name for whose sessions these are, see LogStore. read_only: write nothing, there or
-    beside it. mode: the permissions of new files, 0o660 for a store that a group shares; None for
-    0o600, or those of a store that is there and shared.
-    """
-    from lllm.events.backends.jsonl.backend import LocalFileBackend
-    from lllm.store.log_store import LogStore
-
-    return LogStore(
-        LocalFileBackend(path, read_only=read_only, mode=mode), runtime=runtime, partition=partition
-    )
-
-
-def sqlite_store(
-    path: str | Path,
-    *,
-    runtime: Runtime | None = None,
-    partition: str = "",
-    read_only: bool = False,
-    mode: int | None = None,
-) -> LogStore:
-    """A LogStore in the SQLite database `path`, for production. Raises LogUnavailable.
-
-    partition: a name for whose sessions these are, see LogStore. read_only: write nothing, there or
-    beside it. mode: the permissions of new files, 0o660 for a store that a group shares; None for
-    0o600, or those of a store that is there and shared.
-    """
-    from lllm.events.backends.sqlite.backend import SQLiteBackend
-    from lllm.store.log_store import LogStore
-
-    return LogStore(
-        SQLiteBackend(path, read_only=read_only, mode=mode), runtime=runtime, partition=partition
-    )
-
-
-def noop_store(*, runtime: Runtime | None = None, partition: str = "") -> LogStore:
-    """A LogStore that keeps nothing, for tests and benchmarks."""
-    from lllm.events.backends.noop import NoOpBackend
-    from lllm.store.log_store import LogStore
-
-    return LogStore(NoOpBackend(), runtime=runtime, partition=partition)

@@ -28,7 +28,8 @@ from lllm.events.model import (
 from lllm.events.values.json_values import to_plain
 from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.sessions.context_values import during
-from lllm.sessions.session import current, describe, is_cancellation
+from lllm.sessions.current_session import current
+from lllm.sessions.error_details import describe, is_cancellation
 
 if TYPE_CHECKING:
     from lllm.agents.agent import Agent

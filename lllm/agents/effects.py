@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -20,11 +20,10 @@ from lllm.events.concurrency.thread_starts import starting_threads
 from lllm.events.recorder import Recorder
 from lllm.invokers import Answer, Invoker, OnText, Request, Streams
 from lllm.pricing.genai_prices import make_ready_aside
+from lllm.sessions.current_session import current_tool
 from lllm.tools.tool import Tool
 
 T = TypeVar("T")
-
-current_tool: ContextVar[int | None] = ContextVar("lllm_tool", default=None)
 
 
 class Effect(Protocol):

@@ -18,9 +18,10 @@ from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
 from lllm.packages.registry import Runtime, default_runtime, tactic_path
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
+from lllm.sessions.current_session import running_session
 from lllm.sessions.host import Parent, SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost
-from lllm.sessions.session import SessionScope, running_session
+from lllm.sessions.session import SessionScope
 from lllm.store.log_store import LogStore, session_host
 
 _warning = ThreadLock()  # so that two threads do not both warn

@@ -22,7 +22,7 @@ from lllm.events.model import Content, ToolCall, ToolCalled, ToolFailed, ToolRet
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
 from lllm.events.values.json_values import to_plain
-from lllm.sessions.session import describe
+from lllm.sessions.error_details import describe
 from lllm.tools.tool import Tool, result_forms
 
 NO_MORE = "No more tools can be used. Answer now, with what you know."

@@ -30,8 +30,9 @@ from lllm.invokers.sdk.exchange import Exchange, Read, Whole
 from lllm.invokers.secret_params import without_secrets
 from lllm.pricing.priced_requests import Sent, sent_in
 from lllm.sessions.attempt import Attempt
+from lllm.sessions.error_details import is_cancellation
 from lllm.sessions.open_calls import unwatch, watch
-from lllm.sessions.session import SessionScope, is_cancellation
+from lllm.sessions.session import SessionScope
 
 _CLOSED = "The caller closed the stream before its end."
 _ENDED = "The session ended before the call did."

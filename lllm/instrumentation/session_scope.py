@@ -7,7 +7,9 @@ import warnings
 import msgspec
 
 from lllm.events.concurrency.robust_locks import ThreadLock
-from lllm.sessions.session import SessionScope, lost_session, running_session
+from lllm.sessions.current_session import running_session
+from lllm.sessions.open_sessions import open_elsewhere
+from lllm.sessions.session import SessionScope
 from lllm.store.log_store import LogStore, session_host
 
 _warning = ThreadLock()
@@ -33,7 +35,7 @@ class SessionResolver:
             return above, False
         lost = None
         if not self._told_of_lost and above is None:
-            lost = lost_session(None if self._store is None else session_host(self._store))
+            lost = open_elsewhere(None if self._store is None else session_host(self._store))
         if lost is not None:
             self._tell_of_lost(name, lost.recorder.tactic_path)
         if self._store is None:

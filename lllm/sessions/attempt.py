@@ -18,7 +18,7 @@ from lllm.pricing.price import price
 from lllm.pricing.priced_requests import NOTHING, Sent
 from lllm.pricing.usage import within_limits
 from lllm.pricing.user_prices import PriceTable
-from lllm.sessions.session import describe, is_cancellation
+from lllm.sessions.error_details import describe, is_cancellation
 
 _LEFT = "The stream was left before the provider said what it used."
 _CUT = "The answer broke off before the provider had said all that it used."

@@ -7,6 +7,7 @@ a `with` around a `yield` sets there, the caller finds set.
 from __future__ import annotations
 
 import inspect
+import warnings
 from types import FrameType
 
 _KINDS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -45,3 +46,22 @@ def _behind_managers(frame: FrameType | None) -> FrameType | None:
 
 def _is_manager(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__") in _MANAGERS
+
+
+_warned = False
+
+
+def warn_of_async_generator(frame: FrameType) -> None:
+    """Say once that a `with` around a yield is the wrong way, and which is right."""
+    global _warned
+    if _warned:
+        return
+    _warned = True
+    warnings.warn(
+        f"{frame.f_code.co_qualname} has `with store.session(...)` around a yield. Nobody can tell "
+        "when an asynchronous generator is not running, so while it waits at the yield its session "
+        "gets the calls of its caller's code. Put @store.tactic(...) above it instead: that "
+        "attaches the session for each step.",
+        UserWarning,
+        stacklevel=4,
+    )

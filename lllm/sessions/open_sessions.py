@@ -11,6 +11,7 @@ into that set, and writes the ends that are missing.
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ from lllm.events.errors import LogError
 from lllm.events.model import Error, SessionFailed
 from lllm.events.recorder import Recorder
 from lllm.events.values.json_values import to_plain
+from lllm.sessions.host import SessionHost
 from lllm.sessions.open_calls import watch
 
 LOST = "The session was left without an end: an interrupt came there, or nobody held it any more."
@@ -36,7 +38,12 @@ class Scope(Protocol):
     """A session, as its registry sees it."""
 
     recorder: Recorder
+    host: SessionHost
     thread: int
+
+    @property
+    def is_of_call(self) -> bool:
+        """Whether it is the own session of a single captured call."""
 
     def is_lost(self) -> bool:
         """Whether its `with` was left, and an interrupt kept that from ending the session."""
@@ -180,6 +187,28 @@ def scopes() -> Iterator[Scope]:
             yield scope
 
 
+def open_elsewhere(host: SessionHost | None) -> Scope | None:
+    """Find a session that is open in another thread, which code in this thread may have lost.
+
+    Args:
+        host: Where it is written, None for anywhere.
+
+    Returns:
+        One of them; None in the main thread, and in one where sessions of its own are open.
+    """
+    here = threading.get_ident()
+    if here == threading.main_thread().ident:
+        return None
+    found = [
+        scope
+        for scope in scopes()
+        if not scope.is_of_call and (host is None or scope.host is host) and scope.recorder.is_open
+    ]
+    if any(one.thread == here for one in found):
+        return None
+    return found[0] if found else None
+
+
 def settle_lost() -> None:
     """Write the ends of the sessions that are over, and that an interrupt kept from writing it.
 
@@ -208,7 +237,10 @@ def settle_lost_aside() -> None:
 def settle_all(log: BufferedLog) -> None:
     """The same for all sessions of a log that is about to be closed, but for those that go on in
     threads that are alive."""
-    if any(not one.is_over(closing=True) for one in _sessions_of(log)):
+    going_on = [one for one in _sessions_of(log) if not one.is_over(closing=True)]
+    if going_on:
+        for one in going_on:
+            one.recorder.drop_interrupted()
         gc.collect()  # what was raised may hold in a cycle what it came through
         deferred.settle()
     for session in _sessions_of(log):

@@ -7,149 +7,41 @@ cancellation and Ctrl-C among it, is a failure that says so.
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import sys
 import threading
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from lllm.agents.effects import current_tool
-from lllm.events.concurrency import deferred, liveness
+from lllm.events.concurrency import deferred
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.errors import LogError, SessionEnded
 from lllm.events.log_context import log_context
 from lllm.events.model import (
     Ancestor,
-    Error,
-    Producer,
     SessionFailed,
-    SessionStarted,
     SessionSucceeded,
 )
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
-from lllm.events.values.json_values import to_plain
-from lllm.pricing.failed_attempts import http_status
 from lllm.sessions import open_sessions
 from lllm.sessions.budget import Budget
 from lllm.sessions.context_values import during
-from lllm.sessions.generators import frame_of_generator, is_async
+from lllm.sessions.current_session import current, current_tool
+from lllm.sessions.error_details import describe, is_cancellation
+from lllm.sessions.generators import frame_of_generator, is_async, warn_of_async_generator
 from lllm.sessions.host import CarriedParent, Parent, SessionHost
 from lllm.sessions.lost_exits import ExitOf, looked_up_for
 from lllm.sessions.open_calls import OpenCalls, exiting
 from lllm.sessions.open_sessions import LOST, Watch, delivered, watch_of
-from lllm.version import __version__
+from lllm.sessions.session_start import started_event
 
 _DROPPED = "The session was dropped before its end."
-_PRODUCER = Producer(__version__, platform.python_version())
 _logger = logging.getLogger("lllm.tactic")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
-
-
-current: ContextVar[SessionScope | None] = ContextVar("lllm_session", default=None)
-# The session that a thread was told to go on in: it is current there, whatever its generator does.
-carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", default=None)
-
-
-def running_session() -> SessionScope | None:
-    """The innermost session that runs the code which asks; None outside of any.
-
-    The context variable alone can't tell: a generator that is left in the middle of a `with` keeps
-    its session there.
-    """
-    return running()[0]
-
-
-def running() -> tuple[SessionScope | None, int | None]:
-    """The same, with the tool that runs in it."""
-    scope, tool = current.get(), current_tool.get()
-    while scope is not None and not scope.runs_here and scope is not carried.get():
-        tool = scope.outer_tool
-        scope = scope.outer
-    return scope, tool
-
-
-def lost_session(host: SessionHost | None) -> SessionScope | None:
-    """A session that is open in another thread than this one, which code here may have lost; None
-    for the main thread, and for one where sessions of its own are open.
-
-    host: where the session is written, None for anywhere.
-    """
-    here = threading.get_ident()
-    if here == threading.main_thread().ident:
-        return None
-    found = [
-        scope
-        for scope in open_sessions.scopes()
-        if isinstance(scope, SessionScope)
-        and not scope.is_of_call
-        and (host is None or scope.host is host)
-        and scope.recorder.is_open
-    ]
-    if any(one.thread == here for one in found):
-        return None
-    return found[0] if found else None
-
-
-def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    """The tags as a dict of their own. Raises TypeError where one is not str -> str."""
-    if tags is None:
-        return {}
-    if not isinstance(tags, Mapping):
-        raise TypeError(f"tags is a dict of str to str, not {type(tags).__name__}")
-    for name, value in tags.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"a tag is a str and its value a str; got {name!r}: {value!r}")
-    return dict(tags)
-
-
-def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
-    """An exception as an event holds it, with its traceback. clean: cuts from its texts what must
-    not be told."""
-    try:
-        message = str(error)
-    except Exception:  # a user's __str__ may raise anything
-        message = "(its message could not be made)"
-    kind = type(error)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    code, status = _attribute(error, "code"), _attribute(error, "status")
-    return Error(
-        name,
-        clean(message),
-        clean(_traceback(error)),
-        clean(code) if isinstance(code, str) else None,
-        status if isinstance(status, int) else http_status(error),
-    )
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:  # a user's __notes__ or __cause__ may raise anything
-        return "".join(traceback.format_tb(error.__traceback__))
-
-
-def _attribute(error: BaseException, name: str) -> object:
-    try:
-        return getattr(error, name, None)
-    except Exception:  # a property of the user's
-        return None
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether an exception is not a fault of the program but the wish to stop it."""
-    if isinstance(error, Exception):
-        return False
-    ends = KeyboardInterrupt | SystemExit | GeneratorExit
-    return isinstance(error, ends) or is_cancelled_task(error)
 
 
 class SessionScope:
@@ -200,26 +92,10 @@ class SessionScope:
             redact=host.redact,
             definitions=host.definitions,
         )
-        here = running()
-        self._started = SessionStarted(
-            tactic_path=tactic_path,
-            name=name,
-            kind=kind,
-            partition=host.partition if partition is None else partition,
-            task=to_plain(task),
-            options=to_plain(dict(options)) if options else None,
-            tags=check_tags(tags),
-            metadata=to_plain(metadata),
-            ancestors=self.recorder.ancestors,
-            parent_tool=here[1] if parent is not None and parent is here[0] else None,
-            ordinal=parent.next_child() if parent else None,
-            owner=host.owner(),
-            host=liveness.host(),
-            pid=os.getpid(),
-            producer=_PRODUCER,
-            budget=self.budget.limit,
-            salt=self.recorder.salt,
-        )
+        self._started = started_event(
+            self.recorder, host, name=name, kind=kind, task=task, options=options, tags=tags,
+            metadata=metadata, partition=partition, parent=parent, budget=self.budget.limit,
+        )  # fmt: skip
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
@@ -291,7 +167,7 @@ class SessionScope:
         generator = frame_of_generator(frame)
         self._in_generator = generator is not None
         if generator is not None and is_async(generator):
-            _warn_of_async_generator(generator)
+            warn_of_async_generator(generator)
         else:
             self._frame = generator
         self._is_current = True  # before it is: what is done then is undone, wherever it stops
@@ -506,21 +382,3 @@ class SessionScope:
     @property
     def _is_root(self) -> bool:
         return not self.recorder.ancestors
-
-
-_warned = False
-
-
-def _warn_of_async_generator(frame: FrameType) -> None:
-    global _warned
-    if _warned:
-        return
-    _warned = True
-    warnings.warn(
-        f"{frame.f_code.co_qualname} has `with store.session(...)` around a yield. Nobody can tell "
-        "when an asynchronous generator is not running, so while it waits at the yield its session "
-        "gets the calls of its caller's code. Put @store.tactic(...) above it instead: that "
-        "attaches the session for each step.",
-        UserWarning,
-        stacklevel=4,
-    )

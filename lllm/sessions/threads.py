@@ -17,9 +17,9 @@ from typing import ParamSpec, TypeVar, cast
 
 import msgspec
 
-from lllm.agents.effects import current_tool
 from lllm.sessions.context_values import during
-from lllm.sessions.session import SessionScope, carried, current, running
+from lllm.sessions.current_session import carried, current, current_tool, running
+from lllm.sessions.session import SessionScope
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from lllm import times
 from lllm.events.model import State
 from lllm.packages.registry import Runtime
 from lllm.projections.queries.filters import Filter
-from lllm.sessions.session import check_tags
+from lllm.sessions.session_start import check_tags
 from lllm.times import Moment, nanoseconds_of, zone_of
 
 STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")

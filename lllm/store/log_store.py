@@ -42,8 +42,11 @@ from lllm.projections.queries.filters import CallSort
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
+from lllm.sessions.current_session import running_session
 from lllm.sessions.decorator import path_of, session_around
-from lllm.sessions.session import SessionScope, check_tags, describe, running_session
+from lllm.sessions.error_details import describe
+from lllm.sessions.session import SessionScope
+from lllm.sessions.session_start import check_tags
 from lllm.store.call_records import CallRecord, call_filter_of, checked_list, record_of
 from lllm.store.filters import filter_of
 from lllm.store.session_host import StoreSessionHost, StoreSettings

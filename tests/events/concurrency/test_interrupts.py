@@ -39,7 +39,14 @@ from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
 from lllm.events.model import LogGap
 from lllm.events.recorder import Recorder
-from lllm.sessions import decorator, generators, session
+from lllm.sessions import (
+    current_session,
+    decorator,
+    error_details,
+    generators,
+    session,
+    session_start,
+)
 from lllm.store import lifecycle
 from lllm.testing.writers import event
 
@@ -462,7 +469,17 @@ CALLS: dict[str, Callable[[LogStore], object]] = {
 # What the life of a session is made of; the appends in it are interrupted above.
 _LIFE = tuple(
     module.__file__
-    for module in (session, tactic, decorator, generators, lifecycle, recorder_module)
+    for module in (
+        session,
+        session_start,
+        current_session,
+        error_details,
+        tactic,
+        decorator,
+        generators,
+        lifecycle,
+        recorder_module,
+    )
 )
 
 

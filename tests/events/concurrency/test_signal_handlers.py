@@ -25,7 +25,7 @@ import random, signal, sys, threading, time, warnings
 warnings.simplefilter("error")
 sys.setswitchinterval(1e-6)
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic
-from lllm.sessions.session import current
+from lllm.sessions.current_session import current
 
 path, kind, what, calls = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 open_it = {"sqlite": SQLiteBackend, "jsonl": LocalFileBackend}[kind]
@@ -59,7 +59,7 @@ def handler(*_):
         scope = current.get()
         if scope is not None and scope.recorder.is_open:
             from lllm.events.model import ErrorRecorded
-            from lllm.sessions.session import describe
+            from lllm.sessions.error_details import describe
             scope.recorder.ordinal("message")
             scope.recorder.stage(ErrorRecorded(
                 error=describe(ValueError("of a handler")), context=None, partition="",

@@ -33,7 +33,8 @@ from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call, tool_calls
 from lllm.invokers.sdk.clients import Clients
 from lllm.packages.loader import Runtime, load_package
-from lllm.sessions.session import SessionScope, running_session
+from lllm.sessions.current_session import running_session
+from lllm.sessions.session import SessionScope
 from tests.support.runs import Asking, config
 from tests.support.waiting import HANG, Stop, waits_for
 

@@ -18,8 +18,8 @@ from lllm import LogStore, SQLiteBackend
 from lllm.events.concurrency import deferred
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.sessions import generator_sessions as stepwise
-from lllm.sessions import session
-from lllm.sessions.session import running_session
+from lllm.sessions import generators
+from lllm.sessions.current_session import running_session
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_with_in_an_asynchronous_generator(
 ) -> None:
     """It warns once, and names the decorator; after another task has closed it, its session is
     nobody's parent."""
-    monkeypatch.setattr(session, "_warned", False)
+    monkeypatch.setattr(generators, "_warned", False)
 
     async def stream() -> AsyncIterator[int]:
         async with store.session("stream"):

@@ -19,16 +19,36 @@ import pytest
 from lllm import LogStore, SQLiteBackend
 from lllm.events import recorder
 from lllm.events.concurrency import deferred
-from lllm.sessions import decorator, generators, open_calls, open_sessions, session
+from lllm.sessions import (
+    current_session,
+    decorator,
+    error_details,
+    generators,
+    open_calls,
+    open_sessions,
+    session,
+    session_start,
+)
 from lllm.sessions import generator_sessions as stepwise
-from lllm.sessions.session import current, running_session
+from lllm.sessions.current_session import current, running_session
 from tests.events.concurrency.test_interrupts import Interrupt, Interrupts, in_another_thread
 
 # Of a coroutine that an interrupt keeps from its first step.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 _LIFE = tuple(
-    module.__file__ for module in (session, stepwise, decorator, generators, open_calls, recorder)
+    module.__file__
+    for module in (
+        session,
+        session_start,
+        current_session,
+        error_details,
+        stepwise,
+        decorator,
+        generators,
+        open_calls,
+        recorder,
+    )
 )
 _EVERY = 97  # bytecodes; the first of each function's last call is tried, too
 
@@ -192,6 +212,33 @@ def states(path: Path) -> dict[str, list[str]]:
         for one in store.list_sessions(limit=None):
             found.setdefault(one.state, []).append(one.tactic_name)
         return found
+
+
+class InLocks(Steps):
+    """Steps that note the bytecodes with which a recorder gives back the lock on what it stages."""
+
+    def __init__(self, at: int = -1) -> None:
+        super().__init__(at)
+        self.found: list[int] = []
+
+    def _trace(self, frame: FrameType, what: str, argument: object) -> Any:
+        if what == "opcode" and frame.f_code.co_name in ("_stage", "_seal", "_staged"):
+            self.found.append(self.seen + 1)
+        return super()._trace(frame, what, argument)
+
+
+def test_a_raise_where_a_lock_is_given_back(tmp_path: Path) -> None:
+    """A lock that remembers an interrupted function keeps no session from its end."""
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path)) as store:
+        a_left_generator(store, Steps())
+        counted = InLocks()
+        a_left_generator(store, counted)
+        last = counted.found[-60:]
+        assert len(last) == 60
+        for at in last:
+            a_left_generator(store, Steps(at))
+    assert set(states(path)) == {"failure"}
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import pytest
 import lllm
 from lllm import BudgetExceeded, ConfigError, LogStore, SQLiteBackend, Tactic
 from lllm.events.model import LLMResponded
-from lllm.sessions.session import running_session
+from lllm.sessions.current_session import running_session
 from tests.lllm.instrumentation.asking import CHAT, chat_client, only
 from tests.support.loopback import Loopback, text
 

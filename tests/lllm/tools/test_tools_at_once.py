@@ -17,7 +17,7 @@ from lllm import ConfigError, LogStore, SQLiteBackend, Tactic, tool
 from lllm.events import codec
 from lllm.events.model import ToolCalled, ToolFailed, ToolReturned
 from lllm.invokers.scripted import ScriptedInvoker, tool_call, tool_calls
-from lllm.sessions.session import running_session
+from lllm.sessions.current_session import running_session
 from tests.support.runs import MODEL, Asking, config, payloads
 
 _mark: ContextVar[str] = ContextVar("mark", default="none")
