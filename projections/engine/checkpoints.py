@@ -34,8 +34,13 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 class Checkpoint(msgspec.Struct, frozen=True):
     """How far a view's rows have come, and what built them.
 
-    version: of the view; known: the event types and versions that the library knew then. Where
-    either is another now, the rows are built anew.
+    Where `version` or `known` is another now, the rows are built anew.
+
+    Attributes:
+        version: Of the view.
+        generation: Of the tables that hold the rows.
+        position: The last position of the log that they tell of.
+        known: The event types and versions that the library knew, as `known_events` writes them.
     """
 
     version: _Count
@@ -44,22 +49,33 @@ class Checkpoint(msgspec.Struct, frozen=True):
     known: str
 
     def ahead_of(self, view: View) -> bool:
-        """Whether a newer version of the view built the rows, or from events that this library
-        can't read."""
+        """Tell whether a newer library built the rows.
+
+        Args:
+            view: The view as this library has it.
+
+        Returns:
+            True if a newer version of the view did, or did from events that this library can't
+            read.
+        """
         if self.version > view.version:
             return True
-        pairs = self._pairs()
-        return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
-
-    def _pairs(self) -> list[tuple[str, int]]:
         try:
-            return msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
+            pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
         except (ValueError, RecursionError):
-            return []  # what no lllm wrote is not what is known now, so the rows are built anew
+            return False  # what no lllm wrote is not what is known now, so the rows are built anew
+        return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
 
 
 def known_events(view: View) -> str:
-    """The (type, version) pairs behind a view's rows, as a checkpoint keeps them."""
+    """Write down the event types and versions that a view's rows are built from.
+
+    Args:
+        view: The view.
+
+    Returns:
+        JSON, as a checkpoint keeps it.
+    """
     return _known(frozenset(view.types))
 
 
@@ -70,19 +86,27 @@ def _known(types: frozenset[str]) -> str:
 
 
 def is_stale(view: View, found: Checkpoint | None) -> bool:
-    """Whether a view's rows have to be built anew, by what is stored of them."""
+    """Tell whether a view's rows have to be built anew.
+
+    Args:
+        view: The view as this library has it.
+        found: Its stored checkpoint, None where there is none.
+
+    Returns:
+        True if there are none, or an older library built them.
+    """
     if found is None or found.version < view.version:
         return True
     return not found.ahead_of(view) and found.known != known_events(view)
 
 
 def has_checkpoints(database: Database) -> bool:
-    """Whether a database has ever had rows of views."""
+    """Tell whether a database has ever had rows of views."""
     return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"))
 
 
 def can_go_on(database: Database, views: Sequence[View]) -> bool:
-    """Whether a database has rows of all these views, none of them stale."""
+    """Tell whether a database has rows of all these views, none of which are built anew."""
     if not has_checkpoints(database):
         return False
     found = read_checkpoints(database)
@@ -90,7 +114,17 @@ def can_go_on(database: Database, views: Sequence[View]) -> bool:
 
 
 def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
-    """The stored checkpoint of each view."""
+    """Read the stored checkpoints.
+
+    Args:
+        database: Where the rows are.
+
+    Returns:
+        The checkpoint of each view, by its name.
+
+    Raises:
+        LogError: The table can't be read.
+    """
     rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
     found: dict[str, Checkpoint] = {}
     for view, *rest in rows:
@@ -102,10 +136,16 @@ def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
 
 
 def replace_damaged(database: Database) -> None:
-    """Begin with an empty table where the one that is there can't be read: SQLite can't remove
-    what it can't read, so that gets another name. Every view is built anew then.
+    """Begin with an empty table of checkpoints where a page of the old one is damaged.
 
-    Raises LogError where the table can't be read for another reason, or can't be replaced.
+    SQLite can't remove what it can't read, so the old one gets another name. Every view is built
+    anew then.
+
+    Args:
+        database: Where the rows are.
+
+    Raises:
+        LogError: The table can't be read for another reason, or can't be replaced.
     """
     try:
         read_checkpoints(database)
@@ -123,7 +163,13 @@ def replace_damaged(database: Database) -> None:
 
 
 def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:
-    """Say, in the transaction that writes their rows, how far some views have come."""
+    """Write how far views have come, in the transaction that writes their rows.
+
+    Args:
+        connection: In that transaction.
+        generations: The views, and the generation of their rows.
+        position: The last position of the log that the rows tell of.
+    """
     connection.executemany(
         "UPDATE checkpoints SET position = max(position, ?) WHERE view = ? AND generation = ?",
         [(position, view.name, generation) for view, generation in generations.items()],

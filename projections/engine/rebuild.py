@@ -24,6 +24,7 @@ from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogError
 from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
 from lllm.projections.engine.projector import Projector
+from lllm.projections.engine.session_contexts import stored_contexts
 from lllm.projections.engine.tables import create_tables, generation_table, show_generation
 from lllm.projections.view import Table, View
 
@@ -37,7 +38,15 @@ _DROPPED = 100_000  # rows of a table that is dropped as it is: up to some 20 ms
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first row in which stored and rebuilt rows differ; a side is None where it has none."""
+    """The first row in which stored and rebuilt rows differ.
+
+    Attributes:
+        view: The name of the view.
+        table: The name of its table.
+        key: The columns that tell the row from others.
+        stored: All columns of the row as it is stored, None where there is none.
+        rebuilt: All columns of the row as the events say, None where they speak of none.
+    """
 
     view: str
     table: str
@@ -51,9 +60,13 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """What a rebuild did: the views it built, up to which position, and where a check failed.
+    """What a rebuild did.
 
-    Views whose rows a newer lllm built are not among them.
+    Attributes:
+        views: The names of the views that it built or compared; those whose rows a newer lllm built
+            are not among them.
+        position: How far the log was read.
+        difference: Where a check failed, None where it found nothing.
     """
 
     views: tuple[str, ...]
@@ -70,36 +83,48 @@ def rebuild(
     stale: bool = False,
     progress: Progress | None = None,
 ) -> Rebuilt:
-    """Build views anew from the log, or with `check` compare their rows with what it says. Rows
-    that a newer lllm built are left as they are.
+    """Build the rows of views anew from the log, or compare them with what it says.
 
-    views: None for all of them. stale: of these only the views whose rows can't be gone on with;
-    whoever waited for another's rebuild finds none. lock: the file that says that a rebuild is
-    under way, None where no other process can have one; a second one waits. progress: called after
-    each batch.
+    Rows that a newer lllm built are left as they are.
+
+    Args:
+        projector: Whose rows are built.
+        views: The views that are meant, None for all.
+        lock: The file that says that a rebuild is under way, None where no other process can have
+            one. A second rebuild waits for the first.
+        check: Compare, and replace nothing.
+        stale: Build only views whose rows have to be built anew (`Projector.stale`); whoever waited
+            for another's rebuild finds none.
+        progress: Called after each batch with the position reached and the one to reach.
+
+    Returns:
+        What was done.
+
+    Raises:
+        LogDamaged: The log can't be read on, behind damage.
+        LogError: The rows can't be read or written.
+        ViewError: A view raises.
     """
     lost = None if stale else projector.lost_end()
     if lost is not None:
         _logger.error("%s The rows are built from what is there.", lost)
-    with projector.rebuilding, _alone(lock):
+    with projector.rebuilding, _only_rebuild(lock):
         if not check:
             replace_damaged(projector.database)
         among = projector.views if views is None else views
         can = projector.stale() if stale else projector.buildable()
-        chosen = tuple(view for view in among if view in can)
-        if not chosen:
+        meant = tuple(view for view in among if view in can)
+        if not meant:
             return Rebuilt((), 0)
-        building = _begin(projector, chosen)
+        building = _begin(projector, meant)
         try:
-            if check:
-                return _compare(projector, building, progress)
-            return _replace(projector, building, progress)
+            return (_compare if check else _replace)(projector, building, progress)
         finally:
-            _remove_leftovers(projector, chosen)
+            _remove_leftovers(projector, meant)
 
 
 @contextmanager
-def _alone(lock: Path | None) -> Iterator[None]:
+def _only_rebuild(lock: Path | None) -> Iterator[None]:
     if lock is None:
         yield
         return
@@ -121,7 +146,7 @@ class _Building:
         self.position = 0
         self._projector = projector
         of_sessions = next((g for view, g in generations.items() if view.name == "sessions"), None)
-        self._contexts = projector.contexts(of_sessions)
+        self._contexts = stored_contexts(projector.database, of_sessions)
 
     def feed(self, upto: int, progress: Progress | None) -> None:
         """Fill the new rows up to a position."""
@@ -131,10 +156,11 @@ class _Building:
             view: Checkpoint(view.version, generation, self.position, "")
             for view, generation in self.generations.items()
         }
-        for reached in self._projector.feed(starts, upto, self._contexts, _BATCH, unseen=True):
-            self.position = reached
+        for batch in self._projector.batches.apply(starts, upto, self._contexts, _BATCH):
+            batch.write_in_parts()
+            self.position = batch.position
             if progress is not None:
-                progress(reached, upto)
+                progress(batch.position, upto)
 
 
 def _begin(projector: Projector, views: Sequence[View]) -> _Building:
@@ -246,13 +272,13 @@ def _tables(projector: Projector) -> list[str]:
 
 
 def _generations(table: Table, names: Sequence[str]) -> list[int]:
-    """Those of a table that are there, by the names of all tables."""
+    """Find the generations of a table that are there, by the names of all tables."""
     pattern = re.compile(rf"{table.name}_v(\d+)", re.ASCII)
     return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
 
 
 def _drop_if_possible(projector: Projector, name: str) -> None:
-    """SQLite can't remove a table with a damaged page; it stays, in nobody's way."""
+    """Remove a table; one with a damaged page, which SQLite can't remove, stays in nobody's way."""
     try:
         _drop(projector, name)
     except LogError as error:
@@ -262,7 +288,7 @@ def _drop_if_possible(projector: Projector, name: str) -> None:
 
 
 def _drop(projector: Projector, name: str) -> None:
-    """Remove a table, so that nobody waits long: dropping it takes as long as it is large."""
+    """Remove a table in chunks, so that nobody waits long: dropping a large one takes long."""
     columns = _key_of(projector, name)
     key, marks = ", ".join(columns), ", ".join("?" * len(columns))
     many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
@@ -278,7 +304,7 @@ def _drop(projector: Projector, name: str) -> None:
 
 
 def _key_of(projector: Projector, name: str) -> list[str]:
-    """The key of a table as it is: that of an older version may have been another."""
+    """Read the key of a table as it is: that of an older version may have been another."""
     rows = projector.database.query(
         f"SELECT name FROM pragma_table_info('{name}') WHERE pk ORDER BY pk"
     )

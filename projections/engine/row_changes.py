@@ -1,4 +1,4 @@
-"""Gathers what views change in their rows, and makes of it the statements that write it in bulk."""
+"""Gathers what views change in their rows, and makes the statements that write it in bulk."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ _Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
 
 
 class _Change(msgspec.Struct, gc=False):
-    """What a batch does to one row: which columns are set or added to, whether what was stored
-    goes (`deleted`), and whether the row is there in the end (`kept`)."""
+    """What a batch does to one row.
+
+    puts, adds: the columns that are set or added to. deleted: what was stored goes. kept: the row
+    is there in the end.
+    """
 
     puts: dict[str, Value]
     adds: dict[str, int]
@@ -46,17 +49,17 @@ class _Change(msgspec.Struct, gc=False):
         puts, adds = self.puts, dict(self.adds)
         for name, delta in deltas.items():
             if name in puts:
-                puts[name] = _number(puts[name]) + delta
+                puts[name] = _as_number(puts[name]) + delta
             else:
                 adds[name] = adds.get(name, 0) + delta
         self.adds = adds
 
-    def on(self, row: Mapping[str, Value]) -> dict[str, Value]:
+    def applied_to(self, row: Mapping[str, Value]) -> dict[str, Value]:
         """A row of all columns as it is after this."""
         return {
             **row,
             **self.puts,
-            **{name: _number(row[name]) + delta for name, delta in self.adds.items()},
+            **{name: _as_number(row[name]) + delta for name, delta in self.adds.items()},
         }
 
 
@@ -147,7 +150,7 @@ class _RowChanges:
             change.add(deltas)
         if self.known and key in self.known:
             row = self.known[key] or self._empty
-            summed = {name: _number(row[name]) + delta for name, delta in deltas.items()}
+            summed = {name: _as_number(row[name]) + delta for name, delta in deltas.items()}
             self.known[key] = {**row, **summed}
 
     def delete(self, key: Key) -> None:
@@ -160,8 +163,8 @@ class _RowChanges:
         if change is None:
             return self._stored(key, read)
         if self._empty.keys() == change.puts.keys():
-            return change.on(self._empty)  # nothing of what is stored stays
-        return change.on(self._stored(key, read) or self._empty)
+            return change.applied_to(self._empty)  # nothing of what is stored stays
+        return change.applied_to(self._stored(key, read) or self._empty)
 
     def _stored(self, key: Key, read: _Read) -> dict[str, Value] | None:
         stored = read(self._select, key)
@@ -208,8 +211,12 @@ class _RowChanges:
 class Changes:
     """The Rows of one batch after another. Nothing is written here: `statements` says how.
 
-    generations: of each view, whose rows are changed; nobody else may write these meanwhile.
-    connection: what rows are read with.
+    Args:
+        generations: The generation of the rows of each view, which nobody else may write meanwhile.
+
+    Attributes:
+        connection: What rows are read with.
+        generations: As given.
     """
 
     connection: sqlite3.Connection
@@ -244,28 +251,35 @@ class Changes:
         self._tables[table].delete(key)
 
     def drop(self, view: View) -> None:
-        """Forget what a view has changed since the last write."""
+        """Forget what a view has changed since the last write.
+
+        Args:
+            view: The view, which raised.
+        """
         for table in view.tables:
             self._tables[table.name].forget()
 
     def forget(self) -> None:
-        """Begin anew: what is known of the rows may not be so any more."""
+        """Forget all changes and rows: what is known of these may not be so any more."""
         for changes in self._tables.values():
             changes.forget()
 
     def statements(self) -> Iterator[Statement]:
-        """What writes everything, in this order; it is forgotten here on the way."""
+        """Write down the changes, and forget them on the way.
+
+        Yields:
+            SQL and the parameters of each time that it is run, to be executed in this order.
+        """
         for changes in self._tables.values():
             yield from changes.statements()
 
 
 def _in_order(rows: list[Key]) -> list[Key]:
-    """Rows in the order of their table: neighbours are written while their page is at hand, and
-    each page once."""
+    """Sort rows as their table does, so that each page of it is written once."""
     with suppress(TypeError):  # a column that holds texts beside numbers
         rows.sort()
     return rows
 
 
-def _number(value: Value) -> int:
+def _as_number(value: Value) -> int:
     return value if isinstance(value, int) else 0

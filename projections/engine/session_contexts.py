@@ -1,4 +1,4 @@
-"""Which session an event belongs to, and what stands above it.
+"""Finds the session that an event belongs to, and what stands above it.
 
 Kept for the sessions met lately; for others it is read from their rows, so that catching up in the
 middle of a long session costs one look-up, not a walk through the log.
@@ -9,28 +9,42 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from lllm.events.backends.sqlite.database import Value
+from lllm.events.backends.sqlite.database import Database, Value
 from lllm.events.envelope import Recorded
 from lllm.events.model import Ancestor, Event, SessionStarted
+from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, storable
 
 _KEPT = 50_000  # sessions; more than one batch can start, so that none is needed and not yet stored
 
 # Where a row is looked up: a column and its value -> the columns below, or None.
 FindRow = Callable[[str, Value], Sequence[Value] | None]
-COLUMNS = "number, id, tactic, partition, started, parent"
+_COLUMNS = "number, id, tactic, partition, started, parent"
 
 
 class Contexts:
-    """The contexts of sessions, by id, for one pass over the log: what was kept of a pass that was
-    given up is of no use to the next. find_row: reads one stored row, by a column's value."""
+    """The contexts of sessions, by id, for one pass over the log.
+
+    What was kept of a pass that was given up is of no use to the next.
+
+    Args:
+        find_row: Reads one stored row, by the value of a column.
+    """
 
     def __init__(self, find_row: FindRow) -> None:
         self._find_row = find_row
         self._kept: OrderedDict[str, SessionContext] = OrderedDict()
 
-    def happened(self, event: Recorded, payload: Event) -> ViewEvent:
-        """An event with the session that it is about."""
+    def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
+        """Put an event together with the session that it is about.
+
+        Args:
+            event: The event.
+            payload: What it decodes to.
+
+        Returns:
+            What views get of it.
+        """
         if isinstance(payload, SessionStarted):
             # A session begins once: with the first event of its stream.
             return ViewEvent(
@@ -40,7 +54,7 @@ class Contexts:
         return ViewEvent(event, payload, self.of(about if isinstance(about, str) else event.stream))
 
     def of(self, session_id: str) -> SessionContext | None:
-        """A session's context; None where this log does not know it."""
+        """Look a session up; None where this log does not know it."""
         found = self._kept.get(session_id)
         if found is not None:
             self._kept.move_to_end(session_id)
@@ -89,10 +103,29 @@ class Contexts:
         )
 
     def _keep(self, context: SessionContext, *, stored: bool = False) -> SessionContext:
-        """stored: whether its row can be read again, so that it is the first to be forgotten."""
+        """Remember a context; one whose row is `stored` is the first to be forgotten."""
         self._kept[context.session_id] = context
         if stored:
             self._kept.move_to_end(context.session_id, last=False)
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return context
+
+
+def stored_contexts(database: Database, generation: int | None = None) -> Contexts:
+    """Make the contexts for a pass over the log, by the rows of the sessions.
+
+    Args:
+        database: Where the rows are.
+        generation: Of rows that a rebuild is making; None for those that are shown.
+
+    Returns:
+        Contexts of which none is looked up yet.
+    """
+    table = "sessions" if generation is None else generation_table("sessions", generation)
+
+    def find(column: str, value: Value) -> Sequence[Value] | None:
+        rows = database.query(f"SELECT {_COLUMNS} FROM {table} WHERE {column} = ?", (value,))
+        return rows[0] if rows else None
+
+    return Contexts(find)

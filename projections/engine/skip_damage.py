@@ -1,4 +1,4 @@
-"""Reads a log that may be damaged, for rows, which can't tell of damage."""
+"""Reads around damage in a log, for rows, which can't tell of it; `lllm verify` does."""
 
 from __future__ import annotations
 
@@ -15,20 +15,42 @@ _logger = logging.getLogger("lllm.store")
 def skip_corrupt_events(
     log: LogBackend, types: Sequence[str], after: int, upto: int
 ) -> Iterator[Recorded]:
-    """What can be read of some types. Rows can't tell of damage; `lllm verify` does.
+    """Read what can be read of some types of events.
 
-    Raises LogDamaged where nobody knows where to go on.
+    Args:
+        log: The log.
+        types: Names of event types.
+        after: The position to begin behind.
+        upto: The last position to read.
+
+    Yields:
+        The events in order.
+
+    Raises:
+        LogDamaged: Nobody knows where to go on behind damage.
     """
-    return _around(lambda after: read_types(log, types, after=after, upto=upto), after)
+    return _read_around(lambda after: read_types(log, types, after=after, upto=upto), after)
 
 
 def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator[Recorded]:
-    """What can be read of one stream, behind a position. Raises as `skip_corrupt_events`."""
-    return _around(lambda after: log.read(after=after, stream=stream), after)
+    """Read what can be read of one stream.
+
+    Args:
+        log: The log.
+        stream: The stream.
+        after: The position to begin behind.
+
+    Yields:
+        The events in order.
+
+    Raises:
+        LogDamaged: Nobody knows where to go on behind damage.
+    """
+    return _read_around(lambda after: log.read(after=after, stream=stream), after)
 
 
-def _around(read: Callable[[int], Iterator[Recorded]], after: int) -> Iterator[Recorded]:
-    told = False
+def _read_around(read: Callable[[int], Iterator[Recorded]], after: int) -> Iterator[Recorded]:
+    logged = False
     while True:
         try:
             yield from read(after)
@@ -36,9 +58,9 @@ def _around(read: Callable[[int], Iterator[Recorded]], after: int) -> Iterator[R
         except LogDamaged as damage:
             if damage.position <= after:
                 raise
-            if not told:
+            if not logged:
                 _logger.error(
                     "%s The lists and sums do without it, and without what else is damaged.", damage
                 )
-            told = True
+            logged = True
             after = damage.position

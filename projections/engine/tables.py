@@ -12,12 +12,26 @@ from lllm.projections.view import View
 
 
 def generation_table(table: str, generation: int) -> str:
-    """The name of the table that holds the rows of one generation."""
+    """Name the table that holds one generation of rows.
+
+    Args:
+        table: The name of the table of a view.
+        generation: The number of the generation, from 1.
+
+    Returns:
+        The name of the table in SQLite.
+    """
     return f"{table}_v{generation}"
 
 
 def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:
-    """Make the empty tables and indexes of one generation of a view."""
+    """Make the empty tables and indexes of one generation of a view.
+
+    Args:
+        connection: In a transaction.
+        view: The view.
+        generation: One that has no tables yet.
+    """
     for table in view.tables:
         name = generation_table(table.name, generation)
         columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
@@ -36,7 +50,13 @@ def create_tables(connection: sqlite3.Connection, view: View, generation: int) -
 
 
 def show_generation(connection: sqlite3.Connection, view: View, generation: int) -> None:
-    """Let the plain names of a view's tables stand for one generation."""
+    """Let the plain names of a view's tables stand for one generation.
+
+    Args:
+        connection: In a transaction.
+        view: The view.
+        generation: The generation to show.
+    """
     for table in view.tables:
         connection.execute(f"DROP VIEW IF EXISTS {table.name}")
         connection.execute(

@@ -202,15 +202,15 @@ def test_a_session_that_the_collector_ends(
     """A session that ends inside a batch of the projector, as the collector may end it, is counted
     once."""
     tactic = echo(store)
-    feed = Contexts.happened
+    feed = Contexts.view_event
     nested = iter([lambda: tactic("nested")])
 
-    def happened(contexts: Contexts, event: Recorded, payload: Event) -> ViewEvent:
+    def view_event(contexts: Contexts, event: Recorded, payload: Event) -> ViewEvent:
         for call in nested:
             call()
         return feed(contexts, event, payload)
 
-    monkeypatch.setattr(Contexts, "happened", happened)  # in the middle of a batch
+    monkeypatch.setattr(Contexts, "view_event", view_event)  # in the middle of a batch
     tactic("outer")
     assert [one.calls for one in store.list_sessions()] == [1, 1]
     assert store.export_cost_summary()["calls"] == 2

@@ -1,0 +1,202 @@
+"""Applies the log to views in memory, a batch at a time, and writes what a batch changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import compress, islice
+
+from lllm.events import codec
+from lllm.events.backend import LogBackend
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.errors import LogDamaged, ViewError
+from lllm.projections.engine.checkpoints import Checkpoint, advance
+from lllm.projections.engine.row_changes import Changes
+from lllm.projections.engine.session_contexts import Contexts
+from lllm.projections.engine.skip_damage import skip_corrupt_events
+from lllm.projections.view import View, ViewEvent
+
+_AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
+_PART = 2_000  # rows written in one transaction where they need not be visible at once
+
+
+class Batch:
+    """What a batch of the log changes in the rows of some views, not yet written.
+
+    Args:
+        database: Where the rows are.
+        changes: The changes.
+        generations: The views that took the batch, and the generation of their rows.
+        position: How far the batch goes in the log.
+
+    Attributes:
+        position: How far the batch goes in the log.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        changes: Changes,
+        generations: Mapping[View, int],
+        position: int,
+    ) -> None:
+        self._database = database
+        self._changes = changes
+        self._generations = generations
+        self.position = position
+
+    def write(self, timeout: float | None) -> bool:
+        """Write the rows in one transaction with their checkpoint.
+
+        Args:
+            timeout: Seconds to wait for others, None for as long as anybody does.
+
+        Returns:
+            False where others took longer; nothing is written then.
+
+        Raises:
+            LogDamaged: A session begins twice.
+            ViewError: The rows hold numbers that lllm never writes.
+        """
+        writing = self._database.write(timeout=timeout)
+        try:
+            with _errors_named(self.position), writing as connection:
+                if connection is None:
+                    return False
+                for sql, rows in self._changes.statements():
+                    connection.executemany(sql, rows)
+                advance(connection, self._generations, self.position)
+        finally:
+            writing.abandon()  # where an interrupt kept the `with` from doing it
+        return True
+
+    def write_in_parts(self) -> None:
+        """Write rows that nobody reads yet, in transactions that keep nobody waiting.
+
+        Raises:
+            LogDamaged: A session begins twice.
+            ViewError: The rows hold numbers that lllm never writes.
+        """
+        with _errors_named(self.position):
+            for sql, rows in self._changes.statements():
+                for start in range(0, len(rows), _PART):
+                    with self._database.write() as connection:
+                        assert connection is not None
+                        connection.executemany(sql, rows[start : start + _PART])
+
+
+class Batches:
+    """Makes batches of a log for the views whose rows one database keeps.
+
+    Args:
+        log: What the events are read from.
+        database: Where the rows are.
+    """
+
+    def __init__(self, log: LogBackend, database: Database) -> None:
+        self._log = log
+        self._database = database
+        self._changes: Changes | None = None
+
+    def apply(
+        self,
+        views: Mapping[View, Checkpoint],
+        upto: int,
+        contexts: Contexts,
+        size: int,
+        failed: Callable[[View, ViewError], None] | None = None,
+    ) -> Iterator[Batch]:
+        """Apply the log to views; each batch has to be written before the next is asked for.
+
+        Args:
+            views: The views, and how far the rows of each are.
+            upto: The position to go on to.
+            contexts: The sessions met on the way.
+            size: Events of a batch, at most.
+            failed: Told of a view that raises, which is left where it was from then on.
+
+        Yields:
+            The batches, the last of which goes up to `upto`.
+
+        Raises:
+            ViewError: A view raises, and nobody is to be told.
+            LogDamaged: The log can't be read on, behind damage.
+        """
+        views = dict(views)
+        generations = {view: at.generation for view, at in views.items()}
+        position = min(at.position for at in views.values())
+        types = sorted({name for view in views for name in view.types} | {"session.started"})
+        events = skip_corrupt_events(self._log, types, position, upto)
+        changes = self._changes_of(generations)
+        while position < upto:
+            taken = 0
+            while taken < size and (some := list(islice(events, min(_AT_ONCE, size - taken)))):
+                taken += len(some)
+                position = some[-1].position
+                decoded = [contexts.view_event(event, codec.decode(event)) for event in some]
+                with self._database.snapshot() as changes.connection:
+                    failures = _apply(views, changes, decoded)
+                for view, error in failures:
+                    if failed is None:
+                        raise error
+                    failed(view, error)
+                    changes.drop(view)
+                    del views[view], generations[view]
+            if taken < size:
+                position = upto
+            yield Batch(self._database, changes, generations, position)
+
+    def _changes_of(self, generations: Mapping[View, int]) -> Changes:
+        """Make empty changes, or take those of last time, whose statements are made already."""
+        changes = self._changes
+        if changes is None or changes.generations != generations:
+            changes = self._changes = Changes(dict(generations))
+        changes.forget()
+        return changes
+
+
+def _apply(
+    views: Mapping[View, Checkpoint], changes: Changes, batch: Sequence[ViewEvent]
+) -> list[tuple[View, ViewError]]:
+    """Hand each view what it wants; returns those that raised."""
+    types = [one.event.type for one in batch]
+    first = batch[0].event.position
+    failures: list[tuple[View, ViewError]] = []
+    for view, at in views.items():
+        wanted = list(compress(batch, map(frozenset(view.types).__contains__, types)))
+        if at.position >= first:
+            wanted = [one for one in wanted if one.event.position > at.position]
+        if wanted:
+            try:
+                view.apply(changes, wanted)
+            except Exception as error:  # a user's view may raise anything
+                failures.append((view, _view_error(view, wanted, error)))
+    return failures
+
+
+def _view_error(view: View, batch: Sequence[ViewEvent], error: Exception) -> ViewError:
+    made = ViewError(
+        f"The view {view.name!r} could not take the events from position "
+        f"{batch[0].event.position} to {batch[-1].event.position}: {type(error).__name__}: {error}."
+    )
+    made.__cause__ = error
+    return made
+
+
+@contextmanager
+def _errors_named(upto: int) -> Iterator[None]:
+    """Raise what SQLite says of rows that can't be written as what is wrong with log or rows."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise LogDamaged(
+            f"Up to position {upto} of the log, a session begins that has begun already ({error}). "
+            "Restore the log from a backup.",
+            position=upto,
+        ) from error
+    except OverflowError as error:
+        raise ViewError(
+            "The rows of a view hold a number beyond all that lllm writes; `lllm rebuild`, or "
+            "LogStore.rebuild(), makes them anew."
+        ) from error
