@@ -1,4 +1,4 @@
-"""Which day a moment belongs to, in any zone.
+"""Finds the day that a moment belongs to, in any time zone.
 
 Costs are kept by the quarter of an hour, UTC: every offset from UTC that is in use is a multiple of
 that (Asia/Kathmandu has +05:45), so that the days of any zone are sums of whole quarters. Hours
@@ -22,20 +22,28 @@ _LAST = (dt.datetime(9999, 12, 29, tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(days
 
 
 def day_of(time: int, zone: dt.tzinfo = dt.UTC) -> int:
-    """The day of a zone that a time in nanoseconds UTC belongs to, as the number YYYYMMDD, which
-    sorts and reads well. Of a clock that is out of its mind, the nearest day that there is."""
+    """Find the day that a time belongs to.
+
+    Args:
+        time: Nanoseconds UTC.
+        zone: Of the day.
+
+    Returns:
+        The number YYYYMMDD, which sorts and reads well; the nearest day that there is, for a clock
+        that is out of its mind.
+    """
     if zone is dt.UTC:
         number = _utc_days.get(time // _DAY)
         if number is None:
-            number = _utc_days[time // _DAY] = _number(time, zone)
+            number = _utc_days[time // _DAY] = _day_number(time, zone)
         return number
-    return _number(time, zone)
+    return _day_number(time, zone)
 
 
 _utc_days: dict[int, int] = {}
 
 
-def _number(time: int, zone: dt.tzinfo) -> int:
+def _day_number(time: int, zone: dt.tzinfo) -> int:
     there = _local(time, zone)
     return there.year * 10_000 + there.month * 100 + there.day
 
@@ -46,15 +54,25 @@ def _local(time: int, zone: dt.tzinfo) -> dt.datetime:
 
 
 def quarter_of(time: int) -> int:
-    """The number of the quarter of an hour that a time in nanoseconds UTC belongs to."""
+    """Number the quarters of an hour since 1970.
+
+    Args:
+        time: Nanoseconds UTC.
+
+    Returns:
+        The number of the quarter that it belongs to.
+    """
     return time // QUARTER_HOUR
 
 
 class DaysOfQuarters(dict[Value, Value]):
     """The day of each quarter of an hour, by its number, as it is looked up.
 
+    Args:
+        zone: Of the days.
+
     Attributes:
-        divided: Whether a day began within one of those that were looked up.
+        divided: True if a day begins within a quarter that was looked up.
     """
 
     def __init__(self, zone: dt.tzinfo) -> None:
@@ -77,8 +95,10 @@ class DaysOfQuarters(dict[Value, Value]):
         return days[0]
 
     def _offset(self, utc_day: int) -> int | None:
-        """The zone's offset throughout a day of UTC, in nanoseconds; None where it changes. Asking
-        for it twice a day is much faster than for each quarter, and no clock changes twice."""
+        """Find the zone's offset throughout a day of UTC, in nanoseconds; None where it changes.
+
+        Asking for it twice a day is much faster than for each quarter, and no clock changes twice.
+        """
         if utc_day not in self._offsets:
             ends = (utc_day * _DAY, (utc_day + 1) * _DAY)
             start, end = (_local(time, self._zone).utcoffset() for time in ends)
@@ -90,7 +110,14 @@ class DaysOfQuarters(dict[Value, Value]):
 
 
 def day_text(day: object) -> str:
-    """A day, the number YYYYMMDD, as YYYY-MM-DD."""
+    """Write a day as YYYY-MM-DD.
+
+    Args:
+        day: The number YYYYMMDD; anything else, which lllm writes nowhere, is shown as it is.
+
+    Returns:
+        The text.
+    """
     if not isinstance(day, int):
         return str(day)
     return f"{day // 10_000:04}-{day // 100 % 100:02}-{day % 100:02}"

@@ -32,12 +32,25 @@ ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
 def storable(text: str) -> str:
-    """A text as a row can hold it: UTF-8 has no lone surrogates, so they become escapes."""
+    """Make a text one that a row can hold: UTF-8 has no lone surrogates, so they become escapes.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The same text, unless it has lone surrogates.
+    """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class Index(msgspec.Struct, frozen=True):
-    """An index of a table; `where` leaves out the rows that nobody looks for by it."""
+    """An index of a table.
+
+    Attributes:
+        columns: What rows are looked up by, in this order.
+        unique: True if no two rows have the same.
+        where: A condition in SQL, which leaves out the rows that nobody looks for by it.
+    """
 
     columns: tuple[str, ...]
     unique: bool = False
@@ -47,8 +60,12 @@ class Index(msgspec.Struct, frozen=True):
 class Table(msgspec.Struct, frozen=True):
     """A table of a view.
 
-    key: the names, among the columns, that tell one row from another. about: what it is for, a
-    sentence or two for people who ask it in SQL.
+    Attributes:
+        name: Its name in SQL.
+        columns: The type of each column, by its name.
+        key: The names, among the columns, that tell one row from another.
+        indexes: By what else rows are looked up.
+        about: What it is for, a sentence or two for people who ask it in SQL.
     """
 
     name: str
@@ -61,8 +78,13 @@ class Table(msgspec.Struct, frozen=True):
 class SessionContext(msgspec.Struct, frozen=True, gc=False):
     """What is known of a session from its first event on.
 
-    number: the position of that event, the session's number in every table. started: nanoseconds
-    UTC. parent: the session above, None for a root (or where that one is unknown).
+    Attributes:
+        number: The position of that event, which is the session's number in every table.
+        session_id: The session's id.
+        tactic_path: The path of its tactic.
+        partition: The partition that it belongs to, "" for none.
+        started: Nanoseconds UTC.
+        parent: The session above, None for a root or where that one is unknown.
     """
 
     number: int
@@ -73,7 +95,7 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
     parent: SessionContext | None = None
 
     def chain(self) -> list[SessionContext]:
-        """This session and those above it, root last."""
+        """List this session and those above it, the root last."""
         above: list[SessionContext] = []
         session: SessionContext | None = self
         while session is not None:
@@ -88,13 +110,19 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def outermost(self) -> bool:
-        """Whether no session above is a call of the same tactic."""
+        """True if no session above is a call of the same tactic."""
         return all(above.tactic_path != self.tactic_path for above in self.chain()[1:])
 
 
 class ViewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as views get it: decoded once for all of them, with the session that it is about
-    (None for events outside any session, or of one that this log does not know)."""
+    """An event as views get it, decoded once for all of them.
+
+    Attributes:
+        event: The event as it is recorded.
+        payload: What it decodes to.
+        session: The session that it is about; None for events outside of any session, or of one
+            that this log does not know.
+    """
 
     event: Recorded
     payload: Event
@@ -105,48 +133,80 @@ class Rows(Protocol):
     """The rows of a view's tables, as its `apply` reads and changes them."""
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
-        """A row's columns (the key's not among them) with every change so far, or None."""
+        """Read a row with every change so far.
+
+        Args:
+            table: The name of one of the view's tables.
+            key: The values of the key's columns.
+
+        Returns:
+            The other columns, None where there is no such row.
+        """
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
-        """Set the named columns and leave the others, making the row where there is none."""
+        """Set some columns of a row and leave the others, making the row where there is none.
+
+        Args:
+            table: The name of one of the view's tables.
+            key: The values of the key's columns.
+            **columns: The values to set.
+        """
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
-        """Add to integer columns, exactly; a row or value that is missing counts as zero."""
+        """Add to integer columns of a row, exactly.
+
+        Args:
+            table: The name of one of the view's tables.
+            key: The values of the key's columns.
+            **deltas: What to add; a row or value that is missing counts as zero.
+        """
 
     def delete(self, table: str, key: Key) -> None:
-        """Remove a row, if it is there."""
+        """Remove a row, if it is there.
+
+        Args:
+            table: The name of one of the view's tables.
+            key: The values of the key's columns.
+        """
 
 
 class View(Protocol):
-    """A named set of tables built from events.
-
-    version: raise it when the tables or their meaning change; they are built anew then.
-    types: the events it wants; others are never decoded for it.
-    """
+    """A named set of tables built from events."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What tells it from other views."""
+
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """Raise it when the tables or their meaning change; they are built anew then."""
+
     @property
-    def types(self) -> Collection[str]: ...
+    def types(self) -> Collection[str]:
+        """Names of the event types that it wants; others are never decoded for it."""
+
     @property
-    def tables(self) -> Sequence[Table]: ...
+    def tables(self) -> Sequence[Table]:
+        """The tables that it keeps."""
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """Say what these events, the next of the log in order, change."""
+        """Change the rows as some events say.
 
-
-def next_number(rows: Rows, counter: str) -> int:
-    """1, 2, 3 ... from a table of one row, with the key 0, that keeps the `last` number given."""
-    row = rows.get(counter, (0,))
-    number = (int(row["last"] or 0) if row else 0) + 1
-    rows.put(counter, (0,), last=number)
-    return number
+        Args:
+            rows: The rows of its tables.
+            batch: The next events of the log that it wants, in order.
+        """
 
 
 def check_names(views: Sequence[View]) -> None:
-    """Raise ViewError where two views share a name or a table, or one can not be named so."""
+    """Check that views and their tables can stand in one file.
+
+    Args:
+        views: All views of a store.
+
+    Raises:
+        ViewError: Two share a name, or one can't be named so.
+    """
     names = [view.name for view in views]
     tables = [table.name for view in views for table in view.tables]
     for name in names + tables:

@@ -14,9 +14,12 @@ class HasRoot(Protocol):
     """A row that tells the numbers of a session and of its root."""
 
     @property
-    def number(self) -> int: ...
+    def number(self) -> int:
+        """The number of the session."""
+
     @property
-    def root(self) -> int: ...
+    def root(self) -> int:
+        """The number of the session at the top, its own for a root."""
 
 
 def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:

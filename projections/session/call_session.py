@@ -1,4 +1,4 @@
-"""What a user looks at: a session with everything that happened in it (see `fold`)."""
+"""The session that a user looks at, with everything that happened in it; `fold` makes it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,35 @@ from lllm.projections.session.invoke_cost import InvokeCost, total
 
 
 class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
-    """One attempt to call a model. elapsed: nanoseconds, None while it has not ended.
+    """One attempt to call a model.
 
-    state: "success", "failure", or "running" while no answer has come (or will, where the process
-    died). price: "priced", "provider", "free" or "unpriced", and `price_source` who says so.
-    price_version: of the price data; price_effective: the date from which its rates hold. rates:
-    US dollars for one token of each kind, as decimal text; parts: nano-dollars of each component.
-    wasted: whether its answer was thrown away, or never came whole.
+    Attributes:
+        request: Its ordinal in the session, from 1.
+        step: The model's turn within the agent's call, from 1.
+        attempt: The try of that turn, from 1.
+        provider: The provider that was asked.
+        asked: The model that was asked.
+        model: The model that answered, by the provider's name; None where none did.
+        state: "success", "failure", or "running" while no answer has come (or will, where the
+            process died).
+        content: The answer, or what came of it before it failed.
+        finish: Why the model ended.
+        error: Why it failed.
+        usage: What it used, None where nobody said.
+        usage_raw: What the provider said of it, as it came.
+        price: "priced", "provider", "free" or "unpriced"; None where nobody said that it used
+            anything.
+        price_source: Who says so.
+        price_version: Of the price data.
+        price_effective: The date from which its rates hold.
+        price_reason: Why there is no price, or what of it is special.
+        rates: US dollars for one token of each kind, as decimal text.
+        parts: Nano-dollars of each component.
+        cost: Tokens and US dollars.
+        started: Nanoseconds UTC.
+        elapsed: Nanoseconds, None while it has not ended.
+        first_token: Nanoseconds to the first piece of a stream, None without one.
+        wasted: True if its answer was thrown away, or never came whole.
     """
 
     request: int
@@ -48,10 +70,20 @@ class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
 
 
 class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
-    """One run of a tool that an answer asked for. arguments: as parsed, else the text as sent.
+    """One run of a tool that an answer asked for.
 
-    told: what the model got. value: what the tool returned, where that is more than its text.
-    repeats: the earlier tool ordinal whose result stands for this one's.
+    Attributes:
+        tool: Its ordinal in the session, from 1.
+        id: The id that the model gave the call.
+        name: The tool's name.
+        arguments: As parsed, else the text as sent.
+        state: "success", "failure" or "running".
+        told: What the model got.
+        value: What the tool returned, where that is more than its text.
+        repeats: The ordinal of the earlier run whose result stands for this one's.
+        error: Why it failed.
+        started: Nanoseconds UTC.
+        elapsed: Nanoseconds, None while it has not ended.
     """
 
     tool: int
@@ -68,10 +100,22 @@ class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
 
 
 class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
-    """One `agent.respond()`. The dicts are by step, the model's turns counted from 1.
+    """One `agent.respond()`. Its dicts are by step: the model's turns, counted from 1.
 
-    delivery: the parsed answer, else its text. interrupts: the tools that ran. exception_retries:
-    why answers were refused; llm_recalls: why calls were made again. started: nanoseconds UTC.
+    Attributes:
+        agent_name: The agent's name.
+        state: "success", "failure", "running" or "interrupted".
+        delivery: The parsed answer, else its text.
+        call: Its ordinal in the session, from 1.
+        dialog: The ordinal of the dialog.
+        definition: The stream that holds the agent's definition.
+        interrupts: The tools that ran.
+        exception_retries: Why answers were refused.
+        llm_recalls: Why calls of the model were made again.
+        invoke_traces: The attempts to call the model.
+        error: Why it failed.
+        started: Nanoseconds UTC.
+        elapsed: Nanoseconds, None while it has not ended.
     """
 
     agent_name: str
@@ -90,12 +134,12 @@ class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def exception_retries_count(self) -> int:
-        """How many answers were refused and asked for again."""
+        """The number of answers that were refused and asked for again."""
         return sum(len(reasons) for reasons in self.exception_retries.values())
 
     @property
     def llm_recalls_count(self) -> int:
-        """How many calls failed and were made again."""
+        """The number of calls of the model that failed and were made again."""
         return sum(len(reasons) for reasons in self.llm_recalls.values())
 
     @property
@@ -115,12 +159,25 @@ class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
 class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
     """One call of a tactic, with everything that happened in it.
 
-    agent_sessions: by agent, in the order of their calls. sub_tactic_sessions: the calls of other
-    tactics from this one, by tactic name. started: nanoseconds UTC; elapsed: nanoseconds.
-    options: the keyword arguments of the call. delivery: what `call` returned, in its recorded
-    form. invoke_traces: calls to a model outside
-    any agent. unknown_events: how many events this version of lllm could not read; missing_events:
-    how many are not in the log, which could not be written then, or is damaged.
+    Attributes:
+        session_id: The session's id.
+        tactic_name: The tactic's short name.
+        tactic_path: The tactic's stable path, "package::name".
+        state: "success", "failure", "running" or "interrupted".
+        task: What it was asked, in its recorded form.
+        options: The keyword arguments of the call, in their recorded form.
+        agent_sessions: By agent, in the order of their calls.
+        sub_tactic_sessions: The calls of other tactics from this one, by tactic name.
+        delivery: What `call` returned, in its recorded form.
+        invoke_traces: Calls to a model outside of any agent.
+        error: Why it failed.
+        cancelled: True if it failed because it was cancelled.
+        metadata: What was given with the call, in its recorded form.
+        partition: The partition that it belongs to, "" for none.
+        started: Nanoseconds UTC.
+        elapsed: Nanoseconds, None while it has not ended.
+        unknown_events: How many events this version of lllm could not read.
+        missing_events: How many are not in the log: they could not be written, or are damaged.
     """
 
     session_id: str
@@ -172,7 +229,7 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def agent_call_count(self) -> int:
-        """How many times this call had an agent respond; those of calls below are not counted."""
+        """How many times this call had an agent respond; calls below it are not counted."""
         return sum(map(len, self.agent_sessions.values()))
 
     @property
@@ -181,8 +238,11 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
         return sum(map(len, self.sub_tactic_sessions.values()))
 
     def summary(self) -> dict[str, object]:
-        """The call in five fields: tactic, state, agent_calls, sub_tactic_calls, total_cost (US
-        dollars)."""
+        """Say in five fields what came of the call.
+
+        Returns:
+            tactic, state, agent_calls, sub_tactic_calls, and total_cost in US dollars.
+        """
         return {
             "tactic": self.tactic_name,
             "state": self.state,

@@ -26,7 +26,7 @@ ReadValue = Callable[[object], object]
 def fold(
     events: Iterable[Recorded], session_id: str, read_value: ReadValue = from_plain
 ) -> TacticCallSession | None:
-    """The session that some events tell of, with those below it.
+    """Make the session that events tell of, with those below it.
 
     Args:
         events: In the order of the log; those of other sessions and definitions are passed over.
@@ -35,7 +35,7 @@ def fold(
             recorded as JSON.
 
     Returns:
-        None where the session never began.
+        The session, None where it never began.
     """
     folds: dict[str, _Fold] = {}
     children: list[tuple[str, _Fold]] = []
@@ -53,13 +53,13 @@ def fold(
                 folds[payload.about].interrupted = True
         elif one is not None:
             one.take(event, payload)
-    _put_below(folds, children)
+    _nest(folds, children)
     for one in folds.values():
         one.close()
     return folds[session_id].session if session_id in folds else None
 
 
-def _put_below(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]) -> None:
+def _nest(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]) -> None:
     """Put each session into its parent's."""
     above: dict[str, str] = {}
     for parent, child in children:
@@ -71,7 +71,7 @@ def _put_below(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]
 
 
 def _is_above(session_id: str, other: str | None, above: Mapping[str, str]) -> bool:
-    """Whether a session is another or stands above it: then it can't be below it, too."""
+    """True if a session is another or stands above it: then it can't be below it, too."""
     while other is not None and other != session_id:
         other = above.get(other)
     return other is not None

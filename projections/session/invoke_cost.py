@@ -1,4 +1,4 @@
-"""Tokens and money of attempts to call a model, as a user reads them: floats, in US dollars.
+"""Tells users what calling models cost: tokens, and US dollars as floats.
 
 Inside, money is an integer of nano-dollars, so sums are exact; a float appears only here, at the
 edge. A float holds every amount up to four million dollars to the nano-dollar, so adding two costs
@@ -8,7 +8,7 @@ goes by way of the integers and stays exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
@@ -21,17 +21,38 @@ _OUTPUT_PARTS = ("output", "reasoning", "audio_out", "image_out", "video_out", "
 
 
 def dollars(nanos: int) -> float:
-    """US dollars from nano-dollars."""
+    """Turn nano-dollars into US dollars.
+
+    Args:
+        nanos: Nano-dollars.
+
+    Returns:
+        US dollars.
+    """
     return nanos / 1_000_000_000
 
 
 def nanos(amount: float) -> int:
-    """Nano-dollars from US dollars."""
+    """Turn US dollars into nano-dollars.
+
+    Args:
+        amount: US dollars.
+
+    Returns:
+        Nano-dollars, rounded half-even.
+    """
     return round(amount * 1_000_000_000)
 
 
 def tool_fees(price: Price) -> int:
-    """Nano-dollars of a price that are fees of tools, and no tokens."""
+    """Sum up what of a price are fees of tools, and no tokens.
+
+    Args:
+        price: The price of an attempt.
+
+    Returns:
+        Nano-dollars.
+    """
     if not price.parts:
         return 0
     return sum(price.parts.get(name, 0) for name in TOOLS)
@@ -40,11 +61,23 @@ def tool_fees(price: Price) -> int:
 class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """What calling models used and cost.
 
-    prompt_tokens counts all input, cached tokens and cache writes included; completion_tokens all
-    output, reasoning included. Costs are US dollars: `cost` is what was sent, what came back, and
-    `tool_cost`, the fees of tools that the provider ran, as web searches; the rates, US dollars for
-    one token, stand on the cost of a single attempt and are None on a sum. unpriced_calls: how many
-    calls have a price that nobody knows, and so add nothing to `cost`.
+    Attributes:
+        prompt_tokens: All input, with cached tokens and cache writes.
+        completion_tokens: All output, with reasoning.
+        total_tokens: Both together.
+        cached_prompt_tokens: Input that the provider read from its cache.
+        cache_write_tokens: Input that it wrote into its cache.
+        reasoning_tokens: Output that is reasoning.
+        audio_prompt_tokens: Input that is audio.
+        audio_completion_tokens: Output that is audio.
+        input_cost_per_token: US dollars, of a single attempt; None on a sum.
+        output_cost_per_token: US dollars, of a single attempt; None on a sum.
+        cache_read_input_token_cost: US dollars for a token, of a single attempt; None on a sum.
+        prompt_cost: US dollars for all input.
+        completion_cost: US dollars for all output.
+        tool_cost: US dollars of fees for tools that the provider ran, as web searches.
+        cost: US dollars in all, these three together.
+        unpriced_calls: How many calls have a price that nobody knows, and add nothing to `cost`.
     """
 
     prompt_tokens: int = 0
@@ -66,7 +99,15 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, usage: Usage | None, price: Price | None) -> InvokeCost:
-        """The cost of one attempt, from what its event says."""
+        """Make the cost of one attempt from what its event says.
+
+        Args:
+            usage: What it used, None where nobody said.
+            price: What it cost, None where nobody said.
+
+        Returns:
+            Its cost, with the rates.
+        """
         used = usage or Usage()
         parts: dict[str, int] = price.parts if price else {}
         completion = 0
@@ -84,9 +125,9 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
             reasoning_tokens=used.reasoning,
             audio_prompt_tokens=used.audio_in,
             audio_completion_tokens=used.audio_out,
-            input_cost_per_token=_rate(rates, "input"),
-            output_cost_per_token=_rate(rates, "output"),
-            cache_read_input_token_cost=_rate(rates, "cache_read"),
+            input_cost_per_token=_rate(rates.get("input")),
+            output_cost_per_token=_rate(rates.get("output")),
+            cache_read_input_token_cost=_rate(rates.get("cache_read")),
             prompt_cost=dollars(total - completion - tools if parts else 0),
             completion_cost=dollars(completion),
             tool_cost=dollars(tools),
@@ -95,12 +136,19 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         )
 
     def __add__(self, other: InvokeCost) -> InvokeCost:
-        """Both together; the rates of single attempts say nothing about a sum and are left out."""
+        """Add two costs; the rates of single attempts say nothing about a sum and are left out."""
         return total((self, other))
 
 
 def total(costs: Iterable[InvokeCost]) -> InvokeCost:
-    """The sum of some costs, exact to the nano-dollar."""
+    """Sum up costs.
+
+    Args:
+        costs: Any number of costs.
+
+    Returns:
+        Their sum, exact to the nano-dollar; the rates of single attempts are left out.
+    """
     all_of = tuple(costs)
     return InvokeCost(
         prompt_tokens=sum(cost.prompt_tokens for cost in all_of),
@@ -123,15 +171,10 @@ def _sum_of_dollars(amounts: Iterable[float]) -> float:
     return dollars(sum(nanos(amount) for amount in amounts))
 
 
-def _rate(rates: Mapping[str, str], name: str) -> float | None:
-    written = rates.get(name)
-    return None if written is None else _float(written)
-
-
 @lru_cache(maxsize=1024)  # a few rates stand in every attempt of a log
-def _float(written: str) -> float | None:
+def _rate(written: str | None) -> float | None:
     try:
-        rate = float(written)
+        rate = float(written or "")
     except ValueError:
         return None
     return rate if math.isfinite(rate) else None

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from lllm.events.backends.sqlite.database import Value
+from lllm.events.envelope import Recorded
 from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
 from lllm.projections.view import (
     Index,
@@ -22,9 +23,9 @@ from lllm.projections.view import (
     SessionContext,
     Table,
     ViewEvent,
-    next_number,
     storable,
 )
+from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
 MESSAGE_LENGTH = 500  # characters of an error's message that a row keeps; the session has it all
 
@@ -95,13 +96,13 @@ _KIND_COUNTER = Table(
     about="The last number that call_kinds gave.",
 )
 
-_UNHARMED: dict[str, Value] = dict.fromkeys(("status", "error_type", "error_code", "error_message"))
-_UNUSED: dict[str, Value] = dict.fromkeys(
+_NO_ERROR: dict[str, Value] = dict.fromkeys(("status", "error_type", "error_code", "error_message"))
+_NO_USAGE: dict[str, Value] = dict.fromkeys(
     ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 )
 _NOT_ENDED: dict[str, Value] = {
-    **_UNHARMED,
-    **_UNUSED,
+    **_NO_ERROR,
+    **_NO_USAGE,
     "elapsed": None,
     "elapsed_size": 0,
     "first_token": None,
@@ -124,32 +125,29 @@ class CallsView:
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
         attempts = _Attempts(rows)
-        for happened in batch:
-            payload, session = happened.payload, happened.session
-            if session is None:
-                continue
-            if isinstance(payload, LLMRequested):
-                attempts.begin(session, happened.event.time, payload)
-            elif isinstance(payload, _ENDS):
-                attempts.end(session, happened.event.time, payload)
-            elif isinstance(payload, LLMRefused):
-                attempts.refuse(session, payload)
+        handlers: Handlers = {
+            LLMRequested: attempts.begin,
+            LLMResponded: attempts.end,
+            LLMFailed: attempts.end,
+            LLMRefused: attempts.refuse,
+        }
+        hand_out(batch, handlers)
         attempts.write()
 
 
-_ENDS = (LLMResponded, LLMFailed)
-
-
 class _Attempts:
-    """The attempts of one batch. Most end in the one that they begin in: their rows are whole when
-    they are written, and none is read."""
+    """The attempts of one batch.
+
+    Most end in the one that they begin in: their rows are whole when they are written, and none is
+    read.
+    """
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._kinds = _Kinds(rows)
         self._begun: dict[Key, dict[str, Value]] = {}
 
-    def begin(self, session: SessionContext, time: int, asked: LLMRequested) -> None:
+    def begin(self, session: SessionContext, asked: LLMRequested, event: Recorded) -> None:
         host = asked.host or ""
         kind = self._kinds.of(session.tactic_path, "", asked.provider, host, asked.model, "")
         self._begun[session.number, asked.request] = {
@@ -158,22 +156,22 @@ class _Attempts:
             "attempt": asked.attempt,
             "kind": kind,
             "state": "running",
-            "started": time,
+            "started": event.time,
             **_NOT_ENDED,
         }
 
-    def end(self, session: SessionContext, time: int, end: LLMResponded | LLMFailed) -> None:
+    def end(self, session: SessionContext, end: LLMResponded | LLMFailed, event: Recorded) -> None:
         key = (session.number, end.request)
         row = self._begun.get(key) or self._rows.get("calls", key)
         if row is None:  # what was asked can't be read: it counts all the same
-            begun: dict[str, Value] = {"started": time - end.elapsed, "step": 0, "attempt": 1}
+            begun: dict[str, Value] = {"started": event.time - end.elapsed, "step": 0, "attempt": 1}
             self._begun[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
         provider, host = self._kinds.place(row["kind"]) if row else ("", "")
         model = end.model or ""
         kind = self._kinds.of(session.tactic_path, end.agent, provider, host, end.asked, model)
-        self._put(key, {"kind": kind, **_outcome(end)})
+        self._put(key, {"kind": kind, **_end_columns(end)})
 
-    def refuse(self, session: SessionContext, refused: LLMRefused) -> None:
+    def refuse(self, session: SessionContext, refused: LLMRefused, _: Recorded) -> None:
         key = (session.number, refused.request)
         if key in self._begun or self._rows.get("calls", key) is not None:
             self._put(key, {"wasted": 1})
@@ -192,8 +190,7 @@ class _Attempts:
 
 
 class _Kinds:
-    """The numbers of the kinds that one batch meets. A new one gets the next number: numbers follow
-    the events, wherever a batch ends."""
+    """The numbers of the kinds that one batch meets."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -201,20 +198,16 @@ class _Kinds:
         self._places: dict[Value, tuple[str, str]] = {}
 
     def of(self, *names: str) -> int:
-        """The number of a kind. names: as in _KIND."""
+        """The number of the kind that has these names, which are those of _KIND."""
         found = self._met.get(names)
         if found is None:
-            found = self._met[names] = self._number((*map(storable, names),))
+            key = (*map(storable, names),)
+            table, counter = _KIND_NUMBERS.name, _KIND_COUNTER.name
+            found, new = number_of(self._rows, table, key, "kind", counter)
+            self._met[names] = found
+            if new:
+                self._rows.put("call_kinds", (found,), **dict(zip(_KIND, key, strict=True)))
         return found
-
-    def _number(self, key: tuple[str, ...]) -> int:
-        row = self._rows.get("call_kind_numbers", key)
-        if row is not None:
-            return int(row["kind"] or 0)
-        number = next_number(self._rows, "call_kind_counter")
-        self._rows.put("call_kind_numbers", key, kind=number)
-        self._rows.put("call_kinds", (number,), **dict(zip(_KIND, key, strict=True)))
-        return number
 
     def place(self, kind: Value) -> tuple[str, str]:
         """The provider and the host of a kind."""
@@ -226,7 +219,7 @@ class _Kinds:
         return found
 
 
-def _outcome(end: LLMResponded | LLMFailed) -> dict[str, Value]:
+def _end_columns(end: LLMResponded | LLMFailed) -> dict[str, Value]:
     """What the end of an attempt changes in its row."""
     price, elapsed = end.price, end.elapsed
     nanos = None if price is None else price.nanos
@@ -237,8 +230,8 @@ def _outcome(end: LLMResponded | LLMFailed) -> dict[str, Value]:
         "wasted": 0,
         "cost_nanos": nanos,
         "cost_size": size_of(nanos),
-        **_priced(price, end.usage),
-        **_used(end.usage),
+        **_price_columns(price, end.usage),
+        **_usage_columns(end.usage),
     }
     if isinstance(end, LLMFailed):
         return {
@@ -246,21 +239,21 @@ def _outcome(end: LLMResponded | LLMFailed) -> dict[str, Value]:
             "state": "failure",
             "wasted": 1,
             "first_token": None,
-            **_failed(end.error),
+            **_error_columns(end.error),
         }
-    return {**columns, "first_token": end.first_token, **_UNHARMED}
+    return {**columns, "first_token": end.first_token, **_NO_ERROR}
 
 
-def _priced(price: Price | None, usage: Usage | None) -> dict[str, Value]:
+def _price_columns(price: Price | None, usage: Usage | None) -> dict[str, Value]:
     if price is None:  # a failure of which older versions said nothing but what it used
         return {"price": None if usage is None else "unpriced", "price_reason": None}
     reason = None if price.reason is None else storable(price.reason)
     return {"price": price.status, "price_reason": reason}
 
 
-def _used(usage: Usage | None) -> dict[str, Value]:
+def _usage_columns(usage: Usage | None) -> dict[str, Value]:
     if usage is None:
-        return _UNUSED
+        return _NO_USAGE
     return {
         "input_tokens": usage.input,
         "output_tokens": usage.output,
@@ -270,21 +263,27 @@ def _used(usage: Usage | None) -> dict[str, Value]:
     }
 
 
-def _failed(error: Error) -> dict[str, Value]:
+def _error_columns(error: Error) -> dict[str, Value]:
+    message = error.message
+    if len(message) > MESSAGE_LENGTH:
+        message = f"{message[:MESSAGE_LENGTH]}…"
     return {
         "status": error.status,
         "error_type": storable(error.type),
         "error_code": None if error.code is None else storable(error.code),
-        "error_message": storable(_short(error.message)),
+        "error_message": storable(message),
     }
 
 
-def _short(message: str) -> str:
-    return message if len(message) <= MESSAGE_LENGTH else f"{message[:MESSAGE_LENGTH]}…"
-
-
 def size_of(amount: int | None) -> int:
-    """The size that an amount belongs to: larger ones have no smaller size. 0 for none."""
+    """Sort an amount into a size, of which an index can be kept.
+
+    Args:
+        amount: Nanoseconds or nano-dollars, None where it is not known.
+
+    Returns:
+        The size; larger amounts have no smaller one. 0 for None and for amounts below 1.
+    """
     if amount is None or amount <= 0:
         return 0
     bits = amount.bit_length()

@@ -8,16 +8,21 @@ from lllm.events.model import LLMFailed, LLMRefused, LLMResponded
 from lllm.projections.session.invoke_cost import tool_fees
 
 Billed = LLMResponded | LLMFailed | LLMRefused
-BILLED = (LLMResponded, LLMFailed, LLMRefused)  # `X | Y` would be made anew for each event
 
 
 class CostTotals(msgspec.Struct, gc=False):
     """The sums of some attempts, under the names of the columns that keep them.
 
-    A call whose price is unknown is counted as unpriced, and adds nothing to the cost. Wasted is
-    what those cost, among all, whose answer was thrown away or never came whole; tool is what of
-    the cost are fees of tools that the provider ran, as web searches. Input and output include what
-    the names below them count apart.
+    Input and output tokens include those that the names below them count apart.
+
+    Attributes:
+        calls: Attempts that were answered.
+        failed_calls: Attempts that were not.
+        unpriced_calls: Attempts of either kind whose price is unknown, which add nothing to the
+            cost.
+        cost_nanos: Nano-dollars of all.
+        wasted_nanos: Nano-dollars of those whose answer was thrown away or never came whole.
+        tool_nanos: Nano-dollars that are fees of tools that the provider ran, as web searches.
     """
 
     calls: int = 0
@@ -35,7 +40,11 @@ class CostTotals(msgspec.Struct, gc=False):
     audio_output_tokens: int = 0
 
     def count(self, billed: Billed) -> None:
-        """Add one attempt, or that the answer of one was refused."""
+        """Add one attempt, or that the answer of one was refused.
+
+        Args:
+            billed: The event that says so.
+        """
         if isinstance(billed, LLMRefused):
             self.wasted_nanos += billed.cost or 0
             return

@@ -22,7 +22,8 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backends.sqlite.database import Value
-from lllm.events.model import SessionStarted, SessionTagged
+from lllm.events.envelope import Recorded
+from lllm.events.model import LLMFailed, LLMRefused, LLMResponded, SessionStarted, SessionTagged
 from lllm.projections.days import QUARTER_HOUR, day_of, quarter_of
 from lllm.projections.view import (
     ColumnType,
@@ -32,10 +33,10 @@ from lllm.projections.view import (
     SessionContext,
     Table,
     ViewEvent,
-    next_number,
     storable,
 )
-from lllm.projections.views.cost_totals import BILLED, Billed, CostTotals
+from lllm.projections.views.cost_totals import Billed, CostTotals
+from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
 SUMS = CostTotals.__struct_fields__
 _SUMS: dict[str, ColumnType] = dict.fromkeys(SUMS, "INTEGER")
@@ -146,16 +147,14 @@ class CostsView:
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
         sums = _Sums(rows)
-        for happened in batch:
-            payload, session = happened.payload, happened.session
-            if session is None:
-                continue
-            if isinstance(payload, BILLED):
-                sums.count(session, happened.event.time, payload)
-            elif isinstance(payload, SessionStarted):
-                sums.begin(session, payload)
-            elif isinstance(payload, SessionTagged) and session.parent is None:
-                sums.tag(session, payload)
+        handlers: Handlers = {
+            SessionStarted: sums.begin,
+            SessionTagged: sums.tag,
+            LLMResponded: sums.count,
+            LLMFailed: sums.count,
+            LLMRefused: sums.count,
+        }
+        hand_out(batch, handlers)
         sums.write()
 
 
@@ -171,14 +170,15 @@ class _Sums:
         self._tags: dict[int, dict[str, str]] = {}
         self._moved: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
-    def count(self, session: SessionContext, time: int, billed: Billed) -> None:
-        place = (session.number, quarter_of(time), billed.asked, billed.agent)
+    def count(self, session: SessionContext, billed: Billed, event: Recorded) -> None:
+        """Count an attempt, or that an answer was refused."""
+        place = (session.number, quarter_of(event.time), billed.asked, billed.agent)
         found = self._spent.get(place)
         if found is None:
             found = self._spent[place] = (session, CostTotals())
         found[1].count(billed)
 
-    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+    def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
         """Count a new session, and its tags if it is a root."""
         if session.parent is None:
             self._sessions["", session.partition] += 1
@@ -188,8 +188,10 @@ class _Sums:
         if session.outermost:
             self._sessions[session.tactic_path, session.partition] += 1
 
-    def tag(self, root: SessionContext, change: SessionTagged) -> None:
-        """Change a root's tags: whatever it cost so far goes with it."""
+    def tag(self, root: SessionContext, change: SessionTagged, _: Recorded) -> None:
+        """Change the tags of a root: whatever it cost so far goes with it."""
+        if root.parent is not None:
+            return
         before = self._tags_of(root)
         gone = {storable(name) for name in (*change.removed, *change.set)}
         tags = {name: value for name, value in before.items() if name not in gone}
@@ -206,7 +208,7 @@ class _Sums:
         found = self._tags.get(root.number)
         if found is None:
             row = self._rows.get("session_totals", (root.number,))
-            found = self._tags[root.number] = _decoded(row["tags"] if row else None)
+            found = self._tags[root.number] = _tags_in(row["tags"] if row else None)
         return found
 
     def write(self) -> None:
@@ -221,16 +223,16 @@ class _Sums:
     def _add_spent(self, roots: dict[int, SessionContext]) -> _Added:
         """Add to the cells and the cube; returns what is added to the totals of sessions.
 
-        roots: gets those under which something was spent.
+        The roots under which something was spent are put into `roots`.
         """
         cells, totals = _Added("session_costs"), _Added("session_totals")
         cube, quarters = _Added("costs"), _Added("quarter_hour_costs")
         # Much goes to the same scopes, and is summed once for all of them.
         alike: defaultdict[tuple[_Scopes, _Spot], list[_Amounts]] = defaultdict(list)
-        for (_, quarter, model, agent), (session, spent) in self._spent.items():
+        for (__, quarter, model, agent), (session, spent) in self._spent.items():
             sums = spent.sums()
             own = (session.tactic_path, storable(model), storable(agent))
-            cell = _cell(self._rows, own)
+            cell, _ = number_of(self._rows, _CELLS.name, own, "cell", _CELL_COUNTER.name)
             chain = session.chain()
             root = chain[-1]
             roots[root.number] = root
@@ -295,17 +297,8 @@ def _summed(parts: Sequence[_Amounts]) -> _Amounts:
     return parts[0] if len(parts) == 1 else (*map(sum, zip(*parts, strict=True)),)
 
 
-def _decoded(tags: Value) -> dict[str, str]:
+def _tags_in(tags: Value) -> dict[str, str]:
     try:
         return msgspec.json.decode(str(tags or "{}"), type=dict[str, str])
     except (ValueError, RecursionError):
         return {}  # lllm writes no such row
-
-
-def _cell(rows: Rows, key: tuple[str, str, str]) -> int:
-    row = rows.get("cost_cells", key)
-    if row is not None:
-        return int(row["cell"] or 0)
-    number = next_number(rows, "cost_cell_counter")
-    rows.put("cost_cells", key, cell=number)
-    return number

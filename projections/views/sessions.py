@@ -93,14 +93,15 @@ class SessionsView:
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
-        running, asked = _Running(), _Asked(rows)
-        for happened in batch:
-            payload, session = happened.payload, happened.session
+        running, asked = _RunningSessions(), _TaskLines(rows)
+        for one in batch:
+            payload, session, event = one.payload, one.session, one.event
             if session is None:
-                _defined(rows, happened.event)
+                if event.type == AgentDefined.type:
+                    rows.put("definitions", (storable(event.stream),), position=event.position)
             elif isinstance(payload, SessionStarted):
                 running.begin(session, payload)
-                _started(rows, payload, session)
+                _put_start(rows, payload, session)
                 asked.begin(session, payload)
             elif isinstance(payload, MessageAdded):
                 asked.hear(session, payload)
@@ -108,17 +109,21 @@ class SessionsView:
                 asked.agent_calls[session.number] += 1
             elif isinstance(payload, _ENDS):
                 running.end(session)
-                _finished(rows, happened.event, payload, session)
+                _put_end(rows, event, payload, session)
             elif isinstance(payload, SessionInterrupted):
                 running.end(session)
-                _interrupted(rows, session)
+                row = rows.get("sessions", (session.number,))
+                if row is not None and row["state"] == "running":
+                    rows.put("sessions", (session.number,), state="interrupted")
         running.write(rows)
         asked.write()
 
 
-class _Asked:
-    """What the sessions of a batch are asked: their task or, where they have none, the first that a
-    user says in them; and how often they had an agent respond."""
+class _TaskLines:
+    """What the sessions of a batch are asked, and how often they had an agent respond.
+
+    They are asked their task or, where they have none, the first that a user says in them.
+    """
 
     def __init__(self, rows: Rows) -> None:
         self.agent_calls: Counter[int] = Counter()
@@ -152,7 +157,7 @@ class _Asked:
             self._rows.add("sessions", (number,), agent_calls=calls)
 
 
-class _Running:
+class _RunningSessions:
     """Who runs after a batch. Most sessions end in the one that they begin in, and cost nothing."""
 
     def __init__(self) -> None:
@@ -174,12 +179,7 @@ class _Running:
             rows.put("running", (number,), owner=owner, host=host)
 
 
-def _defined(rows: Rows, event: Recorded) -> None:
-    if event.type == AgentDefined.type:
-        rows.put("definitions", (storable(event.stream),), position=event.position)
-
-
-def _started(rows: Rows, started: SessionStarted, session: SessionContext) -> None:
+def _put_start(rows: Rows, started: SessionStarted, session: SessionContext) -> None:
     key = (session.number,)
     rows.put(
         "sessions",
@@ -197,7 +197,7 @@ def _started(rows: Rows, started: SessionStarted, session: SessionContext) -> No
         rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
 
 
-def _finished(
+def _put_end(
     rows: Rows, event: Recorded, end: SessionSucceeded | SessionFailed, session: SessionContext
 ) -> None:
     key = (session.number,)
@@ -212,9 +212,3 @@ def _finished(
     if isinstance(end, SessionFailed):
         kind, message = storable(end.error.type), storable(end.error.message)
         rows.put("sessions", key, error_type=kind, error_message=message)
-
-
-def _interrupted(rows: Rows, session: SessionContext) -> None:
-    row = rows.get("sessions", (session.number,))
-    if row is not None and row["state"] == "running":
-        rows.put("sessions", (session.number,), state="interrupted")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from lllm.events.envelope import Recorded
 from lllm.events.model import (
     SessionFailed,
     SessionInterrupted,
@@ -20,7 +21,8 @@ from lllm.events.model import (
     SessionSucceeded,
     SessionTagged,
 )
-from lllm.projections.view import Rows, SessionContext, Table, ViewEvent, next_number, storable
+from lllm.projections.view import Rows, SessionContext, Table, ViewEvent, storable
+from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
 # kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
 Facet = tuple[str, str, str]
@@ -124,37 +126,26 @@ class TagsView:
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
         facets = _Facets(rows)
-        for happened in batch:
-            payload, session = happened.payload, happened.session
-            if session is None:
-                continue
-            if isinstance(payload, SessionStarted):
-                facets.begin(session, payload)
-            elif isinstance(payload, SessionSucceeded):
-                facets.move(session, ("running", "interrupted"), "success")
-            elif isinstance(payload, SessionFailed):
-                facets.move(session, ("running", "interrupted"), "failure")
-            elif isinstance(payload, SessionInterrupted):
-                _statement(rows, happened, session)
-                facets.move(session, ("running",), "interrupted")
-            elif isinstance(payload, SessionTagged):
-                _statement(rows, happened, session)
-                facets.tag(session, payload)
+        handlers: Handlers = {
+            SessionStarted: facets.begin,
+            SessionSucceeded: facets.end,
+            SessionFailed: facets.end,
+            SessionInterrupted: facets.interrupt,
+            SessionTagged: facets.tag,
+        }
+        hand_out(batch, handlers)
         facets.write()
 
 
-def _statement(rows: Rows, happened: ViewEvent, session: SessionContext) -> None:
-    event = happened.event
-    rows.put("statements", (session.number, event.position), stream=event.stream)
-
-
-def listed(session: SessionContext) -> bool:
-    """Whether a list can show a session: no call inside a call of the same tactic is shown."""
-    return session.parent is None or session.outermost
-
-
 def numbers_in(facets: object) -> list[int]:
-    """The facets that a row of `session_tags` names."""
+    """Read the numbers of facets out of a row.
+
+    Args:
+        facets: The column `facets` of `session_tags`, None where a session has no row there.
+
+    Returns:
+        The numbers of its tags.
+    """
     try:
         return list(map(int, str(facets or "").split()))
     except ValueError:
@@ -162,7 +153,7 @@ def numbers_in(facets: object) -> list[int]:
 
 
 class _Entries:
-    """How many sessions one batch puts under a facet, less those it takes from under it."""
+    """A facet's number, and how many sessions a batch puts under it, less those it takes away."""
 
     __slots__ = ("children", "number", "roots")
 
@@ -181,9 +172,9 @@ class _Facets:
         # Most sessions end in the batch that they begin in: only their last state is written.
         self._begun: dict[int, tuple[SessionContext, str]] = {}
 
-    def begin(self, session: SessionContext, started: SessionStarted) -> None:
+    def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
         """Put a new session under the facets that it has from the first."""
-        if listed(session):
+        if session.parent is None or session.outermost:  # no other call is in a list
             self._begun[session.number] = (session, "running")
             self._of(("state", "", "running"))
             self._enter(session, ("tactic", "", session.tactic_path))
@@ -192,11 +183,29 @@ class _Facets:
         if started.tags:
             self._set_tags(session, [], started.tags, ())
 
-    def tag(self, session: SessionContext, change: SessionTagged) -> None:
+    def end(
+        self, session: SessionContext, end: SessionSucceeded | SessionFailed, _: Recorded
+    ) -> None:
+        """Put a session under the state that it ended in."""
+        state = "success" if isinstance(end, SessionSucceeded) else "failure"
+        self._move(session, ("running", "interrupted"), state)
+
+    def interrupt(
+        self, session: SessionContext, _: SessionInterrupted, statement: Recorded
+    ) -> None:
+        """Put a session that still runs among the interrupted."""
+        self._keep_statement(session, statement)
+        self._move(session, ("running",), "interrupted")
+
+    def tag(self, session: SessionContext, change: SessionTagged, statement: Recorded) -> None:
         """Change a session's own tags."""
+        self._keep_statement(session, statement)
         row = self._rows.get("session_tags", (session.number,))
         before = numbers_in(row["facets"]) if row else []
         self._set_tags(session, before, change.set, change.removed)
+
+    def _keep_statement(self, session: SessionContext, event: Recorded) -> None:
+        self._rows.put("statements", (session.number, event.position), stream=event.stream)
 
     def _set_tags(
         self,
@@ -212,7 +221,10 @@ class _Facets:
             found = self._rows.get("tag_names", (number,))
             if found is not None and found["name"] in gone:
                 numbers.remove(number)
-                self._leave_tag(session, str(found["name"]), str(found["value"]))
+                name, value = str(found["name"]), str(found["value"])
+                self._leave(session, ("tag", name, value))
+                if session.parent is not None:
+                    self._leave(session, ("named", name, ""))
         for name, value in {storable(name): storable(changes[name]) for name in changes}.items():
             numbers.append(self._enter(session, ("tag", name, value)))
             if session.parent is not None:
@@ -220,12 +232,7 @@ class _Facets:
         facets = f" {' '.join(map(str, sorted(numbers)))} " if numbers else ""
         self._rows.put("session_tags", (session.number,), facets=facets)
 
-    def _leave_tag(self, session: SessionContext, name: str, value: str) -> None:
-        self._leave(session, ("tag", name, value))
-        if session.parent is not None:
-            self._leave(session, ("named", name, ""))
-
-    def move(self, session: SessionContext, before: Collection[str], after: str) -> None:
+    def _move(self, session: SessionContext, before: Collection[str], after: str) -> None:
         """Put a session under another state, if it is under one of those before."""
         begun = self._begun.get(session.number)
         if begun is not None:
@@ -236,8 +243,10 @@ class _Facets:
             self._enter(session, ("state", "", after))
 
     def _enter(self, session: SessionContext, facet: Facet) -> int:
-        """Put a session under a facet, which it must not be under already, in the list that shows
-        it, if any does; returns the facet's number."""
+        """Put a session under a facet that it is not under, if a list shows it there.
+
+        Returns the number of the facet.
+        """
         entries = self._of(facet)
         key = (entries.number, session.started, session.number)
         if session.parent is None:
@@ -266,25 +275,21 @@ class _Facets:
         return True
 
     def _of(self, facet: Facet) -> _Entries:
-        """Those of a facet. A new one gets the next number: numbers follow the events, wherever a
-        batch ends."""
+        """The entries of a facet, which are looked up once."""
         entries = self._entries.get(facet)
         if entries is None:
-            row = self._rows.get("facet_numbers", facet)
-            number = self._new_number(facet) if row is None else int(row["facet"] or 0)
+            table, counter = _FACET_NUMBERS.name, _FACET_COUNTER.name
+            number, new = number_of(self._rows, table, facet, "facet", counter)
+            if new:
+                self._rows.put(table, facet, roots=0, children=0)
+                kind, name, value = facet
+                if kind == "tag":
+                    self._rows.put("tag_names", (number,), name=name, value=value)
             entries = self._entries[facet] = _Entries(number)
         return entries
 
-    def _new_number(self, facet: Facet) -> int:
-        number = next_number(self._rows, "facet_counter")
-        self._rows.put("facet_numbers", facet, facet=number, roots=0, children=0)
-        kind, name, value = facet
-        if kind == "tag":
-            self._rows.put("tag_names", (number,), name=name, value=value)
-        return number
-
     def write(self) -> None:
-        """Say what is known only at the end: states, and how many sessions each facet has."""
+        """Write what is known only at the end: states, and how many sessions each facet has."""
         for session, state in self._begun.values():
             self._enter(session, ("state", "", state))
         for facet, entries in self._entries.items():

@@ -1,4 +1,4 @@
-"""What a session was asked, as one line for a list."""
+"""Makes one line of what a session was asked, for a list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TASK_LENGTH = 200  # characters that a row keeps; the session has it all
 
 
 def task_line(task: object) -> str | None:
-    """The first line of a task that says something, or of its JSON where it is no text.
+    """Take the first line of a task that says something, or of its JSON where it is no text.
 
     Args:
         task: Its recorded form.
@@ -29,7 +29,14 @@ def task_line(task: object) -> str | None:
 
 
 def first_line(text: str) -> str | None:
-    """The first line of a text that is not empty, cut as for `task_line`."""
+    """Take the first line of a text that is not empty.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        At most TASK_LENGTH characters, as those of `task_line`; None for a text without a word.
+    """
     lines = text.lstrip().splitlines()
     if not lines:
         return None

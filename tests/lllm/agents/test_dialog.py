@@ -11,8 +11,8 @@ from lllm.agents.agent import Agent
 from lllm.events import model
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, ScriptedInvoker
-from lllm.projections.session.conversation import sent_by_request
 from tests.support.runs import Doing, called, config, payloads
+from tests.support.sent_messages import sent_by_request
 
 
 def said(agent: Agent) -> list[tuple[str, str]]:

@@ -19,11 +19,11 @@ from lllm.instrumentation.conversations import ConversationDigest, Conversations
 from lllm.instrumentation.operations import Operation, operation_of
 from lllm.instrumentation.same_message import chained, digests_of
 from lllm.pricing.priced_requests import sent_in
-from lllm.projections.session.conversation import sent_by_request
 from tests.lllm.instrumentation.asking import chat_client
 from tests.support import loopback
 from tests.support.loopback import Loopback
 from tests.support.runs import payloads
+from tests.support.sent_messages import sent_by_request
 
 LONG = "and so on, to be longer than what is not worth a comparison; " * 40
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

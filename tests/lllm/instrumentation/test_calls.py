@@ -34,11 +34,11 @@ from lllm.events.model import (
     LLMResponded,
     MessageAdded,
 )
-from lllm.projections.session.conversation import sent_by_request
 from tests.lllm.instrumentation.asking import CHAT, CLAUDE, KEY, chat_client, claude_client, only
 from tests.support import loopback, loopback_messages, loopback_responses
 from tests.support.loopback import Loopback, Reply
 from tests.support.runs import payloads
+from tests.support.sent_messages import sent_by_request
 
 
 def says(*texts: str) -> list[dict[str, Any]]:

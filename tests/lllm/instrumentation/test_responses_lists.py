@@ -6,11 +6,11 @@ from typing import Any
 
 from lllm import LogStore, capture
 from lllm.events.model import DialogOpened, MessageAdded, Part, ToolCall
-from lllm.projections.session.conversation import sent_by_request
 from tests.lllm.instrumentation.asking import chat_client
 from tests.support import loopback_responses
 from tests.support.loopback import Loopback
 from tests.support.runs import payloads
+from tests.support.sent_messages import sent_by_request
 
 IMAGE = {"type": "input_image", "image_url": "https://example.org/cat.png", "detail": "low"}
 THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "abc"}
