@@ -1,12 +1,11 @@
-"""How the command line ends.
+"""Ends the command line: an exit code, and one line on stderr for what went wrong.
 
     0    done
     1    nothing was found, or a check failed
     2    what was asked can't be done: an option, a path, a store that can't be opened
     130  stopped with Ctrl-C
 
-Whatever went wrong is one line on stderr. A reader that goes away (`lllm ls | head`) ends the
-command quietly.
+A reader that goes away (`lllm ls | head`) ends the command quietly.
 """
 
 from __future__ import annotations
@@ -42,59 +41,70 @@ class CommandLine(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
-        """See click.Group. Click itself would end with 1, which says something else here."""
+        """See click.Group."""
         try:
             result: object = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except BrokenPipeError:  # with which click would end with 1, which is something else here
             raise _ReaderGone from None
         return result
 
 
 def run(command: click.Command, arguments: Sequence[str] | None) -> int:
-    """Run a command and return its exit code; what people should know is one line on stderr."""
+    """Run a command; what people should know is one line on stderr.
+
+    Args:
+        command: The command.
+        arguments: Without the program's name; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
     for stream in (sys.stdout, sys.stderr):
         # A terminal or pipe that can't show a character gets its escape, and never an error.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    with warnings.catch_warnings(), _logged():
+    with warnings.catch_warnings(), _log_on_stderr():
         warnings.showwarning = _show_warning
         try:
             ended = command.main(arguments, prog_name="lllm", standalone_mode=False)
         except click.ClickException as error:
-            return _say(error.format_message(), 2)
+            _print_error(error.format_message())
+            return 2
         except click.Abort:
             return 130
         except _ReaderGone:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (Finding, SessionNotFound) as error:
-            return _say(str(error), 1)
+            _print_error(str(error))
+            return 1
         except (LllmError, OSError, sqlite3.Error) as error:
-            return _say(_reason(error), 2)
+            _print_error(_error_text(error))
+            return 2
         else:
             return ended if isinstance(ended, int) else 0
     return 0
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, LllmError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
 
 
-def _say(message: str, code: int) -> int:
+def _print_error(message: str) -> None:
     from lllm.terminal_safe import visible
 
     click.echo(f"lllm: {visible(' '.join(message.split()))}", err=True)
-    return code
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
-    """What a store logs while a command runs is said in the same way. Without a handler, `logging`
-    would print it as it is, with whatever somebody wrote into the store."""
-    logger, handler = logging.getLogger("lllm.store"), _Said(logging.WARNING)
+def _log_on_stderr() -> Iterator[None]:
+    """Print what a store logs while a command runs as lines of the command."""
+    # Without a handler, `logging` would print it as it is, with whatever somebody wrote into the
+    # store.
+    logger, handler = logging.getLogger("lllm.store"), _StderrHandler(logging.WARNING)
     logger.addHandler(handler)
     try:
         yield
@@ -102,12 +112,12 @@ def _logged() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Said(logging.Handler):
-    """Log lines as lines of the command."""
+class _StderrHandler(logging.Handler):
+    """Prints log lines as lines of the command."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
-        _say(record.getMessage(), 0)
+        _print_error(record.getMessage())
 
 
 def _show_warning(
@@ -118,6 +128,6 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as one line, without the place in the code that gave it."""
+    """Print a warning as one line, without the place in the code that gave it."""
     del category, filename, lineno, file, line
-    _say(str(message), 0)
+    _print_error(str(message))

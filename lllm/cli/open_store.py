@@ -1,4 +1,4 @@
-"""The store that a command is about: found by its path or URL, and never made by looking for it."""
+"""Opens the store that a command is about, and never makes one by looking for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ VARIABLE = "LLLM_STORE"
 
 
 def open_store(location: str, *, on_error: OnError = "hold") -> LogStore:
-    """The store at a path or URL. What this user can't write is opened to be read only.
+    """Open the store at a path or URL; one that this user can't write, to be read only.
 
-    on_error: as LogStore's. Raises as LogStore.open.
+    Args:
+        location: The path or URL.
+        on_error: As LogStore's.
+
+    Returns:
+        The store, to be closed.
+
+    Raises:
+        StoreError: There is no store.
+        LogError: It can't be opened.
     """
     return LogStore.open(location, make=False, on_error=on_error)
 
 
 def named_in_environment() -> str | None:
-    """The path that LLLM_STORE names."""
+    """The path or URL that LLLM_STORE names, None where it names none."""
     return os.environ.get(VARIABLE) or None

@@ -1,4 +1,4 @@
-"""Options that several commands of the command line share, and what is made of their texts."""
+"""Defines the options that several commands share, and reads their texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUPS = ("tactic", "model", "agent", "day")
 
 
 class Filters(TypedDict):
-    """Which sessions are meant, in the words of `LogStore.list_sessions`."""
+    """The arguments of `LogStore.list_sessions` that say which sessions are meant."""
 
     tags: dict[str, str]
     state: State | None
@@ -32,7 +32,19 @@ class Filters(TypedDict):
 
 
 def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
-    """Texts like KEY=VALUE as tags. Raises click.BadParameter for what is none."""
+    """Read tags from texts like KEY=VALUE, as a callback of click.
+
+    Args:
+        ctx: The running command.
+        param: The option or argument.
+        pairs: The texts.
+
+    Returns:
+        The tags.
+
+    Raises:
+        click.BadParameter: A text is no tag, or a tag is given two values.
+    """
     tags: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -44,8 +56,19 @@ def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) ->
 
 
 def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dt.datetime | None:
-    """What `lllm.times.parse_time` reads, of the zone that the command is asked for. Raises
-    click.BadParameter."""
+    """Read a time, as a callback of click; see `lllm.times.parse_time`.
+
+    Args:
+        ctx: The running command.
+        param: The option.
+        text: What is given, of the zone that the command is asked for where it names no offset.
+
+    Returns:
+        The time, None where none is given.
+
+    Raises:
+        click.BadParameter: The text is no time.
+    """
     if text is None:
         return None
     from lllm.times import parse_time
@@ -59,7 +82,19 @@ def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> d
 def as_groups(
     ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """What to sum up by, each once. Raises click.BadParameter."""
+    """Check what to sum up by, as a callback of click.
+
+    Args:
+        ctx: The running command.
+        param: The option.
+        texts: What is given.
+
+    Returns:
+        The same.
+
+    Raises:
+        click.BadParameter: Nothing can be summed up by one of them, or it is given twice.
+    """
     for text in texts:
         if text not in _GROUPS and (text == "tag:" or not text.startswith("tag:")):
             listed = ", ".join(_GROUPS)
@@ -70,8 +105,7 @@ def as_groups(
 
 
 def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | None) -> None:
-    """Keep the zone that is asked for, behind the command or before it. Raises click.BadParameter
-    for one that there isn't, click.UsageError where there are two."""
+    """Keep the zone that is asked for, behind the command or before it."""
     name = "UTC" if given is True else given
     if not name:
         return
@@ -87,9 +121,13 @@ def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | Non
 
 
 def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
-    """The zone in which the running command reads and shows times.
+    """Tell the zone in which the running command reads and shows times.
 
-    default: where none is asked for; None for the local one.
+    Args:
+        default: Where none is asked for; None for the local one.
+
+    Returns:
+        The zone.
     """
     from lllm.times import LOCAL
 
@@ -98,13 +136,24 @@ def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
 
 
 def zone_options(command: F) -> F:
-    """Give a command `--utc` and `--tz`; `zone` says what they ask for."""
-    options = (
+    """Give a command `--utc` and `--tz`; `zone` says what they ask for.
+
+    Args:
+        command: The function of the command.
+
+    Returns:
+        The same function.
+    """
+    return _with_options(
+        command,
         click.option("--utc", is_flag=True, is_eager=True, expose_value=False, callback=_as_zone,
                      help="Times and days of UTC."),
         click.option("--tz", metavar="ZONE", is_eager=True, expose_value=False, callback=_as_zone,
                      help="Times and days of this zone, as Europe/Berlin.  [default: local]"),
     )  # fmt: skip
+
+
+def _with_options(command: F, *options: Callable[[F], F]) -> F:
     for option in reversed(options):
         command = option(command)
     return command
@@ -118,8 +167,16 @@ id_argument = click.argument("prefix", metavar="ID")
 
 
 def with_filters(command: F) -> F:
-    """Give a command the options that `Filters` names."""
-    options = (
+    """Give a command the options that `Filters` names.
+
+    Args:
+        command: The function of the command.
+
+    Returns:
+        The same function.
+    """
+    command = _with_options(
+        command,
         click.option("--tag", "tags", metavar="K=V", multiple=True, callback=as_tags,
                      help="Only sessions with this tag; repeat it for several."),
         click.option("--state", metavar="STATE", type=click.Choice(_STATES),
@@ -133,24 +190,41 @@ def with_filters(command: F) -> F:
                      help="Only what began earlier than then."),
         click.option("--partition", metavar="NAME", help="Only sessions of this partition."),
     )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
     return zone_options(command)
 
 
 def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:
-    """The store of a --store behind the command, or before it, or of LLLM_STORE.
+    """Open the store that is meant; see `store_location`.
 
-    on_error: as LogStore's. Raises click.UsageError where none is named, StoreError and LogError
-    as `open_store`.
+    Args:
+        given: The --store behind the command.
+        on_error: As LogStore's.
+
+    Returns:
+        The store, to be closed.
+
+    Raises:
+        click.UsageError: No store is named.
+        StoreError: There is no store.
+        LogError: It can't be opened.
     """
     from lllm.cli.open_store import open_store
 
-    return open_store(named(given), on_error=on_error)
+    return open_store(store_location(given), on_error=on_error)
 
 
-def named(given: str | None) -> str:
-    """The path of that store. Raises click.UsageError where none is named."""
+def store_location(given: str | None) -> str:
+    """Find out which store is meant: by --store behind the command, before it, or by LLLM_STORE.
+
+    Args:
+        given: The --store behind the command.
+
+    Returns:
+        Its path or URL.
+
+    Raises:
+        click.UsageError: No store is named.
+    """
     from lllm.cli.open_store import named_in_environment
 
     path = given or given_before() or named_in_environment()
@@ -160,14 +234,14 @@ def named(given: str | None) -> str:
 
 
 def given_before() -> str | None:
-    """The path of a --store that stands before the command."""
+    """The --store that stands before the command, None where there is none."""
     path: str | None = click.get_current_context().find_root().params.get("store")
     return path
 
 
 @contextmanager
-def asked_well() -> Iterator[None]:
-    """What the store refuses (a cursor, a tactic that may be several) was asked wrongly."""
+def usage_errors() -> Iterator[None]:
+    """Raise what a store refuses, such as a cursor or an ambiguous tactic, as wrong usage."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The prices that `--prices` names: a word, or a file with a table."""
+"""Reads the prices that `--prices` names: a word, or a file with a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -17,16 +17,21 @@ _SUFFIXES = (".json", ".toml")
 
 
 def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
-    """What a store is asked for. A file holds what `LogStore(prices=)` takes: models, and their
-    rates in US dollars for a million tokens.
+    """Read what `--prices` names.
 
-    Raises click.UsageError for a word that is none and a file that can't be read, ConfigError for
-    prices that can't be.
+    Args:
+        text: A word, or the path of a file of what `LogStore(prices=)` takes: models, and their
+            rates in US dollars for a million tokens.
+
+    Returns:
+        What a store is asked for.
+
+    Raises:
+        click.UsageError: The word is none, or the file can't be read.
+        ConfigError: The file has a price that can't be.
     """
-    if text == "recorded":
-        return "recorded"
-    if text == "current":
-        return "current"
+    if text in ("recorded", "current"):
+        return cast(Literal["recorded", "current"], text)
     path = Path(text)
     if path.suffix.lower() not in _SUFFIXES:
         raise click.UsageError(
@@ -34,10 +39,10 @@ def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
         )
     from lllm.pricing.user_prices import PriceTable
 
-    return PriceTable.of(_table(path))
+    return PriceTable.of(_read_table(path))
 
 
-def _table(path: Path) -> object:
+def _read_table(path: Path) -> object:
     # Decimals, since what is written is meant: 0.1 is no float.
     try:
         written = path.read_text(encoding="utf-8")

@@ -17,9 +17,13 @@ from lllm.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 where nothing was found, 2 for bad input.
+    """Run the command line.
 
-    arguments: without the program's name, None for those of the process.
+    Args:
+        arguments: Without the program's name; None for those of the process.
+
+    Returns:
+        The exit code; see `lllm.cli.exit_codes`.
     """
     return run(cli, arguments)
 

@@ -1,4 +1,4 @@
-"""Events as they come: the last few first, of all sessions or of one and those below it."""
+"""Follows events as they are written: of all sessions, or of one and those below it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,26 @@ _ALL = 1 << 62  # events; no log has more
 class FollowedSessions:
     """A session and those below it, also those that begin later.
 
-    Raises SessionNotFound.
+    Args:
+        store: The store.
+        session_id: The session's id.
+
+    Raises:
+        SessionNotFound: The store has no such session.
     """
 
     def __init__(self, store: LogStore, session_id: str) -> None:
         self._ids = {one.session_id for one in family(store.load_session(session_id))}
 
     def concerns(self, event: Recorded) -> bool:
-        """Whether an event is of one of them, or says something about one."""
+        """Tell whether an event is of one of them, or says something about one.
+
+        Args:
+            event: The next event of the log.
+
+        Returns:
+            True if it is.
+        """
         if event.stream in self._ids:
             return True
         payload = codec.decode(event)
@@ -39,18 +51,24 @@ class FollowedSessions:
 
 
 def follow(store: LogStore, lines: int, only: FollowedSessions | None) -> Iterator[Recorded]:
-    """The last events, then those that come, without end.
+    """Read the last events, then those that come, without end.
 
-    lines: how many of the last. only: the sessions that are meant, None for all.
+    Args:
+        store: The store.
+        lines: How many of the last events to begin with.
+        only: The sessions that are meant, None for all.
+
+    Yields:
+        The events in order.
     """
     head = store.log.head()
-    yield from _last(store, head, lines, only)
+    yield from _last_events(store, head, lines, only)
     for event in store.follow(after=head):
         if only is None or only.concerns(event):
             yield event
 
 
-def _last(
+def _last_events(
     store: LogStore, head: int, lines: int, only: FollowedSessions | None
 ) -> Iterator[Recorded]:
     window = _WINDOW
@@ -67,9 +85,18 @@ def _last(
 
 
 def session_or_error(store: LogStore, prefix: str) -> str:
-    """The id of a session from its beginning, or of an error that `save_error` gave as it is.
+    """Find the session, or the error that `save_error` kept, which an ID on the command line means.
 
-    Raises SessionNotFound, AmbiguousId.
+    Args:
+        store: The store.
+        prefix: The beginning of a session's id, or the whole id of an error.
+
+    Returns:
+        The whole id.
+
+    Raises:
+        SessionNotFound: There is none.
+        AmbiguousId: Several sessions have ids that begin so.
     """
     if prefix.startswith("error-"):
         if not any(True for _ in store.log.read(stream=prefix)):

@@ -9,10 +9,10 @@ import click
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
-    asked_well,
     json_option,
     open_named,
     store_option,
+    usage_errors,
     with_filters,
     zone,
 )
@@ -67,7 +67,7 @@ def calls(
     if as_json and as_csv:
         raise click.UsageError("Either --json or --csv; not both.")
     asked = (error, model, provider, slower, prefix, cursor)
-    with open_named(store) as opened, asked_well():
+    with open_named(store) as opened, usage_errors():
         found = opened.list_calls(
             error=error, model=model, provider=provider, slower=slower,
             session_id=None if prefix is None else opened.find_id(prefix),

@@ -11,10 +11,10 @@ from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
     as_groups,
-    asked_well,
     json_option,
     open_named,
     store_option,
+    usage_errors,
     with_filters,
     zone,
 )
@@ -55,7 +55,7 @@ def cost(
     from lllm.cli.price_file import prices_of
 
     table = prices_of(prices)
-    with open_named(store) as opened, asked_well():
+    with open_named(store) as opened, usage_errors():
         summary = opened.export_cost_summary(
             group_by=by,
             prices=table,

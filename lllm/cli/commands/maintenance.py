@@ -13,8 +13,8 @@ from lllm.cli.options import (
     as_tags,
     id_argument,
     json_option,
-    named,
     open_named,
+    store_location,
     store_option,
     zone,
     zone_options,
@@ -86,7 +86,10 @@ def verify(store: str | None, as_json: bool) -> None:
     from lllm.events.backends import open_log
     from lllm.events.integrity.verify import verify as check
 
-    with closing(open_log(named(store), make=False)) as log, progress("Verifying") as report:
+    with (
+        closing(open_log(store_location(store), make=False)) as log,
+        progress("Verifying") as report,
+    ):
         verified = check(log, progress=report)
     show(verified, as_json)
 
@@ -106,7 +109,7 @@ def repair(store: str | None) -> None:
     from lllm.events.backends import open_log
     from lllm.events.integrity.repair import repair as mend
 
-    path = named(store)
+    path = store_location(store)
     with closing(open_log(path, make=False)) as log:
         repaired = mend(log)
     if repaired.mended or repaired.begun:

@@ -9,11 +9,11 @@ import click
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
-    asked_well,
     id_argument,
     json_option,
     open_named,
     store_option,
+    usage_errors,
     with_filters,
     zone,
     zone_options,
@@ -43,7 +43,7 @@ def ls(
     Listed are the calls at the top; with --tactic, the calls of that tactic at any depth. --json
     prints one array with an object for each session.
     """
-    with open_named(store) as opened, asked_well():
+    with open_named(store) as opened, usage_errors():
         found = opened.list_sessions(
             limit=limit + 1 if limit else None, cursor=cursor, sort=sort, **filters
         )
