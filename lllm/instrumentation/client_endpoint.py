@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from lllm.invokers.http.endpoint import Access, access
-from lllm.invokers.http.errors import Secrets
+from lllm.invokers.http.secrets import Secrets
 
 _CREDENTIAL = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 # What Amazon's way to sign a request has in its header:

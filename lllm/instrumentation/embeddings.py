@@ -8,35 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part
 from lllm.invokers import Answer, Request
+from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
 from lllm.invokers.dialects.dialect import Dialect
-from lllm.pricing.amounts import billed_of
+from lllm.invokers.dialects.json_values import mapping
 from lllm.pricing.usage import of_embeddings
 
 API = "embeddings"
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """What the provider's JSON says. Raises InvokeError where it holds no vectors."""
-    whole: Mapping[str, object] = body if isinstance(body, dict) else {}
+    """Read the vectors in a provider's JSON.
+
+    Args:
+        body: The provider's JSON.
+        model: The one asked, for providers that name none.
+        request_id: The provider's id of the request.
+
+    Returns:
+        An answer of a part of kind "embedding" for each vector.
+
+    Raises:
+        InvokeError: It holds no vectors.
+    """
+    whole = mapping(body)
+    use = use_of(whole, of_embeddings)
     found = whole.get("data")
-    named, raw = whole.get("model"), whole.get("usage")
     if not isinstance(found, list):
-        raise InvokeError(
-            "The answer has no vectors in it.", retryable=True, request_id=request_id,
-            usage=of_embeddings(raw), usage_raw=raw, billed=billed_of(raw),
-        )  # fmt: skip
+        raise answer_without("vectors", use, request_id)
     vectors = [item.get("embedding") for item in found if isinstance(item, dict)]
-    return Answer(
-        content=Content("assistant", tuple(Part("embedding", data=one) for one in vectors)),
-        finish="stop",
-        model=named if isinstance(named, str) else model,
-        request_id=request_id,
-        usage_raw=raw,
-        usage=of_embeddings(raw),
-        billed=billed_of(raw),
+    content = Content("assistant", tuple(Part("embedding", data=one) for one in vectors))
+    return build_answer(
+        whole, content, use, finish="stop", finish_raw=None, model=model, request_id=request_id
     )
 
 

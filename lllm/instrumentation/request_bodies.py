@@ -6,13 +6,13 @@ form of its own here is kept as the provider's JSON in the `data` of a part, so 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers.dialects.dialect import more_of
+from lllm.invokers.dialects.json_values import arguments_text, items, mapping
 
 # What of a body belongs to what a model is told to be, and is written once, not with each request.
 _LASTING = (
@@ -45,7 +45,7 @@ class ConversationForm(msgspec.Struct, frozen=True):
     def read(self, body: Mapping[str, object]) -> CapturedRequest:
         """What a whole body asks."""
         messages = self.first(body)
-        for one in _list(body.get(self.key)):
+        for one in items(body.get(self.key)):
             messages += self.each(one)
         return self.asked(body, messages)
 
@@ -100,7 +100,7 @@ def of_embeddings(body: Mapping[str, object]) -> CapturedRequest:
 def _of_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
     given = body.get(key)
     one = isinstance(given, str) or (isinstance(given, list) and given and _is_token(given[0]))
-    texts = [given] if one else _list(given)
+    texts = [given] if one else items(given)
     messages = [
         Content.of("user", text)
         if isinstance(text, str)
@@ -114,8 +114,8 @@ def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> C
     """said: the keys whose values are the messages."""
     tools: list[ToolDefinition] = []
     others: list[object] = []
-    for tool in _list(body.get("tools")):
-        defined = _tool(_mapping(tool))
+    for tool in items(body.get("tools")):
+        defined = _tool(mapping(tool))
         if defined is None:
             others.append(tool)
         else:
@@ -136,7 +136,7 @@ def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> C
 
 def _tool(tool: Mapping[str, object]) -> ToolDefinition | None:
     """A function, in any of the three forms; None for a tool of the provider's own."""
-    function = _mapping(tool.get("function")) or tool
+    function = mapping(tool.get("function")) or tool
     name = function.get("name")
     schema = function.get("parameters", function.get("input_schema"))
     if not isinstance(name, str) or schema is None or tool.get("type", "custom") not in _FUNCTIONS:
@@ -157,17 +157,17 @@ _FUNCTIONS = ("function", "custom")
 
 
 def _chat_message(given: object) -> list[Content]:
-    message = _mapping(given)
-    calls = [_mapping(call) for call in _list(message.get("tool_calls"))]
+    message = mapping(given)
+    calls = [mapping(call) for call in items(message.get("tool_calls"))]
     parts = _parts(message.get("content"))
     for key in ("refusal", "reasoning_content", "reasoning"):
         text = message.get(key)
         if isinstance(text, str) and text:
             parts += (Part("refusal" if key == "refusal" else "reasoning", text),)
     made = [_chat_call(call) for call in calls]
-    if older := _mapping(message.get("function_call")):
+    if older := mapping(message.get("function_call")):
         name = str(older.get("name") or "")
-        made.append(ToolCall(name, name, _text(older.get("arguments"))))
+        made.append(ToolCall(name, name, arguments_text(older.get("arguments"))))
     parts += more_of(message, _OF_CHAT)
     if message.get("role") == "function":  # the older form of a tool's result, by its name
         return [Content("tool", parts, tuple(made), str(message.get("name") or ""))]
@@ -185,26 +185,26 @@ _OF_CHAT = (
 
 
 def _chat_call(call: Mapping[str, object]) -> ToolCall:
-    function = _mapping(call.get("function")) or _mapping(call.get("custom"))
-    arguments = function.get("arguments", function.get("input"))
-    return ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), _text(arguments))
+    function = mapping(call.get("function")) or mapping(call.get("custom"))
+    arguments = arguments_text(function.get("arguments", function.get("input")))
+    return ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), arguments)
 
 
 def _turn(given: object) -> list[Content]:
     """A turn of Messages: the results of tools in it are messages of their own here."""
-    message = _mapping(given)
+    message = mapping(given)
     found: list[Content] = []
     parts: list[Part] = []
     calls: list[ToolCall] = []
     content = message.get("content")
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
-    for block in map(_mapping, blocks):
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else items(content)
+    for block in map(mapping, blocks):
         kind = block.get("type")
         if kind == "tool_result":
             call_id = str(block.get("tool_use_id") or "")
             found.append(Content("tool", _parts(block.get("content")), call_id=call_id))
         elif kind == "tool_use":
-            arguments = _text(block.get("input"))
+            arguments = arguments_text(block.get("input"))
             calls.append(ToolCall(str(block.get("id")), str(block.get("name")), arguments))
         else:
             parts.append(_part(block))
@@ -215,13 +215,13 @@ def _turn(given: object) -> list[Content]:
 
 def _item(given: object) -> list[Content]:
     """An input item of the Responses API."""
-    item = _mapping(given)
+    item = mapping(given)
     kind = item.get("type", "message")
     if kind == "message":
         return [Content(_role(item), _parts(item.get("content")))]
     if kind == "function_call":
         call = ToolCall(
-            str(item.get("call_id")), str(item.get("name")), _text(item.get("arguments"))
+            str(item.get("call_id")), str(item.get("name")), arguments_text(item.get("arguments"))
         )
         return [Content("assistant", (), (call,))]
     if kind == "function_call_output":
@@ -247,7 +247,7 @@ def _parts(content: object) -> tuple[Part, ...]:
         return ()
     if isinstance(content, str):
         return (Part("text", content),)
-    return tuple(_part(_mapping(piece)) for piece in _list(content))
+    return tuple(_part(mapping(piece)) for piece in items(content))
 
 
 _PLAIN = ("type", "text")
@@ -275,19 +275,5 @@ def _part(piece: Mapping[str, object]) -> Part:
     return Part(_KINDS.get(kind, kind), said, data=dict(piece))
 
 
-def _text(arguments: object) -> str:
-    if arguments is None:
-        return ""
-    return arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-
 def _is_token(value: object) -> bool:
     return isinstance(value, int)
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}

@@ -8,16 +8,20 @@ provider differs, its page is named.
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 from typing import TYPE_CHECKING
 
-from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.dialects.dialect import more_of, refuse_params
-from lllm.pricing.amounts import billed_of
+from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
+from lllm.invokers.dialects.dialect import (
+    data_of,
+    more_of,
+    not_carried,
+    refuse_params,
+    schema_name,
+)
+from lllm.invokers.dialects.json_values import arguments_text, items, mapping, text
 from lllm.pricing.usage import of_chat
 
 if TYPE_CHECKING:
@@ -44,14 +48,22 @@ _NOT_PARAMS = ("model", "messages", "tools", "stream", "n")
 
 
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """The body of the HTTP request.
+    """Make the body of the HTTP request.
 
     Params are passed on as they are, and win over what is made of `output_schema`. A stream asks
     for its usage, unless params have `stream_options`; None there sends none, for a server that
     refuses them.
 
-    Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
-    message that this dialect can't carry.
+    Args:
+        request: What is asked.
+        stream: True for an answer in pieces.
+
+    Returns:
+        The body.
+
+    Raises:
+        ConfigError: A param is one that the request says elsewhere.
+        InvokeError: This dialect can't carry a part of a message.
     """
     refuse_params(request, *_NOT_PARAMS)
     body: dict[str, object] = {
@@ -75,14 +87,6 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
 
 def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
     return {"type": "json_schema", "json_schema": {"name": schema_name(schema), "schema": schema}}
-
-
-def schema_name(schema: Mapping[str, object]) -> str:
-    """What a schema is called, in the 64 letters, digits, underscores and dashes that OpenAI
-    takes."""
-    title = schema.get("title")
-    name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
-    return name or "answer"
 
 
 def _tool(tool: ToolDefinition) -> dict[str, object]:
@@ -137,7 +141,7 @@ def _part(part: Part) -> dict[str, object]:
         return {"type": "text", "text": part.text or ""}
     if isinstance(part.data, dict):
         return part.data  # already in the provider's form
-    data = base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
+    data = data_of(part)
     if isinstance(data, str) and part.kind == "image":
         is_url = data.startswith(("http://", "https://", "data:"))
         url = data if is_url else f"data:{part.mime or 'image/png'};base64,{data}"
@@ -145,134 +149,114 @@ def _part(part: Part) -> dict[str, object]:
     if isinstance(data, str) and part.kind == "audio":
         kind = (part.mime or "audio/wav").partition("/")[2]
         return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
-    raise InvokeError(
-        f"A message has a part of kind {part.kind!r} that Chat Completions can't carry as it is: "
-        "give its data as a dict in the provider's form.",
-        retryable=False,
-    )
+    raise not_carried(part, "Chat Completions")
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """What the provider's JSON says. model: the one asked, for providers that name none.
+    """Read the answer in a provider's JSON.
 
-    Raises InvokeError where it holds no message; another attempt may bring one. The error has the
-    usage with it, since what was used is billed.
+    Args:
+        body: The provider's JSON.
+        model: The one asked, for providers that name none.
+        request_id: The provider's id of the request.
+
+    Returns:
+        The answer.
+
+    Raises:
+        InvokeError: It holds no message; another attempt may bring one. The error has the usage
+            with it, since what was used is billed.
     """
-    whole = _mapping(body)
-    given = whole.get("choices")
-    choices = [_mapping(one) for one in given] if isinstance(given, list) else []
+    whole = mapping(body)
+    use = use_of(whole, of_chat)
+    choices = [mapping(one) for one in items(whole.get("choices"))]
     choice = choices[0] if choices else {}
-    message = _mapping(choice.get("message"))
-    usage_raw = whole.get("usage")
+    message = mapping(choice.get("message"))
     if not message:
-        raise InvokeError(
-            "The provider's answer has no message in it.",
-            retryable=True,
-            request_id=request_id,
-            usage=of_chat(usage_raw),
-            usage_raw=usage_raw,
-            billed=billed_of(usage_raw),
-            service_tier=_text(whole.get("service_tier")),
-            model=_text(whole.get("model")),
-        )
+        raise answer_without("message", use, request_id)
     parts = (
         *_parts(message),
         *more_of(choice, _OF_CHOICE),
         *(_other_choice(other) for other in choices[1:]),
         *more_of(whole, _OF_ANSWER),
     )
-    content = Content("assistant", parts, _tool_calls(message))
-    finish_raw = _text(choice.get("finish_reason"))
-    finish = _FINISH.get(finish_raw, "other")
-    if content.tool_calls and finish == "stop":
-        finish = "tool_calls"  # some servers say "stop" whenever they stop
-    return Answer(
-        content=content,
-        finish=finish,
+    finish_raw = text(choice.get("finish_reason"))
+    return build_answer(
+        whole,
+        Content("assistant", parts, _tool_calls(message)),
+        use,
+        finish=_FINISH.get(finish_raw, "other"),
         finish_raw=finish_raw,
-        model=_text(whole.get("model")) or model,
-        response_id=_text(whole.get("id")),
+        model=model,
         request_id=request_id,
-        service_tier=_text(whole.get("service_tier")),
-        fingerprint=_text(whole.get("system_fingerprint")),
-        usage_raw=usage_raw,
-        usage=of_chat(usage_raw),
-        billed=billed_of(usage_raw),
+        fingerprint=text(whole.get("system_fingerprint")),
     )
 
 
 def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
     parts = []
     content = message.get("content")
-    thoughts = (_text(message.get(name)) for name in THOUGHTS)
+    thoughts = (text(message.get(name)) for name in THOUGHTS)
     thought = next(filter(None, thoughts), None) or thought_of(content)
     if thought:
         parts.append(Part("reasoning", thought))
-    text = text_of(content)
-    if text:
-        parts.append(Part("text", text))
-    refusal = _text(message.get("refusal"))
+    if words := text_of(content):
+        parts.append(Part("text", words))
+    refusal = text(message.get("refusal"))
     if refusal:
         parts.append(Part("refusal", refusal))
-    audio = _mapping(message.get("audio"))
+    audio = mapping(message.get("audio"))
     if audio:
-        parts.append(Part("audio", _text(audio.get("transcript")), data=dict(audio)))
-    parts += [Part(_text(one.get("type")) or "other", data=one) for one in others_of(content)]
+        parts.append(Part("audio", text(audio.get("transcript")), data=dict(audio)))
+    parts += [Part(text(one.get("type")) or "other", data=one) for one in others_of(content)]
     return (*parts, *more_of(message, _OF_MESSAGE))
 
 
 def _other_choice(choice: Mapping[str, object]) -> Part:
-    """One of several choices that is not the first, whole: an agent takes the first."""
-    return Part("choice", text_of(_mapping(choice.get("message")).get("content")) or None, choice)
+    """Keep a choice that is not the first whole, as a part: an agent takes the first."""
+    return Part("choice", text_of(mapping(choice.get("message")).get("content")) or None, choice)
 
 
 def text_of(content: object) -> str:
-    """The text of a message's `content`.
+    """Read the text of a message's `content`.
 
     Mistral sends a list of pieces where it has something to cite, or has thought
     (https://docs.mistral.ai/capabilities/reasoning).
+
+    Args:
+        content: A text, or such a list.
+
+    Returns:
+        The text, "" for none.
     """
     pieces = content if isinstance(content, list) else [{"text": content}]
-    return "".join(_text(_mapping(piece).get("text")) or "" for piece in pieces)
+    return "".join(text(mapping(piece).get("text")) or "" for piece in pieces)
 
 
 def thought_of(content: object) -> str:
-    """What Mistral's pieces have of reasoning."""
-    pieces = content if isinstance(content, list) else ()
-    return "".join(text_of(_mapping(piece).get("thinking")) for piece in pieces)
+    """Read the reasoning in a message's `content`, where Mistral's pieces have some."""
+    return "".join(text_of(mapping(piece).get("thinking")) for piece in items(content))
 
 
 def others_of(content: object) -> list[dict[str, object]]:
-    """The pieces of a message's `content` that are more than a text or a thought."""
-    pieces = content if isinstance(content, list) else ()
+    """List the pieces of a message's `content` that are more than a text or a thought."""
     return [
         piece
-        for piece in pieces
+        for piece in items(content)
         if isinstance(piece, dict) and more_of(piece, ("type", "text", "thinking"))
     ]
 
 
 def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
-    calls = message.get("tool_calls")
     found = []
-    for number, call in enumerate(calls if isinstance(calls, list) else (), 1):
-        asked = _mapping(call)
-        function = _mapping(asked.get("function")) or _mapping(asked.get("custom"))
-        arguments = function.get("arguments", function.get("input"))
-        if not isinstance(arguments, str):
-            arguments = "" if arguments is None else json.dumps(arguments)
-        name = _text(function.get("name")) or ""
-        found.append(ToolCall(_text(asked.get("id")) or f"call_{number}", name, arguments))
-    if older := _mapping(message.get("function_call")):
-        name, given = _text(older.get("name")) or "", older.get("arguments")
+    for number, call in enumerate(items(message.get("tool_calls")), 1):
+        asked = mapping(call)
+        function = mapping(asked.get("function")) or mapping(asked.get("custom"))
+        arguments = arguments_text(function.get("arguments", function.get("input")))
+        name = text(function.get("name")) or ""
+        found.append(ToolCall(text(asked.get("id")) or f"call_{number}", name, arguments))
+    if older := mapping(message.get("function_call")):
+        name, given = text(older.get("name")) or "", older.get("arguments")
         # It has no id: its result is sent back under its name.
         found.append(ToolCall(name, name, given if isinstance(given, str) else json.dumps(given)))
     return tuple(found)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

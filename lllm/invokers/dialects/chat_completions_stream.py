@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lllm.invokers.dialects.chat_completions import THOUGHTS, others_of, text_of, thought_of
 from lllm.invokers.dialects.growing_fields import GrowingText, grow
+from lllm.invokers.dialects.json_values import items, mapping, text
 from lllm.invokers.http.errors import from_event
 
 if TYPE_CHECKING:
@@ -96,21 +97,20 @@ class _Choice:
                 grow(self._more, name, value)
         # Perplexity sends the message so far beside each delta; some send it instead of one.
         delta = choice.get("delta")
-        said = _mapping(delta if isinstance(delta, dict) else choice.get("message"))
+        said = mapping(delta if isinstance(delta, dict) else choice.get("message"))
         for name in THOUGHTS:
             self._add(name, said.get(name))
         content = said.get("content")
         self._add(THOUGHTS[0], thought_of(content))
         self._pieces += others_of(content)
         self._add("refusal", said.get("refusal"))
-        calls = said.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            self._call(_mapping(call))
-        for name, value in _mapping(said.get("function_call")).items():
+        for call in items(said.get("tool_calls")):
+            self._call(mapping(call))
+        for name, value in mapping(said.get("function_call")).items():
             grow(self._function, name, value)
         if isinstance(said.get("audio"), dict):
             self._sound = self._sound or _Sound()
-            self._sound.take(_mapping(said["audio"]))
+            self._sound.take(mapping(said["audio"]))
         for name, value in said.items():
             if name not in _OF_DELTA:
                 grow(self._more_said, name, value, joins=True)
@@ -129,8 +129,8 @@ class _Choice:
         return found
 
     def _call(self, piece: Mapping[str, object]) -> None:
-        said = _mapping(piece.get("function")) or _mapping(piece.get("custom"))
-        identity, name = _text(piece.get("id")), _text(said.get("name"))
+        said = mapping(piece.get("function")) or mapping(piece.get("custom"))
+        identity, name = text(piece.get("id")) or "", text(said.get("name")) or ""
         call = self._called(piece.get("index"), identity, name)
         call.id = call.id or identity
         call.name = call.name or name
@@ -205,7 +205,7 @@ class ChatStream:
 
     def take(self, event: Mapping[str, object]) -> str:
         """See Assembly."""
-        groq = _mapping(event.get("x_groq"))
+        groq = mapping(event.get("x_groq"))
         # Groq's own place for it is older than stream_options: https://console.groq.com/docs
         for usage in (groq.get("usage"), event.get("usage")):
             if usage is not None:
@@ -222,9 +222,8 @@ class ChatStream:
             if name not in _NOT_KEPT and value not in (None, ""):  # some of Azure's name none
                 self._whole[name] = value
         new = ""
-        choices = event.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            said = _mapping(choice)
+        for choice in items(event.get("choices")):
+            said = mapping(choice)
             index = said.get("index")
             place = index if type(index) is int else 0
             text = self._choices.setdefault(place, _Choice(place)).take(said)
@@ -249,11 +248,3 @@ def _joined(pieces: list[str]) -> str:
     except ValueError:
         return "".join(pieces)
     return base64.b64encode(data).decode()
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -11,11 +11,13 @@ takes and keeps what the provider says; who reads the bytes is decided elsewhere
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from lllm.events.errors import ConfigError
+from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Part
 from lllm.invokers import Answer, Request
 
@@ -24,41 +26,58 @@ class Assembly(Protocol):
     """A streamed answer, as far as it has come."""
 
     def take(self, event: Mapping[str, object]) -> str:
-        """Take in one event, the JSON of an SSE `data`; returns the new text of the answer, "" for
-        none. Reasoning, refusals and tool calls are no text.
+        """Take in the next event.
 
-        An event that is unknown, or not as documented, is passed over. Raises InvokeError, without
-        `partial`, for an event that says the answer failed.
+        An event that is unknown, or not as documented, is passed over.
+
+        Args:
+            event: The JSON of an SSE `data`.
+
+        Returns:
+            The new text of the answer, "" for none. Reasoning, refusals and tool calls are no text.
+
+        Raises:
+            InvokeError: The event says that the answer failed. The error has no `partial`.
         """
 
     @property
     def begun(self) -> bool:
-        """Whether anything that the model said has come: text, reasoning, a refusal, or a piece of
-        a tool call."""
+        """True if anything that the model said has come.
+
+        That is text, reasoning, a refusal, or a piece of a tool call.
+        """
 
     @property
     def complete(self) -> bool:
-        """Whether the provider has said why the model stopped, so that nothing of the answer is
-        missing. Its usage may still come."""
+        """True if the provider has said why the model stopped, so that the answer is whole.
+
+        Its usage may still come.
+        """
 
     @property
     def settled(self) -> bool:
-        """Whether the usage that has come is the provider's last word, though the answer failed;
-        that of an answer that was cut off may still have grown."""
+        """True if the usage that has come is the provider's last word, though the answer failed.
+
+        That of an answer that was cut off may still have grown.
+        """
 
     def body(self) -> dict[str, object]:
-        """What has come so far, in the form of an answer that was not streamed; {} for nothing.
+        """Put together what has come so far, in the form of an answer that was not streamed.
 
-        It may be asked for at any time. Of a tool call that was cut off it holds the arguments as
-        far as they came.
+        It may be asked for at any time.
+
+        Returns:
+            The body, {} for nothing. Of a tool call that was cut off it holds the arguments as far
+            as they came.
         """
 
 
 class Payload(Protocol):
     """Makes the body of the HTTP request.
 
-    Raises ConfigError for a param that the request says elsewhere, and InvokeError for what the
-    dialect can't carry.
+    Raises:
+        ConfigError: A param is one that the request says elsewhere.
+        InvokeError: The dialect can't carry something in it.
     """
 
     def __call__(self, request: Request, *, stream: bool = False) -> dict[str, object]: ...
@@ -67,7 +86,8 @@ class Payload(Protocol):
 class Reader(Protocol):
     """Makes an Answer of the provider's JSON; `model` is the one asked, for those that name none.
 
-    Raises InvokeError where it holds no answer.
+    Raises:
+        InvokeError: The JSON holds no answer.
     """
 
     def __call__(self, body: object, *, model: str, request_id: str | None) -> Answer: ...
@@ -75,7 +95,14 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """One API. name: as events record it ("chat.completions")."""
+    """One API.
+
+    Attributes:
+        name: As events record it ("chat.completions").
+        payload: Makes the body of a request.
+        answer: Reads the body of an answer.
+        assembly: Makes what puts a streamed answer together.
+    """
 
     name: str
     payload: Payload
@@ -86,17 +113,70 @@ class Dialect:
 def refuse_params(
     request: Request, *names: str, why: str = "lllm decides it for each request"
 ) -> None:
-    """Raises ConfigError where the params of a request say what is not theirs to say."""
+    """Refuse params that are not the caller's to set.
+
+    Args:
+        request: With the params.
+        *names: Of those that are refused.
+        why: The reason, as the end of a sentence.
+
+    Raises:
+        ConfigError: The request has one of them.
+    """
     for name in names:
         if name in request.params:
             raise ConfigError(f"params can't set {name!r}: {why}.")
 
 
-def more_of(said: Mapping[str, object], known: Collection[str]) -> tuple[Part, ...]:
-    """What a provider says beside the fields that have words of ours: each a part of the field's
-    name, with the JSON under that name as its data. What is empty says nothing.
+def schema_name(schema: Mapping[str, object]) -> str:
+    """Name the schema of an answer by its title, as OpenAI takes it.
 
-    known: the fields that are read elsewhere, or that say again what was asked.
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-response_format: at most
+    64 letters, digits, underscores and dashes.
+
+    Args:
+        schema: A JSON schema.
+
+    Returns:
+        The name.
+    """
+    title = schema.get("title")
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) else ""
+    return name or "answer"
+
+
+def data_of(part: Part) -> object:
+    """Read the data of a part, with bytes in base64."""
+    return base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
+
+
+def not_carried(part: Part, dialect: str) -> InvokeError:
+    """Make the error for a part of a message that a dialect can't carry.
+
+    Args:
+        part: Of the message.
+        dialect: As people call it.
+
+    Returns:
+        The error, which no retry mends.
+    """
+    return InvokeError(
+        f"A message has a part of kind {part.kind!r} that {dialect} can't carry as it is: give its "
+        "data as a dict in the provider's form.",
+        retryable=False,
+    )
+
+
+def more_of(said: Mapping[str, object], known: Collection[str]) -> tuple[Part, ...]:
+    """Keep what a provider says beside the fields that have words of ours.
+
+    Args:
+        said: The provider's JSON.
+        known: The fields that are read elsewhere, or that say again what was asked.
+
+    Returns:
+        A part of each other field's name, with the JSON under that name as its data. What is empty
+        says nothing.
     """
     return tuple(
         Part(name, data={name: value})

@@ -15,11 +15,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.dialects.dialect import more_of, refuse_params
-from lllm.pricing.amounts import billed_of
+from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
+from lllm.invokers.dialects.dialect import more_of, not_carried, refuse_params
+from lllm.invokers.dialects.json_values import arguments_text, mapping, text
 from lllm.pricing.usage import of_messages
 
 if TYPE_CHECKING:
@@ -46,13 +46,21 @@ _OF_ANSWER = ("id", "type", "role", "model", "content", "stop_reason", "stop_det
 
 
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """The body of the HTTP request.
+    """Make the body of the HTTP request.
 
     Params are passed on as they are, and win over what is made of `output_schema`. Without a
     `max_tokens` among them the answer may have DEFAULT_MAX_TOKENS, and what `thinking` is given.
 
-    Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
-    message that this dialect can't carry.
+    Args:
+        request: What is asked.
+        stream: True for an answer in pieces.
+
+    Returns:
+        The body.
+
+    Raises:
+        ConfigError: A param is one that the request says elsewhere.
+        InvokeError: This dialect can't carry a part of a message.
     """
     refuse_params(request, *_NOT_PARAMS)
     system = [content for content in request.messages if content.role == "system"]
@@ -67,7 +75,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     body.update(request.params)
     if request.output_schema is not None:
         form = {"format": {"type": "json_schema", "schema": request.output_schema}}
-        body["output_config"] = form | dict(_mapping(request.params.get("output_config")))
+        body["output_config"] = form | dict(mapping(request.params.get("output_config")))
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice is not None:
@@ -79,7 +87,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
 
 def _thinking_budget(params: Mapping[str, object]) -> int:
     """Thoughts count towards max_tokens, which must be more than they may have."""
-    budget = _mapping(params.get("thinking")).get("budget_tokens")
+    budget = mapping(params.get("thinking")).get("budget_tokens")
     return budget if isinstance(budget, int) else 0
 
 
@@ -115,10 +123,13 @@ def _blocks(content: Content) -> list[Block]:
 
 
 def _block(part: Part) -> Block | None:
-    """None for what is not said again: an empty text, which the API refuses, a thought of another
-    provider, the reasons of a refusal."""
+    """Make the block of a part; None for what is not said again.
+
+    That is an empty text, which the API refuses, a thought of another provider, and the reasons of
+    a refusal.
+    """
     if part.kind == "reasoning":
-        thought = _mapping(part.data)
+        thought = mapping(part.data)
         return dict(thought) if thought.get("type") in _THOUGHTS else None
     if part.kind == "refusal" and part.data is not None:
         return None
@@ -131,11 +142,11 @@ def _block(part: Part) -> Block | None:
         return {"type": "image", "source": _source(part, "image/png")}
     if part.kind == "file" and part.data is not None:
         return {"type": "document", "source": _source(part, "application/pdf")}
-    raise _not_carried(part)
+    raise not_carried(part, "Messages")
 
 
 def _source(part: Part, mime: str) -> Block:
-    """Where an image or a document is found. mime: what it is where nothing says it."""
+    """Say where an image or a document is found. `mime` is its type where nothing says it."""
     data, mime = part.data, part.mime or mime
     if isinstance(data, str):
         if data.startswith(("http://", "https://")):
@@ -145,29 +156,21 @@ def _source(part: Part, mime: str) -> Block:
     if isinstance(data, bytes):
         data = base64.b64encode(data).decode()
     if not isinstance(data, str):
-        raise _not_carried(part)
+        raise not_carried(part, "Messages")
     if not mime.startswith("text/"):
         return {"type": "base64", "media_type": mime, "data": data}
     try:
-        text = base64.b64decode(data, validate=True).decode()
+        plain = base64.b64decode(data, validate=True).decode()
     except ValueError:  # no base64, or no UTF-8
-        raise _not_carried(part) from None
-    return {"type": "text", "media_type": "text/plain", "data": text}
+        raise not_carried(part, "Messages") from None
+    return {"type": "text", "media_type": "text/plain", "data": plain}
 
 
 def _split(url: str, mime: str) -> tuple[str, str | bytes]:
-    """The type and the data of a data: URL (RFC 2397), base64 as it is."""
+    """Split a data: URL (RFC 2397) into its type and its data, base64 as it is."""
     head, _, data = url.removeprefix("data:").partition(",")
     mime = head.partition(";")[0] or mime
     return mime, data if head.endswith(";base64") else unquote_to_bytes(data)
-
-
-def _not_carried(part: Part) -> InvokeError:
-    return InvokeError(
-        f"A message has a part of kind {part.kind!r} that Messages can't carry as it is: give its "
-        "data as a dict in the provider's form.",
-        retryable=False,
-    )
 
 
 def _tool_use(call: ToolCall) -> Block:
@@ -175,8 +178,9 @@ def _tool_use(call: ToolCall) -> Block:
 
 
 def _input(arguments: str) -> object:
-    """The arguments as an object. What is none goes back wrapped into one, as
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming says.
+    """Read a call's arguments as an object; what is none goes back wrapped into one.
+
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming
     """
     try:
         found: object = json.loads(arguments or "{}", parse_constant=_no_constant)
@@ -190,52 +194,50 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """What the provider's JSON says. model: the one asked, for providers that name none.
+    """Read the answer in a provider's JSON.
 
     What a model refuses ends with a part of kind "refusal": the reason, where one is given, with
     `stop_details` as its data. What it had said before stays what it is. A turn that the provider
     interrupted ("pause_turn") finishes as "other"; sent back as it is, it goes on. The fast mode,
-    which has its prices, is told as the service tier "fast".
+    which has its prices, is told as the service tier "fast":
+    https://platform.claude.com/docs/en/build-with-claude/fast-mode
 
-    Raises InvokeError where it holds no message; another attempt may bring one.
+    Args:
+        body: The provider's JSON.
+        model: The one asked, for providers that name none.
+        request_id: The provider's id of the request.
+
+    Returns:
+        The answer.
+
+    Raises:
+        InvokeError: It holds no message; another attempt may bring one. The error has the usage
+            with it, since what was used is billed.
     """
-    whole = _mapping(body)
-    content, usage = whole.get("content"), _mapping(whole.get("usage"))
-    tier = "fast" if usage.get("speed") == "fast" else _text(usage.get("service_tier"))
+    whole = mapping(body)
+    content, usage = whole.get("content"), mapping(whole.get("usage"))
+    tier = "fast" if usage.get("speed") == "fast" else text(usage.get("service_tier"))
+    use = use_of(whole, of_messages)._replace(service_tier=tier)
     if not isinstance(content, list):
-        raise InvokeError(
-            "The provider's answer has no message in it.",
-            retryable=True,
-            request_id=request_id,
-            usage=of_messages(usage) if usage else None,
-            usage_raw=whole.get("usage"),
-            billed=billed_of(usage),
-            service_tier=tier,
-            model=_text(whole.get("model")),
-        )
-    blocks = [_mapping(block) for block in content]
-    parts, tool_calls = _parts(blocks), _tool_calls(blocks)
-    finish_raw = _text(whole.get("stop_reason"))
+        raise answer_without("message", use, request_id)
+    blocks = [mapping(block) for block in content]
+    parts = _parts(blocks)
+    finish_raw = text(whole.get("stop_reason"))
     finish = _FINISH.get(finish_raw, "other")
-    why = _mapping(whole.get("stop_details"))
+    why = mapping(whole.get("stop_details"))
     if finish == "content_filter":
-        parts = (*parts, Part("refusal", _text(why.get("explanation")), dict(why) or None))
+        parts = (*parts, Part("refusal", text(why.get("explanation")), dict(why) or None))
     elif why:
         parts = (*parts, Part("stop_details", data={"stop_details": why}))
     parts = (*parts, *more_of(whole, _OF_ANSWER))
-    if tool_calls and finish == "stop":
-        finish = "tool_calls"  # some servers say that they are done whenever they stop
-    return Answer(
-        content=Content("assistant", parts, tool_calls),
+    return build_answer(
+        whole,
+        Content("assistant", parts, _tool_calls(blocks)),
+        use,
         finish=finish,
         finish_raw=finish_raw,
-        model=_text(whole.get("model")) or model,
-        response_id=_text(whole.get("id")),
+        model=model,
         request_id=request_id,
-        service_tier=tier,
-        usage_raw=whole.get("usage"),
-        usage=of_messages(whole.get("usage")),
-        billed=billed_of(usage),
     )
 
 
@@ -246,8 +248,10 @@ def _parts(blocks: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
 
 
 def _must_stay_whole(blocks: Sequence[Mapping[str, object]]) -> bool:
-    """Whether the wishes for tools say more than a ToolCall does: who called, or where among the
-    other blocks they stood, when they were not the last."""
+    """Tell whether the wishes for tools say more than a ToolCall does.
+
+    That is who called, or where among the other blocks they stood, when they were not the last.
+    """
     kinds = [block.get("type") for block in blocks]
     wishes = [block for block in blocks if block.get("type") == "tool_use"]
     last = "tool_use" not in kinds or set(kinds[kinds.index("tool_use") :]) == {"tool_use"}
@@ -255,7 +259,7 @@ def _must_stay_whole(blocks: Sequence[Mapping[str, object]]) -> bool:
 
 
 def _extras(block: Mapping[str, object], *known: str) -> bool:
-    """Whether a block has more to say than its type and the known fields."""
+    """Tell whether a block has more to say than its type and the known fields."""
     return any(
         value is not None and value != {"type": "direct"}  # a caller, where the model itself calls
         for name, value in block.items()
@@ -264,13 +268,13 @@ def _extras(block: Mapping[str, object], *known: str) -> bool:
 
 
 def _part(block: Mapping[str, object], whole: bool) -> Part | None:
-    kind = _text(block.get("type")) or "unknown"
+    kind = text(block.get("type")) or "unknown"
     if kind == "text":
-        text = _text(block.get("text"))
+        words = text(block.get("text"))
         more = dict(block) if _extras(block, "text") else None
-        return Part("text", text, more) if text or more else None
+        return Part("text", words, more) if words or more else None
     if kind in _THOUGHTS:
-        return Part("reasoning", _text(block.get("thinking")), dict(block))
+        return Part("reasoning", text(block.get("thinking")), dict(block))
     if kind == "tool_use" and not whole:
         return None
     return Part(kind, data=dict(block))  # a tool that the provider runs itself, and what it gave
@@ -280,23 +284,10 @@ def _tool_calls(blocks: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
     wishes = [block for block in blocks if block.get("type") == "tool_use"]
     return tuple(
         ToolCall(
-            _text(wish.get("id")) or f"call_{number}",
-            _text(wish.get("name")) or "",
-            _arguments(wish.get("input")),
+            text(wish.get("id")) or f"call_{number}",
+            text(wish.get("name")) or "",
+            # Of a stream it is a text, where it is no JSON.
+            arguments_text(wish.get("input"), ascii_only=False),
         )
         for number, wish in enumerate(wishes, 1)
     )
-
-
-def _arguments(given: object) -> str:
-    if isinstance(given, str):
-        return given  # of a stream, where it is no JSON
-    return "" if given is None else json.dumps(given, ensure_ascii=False)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

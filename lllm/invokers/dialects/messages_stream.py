@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 
 from lllm.invokers.dialects.growing_fields import GrowingText, grow
+from lllm.invokers.dialects.json_values import mapping
 from lllm.invokers.http.errors import from_event
 
 _GROWING: dict[object, str] = {
@@ -51,19 +52,19 @@ class MessagesStream:
         """
         kind, index = event.get("type"), event.get("index")
         if kind == "message_start":
-            self._message |= _mapping(event.get("message"))
+            self._message |= mapping(event.get("message"))
         elif kind == "content_block_start" and isinstance(index, int):
-            self._blocks[index] = block = _Block(_mapping(event.get("content_block")))
+            self._blocks[index] = block = _Block(mapping(event.get("content_block")))
             return block.text
         elif kind == "content_block_delta" and isinstance(index, int) and index in self._blocks:
-            return self._blocks[index].take(_mapping(event.get("delta")))
+            return self._blocks[index].take(mapping(event.get("delta")))
         elif kind == "message_delta":
             self._message |= _known(event.get("delta"))
             # What the provider did with the conversation stands beside both.
             beside = {name: value for name, value in event.items() if name not in _OF_DELTA}
             self._message |= _known(beside)
             # Counts are totals so far, and override; null is what is not told again.
-            usage = _mapping(self._message.get("usage"))
+            usage = mapping(self._message.get("usage"))
             self._message["usage"] = {**usage, **_known(event.get("usage"))}
         elif kind == "message_stop":
             # Bedrock tells here how long it took, and what a guardrail did.
@@ -163,8 +164,4 @@ def _input(text: str) -> object:
 
 
 def _known(value: object) -> dict[str, object]:
-    return {name: item for name, item in _mapping(value).items() if item is not None}
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+    return {name: item for name, item in mapping(value).items() if item is not None}

@@ -9,17 +9,20 @@ https://platform.openai.com/docs/api-reference/responses/object.
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import TYPE_CHECKING
 
-from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
-from lllm.invokers.dialects.chat_completions import schema_name
-from lllm.invokers.dialects.dialect import more_of, refuse_params
-from lllm.invokers.http.errors import from_event
-from lllm.pricing.amounts import billed_of
+from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
+from lllm.invokers.dialects.dialect import (
+    data_of,
+    more_of,
+    not_carried,
+    refuse_params,
+    schema_name,
+)
+from lllm.invokers.dialects.json_values import arguments_text, items, mapping, text
+from lllm.invokers.http.errors import from_event, with_use
 from lllm.pricing.usage import of_responses
 
 if TYPE_CHECKING:
@@ -50,13 +53,21 @@ _FINISH: dict[object, Finish] = {
 
 
 def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """The body of the HTTP request.
+    """Make the body of the HTTP request.
 
     Params are passed on as they are; a `text` among them is sent with the format that
     `output_schema` asks for, unless it has one. Nothing is said of `store` here.
 
-    Raises ConfigError for a param that the request says elsewhere, and InvokeError for a part of a
-    message that this dialect can't carry.
+    Args:
+        request: What is asked.
+        stream: True for an answer in pieces.
+
+    Returns:
+        The body.
+
+    Raises:
+        ConfigError: A param is one that the request says elsewhere.
+        InvokeError: This dialect can't carry a part of a message.
     """
     refuse_params(request, *_NOT_PARAMS)
     body: dict[str, object] = {
@@ -66,7 +77,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     body.update(request.params)
     if (schema := request.output_schema) is not None:
         form = {"type": "json_schema", "name": schema_name(schema), "schema": schema}
-        body["text"] = {"format": form} | dict(_mapping(request.params.get("text")))
+        body["text"] = {"format": form} | dict(mapping(request.params.get("text")))
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
         if request.tool_choice is not None:
@@ -133,7 +144,7 @@ def _input(part: Part) -> Item:
         return {"type": "input_text", "text": part.text or ""}
     if isinstance(part.data, dict):
         return part.data  # already in the provider's form
-    data = base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
+    data = data_of(part)
     if isinstance(data, str) and part.kind in ("image", "file"):
         mime = part.mime or ("image/png" if part.kind == "image" else "application/pdf")
         is_address = data.startswith(("http://", "https://"))
@@ -144,71 +155,63 @@ def _input(part: Part) -> Item:
             return {"type": "input_file", "file_url": url}
         name = part.text or f"file.{mime.rpartition('/')[2]}"  # it is told the kind by the name
         return {"type": "input_file", "filename": name, "file_data": url}
-    raise InvokeError(
-        f"A message has a part of kind {part.kind!r} that Responses can't carry as it is: give its "
-        "data as a dict in the provider's form.",
-        retryable=False,
-    )
+    raise not_carried(part, "Responses")
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """What the provider's JSON says. model: the one asked, for providers that name none.
+    """Read the answer in a provider's JSON.
 
     Items that have no words of ours, as of tools that the provider runs, are parts of their own
-    kind, whole. Raises InvokeError where the response failed, and where it is none; that of a
-    failed one has the usage with it.
+    kind, whole.
+
+    Args:
+        body: The provider's JSON.
+        model: The one asked, for providers that name none.
+        request_id: The provider's id of the request.
+
+    Returns:
+        The answer.
+
+    Raises:
+        InvokeError: The response failed, or is none. The error has the usage with it, since what
+            was used is billed.
     """
-    whole = _mapping(body)
-    output = whole.get("output")
-    status = _text(whole.get("status"))
-    usage = of_responses(whole.get("usage"))
+    whole = mapping(body)
+    use = use_of(whole, of_responses)
+    output, status = whole.get("output"), text(whole.get("status"))
     if status in ("failed", "cancelled"):
         failed = from_event(whole.get("error") or {"message": f"The response was {status}."})
         failed.request_id = request_id
-        raise _with_usage(failed, whole)
+        raise with_use(failed, use)
     if not isinstance(output, list):
-        lacking = "The provider's answer has no output in it."
-        raise _with_usage(InvokeError(lacking, retryable=True, request_id=request_id), whole)
-    items = [_mapping(item) for item in output]
-    parts = (*_parts(items), *more_of(whole, _OF_ANSWER))
-    content = Content("assistant", parts, _tool_calls(items))
-    finish_raw = _text(_mapping(whole.get("incomplete_details")).get("reason")) or status
-    finish = _FINISH.get(finish_raw, "other")
-    if content.tool_calls and finish == "stop":
-        finish = "tool_calls"
-    return Answer(
-        content=content,
-        finish=finish,
+        raise answer_without("output", use, request_id)
+    said = [mapping(item) for item in output]
+    parts = (*_parts(said), *more_of(whole, _OF_ANSWER))
+    finish_raw = text(mapping(whole.get("incomplete_details")).get("reason")) or status
+    return build_answer(
+        whole,
+        Content("assistant", parts, _tool_calls(said)),
+        use,
+        finish=_FINISH.get(finish_raw, "other"),
         finish_raw=finish_raw,
-        model=_text(whole.get("model")) or model,
-        response_id=_text(whole.get("id")),
+        model=model,
         request_id=request_id,
-        service_tier=_text(whole.get("service_tier")),
-        usage_raw=whole.get("usage"),
-        usage=usage,
-        billed=billed_of(whole.get("usage")),
     )
 
 
-def _with_usage(error: InvokeError, whole: Mapping[str, object]) -> InvokeError:
-    """The error, with what a response used all the same."""
-    raw = whole.get("usage")
-    error.usage, error.usage_raw, error.billed = of_responses(raw), raw, billed_of(raw)
-    error.model, error.service_tier = _text(whole.get("model")), _text(whole.get("service_tier"))
-    return error
+def _parts(output: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
+    whole = _must_stay_whole(output)
+    return tuple(part for item in output for part in _parts_of(item, whole))
 
 
-def _parts(items: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
-    whole = _must_stay_whole(items)
-    return tuple(part for item in items for part in _parts_of(item, whole))
+def _must_stay_whole(output: Sequence[Mapping[str, object]]) -> bool:
+    """Tell whether the calls say more than a ToolCall does.
 
-
-def _must_stay_whole(items: Sequence[Mapping[str, object]]) -> bool:
-    """Whether the calls say more than a ToolCall does: whose they are, or where among the other
-    items they stood, when they were not the last."""
-    kinds = [item.get("type") for item in items]
-    calls = [item for item in items if item.get("type") in _CALLS]
-    if calls and any(kind not in _CALLS for kind in kinds[items.index(calls[0]) :]):
+    That is whose they are, or where among the other items they stood, when they were not the last.
+    """
+    kinds = [item.get("type") for item in output]
+    calls = [item for item in output if item.get("type") in _CALLS]
+    if calls and any(kind not in _CALLS for kind in kinds[output.index(calls[0]) :]):
         return True
     return any(
         call["type"] != "function_call" or call.get("namespace") or call.get("caller")
@@ -217,9 +220,9 @@ def _must_stay_whole(items: Sequence[Mapping[str, object]]) -> bool:
 
 
 def _parts_of(item: Mapping[str, object], whole: bool) -> tuple[Part, ...]:
-    kind = _text(item.get("type")) or "unknown"
+    kind = text(item.get("type")) or "unknown"
     if kind == "message":
-        return _said(item)
+        return _message_parts(item)
     if kind == "reasoning":
         thoughts = _texts(item.get("summary"), "text") or _texts(item.get("content"), "text")
         return (Part("reasoning", "\n\n".join(thoughts) or None, dict(item)),)
@@ -228,15 +231,17 @@ def _parts_of(item: Mapping[str, object], whole: bool) -> tuple[Part, ...]:
     return (Part(kind, data=dict(item)),)
 
 
-def _said(item: Mapping[str, object]) -> tuple[Part, ...]:
-    """The parts of a message; one that says more than its text, what it cites, how sure the model
-    was or which phase of the work it belongs to, is kept whole by the first of them."""
-    content = item.get("content")
-    pieces = [_mapping(piece) for piece in content] if isinstance(content, list) else []
-    text, refusal = "".join(_texts(pieces, "text")), "".join(_texts(pieces, "refusal"))
+def _message_parts(item: Mapping[str, object]) -> tuple[Part, ...]:
+    """Read the parts of a message.
+
+    One that says more than its text, what it cites, how sure the model was or which phase of the
+    work it belongs to, is kept whole by the first of them.
+    """
+    pieces = [mapping(piece) for piece in items(item.get("content"))]
+    words, refusal = "".join(_texts(pieces, "text")), "".join(_texts(pieces, "refusal"))
     more = more_of(item, _OF_MESSAGE) or any(more_of(piece, _OF_PIECE) for piece in pieces)
     whole = dict(item) if more else None
-    said = [Part(kind, words) for kind, words in (("text", text), ("refusal", refusal)) if words]
+    said = [Part(kind, one) for kind, one in (("text", words), ("refusal", refusal)) if one]
     if whole is None:
         return tuple(said)
     if not said:
@@ -245,31 +250,17 @@ def _said(item: Mapping[str, object]) -> tuple[Part, ...]:
 
 
 def _texts(pieces: object, key: str) -> list[str]:
-    found = [_text(_mapping(p).get(key)) for p in pieces] if isinstance(pieces, list) else []
-    return [text for text in found if text]
+    found = (text(mapping(piece).get(key)) for piece in items(pieces))
+    return [one for one in found if one]
 
 
-def _tool_calls(items: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
-    calls = [item for item in items if item.get("type") in _CALLS]
+def _tool_calls(output: Sequence[Mapping[str, object]]) -> tuple[ToolCall, ...]:
+    calls = [item for item in output if item.get("type") in _CALLS]
     return tuple(
         ToolCall(
-            _text(call.get("call_id")) or f"call_{number}",
-            _text(call.get("name")) or "",
-            _arguments(call.get("arguments", call.get("input"))),
+            text(call.get("call_id")) or f"call_{number}",
+            text(call.get("name")) or "",
+            arguments_text(call.get("arguments", call.get("input"))),
         )
         for number, call in enumerate(calls, 1)
     )
-
-
-def _arguments(given: object) -> str:
-    if isinstance(given, str):
-        return given
-    return "" if given is None else json.dumps(given)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.invokers.dialects.growing_fields import GrowingText
+from lllm.invokers.dialects.json_values import items, mapping, text
 from lllm.invokers.http.errors import from_event
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class ResponsesStream:
     def take(self, event: Mapping[str, object]) -> str:
         """See Assembly."""
         kind = event.get("type")
-        response = _mapping(event.get("response"))
+        response = mapping(event.get("response"))
         if kind == "error" or event.get("error"):
             said = event.get("error") or {key: event.get(key) for key in ("code", "message")}
             raise from_event({"error": said})
@@ -115,15 +116,15 @@ class ResponsesStream:
 
     def _last(self, response: Mapping[str, object]) -> str:
         self._complete = True
-        items = self._output()
+        came = self._output()
         self._response = dict(response)
         if not response.get("output"):
-            self._response["output"] = items
+            self._response["output"] = came
         self._begun = self._begun or bool(self._response["output"])
         return "" if self._told else _text_of(self._response["output"])
 
     def _item(self, event: Mapping[str, object]) -> None:
-        index, item = event.get("output_index"), _mapping(event.get("item"))
+        index, item = event.get("output_index"), mapping(event.get("item"))
         if isinstance(index, int) and item:
             self._items[index] = _Item(item)
             self._begun = self._begun or item.get("type") in _CALLS
@@ -155,11 +156,7 @@ class ResponsesStream:
 
 
 def _text_of(output: object) -> str:
-    items = [_mapping(item) for item in output] if isinstance(output, list) else []
-    contents = [item.get("content") for item in items if item.get("type") == "message"]
-    pieces = [_mapping(p) for content in contents if isinstance(content, list) for p in content]
-    return "".join(text for p in pieces if isinstance(text := p.get("text"), str))
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+    said = [mapping(item) for item in items(output)]
+    messages = [item for item in said if item.get("type") == "message"]
+    pieces = [mapping(piece) for item in messages for piece in items(item.get("content"))]
+    return "".join(text(piece.get("text")) or "" for piece in pieces)

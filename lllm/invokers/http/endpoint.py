@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lllm.events.errors import ConfigError
-from lllm.invokers.http.errors import Secrets
+from lllm.invokers.http.secrets import Secret, Secrets
 from lllm.pricing.local_models import local_provider
 from lllm.pricing.providers import PROVIDERS, provider_at, provider_of
 
@@ -19,20 +19,6 @@ __all__ = ["PROVIDERS", "Access", "Secret", "access", "provider_of"]
 
 # Who bills at an address that nobody knows.
 VARIABLE = "LLLM_PROVIDER"
-
-
-class Secret:
-    """A text that no repr shows, of this or of what holds it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    def fits_a_header(self) -> bool:
-        """Whether it can be sent as a token of an Authorization header."""
-        return self.text.isascii() and self.text.isprintable() and " " not in self.text
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,18 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import re
 from email.utils import parsedate_to_datetime
-from operator import is_not
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lllm.events.errors import InvokeError
 from lllm.invokers.http.rate_limits import reset_after
+from lllm.invokers.http.secrets import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MARK = "[api key]"
-_SHORTEST_SECRET = 8  # "ollama" or "EMPTY" given as a key is no secret, and may be a word of a text
-# "Bearer" and "Basic" are words too: what follows must be long and have a digit in it.
-_LOOKS_SECRET = re.compile(
-    r"(?i:\b(?:bearer|basic)\s+)(?:\[api key\]|(?=[^\s\"',;]*\d)[^\s\"',;]{8,})"
-    r"|\bsk-[\w*.…-]{6,}"
-)
+    from lllm.events.model import Usage
+
 # The statuses of errors that come without one:
 # https://platform.claude.com/docs/en/api/errors and OpenAI's list, see above.
 _STATUS_OF = {
@@ -59,48 +53,21 @@ _LONGEST_QUOTE = 500  # characters of an error page that is not JSON
 _SECOND = 1_000_000_000
 
 
-class Secrets:
-    """The texts that must not leave, and what cuts them out."""
-
-    def __init__(self, *texts: str | None) -> None:
-        known = {text for text in texts if text and len(text) >= _SHORTEST_SECRET}
-        known |= {json.dumps(text)[1:-1] for text in known}
-        # The longest first, so that no rest of one stays where another is part of it.
-        self._texts = sorted(known, key=len, reverse=True)
-
-    def __repr__(self) -> str:
-        return "Secrets()"
-
-    def cut(self, text: str) -> str:
-        """A model's text, without these very secrets; nothing else of it is touched."""
-        for secret in self._texts:
-            text = text.replace(secret, MARK)
-        return text
-
-    def cut_values(self, value: object) -> object:
-        """The same of all texts and names in a JSON value; itself where it has none of them, so
-        that a long answer is not copied."""
-        if isinstance(value, str):
-            return self.cut(value)
-        if isinstance(value, list):
-            items = [self.cut_values(item) for item in value]
-            return items if any(map(is_not, items, value)) else value
-        if isinstance(value, dict):
-            members = {self.cut(name): self.cut_values(item) for name, item in value.items()}
-            return members if any(map(is_not, members.values(), value.values())) or any(
-                map(is_not, members, value)) else value  # fmt: skip
-        return value
-
-    def cut_error(self, text: str) -> str:
-        """An error's text, also without what only looks like a credential: OpenAI quotes keys
-        with asterisks in the middle."""
-        return _LOOKS_SECRET.sub(MARK, self.cut(text))
-
-
 def from_response(
     status: int, headers: Mapping[str, str], text: str, *, host: str, secrets: Secrets
 ) -> InvokeError:
-    """The error that an HTTP answer stands for. text: its body. host: whom the message names."""
+    """Make the error that an HTTP answer stands for.
+
+    Args:
+        status: Of the answer.
+        headers: Of the answer, without regard to case.
+        text: Its body.
+        host: Whom the message names.
+        secrets: What is cut out of it.
+
+    Returns:
+        The error, without what must not be told.
+    """
     try:
         body: object = json.loads(text)
     except (ValueError, RecursionError):
@@ -128,10 +95,13 @@ def from_response(
 
 
 def from_event(body: object) -> InvokeError:
-    """The error that an event in the middle of a stream tells of.
+    """Make the error that an event in the middle of a stream tells of.
 
-    body: its JSON, with the error in it ({"error": {...}}) or the error itself. The text is the
-    provider's own, uncleaned: see `cleaned`.
+    Args:
+        body: The event's JSON, with the error in it ({"error": {...}}) or the error itself.
+
+    Returns:
+        The error; its text is the provider's own, uncleaned: see `cleaned`.
     """
     said, code = error_of(body)
     status = status_of(body)
@@ -145,7 +115,16 @@ def from_event(body: object) -> InvokeError:
 
 
 def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> InvokeError:
-    """The same error made anew, without what must not be told."""
+    """Make an error anew, without what must not be told.
+
+    Args:
+        error: The one to make anew.
+        secrets: What is cut out of its texts.
+        request_id: The provider's id of the request, for an error that has none.
+
+    Returns:
+        The new error, which has no cause and no traceback.
+    """
     return InvokeError(
         secrets.cut_error(str(error)),
         retryable=error.retryable,
@@ -164,10 +143,46 @@ def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> 
     )
 
 
+class _Used(Protocol):
+    """What knows what was used for an answer, or for a failure."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def usage_raw(self) -> object: ...
+    @property
+    def billed(self) -> int | None: ...
+    @property
+    def service_tier(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+
+
+def with_use(error: InvokeError, used: _Used) -> InvokeError:
+    """Note in an error what the provider used all the same, since that is billed.
+
+    Args:
+        error: Is changed.
+        used: An answer, or another error, that says it.
+
+    Returns:
+        The error.
+    """
+    error.usage, error.usage_raw, error.billed = used.usage, used.usage_raw, used.billed
+    error.service_tier, error.model = used.service_tier, used.model
+    return error
+
+
 def error_of(body: object) -> tuple[str | None, str | None]:
-    """The message and the code in the provider's JSON of an error, each None where it has none.
+    """Read the message and the code of an error.
 
     Google puts an error that comes in place of a stream into a list; Amazon has a "Message", too.
+
+    Args:
+        body: The provider's JSON.
+
+    Returns:
+        Message and code, each None where it has none.
     """
     if isinstance(body, list) and len(body) == 1:
         body = body[0]
@@ -184,10 +199,16 @@ def error_of(body: object) -> tuple[str | None, str | None]:
 
 
 def status_of(body: object) -> int:
-    """The status that an error stands for which came in an answer of status 200.
+    """Find the status that an error stands for which came in an answer of status 200.
 
     OpenRouter answers 200 once it has begun, and puts the status into the error's code
-    (https://openrouter.ai/docs/api-reference/errors); others name a type. 500 where none is known.
+    (https://openrouter.ai/docs/api-reference/errors); others name a type.
+
+    Args:
+        body: The provider's JSON.
+
+    Returns:
+        The status, 500 where none is known.
     """
     places = _places(body)
     for place in places:
@@ -200,8 +221,14 @@ def status_of(body: object) -> int:
 
 
 def tells_error(body: object) -> bool:
-    """Whether the JSON of an answer of status 200 is that of an error: it has one, is called one,
-    or has a status of its own that stands for one."""
+    """Tell whether an answer of status 200 is an error.
+
+    Args:
+        body: The provider's JSON.
+
+    Returns:
+        True if it has an error, is called one, or has a status of its own that stands for one.
+    """
     whole = body if isinstance(body, dict) else {}
     if whole.get("error") or "error" in (whole.get("object"), whole.get("type")):
         return True
@@ -213,37 +240,51 @@ _STATUS_NAMES = ("code", "status", "status_code", "http_status")
 
 
 def _places(body: object) -> list[dict[str, object]]:
-    """The objects that may say what went wrong, the inner one first."""
+    """List the objects that may say what went wrong, the inner one first."""
     whole = body if isinstance(body, dict) else {}
     error = whole.get("error")
     return [error, whole] if isinstance(error, dict) else [whole]
 
 
 def _status(value: object) -> int | None:
-    """The HTTP status of an error that a value is, also as a text."""
+    """Read the HTTP status of an error, also from a text; None for anything else."""
     if isinstance(value, str) and len(value) == 3 and value.isdecimal():
         value = int(value)
     return value if type(value) is int and 400 <= value < 600 else None
 
 
 def is_retryable(status: int, code: str | None) -> bool:
-    """Whether the same request may succeed later."""
+    """Tell whether the same request may succeed later, by its status and the error's code."""
     return (status in (408, 409, 429) or status >= 500) and code not in _SPENT
 
 
 def request_id(headers: Mapping[str, str], secrets: Secrets) -> str | None:
-    """The provider's id of a request, from the header that it comes in: Anthropic's, OpenAI's or
-    Amazon's."""
+    """Read the provider's id of a request from the headers of Anthropic, OpenAI or Amazon.
+
+    Args:
+        headers: Of an answer, without regard to case.
+        secrets: What is cut out of it.
+
+    Returns:
+        The id, None where there is none.
+    """
     named = (headers.get(name) for name in ("request-id", "x-request-id", "x-amzn-requestid"))
     found = next(filter(None, named), None)
     return None if found is None else secrets.cut_error(found)
 
 
 def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -> int | None:
-    """The nanoseconds that a provider asks to wait, None where it does not say.
+    """Read how long a provider asks to wait.
 
-    headers: without regard to case. Retry-After is seconds or a date (RFC 9110, section 10.2.3),
-    which is taken from `now`; retry-after-ms is OpenAI's finer one and comes first.
+    Retry-After is seconds or a date (RFC 9110, section 10.2.3); retry-after-ms is OpenAI's finer
+    one and comes first.
+
+    Args:
+        headers: Of an answer, without regard to case.
+        now: What a date is taken from, None for the clock.
+
+    Returns:
+        Nanoseconds, None where it does not say.
     """
     for name, unit in (("retry-after-ms", _SECOND // 1000), ("retry-after", _SECOND)):
         try:
@@ -263,5 +304,5 @@ def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -
 
 
 def _in_bounds(wait: float) -> int | None:
-    """Whole nanoseconds; None for a wait of centuries, which nobody means and no event holds."""
+    """Round to nanoseconds; None for a wait of centuries, which nobody means and no event holds."""
     return round(wait) if wait < 2**63 else None

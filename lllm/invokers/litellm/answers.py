@@ -19,7 +19,8 @@ from lllm.events.errors import InvokeError
 from lllm.invokers import Answer, Request
 from lllm.invokers.dialects.chat_completions import answer
 from lllm.invokers.dialects.chat_completions_stream import ChatStream
-from lllm.invokers.http.errors import Secrets, request_id
+from lllm.invokers.http.errors import request_id, with_use
+from lllm.invokers.http.secrets import Secrets
 from lllm.invokers.litellm.library import Library
 
 
@@ -110,9 +111,7 @@ class LiteLLMStream:
             with suppress(InvokeError):  # it holds no message yet
                 came = self.answer()
                 failure.partial = came.content if self._assembly.begun else None
-                failure.usage, failure.usage_raw = came.usage, came.usage_raw
-                failure.billed, failure.service_tier = came.billed, came.service_tier
-                failure.model = came.model
+                with_use(failure, came)
             failure.unfinished = not self.ended
         return failure
 

@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from lllm.events.errors import InvokeError
-from lllm.invokers.http.errors import Secrets, error_of, from_response, is_retryable
+from lllm.invokers.http.errors import error_of, from_response, is_retryable
+from lllm.invokers.http.secrets import Secrets
 from lllm.pricing.failed_attempts import was_unsent
 
 _SAID_BY_LITELLM = re.compile(

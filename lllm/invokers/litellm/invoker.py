@@ -18,8 +18,8 @@ from lllm.events.errors import InvokeError
 from lllm.invokers import Answer, OnText, Request
 from lllm.invokers.dialects.chat_completions import payload
 from lllm.invokers.dialects.dialect import refuse_params
-from lllm.invokers.http.endpoint import Secret, access
-from lllm.invokers.http.errors import Secrets
+from lllm.invokers.http.endpoint import access
+from lllm.invokers.http.secrets import Secret, Secrets
 from lllm.invokers.litellm.answers import LiteLLMStream, read
 from lllm.invokers.litellm.errors import from_exception
 from lllm.invokers.litellm.library import keys, library, on_loop

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from lllm.events.errors import InvokeError
-from lllm.invokers.http.errors import cleaned, from_response, request_id, status_of, tells_error
+from lllm.invokers.http.errors import (
+    cleaned,
+    from_response,
+    request_id,
+    status_of,
+    tells_error,
+    with_use,
+)
 from lllm.invokers.http.event_stream import CONTENT_TYPE, EventStreamDecoder
 from lllm.invokers.http.sse import Decoder
 from lllm.invokers.http.tiers import tier_of
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from lllm.invokers import Answer
     from lllm.invokers.dialects.dialect import Dialect
     from lllm.invokers.http.endpoint import Access
-    from lllm.invokers.http.errors import Secrets
+    from lllm.invokers.http.secrets import Secrets
 
 
 class Response(Protocol):
@@ -108,10 +115,7 @@ class Exchange:
             if error.status is not None or not tells_error(body):
                 raise
             used = error
-        failed = self._from_response(status_of(body), response.headers, text)
-        failed.usage, failed.usage_raw, failed.billed = used.usage, used.usage_raw, used.billed
-        failed.model, failed.service_tier = used.model, used.service_tier
-        raise failed
+        raise with_use(self._from_response(status_of(body), response.headers, text), used)
 
     def _begin(self, response: Response) -> None:
         self._request_id = request_id(response.headers, self._secrets)
@@ -209,9 +213,7 @@ class Exchange:
             except InvokeError:
                 return failed
             failed.partial = came.content if self._assembly.begun else None
-            failed.usage, failed.usage_raw = came.usage, came.usage_raw
-            failed.billed, failed.service_tier = came.billed, came.service_tier
-            failed.model = came.model
+            with_use(failed, came)
         elif self._unstreamed:
             failed.unfinished = True
         return failed

@@ -19,7 +19,7 @@ from lllm.events.long_texts import LONG, JSONPieces
 from lllm.events.model import Content, Part, ToolCall, ToolReturned
 from lllm.events.recorder import Recorder
 from lllm.invokers.dialects.growing_fields import GrowingText
-from lllm.invokers.http.errors import MARK, Secrets
+from lllm.invokers.http.secrets import MARK, Secrets
 from tests.support import ROOT
 
 MEGABYTE = 1_000_000

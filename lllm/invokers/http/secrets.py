@@ -1,0 +1,79 @@
+"""What must not be told: credentials, and what cuts them out of texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from operator import is_not
+
+MARK = "[api key]"
+_SHORTEST_SECRET = 8  # "ollama" or "EMPTY" given as a key is no secret, and may be a word of a text
+# "Bearer" and "Basic" are words too: what follows must be long and have a digit in it.
+_LOOKS_SECRET = re.compile(
+    r"(?i:\b(?:bearer|basic)\s+)(?:\[api key\]|(?=[^\s\"',;]*\d)[^\s\"',;]{8,})"
+    r"|\bsk-[\w*.…-]{6,}"
+)
+
+
+class Secret:
+    """A text that no repr shows, of this or of what holds it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def fits_a_header(self) -> bool:
+        """Tell whether it can be sent as a token of an Authorization header."""
+        return self.text.isascii() and self.text.isprintable() and " " not in self.text
+
+
+class Secrets:
+    """The texts that must not leave, and what cuts them out.
+
+    Args:
+        *texts: Keys, tokens, passwords; None and what is too short to be one are passed over.
+    """
+
+    def __init__(self, *texts: str | None) -> None:
+        known = {text for text in texts if text and len(text) >= _SHORTEST_SECRET}
+        known |= {json.dumps(text)[1:-1] for text in known}
+        # The longest first, so that no rest of one stays where another is part of it.
+        self._texts = sorted(known, key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return "Secrets()"
+
+    def cut(self, text: str) -> str:
+        """Cut these very secrets out of a model's text; nothing else of it is touched."""
+        for secret in self._texts:
+            text = text.replace(secret, MARK)
+        return text
+
+    def cut_values(self, value: object) -> object:
+        """Cut these secrets out of all texts and names in a JSON value.
+
+        Args:
+            value: The JSON value.
+
+        Returns:
+            A copy; the value itself where it has none of them, so that a long one is not copied.
+        """
+        if isinstance(value, str):
+            return self.cut(value)
+        if isinstance(value, list):
+            items = [self.cut_values(item) for item in value]
+            return items if any(map(is_not, items, value)) else value
+        if isinstance(value, dict):
+            members = {self.cut(name): self.cut_values(item) for name, item in value.items()}
+            return members if any(map(is_not, members.values(), value.values())) or any(
+                map(is_not, members, value)) else value  # fmt: skip
+        return value
+
+    def cut_error(self, text: str) -> str:
+        """Cut out of an error's text also what only looks like a credential.
+
+        OpenAI quotes keys with asterisks in the middle.
+        """
+        return _LOOKS_SECRET.sub(MARK, self.cut(text))
