@@ -14,7 +14,7 @@ from lllm.agents.dialog import Dialog, Message
 from lllm.agents.effects import Commit, Steps, Wait
 from lllm.agents.model_calls import ENDED, ModelCalls, OnPiece
 from lllm.agents.retries import Retries
-from lllm.agents.tool_calls import NO_MORE, Interrupts
+from lllm.agents.tool_calls import NO_MORE, ToolCalls
 from lllm.events.errors import InvokeError, ParseError
 from lllm.events.log_context import log_context
 from lllm.events.model import (
@@ -70,7 +70,7 @@ class AgentCall:
         self._dialog = dialog
         self._recorder = recorder
         self._prompt = agent.prompt_of(dialog)
-        self._tools = Interrupts(
+        self._tools = ToolCalls(
             recorder, dialog, agent.tools_of(dialog), config.max_interrupt_steps,
             at_once=config.max_parallel_tools, on_loop=on_loop,
         )  # fmt: skip
@@ -111,8 +111,7 @@ class AgentCall:
             self._over = True
         except BaseException as error:
             if not self._over:
-                for ordinal, content in self._tools.settle(error):
-                    self._dialog.add(ordinal, content)
+                self._tools.settle(error, tell=True)
             self._fail(error)
             raise
         finally:

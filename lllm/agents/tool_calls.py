@@ -10,8 +10,6 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
 from lllm.agents.dialog import Dialog
 from lllm.agents.effects import Commit, RunTool, RunTools, Steps
@@ -34,30 +32,27 @@ _logger = logging.getLogger("lllm.agent")
 
 @dataclass(eq=False)
 class _Run:
-    """One of several tools that run at once. told: what the model is told and the ordinal of the
-    message, empty while it has not ended."""
-
-    tool: Tool[..., object]
-    arguments: dict[str, object]
-    key: tuple[str, bytes]
-    number: int
-    told: Sequence[tuple[int, Content]] = ()
-
-
-class _Called(NamedTuple):
-    """A tool that is in the log and has no end there. began: of `time.perf_counter_ns`. ordinal: of
-    its message."""
+    """One call of a tool, from its event `tool.called` to its end."""
 
     call: ToolCall
-    ordinal: int
-    began: int
+    number: int  # in the session
+    message: int  # the number of the message that tells the model what came of it
+    began: int  # of `time.perf_counter_ns`
+    effect: RunTool | None = None  # None where there is no such tool, or the arguments are wrong
+    key: tuple[str, bytes] | None = None  # of calls that are the same; None if it may run again
+    content: Content | None = None  # what the model is told, once it has ended
 
 
-class Interrupts:
-    """The tools of one agent call: which there are, what has run, and whether more may.
+class ToolCalls:
+    """Runs the tools that the model asks for within one agent call.
 
-    limit: how many of the model's turns may be spent on them. at_once: how many plain ones may run
-    at the same time. on_loop: whether this is an event loop, where async ones all do.
+    Args:
+        recorder: Where the calls are staged.
+        dialog: What their results are added to.
+        tools: The tools that the model may ask for.
+        limit: How many answers of the model may ask for tools.
+        at_once: How many plain tools may run at the same time.
+        on_loop: Whether this is an event loop, where async tools all run at the same time.
     """
 
     def __init__(
@@ -70,117 +65,120 @@ class Interrupts:
         at_once: int = 1,
         on_loop: bool = False,
     ) -> None:
-        self._at_once = at_once
-        self._on_loop = on_loop
-        self._ending = ThreadLock()
-        self._open: dict[int, _Called] = {}  # by their numbers; all that have no end yet
         self._recorder = recorder
         self._dialog = dialog
         self._tools = {tool.name: tool for tool in tools}
         self._left = limit
-        self._ran: dict[tuple[str, bytes], tuple[int, str]] = {}  # name, arguments: tool, result
+        self._at_once = at_once
+        self._on_loop = on_loop
+        self._ending = ThreadLock()
+        self._open: dict[int, _Run] = {}  # by number; all that have no end yet
+        self._ran: dict[tuple[str, bytes], tuple[int, str]] = {}  # by key: number, result
 
     @property
     def forbidden(self) -> bool:
-        """Whether no more turns may be spent on tools."""
+        """True if no more answers may ask for tools."""
         return self._left <= 0
 
     def run(self, request: int, calls: Sequence[ToolCall]) -> Steps[None]:
-        """Run the tools that the answer to a request asks for: together where they may, else one
-        after the other."""
+        """Run the tools that an answer asks for: together where they may, else one by one.
+
+        Args:
+            request: The number of the request that was answered.
+            calls: What the answer asks for.
+        """
         self._left -= 1
-        if self._together(calls):
-            yield from self._run_together(request, calls)
+        known = [self._tools[call.name] for call in calls if call.name in self._tools]
+        together = self._at_once > 1 or (self._on_loop and any(tool.is_async for tool in known))
+        if together and len(known) > 1:
+            yield from self._run_together([self._begin(request, call) for call in calls])
             return
         for call in calls:
-            yield from self._run(request, call)
+            yield from self._run_one(self._begin(request, call))
 
     def refuse(self, request: int, calls: Sequence[ToolCall]) -> None:
-        """Tell the model, for each call, that no more tools can be used."""
-        for call in calls:
-            self._fail(self._called(request, call, _as_sent(call)), ParseError(NO_MORE), 0)
+        """Tell the model, for each call, that no more tools can be used.
 
-    def settle(self, error: BaseException) -> list[tuple[int, Content]]:
+        Args:
+            request: The number of the request that was answered.
+            calls: What the answer asks for.
+        """
+        for call in calls:
+            self._tell(self._begin(request, call, refusal=ParseError(NO_MORE)))
+
+    def settle(self, error: BaseException, *, tell: bool = False) -> None:
         """Stage the end of each tool that has none: what runs it was left, or its session ends.
+
         What comes of it later is not recorded.
 
         Args:
             error: What the tool failed with.
-
-        Returns:
-            What the model is to be told of each, with the ordinal of the message.
+            tell: Whether the dialog goes on, so that the model is told, too.
         """
-        told: list[tuple[int, Content]] = []
-        for number, called in list(self._open.items()):
-            elapsed = time.perf_counter_ns() - called.began
-            told += self._failed(number, error, elapsed)
-        return told
+        for run in list(self._open.values()):
+            self._fail(run, error, time.perf_counter_ns() - run.began)
+            if tell:
+                self._tell(run)
 
-    def _run(self, request: int, call: ToolCall) -> Steps[None]:
-        try:
-            tool = self._find(call.name)
-            arguments = tool.parse_arguments(call.arguments)
-        except ParseError as error:
-            self._fail(self._called(request, call, _as_sent(call)), error, 0)
-            return
-        plain = to_plain(arguments)
-        number = self._called(request, call, plain)
-        key = (call.name, codec.encode(plain))
-        if key in self._ran and not tool.repeat:
-            first, result = self._ran[key]
-            self._returned(number, _SAME.format(result), None, 0, repeats=first)
+    def _begin(self, request: int, call: ToolCall, refusal: ParseError | None = None) -> _Run:
+        """Stage a call of a tool; it ends at once where it is refused or can't be run."""
+        number = self._recorder.ordinal("tool")
+        run = _Run(call, number, self._recorder.ordinal("message"), time.perf_counter_ns())
+        plain: object = None
+        if refusal is None:
+            try:
+                tool = self._find(call.name)
+                arguments = tool.parse_arguments(call.arguments)
+            except ParseError as error:
+                refusal = error
+            else:
+                plain = to_plain(arguments)
+                run.effect = RunTool(tool, arguments, number)
+                run.key = None if tool.repeat else (call.name, codec.encode(plain))
+        if refusal is not None:  # the arguments as they were sent, None where they are no JSON
+            plain = to_plain(codec.values(call.arguments.encode("utf-8", "surrogatepass")))
+        # First: an interrupt that comes between would leave what is in the log without an end.
+        self._open[number] = run
+        self._recorder.stage(
+            ToolCalled(
+                tool=number, request=request, call_id=call.id, name=call.name, arguments=plain
+            )
+        )
+        if refusal is not None:
+            self._fail(run, refusal, 0)
+        return run
+
+    def _run_one(self, run: _Run) -> Steps[None]:
+        if run.effect is None or self._repeats(run):
+            self._tell(run)
             return
         began: int | None = None
         try:
             yield Commit(self._recorder)
             began = time.perf_counter_ns()
-            value = yield RunTool(tool, arguments, number)
+            value = yield run.effect
         except BaseException as error:
-            elapsed = 0 if began is None else time.perf_counter_ns() - began
-            self._fail(number, error, elapsed)
+            self._end(run, None, error, 0 if began is None else time.perf_counter_ns() - began)
             if began is None or not isinstance(error, Exception):
                 raise
         else:
-            elapsed = time.perf_counter_ns() - began
-            text, plain = result_forms(value)
-            self._ran[key] = (number, text)
-            self._returned(number, text, plain, elapsed)
+            self._end(run, value, None, time.perf_counter_ns() - began)
+        finally:
+            self._tell(run)
 
-    def _together(self, calls: Sequence[ToolCall]) -> bool:
-        tools = [self._tools[call.name] for call in calls if call.name in self._tools]
-        if len(tools) < 2:
-            return False
-        return self._at_once > 1 or (self._on_loop and any(tool.is_async for tool in tools))
-
-    def _run_together(self, request: int, calls: Sequence[ToolCall]) -> Steps[None]:
-        answers: list[_Run | list[tuple[int, Content]]] = []
-        waiting: list[_Run] = []
-        for call in calls:
-            try:
-                tool = self._find(call.name)
-                arguments = tool.parse_arguments(call.arguments)
-            except ParseError as error:
-                number = self._called(request, call, _as_sent(call))
-                answers.append(self._failed(number, error, 0))
-                continue
-            plain = to_plain(arguments)
-            number = self._called(request, call, plain)
-            key = (call.name, codec.encode(plain))
-            waiting.append(_Run(tool, arguments, key, number))
-            answers.append(waiting[-1])
-        runs = list(waiting)
+    def _run_together(self, runs: Sequence[_Run]) -> Steps[None]:
+        waiting = [run for run in runs if run.effect is not None]
         try:
             while waiting:
                 waiting = yield from self._batch(waiting)
         except BaseException as error:
             for run in runs:
-                self._one_ended([run], 0, None, error, 0)
+                self._end(run, None, error, 0)
             raise
         finally:
             # In the order of the calls, whichever ended first.
-            for answer in answers:
-                for ordinal, content in answer.told if isinstance(answer, _Run) else answer:
-                    self._dialog.add(ordinal, content)
+            for run in runs:
+                self._tell(run)
 
     def _batch(self, waiting: Sequence[_Run]) -> Steps[list[_Run]]:
         """Run those that nothing stands for; returns those that wait for another one's result."""
@@ -188,45 +186,23 @@ class Interrupts:
         later: list[_Run] = []
         keys = set[tuple[str, bytes]]()
         for run in waiting:
-            if run.key in self._ran and not run.tool.repeat:
-                self._repeated(run)
-            elif run.key in keys and not run.tool.repeat:
+            if self._repeats(run):
+                continue
+            if run.key in keys:
                 later.append(run)
-            else:
-                batch.append(run)
+                continue
+            batch.append(run)
+            if run.key is not None:
                 keys.add(run.key)
+
+        def ended(index: int, value: object, error: BaseException | None, elapsed: int) -> None:
+            self._end(batch[index], value, error, elapsed)
+
         if batch:
             yield Commit(self._recorder)
-            yield RunTools(
-                tuple(RunTool(run.tool, run.arguments, run.number) for run in batch),
-                self._at_once,
-                partial(self._one_ended, batch),
-                self._recorder,
-            )
+            effects = tuple(run.effect for run in batch if run.effect is not None)
+            yield RunTools(effects, self._at_once, ended, self._recorder)
         return later
-
-    def _repeated(self, run: _Run) -> None:
-        first, result = self._ran[run.key]
-        run.told = self._stage_returned(run.number, _SAME.format(result), None, 0, repeats=first)
-
-    def _one_ended(
-        self,
-        batch: Sequence[_Run],
-        index: int,
-        value: object,
-        error: BaseException | None,
-        elapsed: int,
-    ) -> None:
-        run = batch[index]
-        text, plain = ("", None) if error is not None else result_forms(value)
-        with self._ending.held():
-            if run.number not in self._open:
-                return  # a thread that was left has come to its end
-            if error is not None:
-                run.told = self._failed(run.number, error, elapsed)
-            else:
-                self._ran[run.key] = (run.number, text)
-                run.told = self._stage_returned(run.number, text, plain, elapsed)
 
     def _find(self, name: str) -> Tool[..., object]:
         if name not in self._tools:
@@ -234,77 +210,67 @@ class Interrupts:
             raise ParseError(f"There is no tool {name!r}; there are: {known}.")
         return self._tools[name]
 
-    def _called(self, request: int, call: ToolCall, arguments: object) -> int:
-        number = self._recorder.ordinal("tool")
-        ordinal = self._recorder.ordinal("message")
-        # First: an interrupt that comes between would leave what is in the log without an end.
-        self._open[number] = _Called(call, ordinal, time.perf_counter_ns())
-        self._recorder.stage(
-            ToolCalled(
-                tool=number, request=request, call_id=call.id, name=call.name, arguments=arguments
-            )
+    def _repeats(self, run: _Run) -> bool:
+        """Whether the result of an earlier call stands for this one, which then ends."""
+        if run.key is None or run.key not in self._ran:
+            return False
+        first, result = self._ran[run.key]
+        self._return(run, _SAME.format(result), None, 0, repeats=first)
+        return True
+
+    def _end(self, run: _Run, value: object, error: BaseException | None, elapsed: int) -> None:
+        """Stage how a tool ended, unless it was left, and that has been staged."""
+        if error is not None:
+            self._fail(run, error, elapsed)
+            return
+        text, plain = result_forms(value)
+        if self._return(run, text, plain, elapsed) and run.key is not None:
+            self._ran[run.key] = (run.number, text)
+
+    def _return(
+        self, run: _Run, text: str, plain: object, elapsed: int, *, repeats: int | None = None
+    ) -> bool:
+        event = ToolReturned(
+            tool=run.number,
+            message=run.message,
+            content=_content(run.call, text),
+            value=plain,
+            repeats=repeats,
+            elapsed=elapsed,
         )
-        return number
+        ends = self._stage_end(run, event)
+        if ends:
+            _logger.debug("tool %s returned in %.1f ms", run.call.name, elapsed / 1_000_000)
+        return ends
 
-    def _returned(
-        self, number: int, text: str, plain: object, elapsed: int, *, repeats: int | None = None
-    ) -> None:
-        for told in self._stage_returned(number, text, plain, elapsed, repeats=repeats):
-            self._dialog.add(*told)
+    def _fail(self, run: _Run, error: BaseException, elapsed: int) -> None:
+        details = describe(error)
+        text = f"The tool failed: {details.type}: {details.message}"
+        event = ToolFailed(
+            tool=run.number,
+            message=run.message,
+            content=_content(run.call, details.message if isinstance(error, ParseError) else text),
+            error=details,
+            elapsed=elapsed,
+        )
+        if self._stage_end(run, event):
+            message = without_secrets(details.message)
+            _logger.warning("tool %s failed: %s: %s", run.call.name, details.type, message)
 
-    def _stage_returned(
-        self, number: int, text: str, plain: object, elapsed: int, *, repeats: int | None = None
-    ) -> list[tuple[int, Content]]:
+    def _stage_end(self, run: _Run, event: ToolReturned | ToolFailed) -> bool:
+        """Stage the end of a tool; False where it has one."""
         with self._ending.held():
-            called = self._open.get(number)
-            if called is None:
-                return []  # it was settled
-            content = _content(called.call, text)
-            self._recorder.stage(
-                ToolReturned(
-                    tool=number,
-                    message=called.ordinal,
-                    content=content,
-                    value=plain,
-                    repeats=repeats,
-                    elapsed=elapsed,
-                )
-            )
-            self._open.pop(number, None)
-        _logger.debug("tool %s returned in %.1f ms", called.call.name, elapsed / 1_000_000)
-        return [(called.ordinal, content)]
+            if run.number not in self._open:
+                return False
+            self._recorder.stage(event)
+            run.content = event.content
+            self._open.pop(run.number, None)
+        return True
 
-    def _fail(self, number: int, error: BaseException, elapsed: int) -> None:
-        for told in self._failed(number, error, elapsed):
-            self._dialog.add(*told)
-
-    def _failed(self, number: int, error: BaseException, elapsed: int) -> list[tuple[int, Content]]:
-        told = describe(error)
-        ours = isinstance(error, ParseError)
-        with self._ending.held():
-            called = self._open.get(number)
-            if called is None:
-                return []  # it was settled
-            content = _content(
-                called.call,
-                told.message if ours else f"The tool failed: {told.type}: {told.message}",
-            )
-            self._recorder.stage(
-                ToolFailed(
-                    tool=number, message=called.ordinal, content=content, error=told,
-                    elapsed=elapsed,
-                )
-            )  # fmt: skip
-            self._open.pop(number, None)
-        message = without_secrets(told.message)
-        _logger.warning("tool %s failed: %s: %s", called.call.name, told.type, message)
-        return [(called.ordinal, content)]
+    def _tell(self, run: _Run) -> None:
+        if run.content is not None:
+            self._dialog.add(run.message, run.content)
 
 
 def _content(call: ToolCall, text: str) -> Content:
     return Content("tool", Content.of("tool", text).parts, call_id=call.id)
-
-
-def _as_sent(call: ToolCall) -> object:
-    """The arguments of a call that no tool has parsed; None where they are no JSON."""
-    return to_plain(codec.values(call.arguments.encode("utf-8", "surrogatepass")))

@@ -217,7 +217,7 @@ class Under:
         assert self.scope is not None
         self.calls = [one for one in self.scope.calls._calls if isinstance(one, AgentCall)]
 
-    def staged(self) -> object:
+    def staged(self) -> tuple[int, object]:
         """What must not change while it waits."""
         assert self.scope is not None
         (call,) = self.calls
@@ -288,7 +288,7 @@ def test_a_failure_beside_the_end_of_its_session(store: LogStore) -> None:
 @pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_tool_beside_the_end_of_its_session(store: LogStore, at_once: int, fail: bool) -> None:
-    """Interrupts._ending: what a tool brings is not recorded in the middle of what the end of the
+    """ToolCalls._ending: what a tool brings is not recorded in the middle of what the end of the
     session records of it."""
     stop = Stop()
 
@@ -307,7 +307,8 @@ def test_a_tool_beside_the_end_of_its_session(store: LogStore, at_once: int, fai
         ran = interrupts._ran if at_once > 1 else {}  # what another call gets instead of its own
         if at_once > 1:  # the other one has come to its end, and nothing but this changes the state
             until = time.monotonic() + HANG
-            while not {"tool.returned", "tool.failed"} & {one.type for one in store.log.read()}:
+            ends = {"tool.returned", "tool.failed"}
+            while not ends & {one.type for one in store.log.read()} or under.staged()[0]:
                 assert time.monotonic() < until
                 time.sleep(0.001)
         stop.must_wait(running, interrupts._ending, lambda: (under.staged(), len(ran)))
