@@ -23,7 +23,8 @@ from lllm.events.model import AgentDefined, Content, DialogOpened, MessageAdded
 from lllm.events.values.json_values import to_plain
 from lllm.invokers.secret_params import without_secrets
 from lllm.sessions.session import SessionScope
-from lllm.tools.tool import Tool, result_text
+from lllm.tools.results import result_text
+from lllm.tools.tool import Tool
 
 T = TypeVar("T")
 

@@ -1,15 +1,14 @@
-"""What an agent asks of the world, apart from how it is carried out.
+"""What the logic of an agent asks of the world: to commit, call a model, run a tool, wait.
 
-The logic of an agent is one generator that yields effects: commit what is staged, call this model,
-run that tool, wait. `drive` carries them out in a thread and `adrive` on an event loop, so that the
-logic exists once.
+The logic is one generator that yields effects. `drive` carries them out in a thread and `adrive` on
+an event loop, so that the logic exists once.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from typing import Protocol, TypeVar
@@ -20,6 +19,7 @@ from lllm.events.concurrency.thread_starts import starting_threads
 from lllm.events.recorder import Recorder
 from lllm.invokers import Answer, Invoker, OnText, Request, Streams
 from lllm.pricing.genai_prices import make_ready_aside
+from lllm.sessions.context_values import during
 from lllm.sessions.current_session import current_tool
 from lllm.tools.tool import Tool
 
@@ -29,16 +29,25 @@ T = TypeVar("T")
 class Effect(Protocol):
     """Something to be done outside, in a thread or on an event loop."""
 
-    def run(self) -> object: ...
-    async def arun(self) -> object: ...
+    def run(self) -> object:
+        """Do it in this thread; the result goes back into the steps."""
+
+    async def arun(self) -> object:
+        """Do it on the event loop; the result goes back into the steps."""
 
 
 Steps = Generator[Effect, object, T]
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Make durable what led to the effect that follows. It is one of its own, so that a log that
-    can't be written is never taken for a model or a tool that failed."""
+    """Makes durable what led to the effect that follows.
+
+    It is an effect of its own, so that a log that can't be written is never taken for a model or a
+    tool that failed.
+
+    Args:
+        recorder: Holds what is staged.
+    """
 
     recorder: Recorder
 
@@ -52,8 +61,14 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Invoke(msgspec.Struct, frozen=True):
-    """Call a model once; gives an Answer. on_text: gets its text while it comes, or all of it at
-    once from an invoker that can't stream."""
+    """Calls a model once; the result is an Answer.
+
+    Args:
+        invoker: Calls the model.
+        request: What is asked.
+        on_text: Gets the text of the answer while it comes, or all of it at once from an invoker
+            that can't stream.
+    """
 
     invoker: Invoker
     request: Request
@@ -64,7 +79,7 @@ class Invoke(msgspec.Struct, frozen=True):
             return self.invoker.invoke(self.request)
         if isinstance(self.invoker, Streams):
             return self.invoker.stream(self.request, self.on_text)
-        return self._told(self.invoker.invoke(self.request), self.on_text)
+        return _hand_on_text(self.invoker.invoke(self.request), self.on_text)
 
     async def arun(self) -> object:
         make_ready_aside()
@@ -72,52 +87,64 @@ class Invoke(msgspec.Struct, frozen=True):
             return await self.invoker.ainvoke(self.request)
         if isinstance(self.invoker, Streams):
             return await self.invoker.astream(self.request, self.on_text)
-        return self._told(await self.invoker.ainvoke(self.request), self.on_text)
+        return _hand_on_text(await self.invoker.ainvoke(self.request), self.on_text)
 
-    @staticmethod
-    def _told(answer: Answer, on_text: OnText) -> Answer:
-        if isinstance(answer, Answer) and answer.content.text:
-            on_text(answer.content.text)
-        return answer
+
+def _hand_on_text(answer: Answer, on_text: OnText) -> Answer:
+    if isinstance(answer, Answer) and answer.content.text:
+        on_text(answer.content.text)
+    return answer
 
 
 class RunTool(msgspec.Struct, frozen=True):
-    """Run a tool; gives what it returns. ordinal: the tool interrupt that it is."""
+    """Runs a tool; the result is what it returns.
+
+    Args:
+        tool: The tool.
+        arguments: By name.
+        ordinal: The number of this tool call in the session.
+    """
 
     tool: Tool[..., object]
     arguments: Mapping[str, object]
     ordinal: int
 
     def run(self) -> object:
-        token = current_tool.set(self.ordinal)
-        try:
+        with during(current_tool, self.ordinal):
             return self.tool.run(self.arguments)
-        finally:
-            current_tool.reset(token)
 
     async def arun(self) -> object:
-        token = current_tool.set(self.ordinal)
-        try:
+        with during(current_tool, self.ordinal):
             return await self.tool.arun(self.arguments)
-        finally:
-            current_tool.reset(token)
 
 
 class ToolEnded(Protocol):
-    """Told once of each of several tools: what it returned, or raised. elapsed: nanoseconds."""
+    """What is called once for each of several tools, when it has ended."""
 
     def __call__(
         self, index: int, value: object, error: BaseException | None, elapsed: int
-    ) -> None: ...
+    ) -> None:
+        """Record how a tool ended.
+
+        Args:
+            index: Which of the tools it is.
+            value: What it returned.
+            error: What it raised; None where it returned.
+            elapsed: Nanoseconds that it ran.
+        """
 
 
 class RunTools(msgspec.Struct, frozen=True):
-    """Run several tools at once. Each that has ended is made durable then.
+    """Runs several tools at the same time; the end of each is made durable when it comes.
 
     What one raises that is no Exception ends the others: tasks are cancelled, threads that run
     can't be and are left.
 
-    at_once: how many plain ones may run, in the order of the runs.
+    Args:
+        runs: The tools, in the order that they begin in.
+        at_once: How many plain tools may run at the same time; async ones all do.
+        ended: Called when a tool has ended, in the thread that ran it.
+        recorder: Holds what `ended` stages.
     """
 
     runs: tuple[RunTool, ...]
@@ -131,7 +158,7 @@ class RunTools(msgspec.Struct, frozen=True):
         pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="lllm-tool")
         try:
             works = [
-                partial(copy_context().run, self._one, index, run)
+                partial(copy_context().run, self._run_one, index, run)
                 for index, run in enumerate(self.runs)
             ]
             futures = starting_threads(lambda: [pool.submit(work) for work in works])
@@ -144,8 +171,8 @@ class RunTools(msgspec.Struct, frozen=True):
         return None
 
     @contextmanager
-    def _told(self, index: int) -> Iterator[list[object]]:
-        """Tell how a tool ended. Takes what it returned as the only item of the list."""
+    def _reports_end(self, index: int) -> Iterator[list[object]]:
+        """Call `ended` behind the `with`, in which the list gets what the tool returned."""
         began = time.perf_counter_ns()
         returned: list[object] = []
         try:
@@ -157,8 +184,8 @@ class RunTools(msgspec.Struct, frozen=True):
         else:
             self.ended(index, returned[0], None, time.perf_counter_ns() - began)
 
-    def _one(self, index: int, run: RunTool) -> None:
-        with self._told(index) as returned:
+    def _run_one(self, index: int, run: RunTool) -> None:
+        with self._reports_end(index) as returned:
             returned.append(run.run())
         self.recorder.commit()
 
@@ -167,14 +194,11 @@ class RunTools(msgspec.Struct, frozen=True):
 
         turns = asyncio.Semaphore(self.at_once)
 
-        async def one(index: int, run: RunTool) -> None:
-            if run.tool.is_async:
-                await self._aone(index, run)
-                return
-            async with turns:
-                await self._aone(index, run)
+        async def in_turn(index: int, run: RunTool) -> None:
+            async with nullcontext() if run.tool.is_async else turns:
+                await self._arun_one(index, run)
 
-        tasks = [asyncio.create_task(one(index, run)) for index, run in enumerate(self.runs)]
+        tasks = [asyncio.create_task(in_turn(index, run)) for index, run in enumerate(self.runs)]
         try:
             await asyncio.gather(*tasks)
         except BaseException:
@@ -184,14 +208,18 @@ class RunTools(msgspec.Struct, frozen=True):
             raise
         return None
 
-    async def _aone(self, index: int, run: RunTool) -> None:
-        with self._told(index) as returned:
+    async def _arun_one(self, index: int, run: RunTool) -> None:
+        with self._reports_end(index) as returned:
             returned.append(await run.arun())
         await self.recorder.acommit()
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Wait for some nanoseconds."""
+    """Waits.
+
+    Args:
+        nanoseconds: How long.
+    """
 
     nanoseconds: int
 
@@ -207,8 +235,18 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 def drive(steps: Steps[T], recorder: Recorder) -> T:
-    """Carry out the effects of `steps` in this thread; returns what they return, once everything
-    they staged is durable."""
+    """Carry out effects in this thread.
+
+    Args:
+        steps: What yields them.
+        recorder: Holds what the steps stage; all of it is durable when this returns.
+
+    Returns:
+        What the steps return.
+
+    Raises:
+        BaseException: What the steps raise.
+    """
     advance: Callable[[], Effect] = partial(next, steps)
     try:
         while True:
@@ -229,7 +267,18 @@ def drive(steps: Steps[T], recorder: Recorder) -> T:
 
 
 async def adrive(steps: Steps[T], recorder: Recorder) -> T:
-    """The same on the event loop."""
+    """Carry out effects on the event loop; otherwise the same as `drive`.
+
+    Args:
+        steps: What yields them.
+        recorder: Holds what the steps stage; all of it is durable when this returns.
+
+    Returns:
+        What the steps return.
+
+    Raises:
+        BaseException: What the steps raise.
+    """
     advance: Callable[[], Effect] = partial(next, steps)
     try:
         while True:

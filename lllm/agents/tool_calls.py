@@ -21,7 +21,8 @@ from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
 from lllm.events.values.json_values import to_plain
 from lllm.sessions.error_details import describe
-from lllm.tools.tool import Tool, result_forms
+from lllm.tools.results import result_forms
+from lllm.tools.tool import Tool
 
 NO_MORE = "No more tools can be used. Answer now, with what you know."
 

@@ -1,4 +1,4 @@
-"""What `Annotated` says of a tool's parameter, in msgspec's terms.
+"""Translates what `Annotated` says of a tool's parameter for msgspec.
 
 A description may stand there as a plain text or as `Doc` (PEP 727); bounds and descriptions as
 pydantic's `Field` or as annotated-types' `Ge`, `Len`, `Interval` and the like
@@ -19,15 +19,22 @@ import msgspec
 _meta: Callable[..., msgspec.Meta] = msgspec.Meta  # it checks its arguments itself
 # Attributes of pydantic's and annotated-types' objects that msgspec.Meta has, too.
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
-_TOLD = ("title", "description", "examples")
+_TEXTS = ("title", "description", "examples")
 _CHANGES = ("strip_whitespace", "to_lower", "to_upper")  # of pydantic's StringConstraints
 _VALIDATORS = ("BeforeValidator", "AfterValidator", "PlainValidator", "WrapValidator", "Predicate")
 
 
 def in_terms_of_msgspec(hint: object) -> object:
-    """The hint with the metadata of every `Annotated` in it, however deep, as one msgspec.Meta.
+    """Give a type hint in a form that msgspec understands.
 
-    Raises TypeError for a check that JSON Schema can't express, such as a validator function.
+    Args:
+        hint: Any type hint.
+
+    Returns:
+        The hint with the metadata of every `Annotated` in it, however deep, as one msgspec.Meta.
+
+    Raises:
+        TypeError: A check can't be expressed in JSON Schema, such as a validator function.
     """
     arguments = typing.get_args(hint)
     if not arguments:
@@ -53,25 +60,24 @@ def in_terms_of_msgspec(hint: object) -> object:
 
 
 def _annotated(inner: object, metadata: Iterable[object]) -> object:
-    told: dict[str, object] = {}
+    meta: dict[str, object] = {}  # arguments of msgspec.Meta
     others: list[object] = []
     for item in _flat(metadata):
         if isinstance(item, msgspec.Meta):
             others.append(item)
         elif isinstance(item, str):
-            told.setdefault("description", item)
+            meta.setdefault("description", item)
         elif type(item).__name__ in _VALIDATORS or any(getattr(item, n, None) for n in _CHANGES):
             raise TypeError(f"{item!r} can't be said in a JSON schema; check it in the function")
         else:
-            told.update(_told_by(item))
-    if told:
-        others.append(_meta(**told))
+            meta.update(_meta_arguments(item))
+    if meta:
+        others.append(_meta(**meta))
     return Annotated[(inner, *others)] if others else inner
 
 
 def _flat(metadata: Iterable[object]) -> Iterator[object]:
-    """The items, with what stands in groups: a pydantic Field's own metadata, an Interval's
-    bounds."""
+    """All metadata, also what stands inside of a pydantic Field."""
     for item in metadata:
         yield item
         group = getattr(item, "metadata", None)
@@ -79,12 +85,12 @@ def _flat(metadata: Iterable[object]) -> Iterator[object]:
             yield from _flat(group)
 
 
-def _told_by(item: object) -> dict[str, object]:
-    """The bounds and texts of one object of theirs."""
+def _meta_arguments(item: object) -> dict[str, object]:
+    """The bounds and texts of another library's object, as arguments of msgspec.Meta."""
     documentation = getattr(item, "documentation", None)
     if isinstance(documentation, str):  # typing_extensions.Doc
         return {"description": documentation}
-    found = {name: getattr(item, name, None) for name in (*_BOUNDS, *_TOLD)}
+    found = {name: getattr(item, name, None) for name in (*_BOUNDS, *_TEXTS)}
     return {
         name: value
         for name, value in found.items()

@@ -1,6 +1,4 @@
-"""How a function of a user's is run, whether it is a `def` or an `async def`: from plain code and
-on an event loop.
-"""
+"""Runs a user's function, `def` or `async def`, from plain code and from an event loop."""
 
 from __future__ import annotations
 
@@ -73,8 +71,11 @@ async def arun(call: Callable[[], object], *, is_async: bool) -> object:
 
 
 def _run_beside_loop(work: Callable[[], Coroutine[object, object, object]]) -> object:
-    """Run async code in another thread. Where this one is interrupted, as a notebook's is, the code
-    is cancelled, and waited for until it has written so."""
+    """Run async code in another thread, and wait for it.
+
+    Where this thread is interrupted, as a notebook's is, the code is cancelled, and waited for
+    until it has written so.
+    """
     import asyncio
 
     outcome: Future[object] = Future()

@@ -1,4 +1,4 @@
-"""A function's signature, as a model is told of it and as what the model sends is checked by it.
+"""The JSON schema of a function's arguments, and the check of what a model sends for them.
 
 The parameters become the fields of a msgspec Struct, whose JSON schema is the tool's. No default
 means required, no hint means anything, `Annotated[T, "what it is"]` says more
@@ -12,6 +12,7 @@ import functools
 import inspect
 import types
 import typing
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -25,19 +26,36 @@ if TYPE_CHECKING:
 
 
 class Arguments:
-    """The arguments of one tool. schema: their JSON schema, an object."""
+    """The arguments of one tool.
+
+    Args:
+        function: The function that takes them.
+        tool_name: The name of the tool, for errors.
+
+    Attributes:
+        schema: Their JSON schema, an object.
+
+    Raises:
+        ConfigError: A model can't give the arguments by name, as JSON.
+    """
 
     def __init__(self, function: Callable[..., object], tool_name: str) -> None:
-        """Raises ConfigError where a model can't give the arguments by name, as JSON."""
         self._tool_name = tool_name
         self._parameters = _parameters(function, tool_name)
         self._struct = _struct(self._parameters)
         self.schema = _schema(self._struct, self._parameters, tool_name)
 
     def read(self, text: str) -> dict[str, object]:
-        """The arguments in JSON text, of the hinted types; those that were left out are left out.
+        """Read the arguments that a model sent.
 
-        Empty text is no arguments. Raises ParseError.
+        Args:
+            text: JSON. Empty text is no arguments.
+
+        Returns:
+            The arguments by name, of the hinted types; those that the model left out are left out.
+
+        Raises:
+            ParseError: The arguments are wrong; the message tells the model what to mend.
         """
         try:
             given = read_json(text if text.strip() else "{}", self._struct)
@@ -57,7 +75,7 @@ class Arguments:
 
 
 class _Parameter(msgspec.Struct, frozen=True):
-    """One argument. default: msgspec.UNSET where it is required."""
+    """One argument; its default is msgspec.UNSET where it is required."""
 
     hint: object
     default: object
@@ -105,8 +123,8 @@ def _check(parameter: inspect.Parameter, tool_name: str) -> None:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    """The parameters' hints; what it returns is no concern of the model, and needn't resolve."""
-    inner = _inner(function)
+    """The hints of the parameters. That of what it returns needn't resolve: no model needs it."""
+    inner = _function_with_hints(function)
     annotations = dict(getattr(inner, "__annotations__", {}))
     annotations.pop("return", None)
     holder = types.SimpleNamespace(__annotations__=annotations)
@@ -115,8 +133,8 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
     return {name: in_terms_of_msgspec(hint) for name, hint in hints.items()}
 
 
-def _inner(function: Callable[..., object]) -> Callable[..., object]:
-    """The function that has the hints: within decorators, partials and objects with __call__."""
+def _function_with_hints(function: Callable[..., object]) -> Callable[..., object]:
+    """The function inside of decorators, partials and objects with __call__."""
     while True:
         inner = inspect.unwrap(function)
         if isinstance(inner, functools.partial):
@@ -128,29 +146,30 @@ def _inner(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def _fields(parameters: _Parameters) -> list[tuple[str, str]]:
-    """(field of the Struct, parameter): a parameter may have a name that no Struct field can."""
+    """(field, parameter) of each: a parameter may have a name that no field of a Struct can."""
     return [(f"field_{index}", name) for index, name in enumerate(parameters)]
 
 
 def _struct(parameters: _Parameters) -> type[msgspec.Struct]:
-    """A Struct with the parameters as its fields, UNSET for those that were left out: the function
-    has its own defaults, and they may be what no Struct can hold."""
+    """A Struct with the parameters as its fields; those that a model leaves out are UNSET."""
+    # Not the function's own defaults: they may be what no Struct can hold.
     return msgspec.defstruct(
         "Arguments",
         [
-            (field, cast(type, parameters[name].hint), _field(name, parameters[name]))
+            (
+                field,
+                cast(type, parameters[name].hint),
+                msgspec.field(
+                    name=name,
+                    default=msgspec.NODEFAULT if parameters[name].required else msgspec.UNSET,
+                ),
+            )
             for field, name in _fields(parameters)
         ],
         module=__name__,
         forbid_unknown_fields=True,
         kw_only=True,
     )
-
-
-def _field(name: str, parameter: _Parameter) -> object:
-    if parameter.required:
-        return msgspec.field(name=name)
-    return msgspec.field(name=name, default=msgspec.UNSET)
 
 
 def _schema(
@@ -161,7 +180,7 @@ def _schema(
     except Exception as error:  # whatever a schema hook of a user's type raises
         raise ConfigError(
             # The last line of msgspec's says which type; those before it are for its own users.
-            f"{_without_form(parameters, tool_name)} {str(error).splitlines()[-1]}. Hint it as "
+            f"{_what_has_no_json(parameters, tool_name)} {str(error).splitlines()[-1]}. Hint it as "
             "what JSON has (str, int, float, bool, list, dict, a dataclass, a Struct or a pydantic "
             "model), and convert it in the function."
         ) from error
@@ -169,22 +188,17 @@ def _schema(
     properties = cast(dict[str, dict[str, object]], schema["properties"])
     for name, parameter in parameters.items():
         if not parameter.required:
-            properties[name].update(_default(parameter.default))
+            with suppress(Exception):  # a sentinel of the user's; the model need not know it
+                default = msgspec.json.encode(parameter.default)
+                properties[name]["default"] = msgspec.json.decode(default)
     return schema
 
 
-def _without_form(parameters: _Parameters, tool_name: str) -> str:
-    """A sentence that names the parameter whose hint has no JSON form."""
+def _what_has_no_json(parameters: _Parameters, tool_name: str) -> str:
+    """The beginning of an error, which names the parameter whose hint has no JSON form."""
     for name, parameter in parameters.items():
         try:
             schema_of(_struct({name: parameter}))
         except Exception:
             return f"The parameter {name!r} of the tool {tool_name} has no JSON form:"
     return f"A type hint of the tool {tool_name} has no JSON form:"
-
-
-def _default(value: object) -> dict[str, object]:
-    try:
-        return {"default": msgspec.json.decode(msgspec.json.encode(value))}
-    except Exception:  # a sentinel of the user's; the model need not know it
-        return {}

@@ -1,4 +1,4 @@
-"""JSON of a given shape: the schema that tells a model of it, and the check of what it sent.
+"""The JSON schema of a Python type, and the check of JSON that a model sent for it.
 
 A shape is a Python type: a msgspec Struct, a dataclass, a pydantic model, or anything msgspec can
 decode. pydantic is never imported here; a class that has its two methods is a pydantic model, also
@@ -28,20 +28,47 @@ _SNIPPET = 40  # characters of a broken text that are shown from where it breaks
 
 @runtime_checkable
 class PydanticModel(Protocol):
-    """What a pydantic class can do for us. It is the class that is an instance of this."""
+    """The two methods by which a class, not an object, is known as a pydantic model.
+
+    See https://docs.pydantic.dev/latest/api/base_model/
+    """
 
     def model_json_schema(self, *, ref_template: str = ...) -> dict[str, object]:
-        """Its JSON schema, other models under `$defs`."""
+        """Make the JSON schema of the class.
+
+        Args:
+            ref_template: The form of a `$ref` to another model, which has its schema in `$defs`.
+
+        Returns:
+            The schema.
+        """
 
     def model_validate_json(self, json_data: str | bytes) -> object:
-        """An instance, or pydantic's ValidationError, a ValueError."""
+        """Make an instance from JSON.
+
+        Args:
+            json_data: The JSON text.
+
+        Returns:
+            The instance.
+
+        Raises:
+            ValueError: pydantic's ValidationError: the JSON does not fit.
+        """
 
 
 def schema_of(kind: type) -> dict[str, object]:
-    """The JSON schema of a type, as providers take it: the type's own schema at the root, where
-    they refuse a `$ref`, and all other types under `$defs`.
+    """The JSON schema of a type, in the form that providers take.
 
-    Raises TypeError where a type in it has no JSON form.
+    Args:
+        kind: A Struct, a dataclass, a pydantic model, or any type that msgspec can decode.
+
+    Returns:
+        The type's own schema at the root, where providers refuse a `$ref`, and those of all other
+        types under `$defs`.
+
+    Raises:
+        TypeError: A type in it has no JSON form.
     """
     if isinstance(kind, PydanticModel):
         return _at_root(kind.model_json_schema(ref_template="#/$defs/{model}"))
@@ -61,7 +88,7 @@ def _unmarked(schema: object) -> object:
 
 
 class _PydanticSchemas:
-    """The schemas of the pydantic models that msgspec meets, their `$defs` brought together."""
+    """Collects the schemas of the pydantic models that msgspec meets, and their `$defs`."""
 
     def __init__(self) -> None:
         self.definitions: dict[str, object] = {}
@@ -83,7 +110,7 @@ class _PydanticSchemas:
 
 
 def _at_root(schema: dict[str, object]) -> dict[str, object]:
-    """The schema with what its root refers to in the root's place."""
+    """The schema with the type that its root refers to in place of the root."""
     schema = dict(schema)
     definitions = dict(cast(Mapping[str, object], schema.pop("$defs", {})))
     reference = schema.get("$ref")
@@ -96,9 +123,17 @@ def _at_root(schema: dict[str, object]) -> dict[str, object]:
 
 
 def read_json(text: str, kind: type[T]) -> T:
-    """JSON text as an instance of `kind`; nothing is coerced that JSON itself tells apart.
+    """Read JSON as an instance of a type; nothing is coerced that JSON itself tells apart.
 
-    Raises ParseError, whose message says what is wrong and where, for whoever wrote the text.
+    Args:
+        text: The JSON text.
+        kind: The type; any that `schema_of` takes.
+
+    Returns:
+        The instance.
+
+    Raises:
+        ParseError: The text does not fit; the message tells who wrote it what is wrong, and where.
     """
     try:
         if isinstance(kind, PydanticModel):
@@ -113,7 +148,7 @@ def read_json(text: str, kind: type[T]) -> T:
 
 
 def _read_slowly(text: str, kind: type[T]) -> T:
-    """By way of Python's own decoder, which takes lone surrogates and says where a text breaks."""
+    """Read JSON with Python's decoder: it takes lone surrogates and says where a text breaks."""
     try:
         value = json.loads(text, parse_constant=_refuse)
         return msgspec.convert(value, warm_msgspec(kind), dec_hook=_convert)
@@ -133,7 +168,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _convert(kind: type, value: object) -> object:
-    """msgspec's way to types that it doesn't know."""
+    """Decode a type that msgspec does not know; its `dec_hook`."""
     if issubclass(kind, PurePath):
         if not isinstance(value, str):
             raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
@@ -147,14 +182,20 @@ def _convert(kind: type, value: object) -> object:
 
 
 def explain(error: Exception) -> str:
-    """A validator's complaint as a sentence: pydantic's without its links and its inputs."""
+    """The message of a validator's error as a sentence.
+
+    Args:
+        error: A ValueError of a parser, or pydantic's ValidationError.
+
+    Returns:
+        The message; pydantic's without links and without the values it was given.
+    """
     details = getattr(error, "errors", None)
     if not callable(details):
         return str(error) or type(error).__name__
     found = cast(list[Mapping[str, object]], details())
-    return "; ".join(_explain_one(item) for item in found) + "."
-
-
-def _explain_one(item: Mapping[str, object]) -> str:
-    where = ".".join(str(step) for step in cast(tuple[object, ...], item["loc"]))
-    return f"`{where}`: {item['msg']}" if where else str(item["msg"])
+    messages: list[str] = []
+    for item in found:
+        where = ".".join(str(step) for step in cast(tuple[object, ...], item["loc"]))
+        messages.append(f"`{where}`: {item['msg']}" if where else str(item["msg"]))
+    return "; ".join(messages) + "."

@@ -11,17 +11,11 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Generic, ParamSpec, TypeVar, cast, overload
 
-import msgspec
-
-from lllm.events.codec import encode
 from lllm.events.errors import ConfigError
 from lllm.events.model import ToolDefinition
-from lllm.events.values.json_values import MARK, to_plain
-from lllm.events.values.readable import readable
 from lllm.tools.event_loop import arun, run
 from lllm.tools.function_schema import Arguments
 
@@ -37,8 +31,19 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 class Tool(Generic[P, R_co]):
     """A function with all that a model needs to call it; calling the tool calls the function.
 
-    name, description: what the model is told. schema: the JSON schema of its arguments, an object.
-    repeat: whether the same call may run twice within one answer, as for a tool that polls.
+    Args:
+        function: What is called.
+        name: Its name for the model; that of the function by default.
+        description: What the model is told of it; the first paragraph of its docstring by default.
+        repeat: Whether the same call may run again within one agent call, as for a tool that polls.
+            Otherwise the model gets the first result again.
+
+    Attributes:
+        schema: The JSON schema of the arguments, an object.
+
+    Raises:
+        ConfigError: No model could call the function: its name is one that providers refuse, it
+            takes `*args` or `**kwargs`, or a hint can't be resolved or has no JSON form.
     """
 
     def __init__(
@@ -49,11 +54,6 @@ class Tool(Generic[P, R_co]):
         description: str | None = None,
         repeat: bool = False,
     ) -> None:
-        """name: the function's own by default. description: its docstring's first paragraph.
-
-        Raises ConfigError where no model could call the function: a name that providers refuse,
-        `*args` or `**kwargs`, a hint that can't be resolved or has no JSON form.
-        """
         is_class: bool = isinstance(function, type)  # apart, or mypy forgets the signature
         if is_class or not callable(function):
             raise ConfigError(f"A tool is made from a function, not from {function!r}.")
@@ -74,6 +74,7 @@ class Tool(Generic[P, R_co]):
         self.__wrapped__ = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function itself, as the program that defines it does."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -91,8 +92,11 @@ class Tool(Generic[P, R_co]):
 
     @property
     def is_async(self) -> bool:
-        """Whether it is an `async def`, or an object that is called as one."""
-        return _is_async(self.function)
+        """True if it is an `async def`, or an object that is called as one."""
+        function = self.function
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - of an object that is called
+        )
 
     @property
     def definition(self) -> ToolDefinition:
@@ -100,24 +104,51 @@ class Tool(Generic[P, R_co]):
         return ToolDefinition(self.name, self.description, self.schema)
 
     def parse_arguments(self, text: str) -> dict[str, object]:
-        """The arguments as the function takes them, from the JSON text that the model sent.
+        """Read the arguments that a model sent.
 
-        Those that it left out are left out. Empty text is no arguments; nothing is coerced.
+        Args:
+            text: JSON. Empty text is no arguments.
 
-        Raises ParseError, which tells the model what to mend.
+        Returns:
+            The arguments by name, as the function takes them; those that the model left out are
+            left out. Nothing is coerced.
+
+        Raises:
+            ParseError: The arguments are wrong; the message tells the model what to mend.
         """
         return self._arguments.read(text)
 
     def run(self, arguments: Mapping[str, object]) -> object:
-        """Call the function and wait for what it returns; whatever it raises is raised.
+        """Call the function from plain code, and wait for what it returns.
 
         An `async def` runs on an event loop of its own, in another thread where this one has a
         loop running already, as in a notebook.
+
+        Args:
+            arguments: By name, as `parse_arguments` reads them.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            BaseException: What the function raises; a StopIteration becomes a RuntimeError.
         """
         return run(partial(self._call, arguments))
 
     async def arun(self, arguments: Mapping[str, object]) -> object:
-        """The same on an event loop: a plain function runs in a thread, so as not to hold it up."""
+        """Call the function from an event loop, and wait for what it returns.
+
+        A plain function runs in a thread, so as not to hold up the loop.
+
+        Args:
+            arguments: By name, as `parse_arguments` reads them.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            BaseException: What the function raises; a StopIteration becomes a RuntimeError.
+        """
         return await arun(partial(self._call, arguments), is_async=self.is_async)
 
     def _call(self, arguments: Mapping[str, object]) -> object:
@@ -148,7 +179,17 @@ def tool(
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
     """Make a function a tool: `@tool`, or `@tool(description="...", repeat=True)`.
 
-    The arguments, and what is raised, are those of `Tool`.
+    Args:
+        function: What is called.
+        description: What the model is told of it; the first paragraph of its docstring by default.
+        name: Its name for the model; that of the function by default.
+        repeat: Whether the same call may run again within one agent call, as for a tool that polls.
+
+    Returns:
+        The tool; a decorator that makes one, where options are given.
+
+    Raises:
+        ConfigError: No model could call the function; see `Tool`.
     """
 
     def make(function: Callable[P, R]) -> Tool[P, R]:
@@ -158,73 +199,35 @@ def tool(
 
 
 def as_tool(function: Callable[..., object]) -> Tool[..., object]:
-    """A tool as it is, a plain function as a tool. Raises ConfigError for anything else."""
+    """Make a function a tool, unless it is one already.
+
+    Args:
+        function: A plain function, or a tool.
+
+    Returns:
+        The tool.
+
+    Raises:
+        ConfigError: It is no function, or no model could call it; see `Tool`.
+    """
     return function if isinstance(function, Tool) else Tool(function)
 
 
-def result_text(value: object) -> str:
-    """What a tool returned, as the model reads it: text as it is, everything else as JSON.
-
-    None is `null`, for only the tool's description knows whether that means "done" or "nothing
-    found". Dates, sets, enums, models, arrays and frames take their customary JSON forms, and an
-    object that has none its repr: the marks that the log keeps (`{"$lllm": ...}`) would puzzle a
-    model. They stay where nothing else will do, as for a cycle.
-    """
-    return result_forms(value)[0]
-
-
-def result_forms(value: object) -> tuple[str, object]:
-    """What a tool returned, as the model reads it and as the log keeps it beside that.
-
-    Args:
-        value: Any value.
-
-    Returns:
-        The text of `result_text`; and the recorded form, None where the text says it all.
-    """
-    if type(value) is str:
-        return value, None
-    plain = to_plain(value)
-    if issubclass(type(value), str):
-        return str.__str__(cast(str, value)), plain
-    return _told_text(value, plain), plain
-
-
-def _told_text(value: object, plain: object) -> str:
-    # What is written in parts holds itself so often that written out it would have no end.
-    if not (type(plain) is dict and plain.get(MARK) == "parts"):
-        # Whatever a repr or property of theirs raises; a cycle, a lone surrogate, odd keys.
-        with suppress(Exception):
-            return msgspec.json.encode(value, enc_hook=_customary).decode()
-    try:
-        return encode(readable(plain)).decode()
-    except Exception:  # a form that we don't know how to read
-        return encode(plain).decode()
-
-
-def _customary(value: object) -> object:
-    dump = getattr(type(value), "model_dump", None)
-    return dump(value, mode="json") if callable(dump) else readable(to_plain(value))
-
-
 def _name(function: Callable[..., object]) -> str:
-    """Of a function, of the one within a partial, or of an object's class."""
-    while isinstance(function, partial):
-        function = function.func
+    """The name of a function, or of the class of an object that is called as one."""
+    function = _without_partial(function)
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _is_async(function: Callable[..., object]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - of an object that is called
-    )
-
-
 def _first_paragraph(function: Callable[..., object]) -> str:
-    while isinstance(function, partial):  # whose own docstring is functools'
-        function = function.func
-    text = inspect.getdoc(function) or ""
+    text = inspect.getdoc(_without_partial(function)) or ""
     return " ".join(text.split("\n\n", 1)[0].split())
+
+
+def _without_partial(function: Callable[..., object]) -> Callable[..., object]:
+    while isinstance(function, partial):  # whose name and docstring are functools'
+        function = function.func
+    return function
 
 
 def _rebuild(

@@ -12,7 +12,7 @@ from lllm.cli.render import formats
 from lllm.events import codec
 from lllm.events.envelope import Recorded
 from lllm.terminal_safe import visible
-from lllm.tools.tool import result_text
+from lllm.tools.results import result_text
 
 SHORT_ID = 12  # characters of an id: its time and a little of its random part
 _SHORT = 60  # characters shown of a value

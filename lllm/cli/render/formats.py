@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from lllm.projections.session.invoke_cost import dollars
 from lllm.terminal_safe import visible
 from lllm.times import datetime_of, offset_of, shown_time, suffix_of
-from lllm.tools.tool import result_text
+from lllm.tools.results import result_text
 
 _MOST = 1 << 63  # nanoseconds or nano-dollars; more than this is nobody's time or money
 

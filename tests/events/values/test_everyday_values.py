@@ -49,7 +49,7 @@ from lllm.events import codec
 from lllm.events.values.arrays import HEAD, MOST_CELLS
 from lllm.events.values.json_values import MARK, from_plain, to_plain
 from lllm.events.values.stand_ins import StandIn
-from lllm.tools.tool import result_text
+from lllm.tools.results import result_text
 
 
 def loaded(value: object) -> object:

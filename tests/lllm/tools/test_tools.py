@@ -18,7 +18,8 @@ import pytest
 
 from lllm.events.errors import ConfigError, ParseError
 from lllm.events.model import ToolDefinition
-from lllm.tools.tool import Tool, as_tool, result_text, tool
+from lllm.tools.results import result_text
+from lllm.tools.tool import Tool, as_tool, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,64 @@
+"""What a tool returned, as text for the model and as JSON for the log."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import cast
+
+import msgspec
+
+from lllm.events.codec import encode
+from lllm.events.values.json_values import MARK, to_plain
+from lllm.events.values.readable import readable
+
+
+def result_text(value: object) -> str:
+    """A value as a model reads it: text as it is, everything else as JSON.
+
+    None is `null`, for only the tool's description knows whether that means "done" or "nothing
+    found". Dates, sets, enums, models, arrays and frames take their customary JSON forms, and an
+    object that has none its repr: the marks that the log keeps (`{"$lllm": ...}`) would puzzle a
+    model. They stay where nothing else will do, as for a cycle.
+
+    Args:
+        value: Any value, such as what a tool returned.
+
+    Returns:
+        The text.
+    """
+    return result_forms(value)[0]
+
+
+def result_forms(value: object) -> tuple[str, object]:
+    """A value as a model reads it, and as the log keeps it beside that.
+
+    Args:
+        value: Any value, such as what a tool returned.
+
+    Returns:
+        The text of `result_text`; and the recorded form, None where the text says it all.
+    """
+    if type(value) is str:
+        return value, None
+    plain = to_plain(value)
+    if issubclass(type(value), str):
+        return str.__str__(cast(str, value)), plain
+    return _json_text(value, plain), plain
+
+
+def _json_text(value: object, plain: object) -> str:
+    # What is written in parts holds itself so often that written out it would have no end.
+    if not (type(plain) is dict and plain.get(MARK) == "parts"):
+        # Whatever a repr or property of theirs raises; a cycle, a lone surrogate, odd keys.
+        with suppress(Exception):
+            return msgspec.json.encode(value, enc_hook=_customary_form).decode()
+    try:
+        return encode(readable(plain)).decode()
+    except Exception:  # a form that we don't know how to read
+        return encode(plain).decode()
+
+
+def _customary_form(value: object) -> object:
+    """What JSON customarily says of an object that msgspec does not know."""
+    dump = getattr(type(value), "model_dump", None)
+    return dump(value, mode="json") if callable(dump) else readable(to_plain(value))
