@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import (
     FileId,
     close_own,
@@ -166,6 +167,18 @@ def poll_after(waited: float, shortest: float) -> float:
         shortest: Seconds between two tries at first.
     """
     return min(max(shortest, waited / 50), _LONGEST_POLL)
+
+
+def kept_waiting(path: Path | str) -> LogUnavailable:
+    """The error of who waited for other writers as long as anybody does.
+
+    Args:
+        path: What is written to.
+    """
+    return LogUnavailable(
+        f"{path}: another program has held the lock on it for {WAIT_SECONDS:g} seconds. It "
+        "may be suspended, or stopped in a debugger; let it go on, or end it."
+    )
 
 
 def is_held(path: Path) -> bool:

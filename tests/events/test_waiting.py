@@ -336,26 +336,26 @@ def test_another_program_makes_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_connections_are_closed_beside_no_write(tmp_path: Path) -> None:
-    """Database._thread_lock: a checkpoint, and the end of a connection or of all, wait for the
+    """Writer.thread_lock: a checkpoint, and the end of a connection or of all, wait for the
     write that is under way."""
     db = Database(tmp_path / "db", lock=tmp_path / "lock", version=1)
-    waits_for(db._thread_lock, db._checkpoint)
+    waits_for(db._writer.thread_lock, db._writer.checkpoint)
     with db.snapshot() as connection:
         pass
-    waits_for(db._thread_lock, lambda: db._drop(connection))
-    waits_for(db._thread_lock, db.close, lambda: db._writer is None)
-    assert db._writer is None
+    waits_for(db._writer.thread_lock, lambda: db._drop(connection))
+    waits_for(db._writer.thread_lock, db.close, lambda: db._writer.connection is None)
+    assert db._writer.connection is None
 
 
 def test_a_reader_looks_alone(tmp_path: Path) -> None:
-    """Database._thread_lock of a reader: one thread at a time sees that the file has changed, and
+    """Writer.thread_lock of a reader: one thread at a time sees that the file has changed, and
     copies what waits in its write-ahead log."""
     path = tmp_path / "log"
     Database(path, lock=tmp_path / "lock", version=1, schema=["CREATE TABLE t (x)"]).close()
     with closing(ReadOnlyDatabase(path, writers=tmp_path / "lock", version=1)) as db:
-        waits_for(db._thread_lock, db._look)
+        waits_for(db._writer.thread_lock, db._look)
         (tmp_path / "log-wal").touch()
-        copy = waits_for(db._thread_lock, db._copied, lambda: db._copy)
+        copy = waits_for(db._writer.thread_lock, db._copied, lambda: db._copy)
         assert copy == db._copied()
 
 

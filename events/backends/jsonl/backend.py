@@ -31,11 +31,11 @@ from lllm.events.backends.jsonl.shared_folder import JSONLFolder, folders
 from lllm.events.backends.jsonl.torn_tail import damaged_tail, tail_state
 from lllm.events.backends.location import local_path
 from lllm.events.backends.sharing import open_otherwise
-from lllm.events.backends.sqlite.database import Database, Durability, kept_waiting
+from lllm.events.backends.sqlite.database import Database, Durability
 from lllm.events.backends.sqlite.shared_database import open_shared
 from lllm.events.codec import is_utf8
 from lllm.events.concurrency.fair_locks import FairFileLock
-from lllm.events.concurrency.locks import is_held
+from lllm.events.concurrency.locks import is_held, kept_waiting
 from lllm.events.concurrency.robust_locks import LockPair, ThreadLock
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import (

@@ -17,10 +17,10 @@ from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.file_header import raise_translated
 from lllm.events.concurrency import deferred
 from lllm.events.concurrency.fair_locks import FairThreadLock
-from lllm.events.envelope import EVENT_BYTES
 from lllm.events.errors import LogUnavailable
 
 if TYPE_CHECKING:
@@ -30,27 +30,6 @@ if TYPE_CHECKING:
 
 _POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
 _serials = count(1)
-_OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
-
-
-class Connection(sqlite3.Connection):
-    """A connection that can be told from every other one of this process.
-
-    serial: the number of one to read with; no other gets it, before or after.
-    """
-
-    serial = 0
-
-
-def bound_rows(connection: sqlite3.Connection) -> None:
-    """Have SQLite refuse a row that is longer than any event, before it reads it into memory.
-
-    It knows by the row's header (https://sqlite.org/limits.html).
-
-    Args:
-        connection: The connection that reads.
-    """
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, EVENT_BYTES + _OTHER_COLUMNS)
 
 
 class Readers:

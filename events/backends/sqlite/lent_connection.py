@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from lllm.events.backends.sqlite.connections import Connection
+from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.file_header import raise_translated
 from lllm.events.concurrency import deferred
 from lllm.events.errors import LogReadOnly, LogUnavailable

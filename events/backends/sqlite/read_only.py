@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lllm.events.backends.sqlite.connections import Connection, bound_rows
+from lllm.events.backends.sqlite.connection import Connection, Row, bound_rows, connect
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.file_header import FileErrors, is_ours
+from lllm.events.backends.sqlite.writer import Writing
 from lllm.events.concurrency import locks
-from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.files.open_files import copy_by_another_process
 from lllm.events.files.own_files import open_own
@@ -70,8 +69,18 @@ class ReadOnlyDatabase(Database):
             if not is_ours(connection, self.path, self._version, schema):
                 raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
 
-    def _writing(self, held: LockPair | None = None) -> Connection:
-        del held
+    def write(self, *, timeout: float | None = None) -> Writing:
+        """Refuse it.
+
+        Raises:
+            LogReadOnly: Always.
+        """
+        del timeout
+        raise LogReadOnly(f"{self.path} was opened to be read only.")
+
+    def insert(self, sql: str, values: Row) -> int:
+        """Refuse it; see `write`."""
+        del sql, values
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     @contextmanager
@@ -103,7 +112,7 @@ class ReadOnlyDatabase(Database):
 
     def _look(self) -> bool:
         """Whether others have the file open; what is known of another state is dropped."""
-        with FileErrors(self.path), self._thread_lock:
+        with FileErrors(self.path), self._writer.thread_lock:
             found = os.stat(self.path)
             shared = os.path.exists(f"{self.path}-shm")
             look = (shared, found.st_ino, *(() if shared else (found.st_size, found.st_mtime_ns)))
@@ -123,11 +132,7 @@ class ReadOnlyDatabase(Database):
             how = "mode=ro"
         elif self._changes_wait():
             path, how = self._copied(), "mode=rw"
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?{how}", uri=True,
-            timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
-            factory=factory,
-        )  # fmt: skip
+        connection = connect(f"{path.as_uri()}?{how}", factory, uri=True)
         bound_rows(connection)
         return connection
 
@@ -138,7 +143,7 @@ class ReadOnlyDatabase(Database):
             return False
 
     def _copied(self) -> Path:
-        with self._thread_lock:
+        with self._writer.thread_lock:
             if self._copy is None:
                 self._copy = tempfile.TemporaryDirectory(prefix="lllm-read-only-")
                 for suffix in ("", "-wal"):

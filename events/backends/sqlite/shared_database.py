@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lllm.events.backends.sharing import Registry, Share, open_otherwise
-from lllm.events.backends.sqlite.connections import Connection
-from lllm.events.backends.sqlite.database import Database, Durability, Row, Writing
+from lllm.events.backends.sqlite.connection import Connection
+from lllm.events.backends.sqlite.database import Database, Durability, Row
 from lllm.events.backends.sqlite.lent_connection import LentConnection
+from lllm.events.backends.sqlite.writer import Writing
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.files.permissions import folder_mode, mode_like

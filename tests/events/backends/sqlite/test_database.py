@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from lllm import LogStore, LogUnavailable, SQLiteBackend
-from lllm.events.backends.sqlite import database as database_module
-from lllm.events.backends.sqlite.connections import Connection, Readers, Reading
-from lllm.events.backends.sqlite.database import Database, Writing
+from lllm.events.backends.sqlite import write_ahead_log
+from lllm.events.backends.sqlite.connection import Connection
+from lllm.events.backends.sqlite.connections import Readers, Reading
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.backends.sqlite.writer import Writing
 from lllm.events.concurrency import deferred
 from lllm.events.concurrency.locks import FileLock
 from lllm.testing.writers import batch
@@ -135,7 +137,9 @@ def test_a_closed_database_in_memory_keeps_no_lock() -> None:
     with pytest.raises(LogUnavailable), reading:
         pass
     free: list[bool] = []
-    thread = threading.Thread(target=lambda: free.append(database._thread_lock.acquire(timeout=5)))
+    thread = threading.Thread(
+        target=lambda: free.append(database._writer.thread_lock.acquire(timeout=5))
+    )
     thread.start()
     thread.join()
     assert free == [True]
@@ -163,7 +167,7 @@ def test_a_checkpoint_that_cannot_be_is_no_error(tmp_path: Path) -> None:
     for _ in range(30):
         insert(database, "x" * 500_000)
     os.rename(tmp_path / "a.db", tmp_path / "elsewhere.db")
-    database._checkpoint()  # as after an append in the same moment
+    database._writer.checkpoint()  # as after an append in the same moment
     os.rename(tmp_path / "elsewhere.db", tmp_path / "a.db")
     assert database.query("SELECT count(*) FROM numbers") == [(30,)]
     database.close()
@@ -213,10 +217,10 @@ def test_the_write_ahead_log_is_synced_before_the_lock_is_taken(
     insert(database)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
-        database._inserts = 0  # so that the insert inside does not checkpoint, too
+        database._writer._inserts = 0  # so that the insert inside does not checkpoint, too
         for _ in range(2):  # the second knows the descriptor
-            database._checkpoint_at = 1
-            database._checkpoint()
+            database._writer.wal.checkpoint_at = 1
+            database._writer.checkpoint()
     assert [(Path(name).name, done) for name, done in synced] == [("a.db-wal", True)] * 2
     assert (tmp_path / "a.db-wal").stat().st_size == 0
     database.close()
@@ -249,7 +253,7 @@ def test_a_closed_database_says_so(tmp_path: Path) -> None:
 def test_forking_after_an_interrupt(tmp_path: Path) -> None:
     """What an interrupted write left behind does not keep a child from using the file."""
     database = open_database(tmp_path)
-    database._readers.under_way[database._writing_use] = threading.get_ident()
+    database._readers.under_way[database._writer.use] = threading.get_ident()
     pid = os.fork()
     if pid == 0:
         try:
@@ -358,17 +362,17 @@ def test_when_a_checkpoint_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """From some size on; who can't wait leaves it to others until it is some times as large."""
     database = open_database(tmp_path / "x.db")
     wal = tmp_path / "as-large-as"
-    monkeypatch.setattr(database, "_wal", str(wal))
-    assert not database._checkpoint_is_due()
-    many = database_module._UNWAITED
+    monkeypatch.setattr(database._writer.wal, "path", str(wal))
+    assert not database._writer.checkpoint_is_due()
+    many = write_ahead_log._UNWAITED
     for size, waited, unwaited in (
-        (database._checkpoint_at - 1, False, False),
-        (database._checkpoint_at, True, False),
-        (database._checkpoint_at * many - 1, True, False),
-        (database._checkpoint_at * many, True, True),
+        (database._writer.wal.checkpoint_at - 1, False, False),
+        (database._writer.wal.checkpoint_at, True, False),
+        (database._writer.wal.checkpoint_at * many - 1, True, False),
+        (database._writer.wal.checkpoint_at * many, True, True),
     ):
         with wal.open("wb") as file:
             file.truncate(size)
-        assert database._checkpoint_is_due() == waited
-        assert database._checkpoint_is_due(unwaited=True) == unwaited
+        assert database._writer.checkpoint_is_due() == waited
+        assert database._writer.checkpoint_is_due(unwaited=True) == unwaited
     database.close()

@@ -119,8 +119,8 @@ OPERATIONS = {
     "follow": "next(store.follow(after=0))",
     "checkpoint": """
         database = store.backend.database._shared
-        database._checkpoint_at = 1
-        database._checkpoint()
+        database._writer.wal.checkpoint_at = 1
+        database._writer.checkpoint()
     """,
     "collected": """
         LogStore(SQLiteBackend(path)).list_sessions()

@@ -107,7 +107,7 @@ def test_what_a_user_adds_sees_them(added: str, tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from lllm import SQLiteBackend
-from lllm.events.backends.sqlite.connections import Connection
+from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.envelope import seal
 
 class Blob:

@@ -1,0 +1,59 @@
+"""Whether the path of a file that is open still leads to it.
+
+Whoever goes on writing to a file that was deleted or replaced loses all that it writes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lllm.events.errors import LogUnavailable
+
+
+class OpenedFile:
+    """The file that a path led to when it was opened.
+
+    Args:
+        path: The file. It need not exist yet.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+
+    def found(self) -> tuple[int, int] | None:
+        """The device and inode of what stands there, None where nothing does."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def note(self, before: tuple[int, int] | None) -> None:
+        """Note which file is open, from now on.
+
+        Args:
+            before: What `found` gave before it was opened: a repair may put another file there
+                meanwhile. None where it was made.
+        """
+        self._identity = before or self.found()
+
+    def check(self) -> None:
+        """Compare what stands there with the file that is open, if one is noted.
+
+        Raises:
+            LogUnavailable: It is another, or there is none.
+        """
+        if self._identity is None:
+            return
+        there = self.found()
+        if there is None:
+            raise LogUnavailable(
+                f"{self.path} was deleted or moved while it was open. Put it back, or open the "
+                "store again."
+            )
+        if there != self._identity:
+            raise LogUnavailable(
+                f"{self.path} was deleted or moved while it was open, and another file stands in "
+                "its place. Open the store again to use that."
+            )

@@ -1,0 +1,66 @@
+"""The write-ahead log of an SQLite file, and when it is copied into the file (a checkpoint).
+
+SQLite's automatic checkpoints are off. Ours run under the lock that writers take, which SQLite
+before 3.51.3 needs (https://sqlite.org/wal.html#walresetbug).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+
+from lllm.events.backends.sqlite.connection import Connection
+from lllm.events.files.open_files import sync_open_file
+
+# Of write-ahead log, before it is copied into the database. With 8 writers a copy makes 8 appends
+# wait; at 12 kB an append, this keeps them below one in a hundred.
+_CHECKPOINT_BYTES = 16 << 20
+_UNWAITED = 4  # times as much, before one who must not wait copies it
+
+
+class WriteAheadLog:
+    """The write-ahead log of one file.
+
+    Args:
+        file: The database.
+
+    Attributes:
+        checkpoint_at: The size in bytes from which it is copied.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.path = f"{file}-wal"
+        self.checkpoint_at = _CHECKPOINT_BYTES
+        self._descriptor = -1  # SQLite's, as it was last seen
+
+    def is_due(self, *, unwaited: bool = False) -> bool:
+        """True if it is long enough to be copied.
+
+        Args:
+            unwaited: Whether whoever asks must not wait, and leaves it to others as long as it can.
+        """
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:
+            return False
+        return size >= (self.checkpoint_at * _UNWAITED if unwaited else self.checkpoint_at)
+
+    def sync(self) -> None:
+        """Put it on the disk, while others go on.
+
+        To copy it, SQLite waits for that first, which takes longer than all the rest, and would do
+        so under the lock.
+        """
+        self._descriptor = sync_open_file(self.path, self._descriptor)
+
+    def copy(self, connection: Connection) -> None:
+        """Copy it into the database, without waiting for readers; the lock is held.
+
+        Args:
+            connection: The one that writes.
+        """
+        size = os.stat(self.path).st_size
+        with connection.waiting(0), suppress(sqlite3.OperationalError):
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            self.checkpoint_at = size + _CHECKPOINT_BYTES if busy else _CHECKPOINT_BYTES
