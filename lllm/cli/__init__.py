@@ -1,5 +1,11 @@
-"""The command `lllm`: `commands/` says what there is to type, `render/` how it looks, `open_store`
-which store is meant, and `exit_codes` how it ends."""
+"""The command `lllm`.
+
+commands/    what there is to type
+render/      how it looks
+options      what several commands can be told
+open_store   which store is meant
+exit_codes   how a command ends
+"""
 
 from __future__ import annotations
 

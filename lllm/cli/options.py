@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
 import click
 
@@ -29,6 +29,14 @@ class Filters(TypedDict):
     after: dt.datetime | None
     before: dt.datetime | None
     partition: str | None
+
+
+class HasCursor(Protocol):
+    """One item of a list that is shown page by page."""
+
+    @property
+    def cursor(self) -> str:
+        """What goes on behind it."""
 
 
 def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
@@ -163,6 +171,14 @@ store_option = click.option(
     "--store", metavar="PATH", help="An SQLite file or a folder.  [default: $LLLM_STORE]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
+    help="How many at most; 0 for all.",
+)  # fmt: skip
+cursor_option = click.option(
+    "--cursor", metavar="CURSOR", help="Go on behind the last page, which names it."
+)
 id_argument = click.argument("prefix", metavar="ID")
 
 
@@ -246,3 +262,16 @@ def usage_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def print_next_cursor(page: Sequence[HasCursor], found: Sequence[HasCursor]) -> None:
+    """Say on stderr how to see what is behind a page, if there is anything.
+
+    Args:
+        page: What was shown.
+        found: What was found: the page and, where there is more, the next one.
+    """
+    from lllm.terminal_safe import visible
+
+    if len(found) > len(page):
+        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)

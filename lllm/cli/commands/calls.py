@@ -1,4 +1,4 @@
-"""`lllm calls`: single attempts to call a model."""
+"""The command `lllm calls`: lists single attempts to call a model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import click
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
+    csv_option,
+    cursor_option,
     json_option,
+    limit_option,
     open_named,
+    print_next_cursor,
     store_option,
     usage_errors,
     with_filters,
     zone,
 )
-from lllm.terminal_safe import visible
 
 if TYPE_CHECKING:
     from lllm.projections.queries.filters import CallSort
@@ -38,11 +41,10 @@ _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 @with_filters
 @click.option("--sort", type=click.Choice(_SORTS), default="started", show_default=True,
               help="Newest first, or the largest first.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
-              help="How many at most; 0 for all.")  # fmt: skip
-@click.option("--cursor", metavar="CURSOR", help="Go on behind the last page, which names it.")
+@limit_option
+@cursor_option
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+@csv_option
 def calls(
     store: str | None,
     error: str | None,
@@ -79,10 +81,9 @@ def calls(
 
         show_json(array(page))
     elif as_csv:
-        from lllm.cli.render.csv_calls import calls_as_csv
-        from lllm.cli.render.csv_text import show_csv
+        from lllm.cli.render.csv_calls import show_calls_as_csv
 
-        show_csv(calls_as_csv(page))
+        show_calls_as_csv(page)
     if not page:
         raise Finding("No call of a model fits." if any((*asked, *filters.values()))
                       else "The store has no calls of a model yet.")  # fmt: skip
@@ -91,5 +92,4 @@ def calls(
         from lllm.cli.render.console import stdout
 
         show_calls(stdout(), page, zone())
-    if len(found) > len(page):
-        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)
+    print_next_cursor(page, found)

@@ -1,4 +1,4 @@
-"""`lllm cost`."""
+"""The command `lllm cost`: sums up what was spent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
     as_groups,
+    csv_option,
     json_option,
     open_named,
     store_option,
@@ -30,7 +31,7 @@ from lllm.cli.options import (
 @click.option("--as-model", metavar="NAME", help="Price every call as this model's.")
 @with_filters
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+@csv_option
 def cost(
     store: str | None,
     by: tuple[str, ...],
@@ -69,9 +70,9 @@ def cost(
 
         show_json(encode(summary).decode())
     elif as_csv:
-        from lllm.cli.render import csv_text
+        from lllm.cli.render.csv_costs import show_costs_as_csv
 
-        csv_text.show_csv(csv_text.as_csv(summary, by))
+        show_costs_as_csv(summary, by)
     if not summary["session_count"]:
         raise Finding("No session fits." if any(filters.values())
                       else "The store has no sessions yet.")  # fmt: skip

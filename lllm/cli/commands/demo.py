@@ -1,4 +1,4 @@
-"""`lllm demo`: the support desk at work, then a walk through what its log shows."""
+"""The command `lllm demo`: runs a support desk, then walks through what its log shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from lllm.invokers import Invoker
 from lllm.invokers.resolve import check_key, resolve_invoker
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.store.log_store import LogStore
-from lllm.store.summaries import SessionSummary
 from lllm.terminal_safe import visible
 
 DEFAULT_PATH = "lllm-demo/runs.db"
@@ -31,24 +30,28 @@ PARTITION = "demo"  # keeps the demo's sessions apart from any others
 def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
     """Run the demo and show what it left.
 
-    given: the path of the store, None for LLLM_STORE or DEFAULT_PATH. model: the name of a real
-    one, None for the embedded one. zone: of the times shown.
+    Args:
+        given: The path of the store, None for LLLM_STORE or DEFAULT_PATH.
+        model: The name of a real model, None for the embedded one.
+        zone: Of the times shown.
 
-    Raises click.UsageError where a model can't be asked, StoreError for a store that LLLM_STORE
-    names and that others use, LogError where the store can't be opened.
+    Raises:
+        click.UsageError: The model can't be asked.
+        StoreError: LLLM_STORE names a store that is in use for other sessions.
+        LogError: The store can't be opened.
     """
-    invoker = ScriptedInvoker(SCRIPT) if model is None else _real(model)
+    invoker = ScriptedInvoker(SCRIPT) if model is None else _real_invoker(model)
     path = given or named_in_environment() or DEFAULT_PATH
     console = stdout()
     with LogStore.open(path, partition=PARTITION) as store:
         if given is None:
             _refuse_others(store, path)
-        _explain(console, path, model)
-        _work(console, store, invoker, model or MODEL)
-        _walk(console, store, f"--store {shlex.quote(path)}", zone)
+        _print_intro(console, path, model)
+        _answer_tickets(console, store, invoker, model or MODEL)
+        _show_what_is_left(console, store, f"--store {shlex.quote(path)}", zone)
 
 
-def _real(model: str) -> Invoker:
+def _real_invoker(model: str) -> Invoker:
     try:
         check_key(model)
         return resolve_invoker(model)
@@ -57,7 +60,7 @@ def _real(model: str) -> Invoker:
 
 
 def _refuse_others(store: LogStore, path: str) -> None:
-    """What is logged can't be taken out again, and a demo's costs are nobody's."""
+    """Refuse a store in use: what is logged stays there, and a demo's costs are nobody's."""
     if any(one.partition != PARTITION for one in store.list_sessions(limit=1)):
         raise StoreError(
             f"{path}, which {VARIABLE} names, is in use for other sessions. Give the demo a store "
@@ -65,7 +68,7 @@ def _refuse_others(store: LogStore, path: str) -> None:
         )
 
 
-def _explain(console: Console, path: str, model: str | None) -> None:
+def _print_intro(console: Console, path: str, model: str | None) -> None:
     console.print(Text("A support desk answers four tickets.", "bold"))
     if model is None:
         console.print(
@@ -81,40 +84,41 @@ def _explain(console: Console, path: str, model: str | None) -> None:
     console.print()
 
 
-def _work(console: Console, store: LogStore, invoker: Invoker, model: str) -> None:
+def _answer_tickets(console: Console, store: LogStore, invoker: Invoker, model: str) -> None:
     desk = AnswerTicket(config(invoker, model), log_store=store)
     for task, tags in TICKETS:
-        said = f"{tags['customer']}: {task['text']}"
+        ticket = f"{tags['customer']}: {task['text']}"
         try:
             desk(task, tags=tags)
         except Exception as error:  # it is in the log, with its traceback; the next may succeed
             reason = Text(formats.shortened(f"{type(error).__name__}: {error}", 200), "red")
-            console.print(joined((Text.assemble(sign("failure"), " ", said), reason)))
+            console.print(joined((Text.assemble(sign("failure"), " ", ticket), reason)))
         else:
-            console.print(Text.assemble(sign("success"), " ", said))
+            console.print(Text.assemble(sign("success"), " ", ticket))
 
 
-def _walk(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> None:
+def _show_what_is_left(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> None:
     sessions = store.list_sessions(limit=len(TICKETS))
     if not sessions:
         raise StoreError("Nothing could be written to the store.")
-    _command(console, f"lllm ls {option}", "The list, newest first")
+    _print_command(console, f"lllm ls {option}", "The list, newest first")
     show_list(console, sessions, zone)
 
-    found = _most_eventful(sessions)
-    _command(console, f"lllm show {found.session_id} {option}", "One session as a tree")
+    # In the embedded run, the first ticket's.
+    found = max(sessions, key=lambda one: (one.state == "success", one.calls))
+    _print_command(console, f"lllm show {found.session_id} {option}", "One session as a tree")
     record = store.load_session_record(found.session_id)
     show_session(console, record, read_details(store, record.session), zone)
 
     failed = next((one for one in sessions if one.state == "failure"), None)
     if failed is not None:
         title = "The one that failed: the end of what `show` says of it"
-        _command(console, f"lllm show {failed.session_id} {option}", title)
+        _print_command(console, f"lllm show {failed.session_id} {option}", title)
         traceback = store.load_session_record(failed.session_id).traceback
         show_traceback(console, traceback or "")
 
     for group_by, title in (("tactic", "Cost by tactic"), ("tag:customer", "Cost by customer")):
-        _command(console, f"lllm cost --by {group_by} {option}", title)
+        _print_command(console, f"lllm cost --by {group_by} {option}", title)
         show_costs(console, store.export_cost_summary(group_by=group_by), (group_by,))
 
     console.print()
@@ -127,12 +131,7 @@ def _walk(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> No
         console.print(Text(f"  {command}", "cyan"), soft_wrap=True)
 
 
-def _most_eventful(sessions: list[SessionSummary]) -> SessionSummary:
-    """The first ticket's in the embedded run."""
-    return max(sessions, key=lambda one: (one.state == "success", one.calls))
-
-
-def _command(console: Console, command: str, title: str) -> None:
+def _print_command(console: Console, command: str, title: str) -> None:
     console.print()
     console.print(Text(title, "bold"))
     console.print(Text(f"$ {command}", "dim"), soft_wrap=True)

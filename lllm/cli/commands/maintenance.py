@@ -1,4 +1,4 @@
-"""`lllm tag`, `rebuild`, `verify`, `repair`, `doctor` and `backup`: care for a store."""
+"""The commands `lllm tag`, `rebuild`, `verify`, `repair`, `doctor`, `backup`: care for a store."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def rebuild(store: str | None, check: bool) -> None:
     Others may go on reading and writing meanwhile. With --check, exit code 1 says that something
     differs, and the first difference is printed.
     """
-    from lllm.cli.render.rebuild import explained, progress
+    from lllm.cli.render.progress import progress
+    from lllm.cli.render.rebuild import difference_text
 
     with open_named(store) as opened, progress("Checking" if check else "Rebuilding") as report:
         built = opened.rebuild(check=check, progress=report)
@@ -64,7 +65,7 @@ def rebuild(store: str | None, check: bool) -> None:
         raise Finding("A newer lllm built these rows; upgrade to check them or build them anew.")
     views = ", ".join(built.views)
     if built.difference is not None:
-        click.echo(explained(built.difference))
+        click.echo(difference_text(built.difference))
         raise Finding("What is stored is not what the events say; `lllm rebuild` mends it.")
     if check:
         click.echo(f"{views}: as the events say, up to position {built.position}.")
@@ -81,7 +82,7 @@ def verify(store: str | None, as_json: bool) -> None:
     Damage is named with its place, and what stands behind it is checked all the same; exit code 1
     says that there is some.
     """
-    from lllm.cli.render.rebuild import progress
+    from lllm.cli.render.progress import progress
     from lllm.cli.render.verification import show
     from lllm.events.backends import open_log
     from lllm.events.integrity.verify import verify as check
@@ -149,7 +150,7 @@ def backup(store: str | None, destination: Path) -> None:
     it), and copy the backup to its place.
     """
     from lllm.cli.render.checkup import show_backup
-    from lllm.cli.render.rebuild import progress
+    from lllm.cli.render.progress import progress
     from lllm.events.integrity.backup import back_up
 
     with open_named(store) as opened, progress("Backing up") as report:

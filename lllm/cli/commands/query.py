@@ -1,4 +1,4 @@
-"""`lllm query`: questions in SQL of one's own."""
+"""The command `lllm query`: questions in SQL of one's own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lllm.cli.exit_codes import Finding
-from lllm.cli.options import json_option, open_named, store_option
+from lllm.cli.options import csv_option, json_option, open_named, store_option
 
 if TYPE_CHECKING:
     from lllm.store.query_timeout import TimedRows
@@ -21,7 +21,7 @@ _ROWS = 1000  # of a table, unless --limit says otherwise
 def _as_parameters(
     ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]
 ) -> dict[str, str | int]:
-    """Names and values. What is written as SQLite writes a whole number is one."""
+    """Read names and values; what is written as SQLite writes a whole number is one."""
     found: dict[str, str | int] = {}
     for name, text in pairs:
         if name in found:
@@ -47,7 +47,7 @@ def _as_parameters(
               )  # fmt: skip
 @json_option
 @click.option("--nl", "as_nl", is_flag=True, help="Print JSON, one object a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead.")
+@csv_option
 def query(
     store: str | None,
     sql: str | None,
@@ -84,7 +84,7 @@ def query(
             return
         from lllm.cli.render import query_rows
 
-        with closing(_asked(database, sql or "", parameters, timeout)) as rows:
+        with closing(_run_query(database, sql or "", parameters, timeout)) as rows:
             if as_json or as_nl:
                 count = query_rows.print_json(rows, limit, lines=as_nl)
             elif as_csv:
@@ -95,7 +95,7 @@ def query(
         raise Finding("The query has no rows.")
 
 
-def _asked(
+def _run_query(
     database: StoreDatabase, sql: str, parameters: dict[str, str | int], timeout: float
 ) -> TimedRows:
     from lllm.events.errors import ConfigError

@@ -1,4 +1,4 @@
-"""`lllm ls`, `show`, `events`, `tail` and `export`: what happened."""
+"""The commands `lllm ls`, `show`, `events`, `tail` and `export`: what happened."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import click
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
+    cursor_option,
     id_argument,
     json_option,
+    limit_option,
     open_named,
+    print_next_cursor,
     store_option,
     usage_errors,
     with_filters,
@@ -24,9 +27,8 @@ from lllm.terminal_safe import visible
 @click.command("ls")
 @store_option
 @with_filters
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", default=20, show_default=True,
-              help="How many at most; 0 for all.")  # fmt: skip
-@click.option("--cursor", metavar="CURSOR", help="Go on behind the last page, which names it.")
+@limit_option
+@cursor_option
 @click.option("--sort", type=click.Choice(("started", "cost")), default="started",
               show_default=True, help="Newest first, or most expensive first.")  # fmt: skip
 @json_option
@@ -61,8 +63,7 @@ def ls(
     from lllm.cli.render.session_list import show_list
 
     show_list(stdout(), page, zone())
-    if len(found) > len(page):
-        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)
+    print_next_cursor(page, found)
 
 
 @click.command("show")
@@ -181,8 +182,8 @@ def export(
                 (made.sessions, "session"), (made.tags, "tag"), (made.calls, "call"),
                 (made.costs, "cost"),
             )  # fmt: skip
-            said = ", ".join(counted(count, name) for count, name in rows)
-            click.echo(f"{visible(str(made.path))}: {said}.")
+            counts = ", ".join(counted(count, name) for count, name in rows)
+            click.echo(f"{visible(str(made.path))}: {counts}.")
             return
         text = opened.export_session(opened.find_id(prefix or ""), format_ or "json")
     text = text.rstrip("\n") + "\n"

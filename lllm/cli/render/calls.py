@@ -1,5 +1,7 @@
-"""A list of attempts to call a model: a table where it has the room, else two lines for each, or
-three. Ids of sessions are never cut, since they are what one copies."""
+"""Prints a list of attempts to call a model: a table where it has the room, else lines for each.
+
+Ids of sessions are never cut, since they are what one copies.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.cli.render import formats
-from lllm.cli.render.console import joined, show_rows, sign
+from lllm.cli.render.console import joined, plain_table, show_rows, sign
 from lllm.events.errors import InvokeError
 from lllm.store.call_records import CallRecord
 from lllm.terminal_safe import visible
@@ -24,7 +26,13 @@ _OURS = f"{InvokeError.__name__}: "  # what follows says it all
 
 
 def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo) -> None:
-    """Print the attempts, in their order. zone: of their times."""
+    """Print attempts, in their order.
+
+    Args:
+        console: Where to print.
+        records: The attempts.
+        zone: Of their times.
+    """
     offset = formats.one_offset((one.timestamp for one in records), zone)
     show_rows(
         console,
@@ -37,9 +45,9 @@ def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo)
 def _table(
     records: Sequence[CallRecord], zone: dt.tzinfo, offset: str | None, longest: int
 ) -> Table:
-    """longest: characters of an error."""
+    """Make a table that shows `longest` characters of an error."""
     started = "STARTED" if offset is None else f"STARTED ({offset})"
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     columns: list[tuple[str, Callable[[CallRecord], Text]]] = [
         ("SESSION", lambda one: Text(visible(one.session_id))),
         (
@@ -51,7 +59,7 @@ def _table(
         ("TOOK", lambda one: Text(formats.duration(one.elapsed))),
     ]
     if any(one.first_token is not None for one in records):
-        columns.append(("FIRST", lambda one: Text(_first(one))))
+        columns.append(("FIRST", lambda one: Text(_first_token(one))))
     columns += [
         ("IN", lambda one: Text(_count(one.prompt_tokens))),
         ("OUT", lambda one: Text(_count(one.completion_tokens))),
@@ -63,14 +71,14 @@ def _table(
         right = name in ("TOOK", "FIRST", "IN", "OUT", "COST")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for one in records:
-        table.add_row(*(said(one) for _, said in columns))
+        table.add_row(*(cell(one) for _, cell in columns))
     return table
 
 
 def _lines(
     one: CallRecord, zone: dt.tzinfo, offset: str | None, room: int
 ) -> Iterator[Text | Padding]:
-    """room: columns of an error."""
+    """Make the lines of an attempt, with `room` columns for an error."""
     yield joined(
         (
             visible(one.session_id),
@@ -81,25 +89,25 @@ def _lines(
         "  ",
     )
     used = one.prompt_tokens is not None and one.completion_tokens is not None
-    told = joined(
+    details = joined(
         (
             Text(_model(one), "bold"),
-            f"first {_first(one)}" if one.first_token is not None else "",
+            f"first {_first_token(one)}" if one.first_token is not None else "",
             formats.tokens(one.prompt_tokens or 0, one.completion_tokens or 0) if used else "",
             _cost(one),
         )
     )
-    yield Padding(told, (0, 0, 0, _INDENT), expand=False)
+    yield Padding(details, (0, 0, 0, _INDENT), expand=False)
     if one.error is not None:
         yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
 
 
-def _first(one: CallRecord) -> str:
+def _first_token(one: CallRecord) -> str:
     return "" if one.first_token is None else formats.duration(one.first_token)
 
 
 def _model(one: CallRecord) -> str:
-    """The model that answered, else the one that was asked."""
+    """Name the model that answered, else the one that was asked."""
     return visible(one.model or one.asked)
 
 
@@ -114,7 +122,7 @@ def _cost(one: CallRecord) -> Text:
 
 
 def _error(one: CallRecord, longest: int) -> Text:
-    """What went wrong, the status first, in one line. longest: characters that are shown of it."""
+    """Say in one line what went wrong, the status first, in `longest` characters."""
     if one.error is None or one.error_type is None:
         return Text()
     line = formats.error_line(one.error).removeprefix(_OURS)

@@ -1,4 +1,4 @@
-"""What `lllm doctor` and `lllm backup` print: what is wrong comes first, each with what to do."""
+"""Prints what `lllm doctor` and `lllm backup` found: what is wrong first, each with what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.cli.exit_codes import Finding
-from lllm.cli.render.console import joined, show, stdout
+from lllm.cli.render.console import joined, plain_table, show, stdout
 from lllm.cli.render.formats import counted
 from lllm.cli.render.json_text import show_json
 from lllm.doctor.checks import size
@@ -29,14 +29,19 @@ _SIGNS: dict[Severity, tuple[str, str]] = {
 def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
     """Print what was found of a store.
 
-    Raises Finding where there is a problem, once all is printed.
+    Args:
+        checkup: What was found.
+        as_json: True for one JSON object.
+
+    Raises:
+        Finding: There is a problem; raised once all is printed.
     """
     if as_json:
         show_json(encode(checkup).decode())
     else:
         console = stdout()
         for remark in checkup.remarks:
-            show(console, _line(remark))
+            show(console, _remark_line(remark))
             if remark.advice:
                 show(
                     console,
@@ -48,29 +53,29 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
         raise Finding(f"The store has {counted(problems, 'problem')}.")
 
 
-def _line(remark: Remark) -> Text:
+def _remark_line(remark: Remark) -> Text:
     mark, style = _SIGNS[remark.severity]
     about = Text(f"{visible(remark.about)}:", "bold")
     return joined((Text(mark, style), about, visible(remark.says)), " ")
 
 
 def _table(checkup: Checkup) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table = plain_table(header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _facts(checkup):
+    for name, value in _table_rows(checkup):
         if value:
             table.add_row(name, Text(visible(value)))
     return table
 
 
-def _facts(checkup: Checkup) -> Iterator[tuple[str, str]]:
+def _table_rows(checkup: Checkup) -> Iterator[tuple[str, str]]:
     log, rows, database, place = checkup.log, checkup.rows, checkup.database, checkup.place
     yield "store", f"{log.path or 'in memory'} ({log.kind})"
-    yield "format", _joined(log.format, log.durability and f'durability "{log.durability}"')
+    yield "format", _listed(log.format, log.durability and f'durability "{log.durability}"')
     yield (
         "size",
-        _joined(
+        _listed(
             log.bytes is not None and size(log.bytes),
             rows.bytes is not None and f"rows {size(rows.bytes)}",
             database and database.wal_bytes and f"write-ahead log {size(database.wal_bytes)}",
@@ -79,31 +84,31 @@ def _facts(checkup: Checkup) -> Iterator[tuple[str, str]]:
     count = f"up to position {log.head:,}" if log.events is None else f"{log.events:,}"
     yield (
         "events",
-        _joined(
+        _listed(
             count,
             log.held and f"{log.held:,} waiting in memory",
             log.gaps and f"{sum(gap.lost for gap in log.gaps):,} lost",
         ),
     )
     states = (f"{number:,} {state}" for state, number in sorted(rows.sessions.items()))
-    yield "sessions", _joined(*states, log.erased and f"{log.erased:,} erased") or "none"
+    yield "sessions", _listed(*states, log.erased and f"{log.erased:,} erased") or "none"
     for view in rows.views:
-        yield f"rows of {visible(view.name)}", _view(view)
+        yield f"rows of {visible(view.name)}", _view_text(view)
     if database:
         mode = database.journal_mode and f"journal mode {database.journal_mode}"
-        yield "SQLite", _joined(database.version, mode)
+        yield "SQLite", _listed(database.version, mode)
     if place:
-        yield "disk", _joined(place.file_system, f"{size(place.free_bytes)} free")
+        yield "disk", _listed(place.file_system, f"{size(place.free_bytes)} free")
 
 
-def _joined(*parts: object) -> str:
+def _listed(*parts: object) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _view(view: ViewFacts) -> str:
+def _view_text(view: ViewFacts) -> str:
     if view.built_by is None:
         return "none yet"
-    return _joined(
+    return _listed(
         f"up to position {view.position:,}",
         view.lag and f"{view.lag:,} behind",
         f"version {view.built_by}",
@@ -113,7 +118,11 @@ def _view(view: ViewFacts) -> str:
 
 
 def show_backup(made: BackedUp) -> None:
-    """Print where a backup lies, and how it becomes a store again."""
+    """Print where a backup lies, and how far it goes.
+
+    Args:
+        made: The backup.
+    """
     show(
         stdout(),
         Text(f"{visible(str(made.path))}: {size(made.size)}, up to position {made.position:,}."),

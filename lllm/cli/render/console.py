@@ -1,4 +1,4 @@
-"""Where the command line prints: a terminal of some width, or a pipe that gets everything.
+"""Prints on a terminal of some width, or into a pipe that gets everything.
 
 Nothing that is printed here is markup: texts of users and models come as `rich.text.Text`, and
 rich's own interpretation of brackets, emoji codes and numbers is off.
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.events.model import State
+from lllm.terminal_safe import visible
 
 _UNBOUNDED = 1 << 30  # columns of a pipe: no line there is cut or wrapped
 _MUCH = 1 << 30  # columns, to measure what a table would like to have
@@ -36,13 +37,19 @@ class _Console(Console):
 
 
 def stdout() -> Console:
-    """The standard output. Styles are for terminals, and NO_COLOR turns all of them off there, bold
-    and dim too (https://no-color.org)."""
+    """Make a console for standard output.
+
+    Styles are for terminals, and NO_COLOR turns all of them off there, bold and dim too
+    (https://no-color.org).
+
+    Returns:
+        The console.
+    """
     return _console(width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def stderr() -> Console:
-    """Standard error."""
+    """Make a console for standard error, as `stdout` does."""
     return _console(stderr=True, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
@@ -54,7 +61,12 @@ def _console(*, stderr: bool = False, width: int | None) -> Console:
 
 
 def show(console: Console, *renderables: RenderableType) -> None:
-    """Print, without the spaces that tables leave at the ends of lines."""
+    """Print, without the spaces that tables leave at the ends of lines.
+
+    Args:
+        console: Where to print.
+        *renderables: What to print, each from a new line on.
+    """
     if console.is_terminal:
         console.print(*renderables, sep="\n")
         return
@@ -65,10 +77,32 @@ def show(console: Console, *renderables: RenderableType) -> None:
     console.file.flush()
 
 
-def fits(console: Console, table: Table) -> bool:
-    """Whether a table has the room that it would like to have."""
-    wished = console.measure(table, options=console.options.update_width(_MUCH)).maximum
-    return wished <= min(console.width, _WIDEST)
+def plain_table(*, header: bool = True) -> Table:
+    """Make an empty table without lines, its columns two spaces apart.
+
+    Args:
+        header: True if the names of the columns are shown.
+
+    Returns:
+        The table.
+    """
+    return Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", footer_style="bold",
+        show_header=header,
+    )  # fmt: skip
+
+
+def wished_width(console: Console, table: Table) -> int:
+    """Measure how many columns a table would like to have.
+
+    Args:
+        console: Where it is to be printed.
+        table: The table.
+
+    Returns:
+        Columns, with no regard to how many the console has.
+    """
+    return console.measure(table, options=console.options.update_width(_MUCH)).maximum
 
 
 def show_rows(
@@ -77,10 +111,16 @@ def show_rows(
     rows: Iterable[Iterable[RenderableType]],
     offset: str | None,
 ) -> None:
-    """Show the first of some tables that has the room it would like to have, else rows of several
-    lines each. offset: of all times, which the rows don't tell."""
+    """Print the first table that has the room it would like to have, else rows of several lines.
+
+    Args:
+        console: Where to print.
+        tables: Of the same rows, the widest first.
+        rows: The lines of each row, where no table fits.
+        offset: From UTC, of all times that the rows show; None where they show it themselves.
+    """
     for table in tables:
-        if fits(console, table):
+        if wished_width(console, table) <= min(console.width, _WIDEST):
             show(console, table)
             return
     if offset is not None:
@@ -90,22 +130,50 @@ def show_rows(
 
 
 def sign(state: State) -> Text:
-    """The sign of a state, which says it without colour."""
+    """Make the sign of a state, which says it without colour.
+
+    Args:
+        state: The state of a session, a call or a tool.
+
+    Returns:
+        One character, coloured.
+    """
     mark, style = _SIGNS[state]
     return Text(mark, style)
 
 
 def state_text(state: State) -> Text:
-    """A state with its sign."""
+    """Make a state with its sign, as `sign` does."""
     mark, style = _SIGNS[state]
     return Text(f"{mark} {state}", style)
 
 
 def joined(parts: Sequence[str | Text], separator: str = " · ") -> Text:
-    """The parts that are not empty, on one line."""
+    """Join the parts that are not empty.
+
+    Args:
+        parts: Texts; styles of the parts are kept.
+        separator: Between them, dim.
+
+    Returns:
+        One line.
+    """
     line = Text()
     for part in parts:
         if part:
             line.append(separator if line else "", "dim")
             line.append(part) if isinstance(part, str) else line.append_text(part)
     return line
+
+
+def labelled(label: str, value: str | Text) -> Text:
+    """Put a dim label before a value.
+
+    Args:
+        label: What the value is; it may be somebody else's word.
+        value: The value, safe to print.
+
+    Returns:
+        One line.
+    """
+    return Text.assemble((f"{visible(label)} ", "dim"), value)

@@ -1,5 +1,7 @@
-"""What was spent, as a table with a bar for each group and the total below; groups within a group
-stand below it, indented."""
+"""Prints what was spent: a table with a bar for each group, and the total below.
+
+Groups within a group stand below it, indented.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.cli.render import formats
-from lllm.cli.render.console import show
+from lllm.cli.render.console import plain_table, show, wished_width
 from lllm.pricing.cost_summary import CostGroup, CostLine, CostSummary
 from lllm.projections.session.invoke_cost import dollars, nanos
 from lllm.terminal_safe import visible
 
 _BAR = 20  # columns of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_MUCH = 1 << 30  # columns, to measure what a table would like to have
 _KEY = 1_000  # characters shown of a group's name; every row is padded to the longest
 _INDENT = 2  # columns of a level
 _BARS = ("green", "cyan")  # by level; the inner ones are shares of the same whole
@@ -25,27 +26,28 @@ Column = tuple[str, Callable[[CostLine], str | Text]]  # title, and what a line 
 
 
 def show_costs(console: Console, summary: CostSummary, by: Sequence[str]) -> None:
-    """Print a summary that was made with these groups."""
-    bare = _table(summary, by, 0)
-    free = (
-        console.width - console.measure(bare, options=console.options.update_width(_MUCH)).maximum
-    )
+    """Print a cost summary.
+
+    Args:
+        console: Where to print.
+        summary: The summary.
+        by: What it was grouped by.
+    """
+    free = console.width - wished_width(console, _table(summary, by, 0))
     show(console, _table(summary, by, max(0, min(free, _BAR))))
     if _is_repriced(summary):
-        show(console, Text(_basis(summary), "dim"))
+        show(console, Text(_basis_line(summary), "dim"))
 
 
 def _table(summary: CostSummary, by: Sequence[str], bar: int) -> Table:
-    """bar: columns of the longest bar."""
-    table = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=True,
-        footer_style="bold",
-    )  # fmt: skip
+    """Make a table whose longest bar has `bar` columns."""
+    table = plain_table()
+    table.show_footer = True
     table.add_column(Text(_heading(summary, by)), Text("total"), overflow="fold")
     table.add_column("", "", width=bar)
     columns = _columns(summary)
-    for title, said in columns:
-        table.add_column(title, said(summary), justify="right", no_wrap=True)
+    for title, cell in columns:
+        table.add_column(title, cell(summary), justify="right", no_wrap=True)
     by_tag = by[0].startswith("tag:")
     if by_tag:
         table.add_column("SESSIONS", f"{summary['session_count']:,}", justify="right")
@@ -54,7 +56,7 @@ def _table(summary: CostSummary, by: Sequence[str], bar: int) -> Table:
         length = Text(_bar(group["total_cost_usd"], most, bar), _BARS[min(level, 1)])
         count = group["session_count"]
         sessions = ["" if count is None else f"{count:,}"] if by_tag else []
-        cells = [said(group) for _, said in columns]
+        cells = [cell(group) for _, cell in columns]
         table.add_row(_name(level, group), length, *cells, *sessions)
     return table
 
@@ -66,8 +68,8 @@ def _heading(summary: CostSummary, by: Sequence[str]) -> str:
 
 
 def _columns(summary: CostSummary) -> list[Column]:
-    """Those that have something to say."""
-    columns: list[Column] = [("COST", _money)]
+    """List the columns that have something to say."""
+    columns: list[Column] = [("COST", _total)]
     if _is_repriced(summary):
         columns += [
             ("RECORDED", lambda line: formats.money(line["recorded_cost_usd"])),
@@ -78,9 +80,9 @@ def _columns(summary: CostSummary) -> list[Column]:
         ("FAILED", lambda line: f"{line['failed_calls']:,}"),
     ]
     if summary["wasted_cost_usd"]:
-        columns.append(("WASTED", _wasted))
+        columns.append(("WASTED", lambda line: _if_any(line["wasted_cost_usd"])))
     if summary["tool_cost_usd"]:
-        columns.append(("TOOLS", _tools))
+        columns.append(("TOOLS", lambda line: _if_any(line["tool_cost_usd"])))
     if summary["unpriced_calls"]:
         columns.append(("UNPRICED", lambda line: f"{line['unpriced_calls']:,}"))
     columns += [
@@ -103,18 +105,14 @@ def _name(level: int, group: CostGroup) -> Text:
     return Text(f"{indent}(none)", "dim")
 
 
-def _money(line: CostLine) -> Text:
+def _total(line: CostLine) -> Text:
     if not line["total_cost_usd"] and line["unpriced_calls"]:
         return Text("unknown", "yellow")
     return Text(formats.money(line["total_cost_usd"]))
 
 
-def _wasted(line: CostLine) -> str:
-    return formats.money(line["wasted_cost_usd"]) if line["wasted_cost_usd"] else ""
-
-
-def _tools(line: CostLine) -> str:
-    return formats.money(line["tool_cost_usd"]) if line["tool_cost_usd"] else ""
+def _if_any(amount: float) -> str:
+    return formats.money(amount) if amount else ""
 
 
 def _difference(line: CostLine) -> str:
@@ -128,8 +126,8 @@ def _is_repriced(summary: CostSummary) -> bool:
     return summary["prices"] != "recorded" or summary["as_model"] is not None
 
 
-def _basis(summary: CostSummary) -> str:
-    """What the costs are made with."""
+def _basis_line(summary: CostSummary) -> str:
+    """Say what the costs are made with."""
     prices = {
         "recorded": "the prices of the day of each call",
         "current": "today's prices",
@@ -140,7 +138,7 @@ def _basis(summary: CostSummary) -> str:
 
 
 def _bar(amount: float, most: float, columns: int) -> str:
-    """A bar in eighths of a column; any amount that is not zero shows."""
+    """Draw a bar in eighths of a column; any amount that is not zero shows."""
     if amount <= 0 or most <= 0 or not columns:
         return ""
     full, rest = divmod(max(round(amount / most * columns * 8), 1), 8)

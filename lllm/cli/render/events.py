@@ -1,4 +1,4 @@
-"""Events one a line: where, when, what, and the short form of a payload."""
+"""Prints events, one a line: where, when, what, and the short form of a payload."""
 
 from __future__ import annotations
 
@@ -51,17 +51,25 @@ class EventLines:
 
     A terminal has the day and its offset above the first of them and wherever another begins; in a
     pipe each line says its offset itself.
+
+    Args:
+        console: Where to print.
+        zone: Of their times.
+        with_session: True if each line says its session.
     """
 
     def __init__(self, console: Console, zone: dt.tzinfo, *, with_session: bool) -> None:
-        """zone: of their times. with_session: whether each says its session."""
         self._console = console
         self._zone = zone
         self._with_session = with_session
         self._day = ""
 
     def show(self, event: Recorded) -> None:
-        """Print one event; on a terminal it is cut at the edge, so that it stays one line."""
+        """Print one event; on a terminal it is cut at the edge, so that it stays one line.
+
+        Args:
+            event: The event.
+        """
         clock = formats.clock(event.time, self._zone)
         if self._console.is_terminal:
             day = formats.day(event.time, self._zone)
@@ -70,18 +78,19 @@ class EventLines:
                 self._console.print(Text(f"-- {day}", "dim"))
         else:
             clock += formats.clock_suffix(event.time, self._zone)
-        line = event_line(event, clock, with_session=self._with_session)
+        line = _event_line(event, clock, with_session=self._with_session)
         self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 
 
-def event_line(event: Recorded, clock: str, *, with_session: bool) -> Text:
-    """Position, session, seq, time of day, type, and what the payload says in short."""
+def _event_line(event: Recorded, clock: str, *, with_session: bool) -> Text:
+    """Write position, session, seq, time of day, type, and what the payload says in short."""
     payload = codec.values(event.data)
     fields: Mapping[str, object] = payload if isinstance(payload, dict) else {"data": payload}
     line = Text.assemble((f"{event.position:>6} ", "dim"))
     if with_session:
         about = fields.get("about")
-        line.append(f"{_subject(event.stream, about):{SHORT_ID}} ", "dim")
+        subject = visible((about if isinstance(about, str) else event.stream)[:SHORT_ID])
+        line.append(f"{subject:{SHORT_ID}} ", "dim")
     line.append(f"{event.seq:>3} {clock} ")
     style = _COLOURS.get(event.type.partition(".")[0], "")
     if event.type.endswith(".failed") or event.type == "error.recorded":
@@ -90,24 +99,19 @@ def event_line(event: Recorded, clock: str, *, with_session: bool) -> Text:
         style = "yellow"
     line.append(f"{visible(event.type):{_NAME}} ", style)
     names = _FIELDS.get(event.type) or tuple(name for name in fields if name != "salt")
-    said = [_said(name, fields[name]) for name in names if fields.get(name) is not None]
-    return line.append(" ".join(said))
+    texts = [_field_text(name, fields[name]) for name in names if fields.get(name) is not None]
+    return line.append(" ".join(texts))
 
 
-def _subject(stream: str, about: object) -> str:
-    subject = about if isinstance(about, str) else stream
-    return visible(subject[:SHORT_ID])
-
-
-def _said(name: str, value: object) -> str:
+def _field_text(name: str, value: object) -> str:
     if name in ("elapsed", "wait") and isinstance(value, int):
         return f"{name}={formats.nanoseconds(value)}"
     if isinstance(value, dict):
         if name == "error":
-            said = f"{result_text(value.get('type'))}: {result_text(value.get('message'))}"
-            return formats.shortened(said, _SHORT)
+            text = f"{result_text(value.get('type'))}: {result_text(value.get('message'))}"
+            return formats.shortened(text, _SHORT)
         if name == "content":
-            return _content(value)
+            return _content_text(value)
         if name == "usage":
             used = [n if isinstance(n := value.get(way), int) else 0 for way in ("input", "output")]
             return formats.tokens(*used)
@@ -117,8 +121,8 @@ def _said(name: str, value: object) -> str:
     return f"{visible(name)}={formats.shortened(value, _SHORT)}"
 
 
-def _content(content: Mapping[str, object]) -> str:
-    """What a message says, or the tools that it asks for."""
+def _content_text(content: Mapping[str, object]) -> str:
+    """Write what a message says, or the tools that it asks for."""
     parts, calls = content.get("parts"), content.get("tool_calls")
     texts = [
         result_text(part.get("text") or f"[{result_text(part.get('kind'))}]")

@@ -1,4 +1,4 @@
-"""Values as people read them on a terminal: texts that can't harm it, amounts, times, counts.
+"""Writes values as people read them on a terminal: texts that can't harm it, amounts, times.
 
 What a model, a tool or a user said is shown as text and as nothing else (see `lllm.terminal_safe`).
 """
@@ -17,9 +17,14 @@ _MOST = 1 << 63  # nanoseconds or nano-dollars; more than this is nobody's time 
 
 
 def shortened(value: object, limit: int) -> str:
-    """Any value as one line of text, JSON where it is no text itself.
+    """Write any value as one line of text, JSON where it is no text itself.
 
-    limit: characters that are shown where it is cut; how many are left out is said.
+    Args:
+        value: The value.
+        limit: Characters that are shown where it is cut; how many are left out is said.
+
+    Returns:
+        The line.
     """
     text = result_text(value)
     if len(text) <= limit + len("… (+20 characters)"):  # as long as saying that it is cut
@@ -28,19 +33,43 @@ def shortened(value: object, limit: int) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """A line of text, its end an ellipsis where it has more characters than `limit`."""
+    """Cut a line of text, its end an ellipsis.
+
+    Args:
+        text: The line.
+        limit: Characters, at most.
+
+    Returns:
+        The line, safe to print.
+    """
     return visible(text if len(text) <= limit else f"{text[: limit - 1]}…")
 
 
 def error_line(error: str) -> str:
-    """The first line of "package.Type: message", without the package."""
+    """Take the first line of an error, without the package of its type.
+
+    Args:
+        error: "package.Type: message".
+
+    Returns:
+        "Type: message".
+    """
     line = error.strip().partition("\n")[0]
     kind, colon, message = line.partition(": ")
     return f"{kind.rpartition('.')[2]}{colon}{message}"
 
 
 def money(amount: float, unpriced: int = 0) -> str:
-    """US dollars. unpriced: calls whose price nobody knows; they are said, and are never zero."""
+    """Write an amount of money.
+
+    Args:
+        amount: US dollars.
+        unpriced: How many calls have a price that nobody knows. They are named, and never count as
+            zero.
+
+    Returns:
+        As many digits as tell something.
+    """
     if unpriced and not amount:
         return f"{unpriced:,} unpriced"
     if amount >= 100:
@@ -55,14 +84,28 @@ def money(amount: float, unpriced: int = 0) -> str:
 
 
 def nano_dollars(count: int) -> str:
-    """US dollars from nano-dollars; what nobody pays is shown as the number that it is."""
+    """Write nano-dollars as US dollars; what nobody pays is shown as the number that it is.
+
+    Args:
+        count: Nano-dollars.
+
+    Returns:
+        The amount.
+    """
     if abs(count) >= _MOST:
         return shortened(f"{count} nano-dollars", 40)
     return money(dollars(count))
 
 
 def duration(seconds: float | None) -> str:
-    """How long something took; a dash where it has not ended."""
+    """Write how long something took.
+
+    Args:
+        seconds: Seconds, None where it has not ended.
+
+    Returns:
+        The duration with its unit, a dash for None.
+    """
     if seconds is None:
         return "-"
     if seconds < 0.01:
@@ -77,31 +120,71 @@ def duration(seconds: float | None) -> str:
 
 
 def nanoseconds(count: int | None) -> str:
-    """The same from nanoseconds; what no clock counts is shown as the number that it is."""
+    """Write how long something took; what no clock counts is shown as the number that it is.
+
+    Args:
+        count: Nanoseconds, None where it has not ended.
+
+    Returns:
+        The duration with its unit, a dash for None.
+    """
     if count is not None and abs(count) >= _MOST:
         return shortened(f"{count} ns", 40)
     return duration(None if count is None else count / 1_000_000_000)
 
 
 def tokens(prompt: int, completion: int, cached: int = 0) -> str:
-    """What went in and what came out."""
+    """Write how many tokens went in and came out.
+
+    Args:
+        prompt: Tokens of input.
+        completion: Tokens of output.
+        cached: Tokens of input that the provider had in its cache.
+
+    Returns:
+        The counts.
+    """
     text = f"{prompt:,} → {completion:,} tokens"
     return f"{text} ({cached:,} cached)" if cached else text
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 call", "2 calls"."""
+    """Write a count of things, such as "1 call" or "2 calls".
+
+    Args:
+        number: How many.
+        noun: What they are called, in the singular.
+
+    Returns:
+        The count.
+    """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def moment(time: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
-    """A time in a zone, with its offset, in a form that `--after` takes back."""
+    """Write a time with its offset, in a form that `--after` takes back.
+
+    Args:
+        time: The time.
+        zone: The zone to show it in.
+        seconds: True to show seconds.
+
+    Returns:
+        The text.
+    """
     return shown_time(time, zone, seconds=seconds) + suffix_of(time.astimezone(zone))
 
 
 def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
-    """The offset that all of some times have in a zone, for a heading; None where the clocks change
-    between them, so that each needs its own."""
+    """Find the offset that all of some times have in a zone, for a heading.
+
+    Args:
+        times: The times.
+        zone: The zone.
+
+    Returns:
+        The offset; None where the clocks change between them, so that each needs its own.
+    """
     offsets = {offset_of(time.astimezone(zone)) for time in times}
     return offsets.pop() if len(offsets) == 1 else None
 
@@ -109,12 +192,30 @@ def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
 def moment_below(
     time: dt.datetime, zone: dt.tzinfo, offset: str | None, *, seconds: bool = False
 ) -> str:
-    """A time in a zone; with its offset, where no heading has said it."""
+    """Write a time; with its offset, where no heading has said it.
+
+    Args:
+        time: The time.
+        zone: The zone to show it in.
+        offset: What the heading says, None where it says nothing.
+        seconds: True to show seconds.
+
+    Returns:
+        The text.
+    """
     return (moment if offset is None else shown_time)(time, zone, seconds=seconds)
 
 
 def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
-    """The time of day in a zone, to the millisecond, without its offset."""
+    """Write the time of day to the millisecond, without its offset.
+
+    Args:
+        nanoseconds_utc: Nanoseconds UTC.
+        zone: The zone to show it in.
+
+    Returns:
+        The text; the number itself, of a clock that was out of its mind.
+    """
     try:
         return f"{datetime_of(nanoseconds_utc, zone).time():%H:%M:%S.%f}"[:-3]
     except OverflowError:  # a clock that was out of its mind
@@ -122,7 +223,15 @@ def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
 
 
 def day(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
-    """The day in a zone and its offset, for a heading above clocks; "" where there is none."""
+    """Write the day and its offset, for a heading above times of day.
+
+    Args:
+        nanoseconds_utc: Nanoseconds UTC.
+        zone: The zone to show it in.
+
+    Returns:
+        The text; "" where there is no such day.
+    """
     try:
         time = datetime_of(nanoseconds_utc, zone)
     except OverflowError:
@@ -131,7 +240,15 @@ def day(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
 
 
 def clock_suffix(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
-    """The offset to stand behind a clock that has no heading."""
+    """Write the offset that stands behind a time of day that has no heading.
+
+    Args:
+        nanoseconds_utc: Nanoseconds UTC.
+        zone: The zone that it is shown in.
+
+    Returns:
+        The text; "" where there is no such day.
+    """
     try:
         return suffix_of(datetime_of(nanoseconds_utc, zone), utc="Z")
     except OverflowError:
@@ -139,5 +256,12 @@ def clock_suffix(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
 
 
 def tag_list(tags: dict[str, str]) -> str:
-    """Tags as they are given on the command line."""
+    """Write tags as they are given on the command line.
+
+    Args:
+        tags: The tags.
+
+    Returns:
+        One line, sorted by name.
+    """
     return " ".join(visible(f"{name}={value}") for name, value in sorted(tags.items()))

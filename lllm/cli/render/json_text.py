@@ -1,4 +1,4 @@
-"""JSON for other programs, and harmless where it meets a terminal instead."""
+"""Prints JSON for other programs, and harmless where it meets a terminal instead."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from lllm.terminal_safe import UNSAFE
 
 
 def show_json(text: str) -> None:
-    """Print JSON as it is; on a terminal, the characters that could harm it become the escapes that
-    JSON has for them, which mean the same."""
+    """Print JSON as it is; on a terminal, what could harm it becomes JSON's escapes for the same.
+
+    Args:
+        text: JSON, or lines of it.
+    """
     shown = harmless(text) if sys.stdout.isatty() else text
     sys.stdout.write(shown.rstrip("\n") + "\n")
     sys.stdout.flush()
 
 
 def harmless(text: str) -> str:
-    """The same JSON with every character that is not plain as an escape, but for line ends."""
+    """Write every character of JSON that is not plain as an escape, but for line ends.
+
+    Args:
+        text: JSON, or lines of it.
+
+    Returns:
+        The same JSON, harmless on a terminal.
+    """
     return "\n".join(UNSAFE.sub(_escape, line) for line in text.split("\n"))
 
 
@@ -29,6 +39,13 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def array(items: Iterable[object]) -> str:
-    """An array with one item on each line."""
+    """Write an array with one item on each line.
+
+    Args:
+        items: Whatever JSON can say.
+
+    Returns:
+        JSON.
+    """
     lines = ",\n".join(encode(item).decode() for item in items)
     return f"[\n{lines}\n]" if lines else "[]"

@@ -1,4 +1,4 @@
-"""What a call of a captured client sent and got, below its attempt: messages and tools.
+"""Shows what a call of a captured client sent and got, below its attempt: messages and tools.
 
 Such a call has no agent whose dialog could be shown. A conversation is sent anew with every turn;
 shown are the messages that a request was the first to send.
@@ -14,6 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from lllm.cli.render import formats
+from lllm.cli.render.console import labelled
 from lllm.events.model import Content, Event, LLMResponded, MessageAdded, ToolCall
 from lllm.projections.session.call_session import InvokeTrace
 from lllm.projections.session.conversation import first_sent_by_request
@@ -25,8 +26,13 @@ _MOST = 20  # messages of one request
 
 
 class SentAndGot(msgspec.Struct, frozen=True):
-    """What one request was the first to send, but for the results of tools; and the results that a
-    later one sent for the tools that its answer asked for, in the order of these."""
+    """What one request sent, and what came of its answer.
+
+    Attributes:
+        sent: What it was the first to send, but for the results of tools.
+        results: Of the tools that its answer asked for, in their order, which a later request sent;
+            None where nobody said what came of one.
+    """
 
     sent: tuple[Content, ...] = ()
     results: tuple[Content | None, ...] = ()
@@ -37,9 +43,16 @@ Exchanges = Mapping[int, SentAndGot]  # by the ordinal of the request
 
 
 def exchanges_of(events: Iterable[Event]) -> Exchanges:
-    """The exchanges of one session. events: its payloads, in order."""
+    """Find what each request of a session sent and got.
+
+    Args:
+        events: The payloads of the session, in order.
+
+    Returns:
+        The exchanges, by the ordinal of the request.
+    """
     payloads = list(events)
-    results = _results(payloads)
+    results = _tool_results(payloads)
     answered = {id(content) for of_one in results.values() for content in of_one if content}
     sent = first_sent_by_request(payloads)
     return {
@@ -51,9 +64,11 @@ def exchanges_of(events: Iterable[Event]) -> Exchanges:
     }
 
 
-def _results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
-    """What came of the tools that each answer asked for; None where nobody said it. Ids may come
-    again: a result is for the last call with its id that has none yet."""
+def _tool_results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
+    """Find what came of the tools that each answer asked for; None where nobody said it.
+
+    Ids may come again: a result is for the last call with its id that has none yet.
+    """
     results: dict[int, list[Content | None]] = {}
     waiting: dict[str, list[tuple[int, int]]] = {}
     for event in payloads:
@@ -70,37 +85,43 @@ def _results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
 
 
 def add_exchange(node: Tree, trace: InvokeTrace, exchange: SentAndGot) -> None:
-    """Put messages and tools below an attempt: what was sent, what it wants, what it answered."""
+    """Put messages and tools below an attempt.
+
+    Args:
+        node: The attempt's node of the tree.
+        trace: The attempt.
+        exchange: What it sent and got.
+    """
     for content in exchange.sent[:_MOST]:
-        for line in _message(content, content.role):
+        for line in _message_lines(content, content.role):
             node.add(line)
     if len(exchange.sent) > _MOST:
         node.add(Text(f"… {formats.counted(len(exchange.sent) - _MOST, 'message')} more", "dim"))
     answer = trace.content
     if answer is None:
         return
-    for line in _message(answer, "answer" if trace.error is None else "begun"):
+    for line in _message_lines(answer, "answer" if trace.error is None else "begun"):
         node.add(line)
     results = exchange.results + (None,) * len(answer.tool_calls)
     for call, result in zip(answer.tool_calls, results, strict=False):
-        node.add(_tool(call, result))
+        node.add(_tool_line(call, result))
 
 
-def _message(content: Content, label: str) -> Iterator[Text]:
-    """The lines of a message: its text, and what else it has."""
+def _message_lines(content: Content, label: str) -> Iterator[Text]:
+    """Make the lines of a message: its text, and what else it has."""
     if content.text:
-        yield _labelled(label, formats.shortened(content.text, _LONG))
+        yield labelled(label, formats.shortened(content.text, _LONG))
     others = [part for part in content.parts if part.kind != "text"]
     for part in others:
         if part.text:
-            yield _labelled(visible(part.kind), formats.shortened(part.text, _LONG))
+            yield labelled(part.kind, formats.shortened(part.text, _LONG))
     kinds = Counter(part.kind for part in others if not part.text)
     if kinds:
         counted = (f"{number:,} {visible(kind)}" for kind, number in kinds.items())
-        yield _labelled(label, Text(f"({', '.join(counted)})", "dim"))
+        yield labelled(label, Text(f"({', '.join(counted)})", "dim"))
 
 
-def _tool(call: ToolCall, result: Content | None) -> Text:
+def _tool_line(call: ToolCall, result: Content | None) -> Text:
     line = Text.assemble(
         ("tool ", "dim"), (visible(call.name), "magenta"),
         f" {formats.shortened(call.arguments, _SHORT)}",
@@ -108,7 +129,3 @@ def _tool(call: ToolCall, result: Content | None) -> Text:
     if result is not None:
         line.append(" → ", "dim").append(formats.shortened(result.text, _SHORT))
     return line
-
-
-def _labelled(label: str, value: str | Text) -> Text:
-    return Text.assemble((f"{visible(label)} ", "dim"), value)

@@ -1,4 +1,4 @@
-"""How the price of an attempt comes about, so that it can be checked with a pocket calculator."""
+"""Explains the price of an attempt, so that it can be checked with a pocket calculator."""
 
 from __future__ import annotations
 
@@ -32,34 +32,43 @@ _KINDS = {
 _ONE = Decimal("0.001")  # US dollars for a million tokens: a nano-dollar for each
 
 
-def explained(trace: InvokeTrace) -> str:
-    """Tokens times rates and what they come to, or who says the price; "" where there is none."""
+def price_breakdown(trace: InvokeTrace) -> str:
+    """Write tokens times rates and what they come to, or who says the price.
+
+    Args:
+        trace: The attempt.
+
+    Returns:
+        One line, "" where nobody said what it cost.
+    """
     if trace.price is None:
         return ""
     if trace.price in ("free", "unpriced"):
         why = f": {formats.shortened(trace.price_reason, _LONG)}" if trace.price_reason else ""
         return f"{trace.price}{why}"
-    sum_ = exact(nanos(trace.cost.cost))
+    sum_ = _dollars(nanos(trace.cost.cost))
     products = _products(trace)
     if products is not None:
         terms, product = products
         sign = "=" if product == nanos(trace.cost.cost) else "≈"
         return f"{' + '.join(terms)} {sign} {sum_}" if terms else sum_
-    said = f"{sum_}, as {visible(trace.price_source)} says" if trace.price_source else sum_
+    total = f"{sum_}, as {visible(trace.price_source)} says" if trace.price_source else sum_
     if len(trace.parts) < 2:
-        return said
-    terms = [f"{visible(name)} {exact(part)}" for name, part in trace.parts.items()]
-    return f"{' + '.join(terms)} = {said}"
+        return total
+    terms = [f"{visible(name)} {_dollars(part)}" for name, part in trace.parts.items()]
+    return f"{' + '.join(terms)} = {total}"
 
 
-def exact(amount: int) -> str:
-    """Nano-dollars as US dollars, to the last digit that is not zero."""
+def _dollars(amount: int) -> str:
+    """Write nano-dollars as US dollars, to the last digit that is not zero."""
     return f"${_plain(Decimal(amount).scaleb(-9))}"
 
 
 def _products(trace: InvokeTrace) -> tuple[list[str], Decimal] | None:
-    """Tokens of each kind by their rate, and the nano-dollars that they make; None where the price
-    was not made so, or by rules that this lllm doesn't know."""
+    """Write tokens of each kind times their rate, and sum up the nano-dollars that they make.
+
+    None where the price was not made so, or by rules that this lllm doesn't know.
+    """
     rates = _rates(trace.rates)
     if rates is None or trace.usage is None:
         return None
@@ -69,7 +78,7 @@ def _products(trace: InvokeTrace) -> tuple[list[str], Decimal] | None:
         return None
     terms, product = [], Decimal(0)
     for kind, name in _KINDS.items():
-        tokens = _billed(trace.usage, rates, kind) if kind in rates else 0
+        tokens = _billed_tokens(trace.usage, rates, kind) if kind in rates else 0
         if tokens:
             terms.append(f"{tokens:,} {name} x ${_plain(rates[kind])}/M")
             product += tokens * rates[kind] * 1_000
@@ -79,14 +88,14 @@ def _products(trace: InvokeTrace) -> tuple[list[str], Decimal] | None:
     return terms, product
 
 
-def _billed(usage: Usage, rates: dict[str, Decimal], kind: str) -> int:
-    """How many tokens are billed at the rate of one kind: the bill where that alone costs."""
+def _billed_tokens(usage: Usage, rates: dict[str, Decimal], kind: str) -> int:
+    """Count the tokens billed at the rate of one kind: the bill where that alone costs."""
     alone = {name: _ONE if name == kind else Decimal(0) for name in rates}
     return bill(usage, Tariff.of(alone, None), source="", version=None).nanos or 0
 
 
 def _rates(texts: dict[str, str]) -> dict[str, Decimal] | None:
-    """US dollars for a million tokens of each kind, and for a call."""
+    """Read the rates: US dollars for a million tokens of each kind, and for a call."""
     if not texts or not texts.keys() <= {*_KINDS, "request"}:
         return None
     try:
@@ -99,7 +108,7 @@ def _rates(texts: dict[str, str]) -> dict[str, Decimal] | None:
 
 
 def _plain(amount: Decimal) -> str:
-    """A number without an exponent, to the cent at least."""
+    """Write a number without an exponent, to the cent at least."""
     text = f"{amount.normalize():f}"
     whole, _, rest = text.partition(".")
     return f"{whole}.{rest:0<2}"

@@ -1,11 +1,8 @@
-"""The rows of a query as a table for people, or as CSV or JSON for other programs, which get each
-row as it comes."""
+"""Prints the rows of a query: a table for people, or CSV or JSON for programs, row by row."""
 
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 import math
 import sys
@@ -17,21 +14,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lllm.cli.render.console import joined, show_rows, stdout
+from lllm.cli.render.console import joined, plain_table, show_rows, stdout
+from lllm.cli.render.csv_text import show_csv
 from lllm.cli.render.json_text import harmless
 from lllm.store.query_timeout import Cell, TimedRows
-from lllm.terminal_safe import visible, visible_lines
+from lllm.terminal_safe import visible
 
 _WIDEST_NAME = 24  # columns for names beside their values
 
 
 def print_json(rows: TimedRows, limit: int | None, *, lines: bool) -> int:
-    """Print an array of objects, or with `lines` an object on each line. Returns how many."""
+    """Print rows as JSON objects.
+
+    Args:
+        rows: The rows.
+        limit: How many at most; None or 0 for all.
+        lines: True for an object on each line, False for one array.
+
+    Returns:
+        How many were printed.
+    """
     names = [json.dumps(name) for name in rows.columns]
     count = 0
     for row in _first(rows, limit):
         before = "" if lines else ",\n" if count else "[\n"
-        _write(before + _json_object(names, row) + ("\n" if lines else ""))
+        cells = (f"{name}:{_json_value(cell)}" for name, cell in zip(names, row, strict=True))
+        _write(f"{before}{{{','.join(cells)}}}" + ("\n" if lines else ""))
         count += 1
     if not lines:
         _write("\n]\n" if count else "[]\n")
@@ -40,26 +48,38 @@ def print_json(rows: TimedRows, limit: int | None, *, lines: bool) -> int:
 
 
 def print_csv(rows: TimedRows, limit: int | None) -> int:
-    """Print a heading and a line for each row (RFC 4180, with the line ends of all other output);
-    NULL is empty, bytes are hex. Returns how many."""
-    count = 0
-    _write(_csv_line(rows.columns), csv_=True)
-    for row in _first(rows, limit):
-        count += 1
-        _write(_csv_line([_csv_cell(cell) for cell in row]), csv_=True)
-    sys.stdout.flush()
-    return count
+    """Print rows as CSV; NULL is empty, bytes are hex.
+
+    Args:
+        rows: The rows.
+        limit: How many at most; None or 0 for all.
+
+    Returns:
+        How many were printed.
+    """
+    lines = (
+        [cell.hex() if isinstance(cell, bytes) else cell for cell in row]
+        for row in _first(rows, limit)
+    )
+    return show_csv(rows.columns, lines)
 
 
 def print_table(rows: TimedRows, limit: int) -> int:
-    """Print a table, or where it has not the room, a line for each value. Nothing is cut; rows
-    behind the limit are spoken of on stderr. limit: 0 for none. Returns how many."""
+    """Print a table, or a line for each value where it has not the room; nothing is cut.
+
+    Args:
+        rows: The rows.
+        limit: How many at most, 0 for all. That there are more is said on stderr.
+
+    Returns:
+        How many were printed.
+    """
     found = list(_first(rows, limit + 1 if limit else None))
     page = found[:limit] if limit else found
     if page:
         console = stdout()
         show_rows(
-            console, [_table(rows.columns, page)], _records(console, rows.columns, page), None
+            console, [_table(rows.columns, page)], _value_lines(console, rows.columns, page), None
         )
     if len(found) > len(page):
         click.echo(
@@ -74,29 +94,12 @@ def _first(rows: TimedRows, limit: int | None) -> Iterator[tuple[Cell, ...]]:
     return islice(rows, limit or None)
 
 
-def _write(text: str, *, csv_: bool = False) -> None:
+def _write(json_text: str) -> None:
     """Print a part; on a terminal, what could harm it becomes escapes."""
-    if sys.stdout.isatty():
-        text = f"{visible_lines(text)}\n" if csv_ else harmless(text)
-    sys.stdout.write(text)
+    sys.stdout.write(harmless(json_text) if sys.stdout.isatty() else json_text)
 
 
-def _csv_line(cells: Sequence[object]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerow(cells)
-    return file.getvalue()
-
-
-def _csv_cell(cell: Cell) -> Cell:
-    return cell.hex() if isinstance(cell, bytes) else cell
-
-
-def _json_object(names: Sequence[str], row: Sequence[Cell]) -> str:
-    cells = (f"{name}:{_json(cell)}" for name, cell in zip(names, row, strict=True))
-    return f"{{{','.join(cells)}}}"
-
-
-def _json(cell: Cell) -> str:
+def _json_value(cell: Cell) -> str:
     if isinstance(cell, bytes):
         return json.dumps({"$base64": True, "encoded": base64.b64encode(cell).decode()})
     if isinstance(cell, float) and math.isinf(cell):
@@ -105,19 +108,19 @@ def _json(cell: Cell) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     for at, name in enumerate(columns):
         numbers = all(isinstance(row[at], int | float | None) for row in rows)
         table.add_column(Text(visible(name)), justify="right" if numbers else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(_shown, row))
+        table.add_row(*map(_cell_text, row))
     return table
 
 
-def _records(
+def _value_lines(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> Iterator[Iterable[Text]]:
-    """For a narrow terminal, which wraps what is long."""
+    """Make a line for each value, for a narrow terminal, which wraps what is long."""
     names = [visible(name) for name in columns]
     width = min(max(map(len, names)), _WIDEST_NAME, console.width // 2)
     for number, row in enumerate(rows, start=1):
@@ -125,13 +128,13 @@ def _records(
         yield [
             *heading,
             *(
-                joined((Text(name.ljust(width), "bold"), _shown(cell)), "  ")
+                joined((Text(name.ljust(width), "bold"), _cell_text(cell)), "  ")
                 for name, cell in zip(names, row, strict=True)
             ),
         ]
 
 
-def _shown(cell: Cell) -> Text:
+def _cell_text(cell: Cell) -> Text:
     if cell is None:
         return Text("NULL", "dim")
     if isinstance(cell, bytes):

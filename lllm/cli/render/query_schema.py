@@ -1,4 +1,4 @@
-"""What there is to ask in SQL: each table with its columns, indexes, rows, and what it is for."""
+"""Explains what can be asked in SQL: each table with its columns, indexes, rows and purpose."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ _BEHIND = re.compile(r"SELECT \* FROM (?:\w+\.)?(\w+_v\d+)$")
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of a table. key: whether it is a part of what tells the rows apart."""
+    """A column of a table.
+
+    Attributes:
+        name: Its name.
+        type: As SQLite knows it, "" for none.
+        key: True if it is a part of what tells the rows apart.
+    """
 
     name: str
     type: str
@@ -31,7 +37,13 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
-    """An index. partial: whether it leaves rows out."""
+    """An index of a table.
+
+    Attributes:
+        columns: What rows are looked up by.
+        unique: True if no two rows have the same.
+        partial: True if it leaves rows out.
+    """
 
     columns: Sequence[str]
     unique: bool
@@ -39,8 +51,16 @@ class IndexInfo(msgspec.Struct, frozen=True):
 
 
 class TableInfo(msgspec.Struct, frozen=True):
-    """What can be asked under a name. rows: None where counting them took too long, or a page of
-    them can't be read."""
+    """What can be asked under a name.
+
+    Attributes:
+        name: The name of a table or an SQL view.
+        about: What it is for, "" where others made it.
+        rows: How many it has; None where counting them took too long, or a page of them can't be
+            read.
+        columns: Its columns.
+        indexes: Its indexes.
+    """
 
     name: str
     about: str
@@ -50,7 +70,14 @@ class TableInfo(msgspec.Struct, frozen=True):
 
 
 def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl: bool) -> None:
-    """Print the schema of a store's database. seconds: for all counting of rows, 0 for no limit."""
+    """Print the schema of a store's database.
+
+    Args:
+        database: The database.
+        seconds: For all counting of rows, 0 for no limit.
+        as_json: True for one JSON array.
+        as_nl: True for a JSON object on each line.
+    """
     found = tables_of(database, seconds)
     if as_json:
         show_json(array(found))
@@ -65,13 +92,21 @@ def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl
         lines = [Text(""), heading] if number else [heading]
         if table.about:
             lines.append(Text(f"  {table.about}"))
-        lines.append(Text(f"  columns  {', '.join(map(_column, table.columns))}"))
-        lines += [Text(f"  index    {_index(index)}") for index in table.indexes]
+        lines.append(Text(f"  columns  {', '.join(map(_column_text, table.columns))}"))
+        lines += [Text(f"  index    {_index_text(index)}") for index in table.indexes]
         show(console, *lines)
 
 
 def tables_of(database: StoreDatabase, seconds: float) -> list[TableInfo]:
-    """What can be asked, the log first, then the tables of each view, then what others made."""
+    """List what can be asked.
+
+    Args:
+        database: The database.
+        seconds: For all counting of rows, 0 for no limit.
+
+    Returns:
+        The log first, then the tables of each view, then what others made.
+    """
     about = database.about
     sql = "SELECT name, type, sql FROM sqlite_temp_master UNION ALL SELECT name, type, sql FROM "
     shown: dict[str, str] = {}  # and the table that is behind it
@@ -128,10 +163,10 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _column(column: Column) -> str:
+def _column_text(column: Column) -> str:
     return visible(f"{column.name} {column.type}{' KEY' if column.key else ''}".replace("  ", " "))
 
 
-def _index(index: IndexInfo) -> str:
+def _index_text(index: IndexInfo) -> str:
     more = f"{', unique' if index.unique else ''}{', of some rows' if index.partial else ''}"
     return visible(f"({', '.join(index.columns)}){more}")

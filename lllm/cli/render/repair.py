@@ -1,4 +1,4 @@
-"""What a repair shows: what was done to which file, what is lost, and what is left to look at."""
+"""Prints what a repair did to which file, what is lost, and what is left to look at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ _LINES = 50  # of damage that is left, which may be as much as the log is long
 
 
 def show(repaired: Repaired) -> None:
-    """Print what a repair did. Raises Finding where something is lost, or still damaged."""
+    """Print what a repair did.
+
+    Args:
+        repaired: What it did.
+
+    Raises:
+        Finding: Something is lost, or still damaged; raised once all is printed.
+    """
     for one in repaired.mended:
         _show_mended(one)
     if repaired.begun is not None:
@@ -32,7 +39,7 @@ def show(repaired: Repaired) -> None:
         click.echo("Tables of your own, if there were any, are in that copy alone.")
     for path in repaired.set_aside:
         click.echo(f"{visible(str(path))}: moved aside before; look at it, and move or remove it.")
-    _find_fault(repaired)
+    _raise_losses(repaired)
     if not repaired.mended:
         click.echo("There is nothing to repair.")
 
@@ -48,7 +55,7 @@ def _show_mended(one: Mended) -> None:
         click.echo(f"lost: {positions(first, last)} on no page that can be read.")
 
 
-def _find_fault(repaired: Repaired) -> None:
+def _raise_losses(repaired: Repaired) -> None:
     lines = sum(one.lost for one in repaired.mended)
     events = sum(last - first + 1 for one in repaired.mended for first, last in one.lost_positions)
     if lines:

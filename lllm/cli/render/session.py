@@ -1,4 +1,4 @@
-"""One session as a tree: agents, the attempts to call their model, tools, details, sub-tactics."""
+"""Prints one session as a tree: agents, attempts to call their model, tools, sub-tactics."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from lllm.cli.render import formats
-from lllm.cli.render.console import joined, show, sign, state_text
+from lllm.cli.render.console import joined, labelled, show, sign, state_text
 from lllm.cli.render.messages import NOTHING, Exchanges, add_exchange, exchanges_of
-from lllm.cli.render.price_breakdown import explained
+from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events import codec
 from lllm.events.model import Error, RetryScheduled
@@ -38,8 +38,10 @@ _SHORT = 80  # of arguments, results and messages
 class Details(msgspec.Struct, frozen=True):
     """What only the events of a session and those below it tell.
 
-    retries: why and after which wait a call was made again, by session and the request that it
-    follows. exchanges: what calls outside of any agent sent and got, by session.
+    Attributes:
+        retries: Why and after which wait a call was made again, by the session and the ordinal of
+            the request that it follows.
+        exchanges: What calls outside of any agent sent and got, by session.
     """
 
     retries: Mapping[tuple[str, int], RetryScheduled]
@@ -47,7 +49,15 @@ class Details(msgspec.Struct, frozen=True):
 
 
 def read_details(store: LogStore, session: TacticCallSession) -> Details:
-    """Read them from the log."""
+    """Read from the log what the tree shows beside the session itself.
+
+    Args:
+        store: The store.
+        session: The loaded session.
+
+    Returns:
+        The details of it and of all below it.
+    """
     retries: dict[tuple[str, int], RetryScheduled] = {}
     exchanges: dict[str, Exchanges] = {}
     for one in family(session):
@@ -68,7 +78,14 @@ def read_details(store: LogStore, session: TacticCallSession) -> Details:
 def show_session(
     console: Console, record: SessionRecord, details: Details, zone: dt.tzinfo
 ) -> None:
-    """Print a session as a tree, and below it the traceback of a failed one. zone: of its times."""
+    """Print a session as a tree, and below it the traceback of a failed one.
+
+    Args:
+        console: Where to print.
+        record: The session.
+        details: What its events tell beside.
+        zone: Of its times.
+    """
     session = record.session
     tree = Tree(_heading(session), guide_style="dim")
     for line in _particulars(record, zone):
@@ -81,7 +98,12 @@ def show_session(
 
 
 def show_traceback(console: Console, traceback: str) -> None:
-    """Print a traceback, its last line in red."""
+    """Print a traceback, its last line in red.
+
+    Args:
+        console: Where to print.
+        traceback: The text of Python.
+    """
     above, _, last = visible_lines(traceback).rpartition("\n")
     console.print()
     console.print(Text(above), soft_wrap=True)
@@ -97,7 +119,7 @@ def _heading(session: TacticCallSession) -> Text:
             Text(visible(session.tactic_path), "bold"),
             state_text(session.state),
             formats.nanoseconds(session.elapsed) if session.elapsed is not None else "",
-            _spent(session.total_cost, session.wasted_cost),
+            _cost_text(session.total_cost, session.wasted_cost),
         ),
         "  ",
     )
@@ -105,25 +127,27 @@ def _heading(session: TacticCallSession) -> Text:
 
 def _particulars(record: SessionRecord, zone: dt.tzinfo) -> Iterator[Text]:
     session = record.session
-    yield joined((_labelled("id", visible(session.session_id)),
+    yield joined((labelled("id", visible(session.session_id)),
                   f"started {formats.moment(record.timestamp, zone, seconds=True)}"))  # fmt: skip
     if record.tags:
-        yield _labelled("tags", Text(formats.tag_list(record.tags), "cyan"))
+        yield labelled("tags", Text(formats.tag_list(record.tags), "cyan"))
     if session.partition:
-        yield _labelled("partition", visible(session.partition))
+        yield labelled("partition", visible(session.partition))
     if session.metadata is not None:
-        yield _labelled("metadata", formats.shortened(session.metadata, _LONG))
+        yield labelled("metadata", formats.shortened(session.metadata, _LONG))
     if session.task is not None:
-        yield _labelled("task", formats.shortened(session.task, _LONG))
-    prices = sorted({_source(trace) for one in family(session) for trace in attempts(one)} - {""})
+        yield labelled("task", formats.shortened(session.task, _LONG))
+    prices = sorted(
+        {_price_source(trace) for one in family(session) for trace in attempts(one)} - {""}
+    )
     if prices:
-        yield _labelled("prices", ", ".join(prices))
+        yield labelled("prices", ", ".join(prices))
 
 
 def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:
-    """What happened in a session, in the order in which it began, and how it ended.
+    """Add what happened in a session, in the order in which it began, and how it ended.
 
-    levels: of sessions below it that are shown; rich would leave out, in silence, what has no room.
+    Sessions below it are shown down to `levels`: rich leaves out, in silence, what has no room.
     """
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
@@ -134,13 +158,13 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
             _add_call(tree, session.session_id, entry, details)
         elif isinstance(entry, TacticCallSession):
             branch = tree.add(_heading(entry))
-            branch.add(_labelled("id", visible(entry.session_id)))
+            branch.add(labelled("id", visible(entry.session_id)))
             if entry.task is not None:
-                branch.add(_labelled("task", formats.shortened(entry.task, _SHORT)))
+                branch.add(labelled("task", formats.shortened(entry.task, _SHORT)))
             if levels:
                 _add_inside(branch, entry, details, levels - 1)
             else:
-                branch.add(_elsewhere(entry))
+                branch.add(_pointer(entry))
         else:
             node = _add_attempt(tree, entry)
             exchanges = details.exchanges.get(session.session_id, {})
@@ -152,19 +176,19 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
         count = formats.counted(session.missing_events, "event")
         tree.add(Text(f"{count} missing in the log; `lllm verify` tells more", "yellow"))
     if session.state == "success" and not (session.delivery is None and session.invoke_traces):
-        tree.add(_labelled("delivered", formats.shortened(session.delivery, _LONG)))
+        tree.add(labelled("delivered", formats.shortened(session.delivery, _LONG)))
     elif session.error is not None:
-        tree.add(_failed(session.error, "cancelled: " if session.cancelled else ""))
+        tree.add(_error_text(session.error, "cancelled: " if session.cancelled else ""))
 
 
-def _elsewhere(session: TacticCallSession) -> Text:
+def _pointer(session: TacticCallSession) -> Text:
     count = formats.counted(sum(1 for _ in family(session)) - 1, "session")
     command = f"lllm show {visible(session.session_id)}"
     return Text(f"… what is in it, and {count} below it: {command}", "yellow")
 
 
-def _source(trace: InvokeTrace) -> str:
-    """Whose prices are taken, in which version."""
+def _price_source(trace: InvokeTrace) -> str:
+    """Name whose prices are taken, in which version."""
     if trace.price != "priced":
         return ""
     return visible(f"{trace.price_source or ''} {trace.price_version or ''}".strip())
@@ -180,7 +204,7 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, details: Deta
                 Text.assemble("agent ", (visible(call.agent_name), "bold")),
                 state_text(call.state),
                 formats.nanoseconds(call.elapsed) if call.elapsed is not None else "",
-                _spent(call.cost, call.wasted_cost),
+                _cost_text(call.cost, call.wasted_cost),
             ),
             "  ",
         )
@@ -190,19 +214,19 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, details: Deta
             node = _add_attempt(branch, trace)
             if trace is traces[-1]:
                 for tool in call.interrupts.get(step, ()):
-                    node.add(_tool(tool))
+                    node.add(_tool_line(tool))
             retry = details.retries.get((session_id, trace.request))
             if retry is not None:
-                node.add(_retry(retry))
+                node.add(_retry_line(retry))
     if call.state == "success":
-        branch.add(_labelled("answer", formats.shortened(call.delivery, _LONG)))
+        branch.add(labelled("answer", formats.shortened(call.delivery, _LONG)))
     elif call.error is not None:
-        branch.add(_failed(call.error))
+        branch.add(_error_text(call.error))
 
 
 def _add_attempt(tree: Tree, trace: InvokeTrace) -> Tree:
-    node = tree.add(_attempt(trace))
-    bill = explained(trace)
+    node = tree.add(_attempt_line(trace))
+    bill = price_breakdown(trace)
     if bill:
         node.add(Text(bill, "dim"))
     if trace.price == "priced" and trace.price_reason:
@@ -210,36 +234,36 @@ def _add_attempt(tree: Tree, trace: InvokeTrace) -> Tree:
     return node
 
 
-def _attempt(trace: InvokeTrace) -> Text:
+def _attempt_line(trace: InvokeTrace) -> Text:
     step = f"step {trace.step}" + (f", attempt {trace.attempt}" if trace.attempt > 1 else "")
     return joined(
         (
             Text.assemble(sign(trace.state), f" {step}"),
             visible(trace.model or trace.asked),
             formats.nanoseconds(trace.elapsed) if trace.elapsed is not None else "",
-            _used(trace.cost) if trace.usage is not None else "",
-            _price(trace),
+            _token_text(trace.cost) if trace.usage is not None else "",
+            _price_text(trace),
             Text("wasted", "yellow") if trace.wasted and trace.cost.cost else "",
             Text(visible(trace.finish), "dim") if trace.finish else "",
-            _failed(trace.error) if trace.error is not None else "",
+            _error_text(trace.error) if trace.error is not None else "",
         )
     )
 
 
-def _price(trace: InvokeTrace) -> str | Text:
+def _price_text(trace: InvokeTrace) -> str | Text:
     if trace.price == "unpriced":
         return Text("unpriced", "yellow")
     return "" if trace.price is None else formats.money(trace.cost.cost)
 
 
-def _tool(tool: ToolInterrupt) -> Text:
+def _tool_line(tool: ToolInterrupt) -> Text:
     mark = sign(tool.state) if tool.repeats is None else Text("=", "yellow")
     line = Text.assemble(
         mark, " ", (visible(tool.name), "magenta"),
         f" {formats.shortened(tool.arguments, _SHORT)}",
     )  # fmt: skip
     if tool.error is not None:
-        line.append(" → ", "dim").append_text(_failed(tool.error))
+        line.append(" → ", "dim").append_text(_error_text(tool.error))
     elif tool.repeats is not None:
         line.append(f" → not run again; the result of call {tool.repeats} stands")
     elif tool.told is not None:
@@ -249,7 +273,7 @@ def _tool(tool: ToolInterrupt) -> Text:
     return line
 
 
-def _retry(retry: RetryScheduled) -> Text:
+def _retry_line(retry: RetryScheduled) -> Text:
     wait = f" after {formats.nanoseconds(retry.wait)}" if retry.wait else ""
     what = "called again" if retry.kind == "llm_recall" else "asked again"
     return Text.assemble(
@@ -261,24 +285,20 @@ def _retry(retry: RetryScheduled) -> Text:
 # -- pieces
 
 
-def _labelled(label: str, value: str | Text) -> Text:
-    return Text.assemble((f"{label} ", "dim"), value)
-
-
-def _failed(error: Error, why: str = "") -> Text:
+def _error_text(error: Error, why: str = "") -> Text:
     message = f"{error.type.rpartition('.')[2]}: {error.message}" if error.message else error.type
     return Text(why + formats.shortened(message, _LONG), "red")
 
 
-def _used(cost: InvokeCost) -> str:
+def _token_text(cost: InvokeCost) -> str:
     return formats.tokens(cost.prompt_tokens, cost.completion_tokens, cost.cached_prompt_tokens)
 
 
-def _spent(cost: InvokeCost, wasted: InvokeCost) -> Text:
-    """Tokens and money, where anything was spent."""
+def _cost_text(cost: InvokeCost, wasted: InvokeCost) -> Text:
+    """Write tokens and money, where anything was spent."""
     if not (cost.total_tokens or cost.cost or cost.unpriced_calls):
         return Text()
     parts = [f"{formats.money(cost.tool_cost)} for tools"] if cost.tool_cost else []
     parts += [f"{formats.money(wasted.cost)} wasted"] if wasted.cost else []
     of_it = f" ({', '.join(parts)})" if parts else ""
-    return Text(f"{_used(cost)}  {formats.money(cost.cost, cost.unpriced_calls)}{of_it}")
+    return Text(f"{_token_text(cost)}  {formats.money(cost.cost, cost.unpriced_calls)}{of_it}")

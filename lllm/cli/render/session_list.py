@@ -1,5 +1,7 @@
-"""A list of sessions: a table where it has the room, else some lines for each. Ids are never
-cut, since they are what one copies."""
+"""Prints a list of sessions: a table where it has the room, else lines for each.
+
+Ids are never cut, since they are what one copies.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lllm.cli.render import formats
-from lllm.cli.render.console import joined, show_rows, state_text
+from lllm.cli.render.console import joined, plain_table, show_rows, state_text
 from lllm.store.summaries import SessionSummary
 from lllm.terminal_safe import visible
 
@@ -21,7 +23,13 @@ _INDENT = 4  # columns
 
 
 def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tzinfo) -> None:
-    """Print the sessions, in their order. zone: of their times."""
+    """Print sessions, in their order.
+
+    Args:
+        console: Where to print.
+        summaries: The sessions.
+        zone: Of their times.
+    """
     offset = formats.one_offset((one.timestamp for one in summaries), zone)
     show_rows(
         console,
@@ -34,11 +42,11 @@ def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tz
 def _table(
     summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None, longest: int
 ) -> Table:
-    """longest: characters of a task or an error."""
+    """Make a table that shows `longest` characters of a task or an error."""
     tasks = any(one.task for one in summaries)
     errors = any(one.error for one in summaries)
     started = "STARTED" if offset is None else f"STARTED ({offset})"
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = plain_table()
     for name, right in (
         ("ID", False), ("STATE", False), ("TACTIC", False), (started, False), ("TOOK", True),
         ("CALLS", True), ("TOKENS", True), ("COST", True), ("TAGS", False),
@@ -59,7 +67,7 @@ def _table(
             Text(_cost(one)),
             Text(formats.tag_list(one.tags), "cyan"),
             *([Text(formats.cut(one.task or "", longest))] if tasks else []),
-            *([_reason(one, longest)] if errors else []),
+            *([_error(one, longest)] if errors else []),
         )
     return table
 
@@ -67,7 +75,7 @@ def _table(
 def _lines(
     one: SessionSummary, zone: dt.tzinfo, offset: str | None, room: int
 ) -> Iterator[Text | Padding]:
-    """room: columns of a task or an error."""
+    """Make the lines of a session, with `room` columns for a task or an error."""
     yield joined(
         (
             visible(one.session_id),
@@ -77,7 +85,7 @@ def _lines(
         ),
         "  ",
     )
-    told = joined(
+    details = joined(
         (
             Text(visible(one.tactic_path), "bold"),
             f"{_calls(one)} call{'s' if _calls(one) != '1' else ''}",
@@ -86,21 +94,21 @@ def _lines(
             Text(formats.tag_list(one.tags), "cyan"),
         )
     )
-    yield Padding(told, (0, 0, 0, _INDENT), expand=False)
+    yield Padding(details, (0, 0, 0, _INDENT), expand=False)
     if one.task:
         task = Text.assemble(("task ", "dim"), formats.cut(one.task, room - len("task ")))
         yield Padding(task, (0, 0, 0, _INDENT), expand=False)
     if one.error:
-        yield Padding(_reason(one, room), (0, 0, 0, _INDENT), expand=False)
+        yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
 
 
-def _reason(one: SessionSummary, longest: int) -> Text:
-    """The first line of what a session failed with. longest: characters that are shown of it."""
+def _error(one: SessionSummary, longest: int) -> Text:
+    """Make one line of what a session failed with, of `longest` characters."""
     return Text(formats.cut(formats.error_line(one.error or ""), longest), "red")
 
 
 def _calls(one: SessionSummary) -> str:
-    """The calls that were answered, and those that failed."""
+    """Count the calls that were answered, and those that failed."""
     return f"{one.calls:,} + {one.failed_calls:,} failed" if one.failed_calls else f"{one.calls:,}"
 
 

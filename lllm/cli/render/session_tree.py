@@ -1,5 +1,7 @@
-"""A session and those below it, however deep they go: a log may hold more levels than a stack, or
-ones that go round in a ring."""
+"""Walks a session and those below it, however deep they go.
+
+A log may hold more levels than a stack, or ones that go round in a ring.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ from lllm.projections.session.call_session import InvokeTrace, TacticCallSession
 
 
 def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
-    """The session and all below it, each once."""
+    """Walk a session and all below it.
+
+    Args:
+        session: The session at the top.
+
+    Yields:
+        Each session once, a parent before its children.
+    """
     waiting = [session]
     seen: set[str] = set()
     while waiting:
@@ -23,7 +32,14 @@ def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
 
 
 def attempts(session: TacticCallSession) -> Iterator[InvokeTrace]:
-    """The calls of a model in one session, those of its agents first."""
+    """Walk the attempts to call a model in one session, without those below it.
+
+    Args:
+        session: The session.
+
+    Yields:
+        The attempts, those of its agents first.
+    """
     for calls in session.agent_sessions.values():
         for call in calls:
             for traces in call.invoke_traces.values():

@@ -1,4 +1,4 @@
-"""What a check of a log shows: one line where all is well, else one for each damage."""
+"""Prints what a check of a log found: one line where all is well, else one for each damage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _LONG = 500  # characters of what is wrong
 def show(verified: Verified, as_json: bool) -> None:
     """Print what a check found.
 
-    Raises Finding where it found something to look at, so that the exit code says so too.
+    Args:
+        verified: What it found.
+        as_json: True for one JSON object.
+
+    Raises:
+        Finding: There is something to look at; raised once all is printed.
     """
     damages = verified.damages
     if as_json:
@@ -30,7 +35,7 @@ def show(verified: Verified, as_json: bool) -> None:
         show_json(encode(verified).decode())
     else:
         for damage in damages[:_LINES]:
-            click.echo(_line(damage))
+            click.echo(_damage_line(damage))
         if len(damages) > _LINES:
             click.echo(f"... and {len(damages) - _LINES:,} more (use --json for all)")
         for line in _notes(verified):
@@ -45,18 +50,18 @@ def show(verified: Verified, as_json: bool) -> None:
         )
 
 
-def _line(damage: Damage) -> str:
+def _damage_line(damage: Damage) -> str:
     place = [f"position {damage.position}"] if damage.position else []
     if damage.stream:
-        place.append(_name(damage.stream))
+        place.append(_stream_name(damage.stream))
     if damage.seq:
         place.append(f"event {damage.seq}")
-    said = shortened(damage.what, _LONG)
-    return f"{', '.join(place)}: {said}" if place else said
+    what = shortened(damage.what, _LONG)
+    return f"{', '.join(place)}: {what}" if place else what
 
 
-def _name(stream: str) -> str:
-    """A session's id as `lllm show` takes it; what is said of one has a dash in its name."""
+def _stream_name(stream: str) -> str:
+    """Name a session as `lllm show` takes it; a statement about one has a dash in its name."""
     if "-" in stream:
         return f"statement {shortened(stream, 3 * SHORT_ID)}"
     return f"session {visible(stream[:SHORT_ID])}"

@@ -20,7 +20,7 @@ import pytest
 from lllm import LogStore, Tactic
 from lllm.cli import main
 from lllm.cli.open_store import open_store
-from lllm.cli.render.price_breakdown import explained
+from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.events.model import Price, Usage
 from lllm.invokers.scripted import ScriptedInvoker, reply
 from lllm.pricing.price import price as price_of
@@ -620,7 +620,7 @@ def test_how_a_price_is_explained(usage: Usage | None, price: Price | None, said
     if price is not None:
         trace.price, trace.price_source = price.status, price.source
         trace.price_reason, trace.rates, trace.parts = price.reason, price.rates, price.parts
-    assert explained(trace) == said
+    assert price_breakdown(trace) == said
 
 
 # -- export, tag, rebuild

@@ -1,0 +1,36 @@
+"""Shows how far a long command is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar on stderr while inside, where that is a terminal.
+
+    Args:
+        title: What is being done.
+
+    Yields:
+        A function to be told the position reached and the one to reach; None without a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from lllm.cli.render.console import stderr
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=stderr(), transient=True) as bars:
+        task = bars.add_task(title, total=None)
+
+        def report(reached: int, to_reach: int) -> None:
+            bars.update(task, completed=reached, total=to_reach)
+
+        yield report
