@@ -3,6 +3,9 @@
 Every LLM call, tool interrupt, retry and failure of a tactic is an append-only event, written the
 moment it happens; lists, tags and costs are projections, built from the events. The names below are
 the public API; each is imported when it is first used, so that `import lllm` costs next to nothing.
+
+They stand twice below: for type checkers, which take the names imported `as` themselves for the
+public ones, and for the interpreter.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lllm.version import __version__
+from lllm.version import __version__ as __version__
 
 try:
     import fcntl  # noqa: F401 - locks need it, and every store needs locks
@@ -22,155 +25,93 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
-    from lllm.agents.agent import Agent
-    from lllm.agents.dialog import Dialog, Message, Piece
-    from lllm.agents.prompt import Prompt
-    from lllm.agents.tactic import Tactic, build_tactic
-    from lllm.events.backends.jsonl.backend import LocalFileBackend
-    from lllm.events.backends.noop import NoOpBackend
-    from lllm.events.backends.sqlite.backend import SQLiteBackend
-    from lllm.events.errors import (
-        AgentError,
-        AmbiguousId,
-        AppendConflict,
-        AppendTooLarge,
-        BudgetExceeded,
-        ConfigError,
-        InvokeError,
-        LllmError,
-        LogDamaged,
-        LogError,
-        LogReadOnly,
-        LogTooNew,
-        LogUnavailable,
-        MissingExtra,
-        PackageError,
-        ParseError,
-        PromptError,
-        SessionEnded,
-        SessionNotFound,
-        StoreError,
-        ViewError,
-        WrongProcess,
-    )
-    from lllm.events.redaction.patterns import BEARER, CARD, EMAIL, Pattern
-    from lllm.events.redaction.redact import redacted_in
-    from lllm.instrumentation.capture import capture, captured, release
-    from lllm.instrumentation.instruments import instrument, uninstrument
-    from lllm.packages.loader import load_package
-    from lllm.packages.registry import Runtime
-    from lllm.projections.session.call_session import AgentCallSession, TacticCallSession
-    from lllm.projections.session.invoke_cost import InvokeCost
-    from lllm.sessions.threads import Executor
-    from lllm.store.call_records import CallRecord
-    from lllm.store.log_store import LogStore
-    from lllm.store.summaries import SessionRecord, SessionSummary
-    from lllm.tools.tool import tool
+    from lllm.agents.agent import Agent as Agent
+    from lllm.agents.dialog import Dialog as Dialog
+    from lllm.agents.dialog import Message as Message
+    from lllm.agents.dialog import Piece as Piece
+    from lllm.agents.prompt import Prompt as Prompt
+    from lllm.agents.tactic import Tactic as Tactic
+    from lllm.agents.tactic import build_tactic as build_tactic
+    from lllm.events.backends.jsonl.backend import LocalFileBackend as LocalFileBackend
+    from lllm.events.backends.noop import NoOpBackend as NoOpBackend
+    from lllm.events.backends.sqlite.backend import SQLiteBackend as SQLiteBackend
+    from lllm.events.errors import AgentError as AgentError
+    from lllm.events.errors import AmbiguousId as AmbiguousId
+    from lllm.events.errors import AppendConflict as AppendConflict
+    from lllm.events.errors import AppendTooLarge as AppendTooLarge
+    from lllm.events.errors import BudgetExceeded as BudgetExceeded
+    from lllm.events.errors import ConfigError as ConfigError
+    from lllm.events.errors import InvokeError as InvokeError
+    from lllm.events.errors import LllmError as LllmError
+    from lllm.events.errors import LogDamaged as LogDamaged
+    from lllm.events.errors import LogError as LogError
+    from lllm.events.errors import LogReadOnly as LogReadOnly
+    from lllm.events.errors import LogTooNew as LogTooNew
+    from lllm.events.errors import LogUnavailable as LogUnavailable
+    from lllm.events.errors import MissingExtra as MissingExtra
+    from lllm.events.errors import PackageError as PackageError
+    from lllm.events.errors import ParseError as ParseError
+    from lllm.events.errors import PromptError as PromptError
+    from lllm.events.errors import SessionEnded as SessionEnded
+    from lllm.events.errors import SessionNotFound as SessionNotFound
+    from lllm.events.errors import StoreError as StoreError
+    from lllm.events.errors import ViewError as ViewError
+    from lllm.events.errors import WrongProcess as WrongProcess
+    from lllm.events.redaction.patterns import BEARER as BEARER
+    from lllm.events.redaction.patterns import CARD as CARD
+    from lllm.events.redaction.patterns import EMAIL as EMAIL
+    from lllm.events.redaction.patterns import Pattern as Pattern
+    from lllm.events.redaction.redact import redacted_in as redacted_in
+    from lllm.instrumentation.capture import capture as capture
+    from lllm.instrumentation.capture import captured as captured
+    from lllm.instrumentation.capture import release as release
+    from lllm.instrumentation.instruments import instrument as instrument
+    from lllm.instrumentation.instruments import uninstrument as uninstrument
+    from lllm.packages.loader import load_package as load_package
+    from lllm.packages.registry import Runtime as Runtime
+    from lllm.projections.session.call_session import AgentCallSession as AgentCallSession
+    from lllm.projections.session.call_session import TacticCallSession as TacticCallSession
+    from lllm.projections.session.invoke_cost import InvokeCost as InvokeCost
+    from lllm.sessions.threads import Executor as Executor
+    from lllm.store.call_records import CallRecord as CallRecord
+    from lllm.store.log_store import LogStore as LogStore
+    from lllm.store.summaries import SessionRecord as SessionRecord
+    from lllm.store.summaries import SessionSummary as SessionSummary
+    from lllm.tools.tool import tool as tool
 
+# Where each name is found when it is first used; `import lllm` imports none of it.
 _HOMES = {
-    "lllm.agents.agent": ("Agent",),
-    "lllm.store.call_records": ("CallRecord",),
-    "lllm.instrumentation.capture": ("capture", "captured", "release"),
-    "lllm.agents.dialog": ("Dialog", "Message", "Piece"),
+    "lllm.agents.agent": "Agent",
+    "lllm.agents.dialog": "Dialog Message Piece",
+    "lllm.agents.prompt": "Prompt",
+    "lllm.agents.tactic": "Tactic build_tactic",
+    "lllm.events.backends.jsonl.backend": "LocalFileBackend",
+    "lllm.events.backends.noop": "NoOpBackend",
+    "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (
-        "AgentError",
-        "AmbiguousId",
-        "AppendConflict",
-        "AppendTooLarge",
-        "BudgetExceeded",
-        "ConfigError",
-        "InvokeError",
-        "LllmError",
-        "LogDamaged",
-        "LogError",
-        "LogReadOnly",
-        "LogTooNew",
-        "LogUnavailable",
-        "MissingExtra",
-        "PackageError",
-        "ParseError",
-        "PromptError",
-        "SessionEnded",
-        "SessionNotFound",
-        "StoreError",
-        "ViewError",
-        "WrongProcess",
+        "AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded ConfigError "
+        "InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew LogUnavailable "
+        "MissingExtra PackageError ParseError PromptError SessionEnded SessionNotFound StoreError "
+        "ViewError WrongProcess"
     ),
-    "lllm.events.backends.jsonl.backend": ("LocalFileBackend",),
-    "lllm.events.backends.noop": ("NoOpBackend",),
-    "lllm.events.redaction.redact": ("redacted_in",),
-    "lllm.events.redaction.patterns": ("BEARER", "CARD", "EMAIL", "Pattern"),
-    "lllm.events.backends.sqlite.backend": ("SQLiteBackend",),
-    "lllm.instrumentation.instruments": ("instrument", "uninstrument"),
-    "lllm.packages.loader": ("load_package",),
-    "lllm.projections.session.call_session": ("AgentCallSession", "TacticCallSession"),
-    "lllm.projections.session.invoke_cost": ("InvokeCost",),
-    "lllm.agents.prompt": ("Prompt",),
-    "lllm.packages.registry": ("Runtime",),
-    "lllm.store.log_store": ("LogStore",),
-    "lllm.store.summaries": ("SessionRecord", "SessionSummary"),
-    "lllm.agents.tactic": ("Tactic", "build_tactic"),
-    "lllm.sessions.threads": ("Executor",),
-    "lllm.tools.tool": ("tool",),
+    "lllm.events.redaction.patterns": "BEARER CARD EMAIL Pattern",
+    "lllm.events.redaction.redact": "redacted_in",
+    "lllm.instrumentation.capture": "capture captured release",
+    "lllm.instrumentation.instruments": "instrument uninstrument",
+    "lllm.packages.loader": "load_package",
+    "lllm.packages.registry": "Runtime",
+    "lllm.projections.session.call_session": "AgentCallSession TacticCallSession",
+    "lllm.projections.session.invoke_cost": "InvokeCost",
+    "lllm.sessions.threads": "Executor",
+    "lllm.store.call_records": "CallRecord",
+    "lllm.store.log_store": "LogStore",
+    "lllm.store.summaries": "SessionRecord SessionSummary",
+    "lllm.tools.tool": "tool",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [
-    "BEARER",
-    "CARD",
-    "EMAIL",
-    "Agent",
-    "AgentCallSession",
-    "AgentError",
-    "AmbiguousId",
-    "AppendConflict",
-    "AppendTooLarge",
-    "BudgetExceeded",
-    "CallRecord",
-    "ConfigError",
-    "Dialog",
-    "Executor",
-    "InvokeCost",
-    "InvokeError",
-    "LllmError",
-    "LocalFileBackend",
-    "LogDamaged",
-    "LogError",
-    "LogReadOnly",
-    "LogStore",
-    "LogTooNew",
-    "LogUnavailable",
-    "Message",
-    "MissingExtra",
-    "NoOpBackend",
-    "PackageError",
-    "ParseError",
-    "Pattern",
-    "Piece",
-    "Prompt",
-    "PromptError",
-    "Runtime",
-    "SQLiteBackend",
-    "SessionEnded",
-    "SessionNotFound",
-    "SessionRecord",
-    "SessionSummary",
-    "StoreError",
-    "Tactic",
-    "TacticCallSession",
-    "ViewError",
-    "WrongProcess",
-    "__version__",
-    "build_tactic",
-    "capture",
-    "captured",
-    "instrument",
-    "load_package",
-    "redacted_in",
-    "release",
-    "tool",
-    "uninstrument",
-]
+if not TYPE_CHECKING:  # type checkers go by the names that are imported `as` themselves
+    __all__ = sorted([*_HOME_OF, "__version__"])
 
 
 def _clone() -> str | None:
@@ -211,4 +152,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_HOME_OF, "__version__"])

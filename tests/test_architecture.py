@@ -157,6 +157,14 @@ def test_the_public_names() -> None:
     for name in lllm.__all__:
         assert getattr(lllm, name) is not None
     assert dir(lllm) == sorted(lllm.__all__)
+    for_types = {
+        alias.name: node.module
+        for node in parsed(ROOT / "lllm" / "__init__.py")
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert for_types == lllm._HOME_OF | {"__version__": "lllm.version"}
     with pytest.raises(AttributeError, match="nonsense"):
         lllm.nonsense  # noqa: B018 # that it is looked up is the test
     logging_names = {

@@ -132,6 +132,13 @@ print(session.total_cost.cost, session.agent_call_count)
 print(tactic("x").upper())
 """
 
+_STAR = """
+from lllm import *
+
+store: LogStore = LogStore(NoOpBackend())
+lag: int = store.lag
+"""
+
 _WRONG = """
 from lllm import LogStore, Tactic
 
@@ -157,7 +164,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "lllm", site / "lllm")
     for floor in ("events", "projections"):
         shutil.copytree(ROOT / floor, site / "lllm" / floor)
-    for name, text in (("project", _PROJECT), ("lesson", _LESSON), ("wrong", _WRONG)):
+    for name, text in (
+        ("project", _PROJECT),
+        ("lesson", _LESSON),
+        ("star", _STAR),
+        ("wrong", _WRONG),
+    ):
         (site / f"{name}.py").write_text(text)
     return site
 
@@ -182,7 +194,7 @@ def test_mypy_strict(site: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--no-error-summary", "--cache-dir", ".cache"]
     options = ["--python-executable", sys.executable, "--follow-imports", "silent"]
     strict = subprocess.run(
-        [*command, *options, "--strict", "project.py", "wrong.py"],
+        [*command, *options, "--strict", "project.py", "star.py", "wrong.py"],
         cwd=site, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert lines_with_errors(strict) == _EXPECTED
@@ -196,7 +208,7 @@ def test_mypy_strict(site: Path) -> None:
 def test_pyright_strict(site: Path) -> None:
     """pyright says the same."""
     config = {
-        "include": ["project.py", "wrong.py", "lesson.py"],
+        "include": ["project.py", "wrong.py", "lesson.py", "star.py"],
         "strict": ["project.py", "wrong.py"],
         "pythonVersion": "3.11",
     }
