@@ -143,6 +143,19 @@ def _warn(limit: int, reason: str | None) -> None:
         _logger.warning("%s", message)
 
 
+def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
+    """Make the budget of one call from what a user gives.
+
+    Args:
+        budget_usd: US dollars, None for no limit.
+        unpriced: "warn" or "stop", see Budget.
+
+    Raises:
+        ConfigError: One of them can't be.
+    """
+    return Budget(limit_of(budget_usd), unpriced=on_unpriced(unpriced))
+
+
 def on_unpriced(given: object) -> OnUnpriced:
     """What a budget does at an attempt without a price, as a user gives it.
 

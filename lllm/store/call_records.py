@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Callable
 from typing import get_args
 
 import msgspec
 
 from lllm.durations import Duration, duration_nanoseconds
+from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
 from lllm.events.table_rows import TableRow
 from lllm.projections.queries.call_selection import Cursor
-from lllm.projections.queries.calls import CallRow, FoundCall
+from lllm.projections.queries.calls import CallRow, FoundCall, list_calls
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
+from lllm.projections.queries.sessions import reading
 from lllm.projections.session.invoke_cost import dollars
 from lllm.times import datetime_of
 
@@ -160,16 +163,35 @@ def _error_asked(error: int | str) -> tuple[tuple[int, int] | None, str | None]:
     return None, re.sub("[A-Z]+", lambda upper: upper[0].lower(), text)  # as SQLite's lower() does
 
 
-def checked_list(
-    sort: str, limit: int | None, cursor: str | None
-) -> tuple[CallSort, Cursor | None]:
-    """The order of a list, and where it goes on. Raises ValueError for what can't be."""
-    known = next((one for one in CALL_SORTS if one == sort), None)
-    if known is None:
+def call_list(
+    wanted: CallFilter, sort: CallSort, limit: int | None, cursor: str | None
+) -> Callable[[Database], list[CallRecord]]:
+    """Check what a list of attempts is asked for, before anything is read.
+
+    Args:
+        wanted: Which attempts.
+        sort: Their order.
+        limit: How many at most, None for all there are.
+        cursor: Of the last record seen.
+
+    Returns:
+        What reads the list from the rows.
+
+    Raises:
+        ValueError: The order, the limit or the cursor can't be.
+    """
+    if sort not in CALL_SORTS:
         raise ValueError(f"sort is one of {', '.join(CALL_SORTS)}; not {sort!r}")
     if limit is not None and limit < 0:
         raise ValueError(f"limit is a number of calls, not {limit}")
-    return known, None if cursor is None else _cursor(cursor, known)
+    behind = None if cursor is None else _cursor(cursor, sort)
+
+    def read(database: Database) -> list[CallRecord]:
+        with reading(database) as connection:
+            found = list_calls(connection, wanted, limit, behind, sort)
+        return [record_of(one, sort) for one in found]
+
+    return read
 
 
 def _cursor(text: str, sort: CallSort) -> Cursor:

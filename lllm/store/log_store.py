@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,33 +30,26 @@ from lllm.pricing.repricing import OtherPrices, Repricing, repriced
 from lllm.pricing.user_prices import Prices, PriceTable
 from lllm.projections.engine.rebuild import Progress, Rebuilt
 from lllm.projections.queries import (
-    calls as call_queries,
-)
-from lllm.projections.queries import session_tags
-from lllm.projections.queries import (
     sessions as session_queries,
 )
 from lllm.projections.queries.cost_groups import DividedQuarter
 from lllm.projections.queries.filters import CallSort
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
-from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
-from lllm.sessions.current_session import running_session
-from lllm.sessions.decorator import path_of, session_around
+from lllm.sessions.budget import OnUnpriced, budget_of
 from lllm.sessions.error_details import describe
 from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
-from lllm.store.call_records import CallRecord, call_filter_of, checked_list, record_of
+from lllm.store.call_records import CallRecord, call_filter_of, call_list
 from lllm.store.filters import filter_of
 from lllm.store.session_host import StoreSessionHost, StoreSettings
-from lllm.store.summaries import SessionRecord, SessionSummary, Sort, listing, summary_of
+from lllm.store.store_sessions import open_session, tactic_decorator
+from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_list
 from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
     from lllm.store.list_export import ExportedLists
     from lllm.store.sql_database import StoreDatabase
-
-_logger = logging.getLogger("lllm.store")
 
 
 P = ParamSpec("P")
@@ -190,11 +182,9 @@ class LogStore:
         knows: "warn" of the first, or "stop" before the next call of a model. Raises TypeError for
         tags that are not str -> str.
         """
-        if not name.rpartition("::")[2]:
-            raise ValueError(f"A session has a name, as 'my_project::script'; {name!r} is none.")
-        return self._scope(
-            name, "session", task, None, tags, metadata, partition,
-            Budget(limit_of(budget_usd), unpriced=on_unpriced(budget_unpriced)),
+        return open_session(
+            self._host, name, task=task, tags=tags, metadata=metadata, partition=partition,
+            budget=budget_of(budget_usd, budget_unpriced),
         )  # fmt: skip
 
     def tactic(
@@ -220,18 +210,10 @@ class LogStore:
         web server needs. Items beyond 16 MiB are counted, not kept; a generator that is left is a
         cancelled failure with the items so far.
         """
-
-        def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            path, limit = path_of(function, name), limit_of(budget_usd)
-            unpriced = on_unpriced(budget_unpriced)
-
-            def opening(task: object, options: dict[str, object]) -> SessionScope:
-                budget = Budget(limit, unpriced=unpriced)
-                return self._scope(path, "tactic", task, options, tags, metadata, partition, budget)
-
-            return session_around(function, opening)
-
-        return decorate
+        return tactic_decorator(
+            self._host, name, tags=tags, metadata=metadata, partition=partition,
+            budget_usd=budget_usd, budget_unpriced=budget_unpriced,
+        )  # fmt: skip
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:
         """Have a function run in the session that is running here, whichever thread calls it:
@@ -249,27 +231,6 @@ class LogStore:
 
         return carry(function)
 
-    def _scope(
-        self,
-        path: str,
-        kind: str,
-        task: object,
-        options: Mapping[str, object] | None,
-        tags: Mapping[str, str] | None,
-        metadata: object,
-        partition: str | None,
-        budget: Budget,
-    ) -> SessionScope:
-        """A session below the one that is running here."""
-        above = running_session()
-        budget.above = above.budget if above else None
-        return SessionScope(
-            self._host, path, path.rpartition("::")[2], kind=kind, task=task, options=options,
-            tags=tags, metadata=metadata, partition=partition,
-            parent=above if above and above.host is self._host else None,
-            budget=budget,
-        )  # fmt: skip
-
     def tag(
         self,
         session_id: str,
@@ -283,12 +244,12 @@ class LogStore:
 
         by: who says so. Raises TypeError for tags that are not str -> str, SessionNotFound.
         """
-        changes, removed = check_tags(tags), tuple(remove)
+        changes = check_tags(tags)
         self._reader.find(session_id, below=False)
         event = SessionTagged(
-            about=session_id, set=changes, removed=removed, by=by, salt=new_salt()
+            about=session_id, set=changes, removed=tuple(remove), by=by, salt=new_salt()
         )
-        append_statement(self.log, f"tagged-{new_id()}", event, salt=event.salt, redact=self.redact)
+        self._append_statement("tagged", event)
 
     def save_error(self, error: BaseException, *, context: object = None) -> str:
         """Record a failure outside any session. Returns the id that `events` finds it by.
@@ -301,7 +262,10 @@ class LogStore:
             partition=self.partition,
             salt=new_salt(),
         )
-        stream = f"error-{new_id()}"
+        return self._append_statement("error", event)
+
+    def _append_statement(self, kind: str, event: SessionTagged | ErrorRecorded) -> str:
+        stream = f"{kind}-{new_id()}"
         append_statement(self.log, stream, event, salt=event.salt, redact=self.redact)
         return stream
 
@@ -335,15 +299,7 @@ class LogStore:
         state, limit, sort, cursor, time or zone that can't be.
         """
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
-        find = listing(sort, limit, cursor)
-
-        def listed(database: Database) -> list[SessionSummary]:
-            with session_queries.reading(database) as connection:
-                rows = find(connection, wanted)
-                all_tags = session_tags.tags_of(connection, rows)
-            return [summary_of(row, all_tags[row.number], sort) for row in rows]
-
-        return self._reader.ask(listed)
+        return self._reader.ask(session_list(wanted, sort, limit, cursor))
 
     def list_calls(
         self,
@@ -402,14 +358,7 @@ class LogStore:
         """
         of = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         wanted = call_filter_of(of, error, model, provider, slower, session_id)
-        order, behind = checked_list(sort, limit, cursor)
-
-        def listed(database: Database) -> list[CallRecord]:
-            with session_queries.reading(database) as connection:
-                found = call_queries.list_calls(connection, wanted, limit, behind, order)
-            return [record_of(one, order) for one in found]
-
-        return self._reader.ask(listed)
+        return self._reader.ask(call_list(wanted, sort, limit, cursor))
 
     def find_id(self, prefix: str) -> str:
         """The one session id that begins with a prefix.
@@ -455,11 +404,7 @@ class LogStore:
 
         Raises LogDamaged where the log ends before a position that was read, as an older copy does.
         """
-        return self._held_by(logs.follow(self.log, after=after, poll=poll))
-
-    def _held_by(self, events: Iterator[Recorded]) -> Iterator[Recorded]:
-        """Events whose reader keeps the store open."""
-        yield from events
+        yield from logs.follow(self.log, after=after, poll=poll)  # which keeps the store open
 
     def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
         """A session as text that stands alone.

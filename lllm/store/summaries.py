@@ -11,8 +11,10 @@ from typing import Literal
 
 import msgspec
 
+from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
 from lllm.events.table_rows import TableRow
+from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.sessions import CostCursor, Cursor, SessionRow
@@ -98,29 +100,52 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
     )
 
 
-def listing(
-    sort: str, limit: int | None, cursor: str | None
-) -> Callable[[sqlite3.Connection, Filter], list[SessionRow]]:
-    """The query of a list. Raises ValueError for an order, limit or cursor that can't be."""
+def session_list(
+    wanted: Filter, sort: Sort, limit: int | None, cursor: str | None
+) -> Callable[[Database], list[SessionSummary]]:
+    """Check what a list of sessions is asked for, before anything is read.
+
+    Args:
+        wanted: Which sessions.
+        sort: Their order.
+        limit: How many at most, None for all there are.
+        cursor: Of the last summary seen.
+
+    Returns:
+        What reads the list from the rows.
+
+    Raises:
+        ValueError: The order, the limit or the cursor can't be.
+    """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is a number of sessions, not {limit}")
+    if sort not in SORTS:
+        raise ValueError(f"sort is one of {', '.join(SORTS)}; not {sort!r}")
+    find: Callable[[sqlite3.Connection, Filter], list[SessionRow]]
     if sort == "started":
-        newest = None if cursor is None else _cursor(cursor)
-        return partial(session_queries.list_sessions, limit=limit, cursor=newest)
-    if sort == "cost":
-        dearest = None if cursor is None else _dear_cursor(cursor)
-        return partial(session_queries.most_expensive_sessions, limit=limit, cursor=dearest)
-    raise ValueError(f"sort is one of {', '.join(SORTS)}; not {sort!r}")
+        newest = None if cursor is None else _start_cursor(cursor)
+        find = partial(session_queries.list_sessions, limit=limit, cursor=newest)
+    else:
+        largest = None if cursor is None else _cost_cursor(cursor)
+        find = partial(session_queries.most_expensive_sessions, limit=limit, cursor=largest)
+
+    def read(database: Database) -> list[SessionSummary]:
+        with session_queries.reading(database) as connection:
+            rows = find(connection, wanted)
+            all_tags = session_tags.tags_of(connection, rows)
+        return [summary_of(row, all_tags[row.number], sort) for row in rows]
+
+    return read
 
 
-def _cursor(text: str) -> Cursor:
+def _start_cursor(text: str) -> Cursor:
     started, _, session_id = text.partition(".")
     if not re.fullmatch(r"-?[0-9]{1,19}", started) or not session_id or abs(int(started)) > _LAST:
         raise _no_cursor(text, "started")
     return int(started), session_id
 
 
-def _dear_cursor(text: str) -> CostCursor:
+def _cost_cursor(text: str) -> CostCursor:
     found = re.fullmatch(r"cost\.(-?[0-9]{1,19})\.([0-9]{1,19})", text)
     nanos, number = map(int, found.groups()) if found else (_LAST + 1, 0)
     if max(abs(nanos), number) > _LAST:
