@@ -4,17 +4,8 @@ machine."""
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
-import multiprocessing
 import os
-import pickle
-import subprocess
-import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +14,12 @@ import pytest
 
 from lllm import LogStore, Prompt, SQLiteBackend, tool
 from lllm.agents.dialog import Piece
-from lllm.events.errors import ConfigError, InvokeError
+from lllm.events.errors import InvokeError
 from lllm.events.model import Content, LLMFailed, LLMResponded, RetryScheduled, Usage
-from lllm.invokers import Answer, Invoker, OnText, Request, Streams
+from lllm.invokers import Answer, OnText, Request
 from lllm.invokers.anthropic import AnthropicInvoker
-from tests.support.loopback import JSON, Loopback, Received, Reply, cut, drop, hang
+from tests.support.error_contents import everything_about
+from tests.support.loopback import JSON, Loopback, Received, Reply
 from tests.support.loopback_messages import (
     LIMITS,
     MODEL,
@@ -161,15 +153,6 @@ def test_an_answer_is_read(server: Loopback, shared: AnthropicInvoker, call: Cal
     assert ("stream" in server.requests[0].body) == ((got.first_token or 0) > 0)
 
 
-def test_a_prefix_is_not_sent(server: Loopback, call: Call) -> None:
-    """What is put before a model's name to say who serves it stays here."""
-    invoker = kept(
-        AnthropicInvoker(base_url=base_url(server), api_key=KEY, model_prefix="anthropic/")
-    )
-    call(invoker, msgspec.structs.replace(ASK, model="anthropic/claude-haiku-4-5"))
-    assert server.requests[0].body["model"] == "claude-haiku-4-5"
-
-
 def test_an_old_model_is_asked_without_a_warning(
     server: Loopback, shared: AnthropicInvoker, call: Call
 ) -> None:
@@ -196,24 +179,6 @@ def test_a_schema_is_sent_as_the_api_takes_it(
     }
     error = fail(call, shared, msgspec.structs.replace(ASK, output_schema={"not": {}}))
     assert not error.retryable
-
-
-@pytest.mark.parametrize("name", ["model", "stream", "system"])
-def test_params_cannot_say_what_the_request_says(
-    name: str, shared: AnthropicInvoker, call: Call
-) -> None:
-    """A param that lllm decides itself is refused by name."""
-    with pytest.raises(ConfigError, match=f"params can't set '{name}'"):
-        call(shared, Request("m", (), params={name: 2}))
-
-
-def test_params_no_json_can_hold_are_an_error(
-    server: Loopback, shared: AnthropicInvoker, call: Call
-) -> None:
-    """A param with no JSON form fails for good, before anything is sent."""
-    error = fail(call, shared, Request("m", (), params={"x": object()}))
-    assert not error.retryable
-    assert server.requests == []
 
 
 # While it comes
@@ -343,43 +308,6 @@ def test_the_wait_that_is_asked_for(
     """What the provider asks to wait is told in nanoseconds, before what its limits say."""
     server.answers(failure(status, headers=LIMITS | {"retry-after": "2"}))
     assert fail(call, shared).retry_after == 2_000_000_000
-
-
-@pytest.mark.parametrize(
-    ("reply", "status"),
-    [
-        (cut(), None),
-        (drop(), None),
-        (Reply(body=b"{not json"), 200),
-        (Reply(body=b"[]"), None),
-        (Reply(body=json.dumps(error_event()).encode()), 529),
-    ],
-    ids=["cut", "dropped", "no json", "no message", "error in a 200"],
-)
-def test_half_answers_may_be_tried_again(
-    reply: Reply, status: int | None, server: Loopback, shared: AnthropicInvoker
-) -> None:
-    """An answer that is cut, or holds no message, may come whole the next time."""
-    server.answers(reply)
-    error = fail(lambda invoker, asked: invoker.invoke(asked), shared)
-    assert (error.retryable, error.status) == (True, status)
-
-
-def test_a_timeout(server: Loopback, call: Call) -> None:
-    """No answer within the time is a failure that may be tried again."""
-    server.answers(hang())
-    error = fail(call, fresh(server, timeout=0.05))
-    assert (error.retryable, error.status) == (True, None)
-    assert "sent nothing for 0.05 seconds" in str(error)
-
-
-def test_nobody_there(call: Call) -> None:
-    """A refused connection names where it went, and may be tried again."""
-    with Loopback() as gone:
-        invoker = fresh(gone)
-    error = fail(call, invoker)
-    assert error.retryable
-    assert f"127.0.0.1:{gone.port}" in str(error)
 
 
 # In a tactic
@@ -519,18 +447,6 @@ class City(msgspec.Struct):
 # What must not be told
 
 
-def everything_about(error: BaseException) -> str:
-    """All that anyone could record of an error, its causes and their attributes included."""
-    told = "".join(traceback.format_exception(error, chain=True))
-    stack = traceback.TracebackException.from_exception(error, capture_locals=True)
-    link: BaseException | None = error
-    while link is not None:
-        told += repr(link) + repr(link.args) + repr(vars(link))
-        link = link.__cause__ or link.__context__
-    ours = [frame for frame in stack.stack if "/anthropic/" not in frame.filename]
-    return told + "".join(repr(frame.locals) for frame in ours if "test_" not in frame.filename)
-
-
 def echoing(received: Received) -> Reply:
     """A 401 that quotes the credentials it was sent, in its message, code and headers."""
     sent = received.headers["authorization"]
@@ -545,26 +461,6 @@ def echoing_in_a_stream(received: Received) -> Reply:
     return stream_of([*events[:-4], error_event(message=f"You sent {sent}.")])
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [echoing, cut(), Reply(body=f"{{broken {KEY}".encode()), Reply(502, KEY.encode())],
-    ids=["echo", "cut", "broken", "page"],
-)
-def test_no_error_tells_the_key(
-    reply: Reply | Callable[[Received], Reply],
-    server: Loopback,
-    shared: AnthropicInvoker,
-    call: Call,
-) -> None:
-    """Message, code, ids, causes and traceback of a failure are free of the key."""
-    server.answers(reply)
-    error = fail(call, shared)
-    assert KEY not in everything_about(error)
-    assert "Bearer" not in everything_about(error)
-    assert error.__cause__ is None
-    assert error.__context__ is None
-
-
 def test_no_broken_stream_tells_the_key(
     server: Loopback, shared: AnthropicInvoker, told: Told
 ) -> None:
@@ -575,76 +471,7 @@ def test_no_broken_stream_tells_the_key(
     assert KEY not in everything_about(error)
 
 
-def test_no_answer_tells_the_key(server: Loopback, shared: AnthropicInvoker, call: Call) -> None:
-    """A server that echoes the key in its answer does not get it into the log."""
-
-    def echo(received: Received) -> Reply:
-        reply = replies(says(f"You sent {received.headers['authorization']}"), id=f"id-{KEY}")
-        assert callable(reply)
-        return reply(received)
-
-    server.answers(echo)
-    got = call(shared, ASK)
-    assert KEY not in repr(got)
-    assert got.content.text == "You sent Bearer [api key]"
-
-
-def test_no_repr_tells_the_key() -> None:
-    """Neither the invoker nor its attributes show the key, or the password of an address."""
-    invoker = AnthropicInvoker(base_url="https://me:hunter22@example.org", api_key=KEY)
-    shown = repr(invoker) + str(invoker) + repr(vars(invoker))
-    assert KEY not in shown
-    assert "hunter22" not in shown
-    assert repr(invoker) == "AnthropicInvoker(provider='example.org', host='example.org', port=443)"
-
-
-@pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"ANTHROPIC_API_KEY {KEY}", f"{KEY}…"])
-def test_a_key_no_header_can_carry(key: str, server: Loopback, call: Call) -> None:
-    """A key with a line break or a space in it is refused without being shown."""
-    with pytest.raises(ConfigError, match="characters") as caught:
-        call(AnthropicInvoker(base_url=base_url(server), api_key=key), ASK)
-    assert KEY not in everything_about(caught.value)
-
-
-def test_headers_of_the_environment_are_secrets(
-    server: Loopback, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What ANTHROPIC_CUSTOM_HEADERS sends along does not come back in an error."""
-    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway-Token: gate-secret-token")
-    server.answers(lambda got: failure(403, message=f"No {got.headers['x-gateway-token']}."))
-    assert "(api_error): No [api key]." in str(fail(call, fresh(server)))
-
-
-def test_a_header_that_cannot_be_sent_is_not_quoted(
-    server: Loopback, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a header that HTTP can't carry the error says only where to look."""
-    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway-Token: gate-\r-secret-token")
-    error = fail(call, fresh(server))
-    assert not error.retryable
-    assert "ANTHROPIC_CUSTOM_HEADERS" in str(error)
-    assert "secret-token" not in everything_about(error)
-
-
 # Where it goes, and with which key
-
-
-def test_anthropic_asks_for_a_key(call: Call) -> None:
-    """Without a key for Anthropic itself the error says how to give one; building needs none."""
-    invoker = AnthropicInvoker()
-    assert isinstance(invoker, Invoker)
-    assert isinstance(invoker, Streams)
-    assert (invoker.provider, invoker.host, invoker.port) == ("anthropic", "api.anthropic.com", 443)
-    with pytest.raises(ConfigError, match=r"ANTHROPIC_API_KEY.*api_key="):
-        call(invoker, ASK)
-
-
-def test_other_servers_need_no_key(server: Loopback, call: Call) -> None:
-    """A server of one's own gets a placeholder, which is no secret."""
-    server.answers(replies(says("no-key")))
-    got = call(kept(AnthropicInvoker(base_url=base_url(server))), ASK)
-    assert server.requests[0].headers["authorization"] == "Bearer no-key"
-    assert got.content.text == "no-key"
 
 
 @pytest.mark.parametrize(
@@ -676,151 +503,3 @@ def test_the_environment_decides(
     given = kept(AnthropicInvoker(api_key="given-by-hand"))
     fail(call, given)
     assert server.requests[1].headers["authorization"] == "Bearer given-by-hand"
-
-
-@pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "http://:80", "http://x:y"])
-def test_a_base_url_that_is_none(url: str) -> None:
-    """A base URL that is no web address is refused when the invoker is made."""
-    with pytest.raises(ConfigError, match="base_url"):
-        AnthropicInvoker(base_url=url)
-
-
-def test_without_the_sdk_the_extra_is_named() -> None:
-    """Where anthropic is not installed the error says what to install; importing needs it not."""
-    code = (
-        "import sys\n"
-        "from lllm.events.errors import MissingExtra\n"
-        "from lllm.invokers.anthropic import AnthropicInvoker\n"
-        "assert 'anthropic' not in sys.modules\n"
-        "sys.modules['anthropic'] = None\n"
-        "try: AnthropicInvoker()\n"
-        "except MissingExtra as error: assert 'pip install \"lllm[anthropic]\"' in str(error)\n"
-        "else: raise SystemExit(1)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# Threads, loops and processes
-
-
-def test_threads_share_one_client(server: Loopback, shared: AnthropicInvoker) -> None:
-    """Many threads ask through one invoker, each getting the answer to its own question."""
-
-    def echo(received: Received) -> Reply:
-        reply = replies(received.body["messages"][0]["content"][0])
-        assert callable(reply)
-        return reply(received)
-
-    server.answers(echo)
-
-    def ask(number: int) -> str:
-        request = Request("m", (Content.of("user", str(number)),))
-        answered = shared.stream(request, str) if number % 2 else shared.invoke(request)
-        return answered.content.text
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(40))) == [str(number) for number in range(40)]
-
-
-def test_loops_have_clients_of_their_own(server: Loopback) -> None:
-    """One invoker serves loops one after the other, many calls on each, and leaves nothing."""
-    invoker = fresh(server)
-
-    async def several() -> int:
-        asked = [invoker.ainvoke(ASK) for _ in range(5)]
-        streamed_ones = [invoker.astream(ASK, str) for _ in range(5)]
-        return len(await asyncio.gather(*asked, *streamed_ones))
-
-    assert [asyncio.run(several()), asyncio.run(several())] == [10, 10]
-    assert invoker._clients._by_loop == {}
-
-
-def test_an_invoker_that_is_gone_leaves_no_connection(
-    server: Loopback, runner: asyncio.Runner
-) -> None:
-    """The clients of an invoker that nobody has any more are closed, those of a live loop too."""
-    invoker = AnthropicInvoker(base_url=base_url(server), api_key=KEY)
-    invoker.invoke(ASK)
-    runner.run(invoker.ainvoke(ASK))
-    clients = invoker._clients
-    assert clients._by_loop
-    del invoker
-    gc.collect()
-    for _ in range(1_000):  # the loop gets to it when it runs again, after other callbacks
-        if clients._by_loop:
-            runner.run(asyncio.sleep(0.001))
-    assert clients._of_threads is None
-    assert clients._by_loop == {}
-
-
-@pytest.mark.parametrize("way", ["ainvoke", "astream"])
-def test_a_cancelled_call_is_cancelled(way: str, server: Loopback) -> None:
-    """Cancelling the task ends the call as a cancellation, not as a failure of the provider."""
-    arrived = threading.Event()
-
-    def note(_: Received) -> Reply:
-        arrived.set()
-        return hang()
-
-    server.answers(note)
-    invoker = fresh(server)
-
-    async def cancel() -> None:
-        asked = invoker.ainvoke(ASK) if way == "ainvoke" else invoker.astream(ASK, str)
-        task = asyncio.create_task(asked)
-        await asyncio.to_thread(arrived.wait)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancel())
-
-
-def answer_text(invoker: AnthropicInvoker) -> str:
-    try:
-        return invoker.stream(ASK, str).content.text
-    finally:
-        invoker.close()
-
-
-def test_it_travels_to_a_worker(server: Loopback, shared: AnthropicInvoker) -> None:
-    """A pickled invoker works in a spawned process, with the key it was given."""
-    shared.invoke(ASK)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        assert pool.submit(answer_text, shared).result() == "Hello."
-    assert server.requests[1].headers["authorization"] == f"Bearer {KEY}"
-
-
-def test_a_key_of_the_environment_is_not_pickled(
-    server: Loopback, shared: AnthropicInvoker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only a key that was given by hand is in a pickle."""
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    invoker = kept(AnthropicInvoker(base_url=base_url(server)))
-    invoker.invoke(ASK)
-    assert KEY.encode() not in pickle.dumps(invoker)
-    assert KEY.encode() in pickle.dumps(shared)
-
-
-@pytest.mark.usefixtures("server")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_opens_its_own_connection(shared: AnthropicInvoker) -> None:
-    """A child asks on a connection of its own, and the parent's goes on as it was."""
-    shared.invoke(ASK)
-    before = shared._clients
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            mine = shared._clients is not before
-            said = shared.stream(ASK, str).content.text if mine else "inherited"
-            os.write(write, said.encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        assert pipe.read() == "Hello."
-    os.waitpid(child, 0)
-    shared.invoke(ASK)
-    assert shared._clients is before

@@ -15,7 +15,7 @@ import pytest
 from lllm import LogStore, SQLiteBackend, Tactic
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, LLMFailed, LLMRequested, Part, ToolCall, Usage
-from lllm.invokers import Answer, OnText, Request, Streams
+from lllm.invokers import Answer, OnText, Request
 from lllm.invokers.dialects.chat_completions_stream import ChatStream
 from lllm.invokers.openai import OpenAIInvoker
 from tests.support.loopback import JSON, USAGE, Loopback, Reply, failure, text
@@ -142,11 +142,6 @@ def test_stream_options_are_the_users(
     shared.invoke(asked)
     assert server.requests[0].body.get("stream_options") == sent
     assert "stream_options" not in server.requests[1].body
-
-
-def test_an_invoker_can_stream(shared: OpenAIInvoker) -> None:
-    """The invoker is one that agents hand on text from while it comes."""
-    assert isinstance(shared, Streams)
 
 
 def test_text_is_told_before_the_answer_is_whole(
