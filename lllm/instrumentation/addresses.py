@@ -18,11 +18,14 @@ _REGION = re.compile(r"/locations/([^/]+)/")
 
 
 def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
-    """The body of a request, with the model and the wish for a stream that its address says.
+    """Add to the body of a request the model and the wish for a stream that its address says.
 
     Args:
         body: As it is sent; what it says itself wins.
         path: Of the address, as it is sent: quoted.
+
+    Returns:
+        A copy with both; the body itself where its address says nothing.
     """
     if "model" in body:
         return body
@@ -34,6 +37,6 @@ def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
 
 
 def region_of(path: str) -> str | None:
-    """The region that an address of Vertex names in its path, None where it names none."""
+    """Read the region that an address of Vertex names in its path; None where it names none."""
     found = _REGION.search(path) if _VERTEX.search(path) else None
     return None if found is None else unquote(found[1])

@@ -39,10 +39,17 @@ _list_decoder = decoder(list[msgspec.Raw])
 class _Begun:
     """How one body began.
 
-    form: of what API it is. start: where its first message stands. first: what stands for the
-    messages that it says elsewhere, as a beginning. Of each message of its list: where it ends, the
-    digest of the body up to there, how many messages in our terms there are by then, and the media
-    in them. beginnings: of the conversation, as of `Conversations.going_on`.
+    Args:
+        form: Of what API it is.
+        start: Where its first message stands.
+        first: What stands for the messages that it says elsewhere, as a beginning.
+
+    Attributes:
+        ends: Where each message of its list ends.
+        digests: Of the body up to there.
+        counts: How many messages in our terms there are by then.
+        media: In them.
+        beginnings: Of the conversation, as of `Conversations.going_on`.
     """
 
     def __init__(self, form: ConversationForm, start: int, first: bytes) -> None:
@@ -56,8 +63,15 @@ class _Begun:
         self.beginnings: list[bytes] = []
 
     def matched(self, content: bytes) -> tuple[int, HASH] | None:
-        """How many of its messages another body begins with, and the hash of it up to there; None
-        where it is not worth while to look for that."""
+        """Count the messages of this body with which another one begins.
+
+        Args:
+            content: The other one.
+
+        Returns:
+            Their number, and the hash of the other up to there; None where it is not worth while
+            to look for that.
+        """
         view, ends = memoryview(content), self.ends
         last = len(ends) - 1
         early = min(1, last)
@@ -72,13 +86,13 @@ class _Begun:
         return at + 1, found
 
     def _further(self, found: HASH, view: memoryview, at: int, place: int) -> HASH | None:
-        """The hash of a body up to the end of a later message; None where it says another."""
+        """Hash a body up to the end of a later message; None where it says another."""
         further = found.copy()
         further.update(view[self.ends[at] : self.ends[place]])
         return further if further.digest() == self.digests[place] else None
 
     def upto(self, count: int) -> _Begun:
-        """The same of its first messages alone."""
+        """Describe how it began up to a number of its messages."""
         begun = _Begun(self.form, self.start, self.first)
         begun.ends, begun.digests = self.ends[:count], self.digests[:count]
         begun.counts, begun.media = self.counts[:count], self.media[:count]
@@ -89,25 +103,36 @@ class _Begun:
 class Body:
     """The body of a request, as it was read.
 
-    asked: what it asks, with those of its messages alone that were not read before. beginnings:
-    of what was, as of `Conversations.going_on`. media: of what was.
+    Attributes:
+        asked: What it asks, with those of its messages alone that were not read before.
+        beginnings: Of what was read before, as of `Conversations.going_on`.
+        media: Of what was read before.
+        form: Of what API it is; None where no later body is compared with it.
+        content: Its bytes, for such a comparison.
+        first: How many messages it says elsewhere than in its list.
+        counts: How many messages in our terms each one of the list is that was read.
+        before: What of it was read before, None for nothing.
     """
 
     def __init__(self, asked: CapturedRequest) -> None:
         self.asked = asked
         self.beginnings = [b""]
         self.media: frozenset[str] = frozenset()
-        # For who compares later bodies with it; None where nobody does.
         self.form: ConversationForm | None = None
         self.content = b""
-        self.first = 0  # messages that it says elsewhere than in its list
-        self.counts: list[int] = []  # messages in our terms, of each of the list that was read
+        self.first = 0
+        self.counts: list[int] = []
         self.before: _Before | None = None
 
 
 class _Before(msgspec.Struct, frozen=True):
-    """What of a body was read before. whole: the one that it begins as. begun: of that, what both
-    have. upto: the hash of the body up to the end of it."""
+    """What of a body was read before.
+
+    Attributes:
+        whole: The body that it begins as.
+        begun: What of that both have.
+        upto: The hash of the body up to the end of it.
+    """
 
     whole: _Begun
     begun: _Begun
@@ -115,17 +140,19 @@ class _Before(msgspec.Struct, frozen=True):
 
     @property
     def rest(self) -> int:
-        """Where what follows stands in the body."""
+        """Where in the body stands what follows."""
         return self.begun.ends[-1]
 
     def marked(self, content: bytes) -> bytes:
-        """The body with a mark in the place of the messages that were read before."""
+        """Put a mark in the place of the messages of a body that were read before."""
         return content[: self.begun.start] + _MARKED + content[self.rest :]
 
 
 class BodiesBegun:
-    """The bodies of a session's requests that were read last. Safe in any number of threads: of two
-    that are remembered at once, one may be forgotten."""
+    """The bodies of a session's requests that were read last.
+
+    Safe in any number of threads: of two that are remembered at once, one may be forgotten.
+    """
 
     def __init__(self) -> None:
         self._begun: tuple[_Begun, ...] = ()
@@ -137,6 +164,9 @@ class BodiesBegun:
             content: It, as JSON.
             operation: What is asked for.
             path: Of the address, quoted.
+
+        Returns:
+            What it says.
 
         Raises:
             msgspec.DecodeError: It is no JSON, or not that of an object.
@@ -172,7 +202,7 @@ def _read(
     path: str,
     before: _Before | None = None,
 ) -> Body:
-    """before: what of it was read before, a mark for which stands in its list."""
+    """Read a decoded body, in whose list a mark stands for what was read before."""
     said = decoded.get(form.key)
     items = said if isinstance(said, list) else []
     contents = form.first(decoded) if before is None else []
@@ -189,7 +219,7 @@ def _read(
 
 
 def _rest(content: bytes, before: _Before, form: ConversationForm, path: str) -> Body | None:
-    """A body of which some was read before; None where that is not all that it says first."""
+    """Read the rest of a body; None where what was read before is not all that it says first."""
     decoded = _decoder.decode(before.marked(content))
     items = decoded.get(form.key)
     # What was marked may be another list, or one of two, of which the last counts.
@@ -203,7 +233,7 @@ def _rest(content: bytes, before: _Before, form: ConversationForm, path: str) ->
 
 
 def _first(form: ConversationForm, decoded: Mapping[str, object]) -> bytes:
-    """What stands for the messages that a body says elsewhere, as a beginning."""
+    """Make what stands for the messages that a body says elsewhere, as a beginning."""
     found = b""
     for one in form.first(decoded):
         found = chained(found, digests_of(one)[1])
@@ -211,7 +241,7 @@ def _first(form: ConversationForm, decoded: Mapping[str, object]) -> bytes:
 
 
 def _begun_of(body: Body) -> _Begun | None:
-    """How a body began; None where its list is not where it is looked for."""
+    """Describe how a body began; None where its list is not where it is looked for."""
     form, content, before = body.form, body.content, body.before
     if form is None:
         return None
@@ -252,8 +282,10 @@ def _items(content: bytes, form: ConversationForm) -> list[msgspec.Raw]:
 
 
 def _start_of_list(content: bytes, key: str) -> int | None:
-    """Where a list may begin, as SDKs write it; None where nothing looks like it. What is not the
-    list is seen by its items, and by the mark that does not come to stand in the list."""
+    """Find where a list may begin, as SDKs write it; None where nothing looks like it.
+
+    What is not the list is seen by its items, and by the mark that does not come to stand in it.
+    """
     name = f'"{key}":['.encode()
     found = content.find(name)
     return None if found < 0 else found + len(name)

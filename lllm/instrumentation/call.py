@@ -44,8 +44,10 @@ P = ParamSpec("P")
 def _one_at_a_time(
     method: Callable[Concatenate[Call, P], None],
 ) -> Callable[Concatenate[Call, P], None]:
-    """A step of a call, which the end of its session in another thread may meet: none begins while
-    another runs, none once the call is over, and none in a forked child."""
+    """Make a method a step of a call, which the end of its session in another thread may meet.
+
+    No step begins while another runs, none once the call is over, and none in a forked child.
+    """
 
     def step(self: Call, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.session.recorder.in_child:
@@ -61,7 +63,17 @@ def _one_at_a_time(
 class Call:
     """One call that the SDK was asked for.
 
-    site: where it goes. alone: whether the session is this call's own, and ends with it.
+    Args:
+        session: It belongs to.
+        operation: What is asked for.
+        site: Where it goes.
+        alone: True if the session is this call's own, and ends with it.
+
+    Attributes:
+        session: As given.
+        alone: As given.
+        streaming: True while its answer is on the way to the caller.
+        outcome: What it failed with, as far as is known.
     """
 
     def __init__(
@@ -69,8 +81,8 @@ class Call:
     ) -> None:
         self.session = session
         self.alone = alone
-        self.streaming = False  # whether its answer is still on the way to the caller
-        self.outcome: BaseException | None = None  # what it failed with, as far as is known
+        self.streaming = False
+        self.outcome: BaseException | None = None
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
         self._operation = operation
@@ -100,19 +112,24 @@ class Call:
 
     @property
     def asks_for_stream(self) -> bool:
-        """Whether the provider was asked to answer piece by piece."""
+        """True if the provider was asked to answer piece by piece."""
         return self._asked is not None and self._asked.stream
 
     def clean(self, text: str) -> str:
-        """The text of an error, without what must not be told."""
+        """Cut out of the text of an error what must not be told."""
         return self._secrets.cut_error(text)
 
     @_one_at_a_time
     def requested(self, content: bytes, headers: Mapping[str, str], path: str) -> None:
-        """Stage an attempt that is about to be sent. content: the body, as JSON. headers: which may
-        have keys that the client did not have before. path: of the address, quoted.
+        """Stage an attempt that is about to be sent.
 
-        Raises BudgetExceeded where the session's budget is spent.
+        Args:
+            content: The body, as JSON.
+            headers: They may have keys that the client did not have before.
+            path: Of the address, quoted.
+
+        Raises:
+            BudgetExceeded: The session's budget is spent.
         """
         self._secrets = self._site.secrets_with(headers)
         body = self._conversations.bodies.read(content, self._operation, path)
@@ -136,7 +153,7 @@ class Call:
 
     @_one_at_a_time
     def sent(self) -> None:
-        """What was staged is durable; from now on the model is waited for."""
+        """Begin to wait for the model: what was staged is durable."""
         if self._attempt is not None:
             asked = self._attempt.asked
             self._exchange = Exchange(
@@ -171,7 +188,7 @@ class Call:
         )
 
     def _definition(self, asked: CapturedRequest) -> str | None:
-        """What seldom changes: it is written once for each log."""
+        """Write what seldom changes, once for each log, and name it."""
         if not (asked.tools or asked.lasting):
             return None
         return self._recorder.define(
@@ -204,12 +221,12 @@ class Call:
             self._answered(answer)
 
     def ends_now(self, status: int) -> bool:
-        """Whether only the end of its session follows an answer, and both are written together."""
+        """Tell whether only the session's end follows an answer, so that both are one append."""
         return self.alone and is_answer(status)
 
     @_one_at_a_time
     def opened(self, head: Head) -> None:
-        """An answer begins whose body the caller reads. head: what is known of it."""
+        """Take in that an answer begins whose body the caller reads, by its status and headers."""
         self.streaming = True
         self._head = head
         self._heard = Heard(head, self._take, at_end=not self.asks_for_stream)
@@ -218,7 +235,7 @@ class Call:
 
     @_one_at_a_time
     def heard(self, chunk: bytes) -> None:
-        """A piece of its body came."""
+        """Take in a piece of its body."""
         if self._heard is not None:
             self._heard.add(chunk)
 
@@ -237,8 +254,10 @@ class Call:
     def finished(self, error: BaseException | None, *, whole: bool, left: str = _CLOSED) -> None:
         """Stage what a body said, when it has come to its end, or the caller to his.
 
-        error: what cut it off, None where nothing did. whole: whether there was nothing more.
-        left: what is said of it where the caller wanted no more.
+        Args:
+            error: What cut it off, None where nothing did.
+            whole: True if there was nothing more.
+            left: What is said of it where the caller wanted no more.
         """
         exchange, heard, head = self._exchange, self._heard, self._head
         self._heard = None
@@ -293,8 +312,11 @@ class Call:
     # -- the end
 
     def leave(self, error: BaseException | None) -> None:
-        """The call is over, and its session, if it is its own; does nothing where it was before.
-        error: what it failed with."""
+        """End the call, and its session, if it is its own; do nothing where it was over before.
+
+        Args:
+            error: What it failed with, None where it did not.
+        """
         if not self._over(error):
             return
         if self.alone:
@@ -305,7 +327,7 @@ class Call:
             self._recorder.commit()
 
     async def aleave(self, error: BaseException | None) -> None:
-        """The same on an event loop."""
+        """Do what `leave` does on an event loop."""
         if not self._over(error):
             return
         if self.alone:
@@ -369,5 +391,5 @@ class Call:
 
 
 def is_answer(status: int) -> bool:
-    """Whether an HTTP status stands for an answer; the SDKs take all others for errors."""
+    """Tell whether an HTTP status stands for an answer; the SDKs take all others for errors."""
     return 200 <= status < 300

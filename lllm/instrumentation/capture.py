@@ -27,8 +27,7 @@ def capture(
     ask_for_usage: bool = False,
     provider: str | None = None,
 ) -> ClientT:
-    """Have every chat, responses, messages and embeddings call of a client recorded; returns that
-    same client.
+    """Have every chat, responses, messages and embeddings call of a client recorded.
 
     Inside `with store.session(...)`, a tactic or a function under `@store.tactic(...)` a call
     belongs to that session; outside of any it is a session of its own in `log_store`. Streams are
@@ -51,7 +50,7 @@ def capture(
             nobody says it, calls are unpriced.
 
     Returns:
-        The client.
+        That same client.
 
     Raises:
         ConfigError: For what is no such client and has none.

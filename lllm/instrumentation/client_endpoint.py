@@ -16,8 +16,16 @@ _SIGNED = re.compile(r"(?:Credential|Signature)=([^/,\s]+)")
 
 
 class ClientEndpoint:
-    """keys: those that the client was made with. No repr shows them. secrets: what must not be
-    told of any call."""
+    """Where the calls of one client go.
+
+    Args:
+        access: To its base URL.
+        keys: Those that the client was made with. No repr shows them.
+
+    Attributes:
+        access: As given.
+        secrets: What must not be told of any call.
+    """
 
     def __init__(self, access: Access, keys: tuple[str, ...]) -> None:
         self.access = access
@@ -29,10 +37,19 @@ class ClientEndpoint:
     def of(
         cls, sdk: str, base_url: object, *keys: object, provider: str | None = None
     ) -> ClientEndpoint:
-        """That of a client of an SDK. keys: what it has for one; an SDK may have a function there.
-        provider: who bills there, None for what the base URL says.
+        """Make that of a client of an SDK.
 
-        Raises ConfigError for a base URL that is no web address.
+        Args:
+            sdk: Its name.
+            base_url: As the client has it.
+            *keys: What the client has for keys; an SDK may have a function there.
+            provider: Who bills there, None for what the base URL says.
+
+        Returns:
+            The endpoint.
+
+        Raises:
+            ConfigError: The base URL is no web address.
         """
         name = sdk.upper()
         goes = access(
@@ -43,8 +60,14 @@ class ClientEndpoint:
         return cls(goes, tuple(key for key in keys if isinstance(key, str)))
 
     def secrets_with(self, headers: Mapping[str, str]) -> Secrets:
-        """What must not be told of a request: its headers may have keys that the client did not
-        have before."""
+        """Collect what must not be told of a request.
+
+        Args:
+            headers: Of the request; they may have keys that the client did not have before.
+
+        Returns:
+            The secrets.
+        """
         used = (*self._keys, *_credentials_in(headers))
         texts, secrets = self._last  # most requests have the same
         if texts != used:
@@ -54,7 +77,7 @@ class ClientEndpoint:
 
 
 def _credentials_in(headers: Mapping[str, str]) -> Iterator[str]:
-    """What of a request's headers is, by its name, a credential, with and without its scheme."""
+    """Yield the headers that are credentials by their names, with and without their scheme."""
     for name, value in headers.items():
         if _names_credential(name):
             yield value

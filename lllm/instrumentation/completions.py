@@ -17,13 +17,25 @@ API = "completions"
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """What the provider's JSON says. Raises InvokeError where it holds no text."""
+    """Read the answer in a provider's JSON.
+
+    Args:
+        body: The provider's JSON.
+        model: The one asked, for providers that name none.
+        request_id: The provider's id of the request.
+
+    Returns:
+        The answer.
+
+    Raises:
+        InvokeError: It holds no text.
+    """
     whole = _as_chat(body, "message") if isinstance(body, dict) else body
     return chat_completions.answer(whole, model=model, request_id=request_id)
 
 
 class CompletionsStream(ChatStream):
-    """An Assembly of the completions dialect; what it puts together has the names of a chat."""
+    """Puts a streamed completion together, with the names of a chat; see Assembly."""
 
     def take(self, event: Mapping[str, object]) -> str:
         """See Assembly."""
@@ -31,7 +43,7 @@ class CompletionsStream(ChatStream):
 
 
 def _as_chat(body: Mapping[str, object], said: str) -> dict[str, object]:
-    """A body with the names of Chat Completions. said: what the text is called there."""
+    """Give a body the names of Chat Completions, where its text is called `said`."""
     choices = body.get("choices")
     if not isinstance(choices, list):
         return dict(body)

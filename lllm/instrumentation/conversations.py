@@ -19,8 +19,15 @@ from lllm.instrumentation.same_message import chained, digests_of
 
 
 class ConversationDigest:
-    """A conversation by the ordinals and digests of its messages. What they say stands in the log,
-    and is not kept: a session may last for days. number: its ordinal in the session."""
+    """A conversation by the ordinals and digests of its messages.
+
+    What they say stands in the log, and is not kept: a session may last for days.
+
+    Args:
+        number: Its ordinal in the session.
+        ordinals: Of its messages in the session.
+        digests: Of its messages, one after another.
+    """
 
     def __init__(
         self, number: int, ordinals: Sequence[int] = (), digests: bytes | bytearray = b""
@@ -38,18 +45,18 @@ class ConversationDigest:
         return self._ordinals[-1] if self._ordinals else None
 
     def add(self, ordinal: int, digest: bytes) -> None:
-        """Append a message that an event carries under this ordinal; its `message_digest`."""
+        """Append a message, by the ordinal under which an event carries it, and its digest."""
         self._digests += digest
         self._ordinals.append(ordinal)
 
     def forked(self, number: int, *, upto: int) -> ConversationDigest:
-        """One that begins with its first `upto` messages."""
+        """Make a conversation that begins with its first `upto` messages."""
         return ConversationDigest(
             number, self._ordinals[:upto], self._digests[: upto * _DIGEST_BYTES]
         )
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """As of a Dialog."""
+        """Make the digest of a request that asks for its next message; see `Dialog`."""
         return request_digest(salt, asked, (bytes(self._digests),))
 
 
@@ -76,11 +83,16 @@ class Conversations:
     def going_on(
         self, contents: Sequence[Content], beginnings: list[bytes] | None = None
     ) -> ConversationDigest:
-        """The dialog that holds these messages; what is new of them is staged as events. It waits
-        for an answer until `left`.
+        """Find the dialog that goes on with these messages; stage what is new of them as events.
 
-        beginnings: what stands for the beginnings of what the dialog says before these messages,
-        the empty one first, all of them known; those of these messages are added to it.
+        Args:
+            contents: The messages.
+            beginnings: What stands for the beginnings of what the dialog says before these
+                messages, the empty one first, all of them known; those of these messages are added
+                to it. None where nothing comes before.
+
+        Returns:
+            The dialog, which waits for an answer until `left`.
         """
         if beginnings is None:
             beginnings = [b""]
@@ -124,24 +136,24 @@ class Conversations:
         return dialog
 
     def left(self, dialog: ConversationDigest) -> None:
-        """Nobody waits for an answer in a dialog any more."""
+        """Stop waiting for an answer in a dialog."""
         with self._lock.held():
             self._waiting.discard(dialog.number)
 
     def answered(self, dialog: ConversationDigest, ordinal: int, content: Content) -> None:
-        """A dialog got its answer, which stands in an event of its own."""
+        """Add to a dialog its answer, which stands in an event of its own."""
         digest, compared = digests_of(content)
         with self._lock.held():
             self._enter(dialog, ordinal, digest, chained(self._wholes[dialog.number], compared))
 
     def _enter(self, dialog: ConversationDigest, ordinal: int, digest: bytes, whole: bytes) -> None:
-        """whole: what stands for all of the dialog with this message, as a beginning."""
+        """Add a message to a dialog; `whole` is what stands for all of it, as a beginning."""
         dialog.add(ordinal, digest)
         self._wholes[dialog.number] = whole
         self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
     def _from(self, beginning: bytes, length: int) -> tuple[ConversationDigest, list[DialogOpened]]:
-        """The dialog that goes on from a beginning, and the event that opens it where it is new."""
+        """Find the dialog that goes on from a beginning, and the event that opens a new one."""
         parent, upto = self._beginnings.get(beginning, (None, 0))
         if parent is not None and upto == len(parent) and parent.number not in self._waiting:
             return parent, []
@@ -161,7 +173,7 @@ _finding = ThreadLock()
 
 
 def conversations_of(recorder: Recorder) -> Conversations:
-    """The conversations of a session, by its recorder; they are gone when it is."""
+    """Get the conversations of a session, by its recorder; they are gone when it is."""
     found = _of_recorders.get(recorder)
     if found is not None:
         return found

@@ -52,9 +52,11 @@ class _Whole:
     settled = False
 
     def take(self, _: Mapping[str, object]) -> str:
+        """See Assembly."""
         return ""
 
     def body(self) -> dict[str, object]:
+        """See Assembly."""
         return {}
 
 

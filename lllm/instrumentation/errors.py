@@ -1,4 +1,4 @@
-"""What goes wrong in recording a call, kept from the caller: a log line and a warning tell it."""
+"""Keeps from the caller what goes wrong in recording: a log line and a warning tell it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _logger = logging.getLogger("lllm.invoker")
 
 
 class RecorderAbort(BaseException):
-    """Carries an error of ours out of an SDK, which would take an Exception for its own."""
+    """Carries an lllm error past the SDK's `except Exception`.
+
+    The SDK would take it for an error of the network, and try again.
+    """
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -25,9 +28,10 @@ class isolate_recording_errors:  # noqa: N801 - a `with`, like those of contextl
     Two things are the caller's wish, and are raised: a budget that is spent, and a log that can't
     be written where the store was made with `on_error="raise"`.
 
-    session: what is recorded. inside: whether the SDK is around this, which must not take our
-    errors for the network's. failing: whether the SDK's own error is on its way to the caller,
-    which nothing replaces.
+    Args:
+        session: What is recorded.
+        inside: True if the SDK is around this, which must not take our errors for the network's.
+        failing: True if the SDK's own error is on its way to the caller, which nothing replaces.
     """
 
     __slots__ = ("_failing", "_inside", "_session")
@@ -49,7 +53,7 @@ class isolate_recording_errors:  # noqa: N801 - a `with`, like those of contextl
             return True  # a forked child goes on with a call that its parent records
         wanted = isinstance(error, BudgetExceeded | LogError) and _is_wanted(error, self._session)
         if self._failing or not wanted:
-            _tell_of(error)
+            _warn_of(error)
             return True
         if self._inside:
             raise RecorderAbort(error) from None
@@ -62,7 +66,8 @@ def _is_wanted(error: Exception, session: SessionScope | None) -> bool:
     return isinstance(error, BudgetExceeded) or (session is not None and session.host.log.raises)
 
 
-def _tell_of(error: Exception) -> None:
+def _warn_of(error: Exception) -> None:
+    """Tell the user that a call could not be recorded."""
     with suppress(Exception):  # a handler of the user's, or a warning that is told to be an error
         _logger.error("a captured call could not be recorded", exc_info=error)
     with suppress(Exception):

@@ -1,4 +1,4 @@
-"""What of Python and of other libraries lllm can be told to work along with."""
+"""Switches on and off what lllm changes of Python, or of other libraries, for the whole process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from lllm.events.errors import ConfigError
 class Instrument(Protocol):
     """One thing that can be switched on and off for the whole process; each twice does nothing."""
 
-    def on(self) -> None: ...
-    def off(self) -> None: ...
+    def on(self) -> None:
+        """Switch it on."""
+
+    def off(self) -> None:
+        """Switch it off."""
 
 
 def _threads() -> Instrument:

@@ -16,8 +16,14 @@ from lllm.invokers.dialects.dialect import Dialect
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One kind of API call. name: as llm.requested says it. reads: makes our terms of the body.
-    form: where the body has a conversation, None for one that is no conversation."""
+    """One kind of API call.
+
+    Attributes:
+        name: As llm.requested says it.
+        dialect: Of its body and its answer.
+        reads: Reads a whole body in our terms.
+        form: Where the body has a conversation, None for one that is no conversation.
+    """
 
     name: str
     dialect: Dialect
@@ -42,9 +48,14 @@ _BY_PATH = {
 
 
 def operation_of(method: str, path: str) -> Operation | None:
-    """What an SDK is about to call; None for what is not recorded (files, batches, images, ...).
+    """Find what an SDK is about to call.
 
-    path: as the SDK names it, relative to its base URL.
+    Args:
+        method: Of HTTP.
+        path: As the SDK names it, relative to its base URL.
+
+    Returns:
+        The operation; None for what is not recorded (files, batches, images, ...).
     """
     if method.lower() != "post":
         return None
@@ -63,8 +74,17 @@ _NO_MODEL = re.compile(
 
 
 def unrecorded(method: str, path: str) -> str | None:
-    """The path of a call that may run a model and that is not recorded: images, audio, moderations,
-    reranking, batches and whatever else is posted; None for all others."""
+    """Find out whether a call that is not recorded may run a model.
+
+    Images, audio, moderations, reranking, batches and whatever else is posted may.
+
+    Args:
+        method: Of HTTP.
+        path: As the SDK names it, relative to its base URL.
+
+    Returns:
+        The path, to be told; None where no model runs, or the call is recorded.
+    """
     plain = "/" + path.partition("?")[0].strip("/")
     if method.lower() != "post" or operation_of(method, path) is not None:
         return None

@@ -1,4 +1,4 @@
-"""What has come of a streamed answer, read while it comes.
+"""Reads the body of a streamed answer while it comes.
 
 The bytes are read in batches and dropped, so that what stays in memory is what the model said. A
 compressed body waits for its end: only httpx knows all the compressions that it asked for.
@@ -15,7 +15,9 @@ _BATCH = 1 << 16  # bytes; most streams are shorter, and cost their reader nothi
 class Head:
     """Status and headers of an answer. Its body is not held here, nor who reads it.
 
-    decoded: whether the body comes as it was before it was compressed.
+    Args:
+        response: Of httpx or httpx2.
+        decoded: True if the body comes as it was before it was compressed.
     """
 
     content = b""
@@ -31,10 +33,12 @@ class Head:
 
 
 class Heard:
-    """The bytes that passed and were not read yet.
+    """The bytes of a body that passed and were not read yet.
 
-    head: what they are the body of. take: reads a piece, with the time of `time.perf_counter_ns`
-    when it came. at_end: whether all is read at the end only.
+    Args:
+        head: What they are the body of.
+        take: Reads a piece, with the time of `time.perf_counter_ns` when it came.
+        at_end: True to read all at the end only.
     """
 
     def __init__(self, head: Head, take: Callable[[bytes, int], None], *, at_end: bool) -> None:
@@ -45,7 +49,7 @@ class Heard:
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
-        """A piece that came from the connection just now."""
+        """Take in a piece that came from the connection just now."""
         self._waiting.append((time.perf_counter_ns(), chunk))
         self._size += len(chunk)
         if self._size >= _BATCH and not self._waits:

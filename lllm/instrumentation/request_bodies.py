@@ -1,4 +1,4 @@
-"""What a captured request asks, read from its body as it is sent.
+"""Reads what a captured request asks, from its body as it is sent.
 
 The opposite of what an invoker does: the provider's JSON becomes messages in our terms. What has no
 form of its own here is kept as the provider's JSON in the `data` of a part, so nothing is lost.
@@ -21,8 +21,16 @@ _LASTING = (
 
 
 class CapturedRequest(msgspec.Struct, frozen=True):
-    """A request in our terms. tools: those that have a schema; `lasting` is the rest of what seldom
-    changes from call to call, `params` all else that the body says."""
+    """A request in our terms.
+
+    Attributes:
+        model: The one asked.
+        contents: The messages.
+        tools: Those that have a schema.
+        lasting: The rest of what seldom changes from call to call.
+        params: All else that the body says.
+        stream: True if the answer is to come piece by piece.
+    """
 
     model: str
     contents: tuple[Content, ...]
@@ -33,9 +41,14 @@ class CapturedRequest(msgspec.Struct, frozen=True):
 
 
 class ConversationForm(msgspec.Struct, frozen=True):
-    """Where the body of an API has its conversation. key: of the list of its messages. each: the
-    messages that one of the list is in our terms. first: what stands elsewhere and comes before
-    them. said: the keys of both."""
+    """Where the body of an API has its conversation.
+
+    Attributes:
+        key: Of the list of its messages.
+        each: Reads the messages that one of the list is in our terms.
+        first: Reads those that stand elsewhere and come before them.
+        said: The keys of both.
+    """
 
     key: str
     each: Callable[[object], list[Content]]
@@ -43,14 +56,14 @@ class ConversationForm(msgspec.Struct, frozen=True):
     said: tuple[str, ...]
 
     def read(self, body: Mapping[str, object]) -> CapturedRequest:
-        """What a whole body asks."""
+        """Read what a whole body asks."""
         messages = self.first(body)
         for one in items(body.get(self.key)):
             messages += self.each(one)
         return self.asked(body, messages)
 
     def asked(self, body: Mapping[str, object], contents: list[Content]) -> CapturedRequest:
-        """The same where its messages have been read."""
+        """Read what a body asks beside its messages, which have been read."""
         return _asked(body, contents, *self.said)
 
 
@@ -73,27 +86,27 @@ def _instructions(body: Mapping[str, object]) -> list[Content]:
 
 
 def of_chat(body: Mapping[str, object]) -> CapturedRequest:
-    """A body of Chat Completions."""
+    """Read a body of Chat Completions."""
     return CHAT.read(body)
 
 
 def of_messages(body: Mapping[str, object]) -> CapturedRequest:
-    """A body of Anthropic's Messages."""
+    """Read a body of Anthropic's Messages."""
     return MESSAGES.read(body)
 
 
 def of_responses(body: Mapping[str, object]) -> CapturedRequest:
-    """A body of the Responses API."""
+    """Read a body of the Responses API."""
     return RESPONSES.read(body)
 
 
 def of_completions(body: Mapping[str, object]) -> CapturedRequest:
-    """A body of the older completions API: each prompt a message."""
+    """Read a body of the older completions API: each prompt a message."""
     return _of_texts(body, "prompt")
 
 
 def of_embeddings(body: Mapping[str, object]) -> CapturedRequest:
-    """A body of the embeddings API: each text, or list of tokens, a message."""
+    """Read a body of the embeddings API: each text, or list of tokens, a message."""
     return _of_texts(body, "input")
 
 
@@ -111,7 +124,7 @@ def _of_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
 
 
 def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> CapturedRequest:
-    """said: the keys whose values are the messages."""
+    """Read what a body asks; `said` are the keys whose values are the messages."""
     tools: list[ToolDefinition] = []
     others: list[object] = []
     for tool in items(body.get("tools")):
@@ -135,7 +148,7 @@ def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> C
 
 
 def _tool(tool: Mapping[str, object]) -> ToolDefinition | None:
-    """A function, in any of the three forms; None for a tool of the provider's own."""
+    """Read a function, in any of the three forms; None for a tool of the provider's own."""
     function = mapping(tool.get("function")) or tool
     name = function.get("name")
     schema = function.get("parameters", function.get("input_schema"))
@@ -191,7 +204,7 @@ def _chat_call(call: Mapping[str, object]) -> ToolCall:
 
 
 def _turn(given: object) -> list[Content]:
-    """A turn of Messages: the results of tools in it are messages of their own here."""
+    """Read a turn of Messages: the results of tools in it are messages of their own here."""
     message = mapping(given)
     found: list[Content] = []
     parts: list[Part] = []
@@ -214,7 +227,7 @@ def _turn(given: object) -> list[Content]:
 
 
 def _item(given: object) -> list[Content]:
-    """An input item of the Responses API."""
+    """Read an input item of the Responses API."""
     item = mapping(given)
     kind = item.get("type", "message")
     if kind == "message":

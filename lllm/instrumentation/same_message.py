@@ -1,4 +1,4 @@
-"""Which messages are the same: an answer, and what a client makes of it when it sends it again."""
+"""Tells which messages are the same: an answer, and what a client makes of it when it sends it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ _CALLS = ("tool_use", "function_call", "custom_tool_call")
 
 
 def digests_of(content: Content) -> tuple[bytes, bytes]:
-    """The `message_digest` of a message, and what stands for it where two are compared: 32 bytes,
-    the same for an answer and for what a client makes of it when it sends it again."""
+    """Make the digests of a message.
+
+    Args:
+        content: The message.
+
+    Returns:
+        Its `message_digest`, and what stands for it where two are compared: 32 bytes, the same for
+        an answer and for what a client makes of it when it sends it again.
+    """
     digest = message_digest(content)
     again = _sent_again(content)
     return digest, digest if again is content else message_digest(again)
 
 
 def _sent_again(content: Content) -> Content:
-    """A message in the one way in which all clients could send it again.
+    """Write a message in the one way in which all clients could send it again.
 
     Frameworks write arguments in another way, and leave out what only an answer says: thoughts
     without a signature, what it cites, other choices.
@@ -49,7 +56,7 @@ def _is_text_alone(part: Part) -> bool:
 
 
 def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
-    """Whether a part of an answer is not what a client sends again."""
+    """Tell whether a part of an answer is not what a client sends again."""
     if part.kind == "reasoning":
         return part.data is None
     if part.kind in _CALLS:
@@ -59,7 +66,7 @@ def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
 
 
 def _compared_call(call: ToolCall) -> ToolCall:
-    """A call whose arguments are written in one way, where they are JSON."""
+    """Write the arguments of a call in one way, where they are JSON."""
     try:
         found: object = json.loads(call.arguments, object_pairs_hook=_once)
         same = json.dumps(found, sort_keys=True, ensure_ascii=False)
@@ -69,7 +76,7 @@ def _compared_call(call: ToolCall) -> ToolCall:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object; one that says a key twice is compared as its text."""
+    """Make an object of its pairs; one that says a key twice is compared as its text."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is there twice")
@@ -77,5 +84,5 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def chained(before: bytes, digest: bytes) -> bytes:
-    """What stands for a beginning, by that of one message less and the digest of the last."""
+    """Make what stands for a beginning of that of one message less and the digest of the last."""
     return hashlib.sha256(before + digest).digest()

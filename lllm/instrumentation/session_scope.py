@@ -1,4 +1,4 @@
-"""Which session a captured call belongs to: the one that is running, or one of its own."""
+"""Finds the session that a captured call belongs to: the one that is running, or one of its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _warning = ThreadLock()
 
 
 class SessionResolver:
-    """Where the calls of one client are recorded. store: for calls outside of any session, None
-    where these are not recorded."""
+    """Finds the session in which a call of one client is recorded.
+
+    Args:
+        store: For calls outside of any session, None where these are not recorded.
+    """
 
     def __init__(self, store: LogStore | None) -> None:
         self._store = store
@@ -26,9 +29,13 @@ class SessionResolver:
         self._unrecorded: set[tuple[str, bool]] = set()
 
     def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
-        """The session of a call, and whether it is the call's own; None for none.
+        """Find the session of a call.
 
-        name: of the session, if it is the call's own.
+        Args:
+            name: Of the session, if it is the call's own.
+
+        Returns:
+            The session, None for none; and whether it is the call's own.
         """
         above = running_session()
         if above is not None and above.recorder.is_open:
@@ -61,8 +68,12 @@ class SessionResolver:
             )
 
     def tell_of_unrecorded(self, sdk: str, path: str) -> None:
-        """Warn once of calls that are not recorded, and once more where a budget does not see what
-        they cost. path: of the API."""
+        """Warn once of calls that are not recorded, and once more where a budget misses their cost.
+
+        Args:
+            sdk: That makes them.
+            path: Of the API.
+        """
         above = running_session()
         bounded = above is not None and above.budget.misses(path)
         with _warning.held():
@@ -91,7 +102,13 @@ class SessionResolver:
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """How the calls of a client are recorded. ask_for_usage, provider: see `capture`."""
+    """How the calls of a client are recorded.
+
+    Attributes:
+        homes: Finds the session of each.
+        ask_for_usage: See `capture`.
+        provider: See `capture`.
+    """
 
     homes: SessionResolver
     ask_for_usage: bool
@@ -99,8 +116,11 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 class ClientFamily:
-    """A client and the copies that it made, which are recorded alike. recording: how, None for not
-    at all."""
+    """A client and the copies that it made, which are recorded alike.
+
+    Args:
+        recording: How, None for not at all.
+    """
 
     def __init__(self, recording: Recording | None) -> None:
         self.recording = recording

@@ -1,5 +1,4 @@
-"""Where something that has a client of an SDK inside keeps it: a chat model of LangChain, an agent
-of some framework.
+"""Finds the client of an SDK inside of something else: a chat model of LangChain, an agent.
 
 No framework is imported, or known by its classes: attributes are looked at, as `vars` has them.
 """
@@ -25,7 +24,15 @@ ClientOf = Callable[[object], object | None]
 
 
 def clients_inside(given: object, client_of: ClientOf) -> list[object]:
-    """The clients that something has as attributes, each once."""
+    """Find the clients that something has as attributes.
+
+    Args:
+        given: Anything.
+        client_of: Tells the client that a thing of an SDK is or belongs to.
+
+    Returns:
+        The clients, each once.
+    """
     found: dict[int, object] = {}
     for name in _NAMES:
         with suppress(Exception):  # some are made when they are asked for, which may fail
@@ -36,7 +43,15 @@ def clients_inside(given: object, client_of: ClientOf) -> list[object]:
 
 
 def holder_of(given: object, client_of: ClientOf) -> str | None:
-    """The attribute of something, as ".model", under which is what has clients; None for none."""
+    """Find the attribute of something under which is what has clients.
+
+    Args:
+        given: Anything.
+        client_of: Tells the client that a thing of an SDK is or belongs to.
+
+    Returns:
+        The attribute, as ".model"; None for none.
+    """
     waiting = [("", given)]
     seen = {id(given)}
     for _ in range(_DEPTH):
@@ -55,7 +70,7 @@ def holder_of(given: object, client_of: ClientOf) -> str | None:
 
 
 def _attributes(one: object) -> Iterator[tuple[str, object]]:
-    """What an object keeps, but for plain values; asking for it runs none of its code."""
+    """Yield what an object keeps, but for plain values; none of its code is run."""
     private = None
     with suppress(Exception):  # pydantic's, which stand apart
         private = object.__getattribute__(one, "__pydantic_private__")

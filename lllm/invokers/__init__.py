@@ -33,9 +33,14 @@ Finish = Literal["stop", "tool_calls", "length", "content_filter", "other"]
 class Request(msgspec.Struct, frozen=True):
     """Everything that one attempt asks of a model.
 
-    messages: the conversation so far, oldest first. params: what else the provider takes
-    (temperature, max_tokens, ...), by its names. output_schema: the JSON schema that the answer
-    must fit. tool_choice: "auto", or "none" to forbid tools. agent: who asks; no provider is told.
+    Attributes:
+        model: By the provider's name for it.
+        messages: The conversation so far, oldest first.
+        tools: That the model may call.
+        params: What else the provider takes (temperature, max_tokens, ...), by its names.
+        output_schema: The JSON schema that the answer must fit, None for any answer.
+        tool_choice: "auto", or "none" to forbid tools; None says nothing of it.
+        agent: Who asks; no provider is told.
     """
 
     model: str
@@ -48,13 +53,22 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back.
+    """What came back from a model.
 
-    finish: why the model stopped, in our words; `finish_raw` in the provider's. model: the one that
-    answered, by the provider's name for it. usage_raw: the usage as the provider sent it; `usage`
-    the same in our terms, None where it sent none or nonsense. billed: nano-dollars, where the
-    provider says itself what it cost. free: why it cost nothing, as "served from a cache".
-    first_token: nanoseconds from the request to the first piece of a stream.
+    Attributes:
+        content: What it said.
+        finish: Why it stopped, in our words.
+        model: The one that answered, by the provider's name for it.
+        finish_raw: Why it stopped, in the provider's words.
+        response_id: The provider's id of the answer.
+        request_id: The provider's id of the request.
+        service_tier: By the provider's name for it.
+        fingerprint: Of the provider's system.
+        usage_raw: The usage as the provider sent it.
+        usage: The same in our terms, None where it sent none or nonsense.
+        billed: Nano-dollars, where the provider itself says what it cost.
+        free: Why it cost nothing, as "served from a cache".
+        first_token: Nanoseconds from the request to the first piece of a stream.
     """
 
     content: Content
@@ -77,39 +91,59 @@ OnText = Callable[[str], object]  # gets the text of an answer, piece by piece
 
 @runtime_checkable
 class Invoker(Protocol):
-    """Calls a model once.
-
-    provider: as genai-prices names it ("openai", "anthropic"), or a name of one's own. api: the
-    dialect spoken ("chat.completions"). host, port: where the requests go, None for an embedded
-    model.
-    """
+    """Calls a model once."""
 
     @property
-    def provider(self) -> str: ...
+    def provider(self) -> str:
+        """Who bills, as genai-prices names it ("openai"), or a name of one's own."""
+
     @property
-    def api(self) -> str: ...
+    def api(self) -> str:
+        """The dialect spoken ("chat.completions")."""
+
     @property
-    def host(self) -> str | None: ...
+    def host(self) -> str | None:
+        """Where the requests go, None for an embedded model."""
+
     @property
-    def port(self) -> int | None: ...
+    def port(self) -> int | None:
+        """The same."""
 
     def invoke(self, request: Request) -> Answer:
-        """Call the model and wait for its answer. Raises InvokeError where it fails."""
+        """Call the model and wait for its answer.
+
+        Args:
+            request: What is asked.
+
+        Returns:
+            The answer.
+
+        Raises:
+            InvokeError: The call fails.
+        """
 
     async def ainvoke(self, request: Request) -> Answer:
-        """The same on an event loop."""
+        """Do what `invoke` does on an event loop."""
 
 
 @runtime_checkable
 class Streams(Protocol):
-    """What an invoker has, too, that can hand on an answer's text while it comes.
-
-    A stream that ends too early, or with an error, raises an InvokeError whose `partial` and
-    `usage` say what had come.
-    """
+    """The further methods of an invoker that can hand on an answer's text while it comes."""
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """`invoke`, with on_text called for each piece of text. What on_text raises ends it."""
+        """Call the model, and hand on the text of its answer as it comes.
+
+        Args:
+            request: What is asked.
+            on_text: Called with each piece of text. What it raises ends the stream.
+
+        Returns:
+            The whole answer.
+
+        Raises:
+            InvokeError: The call fails, or the stream ends too early; `partial` and `usage` of the
+                error say what had come.
+        """
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """The same on an event loop; on_text is called on it."""
+        """Do what `stream` does on an event loop, on which on_text is called."""

@@ -30,20 +30,25 @@ _KEY, _TOKEN = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"
 class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthropic"]):
     """Calls models through the Messages API.
 
-    base_url: where it is served, without "/v1"; None for ANTHROPIC_BASE_URL or Anthropic itself.
-    api_key: None for ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, read when the first call is made,
-        so that a tactic can be built where there is no key. A key given here travels with a
-        pickle; one of the environment does not, the other process reads its own.
-    timeout: seconds to wait for a connection, and for each next piece of the answer; the SDK's ten
-        minutes, because an answer that is not streamed says nothing before it is whole.
-    provider: who answers and bills, by the names of genai-prices, where the base URL does not
-        tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
-    model_prefix: what is cut from a model's name before it is sent, as "anthropic/".
-
     Params go to the API as they are (temperature, thinking, metadata, ...); see
     `messages.payload` for what is sent as `max_tokens` where they don't say. Headers, as
-    `anthropic-beta`, are the SDK's ANTHROPIC_CUSTOM_HEADERS. Raises MissingExtra where the SDK is
-    not installed, ConfigError for a base_url that is none.
+    `anthropic-beta`, are the SDK's ANTHROPIC_CUSTOM_HEADERS.
+
+    Args:
+        base_url: Where it is served, without "/v1"; None for ANTHROPIC_BASE_URL or Anthropic
+            itself.
+        api_key: None for ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, read when the first call is
+            made, so that a tactic can be built where there is no key. A key given here travels with
+            a pickle; one of the environment does not, the other process reads its own.
+        timeout: Seconds to wait for a connection, and for each next piece of the answer; the SDK's
+            ten minutes, because an answer that is not streamed says nothing before it is whole.
+        provider: Who answers and bills, by the names of genai-prices, where the base URL does not
+            tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
+        model_prefix: What is cut from a model's name before it is sent, as "anthropic/".
+
+    Raises:
+        MissingExtra: The SDK is not installed.
+        ConfigError: The base_url is none.
     """
 
     def __init__(
@@ -68,8 +73,11 @@ class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthrop
 
 
 def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """The API takes no schema that has keywords it can't hold an answer to; the SDK knows which,
-    and says them in words instead."""
+    """Make the body of the HTTP request, with a schema that the API takes.
+
+    It takes no schema that has keywords it can't hold an answer to; the SDK knows which, and says
+    them in words instead.
+    """
     if request.output_schema is None:
         return MESSAGES.payload(request, stream=stream)
     import anthropic
@@ -95,8 +103,11 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class _Anthropic:
-    """How the SDK is used. The body is handed over whole, as `extra_body`: create() has parameters
-    for what it knows of it only, and warns and refuses by what it finds in them."""
+    """How the SDK is used; see `Sdk`.
+
+    The body is handed over whole, as `extra_body`: create() has parameters for what it knows of it
+    only, and warns and refuses by what it finds in them.
+    """
 
     access: Access
 

@@ -31,20 +31,25 @@ _DIALECTS = {dialect.name: dialect for dialect in (CHAT, RESPONSES)}
 class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
     """Calls models through Chat Completions, or through the Responses API.
 
-    base_url: where it is served, None for OPENAI_BASE_URL or OpenAI itself.
-    api_key: None for that of the environment, read when the first call is made, so that a tactic
-        can be built where there is no key. A key given here travels with a pickle; one of the
-        environment does not, the other process reads its own.
-    timeout: seconds to wait for a connection, and for each next piece of the answer.
-    organization, project: OpenAI's, sent as headers; None for OPENAI_ORG_ID and OPENAI_PROJECT_ID.
-    api: "chat.completions", which most servers speak, or "responses".
-    provider: who answers and bills, by the names of genai-prices, where the base URL does not
-        tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
-    api_key_env: the variable that holds the key.
-    model_prefix: what is cut from a model's name before it is sent, as "openrouter/".
+    Threads share a client, each event loop has its own, closed with the loop.
 
-    Threads share a client, each event loop has its own, closed with the loop. Raises MissingExtra
-    where the SDK is not installed, ConfigError for a base_url or an api that is none.
+    Args:
+        base_url: Where it is served, None for OPENAI_BASE_URL or OpenAI itself.
+        api_key: None for that of the environment, read when the first call is made, so that a
+            tactic can be built where there is no key. A key given here travels with a pickle; one
+            of the environment does not, the other process reads its own.
+        timeout: Seconds to wait for a connection, and for each next piece of the answer.
+        organization: OpenAI's, sent as a header; None for OPENAI_ORG_ID.
+        project: The same; None for OPENAI_PROJECT_ID.
+        api: "chat.completions", which most servers speak, or "responses".
+        provider: Who answers and bills, by the names of genai-prices, where the base URL does not
+            tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
+        api_key_env: The variable that holds the key.
+        model_prefix: What is cut from a model's name before it is sent, as "openrouter/".
+
+    Raises:
+        MissingExtra: The SDK is not installed.
+        ConfigError: The base_url or the api is none.
     """
 
     def __init__(
@@ -77,7 +82,7 @@ class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
 
 
 class _Options(TypedDict):
-    """What both kinds of client are made with."""
+    """The options that both kinds of client are made with."""
 
     base_url: str
     api_key: str
@@ -89,8 +94,10 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class _OpenAI:
-    """How the SDK is used. The body is handed over whole, as `extra_body`: create() refuses params
-    that only others know."""
+    """How the SDK is used; see `Sdk`.
+
+    The body is handed over whole, as `extra_body`: create() refuses params that only others know.
+    """
 
     access: Access
     organization: str | None

@@ -28,10 +28,14 @@ _LOCAL = "ollama"  # the provider that needs no key
 class _Place(NamedTuple):
     """Where a model is asked, and how: what an invoker is made of.
 
-    invoker: one of _BY_NAME. key_env: the variable that holds the key. token_env: another that may.
-    url_env: the one that has requests go elsewhere. base_url: None for the SDK's own. provider: as
-    genai-prices names them, None for what the base URL says. prefix: what is cut from the model's
-    name.
+    Attributes:
+        invoker: One of _BY_NAME.
+        key_env: The variable that holds the key.
+        token_env: Another that may hold it.
+        url_env: The variable that has requests go elsewhere.
+        base_url: None for the SDK's own.
+        provider: As genai-prices names them, None for what the base URL says.
+        prefix: What is cut from the model's name.
     """
 
     invoker: str
@@ -93,20 +97,20 @@ _BY_BEGINNING = (
 
 @runtime_checkable
 class PerModel(Protocol):
-    """What an invoker has that calls several providers, to be told apart by the model's name."""
+    """The further method of an invoker that calls several providers."""
 
     def for_model(self, model: str) -> Invoker:
-        """The invoker for one model."""
+        """Get the invoker for one model, by whose name the provider is told."""
 
 
 class ByName:
-    """The invokers of one configuration; what would be equal is one object."""
+    """Makes the invokers of one configuration; those that would be equal are one object."""
 
     def __init__(self) -> None:
         self._made: dict[_Place, Invoker] = {}
 
     def named(self, name: str) -> Invoker:
-        """See `named`."""
+        """Make the invoker of a name; see the function `named`."""
         if name == "scripted":
             raise ConfigError(
                 "The scripted invoker needs its script: make it with ScriptedInvoker([...]) and "
@@ -118,7 +122,7 @@ class ByName:
         return self._at(_BY_NAME[name])
 
     def resolve(self, model: str) -> Invoker:
-        """See `resolve_invoker`."""
+        """Make the invoker for a model; see `resolve_invoker`."""
         return self._at(_place_of(model))
 
     def _at(self, place: _Place) -> Invoker:
@@ -128,29 +132,47 @@ class ByName:
 
 
 def named(name: str) -> Invoker:
-    """The invoker that a configuration names.
+    """Make the invoker that a configuration names.
 
-    Raises ConfigError for a name that is none, or "scripted", whose script no name can say, and
-    MissingExtra where its SDK is not installed.
+    Args:
+        name: "openai", "openai-responses", "anthropic" or "litellm".
+
+    Returns:
+        The invoker.
+
+    Raises:
+        ConfigError: The name is none, or "scripted", whose script no name can say.
+        MissingExtra: The invoker's SDK is not installed.
     """
     return ByName().named(name)
 
 
 def resolve_invoker(model: str) -> Invoker:
-    """The invoker for a model whose configuration names none.
+    """Make the invoker for a model whose configuration names none.
 
     With OPENAI_BASE_URL set, a name that tells no provider goes there.
 
-    Raises ConfigError where the name tells none otherwise, and MissingExtra where the provider's
-    SDK is not installed.
+    Args:
+        model: As "gpt-4o-mini", "claude-sonnet-4-5" or "groq/llama-3.3-70b".
+
+    Returns:
+        The invoker.
+
+    Raises:
+        ConfigError: The name tells no provider.
+        MissingExtra: The provider's SDK is not installed.
     """
     return ByName().resolve(model)
 
 
 def check_key(model: str) -> None:
-    """Ask for the key of a model that `resolve_invoker` takes, sooner than its first call would.
+    """Look for the key of a model that `resolve_invoker` takes, sooner than its first call would.
 
-    Raises ConfigError, which names the variable, where it is not in the environment.
+    Args:
+        model: By its name.
+
+    Raises:
+        ConfigError: The key is not in the environment. The message names the variable.
     """
     place = _place_of(model)
     # A server of one's own may need none.
@@ -182,8 +204,10 @@ def _base_url() -> str:
 
 
 def _is_openai() -> bool:
-    """Whether OPENAI_BASE_URL leads to OpenAI itself. To others, as OpenRouter, "openai/" is part
-    of a model's name."""
+    """Tell whether OPENAI_BASE_URL leads to OpenAI itself.
+
+    To others, as OpenRouter, "openai/" is part of a model's name.
+    """
     with suppress(ValueError):  # no web address, which the invoker tells
         return not _base_url() or provider_of(urlsplit(_base_url()).hostname or "") == "openai"
     return False

@@ -42,8 +42,12 @@ CHARACTERS_A_TOKEN = 4
 class ScriptedReply(msgspec.Struct, frozen=True):
     """One scripted answer; `reply`, `tool_call` and `tool_calls` make it.
 
-    usage: "estimate" to count characters, None for a provider that sends no usage.
-    model: the one that answers, None for the one that was asked.
+    Attributes:
+        text: What the model says.
+        calls: The tools that it asks for.
+        usage: "estimate" to count characters, None for a provider that sends no usage.
+        model: The one that answers, None for the one that was asked.
+        finish: Why it stops, None for what fits the rest.
     """
 
     text: str = ""
@@ -65,29 +69,41 @@ def reply(
     model: str | None = None,
     finish: Finish | None = None,
 ) -> ScriptedReply:
-    """An answer whose usage, model or finish the script decides; see ScriptedReply."""
+    """Script an answer whose usage, model or finish the script decides; see ScriptedReply."""
     return ScriptedReply(text, tuple(calls), usage, model, finish)
 
 
 def tool_call(
     name: str, arguments: Mapping[str, object] | str = "{}", *, call_id: str = ""
 ) -> ToolCall:
-    """A wish to run a tool.
+    """Script a wish to run a tool.
 
-    arguments: a text is sent as it is, valid JSON or not. call_id: an empty one becomes `call_n`,
-    the nth call of the conversation.
+    Args:
+        name: Of the tool.
+        arguments: A text is sent as it is, valid JSON or not.
+        call_id: An empty one becomes `call_n`, the nth call of the conversation.
+
+    Returns:
+        The call.
     """
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     return ToolCall(call_id, name, text)
 
 
 def tool_calls(*calls: ToolCall, text: str = "") -> ScriptedReply:
-    """Several tool calls in one answer, with what the model says beside them."""
+    """Script several tool calls in one answer, with what the model says beside them."""
     return ScriptedReply(text, calls)
 
 
 def rate_limited(retry_after: float | None = None) -> InvokeError:
-    """A 429. retry_after: seconds that the provider asks to wait."""
+    """Script a 429, too many requests.
+
+    Args:
+        retry_after: Seconds that the provider asks to wait, None where it does not say.
+
+    Returns:
+        The error, to be a reply.
+    """
     return InvokeError(
         "Scripted: the provider answered 429, too many requests.",
         retryable=True,
@@ -98,7 +114,7 @@ def rate_limited(retry_after: float | None = None) -> InvokeError:
 
 
 def server_error(status: int = 500) -> InvokeError:
-    """A 5xx, which another attempt may not meet."""
+    """Script a 5xx, which another attempt may not meet."""
     return InvokeError(
         f"Scripted: the provider answered {status}, an error of its own.",
         retryable=True,
@@ -108,12 +124,12 @@ def server_error(status: int = 500) -> InvokeError:
 
 
 def timed_out() -> InvokeError:
-    """No answer within the time."""
+    """Script that no answer comes within the time."""
     return InvokeError("Scripted: the provider did not answer in time.", retryable=True)
 
 
 def bad_request(message: str = "the request is not valid") -> InvokeError:
-    """A 400, which no retry mends."""
+    """Script a 400, which no retry mends."""
     return InvokeError(
         f"Scripted: the provider answered 400, {message}.",
         retryable=False,
@@ -123,8 +139,15 @@ def bad_request(message: str = "the request is not valid") -> InvokeError:
 
 
 def cut_off(text: str, *, usage: Usage | None = None) -> InvokeError:
-    """A stream that ends in the middle. text: what came of it. usage: what the provider had said by
-    then that it used."""
+    """Script a stream that ends in the middle.
+
+    Args:
+        text: What came of it.
+        usage: What the provider had said by then that it used.
+
+    Returns:
+        The error, to be a reply.
+    """
     return InvokeError(
         "Scripted: the stream was cut off.",
         retryable=True,
@@ -134,15 +157,17 @@ def cut_off(text: str, *, usage: Usage | None = None) -> InvokeError:
 
 
 class ScriptedInvoker:
-    """Answers from a script, inside this process.
+    """Answers from a script, inside this process. Any number of threads may ask.
 
-    script: a list of replies, given in order to whoever asks; a dict of such lists by agent name;
-        or a function from the Request to a reply. A reply is a text, one tool call or several, an
-        exception to raise, or a whole Answer. Any number of threads may ask.
-    provider: what the events name as provider.
-    delay: seconds that each answer takes.
+    Args:
+        script: A list of replies, given in order to whoever asks; a dict of such lists by agent
+            name; or a function from the Request to a reply. A reply is a text, one tool call or
+            several, an exception to raise, or a whole Answer.
+        provider: What the events name as provider.
+        delay: Seconds that each answer takes.
 
-    Raises ConfigError for a script that is none of these.
+    Raises:
+        ConfigError: The script is none of these.
     """
 
     api = "scripted"
@@ -158,46 +183,55 @@ class ScriptedInvoker:
         return f"ScriptedInvoker(provider={self.provider!r})"
 
     def invoke(self, request: Request) -> Answer:
-        """The next reply of the script, as an answer.
+        """Give the next reply of the script as an answer.
 
-        Raises what the script says, and InvokeError, not retryable, where it is used up.
+        Args:
+            request: What is asked.
+
+        Returns:
+            The answer.
+
+        Raises:
+            InvokeError: The script is used up; or whatever the script says.
         """
         if self._delay:
             time.sleep(self._delay)
         return _answer(self._choose(request), request)
 
     async def ainvoke(self, request: Request) -> Answer:
-        """The same on an event loop."""
+        """Do what `invoke` does on an event loop."""
         if self._delay:
             await asyncio.sleep(self._delay)
         return _answer(self._choose(request), request)
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """The same, word by word."""
+        """Do what `invoke` does, with on_text called word by word."""
         began = time.perf_counter_ns()
         try:
-            return _told(self.invoke(request), on_text, began)
+            return _as_stream(self.invoke(request), on_text, began)
         except InvokeError as error:
-            _tell(error.partial, on_text)
+            _hand_on(error.partial, on_text)
             raise
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """The same on an event loop."""
+        """Do what `stream` does on an event loop."""
         began = time.perf_counter_ns()
         try:
-            return _told(await self.ainvoke(request), on_text, began)
+            return _as_stream(await self.ainvoke(request), on_text, began)
         except InvokeError as error:
-            _tell(error.partial, on_text)
+            _hand_on(error.partial, on_text)
             raise
 
 
-def _told(answer: Answer, on_text: OnText, began: int) -> Answer:
+def _as_stream(answer: Answer, on_text: OnText, began: int) -> Answer:
+    """Hand on the text of an answer, and note when the first of it came."""
     first = time.perf_counter_ns() - began
-    _tell(answer.content, on_text)
+    _hand_on(answer.content, on_text)
     return msgspec.structs.replace(answer, first_token=first) if answer.content.text else answer
 
 
-def _tell(content: Content | None, on_text: OnText) -> None:
+def _hand_on(content: Content | None, on_text: OnText) -> None:
+    """Hand on a text word by word."""
     for piece in re.findall(r"\s*\S+\s*$|\s*\S+", content.text if content else ""):
         on_text(piece)
 
@@ -233,7 +267,7 @@ class _Lists:
         whose = f" for agent {agent!r}" if self._by_agent else ""
         raise _used_up(
             f"The script{whose} is used up, with {len(replies)} replies given. "
-            f"Asked for one more: {_asked(request)}"
+            f"Asked for one more: {_request_summary(request)}"
         )
 
 
@@ -263,7 +297,8 @@ def _used_up(message: str) -> InvokeError:
     return InvokeError(message, retryable=False, code="script_used_up", unserved=True)
 
 
-def _asked(request: Request) -> str:
+def _request_summary(request: Request) -> str:
+    """Describe a request in a line."""
     last = request.messages[-1].text if request.messages else ""
     shown = last if len(last) <= 80 else last[:79] + "…"
     return f"agent {request.agent!r}, model {request.model!r}, last message {shown!r}."

@@ -22,18 +22,26 @@ _HEADERS = frozenset({"headers", "extraheaders", "defaultheaders"})  # nothing i
 
 
 def without_secrets(params: Mapping[str, object]) -> dict[str, object]:
-    """The parameters, at any depth, with the values of those that are named as secrets hidden."""
-    return {key: _shown(key, value) for key, value in params.items()}
+    """Hide the values of parameters that are named as secrets, at any depth.
+
+    Args:
+        params: What a model is called with.
+
+    Returns:
+        A copy with `HIDDEN` in their place.
+    """
+    return {key: _hide_secret(key, value) for key, value in params.items()}
 
 
-def _shown(key: object, value: object) -> object:
+def _hide_secret(key: object, value: object) -> object:
+    """Copy a value, with `HIDDEN` in the place of what is named as a secret."""
     name = str(key).lower().replace("-", "").replace("_", "")
     if isinstance(value, Mapping):  # a JSON schema may well have a property `password`
         if name in _HEADERS:
             return dict.fromkeys(value, HIDDEN)
-        return {inner: _shown(inner, item) for inner, item in value.items()}
+        return {inner: _hide_secret(inner, item) for inner, item in value.items()}
     if name in _SECRET:
         return HIDDEN
     if isinstance(value, list | tuple):  # servers of tools, each with credentials of its own
-        return [_shown("", item) for item in value]
+        return [_hide_secret("", item) for item in value]
     return value

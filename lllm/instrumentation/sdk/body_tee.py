@@ -18,58 +18,73 @@ class Stream(Protocol):
     """What httpx reads from a connection."""
 
     def __iter__(self) -> Iterator[bytes]: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Read no more."""
 
 
 class AsyncStream(Protocol):
-    """The same on an event loop."""
+    """What httpx reads from a connection on an event loop."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Read no more."""
 
 
 class Copied:
-    """Whether a body is over, and what is told of it.
+    """A body that is listened to: whether it is over, and what is told of it.
 
-    seen: called with each piece that came. dropped: called in a thread of its own where nobody
-    holds it any more, who could end it.
+    Args:
+        seen: Called with each piece that came.
+        dropped: Called in a thread of its own where nobody holds the body any more, who could end
+            it.
+
+    Attributes:
+        whole: True if the connection had no more to give.
     """
 
     def __init__(self, seen: Callable[[bytes], None], dropped: BodyEnded) -> None:
         self._seen = seen
         self._over = False
         self._dropped = dropped
-        self.whole = False  # whether the connection had no more to give
+        self.whole = False
 
     def __del__(self) -> None:
         if not self._over:
             self.drop(None)
 
     def drop(self, error: BaseException | None) -> None:
-        """It is over, and found so where nothing can be waited for."""
+        """End it where nothing can be waited for."""
         if self.end():
             deferred.later(partial(self._dropped, error, whole=self.whole))
 
     def end(self) -> bool:
-        """It is over; returns whether it was not before."""
+        """Note that it is over; return whether it was not before."""
         before, self._over = self._over, True
         return not before
 
 
 class BodyEnded(Protocol):
-    """Told once that a body is over. error: what cut it off. whole: whether all of it came."""
+    """Is told once that a body is over."""
 
-    def __call__(self, error: BaseException | None, *, whole: bool) -> None: ...
+    def __call__(self, error: BaseException | None, *, whole: bool) -> None:
+        """Take it in: what cut the body off, and whether all of it came."""
 
 
 class AsyncEnded(Protocol):
-    """The same on an event loop."""
+    """Is told once that a body is over, on an event loop."""
 
-    def __call__(self, error: BaseException | None, *, whole: bool) -> Awaitable[None]: ...
+    def __call__(self, error: BaseException | None, *, whole: bool) -> Awaitable[None]:
+        """Take it in: what cut the body off, and whether all of it came."""
 
 
 class Copying(Copied):
-    """A stream that is listened to. ended: called once, when it is over or closed."""
+    """A stream that is listened to.
+
+    Args:
+        inner: The stream.
+        seen: Called with each piece that came.
+        ended: Called once, when it is over or closed.
+    """
 
     def __init__(self, inner: Stream, seen: Callable[[bytes], None], ended: BodyEnded) -> None:
         super().__init__(seen, ended)
@@ -93,7 +108,7 @@ class Copying(Copied):
         self._tell(None)
 
     def close(self) -> None:
-        """The caller has read enough, or all."""
+        """Take in that the caller has read enough, or all."""
         try:
             self._inner.close()
         finally:
@@ -107,7 +122,14 @@ class Copying(Copied):
 
 
 class AsyncCopying(Copied):
-    """The same on an event loop."""
+    """A stream that is listened to on an event loop.
+
+    Args:
+        inner: The stream.
+        seen: Called with each piece that came.
+        ended: Called once, when it is over or closed.
+        dropped: See Copied.
+    """
 
     def __init__(
         self,
@@ -127,25 +149,28 @@ class AsyncCopying(Copied):
         return _AsyncPieces(self, aiter(self._inner))
 
     def came(self, chunk: bytes) -> None:
-        """A piece came."""
+        """Take in a piece."""
         self._seen(chunk)
 
     async def aclose(self) -> None:
-        """The caller has read enough, or all."""
+        """Take in that the caller has read enough, or all."""
         try:
             await self._inner.aclose()
         finally:
             await self.tell(None)
 
     async def tell(self, error: BaseException | None) -> None:
-        """It is over, if it was not before. error: what cut it off."""
+        """Tell that it is over, if it was not before, and what cut it off."""
         if self.end():
             await self._ended(error, whole=self.whole)
 
 
 class _AsyncPieces:
-    """Reads a body once. No generator: an event loop that ends closes each of those on its own,
-    and complains where one is in the middle of another's end."""
+    """Reads a body once.
+
+    No generator: an event loop that ends closes each of those on its own, and complains where one
+    is in the middle of another's end.
+    """
 
     def __init__(self, copying: AsyncCopying, inner: AsyncIterator[bytes]) -> None:
         self._copying = copying
@@ -192,9 +217,15 @@ class Broken:
 
 @cache
 def of_library(kind: type, response: type, wanted: str) -> type:
-    """A kind of stream as one that a library takes.
+    """Make a kind of stream one that a library takes.
 
-    response: the library's class of responses, whose package has the class `wanted`.
+    Args:
+        kind: Of this module.
+        response: The library's class of responses.
+        wanted: The class in the library's package that a stream must be of.
+
+    Returns:
+        A class that is both.
     """
     package = sys.modules[response.__module__.partition(".")[0]]
     return type(kind.__name__, (kind, getattr(package, wanted)), {})

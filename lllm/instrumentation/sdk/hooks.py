@@ -82,8 +82,11 @@ class _Response(Protocol):
 class Listener:
     """What stands between one client's caller and its SDK.
 
-    family: the clients that are recorded alike. to_http: has the httpx client listened to that the
-    client has by now. is_copy: whether another of them made this one.
+    Args:
+        client: The SDK's.
+        family: The clients that are recorded alike.
+        to_http: Has the httpx client listened to that the client has by now.
+        is_copy: True if another of them made this one.
     """
 
     def __init__(
@@ -103,14 +106,17 @@ class Listener:
         self._replaced: dict[str, tuple[object, object]] = {}  # ours, and what the client had
 
     def replace(self, name: str, by: Callable[[Callable[..., object]], object]) -> None:
-        """Put another method into the place of one of the client. by: makes it of the old one."""
+        """Put another method into the place of one of the client; `by` makes it of the old one."""
         before, ours = vars(self.client).get(name), by(getattr(self.client, name))
         self._replaced[name] = ours, before
         setattr(self.client, name, ours)
 
     def put_back(self) -> bool:
-        """Give the client its methods back; returns whether all are there. One that somebody else
-        has replaced meanwhile stays."""
+        """Give the client its methods back.
+
+        Returns:
+            True if all are there; one that somebody else has replaced meanwhile stays.
+        """
         for name, (ours, before) in list(self._replaced.items()):
             if vars(self.client).get(name) is not ours:
                 continue
@@ -122,15 +128,15 @@ class Listener:
         return not self._replaced
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
-        """What takes the place of the SDK's `request`."""
+        """Make what takes the place of the SDK's `request`."""
         raise NotImplementedError
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
-        """What takes the place of `send` of its httpx client."""
+        """Make what takes the place of `send` of its httpx client."""
         raise NotImplementedError
 
     def begun(self, options: _Options, recording: Recording) -> Call | None:
-        """The call that the SDK is asked for; None for one that is not recorded."""
+        """Begin the call that the SDK is asked for; None for one that is not recorded."""
         operation = operation_of(options.method, options.url)
         if operation is None:
             path = unrecorded(options.method, options.url)
@@ -162,6 +168,8 @@ class SyncListener(Listener):
     """For clients whose calls wait."""
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
+        """See Listener."""
+
         @wraps(original)
         def request(cast_to: object, options: _Options, **how: object) -> object:
             recording = self.family.recording
@@ -192,6 +200,8 @@ class SyncListener(Listener):
         return request
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
+        """See Listener."""
+
         @wraps(original)
         def send(request: _Request, **how: object) -> object:
             call = _under_way.get()
@@ -239,6 +249,7 @@ class AsyncListener(Listener):
     """For clients that are awaited."""
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
+        """See Listener."""
         awaited: Callable[..., Awaitable[object]] = original  # type: ignore[assignment] # see listen
 
         @wraps(original)
@@ -271,6 +282,7 @@ class AsyncListener(Listener):
         return request
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
+        """See Listener."""
         awaited: Callable[..., Awaitable[_Response]] = original  # type: ignore[assignment] # as above
 
         @wraps(original)
@@ -325,19 +337,21 @@ class AsyncListener(Listener):
 
 
 def _heard_before(call: Call, response: _Response) -> None:
-    """Take in a body that was read already, by a hook or a transport of the user's: nobody reads it
-    from the connection any more."""
+    """Take in a body that was read already, by a hook or a transport of the user's.
+
+    Nobody reads it from the connection any more.
+    """
     call.opened(Head(response, decoded=True))
     call.heard(response.content)
 
 
 def _path(request: _Request) -> str:
-    """The path that a request goes to, quoted as it is sent."""
+    """Read the path that a request goes to, quoted as it is sent."""
     return request.url.raw_path.decode("ascii", errors="replace").partition("?")[0]
 
 
 def _hearing(call: Call) -> Callable[[bytes], None]:
-    """What is to be done with each piece of an answer's body."""
+    """Make what is to be done with each piece of an answer's body."""
 
     def seen(chunk: bytes) -> None:
         with isolate_recording_errors():
@@ -347,7 +361,7 @@ def _hearing(call: Call) -> Callable[[bytes], None]:
 
 
 def _ending(call: Call) -> BodyEnded:
-    """What is to be done when the body of an answer is over."""
+    """Make what is to be done when the body of an answer is over."""
 
     def ended(error: BaseException | None, *, whole: bool) -> None:
         with isolate_recording_errors():

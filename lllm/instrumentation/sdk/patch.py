@@ -24,9 +24,16 @@ _METHODS = ("request", "copy", "with_options")
 
 
 def clients_of(given: object) -> list[object]:
-    """The clients of an SDK that something is, or has inside, as a chat model of LangChain has.
+    """Find the clients of an SDK that something is, or has inside, as a chat model of LangChain.
 
-    Raises ConfigError where there is none.
+    Args:
+        given: What a user wants captured.
+
+    Returns:
+        The clients.
+
+    Raises:
+        ConfigError: There is none.
     """
     own = _client_of(given)
     found = clients_inside(given, _client_of) if own is None else [own]
@@ -55,7 +62,14 @@ def listen(client: object, recording: Recording) -> None:
     """Have the calls of a client recorded, and those of the copies that it makes.
 
     Of one that is captured already, and of its copies, the calls that begin from now on are
-    recorded like this. Raises MissingExtra for an SDK's version that is not supported.
+    recorded like this.
+
+    Args:
+        client: Of an SDK.
+        recording: How its calls are recorded.
+
+    Raises:
+        MissingExtra: The version of its SDK is not supported.
     """
     for sdk in _sdks(client):
         require_supported(sdk)
@@ -69,16 +83,19 @@ def listen(client: object, recording: Recording) -> None:
 
 
 def recording_of(client: object) -> Recording | None:
-    """Where the calls of a client go; None where they are not recorded."""
+    """Look up how the calls of a client are recorded; None where they are not."""
     listener = _listener_of(client)
     return None if listener is None else listener.family.recording
 
 
 def release(client: object) -> None:
-    """Record the calls of a client, and of the copies it made, no longer. It becomes what it was;
-    where another library has wrapped it meanwhile, that stays, and what is below does nothing.
+    """Record the calls of a client, and of the copies it made, no longer.
 
-    Calls that are under way are recorded to their end.
+    It becomes what it was; where another library has wrapped it meanwhile, that stays, and what is
+    below does nothing. Calls that are under way are recorded to their end.
+
+    Args:
+        client: Of an SDK.
     """
     listener = _listener_of(client)
     if listener is None:
@@ -119,7 +136,10 @@ def _attach(client: object, family: ClientFamily, *, is_copy: bool) -> None:
 
 
 def _attach_http(listener: Listener) -> None:
-    """The httpx client may be another's, too: this one gets a copy, with the same connections."""
+    """Have a client's httpx client listened to.
+
+    It may be another's, too, so this one gets a copy, with the same connections.
+    """
     client = listener.client
     http = client._client  # type: ignore[attr-defined] # see _is_client
     if hasattr(http, _MARK):
@@ -151,5 +171,5 @@ def _is_client(client: object) -> bool:
 
 
 def _sdks(client: object) -> set[str]:
-    """The SDKs whose classes a client is of, normally one."""
+    """Name the SDKs whose classes a client is of, normally one."""
     return {kind.__module__.partition(".")[0] for kind in type(client).__mro__}.intersection(_SDKS)

@@ -65,7 +65,7 @@ class _Sound:
 
 
 class _Choice:
-    """One choice, as far as it has come. index: its own."""
+    """One choice, as far as it has come."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -81,14 +81,14 @@ class _Choice:
 
     @property
     def begun(self) -> bool:
-        """Whether anything that the model said has come."""
+        """True if anything that the model said has come."""
         return bool(
             self._message or self._calls or self._function or self._sound or self._pieces
             or any(self._more_said.values())
         )  # fmt: skip
 
     def take(self, choice: Mapping[str, object]) -> str:
-        """One piece; returns the new text."""
+        """Take in one piece; return the new text."""
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
             self.finish = finish
@@ -143,7 +143,7 @@ class _Choice:
             call.arguments = GrowingText(json.dumps(arguments))
 
     def _called(self, index: object, identity: str, name: str) -> _Call:
-        """The call that a piece belongs to.
+        """Find the call that a piece belongs to.
 
         Gemini and Ollama give several calls one index, or none: what has a name, and another id
         than the call that is known by the index, begins one of its own. An id alone does not, as
@@ -160,7 +160,7 @@ class _Choice:
         return call
 
     def body(self) -> dict[str, object]:
-        """The choice as it would be in an answer that was not streamed."""
+        """Put together the choice as it would be in an answer that was not streamed."""
         message: dict[str, object] = {"role": "assistant", "content": None}
         message |= {name: grown.text() for name, grown in self._message.items()}
         if self._pieces:
@@ -177,7 +177,7 @@ class _Choice:
 
 
 class ChatStream:
-    """An Assembly of the Chat Completions dialect."""
+    """Puts a streamed answer of Chat Completions together; see Assembly."""
 
     def __init__(self) -> None:
         self._whole: dict[str, object] = {}
@@ -199,8 +199,11 @@ class ChatStream:
 
     @property
     def settled(self) -> bool:
-        """See Assembly. Some servers send with each piece, from the first, what was used so far:
-        https://docs.vllm.ai/en/latest/api/vllm/entrypoints/openai/ (continuous_usage_stats)."""
+        """See Assembly.
+
+        Some servers send with each piece, from the first, what was used so far:
+        https://docs.vllm.ai/en/latest/api/vllm/entrypoints/openai/ (continuous_usage_stats).
+        """
         return self.complete or (self._usage is not None and not self._running)
 
     def take(self, event: Mapping[str, object]) -> str:
@@ -242,7 +245,7 @@ class ChatStream:
 
 
 def _joined(pieces: list[str]) -> str:
-    """Sound in base64, of which each piece may have its own padding, or only the last."""
+    """Join sound in base64, of which each piece may have its own padding, or only the last."""
     try:
         data = b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
     except ValueError:

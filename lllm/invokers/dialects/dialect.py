@@ -80,7 +80,8 @@ class Payload(Protocol):
         InvokeError: The dialect can't carry something in it.
     """
 
-    def __call__(self, request: Request, *, stream: bool = False) -> dict[str, object]: ...
+    def __call__(self, request: Request, *, stream: bool = False) -> dict[str, object]:
+        """Make the body of a request for an answer in one piece, or as a stream."""
 
 
 class Reader(Protocol):
@@ -90,7 +91,8 @@ class Reader(Protocol):
         InvokeError: The JSON holds no answer.
     """
 
-    def __call__(self, body: object, *, model: str, request_id: str | None) -> Answer: ...
+    def __call__(self, body: object, *, model: str, request_id: str | None) -> Answer:
+        """Read the answer in a body."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,11 @@ _BLOCK = 1 << 16  # characters of pieces that are kept as they came
 def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = False) -> None:
     """Take a piece of a field into what has come of it; null says nothing.
 
-    The piece becomes part of `whole`, and is changed with it. joins: whether a text is joined to
-    what came before, whatever it is called.
+    Args:
+        whole: What has come; it is changed, and the piece becomes part of it.
+        name: Of the field.
+        piece: JSON.
+        joins: True to join a text to what came before, whatever the field is called.
     """
     known = whole.get(name)
     if known is None or piece is None:
@@ -54,7 +57,7 @@ class GrowingText:
         self._text: str | None = None  # all of it, once it was asked for; then it stands here alone
 
     def append(self, piece: str) -> None:
-        """The next piece came."""
+        """Take in the next piece."""
         if self._text is not None:
             self._new, self._length, self._text = [self._text], len(self._text), None
         self._new.append(piece)
@@ -68,7 +71,7 @@ class GrowingText:
         self._length = 0
 
     def text(self) -> str:
-        """All that came."""
+        """Join all that came."""
         if self._text is None:
             if self._before:
                 self._take()

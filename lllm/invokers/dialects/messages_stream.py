@@ -24,7 +24,7 @@ _OF_DELTA = ("type", "delta", "usage")
 
 
 class MessagesStream:
-    """Takes the events of one answer, in their order."""
+    """Puts a streamed answer of the Messages API together; see Assembly."""
 
     def __init__(self) -> None:
         self._message: dict[str, object] = {}
@@ -32,12 +32,12 @@ class MessagesStream:
 
     @property
     def begun(self) -> bool:
-        """Whether a block has something in it."""
+        """True if a block has something in it."""
         return any(block.begun for block in self._blocks.values())
 
     @property
     def complete(self) -> bool:
-        """Whether it is known why the message stopped; that it did is all that may come then."""
+        """True if it is known why the message stopped; that it did is all that may come then."""
         return self._message.get("stop_reason") is not None
 
     @property
@@ -46,10 +46,7 @@ class MessagesStream:
         return self.complete
 
     def take(self, event: Mapping[str, object]) -> str:
-        """One event; returns the text of the answer that it brings.
-
-        Raises InvokeError for one that says what went wrong.
-        """
+        """See Assembly."""
         kind, index = event.get("type"), event.get("index")
         if kind == "message_start":
             self._message |= mapping(event.get("message"))
@@ -75,7 +72,7 @@ class MessagesStream:
         return ""
 
     def body(self) -> dict[str, object]:
-        """What came so far as an answer that was not streamed; {} before the first of it."""
+        """See Assembly."""
         if not self._message and not self._blocks:
             return {}
         return {**self._message, "content": [block.body() for block in self._blocks.values()]}
@@ -93,7 +90,7 @@ class _Block:
 
     @property
     def begun(self) -> bool:
-        """Whether it is more than an empty text or thought."""
+        """True if it is more than an empty text or thought."""
         empty = self._start.get("type") in ("text", "thinking") and not self.text
         return not empty or bool(self._pieces or self._more) or self._signature is not None
 
@@ -104,7 +101,7 @@ class _Block:
         return text if isinstance(text, str) and self._start.get("type") == "text" else ""
 
     def take(self, delta: Mapping[str, object]) -> str:
-        """Grow by one delta; returns the text that it brings."""
+        """Grow by one delta; return the text that it brings."""
         kind = delta.get("type")
         if kind == "signature_delta":
             self._signature = delta.get("signature")
@@ -122,8 +119,11 @@ class _Block:
         return piece if field == "text" else ""
 
     def _grow(self, delta: Mapping[str, object]) -> None:
-        """Grow by a delta of a kind that is not known. Of a block that is not known either it has
-        the block's fields, as "compaction_delta" has; in another one it stands under its kind."""
+        """Grow by a delta of a kind that is not known.
+
+        Of a block that is not known either it has the block's fields, as "compaction_delta" has; in
+        another one it stands under its kind.
+        """
         kind = delta.get("type")
         said = {name: value for name, value in delta.items() if name != "type"}
         if self._start.get("type") in _KNOWN_BLOCKS:
@@ -133,7 +133,7 @@ class _Block:
             grow(self._more, name, value, joins=True)
 
     def body(self) -> dict[str, object]:
-        """The block as far as it came."""
+        """Put together the block as far as it came."""
         block = dict(self._start)
         for field in ("text", "thinking"):
             if field in self._pieces:
@@ -153,7 +153,7 @@ class _Block:
 
 
 def _input(text: str) -> object:
-    """What a tool is called with: an object, or the text as it came where it is none."""
+    """Read what a tool is called with: an object, or the text as it came where it is none."""
     if not text:
         return {}
     try:

@@ -20,8 +20,15 @@ _LAST = ("response.completed", "response.incomplete")
 
 
 class _Delta(NamedTuple):
-    """Where a piece of text belongs: the kind of its item and the field there; for a field that is
-    a list, its element's kind and field, and what in the event is the place in the list."""
+    """Where a piece of text belongs.
+
+    Attributes:
+        item: The kind of its item.
+        field: In the item.
+        kind: Of the element, for a field that is a list.
+        inner: The element's field.
+        place: What in the event is the place in the list.
+    """
 
     item: str
     field: str
@@ -67,7 +74,7 @@ class _Item:
 
 
 class ResponsesStream:
-    """An Assembly of the Responses dialect."""
+    """Puts a streamed answer of the Responses API together; see Assembly."""
 
     def __init__(self) -> None:
         self._response: dict[str, object] = {}

@@ -25,8 +25,15 @@ VARIABLE = "LLLM_PROVIDER"
 class Access:
     """Where the requests go, and by what right; `access` makes it.
 
-    base_url: it may hold a password. timeout: seconds. key_env, headers_env: the variables that
-    hold the key, where none was given, and the headers that the SDK sends along.
+    Attributes:
+        base_url: It may hold a password.
+        host: Of the base URL.
+        port: The same.
+        provider: Who bills.
+        api_key: That was given, None for that of the environment.
+        timeout: Seconds.
+        key_env: The variable that holds the key, where none was given.
+        headers_env: The variable with the headers that the SDK sends along.
     """
 
     base_url: Secret
@@ -39,10 +46,13 @@ class Access:
     headers_env: str
 
     def key(self) -> str:
-        """The key that was given, or the environment's as it is now; "" for none where none is
-        needed.
+        """Find the key: the one that was given, or the environment's as it is now.
 
-        Raises ConfigError for one that can't be sent, and where a provider that is known has none.
+        Returns:
+            The key; "" for none where none is needed.
+
+        Raises:
+            ConfigError: The key can't be sent, or there is none for a provider that is known.
         """
         key = self.api_key or Secret(os.environ.get(self.key_env, "").strip())
         if not key.text and provider_of(self.host) is not None:
@@ -58,7 +68,14 @@ class Access:
         return key.text
 
     def secrets(self, *used: str | None) -> Secrets:
-        """All that must not be told. used: the keys and tokens that a client was made with."""
+        """Collect all that must not be told.
+
+        Args:
+            *used: The keys and tokens that a client was made with.
+
+        Returns:
+            Those, and what of the address and of the environment's headers is one.
+        """
         ambient = os.environ.get(self.headers_env, "")
         values = [line.partition(":")[2].strip() for line in ambient.split("\n")]
         return Secrets(*used, urlsplit(self.base_url.text).password, *values)
@@ -73,12 +90,22 @@ def access(
     headers_env: str,
     provider: str | None = None,
 ) -> Access:
-    """The access to a base URL.
+    """Make the access to a base URL.
 
-    provider: who bills there, as genai-prices names them; None for what the address says, and
-        LLLM_PROVIDER where it is nobody known.
+    Args:
+        base_url: A web address.
+        api_key: None for that of the environment.
+        timeout: Seconds.
+        key_env: The variable that holds the key, where none is given.
+        headers_env: The variable with the headers that the SDK sends along.
+        provider: Who bills there, as genai-prices names them; None for what the address says, and
+            LLLM_PROVIDER where it is nobody known.
 
-    Raises ConfigError for a base URL that is no web address.
+    Returns:
+        The access.
+
+    Raises:
+        ConfigError: The base URL is no web address.
     """
     url = base_url.strip()
     host, port = _address(url)
@@ -88,7 +115,7 @@ def access(
 
 
 def _biller(url: str, host: str, port: int) -> str:
-    """Who bills at an address, as far as it says so: the host itself where it does not."""
+    """Find who bills at an address: the host itself where neither it nor LLLM_PROVIDER says so."""
     known = provider_at(url)
     if known is None and local_provider(host, port) is None:
         known = os.environ.get(VARIABLE, "").strip() or None
@@ -98,7 +125,7 @@ def _biller(url: str, host: str, port: int) -> str:
 
 
 def _address(base_url: str) -> tuple[str, int]:
-    """The host and port of a base URL, without what else it may hold."""
+    """Read the host and port of a base URL, without what else it may hold."""
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port

@@ -42,7 +42,7 @@ class EventStreamDecoder:
         self._buffer: _Buffer | None = None
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """The JSON of each event that this chunk makes whole.
+        """Read the JSON of each event that this chunk makes whole.
 
         An exception in the stream comes as an event of type "error", as Anthropic sends them.
 
@@ -89,7 +89,7 @@ def _new_buffer() -> _Buffer:
 
 
 def _json_of(frame: _Frame) -> str | None:
-    """What a frame says, None for one that says nothing of an answer."""
+    """Read what a frame says, None for one that says nothing of an answer."""
     kind = frame.headers.get(":message-type")
     if kind == "event":
         return _piece(_object(frame.payload))
@@ -105,7 +105,7 @@ def _json_of(frame: _Frame) -> str | None:
 
 
 def _piece(said: Mapping[str, object]) -> str | None:
-    """The JSON in the payload of a chunk, which is base64."""
+    """Decode the JSON in the payload of a chunk, which is base64."""
     encoded = said.get("bytes")
     if not isinstance(encoded, str):
         return None

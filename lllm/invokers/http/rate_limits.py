@@ -21,10 +21,16 @@ _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)")
 
 
 def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None:
-    """Seconds until the last limit that is used up is reset, None where the headers name none.
+    """Find how long to wait until the last limit that is used up is reset.
 
-    headers: without regard to case. A limit that has something left is passed over, whenever it is
-    reset.
+    A limit that has something left is passed over, whenever it is reset.
+
+    Args:
+        headers: Of an answer, without regard to case.
+        now: What dates are taken from.
+
+    Returns:
+        Seconds, None where the headers name no limit that is used up.
     """
     waits = [
         _until(headers.get(f"anthropic-ratelimit-{limit}-reset", ""), now)
@@ -40,7 +46,7 @@ def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None
 
 
 def _until(date: str, now: dt.datetime) -> float | None:
-    """Seconds to an RFC 3339 date, 0 for one that has passed."""
+    """Count the seconds to an RFC 3339 date, 0 for one that has passed."""
     try:
         reset = dt.datetime.fromisoformat(date)
     except ValueError:
@@ -51,7 +57,7 @@ def _until(date: str, now: dt.datetime) -> float | None:
 
 
 def _seconds(duration: str) -> float | None:
-    """Those of a duration as Go prints it, "1h2m3.5s"; None for what is none."""
+    """Read the seconds of a duration as Go prints it, "1h2m3.5s"; None for what is none."""
     if not duration or _PIECE.sub("", duration):
         return None
     return sum(float(amount) * _UNITS[unit] for amount, unit in _PIECE.findall(duration))

@@ -24,8 +24,15 @@ class Decoder:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[str]:
-        """The data of each event that this chunk makes whole; lines of one event are joined by
-        line feeds. Providers' own end marks, as "[DONE]", are data like any other."""
+        """Read the data of each event that this chunk makes whole.
+
+        Args:
+            chunk: The next bytes of the body.
+
+        Returns:
+            A text for each event, whose lines are joined by line feeds. Providers' own end marks,
+            as "[DONE]", are data like any other.
+        """
         if not chunk:
             return []
         # Of the chunk, not of its last whole line: more may follow that line within the chunk.
@@ -48,7 +55,7 @@ class Decoder:
         return found
 
     def _take(self, line: bytes) -> bool:
-        """Take one line with its end; returns whether it ends an event that has data."""
+        """Take one line with its end; tell whether it ends an event that has data."""
         if self._first:
             self._first = False
             line = line.removeprefix(_BOM)

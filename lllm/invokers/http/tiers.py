@@ -1,4 +1,4 @@
-"""The service tier that the headers of a request or of an answer name, where no body does.
+"""Reads the service tier that the headers of a request or of an answer name, where no body does.
 
 Bedrock and Vertex bill what these ask for at other rates than tokens have otherwise, or not by the
 token at all:
@@ -24,12 +24,15 @@ _HEADERS = {
 
 
 def tier_of(headers: Mapping[str, str], provider: str) -> str | None:
-    """The tier, None for the plain one.
+    """Read the service tier that headers name.
 
     Args:
         headers: Of a request or of an answer, without regard to case.
         provider: Who bills, as genai-prices names it; others than Amazon and Google name no tier
             in headers.
+
+    Returns:
+        The tier, None for the plain one.
     """
     for name, plain in _HEADERS.get(provider, {}).items():
         said = headers.get(name, plain).strip().lower()

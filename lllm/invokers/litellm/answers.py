@@ -31,7 +31,19 @@ class _Model(Protocol):
 
 
 def read(response: object, asked: Request, secrets: Secrets) -> Answer:
-    """The answer that a response of LiteLLM's is. Raises InvokeError where it is none."""
+    """Read the answer that a response of LiteLLM's is.
+
+    Args:
+        response: As LiteLLM returned it.
+        asked: The request.
+        secrets: What must not be told.
+
+    Returns:
+        The answer.
+
+    Raises:
+        InvokeError: The response is none.
+    """
     return _answer(_plain(response, secrets), asked, response, secrets)
 
 
@@ -52,7 +64,7 @@ def _plain(model: object, secrets: Secrets) -> object:
 
 
 def _beside(source: object) -> Mapping[str, object]:
-    """What LiteLLM keeps beside an answer: headers, whether it was cached, who answered."""
+    """Read what LiteLLM keeps beside an answer: headers, whether it was cached, who answered."""
     return _mapping(getattr(source, "_hidden_params", None))
 
 
@@ -68,7 +80,18 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 class LiteLLMStream:
-    """A streamed answer, as far as it has come. source: LiteLLM's stream, once there is one."""
+    """A streamed answer, as far as it has come.
+
+    Args:
+        asked: The request.
+        loaded: LiteLLM.
+        secrets: What must not be told.
+
+    Attributes:
+        asked: As given.
+        library: LiteLLM.
+        source: LiteLLM's stream, once there is one.
+    """
 
     def __init__(self, asked: Request, loaded: Library, secrets: Secrets) -> None:
         self.asked = asked
@@ -81,7 +104,7 @@ class LiteLLMStream:
         self._model: object = None
 
     def take(self, chunk: object) -> str:
-        """Take in one of LiteLLM's chunks; returns its text."""
+        """Take in one of LiteLLM's chunks; return its text."""
         event = _mapping(_plain(chunk, self._secrets))
         # The chunk itself names the model that was asked, and its last not even beside it another.
         self._model = _beside(chunk).get("provider_response_model") or self._model
@@ -92,20 +115,29 @@ class LiteLLMStream:
 
     @property
     def ended(self) -> bool:
-        """Whether the provider said why the model stopped. Where it did not, LiteLLM has the last
-        chunk say "stop"."""
+        """True if the provider said why the model stopped.
+
+        Where it did not, LiteLLM has the last chunk say "stop".
+        """
         names = ("received_finish_reason", "intermittent_finish_reason")
         return any(getattr(self.source, name, None) is not None for name in names)
 
     def answer(self) -> Answer:
-        """All that came. Raises InvokeError where nothing did."""
+        """Put together all that came. Raises InvokeError where nothing did."""
         body = self._assembly.body() | {"usage": self._usage()}
         whole = json.loads(self._secrets.cut(json.dumps(body)))  # one may have come in two pieces
         found = _answer(whole, self.asked, self.source, self._secrets)
         return replace(found, first_token=self._first)
 
     def cut_off(self, failure: InvokeError) -> InvokeError:
-        """The failure, with what had come before it."""
+        """Note in a failure what had come before it.
+
+        Args:
+            failure: Is changed.
+
+        Returns:
+            The failure.
+        """
         failure.request_id = failure.request_id or _request_id(self.source, self._secrets)
         if self._assembly.body():
             with suppress(InvokeError):  # it holds no message yet
@@ -116,7 +148,7 @@ class LiteLLMStream:
         return failure
 
     def _usage(self) -> object:
-        """The usage that the provider sent, put together by LiteLLM where it came in parts.
+        """Find the usage that the provider sent, put together by LiteLLM where it came in parts.
 
         Not that of the last chunk: it may be an estimate, and be given a price by LiteLLM.
         """
@@ -137,7 +169,7 @@ class LiteLLMStream:
                     close()
 
     async def aclose(self) -> None:
-        """The same on an event loop."""
+        """Do what `close` does on an event loop."""
         for stream in self._streams():
             close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
             with suppress(Exception):  # it is of no use any more either way

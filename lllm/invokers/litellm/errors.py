@@ -25,7 +25,16 @@ _LONGEST_QUOTE = 500  # characters of what is no JSON
 
 
 def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeError:
-    """The error that LiteLLM's stands for. host: whom the message names."""
+    """Make the error that one of LiteLLM's stands for.
+
+    Args:
+        error: What LiteLLM raised.
+        host: Whom the message names.
+        secrets: What is cut out of it.
+
+    Returns:
+        The error.
+    """
     chain = list(_chain(error))
     statuses = _statuses(chain)
     if not statuses:  # not LiteLLM's: a package that it misses, a bug, a request it can't make
@@ -38,7 +47,7 @@ def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeEr
             )
         told = secrets.cut_error(_shortened(f"{type(error).__name__}: {error}"))
         return InvokeError(f"LiteLLM could not make the request ({told})", retryable=False)
-    said = _said(chain)
+    said = _provider_text(chain)
     headers = _headers(chain)
     if headers is not None and statuses[-1] >= 400:
         return from_response(statuses[-1], headers, said, host=host, secrets=secrets)
@@ -53,7 +62,7 @@ def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeEr
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what it was made of, the provider's own last."""
+    """Yield an exception and what it was made of, the provider's own last."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -63,7 +72,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _statuses(chain: list[BaseException]) -> list[int]:
-    """LiteLLM's status first, the provider's own last."""
+    """List the statuses, LiteLLM's first, the provider's own last."""
     found = [getattr(error, "status_code", None) for error in chain]
     return [status for status in found if type(status) is int]
 
@@ -76,8 +85,8 @@ def _headers(chain: list[BaseException]) -> Mapping[str, str] | None:
     return None
 
 
-def _said(chain: list[BaseException]) -> str:
-    """What the provider sent, as JSON where that can still be told, else as a sentence."""
+def _provider_text(chain: list[BaseException]) -> str:
+    """Find what the provider sent, as JSON where that can still be told, else as a sentence."""
     for error in chain:
         body = getattr(error, "body", None)
         if isinstance(body, dict) and body:

@@ -55,9 +55,14 @@ _NOT_PARAMS = (
 
 
 def provider_of(model: str) -> str:
-    """Who answers to a model by LiteLLM's name for it, as genai-prices names them.
+    """Find who answers to a model by LiteLLM's name for it.
 
-    "litellm" where there is no prefix to tell; prices are found by the model's own name then.
+    Args:
+        model: As "gemini/gemini-2.5-flash".
+
+    Returns:
+        A name of genai-prices; "litellm" where there is no prefix to tell, so that prices are found
+        by the model's own name.
     """
     prefix, slash, _ = model.partition("/")
     return _PROVIDERS.get(prefix, prefix) if slash else "litellm"
@@ -66,13 +71,18 @@ def provider_of(model: str) -> str:
 class LiteLLMInvoker:
     """Calls models through LiteLLM, by its names for them ("gemini/gemini-2.5-flash").
 
-    api_base: where requests go, None for the provider's own place. api_key: None for the variable
-    that the provider has (https://docs.litellm.ai/docs/providers), read at each call. timeout:
-    seconds to wait for an answer, or for each next piece of one. provider: who answers, as
-    genai-prices names them, None for what the model's prefix says.
+    `drop_params`, `caching` and whatever else LiteLLM takes go into an agent's model_args.
 
-    `drop_params`, `caching` and whatever else LiteLLM takes go into an agent's model_args. Raises
-    MissingExtra where LiteLLM is not installed, ConfigError for an api_base that is none.
+    Args:
+        api_base: Where requests go, None for the provider's own place.
+        api_key: None for the variable that the provider has
+            (https://docs.litellm.ai/docs/providers), read at each call.
+        timeout: Seconds to wait for an answer, or for each next piece of one.
+        provider: Who answers, as genai-prices names them, None for what the model's prefix says.
+
+    Raises:
+        MissingExtra: LiteLLM is not installed.
+        ConfigError: The api_base is none.
     """
 
     api = "litellm"
@@ -103,7 +113,14 @@ class LiteLLMInvoker:
         return f"LiteLLMInvoker(provider={self.provider!r}, host={self.host!r}, port={self.port})"
 
     def for_model(self, model: str) -> LiteLLMInvoker:
-        """The same, with the provider that the model's name tells."""
+        """Make an invoker like this with the provider that a model's name tells.
+
+        Args:
+            model: By LiteLLM's name for it.
+
+        Returns:
+            The invoker; this one where nothing is to be changed.
+        """
         provider = provider_of(model) if "/" in model else self._biller
         if self._named or self.provider == provider:
             return self
@@ -114,10 +131,17 @@ class LiteLLMInvoker:
     def invoke(self, request: Request) -> Answer:
         """Ask, and wait for the answer.
 
-        Raises InvokeError where the call fails, and ConfigError where `params` sets what lllm
-        decides.
+        Args:
+            request: What is asked.
+
+        Returns:
+            The answer.
+
+        Raises:
+            InvokeError: The call fails.
+            ConfigError: `params` sets what lllm decides.
         """
-        asked = self._asked(request, stream=False)
+        asked = self._arguments(request, stream=False)
         loaded = library()
         try:
             response = loaded.completion(**asked)
@@ -128,8 +152,8 @@ class LiteLLMInvoker:
         raise failure
 
     async def ainvoke(self, request: Request) -> Answer:
-        """The same on an event loop."""
-        asked = self._asked(request, stream=False)
+        """Do what `invoke` does on an event loop."""
+        asked = self._arguments(request, stream=False)
         loaded = await on_loop()
         try:
             response = await loaded.acompletion(**asked)
@@ -140,7 +164,19 @@ class LiteLLMInvoker:
         raise failure
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """`invoke`, with on_text called for each piece of text; what it raises ends the stream."""
+        """Ask, and hand on the answer's text as it comes.
+
+        Args:
+            request: What is asked.
+            on_text: Called with each piece of text. What it raises ends the stream, and is raised.
+
+        Returns:
+            The whole answer.
+
+        Raises:
+            InvokeError: The stream fails or ends too early; the error has what had come.
+            ConfigError: `params` sets what lllm decides.
+        """
         coming = LiteLLMStream(request, library(), self._secrets())
         with closing(self._texts(coming)) as texts:
             for text in texts:
@@ -148,7 +184,7 @@ class LiteLLMInvoker:
         return self._whole(coming)
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """The same on an event loop; on_text is called on it."""
+        """Do what `stream` does on an event loop, on which on_text is called."""
         coming = LiteLLMStream(request, await on_loop(), self._secrets())
         async with aclosing(self._atexts(coming)) as texts:
             async for text in texts:
@@ -156,7 +192,7 @@ class LiteLLMInvoker:
         return self._whole(coming)
 
     def _texts(self, coming: LiteLLMStream) -> Generator[str, None, None]:
-        asked = self._asked(coming.asked, stream=True)
+        asked = self._arguments(coming.asked, stream=True)
         failure = None
         try:
             coming.source = coming.library.completion(**asked)
@@ -171,7 +207,7 @@ class LiteLLMInvoker:
             raise failure
 
     async def _atexts(self, coming: LiteLLMStream) -> AsyncGenerator[str, None]:
-        asked = self._asked(coming.asked, stream=True)
+        asked = self._arguments(coming.asked, stream=True)
         failure = None
         try:
             coming.source = await coming.library.acompletion(**asked)
@@ -185,8 +221,8 @@ class LiteLLMInvoker:
         if failure is not None:
             raise failure
 
-    def _asked(self, request: Request, *, stream: bool) -> dict[str, object]:
-        """The arguments for LiteLLM."""
+    def _arguments(self, request: Request, *, stream: bool) -> dict[str, object]:
+        """Make the arguments for LiteLLM."""
         refuse_params(request, *_NOT_PARAMS, why="each attempt is one call")
         return {
             "timeout": self._timeout,

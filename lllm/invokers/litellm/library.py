@@ -27,8 +27,10 @@ _WORKER = "litellm.litellm_core_utils.logging_worker"
 
 
 class Library(Protocol):
-    """What is used of the package; what its calls return is asked for by name, and may be another
-    thing in its next version."""
+    """What is used of the package.
+
+    What its calls return is asked for by name, and may be another thing in its next version.
+    """
 
     suppress_debug_info: bool
 
@@ -38,13 +40,13 @@ class Library(Protocol):
 
 
 def is_loaded() -> bool:
-    """Whether `library` answers at once."""
+    """Tell whether `library` returns at once."""
     return library.cache_info().currsize > 0
 
 
 @cache
 def library() -> Library:
-    """The package, imported if it isn't yet."""
+    """Get the package, imported if it isn't yet."""
     if _NAME not in sys.modules:
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # or it asks the network
     with importing():
@@ -55,7 +57,7 @@ def library() -> Library:
 
 
 async def on_loop() -> Library:
-    """The package, for use on the running event loop; what it connects is closed with the loop."""
+    """Get the package for the running event loop, with which what it connects is closed."""
     found = library() if is_loaded() else await asyncio.to_thread(library)
     await _connections.close_with(asyncio.get_running_loop())
     return found
@@ -71,7 +73,7 @@ class _Connections:
         self._inherited: list[object] = []
 
     async def close_with(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the clients of this running loop closed when it ends.
+        """Have the clients of a running loop closed when it ends.
 
         asyncio.run closes the asynchronous generators that are still open before it closes its
         loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
@@ -81,7 +83,7 @@ class _Connections:
             await anext(closer)
 
     def after_fork(self) -> None:
-        """A child makes clients of its own: two processes can't read from one connection.
+        """Have a child make clients of its own: two processes can't read from one connection.
 
         Its parent's are kept, untouched: the connections are the parent's to close.
         """
@@ -134,7 +136,7 @@ async def _close(client: object) -> None:
 
 
 def keys() -> list[str]:
-    """The credentials that LiteLLM may send, of the environment and of its own settings.
+    """List the credentials that LiteLLM may send, of the environment and of its own settings.
 
     Each provider has variables of its own (https://docs.litellm.ai/docs/providers), so the names
     decide: whatever is called a key, a token, a secret or a password.

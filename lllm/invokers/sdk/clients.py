@@ -24,15 +24,21 @@ if TYPE_CHECKING:
 class SyncClient(Protocol):
     """An SDK's client for threads."""
 
-    def close(self) -> None: ...
-    def platform_headers(self) -> Mapping[str, str]: ...
+    def close(self) -> None:
+        """Close its connections."""
+
+    def platform_headers(self) -> Mapping[str, str]:
+        """Tell the machine and its Python."""
 
 
 class AsyncClient(Protocol):
     """An SDK's client for an event loop."""
 
-    async def close(self) -> None: ...
-    def platform_headers(self) -> Mapping[str, str]: ...
+    async def close(self) -> None:
+        """Close its connections."""
+
+    def platform_headers(self) -> Mapping[str, str]:
+        """Tell the machine and its Python."""
 
 
 S = TypeVar("S", bound=SyncClient)
@@ -40,14 +46,17 @@ A = TypeVar("A", bound=AsyncClient)
 
 
 class Clients(Generic[S, A]):
-    """Makes, keeps and closes them.
+    """Makes, keeps and closes the clients.
 
-    make, make_async: called, with imports allowed, when a client is needed. Clients don't try
-        again: they are made with max_retries=0. Both import of the SDK what a first call would,
-        when no fork waits for it; the SDK imports a resource when it is first asked for. Up to
-        Python 3.11 a cached property has a lock, held while it is worked out
-        (https://github.com/python/cpython/issues/87634), which a child would inherit, too: the
-        resources are such, and the processor that the headers tell of.
+    Clients don't try again: they are made with max_retries=0. When one is made, what a first call
+    would import of the SDK is imported, too, while no fork waits for it; the SDK imports a resource
+    when it is first asked for. Up to Python 3.11 a cached property has a lock, held while it is
+    worked out (https://github.com/python/cpython/issues/87634), which a child would inherit, too:
+    the resources are such, and the processor that the headers tell of.
+
+    Args:
+        make: Makes a client for threads; called, with imports allowed, when one is needed.
+        make_async: The same for an event loop.
     """
 
     def __init__(self, make: Callable[[], S], make_async: Callable[[], A]) -> None:
@@ -59,13 +68,13 @@ class Clients(Generic[S, A]):
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """A child makes clients of its own: two processes can't read from one connection."""
+        """Have a child make clients of its own: two processes can't read from one connection."""
         self._lock = threading.RLock()
         self._of_threads = None
         self._by_loop = {}
 
     def of_threads(self) -> S:
-        """The client for calls that wait. Raises what making it raises."""
+        """Get the client for calls that wait. Raises what making it raises."""
         with self._lock:
             if self._of_threads is None:
                 with importing():
@@ -75,7 +84,7 @@ class Clients(Generic[S, A]):
             return self._of_threads
 
     async def of_running_loop(self) -> A:
-        """The client of the event loop that runs this."""
+        """Get the client of the event loop that runs this. Raises what making it raises."""
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:

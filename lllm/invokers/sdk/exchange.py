@@ -42,16 +42,20 @@ class Response(Protocol):
     """An HTTP answer as an SDK hands it over, read or still to be read."""
 
     @property
-    def status_code(self) -> int: ...
+    def status_code(self) -> int:
+        """The HTTP status."""
+
     @property
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self) -> Mapping[str, str]:
+        """The headers, without regard to case."""
 
 
 class Whole(Response, Protocol):
-    """One that was read to its end."""
+    """An HTTP answer that was read to its end."""
 
     @property
-    def content(self) -> bytes: ...
+    def content(self) -> bytes:
+        """The body."""
 
 
 class Read:
@@ -64,8 +68,18 @@ class Read:
 
 
 class Exchange:
-    """What one request brings. model: the one asked. secrets: what must not be told. tier: the
-    service tier that the headers of the request ask for."""
+    """Reads what one request brings.
+
+    Args:
+        access: Where the request went.
+        dialect: That it was made in.
+        model: The one asked.
+        secrets: What must not be told.
+        tier: The service tier that the headers of the request ask for.
+
+    Attributes:
+        done: True if the provider said that nothing more comes.
+    """
 
     def __init__(
         self,
@@ -90,12 +104,22 @@ class Exchange:
         self._whole: Answer | None = None
         self._in_one_piece = False  # what was asked for as a stream
         self._unstreamed: list[bytes] = []
-        self.done = False  # whether the provider said that nothing more comes
+        self.done = False
 
     # -- an answer in one piece
 
     def answered(self, response: Whole) -> Answer:
-        """The answer that the body holds. Raises InvokeError where it holds none."""
+        """Read the answer that a body holds.
+
+        Args:
+            response: The whole HTTP answer, of a status that stands for one.
+
+        Returns:
+            The answer.
+
+        Raises:
+            InvokeError: The body holds none.
+        """
         self._begin(response)
         try:
             text = self._secrets.cut(response.content.decode())
@@ -133,7 +157,7 @@ class Exchange:
     # -- an answer in pieces
 
     def opened(self, response: Response) -> None:
-        """The stream begins."""
+        """Take in that a stream begins, by its status and headers."""
         self._begin(response)
         kind = response.headers.get("content-type", "")
         self._in_one_piece = "application/json" in kind
@@ -141,11 +165,17 @@ class Exchange:
             self._decoder = EventStreamDecoder()
 
     def feed(self, chunk: bytes, came: int | None = None) -> Iterator[str]:
-        """The pieces of the answer's text that a chunk of the body brings.
+        """Take in the next chunk of the body.
 
-        came: when it did, by `time.perf_counter_ns`; None for now.
+        Args:
+            chunk: Bytes.
+            came: When it did, by `time.perf_counter_ns`; None for now.
 
-        Raises InvokeError for an event that says that the answer failed.
+        Yields:
+            The pieces of the answer's text that it brings.
+
+        Raises:
+            InvokeError: An event says that the answer failed.
         """
         if self._in_one_piece:
             # Some servers send no stream where one was asked for; others call theirs JSON.
@@ -167,9 +197,16 @@ class Exchange:
                 yield text
 
     def rest(self, response: Response) -> str:
-        """The text of an answer that came in one piece, now that all of it has; "" of a stream.
+        """Read an answer that came in one piece where a stream was asked for, now that it is whole.
 
-        Raises InvokeError where it holds none.
+        Args:
+            response: Status and headers.
+
+        Returns:
+            Its text; "" where it came as a stream.
+
+        Raises:
+            InvokeError: The body holds no answer.
         """
         if not self._unstreamed:
             return ""
@@ -178,11 +215,18 @@ class Exchange:
 
     @property
     def complete(self) -> bool:
-        """Whether all of the answer has come, so that nothing is lost by a stream that ends."""
+        """True if all of the answer has come, so that nothing is lost by a stream that ends."""
         return self._whole is not None or self._assembly.complete
 
     def ended(self) -> Answer:
-        """The answer that the stream brought. Raises InvokeError where it ended too early."""
+        """Put together the answer that the stream brought, now that it is over.
+
+        Returns:
+            The answer.
+
+        Raises:
+            InvokeError: The stream ended too early.
+        """
         if self._whole is not None:
             return self._whole
         # Some servers end with their mark, and never say why the model stopped.
@@ -198,12 +242,26 @@ class Exchange:
     # -- a failure
 
     def refused(self, response: Response, text: str) -> InvokeError:
-        """The error that an HTTP answer stands for. text: its body."""
+        """Make the error that an HTTP answer stands for.
+
+        Args:
+            response: Status and headers.
+            text: The body.
+
+        Returns:
+            The error.
+        """
         return self._from_response(response.status_code, response.headers, text)
 
     def failure(self, error: Exception) -> InvokeError:
-        """The error to raise instead of one of the SDK or of its transport; it has with it what
-        had come of a stream."""
+        """Make the error to raise instead of one of the SDK or of its transport.
+
+        Args:
+            error: Theirs, or an InvokeError.
+
+        Returns:
+            Ours, without what must not be told, and with what had come of a stream.
+        """
         failed = self._failed(error)
         failed.request_id = failed.request_id or self._request_id
         if self._assembly.body():
@@ -249,6 +307,8 @@ class Exchange:
 
 
 def _is_a(error: Exception, *names: str) -> bool:
-    """Whether an error is of a class of one of these names, which SDKs and their transports (httpx,
-    httpx2) share; so that no SDK is imported to ask."""
+    """Tell whether an error is of a class of one of these names, so that no SDK is imported to ask.
+
+    SDKs and their transports (httpx, httpx2) share the names.
+    """
     return any(kind.__name__ in names for kind in type(error).__mro__)

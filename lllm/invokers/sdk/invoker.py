@@ -41,31 +41,40 @@ _inherited: list[object] = []
 class StreamedResponse(Response, Protocol):
     """An HTTP answer that is still coming."""
 
-    def iter_bytes(self) -> Iterator[bytes]: ...
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Read the body, piece by piece."""
 
 
 class AsyncPieces(Response, Protocol):
-    """The same on an event loop."""
+    """An HTTP answer that is still coming, on an event loop."""
 
-    def iter_bytes(self) -> AsyncIterator[bytes]: ...
+    def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Read the body, piece by piece."""
 
 
 class Sdk(Protocol[S, A]):
     """How one SDK is used. It knows no invoker, so that one can go while its clients are closed."""
 
     def client(self) -> S:
-        """A new client. Raises ConfigError where there is no key that can be sent."""
+        """Make a new client. Raises ConfigError where there is no key that can be sent."""
 
     def async_client(self) -> A:
-        """The same for an event loop."""
+        """Make a new client for an event loop. Raises as `client` does."""
 
     def credentials(self, client: S | A) -> tuple[str | None, ...]:
-        """What a client was made with and must not be told."""
+        """List what a client was made with and must not be told."""
 
-    def ask(self, client: S, body: Body) -> Whole: ...
-    async def aask(self, client: A, body: Body) -> Whole: ...
-    def open(self, client: S, body: Body) -> AbstractContextManager[StreamedResponse]: ...
-    def aopen(self, client: A, body: Body) -> AbstractAsyncContextManager[AsyncPieces]: ...
+    def ask(self, client: S, body: Body) -> Whole:
+        """Send a request, and wait for all of the answer."""
+
+    async def aask(self, client: A, body: Body) -> Whole:
+        """Do what `ask` does on an event loop."""
+
+    def open(self, client: S, body: Body) -> AbstractContextManager[StreamedResponse]:
+        """Send a request, and wait for the answer to begin."""
+
+    def aopen(self, client: A, body: Body) -> AbstractAsyncContextManager[AsyncPieces]:
+        """Do what `open` does on an event loop."""
 
 
 class SdkInvoker(Generic[S, A]):
@@ -73,6 +82,12 @@ class SdkInvoker(Generic[S, A]):
 
     Threads share a client, each event loop has its own, closed with the loop. A key given by hand
     travels with a pickle; one of the environment does not, the other process reads its own.
+
+    Args:
+        sdk: How the SDK is used.
+        access: Where the requests go.
+        dialect: That is spoken there.
+        model_prefix: What is cut from a model's name before it is sent.
     """
 
     host: str | None
@@ -81,7 +96,6 @@ class SdkInvoker(Generic[S, A]):
     def __init__(
         self, sdk: Sdk[S, A], access: Access, dialect: Dialect, *, model_prefix: str = ""
     ) -> None:
-        """model_prefix: what is cut from a model's name before it is sent."""
         self.provider = access.provider
         self.api = dialect.name
         self.host, self.port = access.host, access.port
@@ -99,7 +113,7 @@ class SdkInvoker(Generic[S, A]):
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The child makes clients of its own."""
+        """Have the child make clients of its own."""
         self._closer.detach()
         _inherited.append(self._clients)
         self._begin()
@@ -125,8 +139,15 @@ class SdkInvoker(Generic[S, A]):
     def invoke(self, request: Request) -> Answer:
         """Ask, and wait for the answer.
 
-        Raises InvokeError where the call fails, and ConfigError where it can't be made: there is
-        no key, or `params` sets what lllm decides.
+        Args:
+            request: What is asked.
+
+        Returns:
+            The answer.
+
+        Raises:
+            InvokeError: The call fails.
+            ConfigError: It can't be made: there is no key, or `params` sets what lllm decides.
         """
         client = self._clients.of_threads()
         body, exchange = self._prepared(request, client, stream=False)
@@ -139,7 +160,7 @@ class SdkInvoker(Generic[S, A]):
         raise failure
 
     async def ainvoke(self, request: Request) -> Answer:
-        """The same on an asyncio event loop."""
+        """Do what `invoke` does on an asyncio event loop."""
         client = await self._clients.of_running_loop()
         body, exchange = self._prepared(request, client, stream=False)
         try:
@@ -151,10 +172,18 @@ class SdkInvoker(Generic[S, A]):
         raise failure
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """`invoke`, with on_text called for each piece of the answer's text as it comes.
+        """Ask, and hand on the answer's text as it comes.
 
-        What on_text raises ends the stream, and is raised. Raises InvokeError, with what had come,
-        for a stream that fails or ends too early.
+        Args:
+            request: What is asked.
+            on_text: Called with each piece of text. What it raises ends the stream, and is raised.
+
+        Returns:
+            The whole answer.
+
+        Raises:
+            InvokeError: The stream fails or ends too early; the error has what had come.
+            ConfigError: The call can't be made, see `invoke`.
         """
         client = self._clients.of_threads()
         body, exchange = self._prepared(request, client, stream=True)
@@ -164,7 +193,7 @@ class SdkInvoker(Generic[S, A]):
         return exchange.ended()
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """The same on an asyncio event loop; on_text is called on it."""
+        """Do what `stream` does on an asyncio event loop, on which on_text is called."""
         client = await self._clients.of_running_loop()
         body, exchange = self._prepared(request, client, stream=True)
         async with aclosing(self._atexts(client, body, exchange)) as texts:

@@ -24,10 +24,10 @@ def require(sdk: str) -> None:
     """Check that an SDK can be used.
 
     Args:
-        sdk: a key of `SUPPORTED`. The extra that brings it has the same name.
+        sdk: A key of `SUPPORTED`. The extra that brings it has the same name.
 
     Raises:
-        MissingExtra: the SDK is not installed, or in a version out of the range. A version that
+        MissingExtra: The SDK is not installed, or in a version out of the range. A version that
             can't be told is let pass.
     """
     if importlib.util.find_spec(sdk) is None:
@@ -41,10 +41,10 @@ def require_supported(sdk: str) -> None:
     """Check the version of an SDK that is installed.
 
     Args:
-        sdk: a key of `SUPPORTED`.
+        sdk: A key of `SUPPORTED`.
 
     Raises:
-        MissingExtra: the version is out of the range. One that can't be told is let pass.
+        MissingExtra: The version is out of the range. One that can't be told is let pass.
     """
     first, beyond = SUPPORTED[sdk]
     installed = _installed(sdk)
@@ -74,6 +74,6 @@ def _distributed(sdk: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version, () for what has none; "2.0.0rc1" counts as 2.0.0."""
+    """Read the release of a version, () for what has none; "2.0.0rc1" counts as 2.0.0."""
     release = re.match(r"(?:\d+!)?(\d+(?:\.\d+)*)", version)
     return tuple(map(int, release[1].split("."))) if release else ()

@@ -37,6 +37,7 @@ KEY = "sk-proj-Zm9vYmFy-0123456789abcdef"
 
 SdkInvoker = OpenAIInvoker | AnthropicInvoker
 Call = Callable[[SdkInvoker, Request], Answer]
+Make = Callable[..., SdkInvoker]
 WAYS = ("invoke", "ainvoke", "stream", "astream")
 
 
@@ -124,7 +125,7 @@ def shared(running: Loopback, provider: Provider) -> Iterator[SdkInvoker]:
 
 
 @pytest.fixture
-def make(server: Loopback, provider: Provider) -> Iterator[Callable[..., SdkInvoker]]:
+def make(server: Loopback, provider: Provider) -> Iterator[Make]:
     """Makes invokers of the test's own."""
     made: list[SdkInvoker] = []
 
@@ -182,9 +183,7 @@ def test_params_no_json_can_hold_are_an_error(
     assert server.requests == []
 
 
-def test_a_prefix_is_not_sent(
-    server: Loopback, provider: Provider, call: Call, make: Callable[..., SdkInvoker]
-) -> None:
+def test_a_prefix_is_not_sent(server: Loopback, provider: Provider, call: Call, make: Make) -> None:
     """What is put before a model's name to say who serves it stays here."""
     asked = msgspec.structs.replace(provider.ask, model=f"{provider.sdk}/{provider.model}")
     call(make(model_prefix=f"{provider.sdk}/"), asked)
@@ -232,9 +231,7 @@ def test_half_answers_may_be_tried_again(
     assert (error.retryable, error.status) == (True, status)
 
 
-def test_a_timeout(
-    server: Loopback, provider: Provider, call: Call, make: Callable[..., SdkInvoker]
-) -> None:
+def test_a_timeout(server: Loopback, provider: Provider, call: Call, make: Make) -> None:
     """No answer within the time is a failure that may be tried again."""
     server.answers(hang())
     error = fail(call, make(timeout=0.05), provider.ask)
@@ -307,9 +304,7 @@ def test_no_repr_tells_the_key(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"API_KEY {KEY}", f"{KEY}…"])
-def test_a_key_no_header_can_carry(
-    key: str, provider: Provider, call: Call, make: Callable[..., SdkInvoker]
-) -> None:
+def test_a_key_no_header_can_carry(key: str, provider: Provider, call: Call, make: Make) -> None:
     """A key with a line break or a space in it is refused without being shown."""
     with pytest.raises(ConfigError, match="characters") as caught:
         call(make(api_key=key), provider.ask)
@@ -317,10 +312,7 @@ def test_a_key_no_header_can_carry(
 
 
 def test_a_header_that_cannot_be_sent_is_not_quoted(
-    provider: Provider,
-    call: Call,
-    make: Callable[..., SdkInvoker],
-    monkeypatch: pytest.MonkeyPatch,
+    provider: Provider, call: Call, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a header that HTTP can't carry the error says only where to look."""
     name = f"{provider.prefix}_CUSTOM_HEADERS"
@@ -332,11 +324,7 @@ def test_a_header_that_cannot_be_sent_is_not_quoted(
 
 
 def test_headers_of_the_environment_are_secrets(
-    server: Loopback,
-    provider: Provider,
-    call: Call,
-    make: Callable[..., SdkInvoker],
-    monkeypatch: pytest.MonkeyPatch,
+    server: Loopback, provider: Provider, call: Call, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the variable for headers sends along does not come back in an error."""
     monkeypatch.setenv(f"{provider.prefix}_CUSTOM_HEADERS", "X-Gateway-Token: gate-secret-token")
@@ -362,7 +350,7 @@ def test_the_provider_itself_asks_for_a_key(provider: Provider, call: Call) -> N
 
 
 def test_other_servers_need_no_key(
-    server: Loopback, provider: Provider, call: Call, make: Callable[..., SdkInvoker]
+    server: Loopback, provider: Provider, call: Call, make: Make
 ) -> None:
     """A server of one's own gets a placeholder, which is no secret."""
     server.answers(provider.says("no-key"))
@@ -428,9 +416,7 @@ def test_threads_share_one_client(server: Loopback, provider: Provider, shared: 
         assert list(pool.map(ask, range(40))) == [str(number) for number in range(40)]
 
 
-def test_loops_have_clients_of_their_own(
-    provider: Provider, make: Callable[..., SdkInvoker]
-) -> None:
+def test_loops_have_clients_of_their_own(provider: Provider, make: Make) -> None:
     """One invoker serves loops one after the other and at once, many calls on each."""
     invoker = make()
 
@@ -469,7 +455,7 @@ def test_an_invoker_that_is_gone_leaves_no_connection(
 
 @pytest.mark.parametrize("way", ["ainvoke", "astream"])
 def test_a_cancelled_call_is_cancelled(
-    way: str, server: Loopback, provider: Provider, make: Callable[..., SdkInvoker]
+    way: str, server: Loopback, provider: Provider, make: Make
 ) -> None:
     """Cancelling the task ends the call as a cancellation, not as a failure of the provider."""
     arrived = threading.Event()
@@ -510,10 +496,7 @@ def test_it_travels_to_a_worker(server: Loopback, provider: Provider, shared: Sd
 
 
 def test_a_key_of_the_environment_is_not_pickled(
-    provider: Provider,
-    shared: SdkInvoker,
-    make: Callable[..., SdkInvoker],
-    monkeypatch: pytest.MonkeyPatch,
+    provider: Provider, shared: SdkInvoker, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a key that was given by hand is in a pickle."""
     monkeypatch.setenv(f"{provider.prefix}_API_KEY", KEY)
