@@ -1,13 +1,11 @@
-"""Secrets that are known by what they are called or how they are sent, not by a prefix.
+"""Secrets that are known by what they are called.
 
 The value of an `Authorization` header or a cookie, whatever its scheme, in a header, a member of
 JSON, a repr or a command; a value that is assigned to a name like `api_key`, `DB_PASSWORD` or
-`client_secret`; the password in a URL; private keys in PEM; JSON Web Tokens; the secret part of
-webhooks and signed URLs. Documents are full of stand-ins (`<your password>`, `$TOKEN`,
+`client_secret`. Documents are full of stand-ins (`<your password>`, `$TOKEN`,
 `os.environ["KEY"]`): these stay, and so do plain words where a name alone is the only sign.
 
-Sources: RFC 9110 section 11 (credentials), RFC 6265 (cookies), RFC 3986 section 3.2.1 (userinfo),
-RFC 7468 (PEM), RFC 7519 (JWT), RFC 9580 section 6.2 (OpenPGP armor).
+Sources: RFC 9110 section 11 (credentials), RFC 6265 (cookies).
 """
 
 from __future__ import annotations
@@ -16,15 +14,14 @@ import base64
 import binascii
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from lllm.events.redaction.issuer_keys import is_masked, is_words
+from lllm.events.redaction.randomness import is_plain_words, is_random, is_stand_in
 
 Span = tuple[int, int, str]  # from, to, and the kind of secret
 
 NEEDLES = ("auth", "cookie", "key", "secret", "token", "passw", "passphrase", "pwd", "credential")
 _LONGEST = 4_096  # characters of one value
-_LONGEST_WORDS = 200  # characters of a stand-in, or of words that are no secret
 _NAME_CHARACTERS = 64
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -74,48 +71,6 @@ def _meaning(name: str) -> tuple[str, str] | None:
     return None
 
 
-_STAND_IN = re.compile(
-    r"""[<{$%\[(].*|.*(?:\.\.\.|…|<[A-Za-z_ -]+>|\$\{|\{\{|\*\*\*).*
-    |(?:your|my|the|some|insert|enter|replace|dummy|fake|sample|example|placeholder)(?:[_ -].*)?
-    |.*(?:your|example|placeholder|change_?me|redacted|hidden|insert)[_ -].*
-    |.*[_ -](?:here|example|placeholder)
-    |(?:os\.|process\.|env\.|ENV|getenv|settings\.|config\.|self\.|secrets\.|vars\.|args\.).*
-    |none|null|nil|true|false|undefined|string|str|bytes|int|optional|required|redacted|hidden
-    |empty|todo|tbd|example|change_?me|test|testing|secret|password|passwd|pass|token|key|api_?key
-    |user|username|admin|root|unset|missing|invalid|n/a""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
-)
-
-
-def _is_stand_in(value: str) -> bool:
-    return is_masked(value) or (
-        len(value) <= _LONGEST_WORDS and _STAND_IN.fullmatch(value) is not None
-    )
-
-
-_PHRASE = re.compile(r"[^\W\d_]{1,15}(?:[ _.,:;/!?=-]+[^\W\d_]{1,15})*[ _.,:;/!?=-]*[0-9]{0,2}")
-_LETTERS = re.compile(r"[A-Za-z_.-]+|[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+){2,}")
-
-
-def _is_plain_words(value: str) -> bool:
-    """Letters only, but for what joins them and a last digit or two: a name or a phrase."""
-    if len(value) > _LONGEST_WORDS:
-        return False
-    return _PHRASE.fullmatch(value) is not None or (
-        _LETTERS.fullmatch(value) is not None and is_words(value)
-    )
-
-
-def _is_random(value: str, least: int) -> bool:
-    return (
-        len(value) >= least
-        and any(c.isdigit() for c in value)
-        and any(c.isalpha() for c in value)
-        and not any(c.isspace() for c in value)
-        and not is_words(value)
-    )
-
-
 # -- Authorization and its like
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]{1,30})[ \t]+(?=\S)")
@@ -142,13 +97,13 @@ def _authorization(value: str, *, whole: bool) -> tuple[int, int] | None:
         run = _CREDENTIAL.match(value, start)
         end = run.end() if run else start
     secret = value[start:end]
-    if not secret or _is_stand_in(secret) or len(secret) < 4:
+    if not secret or is_stand_in(secret) or len(secret) < 4:
         return None
     if name in _WITH_PARAMETERS:
-        return (start, end) if "=" in secret or ":" in secret or _is_random(secret, 16) else None
+        return (start, end) if "=" in secret or ":" in secret or is_random(secret, 16) else None
     if whole and name in ("bearer", "basic", "token"):
-        return None if " " in secret.strip() and _is_plain_words(secret) else (start, end)
-    if _is_plain_words(secret):
+        return None if " " in secret.strip() and is_plain_words(secret) else (start, end)
+    if is_plain_words(secret):
         return None
     return start, end
 
@@ -158,9 +113,9 @@ _PAIR = re.compile(r"[^\s=;,\"']+=[^\s;]")
 
 def _cookie(value: str, *, whole: bool) -> tuple[int, int] | None:
     start, end = len(value) - len(value.lstrip()), len(value.rstrip())
-    if _PAIR.match(value, start) and not _is_stand_in(value[start:end]):
+    if _PAIR.match(value, start) and not is_stand_in(value[start:end]):
         return start, end
-    return (start, end) if whole and _is_random(value[start:end], 12) else None
+    return (start, end) if whole and is_random(value[start:end], 12) else None
 
 
 _MEMBER = re.compile(r"[A-Za-z0-9_. -]{3,64}")
@@ -191,20 +146,20 @@ def _judged(
         return at and (*at, kind)
     start, end = len(value) - len(value.lstrip()), len(value.rstrip())
     secret = value[start:end]
-    if not secret or _is_stand_in(secret):
+    if not secret or is_stand_in(secret):
         return None
     if sort == _AUTH:
         good = is_basic(secret)
     elif sort == _WEAK:
-        good = _is_random(secret, 16)
+        good = is_random(secret, 16)
     elif name.isupper() and ("_" in name or quoted):
         good = (
             len(secret) >= 4 and not secret.isspace() and not (secret.isdigit() and len(secret) < 6)
         )
         good = good and not secret.startswith(("/", "./", "~/")) and " " not in secret
     else:
-        good = len(secret) >= 6 and not _is_plain_words(secret) and " " not in secret
-        good = good and (quoted or _is_random(secret, 6))
+        good = len(secret) >= 6 and not is_plain_words(secret) and " " not in secret
+        good = good and (quoted or is_random(secret, 6))
     if good and secret.lower().startswith(("bearer ", "basic ")):
         return (start + secret.index(" ") + 1, end, kind)
     return (start, end, kind) if good else None
@@ -326,113 +281,3 @@ def _closed(text: str, quote: str, at: int, end: int) -> int:
     if closing is not None and (closing.start() < end or "\n" not in text[at : closing.start()]):
         return closing.start()
     return end
-
-
-# -- what is known by its form
-
-_PEM = re.compile(r"-{4,5} ?BEGIN (?:[A-Z0-9]+ ){0,5}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
-_PEM_END = re.compile(r"-{4,5} ?END (?:[A-Z0-9]+ ){0,5}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
-_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,.()-]|\\+[rn/])*")
-_LONGEST_PEM = 100_000
-
-
-def private_keys(text: str) -> Iterator[Span]:
-    """Find private keys in PEM or OpenPGP armor, whole or without their end.
-
-    Args:
-        text: Any.
-    """
-    at = 0
-    while begin := _PEM.search(text, at):
-        ending = _PEM_END.search(text, begin.end(), begin.end() + _LONGEST_PEM)
-        if ending is None:
-            body = _PEM_BODY.match(text, begin.end(), begin.end() + _LONGEST_PEM)
-            end = body.end() if body else begin.end()
-            inside = text[begin.end() : end]
-        else:
-            end, inside = ending.end(), text[begin.end() : ending.start()]
-        at = max(end, begin.end())
-        if re.search(r"[A-Za-z0-9+/]{16}", inside) and not is_masked(inside.strip()):
-            yield begin.start(), end, "private-key"
-
-
-_JWT = re.compile(
-    r"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}"
-    r"(?:\.[A-Za-z0-9_-]+){0,2}"
-)
-
-
-def json_web_tokens(text: str) -> Iterator[Span]:
-    """Find JSON Web Tokens: three or five parts in base64url, of which the first is a JSON object.
-
-    Args:
-        text: Any.
-    """
-    for match in _JWT.finditer(text):
-        head = match[0].split(".", 1)[0]
-        try:
-            told = base64.urlsafe_b64decode(head + "=" * (-len(head) % 4))
-        except (binascii.Error, ValueError):
-            continue
-        if b'"alg"' in told or b'"typ"' in told or b'"enc"' in told or b'"kid"' in told:
-            yield match.start(), match.end(), "jwt"
-
-
-_URL = re.compile(
-    r"://[^\s/?#\"'<>@:\\]{0,256}:(?P<secret>[^\s/?\"'<>\\]{1,256})@(?=[A-Za-z0-9_\[%.-])"
-)
-_BEARER = re.compile(r"(?i:bearer)(?:[ \t]|%20|\+){1,8}(?P<secret>[A-Za-z0-9._~+/-]{16,}={0,2})")
-_BASIC = re.compile(r"(?i:basic)[ \t]{1,8}(?P<secret>[A-Za-z0-9+/]{8,}={0,2})")
-_USER = re.compile(
-    r"(?<![A-Za-z0-9_-])(?:-u|--user|--proxy-user|-U)(?:[ \t]{1,8}|=)?[\"']?[^\s:\"']{0,64}:"
-    r"(?P<secret>[^\s\"'\\]{1,256})"
-)
-_JAR = re.compile(r"(?<![A-Za-z0-9_-])-b[ \t]{0,8}[\"']?(?P<secret>[^\s\"'=;]+=[^\s\"'\\]+)")
-_WEBHOOK = re.compile(
-    r"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/(?P<secret>[A-Za-z0-9+/_-]{20,})"
-    r"|discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]+/(?P<discord>[A-Za-z0-9_-]{30,})"
-    r"|webhook\.office\.com/webhookb2/(?P<teams>[A-Za-z0-9@/-]{40,})"
-    r"|hooks\.zapier\.com/hooks/catch/(?P<zapier>[A-Za-z0-9/]{10,})"
-)
-_SIGNED = re.compile(
-    r"(?i:[?&]sig=|x-amz-signature=|x-goog-signature=|sharedaccesssignature=|[?&;]signature=)"
-    r"(?P<secret>[A-Za-z0-9%+/_~-]{32,}={0,2})"
-)
-
-
-def _of(
-    kind: str, regex: re.Pattern[str], accepts: Callable[[str], bool], *needed: str
-) -> tuple[str, re.Pattern[str], Callable[[str], bool], tuple[str, ...]]:
-    return kind, regex, accepts, needed
-
-
-_FORMS = (
-    _of("url-password", _URL, lambda secret: not _is_stand_in(secret), "://", "@"),
-    _of(
-        "authorization", _BEARER,
-        lambda secret: _is_random(secret, 16) and not _is_stand_in(secret), "bearer",
-    ),
-    _of("authorization", _BASIC, is_basic, "basic"),
-    _of("webhook", _WEBHOOK, lambda _: True, "hook", ".com/"),
-    _of("signature", _SIGNED, lambda _: True, "sig"),
-    _of(
-        "password", _USER,
-        lambda secret: not secret.isdigit() and not _is_stand_in(secret), "-u", "curl",
-    ),
-    _of("cookie", _JAR, lambda _: True, "-b", "curl"),
-)  # fmt: skip
-
-
-def known_by_form(text: str) -> Iterator[Span]:
-    """Find passwords in URLs and commands, credentials behind their scheme, and secret URLs.
-
-    Args:
-        text: Any.
-    """
-    lower = text.lower()
-    for kind, regex, accepts, needed in _FORMS:
-        if all(word in lower for word in needed):
-            for match in regex.finditer(text):
-                group = match.lastgroup or "secret"
-                if accepts(match[group]):
-                    yield (*match.span(group), kind)

@@ -22,42 +22,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+from lllm.events.redaction.randomness import is_masked, is_words
+
 _ESCAPE = re.compile(
     r"(?:\\[abefnrtv0]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|[\d;\[]m)\Z"
 )
 _GLUED = 4  # characters of a prefix from which on a letter may stand in front of it
-
-
-def is_words(body: str) -> bool:
-    """True if a text is made of words, as identifiers are, and not of random characters.
-
-    One of them is `explainable_intelligence_v2`.
-
-    Args:
-        body: What stands behind a key's prefix.
-    """
-    found: list[str] = _WORD.findall(body)
-    words = [word for word in found if not word.isdigit()]
-    if not words or any(len(word) > 20 and not _is_readable(word) for word in words):
-        return False
-    numbers = len(found) - len(words)
-    return sum(map(len, words)) >= 3.2 * len(words) and 3 * numbers <= len(words) + 1
-
-
-def _is_readable(word: str) -> bool:
-    """Whether a long word may be several in one: it has vowels as often as words have."""
-    letters = word.lower()
-    return sum(map(letters.count, "aeiou")) >= 0.28 * len(word) and len(set(letters)) > 5
-
-
-def is_masked(body: str) -> bool:
-    """True if a text stands for a key in documents: `xxxxxxxx`, `XXXX-XXXX`, `********`.
-
-    Args:
-        body: What stands behind a key's prefix.
-    """
-    return not set(body) - set("xX*.-_0")
 
 
 @dataclass(frozen=True)
@@ -377,125 +347,12 @@ def issuer_keys() -> tuple[KeyFormat, ...]:
             name, prefix, rest, any_body,
             re.compile(f"{re.escape(prefix)}{rest}(?![A-Za-z0-9])"),
         )
-        for name, prefix, rest, any_body in _each()
+        for name, prefix, rest, any_body in each_prefix()
     )  # fmt: skip
 
 
-def _each() -> Iterator[tuple[str, str, str, bool]]:
+def each_prefix() -> Iterator[tuple[str, str, str, bool]]:
+    """The name, prefix, expression of what follows and `any_body` of each KeyFormat."""
     for name, prefixes, rest, any_body in _FORMATS:
         for prefix in prefixes.split(" "):
             yield name, prefix, rest, any_body
-
-
-# -- the fast look
-
-_DOTTED = re.compile(
-    rb"\.(?:(?<=[bcmoprstG0-9Q]\.)(?:(?<=ya29\.)|(?<=AQ\.)|(?<=hv[sbr]\.)|(?<=SG\.)|(?<=dp\.[pcs]t\.)"
-    rb"|(?<=dp\.scim\.)|(?<=dp\.audit\.)|(?<=dt0[cs][0-9]{2}\.)|(?<=[ps]at\.))"
-    rb"|atlasv1|(?<=pat[A-Za-z0-9]{14}\.)[0-9a-f]{64}"
-    rb"|(?<=[MNO][A-Za-z0-9_-]{23}\.)[A-Za-z0-9_-]{6}\.|(?<=[A-Za-z0-9_-]{24}\.)[A-Za-z0-9_-]{6}\.)"
-)
-
-
-def may_begin(runs: bytes) -> bool:
-    """True if a key of a known format, or a JSON Web Token, may stand in the long runs of a text.
-
-    Args:
-        runs: The runs, in one.
-    """
-    return (
-        (45 in runs and _dashed(b"-").search(runs) is not None)  # "-"
-        or (95 in runs and _dashed(b"_").search(runs) is not None)  # "_"
-        or _may_be_bare(runs)
-    )
-
-
-# Capital letters that prefixes which end neither in `-` nor `_` begin with, made one byte.
-_FIRST = b"ASGELJ"
-_MERGED = bytes(65 if c in _FIRST else c for c in range(256))
-
-
-@cache
-def _merged_bare() -> re.Pattern[bytes]:
-    begun = {
-        prefix.encode().translate(_MERGED)[1:].decode() for _, prefix, _, _ in _each()
-        if _is_bare(prefix) and prefix[0].encode() in _FIRST
-    }  # fmt: skip
-    return re.compile(f"A(?:{'|'.join(sorted(begun))}|K[0-9abcdef]{{32}})".encode())  # SK
-
-
-def _is_bare(prefix: str) -> bool:
-    return len(prefix) > 3 and prefix[-1] not in "-_.~"
-
-
-def _may_be_bare(runs: bytes) -> bool:
-    search = _merged_bare().search
-    merged = runs.translate(_MERGED)
-    found = search(merged)
-    while found is not None:
-        if _bare().match(runs, found.start()) is not None:
-            return True
-        found = search(merged, found.start() + 1)
-    return _begins_otherwise(runs) and _bare().search(runs) is not None
-
-
-def _begins_otherwise(runs: bytes) -> bool:
-    """True if one of the other prefixes may be there.
-
-    A text without the sign that is in some of them need not be searched for these.
-    """
-    find = runs.find
-    return (
-        find(b"oy2") >= 0 or find(b"dapi") >= 0 or find(b"cmVmd") >= 0 or find(b"ops_eyJ") >= 0
-        or (45 in runs and (find(b"-us") >= 0 or find(b"pypi-AgE") >= 0))  # "-"
-        or (47 in runs and find(b"1//0") >= 0)  # "/"
-        or (58 in runs and find(b":AA") >= 0)  # ":"
-        or (126 in runs and (find(b"Q~") >= 0 or find(b"sha256~") >= 0))  # "~"
-        or (46 in runs and (_TOKEN_HEAD.search(runs) or _DOTTED.search(runs)) is not None)  # "."
-    )  # fmt: skip
-
-
-# Of JSON Web Tokens, behind whose first part is a dot.
-_TOKEN_HEAD = re.compile(b"e(?:yJ|yA|wo|w0)")
-
-
-@cache
-def _dashed(last: bytes) -> re.Pattern[bytes]:
-    """An expression for prefixes that end in one byte.
-
-    `re` finds one byte that an expression begins with fast, so they are looked for by their ends.
-    """
-    groups: dict[str, dict[str, list[str]]] = {}
-    for _, prefix, asked, _ in _each():
-        if prefix.encode().endswith(last):
-            rest = asked.removesuffix("(?![_-])")  # what follows may be another line
-            groups.setdefault(prefix[-2], {}).setdefault(rest, []).append(re.escape(prefix))
-    sign = last.decode()
-    ends = "|".join(
-        f"(?<={re.escape(letter)}{sign})(?:"
-        + "|".join(
-            f"(?:{'|'.join(f'(?<={prefix})' for prefix in prefixes)}){rest}"
-            for rest, prefixes in rests.items()
-        )
-        + ")"
-        for letter, rests in sorted(groups.items())
-    )
-    letters = re.escape("".join(sorted(groups)))
-    return re.compile(f"{sign}(?<=[{letters}]{sign})(?=[^\\n]{{8}})(?:{ends})".encode())
-
-
-@cache
-def _bare() -> re.Pattern[bytes]:
-    """Of the other prefixes, and of JSON Web Tokens."""
-    return re.compile(
-        "|".join(
-            [
-                re.escape(prefix) + rest.removesuffix("(?![_-])")
-                if len(prefix) > 1
-                else f"[{prefix}]" + rest
-                for _, prefix, rest, _ in _each()
-                if prefix[-1] not in "-_"
-            ]
-            + ["e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\\.[A-Za-z0-9_-]{8}"]
-        ).encode()
-    )

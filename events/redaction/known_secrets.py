@@ -1,8 +1,9 @@
 """The secrets that are cut from all that is written.
 
-They are keys that their issuers' prefixes tell (`issuer_keys`) and what names and forms tell
-(`credentials`), as they stand, over line breaks, and under what disguises them (`disguises`):
-percent-encoding, escapes, invisible characters, UTF-16, base64 and hex, also one in the other.
+They are keys that their issuers' prefixes tell (`issuer_keys`) and what names (`credentials`) and
+forms (`credential_forms`) tell, as they stand, over line breaks, and under what disguises them
+(`disguises`): percent-encoding, escapes, invisible characters, UTF-16, base64 and hex, also one in
+the other.
 
 A mark, `[redacted: openai-key]`, takes the place of all of a secret: no part of it is left. In
 base64 and hex the mark is encoded, so that what is around it can still be read.
@@ -14,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from lllm.events.redaction import credentials
+from lllm.events.redaction import credential_forms, credentials
 from lllm.events.redaction.credentials import Span
 from lllm.events.redaction.disguises import (
     BASE64_RUN,
@@ -25,8 +26,10 @@ from lllm.events.redaction.disguises import (
     hex_runs,
     wrapped,
 )
-from lllm.events.redaction.issuer_keys import is_words, issuer_keys, may_begin
+from lllm.events.redaction.issuer_key_prefilter import may_begin
+from lllm.events.redaction.issuer_keys import issuer_keys
 from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.randomness import is_words
 
 _DEEPEST = 3  # encodings around each other
 _RUN = 16  # characters that every key has in one run
@@ -126,12 +129,12 @@ def _spans(text: str) -> Iterator[Span]:
                 for start, end in key.spans(text):
                     yield start, _with_rest(text, end), key.name
         if "eyJ" in runs or "eyA" in runs or "ewo" in runs or "ew0" in runs:
-            yield from credentials.json_web_tokens(text)
+            yield from credential_forms.json_web_tokens(text)
     if "PRIVATE KEY" in text:
-        yield from credentials.private_keys(text)
+        yield from credential_forms.private_keys(text)
     for start, end, name in credentials.assigned(text):
         yield start, _with_rest(text, end), name
-    for start, end, name in credentials.known_by_form(text):
+    for start, end, name in credential_forms.known_by_form(text):
         yield start, _with_rest(text, end), name
 
 
@@ -199,7 +202,7 @@ def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
     if len(joined) < _RUN:
         return
     if _JWT.search(data := joined.encode("ascii", "replace")) is not None:
-        for start, end, name in credentials.json_web_tokens(joined):
+        for start, end, name in credential_forms.json_web_tokens(joined):
             yield at + start, at + end, name
     if not may_begin(data):
         return

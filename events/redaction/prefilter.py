@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from lllm.events.redaction.credential_prefilter import may_hold_credential, may_hold_long_credential
 from lllm.events.redaction.disguises import readable_in_hex, readable_inside, shown, unescaped
-from lllm.events.redaction.issuer_keys import may_begin
+from lllm.events.redaction.issuer_key_prefilter import may_begin
 
 _DEEPEST = 3  # encodings around each other
 _WINDOW, _OVERLAP = 1 << 18, 8_192  # bytes

@@ -18,9 +18,10 @@ import pytest
 
 from lllm.events import codec, model
 from lllm.events.model import Content, Part
-from lllm.events.redaction.issuer_keys import KeyFormat, is_words, issuer_keys
+from lllm.events.redaction.issuer_keys import KeyFormat, issuer_keys
 from lllm.events.redaction.known_secrets import cut_secrets
 from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.randomness import is_words
 from lllm.events.redaction.redact import payload
 from lllm.events.values.json_values import to_plain
 from lllm.instrumentation.same_message import digests_of
