@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lllm.events.errors import AppendTooLarge, LogDamaged
+from lllm.events.errors import AppendConflict, AppendTooLarge, LogDamaged
 from lllm.events.table_rows import TableRow
 
 if TYPE_CHECKING:
@@ -111,6 +111,20 @@ def refuse_too_large(events: Sequence[NewEvent]) -> None:
     size = sum(len(event.data) for event in events)
     if size > APPEND_BYTES:
         raise too_large(size, APPEND_BYTES, f"An append with {len(events)} events")
+
+
+def conflict(event: NewEvent, log: object = None) -> AppendConflict:
+    """The error for an event in whose place of its stream another one stands.
+
+    Args:
+        event: What was to be appended.
+        log: The path of the log, None for one in memory.
+    """
+    where = "" if log is None else f" in {log}"
+    return AppendConflict(
+        f"Event {event.seq} of {event.stream!r} can't be stored{where}: another event stands in "
+        "its place already. Only its own recorder may write a stream."
+    )
 
 
 def leaf_digest(

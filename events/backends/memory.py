@@ -9,8 +9,7 @@ from functools import partial
 
 from lllm.events.concurrency.fork import register_after_fork
 from lllm.events.concurrency.nesting import Nesting
-from lllm.events.envelope import NewEvent, Recorded
-from lllm.events.errors import AppendConflict
+from lllm.events.envelope import NewEvent, Recorded, conflict
 from lllm.events.health import Health
 
 
@@ -63,10 +62,7 @@ class MemoryBackend:
                     position = len(self._events) + len(new) + 1
                     stored = new[place] = _recorded(event, position)
                 elif stored.digest != event.digest:
-                    raise AppendConflict(
-                        f"Event {event.seq} of {event.stream!r} can't be stored: another event "
-                        "stands in its place already. Only its own recorder may write a stream."
-                    )
+                    raise conflict(event)
                 positions.append(stored.position)
             self._events += list(new.values())  # in one step: readers take no lock
             self._places |= new

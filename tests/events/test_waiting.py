@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from lllm import LocalFileBackend, LogStore, LogUnavailable, SQLiteBackend
-from lllm.events.backends.jsonl import backend as jsonl
+from lllm.events.backends.jsonl import appender
 from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.noop import NoOpBackend
@@ -378,7 +378,7 @@ def test_a_folder_is_closed_beside_no_append(tmp_path: Path) -> None:
 
 def test_much_that_others_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSONLFolder.thread_lock: one thread at a time reads what other processes wrote."""
-    monkeypatch.setattr(jsonl, "_NEAR", 0)
+    monkeypatch.setattr(appender, "_NEAR", 0)
     with closing(LocalFileBackend(tmp_path / "log")) as log:
         log.append(batch("a", 0))
         (file,) = (tmp_path / "log").glob("*.jsonl")

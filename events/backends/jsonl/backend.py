@@ -11,7 +11,6 @@ processes; readers take neither.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -21,39 +20,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lllm.events.backends.jsonl import end_mark, segments
+from lllm.events.backends.jsonl.appender import Appender
+from lllm.events.backends.jsonl.format_file import has_format, write_format
 from lllm.events.backends.jsonl.line_format import (
-    pieces_of_append,
-    stream_prefix,
     type_field,
     type_of,
 )
 from lllm.events.backends.jsonl.shared_folder import JSONLFolder, folders
 from lllm.events.backends.jsonl.torn_tail import damaged_tail, tail_state
 from lllm.events.backends.location import local_path
-from lllm.events.backends.sharing import open_otherwise
+from lllm.events.backends.sharing import Share, open_otherwise
 from lllm.events.backends.sqlite.database import Database, Durability
 from lllm.events.backends.sqlite.shared_database import open_shared
-from lllm.events.codec import is_utf8
 from lllm.events.concurrency.fair_locks import FairFileLock
 from lllm.events.concurrency.locks import is_held, kept_waiting
 from lllm.events.concurrency.robust_locks import LockPair, ThreadLock
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import (
-    AppendConflict,
-    LogDamaged,
     LogError,
     LogReadOnly,
-    LogTooNew,
     LogUnavailable,
 )
 from lllm.events.files.own_files import (
     check_by_path,
     make_folder,
-    make_new,
     open_to_read,
-    read_own,
-    sync,
-    sync_folder,
 )
 from lllm.events.files.permissions import checked_mode, folder_mode, mode_like
 
@@ -63,18 +54,13 @@ if TYPE_CHECKING:
     from lllm.events.health import Health
     from lllm.events.integrity.repair import Repaired
 
-FORMAT = 1
 ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
-_NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
-_BESIDE = 64 << 10  # bytes before a stream's last event, where those of its append mostly stand
 _NOTING_SECONDS = 1.0  # to wait for others, which note the same
-_FARTHER = 16  # times as far back the next look goes
 
 _log = logging.getLogger("lllm.store")
 
 _Reopen = Callable[[Path, Durability, int, bool, int | None], "LocalFileBackend"]
-Place = tuple[str, int]  # of an event: its stream and seq
 
 
 class LocalFileBackend:
@@ -121,19 +107,12 @@ class LocalFileBackend:
         self.read_only = read_only
         self._rows: Database | None = None
         self._rows_lock = ThreadLock()
-        self._reported_end: tuple[Path, int] | None = (
-            None  # the end that damage was last looked for at
-        )
+        # The end of the log at which damage was last looked for.
+        self._reported_end: tuple[Path, int] | None = None
         self._closed = False
-        self._share = folders.open(
-            self.path, self, self._folder,
-            options={} if read_only else {"durability": durability},
-            key=("read only",) if read_only else (),
-        )  # fmt: skip
+        self._share = self._open_folder()
         self._shared = self._share.thing
-        if not read_only and mode is not None and self._shared.mode != mode:
-            self._share.close()
-            raise open_otherwise(self.path, f"mode={self._shared.mode:#o}", f"mode={mode:#o}")
+        self._appender = Appender(self._shared, segment_bytes)
         self.liveness = self._shared.liveness
         try:
             with segments.FolderErrors(self.path):
@@ -143,13 +122,6 @@ class LocalFileBackend:
         except BaseException:
             self._share.close()
             raise
-
-    def _folder(self) -> JSONLFolder:
-        mode = self.mode
-        if mode is None:
-            mode = mode_like(self.path / "locks", self.path / "log.json")
-        durable = self.durability == "power"
-        return JSONLFolder(self.path, self.segment_bytes, durable=durable, mode=mode)
 
     def __repr__(self) -> str:
         return f"LocalFileBackend({str(self.path)!r})"
@@ -161,13 +133,29 @@ class LocalFileBackend:
 
     # -- opening
 
+    def _open_folder(self) -> Share[JSONLFolder]:
+        """Open what the stores of the folder share, with the options of this one."""
+        path, mode, durable = self.path, self.mode, self.durability == "power"
+
+        def make() -> JSONLFolder:
+            found = mode_like(path / "locks", path / "log.json") if mode is None else mode
+            return JSONLFolder(path, self.segment_bytes, durable=durable, mode=found)
+
+        if self.read_only:
+            return folders.open(path, self, make, options={}, key=("read only",))
+        share = folders.open(path, self, make, options={"durability": self.durability})
+        if mode is not None and share.thing.mode != mode:
+            share.close()
+            raise open_otherwise(path, f"mode={share.thing.mode:#o}", f"mode={mode:#o}")
+        return share
+
     def _open(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise LogError(
                 f"{self.path} is a file, and LocalFileBackend keeps its log in a folder. Give it "
                 "another path, or open a database with SQLiteBackend."
             )
-        if self._has_format():
+        if has_format(self.path):
             return
         if self.read_only:
             raise LogUnavailable(f"There is no log in {self.path} to be read: no log.json.")
@@ -176,43 +164,10 @@ class LocalFileBackend:
             mode=folder_mode(self._shared.mode),
         )  # fmt: skip
         with LockPair(self._shared.thread_lock, self._lock_file()) as mine:
-            if not self._has_format():
+            if not has_format(self.path):
                 if not mine:
                     raise kept_waiting(self.path)
-                self._create()
-
-    def _has_format(self) -> bool:
-        marker = self.path / "log.json"
-        try:
-            found = json.loads(read_own(marker))["format"]
-        except FileNotFoundError:
-            return False
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise LogError(
-                f'{marker} does not say the format of the log, as in {{"format": {FORMAT}}}. '
-                "Restore it from a backup."
-            ) from error
-        if not isinstance(found, int) or found > FORMAT:
-            raise LogTooNew(
-                f"{self.path} has format {found}; this lllm knows formats up to {FORMAT}. "
-                "Upgrade lllm to open it."
-            )
-        return True
-
-    def _create(self) -> None:
-        if segments.segments_of(self.path):
-            raise LogError(
-                f"{self.path} holds a log, but log.json, which says its format, is missing. "
-                "Restore it from a backup."
-            )
-        draft = self.path / "log.json.new"
-        with make_new(draft, mode=self._shared.mode) as file:
-            file.write(b'{"format": %d}\n' % FORMAT)
-            if self.durability == "power":
-                sync(file)
-        draft.replace(self.path / "log.json")
-        if self.durability == "power":
-            sync_folder(self.path)
+                write_format(self.path, mode=self._shared.mode, durable=self.durability == "power")
 
     def _note_end(self) -> None:
         """Note how far the log has come, where no append has noted it and rows tell.
@@ -320,7 +275,7 @@ class LocalFileBackend:
         try:
             nesting.begin(sys._getframe())
             with segments.FolderErrors(self.path):
-                return self._append_alone(events, timeout, read_much)
+                return self._appender.append(events, self._lock_file, timeout, read_much=read_much)
         finally:
             nesting.end()
 
@@ -331,102 +286,6 @@ class LocalFileBackend:
     def when_written(self, work: Callable[[], object]) -> None:
         """See KnowsNesting."""
         self._shared.nesting.queue(work)
-
-    def _append_alone(
-        self, events: Sequence[NewEvent], timeout: float | None, read_much: bool
-    ) -> Sequence[int] | None:
-        shared = self._shared
-        while True:
-            held = LockPair(shared.thread_lock, self._lock_file(), timeout)
-            try:
-                try:
-                    if not held.enter(sys._getframe()):
-                        if timeout is None:
-                            raise kept_waiting(self.path)
-                        return None
-                    shared.tail.segment_bytes = self.segment_bytes  # each store may have its own
-                    start = shared.tail.ready()
-                    segment = shared.tail.segment
-                    if shared.streams.are_next(events):
-                        return self._store(events, start)
-                    if start - shared.streams.upto <= _NEAR:
-                        shared.streams.catch_up(segment, start)
-                        return self._store_new(events, start)
-                finally:
-                    held.exit()
-            finally:
-                held.exit()  # an interrupt may have come where the first one begins
-            if not read_much:
-                return None
-            with shared.thread_lock:  # and nobody else waits
-                shared.streams.catch_up(segment, start)
-
-    def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
-        pieces, ends = pieces_of_append(events)
-        self._shared.streams.doubt(events)
-        self._shared.tail.write(start, *pieces)
-        self._shared.streams.note(events, start, ends)
-        self._shared.tail.sync()
-        self._shared.tail.note(start + ends[-1])
-        return [start + end for end in ends]
-
-    def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:
-        new, stored = self._split(events)
-        if new:
-            for event, position in zip(new, self._store(new, start), strict=True):
-                stored[event.stream, event.seq] = position
-        else:
-            self._shared.tail.sync()  # events may come again because the last fsync failed
-        return [stored[event.stream, event.seq] for event in events]
-
-    def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
-        """Those that are not in the log yet, and the positions of those that are."""
-        new: dict[Place, NewEvent] = {}
-        stored: dict[Place, int] = {}
-        known = self._known(events)
-        for event in events:
-            place = (event.stream, event.seq)
-            found = known.get(place)
-            other = found or new.get(place)
-            if other is not None and other.digest != event.digest:
-                raise AppendConflict(
-                    f"Event {event.seq} of {event.stream!r} can't be stored in {self.path}: "
-                    "another event stands in its place already. Only its own recorder may write "
-                    "a stream."
-                )
-            if found is None:
-                new[place] = event
-            else:
-                stored[place] = found.position
-        return list(new.values()), stored
-
-    def _known(self, events: Sequence[NewEvent]) -> dict[Place, Recorded]:
-        """What stands in the log in the places of some events; one look for each stream."""
-        wanted: dict[str, set[int]] = {}
-        for event in events:
-            wanted.setdefault(event.stream, set()).add(event.seq)
-        known: dict[Place, Recorded] = {}
-        for stream, seqs in wanted.items():
-            last, position = self._shared.streams.last(stream)
-            seqs = {seq for seq in seqs if seq <= last}
-            span = 1 if seqs == {last} else _BESIDE
-            while True:
-                one_by_one = self._read_on(stream, max(0, position - span), position)
-                found = {(stream, one.seq): one for one in one_by_one if one.seq in seqs}
-                if len(found) == len(seqs) or span >= position:
-                    break
-                span *= _FARTHER
-            known |= found
-        return known
-
-    def _read_on(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
-        """A stream's events, as far as they can be read, damage between them or not."""
-        while True:
-            try:
-                yield from self.read(after=after, upto=upto, stream=stream)
-                return
-            except LogDamaged as damage:
-                after = damage.position
 
     # -- reading
 
@@ -481,18 +340,7 @@ class LocalFileBackend:
         upto = self._upto(upto)
         if stream is None:
             return self._translated(segments.events_between(self.path, after, upto))
-        if not is_utf8(stream):
-            return iter(())  # no stream is called so
-        prefix = stream_prefix(stream)
-        return self._translated(
-            segments.events_between(
-                self.path,
-                after,
-                upto,
-                lambda line: line.startswith(prefix),
-                concerned=segments.of_no_other(prefix),
-            )
-        )
+        return self._translated(segments.events_of_stream(self.path, stream, after, upto))
 
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None

@@ -26,7 +26,9 @@ from lllm.events.backends.jsonl.line_format import (
     appends,
     decode,
     stream_of,
+    stream_prefix,
 )
+from lllm.events.codec import is_utf8
 from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.files.limits import advice
@@ -383,7 +385,28 @@ def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDama
     return LogDamaged(told, position=end, stream=damage.stream)
 
 
-def of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
+def events_of_stream(folder: Path, stream: str, after: int, upto: int) -> Iterator[Recorded]:
+    """Read the events of one stream with after < position <= upto.
+
+    Args:
+        folder: The folder of the log.
+        stream: The name of the stream.
+        after: The position to begin behind.
+        upto: The last position that is read.
+
+    Raises:
+        LogDamaged: A line that may be the stream's is not as it was written.
+        OSError: The log can't be read.
+    """
+    if not is_utf8(stream):
+        return iter(())  # no stream is called so
+    prefix = stream_prefix(stream)
+    return events_between(
+        folder, after, upto, lambda line: line.startswith(prefix), concerned=_of_no_other(prefix)
+    )
+
+
+def _of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
     """Tells which damaged lines concern the reader of one stream: its own, and those of nobody.
 
     Args:

@@ -24,8 +24,15 @@ from lllm.events.backends.sqlite.reading import ReadsEventRows
 from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
 from lllm.events.backends.sqlite.shared_database import SharedDatabase, open_shared
 from lllm.events.concurrency.liveness import Liveness
-from lllm.events.envelope import APPEND_BYTES, EVENT_BYTES, NewEvent, refuse_too_large, too_large
-from lllm.events.errors import AppendConflict, LogDamaged, LogError, LogReadOnly, LogUnavailable
+from lllm.events.envelope import (
+    APPEND_BYTES,
+    EVENT_BYTES,
+    NewEvent,
+    conflict,
+    refuse_too_large,
+    too_large,
+)
+from lllm.events.errors import LogDamaged, LogError, LogReadOnly, LogUnavailable
 from lllm.events.files.permissions import checked_mode, folder_mode, mode_like
 from lllm.events.long_texts import is_text
 
@@ -103,34 +110,15 @@ class SQLiteBackend(ReadsEventRows):
         mode: int | None = None,
     ) -> None:
         self.mode = checked_mode(mode)
-        self.path: Path | Literal[":memory:"]
+        self.path = _absolute(path)
         self.liveness: Liveness | None = None
-        file = sqlite_path(path)
-        if file == MEMORY:
-            self.path = ":memory:"
-        else:
-            self.path = Path(file).absolute()
-            if os.path.isdir(self.path):  # where it may not be asked, opening tells
-                raise LogUnavailable(
-                    f"{self.path} is a folder, and SQLiteBackend keeps its log in a file; "
-                    "LocalFileBackend keeps one in a folder."
-                )
-            if os.path.islink(self.path):
-                # SQLite follows it, and its -wal lies beside the file itself; so do our locks.
-                self.path = Path(os.path.realpath(self.path))
         self.durability = durability
         self.read_only = read_only
         self.database: Database
         self.salvaged: SalvagedRows | None = None
         self.damage: LogDamaged | None = None
         if isinstance(self.path, Path):
-            self.salvaged = SalvagedRows(self.path)
-            try:
-                self._open(self.path)
-            except LogError as error:
-                if not _can_have_pages(error, self.path):
-                    raise
-                self._read_from_pages(self.path, self.salvaged, error)
+            self._open_or_salvage(self.path)
         elif read_only:
             raise LogUnavailable(
                 "A log in memory is empty at first: read_only makes no sense of it."
@@ -139,6 +127,15 @@ class SQLiteBackend(ReadsEventRows):
             self.database = Database(
                 self.path, lock=None, version=FORMAT, schema=SCHEMA, durability=durability
             )
+
+    def _open_or_salvage(self, path: Path) -> None:
+        self.salvaged = SalvagedRows(path)
+        try:
+            self._open(path)
+        except LogError as error:
+            if not _can_have_pages(error, path):
+                raise
+            self._read_from_pages(path, self.salvaged, error)
 
     def _open(self, path: Path) -> None:
         self.database, self.liveness = open_shared(
@@ -291,11 +288,7 @@ class SQLiteBackend(ReadsEventRows):
             elif found[1] == event.digest:
                 positions.append(cast(int, found[0]))
             else:
-                raise AppendConflict(
-                    f"Event {event.seq} of {event.stream!r} can't be stored in {self.path}: "
-                    "another event stands in its place already. Only its own recorder may write "
-                    "a stream."
-                )
+                raise conflict(event, self.path)
         return positions
 
     def close(self) -> None:
@@ -303,6 +296,21 @@ class SQLiteBackend(ReadsEventRows):
         self.database.close()
         if self.salvaged is not None:
             self.salvaged.close()
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path | Literal[":memory:"]:
+    """The file that a path leads to, or ":memory:"."""
+    file = sqlite_path(path)
+    if file == MEMORY:
+        return ":memory:"
+    found = Path(file).absolute()
+    if os.path.isdir(found):  # where it may not be asked, opening tells
+        raise LogUnavailable(
+            f"{found} is a folder, and SQLiteBackend keeps its log in a file; "
+            "LocalFileBackend keeps one in a folder."
+        )
+    # SQLite follows a link, and its -wal lies beside the file itself; so do our locks.
+    return Path(os.path.realpath(found)) if os.path.islink(found) else found
 
 
 def _can_have_pages(error: LogError, path: Path) -> bool:

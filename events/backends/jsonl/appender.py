@@ -1,0 +1,152 @@
+"""Appends to the last segment of a JSONL log: each is one write, under the locks.
+
+An append whose events are not known to be new is compared with what stands in the log: after an
+error that left it unclear, events come again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from lllm.events.backends.jsonl.line_format import pieces_of_append
+from lllm.events.backends.jsonl.segments import events_of_stream
+from lllm.events.backends.jsonl.shared_folder import JSONLFolder
+from lllm.events.concurrency.fair_locks import FairFileLock
+from lllm.events.concurrency.locks import kept_waiting
+from lllm.events.concurrency.robust_locks import LockPair
+from lllm.events.envelope import NewEvent, Recorded, conflict
+from lllm.events.errors import LogDamaged
+
+_NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
+_BESIDE = 64 << 10  # bytes before a stream's last event, where those of its append mostly stand
+_FARTHER = 16  # times as far back the next look goes
+
+Place = tuple[str, int]  # of an event: its stream and seq
+
+
+class Appender:
+    """What appends for one store of a folder.
+
+    Args:
+        folder: What the stores of the folder share.
+        segment_bytes: From this size on a segment is followed by another; each store may have its
+            own.
+    """
+
+    def __init__(self, folder: JSONLFolder, segment_bytes: int) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+
+    def append(
+        self,
+        events: Sequence[NewEvent],
+        lock: Callable[[], FairFileLock],
+        timeout: float | None,
+        *,
+        read_much: bool,
+    ) -> Sequence[int] | None:
+        """Store events that are not there yet; see LogBackend.
+
+        Args:
+            events: All of them, or none, are stored.
+            lock: Gives the lock between processes, or raises where the store is closed.
+            timeout: Seconds to wait for other writers, None for as long as anybody waits.
+            read_much: Whether much that others wrote may be read first.
+
+        Returns:
+            Their positions; None where it would take longer than it may.
+
+        Raises:
+            AppendConflict: Another event stands in the place of one.
+            LogUnavailable: Others hold the lock for too long, or the store is closed.
+            OSError: The disk refuses.
+        """
+        folder = self._folder
+        while True:
+            held = LockPair(folder.thread_lock, lock(), timeout)
+            try:
+                try:
+                    if not held.enter(sys._getframe()):
+                        if timeout is None:
+                            raise kept_waiting(folder.path)
+                        return None
+                    folder.tail.segment_bytes = self._segment_bytes
+                    start = folder.tail.ready()
+                    segment = folder.tail.segment
+                    if folder.streams.are_next(events):
+                        return self._store(events, start)
+                    if start - folder.streams.upto <= _NEAR:
+                        folder.streams.catch_up(segment, start)
+                        return self._store_new(events, start)
+                finally:
+                    held.exit()
+            finally:
+                held.exit()  # an interrupt may have come where the first one begins
+            if not read_much:
+                return None
+            with folder.thread_lock:  # and nobody else waits
+                folder.streams.catch_up(segment, start)
+
+    def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
+        pieces, ends = pieces_of_append(events)
+        self._folder.streams.doubt(events)
+        self._folder.tail.write(start, *pieces)
+        self._folder.streams.note(events, start, ends)
+        self._folder.tail.sync()
+        self._folder.tail.note(start + ends[-1])
+        return [start + end for end in ends]
+
+    def _store_new(self, events: Sequence[NewEvent], start: int) -> list[int]:
+        new, stored = self._split(events)
+        if new:
+            for event, position in zip(new, self._store(new, start), strict=True):
+                stored[event.stream, event.seq] = position
+        else:
+            self._folder.tail.sync()  # events may come again because the last fsync failed
+        return [stored[event.stream, event.seq] for event in events]
+
+    def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
+        """Those that are not in the log yet, and the positions of those that are."""
+        new: dict[Place, NewEvent] = {}
+        stored: dict[Place, int] = {}
+        known = self._known(events)
+        for event in events:
+            place = (event.stream, event.seq)
+            found = known.get(place)
+            other = found or new.get(place)
+            if other is not None and other.digest != event.digest:
+                raise conflict(event, self._folder.path)
+            if found is None:
+                new[place] = event
+            else:
+                stored[place] = found.position
+        return list(new.values()), stored
+
+    def _known(self, events: Sequence[NewEvent]) -> dict[Place, Recorded]:
+        """What stands in the log in the places of some events; one look for each stream."""
+        wanted: dict[str, set[int]] = {}
+        for event in events:
+            wanted.setdefault(event.stream, set()).add(event.seq)
+        known: dict[Place, Recorded] = {}
+        for stream, seqs in wanted.items():
+            last, position = self._folder.streams.last(stream)
+            seqs = {seq for seq in seqs if seq <= last}
+            span = 1 if seqs == {last} else _BESIDE
+            while True:
+                one_by_one = self._read_on(stream, max(0, position - span), position)
+                found = {(stream, one.seq): one for one in one_by_one if one.seq in seqs}
+                if len(found) == len(seqs) or span >= position:
+                    break
+                span *= _FARTHER
+            known |= found
+        return known
+
+    def _read_on(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
+        """A stream's events, as far as they can be read, damage between them or not."""
+        while True:
+            try:
+                yield from events_of_stream(self._folder.path, stream, after, upto)
+                return
+            except LogDamaged as damage:
+                after = damage.position
