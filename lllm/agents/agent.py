@@ -15,7 +15,7 @@ from lllm.agents.agent_call import respond
 from lllm.agents.answer_stream import AnswerStream
 from lllm.agents.config import AgentConfig, only_once
 from lllm.agents.dialog import Dialog, Message
-from lllm.agents.effects import adrive, drive
+from lllm.agents.effects import Steps, adrive, drive
 from lllm.agents.model_calls import OnPiece
 from lllm.agents.prompt import Prompt
 from lllm.events.errors import ConfigError
@@ -32,7 +32,9 @@ T = TypeVar("T")
 class Agent:
     """One agent within one call of a tactic.
 
-    config: what it is. session: the one that it works for.
+    Args:
+        config: What the agent is.
+        session: The session of the call.
     """
 
     def __init__(self, config: AgentConfig, session: SessionScope) -> None:
@@ -42,7 +44,7 @@ class Agent:
         self.recorder = session.recorder
         self._dialogs: dict[str, Dialog] = {}
         self._current: Dialog | None = None
-        self._asked: dict[str, Prompt] = {}  # the last prompt with a format or tools, by alias
+        self._prompts: dict[str, Prompt] = {}  # the last with a format or tools, by alias
         self.calls = 0
 
     def __repr__(self) -> str:
@@ -53,11 +55,20 @@ class Agent:
     def open(self, alias: str = "main", prompt_args: Mapping[str, object] | None = None) -> Dialog:
         """Begin a dialog with the system prompt, and make it the current one.
 
-        prompt_args: for the placeholders of the system prompt. Raises PromptError where one is
-        missing, ConfigError where the alias is taken.
+        Args:
+            alias: The agent's name for the dialog.
+            prompt_args: Values for the placeholders of the system prompt.
+
+        Returns:
+            The dialog.
+
+        Raises:
+            PromptError: A placeholder has no value.
+            ConfigError: The alias is taken.
         """
         text = self.config.system_prompt.render(prompt_args)
-        dialog = self._enter(Dialog(self.recorder.ordinal("dialog"), self._free(alias)))
+        self._check_free(alias)
+        dialog = self._enter(Dialog(self.recorder.ordinal("dialog"), alias))
         self.recorder.stage(DialogOpened(dialog=dialog.number, agent=self.name, alias=alias))
         if text:
             self.add(dialog, Content.of("system", text), "system", prompt_args=prompt_args)
@@ -66,13 +77,22 @@ class Agent:
     def fork(self, alias: str, child_alias: str) -> Dialog:
         """Begin a dialog that shares what was said in another so far, and make it the current one.
 
-        Raises ConfigError where there is no dialog `alias`, or `child_alias` is taken.
+        Args:
+            alias: The dialog to begin from.
+            child_alias: The agent's name for the new dialog.
+
+        Returns:
+            The new dialog.
+
+        Raises:
+            ConfigError: There is no dialog `alias`, or `child_alias` is taken.
         """
         parent = self._dialog(alias)
+        self._check_free(child_alias)
         number = self.recorder.ordinal("dialog")
-        dialog = self._enter(parent.forked(number, self._free(child_alias)))
-        if alias in self._asked:
-            self._asked[child_alias] = self._asked[alias]
+        dialog = self._enter(parent.forked(number, child_alias))
+        if alias in self._prompts:
+            self._prompts[child_alias] = self._prompts[alias]
         opened = DialogOpened(
             dialog=number,
             agent=self.name,
@@ -84,22 +104,42 @@ class Agent:
         return dialog
 
     def switch(self, alias: str) -> Dialog:
-        """Make another open dialog the current one. Raises ConfigError where there is none."""
+        """Make another open dialog the current one.
+
+        Args:
+            alias: The agent's name for it.
+
+        Returns:
+            The dialog.
+
+        Raises:
+            ConfigError: There is no dialog of that name.
+        """
         self._current = self._dialog(alias)
         return self._current
 
     def close(self, alias: str | None = None) -> None:
-        """Leave a dialog, the current one by default; its alias is free again. Raises ConfigError
-        where there is none."""
+        """Leave a dialog; its alias is free again.
+
+        Args:
+            alias: The agent's name for it; the current dialog by default.
+
+        Raises:
+            ConfigError: There is no dialog of that name, or no current one.
+        """
         dialog = self.current_dialog if alias is None else self._dialog(alias)
         del self._dialogs[dialog.alias]
-        self._asked.pop(dialog.alias, None)
+        self._prompts.pop(dialog.alias, None)
         if self._current is dialog:
             self._current = None
 
     @property
     def current_dialog(self) -> Dialog:
-        """The dialog that `receive` and `respond` are about. Raises ConfigError where none is."""
+        """The dialog that `receive` and `respond` are about.
+
+        Raises:
+            ConfigError: None is open.
+        """
         if self._current is None:
             raise ConfigError(f"Agent {self.name!r} has no current dialog; call open(alias) first.")
         return self._current
@@ -108,12 +148,11 @@ class Agent:
         self._dialogs[dialog.alias] = self._current = dialog
         return dialog
 
-    def _free(self, alias: str) -> str:
+    def _check_free(self, alias: str) -> None:
         if alias in self._dialogs:
             raise ConfigError(
                 f"Agent {self.name!r} has a dialog {alias!r} already; switch({alias!r}) goes to it."
             )
-        return alias
 
     def _dialog(self, alias: str) -> Dialog:
         if alias not in self._dialogs:
@@ -124,22 +163,42 @@ class Agent:
     # -- messages
 
     def receive(self, text: object) -> Message:
-        """Add what the user says to the current dialog. What is not a str (a task may be a dict, a
-        dataclass or a model) is said as JSON."""
+        """Add a message of the user to the current dialog.
+
+        Args:
+            text: The message; what is not a str, such as a task that is a dict, is sent as JSON.
+
+        Returns:
+            The message.
+
+        Raises:
+            ConfigError: There is no current dialog.
+        """
         return self.add(self.current_dialog, Content.of("user", result_text(text)), "user")
 
     def receive_prompt(
         self, prompt: Prompt, prompt_args: Mapping[str, object] | None = None
     ) -> Message:
-        """Add a filled prompt to the current dialog. From here on its tools may be used too, and
-        answers must fit its parser or format, until another prompt has one.
+        """Add a prompt to the current dialog, as a message of the user.
 
-        Raises PromptError where an argument is missing.
+        From here on its tools may be used too, and answers must fit its parser or format, until
+        another prompt has one.
+
+        Args:
+            prompt: The prompt.
+            prompt_args: Values for its placeholders.
+
+        Returns:
+            The message.
+
+        Raises:
+            PromptError: A placeholder has no value.
+            ConfigError: There is no current dialog.
         """
         text = prompt.render(prompt_args)
         dialog = self.current_dialog
         if prompt.parses or prompt.tools:
-            self._asked[dialog.alias] = prompt
+            self._prompts[dialog.alias] = prompt
         return self.add(
             dialog, Content.of("user", text), "user", prompt=prompt, prompt_args=prompt_args
         )
@@ -153,7 +212,18 @@ class Agent:
         prompt: Prompt | None = None,
         prompt_args: Mapping[str, object] | None = None,
     ) -> Message:
-        """Add a message that no other event carries. why: system, user, retry or limit."""
+        """Add a message to a dialog, and record it.
+
+        Args:
+            dialog: The dialog.
+            content: The message; one that no other event carries.
+            why: system, user, retry or limit.
+            prompt: The prompt that it was made from.
+            prompt_args: The values of the prompt's placeholders.
+
+        Returns:
+            The message.
+        """
         ordinal = self.recorder.ordinal("message")
         self.recorder.stage(
             MessageAdded(
@@ -189,21 +259,31 @@ class Agent:
         prompt: Prompt[T] | None = None,
         prompt_args: Mapping[str, object] | None = None,
     ) -> Message[T]:
-        """Have the model answer the current dialog: its tools run, failed calls are made again,
-        answers that don't parse are asked for again.
+        """Have the model answer the current dialog.
 
-        prompt, prompt_args: a prompt to receive first, as `receive_prompt` does; a type checker
-        then knows what `parsed` of the answer is.
-        on_text: called with each piece of what the model says, as it comes (see Piece); where the
-        invoker can't stream, with the whole of it at once. What it raises ends the call.
+        Tools that it asks for run, failed calls are made again, and answers that don't parse are
+        asked for again.
 
-        Raises ConfigError where nothing was said yet; AgentError where the retries are spent;
-        InvokeError where a call failed that can't be mended by another; LogUnavailable, before the
-        model is called, where the log can't be written and was told to say so.
+        Args:
+            on_text: Called with each piece of what the model says, as it comes (see Piece); where
+                the invoker can't stream, with the whole of it at once. What it raises ends the
+                call.
+            prompt: A prompt to receive first, as `receive_prompt` does; a type checker then knows
+                what `parsed` of the answer is.
+            prompt_args: Values for the placeholders of the prompt.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ConfigError: The dialog is empty, or there is none.
+            AgentError: The retries are spent.
+            InvokeError: A call failed that another one can't mend.
+            BudgetExceeded: The budget of the session is spent.
+            LogUnavailable: The log can't be written and was told to say so; the model is not
+                called.
         """
-        if prompt is not None:
-            self.receive_prompt(prompt, prompt_args)
-        return drive(respond(self, self._asked_dialog(), _plain(on_text)), self.recorder)
+        return drive(self._steps(on_text, prompt, prompt_args), self.recorder)
 
     @overload
     async def arespond(
@@ -224,40 +304,94 @@ class Agent:
         prompt: Prompt[T] | None = None,
         prompt_args: Mapping[str, object] | None = None,
     ) -> Message[T]:
-        """`respond` on an event loop; on_text is called on it. Async tools that one answer asks for
-        run at once, and their results are told in the order of the calls."""
-        if prompt is not None:
-            self.receive_prompt(prompt, prompt_args)
-        steps = respond(self, self._asked_dialog(), _plain(on_text), on_loop=True)
-        return await adrive(steps, self.recorder)
+        """Have the model answer the current dialog, on an event loop; see `respond`.
+
+        Async tools that one answer asks for run at the same time, and the model gets their results
+        in the order of the calls.
+
+        Args:
+            on_text: Called on the event loop with each piece of what the model says.
+            prompt: A prompt to receive first.
+            prompt_args: Values for the placeholders of the prompt.
+
+        Returns:
+            The answer.
+
+        Raises:
+            LllmError: The same errors as those of `respond`.
+        """
+        return await adrive(self._steps(on_text, prompt, prompt_args, on_loop=True), self.recorder)
 
     def stream(self) -> AnswerStream:
-        """`arespond` as an `async for` over the pieces of its text; see AnswerStream."""
+        """Have the model answer, as an `async for` over the pieces of its text.
+
+        Returns:
+            The stream; its `message` is the whole answer.
+        """
         return AnswerStream(self.arespond)
 
-    def _asked_dialog(self) -> Dialog:
+    def _steps(
+        self,
+        on_text: OnPiece | None,
+        prompt: Prompt[T] | None,
+        prompt_args: Mapping[str, object] | None,
+        *,
+        on_loop: bool = False,
+    ) -> Steps[Message[T]]:
+        """What `respond` and `arespond` do, for `drive` and `adrive`."""
+        if prompt is not None:
+            self.receive_prompt(prompt, prompt_args)
+        if inspect.iscoroutinefunction(on_text):
+            raise ConfigError(
+                "on_text is a plain function; to await something for each piece, use "
+                "`async for piece in agent.stream()`."
+            )
         dialog = self.current_dialog
         if not len(dialog):
             raise ConfigError(
                 f"The dialog {dialog.alias!r} of agent {self.name!r} is empty: there is nothing to "
                 "answer. Call receive(text) first."
             )
-        return dialog
+        return respond(self, dialog, on_text, on_loop=on_loop)
 
     # -- what a call is made with
 
     def prompt_of(self, dialog: Dialog) -> Prompt:
-        """The prompt that says what an answer must look like."""
-        return self._asked.get(dialog.alias, self.config.system_prompt)
+        """The prompt that says what an answer must look like.
+
+        Args:
+            dialog: What is answered.
+
+        Returns:
+            The last prompt with a parser, a format or tools; else the system prompt.
+        """
+        return self._prompts.get(dialog.alias, self.config.system_prompt)
 
     def tools_of(self, dialog: Dialog) -> tuple[Tool[..., object], ...]:
-        """The tools that the model may ask for."""
+        """The tools that the model may ask for.
+
+        Args:
+            dialog: What is answered.
+
+        Returns:
+            Those of the agent, of its system prompt and of the last prompt.
+
+        Raises:
+            ConfigError: Two of them have the same name.
+        """
         config = self.config
         tools = (*config.tools, *config.system_prompt.tools, *self.prompt_of(dialog).tools)
         return only_once(tools, f"agent {self.name!r}")
 
     def definition_of(self, dialog: Dialog) -> AgentDefined:
-        """All that makes this agent what it is, as the log keeps it."""
+        """All that makes this agent what it is, as the log keeps it.
+
+        Args:
+            dialog: What is answered.
+
+        Returns:
+            The definition, without secrets.
+        """
         config, prompt = self.config, self.prompt_of(dialog)
         return AgentDefined(
             name=self.name,
@@ -269,12 +403,3 @@ class Agent:
             tools=tuple(tool.definition for tool in self.tools_of(dialog)),
             output_schema=prompt.output_schema(),
         )
-
-
-def _plain(on_text: OnPiece | None) -> OnPiece | None:
-    if inspect.iscoroutinefunction(on_text):
-        raise ConfigError(
-            "on_text is a plain function; to await something for each piece, use "
-            "`async for piece in agent.stream()`."
-        )
-    return on_text

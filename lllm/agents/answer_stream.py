@@ -9,7 +9,7 @@ from lllm.agents.dialog import Message, Piece
 
 
 class AnswerStream:
-    """What `agent.stream()` gives.
+    """An answer of a model, as an `async for` over its text while it comes.
 
         answer = agent.stream()
         async for piece in answer:
@@ -18,6 +18,9 @@ class AnswerStream:
 
     The answer is asked for when the loop begins; leaving the loop early cancels it, once this is
     closed (`contextlib.aclosing` closes it at once). What `arespond` raises, the loop raises.
+
+    Args:
+        respond: Asks for the answer; gets what is called with each piece of it.
     """
 
     def __init__(self, respond: Callable[[Callable[[Piece], object]], Awaitable[Message]]) -> None:
@@ -27,7 +30,11 @@ class AnswerStream:
 
     @property
     def message(self) -> Message:
-        """What the agent delivers. Raises RuntimeError before the loop has come to its end."""
+        """The whole answer.
+
+        Raises:
+            RuntimeError: The loop has not come to its end yet.
+        """
         if self._message is None:
             raise RuntimeError("The answer is still coming: loop over the stream to its end first.")
         return self._message

@@ -18,11 +18,23 @@ def in_threads(
     max_workers: int | None,
     fail_fast: bool,
 ) -> list[object]:
-    """The results in the order of the tasks.
+    """Make one call for each task, in threads.
 
-    max_workers: how many run at once, None for what ThreadPoolExecutor thinks fit. fail_fast:
-    whether the first error is raised and the tasks that have not begun are left; without it, an
-    error stands in its task's place. What wants to stop the program is raised either way.
+    Args:
+        call: Gets a task.
+        tasks: The tasks.
+        max_workers: How many run at the same time; None for what ThreadPoolExecutor thinks fit.
+        fail_fast: True to raise the first error and leave the tasks that have not begun; otherwise
+            an error stands in place of its task's result.
+
+    Returns:
+        The results in the order of the tasks.
+
+    Raises:
+        TypeError: `tasks` is a str.
+        ValueError: `max_workers` is less than 1.
+        BaseException: What a call raises, with `fail_fast`; without, what is no Exception, such as
+            KeyboardInterrupt.
     """
     _check(max_workers, tasks)
     with ThreadPoolExecutor(max_workers) as pool:
@@ -35,13 +47,13 @@ def in_threads(
                 for future in futures:
                     if future.done():
                         future.result()
-            return [_outcome(future) for future in futures]
+            return [_result_or_error(future) for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _outcome(future: Future[object]) -> object:
+def _result_or_error(future: Future[object]) -> object:
     error = future.exception()
     return error if isinstance(error, Exception) else future.result()
 
@@ -53,8 +65,24 @@ async def on_loop(
     max_workers: int | None,
     fail_fast: bool,
 ) -> AsyncGenerator[tuple[int, object], None]:
-    """(index of the task, result) as they come; what still runs when nobody asks any more is
-    cancelled. The arguments are those of `in_threads`; None is no limit."""
+    """Make one call for each task, on the event loop.
+
+    What still runs when the generator is closed is cancelled.
+
+    Args:
+        call: Gets a task.
+        tasks: The tasks.
+        max_workers: How many run at the same time; None for no limit.
+        fail_fast: True to raise the first error; otherwise it stands in place of a result.
+
+    Yields:
+        (index of the task, result), as they come.
+
+    Raises:
+        TypeError: `tasks` is a str.
+        ValueError: `max_workers` is less than 1.
+        BaseException: What a call raises, as with `in_threads`.
+    """
     import asyncio
 
     _check(max_workers, tasks)

@@ -22,59 +22,69 @@ _TOP = ("global", "agent_configs")
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent: what it is told, which model it asks and how often it tries again.
-
-    invoker: how the model is called; configured as an object, by name, or not at all, and chosen by
-    the model's name then (`lllm.invokers.resolve`). provider: who bills the calls, as genai-prices
-    names them; configured where the invoker does not know. model_args: what else the provider takes
-    (temperature, max_tokens, ...), by its names. max_exception_retry: answers refused because they
-    don't parse. max_llm_recall: calls that failed. max_interrupt_steps: turns spent on tools.
-    recall_wait: seconds before a failed call is made again where the provider doesn't say, doubled
-    each time. max_retry_wait: seconds that a call waits at most before it is made again; where the
-    provider asks for more, the agent gives up and says so.
-    max_parallel_tools: plain tools that one answer asks for and that may run at once, in threads;
-    async ones always do on an event loop.
-    """
+    """One agent: what it is told, which model it asks and how often it tries again."""
 
     name: str
-    model_name: str
+    """The name that `self.agents[...]` and the log have for it."""
     system_prompt: Prompt
-    invoker: Invoker
-    provider: str
+    """What each dialog begins with. A plain str has no placeholders."""
+    model_name: str
+    """The model, by the provider's name for it."""
     model_args: dict[str, object]
+    """What else the provider takes (temperature, max_tokens, ...), by its names."""
     tools: tuple[Tool[..., object], ...]
+    """The tools that the model may ask for in any dialog."""
+    invoker: Invoker
+    """How the model is called: an object, or a name; without one the model's name decides
+    (`lllm.invokers.resolve`)."""
+    provider: str
+    """Who bills the calls, as genai-prices names them; the invoker's own where it knows."""
     max_exception_retry: int = 3
+    """How many answers may be asked for again because they don't parse."""
     max_llm_recall: int = 3
+    """How many failed calls of the model may be made again."""
     max_interrupt_steps: int = 10
+    """How many answers may ask for tools."""
     recall_wait: float = 1.0
+    """Seconds before a failed call is made again where the provider doesn't say; doubled each
+    time."""
     max_retry_wait: float = 60.0
+    """The longest wait before a failed call is made again, in seconds; where the provider asks for
+    more, the agent gives up and says so."""
     max_parallel_tools: int = 1
+    """How many plain tools of one answer may run at the same time, in threads; async tools all do
+    on an event loop."""
 
 
-_KEYS = (
-    "name", "system_prompt", "model_name", "model_args", "tools", "invoker", "provider",
-    "max_exception_retry", "max_llm_recall", "max_interrupt_steps", "recall_wait", "max_retry_wait",
-    "max_parallel_tools",
-)  # fmt: skip
+_KEYS = AgentConfig.__struct_fields__
+_DEFAULTS = dict(zip(reversed(_KEYS), reversed(AgentConfig.__struct_defaults__), strict=False))
 
 
 def read_config(
     config: Config | None, agent_group: Sequence[str], owner: str
 ) -> dict[str, AgentConfig]:
-    """The agents of a tactic, by name, in the order of `agent_group` (all that are configured,
-    where it is empty).
+    """Check the configuration of a tactic.
 
-    owner: the tactic's name, for errors. Raises ConfigError, which names the key.
+    Args:
+        config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`.
+        agent_group: The names of the agents that the tactic has; empty for all in the config.
+        owner: The tactic's name, for errors.
+
+    Returns:
+        The agents by name, in the order of `agent_group`.
+
+    Raises:
+        ConfigError: The configuration can't be; the message names the key.
     """
     given: Config = {} if config is None else config
     if not isinstance(given, Mapping):
         raise ConfigError(f"The config of {owner} is a dict, not {type(given).__name__}.")
-    _known(given, _TOP, f"The config of {owner}")
+    _check_keys(given, _TOP, f"The config of {owner}")
     shared = _dict(given.get("global", {}), f"global of {owner}")
     if "name" in shared:
         raise ConfigError(f"global of {owner} can't have the key 'name': each agent has its own.")
-    _known(shared, _KEYS, f"global of {owner}")
-    agents = _by_name(given.get("agent_configs", ()), owner)
+    _check_keys(shared, _KEYS, f"global of {owner}")
+    agents = _configs_by_name(given.get("agent_configs", ()), owner)
     if isinstance(agent_group, str):
         raise ConfigError(f"agent_group of {owner} is a list of names, not {agent_group!r}.")
     wanted = list(agent_group) or list(agents)
@@ -82,7 +92,7 @@ def read_config(
         if name not in agents:
             raise ConfigError(
                 f"{owner} has the agent {name!r} in its agent_group and no config for it; "
-                f"agent_configs has {_listed(agents) if agents else 'none'}."
+                f"agent_configs has {', '.join(agents) or 'none'}."
             )
     invokers = ByName()
     return {
@@ -91,7 +101,7 @@ def read_config(
     }
 
 
-def _by_name(value: object, owner: str) -> dict[str, Config]:
+def _configs_by_name(value: object, owner: str) -> dict[str, Config]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ConfigError(f"agent_configs of {owner} is a list of dicts, not {value!r}.")
     found: dict[str, Config] = {}
@@ -102,7 +112,7 @@ def _by_name(value: object, owner: str) -> dict[str, Config]:
             raise ConfigError(f"agent config {number} of {owner} needs the key 'name', a str.")
         if name in found:
             raise ConfigError(f"agent_configs of {owner} has two agents of the name {name!r}.")
-        _known(agent, _KEYS, f"agent {name!r} of {owner}")
+        _check_keys(agent, _KEYS, f"agent {name!r} of {owner}")
         found[name] = agent
     return found
 
@@ -137,19 +147,19 @@ def _agent(given: dict[str, object], invokers: ByName, where: str) -> AgentConfi
         provider=billed_by or invoker.provider,
         model_args=dict(_dict(given.get("model_args", {}), f"model_args of {where}")),
         tools=_tools(given.get("tools", ()), where),
-        max_exception_retry=_count(given, "max_exception_retry", 3, where),
-        max_llm_recall=_count(given, "max_llm_recall", 3, where),
-        max_interrupt_steps=_count(given, "max_interrupt_steps", 10, where),
-        recall_wait=_seconds(given, "recall_wait", 1.0, where),
-        max_retry_wait=_seconds(given, "max_retry_wait", 60.0, where),
-        max_parallel_tools=_positive(given, "max_parallel_tools", 1, where),
+        max_exception_retry=_count(given, "max_exception_retry", where),
+        max_llm_recall=_count(given, "max_llm_recall", where),
+        max_interrupt_steps=_count(given, "max_interrupt_steps", where),
+        recall_wait=_seconds(given, "recall_wait", where),
+        max_retry_wait=_seconds(given, "max_retry_wait", where),
+        max_parallel_tools=_count(given, "max_parallel_tools", where, least=1),
     )
 
 
-def _known(given: Config, keys: Sequence[str], where: str) -> None:
+def _check_keys(given: Config, keys: Sequence[str], where: str) -> None:
     for key in given:
         if key not in keys:
-            raise ConfigError(f"{where} has no key {key!r}; known: {_listed(keys)}.")
+            raise ConfigError(f"{where} has no key {key!r}; known: {', '.join(keys)}.")
 
 
 def _dict(value: object, where: str) -> Config:
@@ -165,22 +175,17 @@ def _str(given: Config, key: str, where: str) -> str:
     return value
 
 
-def _count(given: Config, key: str, default: int, where: str) -> int:
-    value = given.get(key, default)
+def _count(given: Config, key: str, where: str, least: int = 0) -> int:
+    value = given.get(key, _DEFAULTS[key])
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigError(f"{key} of {where} is a number of times, not {value!r}.")
+    if value < least:
+        raise ConfigError(f"{key} of {where} is at least {least}, not {value!r}.")
     return value
 
 
-def _positive(given: Config, key: str, default: int, where: str) -> int:
-    value = _count(given, key, default, where)
-    if value < 1:
-        raise ConfigError(f"{key} of {where} is at least 1, not {value!r}.")
-    return value
-
-
-def _seconds(given: Config, key: str, default: float, where: str) -> float:
-    value = given.get(key, default)
+def _seconds(given: Config, key: str, where: str) -> float:
+    value = given.get(key, _DEFAULTS[key])
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise ConfigError(f"{key} of {where} is a number of seconds, not {value!r}.")
     return float(value)
@@ -209,13 +214,20 @@ def _tools(value: object, where: str) -> tuple[Tool[..., object], ...]:
 
 
 def only_once(tools: Sequence[Tool[..., object]], where: str) -> tuple[Tool[..., object], ...]:
-    """The tools, each once. Raises ConfigError where two different ones have the same name."""
+    """Leave out tools that are there twice.
+
+    Args:
+        tools: The tools.
+        where: Whose they are, for errors.
+
+    Returns:
+        The tools, each once.
+
+    Raises:
+        ConfigError: Two different tools have the same name.
+    """
     by_name: dict[str, Tool[..., object]] = {}
     for tool in tools:
         if by_name.setdefault(tool.name, tool).function is not tool.function:
             raise ConfigError(f"{where} has two tools of the name {tool.name!r}.")
     return tuple(by_name.values())
-
-
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    return ", ".join(names)

@@ -24,36 +24,39 @@ else:
 
 
 class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One message of a dialog.
-
-    content: its text. tool_calls: the tools that an answer asks for. What `respond` returns has
-    more: parsed, what the prompt's parser or format made of it (`Message[Verdict]`, where a type
-    checker knows the prompt); usage and cost, of the attempt that it came from. They are None on
-    the messages of a dialog.
-    """
+    """One message of a dialog, or an answer, which has more: `parsed`, `usage` and `cost`."""
 
     role: str
+    """system, user, assistant or tool."""
     content: str
+    """The text."""
     parsed: T = cast(T, None)
+    """What the prompt's parser or format made of an answer; None for other messages. A type checker
+    that knows the prompt knows its type: `Message[Verdict]`."""
     tool_calls: tuple[ToolCall, ...] = ()
+    """The tools that an answer asks for."""
     usage: Usage | None = None
+    """The tokens of the attempt that an answer came from."""
     cost: InvokeCost | None = None
+    """What that attempt cost."""
 
 
 class Piece(str):
     """A piece of the text of an answer that is still coming.
 
-    request: the call of the model that it comes from, counted in the session. attempt: of that
-    call. Where an attempt fails, or its answer is asked for again, what it said is void: pieces of
-    the next `request` begin anew.
+    Where an attempt fails, or its answer is asked for again, what it said is void: pieces of the
+    next `request` begin anew.
     """
 
     __slots__ = ("attempt", "request")
 
     request: int
+    """The call of the model that it comes from, counted in the session."""
     attempt: int
+    """How often that answer has been asked for, this time included."""
 
     def __new__(cls, text: str, *, request: int, attempt: int) -> Piece:
+        """Make a piece of a text that was heard."""
         piece = super().__new__(cls, text)
         piece.request = request
         piece.attempt = attempt
@@ -61,7 +64,14 @@ class Piece(str):
 
 
 def message_digest(content: Content) -> bytes:
-    """The 32 bytes that stand for a message in the digest of a request."""
+    """The digest of a message, for the digest of the request that sends it.
+
+    Args:
+        content: The message.
+
+    Returns:
+        SHA-256 of its JSON, 32 bytes.
+    """
     digest = hashlib.sha256()
     for piece in codec.pieces(content):
         digest.update(piece)
@@ -69,9 +79,15 @@ def message_digest(content: Content) -> bytes:
 
 
 def request_digest(salt: bytes, asked: object, messages: Iterable[bytes]) -> str:
-    """HMAC-SHA-256, as hex, of what is asked and of the digests of all messages.
+    """The digest by which a request is known.
 
-    salt: of the session. What was cut from the messages could be guessed by a bare digest.
+    Args:
+        salt: Of the session. What was cut from messages could be guessed by a bare digest.
+        asked: What is asked beside the messages, as JSON.
+        messages: The digests of all messages; see `message_digest`.
+
+    Returns:
+        HMAC-SHA-256 of all of it, as hex.
     """
     digest = hmac.new(salt, codec.encode(asked), "sha256")
     for one in messages:
@@ -80,7 +96,7 @@ def request_digest(salt: bytes, asked: object, messages: Iterable[bytes]) -> str
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """A message as the log knows it: its ordinal in the session and the digest of its content."""
+    """A message, its number in the session and its digest."""
 
     ordinal: int
     content: Content
@@ -88,8 +104,13 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Dialog:
-    """A conversation of one agent. number: its ordinal in the session. alias: the agent's name for
-    it."""
+    """A conversation of one agent.
+
+    Args:
+        number: Its number in the session.
+        alias: The agent's name for it.
+        entries: The messages that it begins with.
+    """
 
     def __init__(self, number: int, alias: str, entries: Sequence[_Entry] = ()) -> None:
         self.number = number
@@ -104,7 +125,7 @@ class Dialog:
 
     @property
     def messages(self) -> list[Message]:
-        """What was said, oldest first."""
+        """The messages, oldest first."""
         return [
             Message(
                 role=entry.content.role,
@@ -116,22 +137,43 @@ class Dialog:
 
     @property
     def contents(self) -> tuple[Content, ...]:
-        """The same as it is sent to a model."""
+        """The messages as they are sent to a model."""
         return tuple(entry.content for entry in self._entries)
 
     @property
     def last_ordinal(self) -> int | None:
-        """The ordinal of its last message; None while it is empty."""
+        """The number of the last message in the session; None while there is none."""
         return self._entries[-1].ordinal if self._entries else None
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """What a request with all of its messages is told by; see `request_digest`."""
+        """The digest of a request that sends all messages.
+
+        Args:
+            salt: Of the session.
+            asked: What is asked beside the messages, as JSON.
+
+        Returns:
+            See `request_digest`.
+        """
         return request_digest(salt, asked, (entry.digest for entry in self._entries))
 
     def add(self, ordinal: int, content: Content) -> None:
-        """Append a message that an event carries under this ordinal."""
+        """Append a message that is in the log.
+
+        Args:
+            ordinal: Its number in the session.
+            content: The message.
+        """
         self._entries.append(_Entry(ordinal, content, message_digest(content)))
 
-    def forked(self, number: int, alias: str, *, upto: int | None = None) -> Dialog:
-        """A dialog that begins as this one is now, or with its first `upto` messages."""
-        return Dialog(number, alias, self._entries[:upto])
+    def forked(self, number: int, alias: str) -> Dialog:
+        """Begin a dialog with the messages of this one.
+
+        Args:
+            number: The number of the new dialog in the session.
+            alias: The agent's name for it.
+
+        Returns:
+            The new dialog.
+        """
+        return Dialog(number, alias, self._entries)

@@ -52,10 +52,12 @@ class Commit(msgspec.Struct, frozen=True):
     recorder: Recorder
 
     def run(self) -> object:
+        """See Effect."""
         self.recorder.commit()
         return None
 
     async def arun(self) -> object:
+        """See Effect."""
         await self.recorder.acommit()
         return None
 
@@ -75,6 +77,7 @@ class Invoke(msgspec.Struct, frozen=True):
     on_text: OnText | None = None
 
     def run(self) -> object:
+        """See Effect."""
         if self.on_text is None:
             return self.invoker.invoke(self.request)
         if isinstance(self.invoker, Streams):
@@ -82,6 +85,7 @@ class Invoke(msgspec.Struct, frozen=True):
         return _hand_on_text(self.invoker.invoke(self.request), self.on_text)
 
     async def arun(self) -> object:
+        """See Effect."""
         make_ready_aside()
         if self.on_text is None:
             return await self.invoker.ainvoke(self.request)
@@ -110,10 +114,12 @@ class RunTool(msgspec.Struct, frozen=True):
     ordinal: int
 
     def run(self) -> object:
+        """See Effect."""
         with during(current_tool, self.ordinal):
             return self.tool.run(self.arguments)
 
     async def arun(self) -> object:
+        """See Effect."""
         with during(current_tool, self.ordinal):
             return await self.tool.arun(self.arguments)
 
@@ -153,6 +159,7 @@ class RunTools(msgspec.Struct, frozen=True):
     recorder: Recorder
 
     def run(self) -> object:
+        """See Effect."""
         from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
         pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="lllm-tool")
@@ -190,6 +197,7 @@ class RunTools(msgspec.Struct, frozen=True):
         self.recorder.commit()
 
     async def arun(self) -> object:
+        """See Effect."""
         import asyncio
 
         turns = asyncio.Semaphore(self.at_once)
@@ -224,10 +232,12 @@ class Wait(msgspec.Struct, frozen=True):
     nanoseconds: int
 
     def run(self) -> object:
+        """See Effect."""
         time.sleep(self.nanoseconds / 1_000_000_000)
         return None
 
     async def arun(self) -> object:
+        """See Effect."""
         import asyncio
 
         await asyncio.sleep(self.nanoseconds / 1_000_000_000)

@@ -113,8 +113,13 @@ class ModelCalls:
         return self._respond(answer)
 
     def fail(self, error: BaseException) -> None:
-        """Record what the call that waits for its answer failed with; where none does, its session
-        has ended meanwhile, and has recorded it."""
+        """Record that the call that waits for its answer failed.
+
+        Where none waits, its session has ended meanwhile, and has recorded it.
+
+        Args:
+            error: What it failed with.
+        """
         with self._ending:
             attempt, self._open = self._open, None
             if attempt is None:

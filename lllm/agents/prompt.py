@@ -1,7 +1,7 @@
-"""A prompt: a text with holes, and what the answer to it must look like.
+"""A prompt: a text with placeholders, and what the answer to it must look like.
 
-A hole is a plain name in braces, filled as `str.format` does. `{user.name}` and `{rows[0]}` are
-refused: whoever may write a template could reach through any argument to all of the program
+A placeholder is a plain name in braces, filled as `str.format` does. `{user.name}` and `{rows[0]}`
+are refused: whoever may write a template could reach through any argument to all of the program
 (`{a.__class__.__init__.__globals__}`).
 """
 
@@ -18,7 +18,7 @@ from lllm.tools.json_schema import PydanticModel, explain, read_json, schema_of
 from lllm.tools.tool import Tool, as_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from typing_extensions import TypeVar
 
@@ -36,6 +36,22 @@ class Prompt(Generic[T]):
 
     To a type checker it is a `Prompt[T]`, where T is what an answer is parsed to: what the parser
     returns, else the format, else None.
+
+    Args:
+        path: A name to find it by, in errors and in the log.
+        prompt: The text, with `{name}` placeholders; `{{` and `}}` stand for braces.
+        tools: Tools, or functions to be made tools.
+        parser: Makes something of the answer's text, or raises ParseError. With a format as well,
+            the format is only sent, and the parser has the last word.
+        format: A msgspec.Struct or pydantic class; the model is sent its JSON schema, and the
+            answer is read as an instance.
+
+    Attributes:
+        placeholders: The names of the placeholders, each once.
+
+    Raises:
+        PromptError: The text is no template.
+        ConfigError: Another argument is wrong.
     """
 
     __slots__ = ("_schema", "format", "parser", "path", "placeholders", "prompt", "tools")
@@ -80,15 +96,6 @@ class Prompt(Generic[T]):
         parser: Callable[[str], T] | None = None,
         format: type | None = None,  # noqa: A002 - the public name; `format()` isn't used here
     ) -> None:
-        """path: a name to find it by, in errors and in the log. prompt: the text, with `{name}`
-        holes; `{{` and `}}` stand for braces. tools: tools, or functions to be made tools.
-        parser: makes something of the answer's text, or raises ParseError. format: a
-        msgspec.Struct or pydantic class; the model is sent its JSON schema, and the answer is read
-        as one. With both, `format` is only sent, and the parser has the last word.
-
-        Raises PromptError where the text is no template, ConfigError where another argument is
-        wrong.
-        """
         if not isinstance(path, str) or not path:
             raise ConfigError(f"A prompt's path is a text that is not empty, not {path!r}.")
         if not isinstance(prompt, str):
@@ -108,21 +115,27 @@ class Prompt(Generic[T]):
 
     @property
     def parses(self) -> bool:
-        """Whether there is anything to parse: None is also what a parser may return."""
+        """True if there is a parser or a format."""
         return self.parser is not None or self.format is not None
 
     def render(self, args: Mapping[str, object] | None = None) -> str:
-        """The text with its holes filled; arguments that it has no hole for are left aside.
+        """Fill the placeholders.
 
-        Raises PromptError, which names the prompt and the missing arguments, or the one that does
-        not fit its format specifier.
+        Args:
+            args: Values by name; those that the text has no placeholder for are left aside.
+
+        Returns:
+            The text.
+
+        Raises:
+            PromptError: A placeholder has no value, or one that does not fit its format specifier.
         """
         given = {} if args is None else args
         missing = [name for name in self.placeholders if name not in given]
         if missing:
             raise PromptError(
-                f"The prompt {self.path!r} needs {_listed(missing)}, and got "
-                f"{_listed(given) if given else 'no arguments'}."
+                f"The prompt {self.path!r} needs {', '.join(missing)}, and got "
+                f"{', '.join(map(str, given)) or 'no arguments'}."
             )
         try:
             return self.prompt.format_map(given)
@@ -130,21 +143,38 @@ class Prompt(Generic[T]):
             raise PromptError(f"The prompt {self.path!r} can't be filled: {error}.") from error
 
     def output_schema(self) -> dict[str, object] | None:
-        """The JSON schema that the answer must fit; None where there is no `format`."""
+        """Make the JSON schema that the answer must fit.
+
+        Returns:
+            The schema, a copy; None where there is no `format`.
+        """
         return copy.deepcopy(self._schema)
 
     def parse(self, text: str) -> T:
-        """What the answer means: by the parser, or read as `format`; None where there is neither.
+        """Read an answer.
 
-        Raises ParseError, whose message tells the model what to mend. A parser's ValueError is
-        one too; any other error of a parser is a bug in it, and is raised as it is.
+        Args:
+            text: What the model said.
+
+        Returns:
+            What the parser makes of it, else an instance of `format`; None where there is neither.
+
+        Raises:
+            ParseError: The answer does not fit, or the parser raised a ValueError; the message
+                tells the model what to mend. Any other error of a parser is a bug in it, and is
+                raised as it is.
         """
         if self.parser is not None:
-            return _parsed(self.parser, text)
+            try:
+                return self.parser(text)
+            except ParseError:
+                raise
+            except (ValueError, msgspec.DecodeError) as error:
+                raise ParseError(explain(error)) from error
         if self.format is None:
             return cast(T, None)
         try:
-            return cast(T, read_json(_unfenced(text), self.format))
+            return cast(T, read_json(_without_fence(text), self.format))
         except ParseError as error:
             raise ParseError(
                 f"The answer does not fit its format: {error} Answer with the JSON alone."
@@ -168,7 +198,7 @@ def _placeholders(template: str, path: str) -> tuple[str, ...]:
 
 
 def _names(template: str) -> Iterator[str]:
-    """Every placeholder's name, also of those within a format specifier: `{x:{width}}`."""
+    """The name of every placeholder, also those in a format specifier: `{x:{width}}`."""
     for _, name, specifier, _ in string.Formatter().parse(template):
         if name is not None:
             yield name
@@ -192,17 +222,8 @@ def _format_schema(format_: object, path: str) -> dict[str, object] | None:
         raise ConfigError(f"The format of the prompt {path!r} has no schema: {error}") from error
 
 
-def _parsed(parser: Callable[[str], T], text: str) -> T:
-    try:
-        return parser(text)
-    except ParseError:
-        raise
-    except (ValueError, msgspec.DecodeError) as error:
-        raise ParseError(explain(error)) from error
-
-
-def _unfenced(text: str) -> str:
-    """What stands in the one fence of a text; the text itself where there isn't exactly one."""
+def _without_fence(text: str) -> str:
+    """The inside of the one code fence in a text; the text itself if there isn't exactly one."""
     # Not splitlines(): a JSON text may hold U+2028 and its like.
     lines = text.split("\n")
     fences = [i for i, line in enumerate(lines) if line.strip().lower() in _FENCES]
@@ -210,7 +231,3 @@ def _unfenced(text: str) -> str:
         return text
     begin, end = fences
     return "\n".join(lines[begin + 1 : end])
-
-
-def _listed(names: Iterable[object]) -> str:
-    return ", ".join(str(name) for name in names)

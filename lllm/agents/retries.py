@@ -1,5 +1,4 @@
-"""When a failed call of a model is made again, or an answer is asked for again, and when an agent
-gives up.
+"""Decides whether a failed call of a model is made again, and an answer asked for again.
 
 Each retry is an event of its own (`retry.scheduled`). Errors of the API such as a 429 wait as long
 as the provider says, or else longer each time; an answer that can't be taken is asked for again
@@ -124,8 +123,7 @@ class Retries:
         )
 
     def _backoff(self) -> int:
-        """The wait where the provider names none, in nanoseconds: doubled each time, at random up
-        to the half less."""
+        """Nanoseconds to wait where the provider names none: doubled each time, up to half less."""
         doubled = self._config.recall_wait * 2.0 ** min(self._recalls, 60)
         seconds = min(doubled, self._config.max_retry_wait)
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)

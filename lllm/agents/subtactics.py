@@ -1,4 +1,4 @@
-"""How a tactic's own attributes become sub-tactics of one running call.
+"""Binds the sub-tactics among a tactic's attributes to one running call.
 
 Context variables do not reach the threads of a ThreadPoolExecutor or another process, so a call
 does not rely on them: it runs on a copy of its tactic, in whose attributes every tactic is replaced
@@ -19,8 +19,16 @@ _DEEPEST = 3  # containers in containers
 def bound(
     attributes: Mapping[str, object], kind: type[T], bind: Callable[[T], T]
 ) -> dict[str, object]:
-    """The attributes with each object of a kind replaced by what `bind` makes of it, also in lists,
-    tuples and dicts. Containers without one stay the same objects."""
+    """Replace each object of a kind among attributes, also in lists, tuples and dicts.
+
+    Args:
+        attributes: The attributes by name.
+        kind: The class of what is replaced.
+        bind: Gives what it is replaced by.
+
+    Returns:
+        The new attributes. Containers in which nothing is replaced stay the same objects.
+    """
 
     def replaced(value: object, depth: int) -> object:
         if isinstance(value, kind):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar, Self
 from weakref import WeakSet
 
 from lllm.agents import subtactics
 from lllm.agents.agent import Agent
 from lllm.agents.config import AgentConfig, Config, read_config
+from lllm.agents.option_names import check_option_names
 from lllm.agents.tactic_calls import TacticCalls
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ConfigError
@@ -25,12 +24,11 @@ from lllm.sessions.session import SessionScope
 from lllm.store.log_store import LogStore, session_host
 
 _warning = ThreadLock()  # so that two threads do not both warn
-_OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")  # of every call
 _warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
 
 
 class Tactic(TacticCalls):
-    """Subclass it, name it, and write `call`.
+    """A program that coordinates agents. Subclass it, name it, and write `call`.
 
         class Analyzer(Tactic):
             name = "analyzer"
@@ -46,11 +44,27 @@ class Tactic(TacticCalls):
     serves many threads. A tactic assigned to an attribute is a sub-tactic: its calls are children
     of the running call, and it shares the log store. `class Base(Tactic, register=False)` keeps a
     class out of the registry that `build_tactic` looks in.
+
+    Args:
+        config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes for
+            all agents, and an agent's own value wins. The keys are those of AgentConfig.
+        log_store: Where the calls are kept; a sub-tactic has its caller's.
+        budget_usd: US dollars that one call may spend on models, its sub-tactics' calls included;
+            None for no limit.
+        budget_unpriced: What an attempt does whose cost nobody knows, where there is a budget:
+            "warn" of the first, or "stop" before the next call of a model.
+
+    Raises:
+        ConfigError: The class has no name or no `call`, or the configuration can't be; the message
+            names the key.
     """
 
     name: ClassVar[str] = ""
+    """The short name; with the package's, the path by which its sessions are found."""
     agent_group: ClassVar[Sequence[str]] = ()
+    """The names of the agents it needs; empty for all that are configured."""
     agents: Mapping[str, Agent]
+    """The agents by name, in a running call."""
     _warns: ClassVar[bool] = True  # about calls that are not kept
 
     def __init_subclass__(cls, register: bool = True) -> None:
@@ -66,15 +80,6 @@ class Tactic(TacticCalls):
         budget_usd: float | None = None,
         budget_unpriced: OnUnpriced = "warn",
     ) -> None:
-        """config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes
-        for all agents, and an agent's own value wins. The keys are those of AgentConfig. log_store:
-        where the calls are kept; a sub-tactic has its caller's. budget_usd: US dollars that one
-        call may spend on models, its sub-tactics' calls included; None for whatever it takes.
-        budget_unpriced: what an attempt does whose cost nobody knows, where there is a budget:
-        "warn" of the first, or "stop" before the next call of a model.
-
-        Raises ConfigError, which names the key, where the configuration can't be.
-        """
         if not self.name:
             raise ConfigError(f'{type(self).__name__} needs a name: name = "..." in the class.')
         if type(self).call is Tactic.call:
@@ -104,8 +109,15 @@ class Tactic(TacticCalls):
     if not TYPE_CHECKING:  # see TacticCalls
 
         def call(self, task: object, **options: object) -> object:
-            """What the tactic does; written by the subclass, as `def` or `async def`. What it
-            returns is the delivery."""
+            """Do what the tactic is for. The subclass writes it, as `def` or `async def`.
+
+            Args:
+                task: What the tactic was called with.
+                **options: What else it was called with.
+
+            Returns:
+                The delivery: what the caller gets, and the session keeps.
+            """
             raise NotImplementedError
 
     @classmethod
@@ -119,10 +131,22 @@ class Tactic(TacticCalls):
         log_store: LogStore | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """One agent, one answer.
+        """Ask a model one question, without writing a tactic.
 
-        model: the model's name. invoker: how it is called, None to tell by the model's name.
-        log_store, tags: as for any tactic.
+        Args:
+            question: What the user says.
+            model: The model, by the provider's name for it.
+            system_prompt: What the dialog begins with.
+            invoker: How the model is called: an object, or a name; None to let the model's name
+                decide.
+            log_store: Where the call is kept.
+            tags: To find the session by.
+
+        Returns:
+            The answer's text.
+
+        Raises:
+            LllmError: The errors are those of a call of any tactic.
         """
         agent = {
             "name": "assistant",
@@ -149,7 +173,7 @@ class Tactic(TacticCalls):
             raise ConfigError(
                 f"{type(self).__name__}.__init__ must call super().__init__(config, log_store=...)."
             )
-        self._check_options(options)
+        check_option_names(options, self.call, self)
         parent = self._parent_of_call()
         budget = Budget(
             self._budget if budget_usd is None else limit_of(budget_usd),
@@ -170,24 +194,6 @@ class Tactic(TacticCalls):
             parent=parent,
             budget=budget,
         )
-
-    def _check_options(self, options: Mapping[str, object]) -> None:
-        """Find a keyword that is no parameter of `call` and looks like a misspelled one of lllm's.
-
-        Raises TypeError where `call` can't take it; where it takes any, warns.
-        """
-        if not options:
-            return
-        parameters = inspect.signature(self.call).parameters
-        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-        for name in options:
-            meant = [] if name in parameters else get_close_matches(name, _OPTIONS, 1, 0.85)
-            if not meant:
-                continue
-            message = f"{name!r} of {self!r} is no option of lllm's; did you mean {meant[0]!r}?"
-            if not takes_any:
-                raise TypeError(message)
-            warnings.warn(f"{message} It was handed to `call`.", UserWarning, stacklevel=4)
 
     def _parent_of_call(self) -> Parent | None:
         """The innermost session that is running where the tactic is called; None for a root."""
@@ -214,6 +220,7 @@ class Tactic(TacticCalls):
         return host
 
     def _warn_once(self) -> None:
+        """Warn, once for each class of tactics, that calls are not kept."""
         with _warning.held():
             warned = not self._warns or type(self) in _warned
             _warned.add(type(self))
@@ -237,6 +244,7 @@ class Tactic(TacticCalls):
         return running
 
     def _bound_to(self, parent: Parent) -> Self:
+        """A copy whose calls are children of a running call."""
         bound = self._copied(vars(self))
         bound._parent = parent
         if bound.log_store is not None and session_host(bound.log_store) is parent.host:
@@ -259,6 +267,8 @@ class _Agents(dict[str, Agent]):
 
 
 class _Quick(Tactic, register=False):
+    """The tactic of `Tactic.quick`."""
+
     name = "quick"
     _warns = False  # who asks in one line knows whether there is a store
 
@@ -276,9 +286,21 @@ def build_tactic(
     log_store: LogStore | None = None,
     runtime: Runtime | None = None,
 ) -> Tactic:
-    """A tactic by its name, in any form: "analyzer", "my_project::analyzer", "alias:analyzer".
+    """Make a tactic from its name.
 
-    Raises ConfigError where no registered tactic, or more than one, has that name.
+    Args:
+        config: The tactic's configuration; see `Tactic`.
+        name: In any form: "analyzer", "my_project::analyzer", "alias:analyzer".
+        log_store: Where the calls are kept.
+        runtime: Where the name is looked up; in what was defined and loaded in this process by
+            default.
+
+    Returns:
+        The tactic.
+
+    Raises:
+        ConfigError: No registered tactic, or more than one, has that name; or the configuration
+            can't be.
     """
     cls = (runtime or default_runtime).find(name)
     if not issubclass(cls, Tactic):

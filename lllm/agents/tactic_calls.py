@@ -37,7 +37,7 @@ class _CallsAsync(Protocol[R_co]):
 
 
 class TacticCalls:
-    """What calls a tactic. A tactic says which session a call becomes, and what runs in it."""
+    """The calls of `Tactic`, which says which session a call becomes, and what runs in it."""
 
     if TYPE_CHECKING:
         # A subclass writes `call` with the parameters it likes, and calling the tactic gives what
@@ -120,15 +120,25 @@ class TacticCalls:
         budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object:
-        """Call the tactic; returns what `call` returns, or with `return_session` the session.
+        """Call the tactic; the call is recorded as a session.
 
-        task: str, dict, dataclass, Struct or pydantic model. tags: str to str, to find the session
-        by. metadata: anything worth keeping with it. budget_usd: what it may spend on models, in
-        US dollars, and budget_unpriced, instead of what the tactic was made with. options: handed
-        to `call`.
+        Args:
+            task: A str, dict, dataclass, Struct or pydantic model.
+            tags: To find the session by.
+            metadata: Anything worth keeping with the session.
+            return_session: True to get the session, and not what `call` returns.
+            budget_usd: US dollars that it may spend on models; None for what the tactic was made
+                with.
+            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
+            **options: Handed to `call`.
 
-        Raises what `call` raises; TypeError for tags that are not str -> str; BudgetExceeded
-        instead of the first call of a model after the budget is spent.
+        Returns:
+            What `call` returns, or the session.
+
+        Raises:
+            TypeError: The tags are not str to str, or an option's name is misspelled.
+            BudgetExceeded: The budget is spent, and a model was to be called.
+            BaseException: What `call` raises.
         """
         scope = self._scope(
             task, options, tags, metadata, return_session, budget_usd, budget_unpriced
@@ -205,7 +215,26 @@ class TacticCalls:
         budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object:
-        """The same on an event loop: an `async def call` runs on it, a plain one in a thread."""
+        """Call the tactic on an event loop; a `call` that is no `async def` runs in a thread.
+
+        Args:
+            task: A str, dict, dataclass, Struct or pydantic model.
+            tags: To find the session by.
+            metadata: Anything worth keeping with the session.
+            return_session: True to get the session, and not what `call` returns.
+            budget_usd: US dollars that it may spend on models; None for what the tactic was made
+                with.
+            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
+            **options: Handed to `call`.
+
+        Returns:
+            What `call` returns, or the session.
+
+        Raises:
+            TypeError: The tags are not str to str, or an option's name is misspelled.
+            BudgetExceeded: The budget is spent, and a model was to be called.
+            BaseException: What `call` raises.
+        """
         scope = self._scope(
             task, options, tags, metadata, return_session, budget_usd, budget_unpriced
         )
@@ -313,12 +342,29 @@ class TacticCalls:
         budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[Any]:
-        """Call the tactic for each task, in threads; returns the results in the order of the tasks.
+        """Call the tactic for each of several tasks, in threads.
 
-        max_workers: how many run at once. fail_fast: whether the first error is raised and the
-        tasks that have not begun are left; without it, an error stands in its task's place.
-        return_sessions: the same as return_session. The rest goes to every call: each has a budget
-        of its own.
+        Args:
+            tasks: The tasks.
+            max_workers: How many run at the same time; None for what ThreadPoolExecutor thinks fit.
+            fail_fast: True to raise the first error and leave the tasks that have not begun;
+                otherwise an error stands in place of its task's result.
+            tags: To find the sessions by.
+            metadata: Anything worth keeping with each session.
+            return_session: True to get sessions, and not what `call` returns.
+            return_sessions: The same.
+            budget_usd: US dollars that each call may spend on models; None for what the tactic was
+                made with.
+            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
+            **options: Handed to `call`.
+
+        Returns:
+            The results in the order of the tasks.
+
+        Raises:
+            TypeError: `tasks` is a str.
+            ValueError: `max_workers` is less than 1.
+            BaseException: What a call raises, with `fail_fast`.
         """
         wanted = return_session or bool(return_sessions)
         call = partial(
@@ -400,11 +446,25 @@ class TacticCalls:
         budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> AsyncGenerator[tuple[int, object], None]:
-        """Call the tactic for each task on the event loop; yields (index of the task, result) as
-        they come. The arguments are those of `bcall`; without max_workers all run at once.
+        """Call the tactic for each of several tasks, on the event loop.
 
-        Leaving the loop early cancels what still runs, once the generator is closed
-        (`contextlib.aclosing` closes it at once).
+        Leaving the loop over the results early cancels what still runs, once the generator is
+        closed (`contextlib.aclosing` closes it at once).
+
+        Args:
+            tasks: The tasks.
+            max_workers: How many run at the same time; None for no limit.
+            fail_fast: True to raise the first error; otherwise it stands in place of a result.
+            tags: To find the sessions by.
+            metadata: Anything worth keeping with each session.
+            return_session: True to get sessions, and not what `call` returns.
+            budget_usd: US dollars that each call may spend on models; None for what the tactic was
+                made with.
+            budget_unpriced: "warn" or "stop", as for the tactic; None for what it was made with.
+            **options: Handed to `call`.
+
+        Returns:
+            (index of the task, result) of each, as they come. The loop over it raises the errors.
         """
         call = partial(
             self.acall, tags=tags, metadata=metadata, return_session=return_session,

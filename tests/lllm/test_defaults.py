@@ -39,6 +39,8 @@ SAID = {
     "Pattern": {"needs": ""},
     "Pattern.cut": {"behind": 0},
     "SQLiteBackend": {"durability": "process", "read_only": False},
+    "SQLiteBackend.read": {"after": 0},
+    "SQLiteBackend.read_types": {"after": 0},
     "Tactic": {"budget_unpriced": "warn"},
     "Tactic.acall": {"return_session": False},
     "Tactic.bcall": {"fail_fast": True, "return_session": False, "return_sessions": False},
@@ -59,7 +61,8 @@ def public() -> Iterator[tuple[str, object]]:
     for name in set(lllm.__all__) - OTHERS:
         found = getattr(lllm, name)
         yield name, found
-        for method, value in vars(found).items() if inspect.isclass(found) else ():
+        members = inspect.getmembers_static(found) if inspect.isclass(found) else ()
+        for method, value in members:
             function = getattr(value, "__func__", value)
             if not method.startswith("_") and inspect.isfunction(function):
                 yield f"{name}.{method}", function

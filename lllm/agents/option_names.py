@@ -1,0 +1,37 @@
+"""Finds misspelled options of a tactic's call, such as `retrun_session=True`."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+_OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced")  # of every call
+
+
+def check_option_names(names: Iterable[str], call: Callable[..., object], tactic: object) -> None:
+    """Find a keyword that is no parameter of `call` and looks like one of lllm's own.
+
+    Warns of one that `call` takes all the same, since it takes any keyword.
+
+    Args:
+        names: The keywords that a call was given.
+        call: What the tactic does; it gets them.
+        tactic: The tactic, for messages.
+
+    Raises:
+        TypeError: `call` does not take such a keyword.
+    """
+    if not names:
+        return
+    parameters = inspect.signature(call).parameters
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    for name in names:
+        meant = [] if name in parameters else get_close_matches(name, _OPTIONS, 1, 0.85)
+        if not meant:
+            continue
+        message = f"{name!r} of {tactic!r} is no option of lllm's; did you mean {meant[0]!r}?"
+        if not takes_any:
+            raise TypeError(message)
+        warnings.warn(f"{message} It was handed to `call`.", UserWarning, stacklevel=4)
