@@ -100,6 +100,19 @@ def test_no_circle_of_imports() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_a_question_runs_one_way() -> None:
+    """A filter knows nothing of rows, queries make SQL of it, and neither knows what keeps rows up
+    to date, which asks no queries."""
+    projections = ROOT / "projections"
+    assert imported(projections / "queries" / "filters.py") == set()
+    for folder, other in (("queries", "engine"), ("engine", "queries"), ("views", "queries")):
+        for path in (projections / folder).glob("*.py"):
+            above = {
+                name for name in imported(path) if name.startswith(f"lllm.projections.{other}")
+            }
+            assert above == set(), path
+
+
 def test_a_class_has_a_name_of_its_own() -> None:
     """No public class name stands in two modules: one name, one meaning."""
     found: dict[str, list[str]] = {}

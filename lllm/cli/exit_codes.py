@@ -17,7 +17,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
 
 import click
 
@@ -120,14 +119,6 @@ class _StderrHandler(logging.Handler):
         _print_error(record.getMessage())
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line, without the place in the code that gave it."""
-    del category, filename, lineno, file, line
     _print_error(str(message))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
@@ -29,14 +29,6 @@ class Filters(TypedDict):
     after: dt.datetime | None
     before: dt.datetime | None
     partition: str | None
-
-
-class HasCursor(Protocol):
-    """One item of a list that is shown page by page."""
-
-    @property
-    def cursor(self) -> str:
-        """What goes on behind it."""
 
 
 def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
@@ -264,14 +256,12 @@ def usage_errors() -> Iterator[None]:
         raise click.UsageError(str(error)) from error
 
 
-def print_next_cursor(page: Sequence[HasCursor], found: Sequence[HasCursor]) -> None:
-    """Say on stderr how to see what is behind a page, if there is anything.
+def print_next_cursor(cursor: str) -> None:
+    """Say on stderr how to see what is behind a page.
 
     Args:
-        page: What was shown.
-        found: What was found: the page and, where there is more, the next one.
+        cursor: Of the last item on the page.
     """
     from lllm.terminal_safe import visible
 
-    if len(found) > len(page):
-        click.echo(f"There are more; go on with: --cursor {visible(page[-1].cursor)}", err=True)
+    click.echo(f"There are more; go on with: --cursor {visible(cursor)}", err=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress, islice
 
+import msgspec
+
 from lllm.events import codec
 from lllm.events.backend import LogBackend
 from lllm.events.backends.sqlite.database import Database
@@ -21,30 +23,20 @@ _AT_ONCE = 2_000  # events decoded at once; with large messages they take some m
 _PART = 2_000  # rows written in one transaction where they need not be visible at once
 
 
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """What a batch of the log changes in the rows of some views, not yet written.
 
-    Args:
+    Attributes:
         database: Where the rows are.
         changes: The changes.
         generations: The views that took the batch, and the generation of their rows.
         position: How far the batch goes in the log.
-
-    Attributes:
-        position: How far the batch goes in the log.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        changes: Changes,
-        generations: Mapping[View, int],
-        position: int,
-    ) -> None:
-        self._database = database
-        self._changes = changes
-        self._generations = generations
-        self.position = position
+    database: Database
+    changes: Changes
+    generations: Mapping[View, int]
+    position: int
 
     def write(self, timeout: float | None) -> bool:
         """Write the rows in one transaction with their checkpoint.
@@ -59,14 +51,14 @@ class Batch:
             LogDamaged: A session begins twice.
             ViewError: The rows hold numbers that lllm never writes.
         """
-        writing = self._database.write(timeout=timeout)
+        writing = self.database.write(timeout=timeout)
         try:
             with _errors_named(self.position), writing as connection:
                 if connection is None:
                     return False
-                for sql, rows in self._changes.statements():
+                for sql, rows in self.changes.statements():
                     connection.executemany(sql, rows)
-                advance(connection, self._generations, self.position)
+                advance(connection, self.generations, self.position)
         finally:
             writing.abandon()  # where an interrupt kept the `with` from doing it
         return True
@@ -79,9 +71,9 @@ class Batch:
             ViewError: The rows hold numbers that lllm never writes.
         """
         with _errors_named(self.position):
-            for sql, rows in self._changes.statements():
+            for sql, rows in self.changes.statements():
                 for start in range(0, len(rows), _PART):
-                    with self._database.write() as connection:
+                    with self.database.write() as connection:
                         assert connection is not None
                         connection.executemany(sql, rows[start : start + _PART])
 

@@ -92,4 +92,5 @@ def calls(
         from lllm.cli.render.console import stdout
 
         show_calls(stdout(), page, zone())
-    print_next_cursor(page, found)
+    if len(found) > len(page):
+        print_next_cursor(page[-1].cursor)

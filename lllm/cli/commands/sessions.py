@@ -63,7 +63,8 @@ def ls(
     from lllm.cli.render.session_list import show_list
 
     show_list(stdout(), page, zone())
-    print_next_cursor(page, found)
+    if len(found) > len(page):
+        print_next_cursor(page[-1].cursor)
 
 
 @click.command("show")

@@ -13,7 +13,7 @@ from lllm.cli.render.console import joined, plain_table, show, stdout
 from lllm.cli.render.formats import counted
 from lllm.cli.render.json_text import show_json
 from lllm.doctor.checks import size
-from lllm.doctor.facts import Checkup, Remark, Severity, ViewFacts
+from lllm.doctor.facts import Checkup, Severity, ViewFacts
 from lllm.events.codec import encode
 from lllm.events.integrity.backup import BackedUp
 from lllm.terminal_safe import visible
@@ -41,7 +41,9 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
     else:
         console = stdout()
         for remark in checkup.remarks:
-            show(console, _remark_line(remark))
+            mark, style = _SIGNS[remark.severity]
+            about = Text(f"{visible(remark.about)}:", "bold")
+            show(console, joined((Text(mark, style), about, visible(remark.says)), " "))
             if remark.advice:
                 show(
                     console,
@@ -51,12 +53,6 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
     problems = checkup.count("problem")
     if problems:
         raise Finding(f"The store has {counted(problems, 'problem')}.")
-
-
-def _remark_line(remark: Remark) -> Text:
-    mark, style = _SIGNS[remark.severity]
-    about = Text(f"{visible(remark.about)}:", "bold")
-    return joined((Text(mark, style), about, visible(remark.says)), " ")
 
 
 def _table(checkup: Checkup) -> Table:

@@ -92,8 +92,16 @@ def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl
         lines = [Text(""), heading] if number else [heading]
         if table.about:
             lines.append(Text(f"  {table.about}"))
-        lines.append(Text(f"  columns  {', '.join(map(_column_text, table.columns))}"))
-        lines += [Text(f"  index    {_index_text(index)}") for index in table.indexes]
+        columns = (
+            f"{column.name} {column.type}{' KEY' if column.key else ''}".replace("  ", " ")
+            for column in table.columns
+        )
+        lines.append(Text(visible(f"  columns  {', '.join(columns)}")))
+        for index in table.indexes:
+            more = (
+                f"{', unique' if index.unique else ''}{', of some rows' if index.partial else ''}"
+            )
+            lines.append(Text(visible(f"  index    ({', '.join(index.columns)}){more}")))
         show(console, *lines)
 
 
@@ -161,12 +169,3 @@ def _columns_of(database: StoreDatabase, index: str) -> list[str]:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _column_text(column: Column) -> str:
-    return visible(f"{column.name} {column.type}{' KEY' if column.key else ''}".replace("  ", " "))
-
-
-def _index_text(index: IndexInfo) -> str:
-    more = f"{', unique' if index.unique else ''}{', of some rows' if index.partial else ''}"
-    return visible(f"({', '.join(index.columns)}){more}")

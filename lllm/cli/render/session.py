@@ -164,7 +164,9 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
             if levels:
                 _add_inside(branch, entry, details, levels - 1)
             else:
-                branch.add(_pointer(entry))
+                count = formats.counted(sum(1 for _ in family(entry)) - 1, "session")
+                command = f"lllm show {visible(entry.session_id)}"
+                branch.add(Text(f"… what is in it, and {count} below it: {command}", "yellow"))
         else:
             node = _add_attempt(tree, entry)
             exchanges = details.exchanges.get(session.session_id, {})
@@ -179,12 +181,6 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
         tree.add(labelled("delivered", formats.shortened(session.delivery, _LONG)))
     elif session.error is not None:
         tree.add(_error_text(session.error, "cancelled: " if session.cancelled else ""))
-
-
-def _pointer(session: TacticCallSession) -> Text:
-    count = formats.counted(sum(1 for _ in family(session)) - 1, "session")
-    command = f"lllm show {visible(session.session_id)}"
-    return Text(f"… what is in it, and {count} below it: {command}", "yellow")
 
 
 def _price_source(trace: InvokeTrace) -> str:
