@@ -13,6 +13,7 @@
     ├── StoreError                      what is read from the log
     │   ├── SessionNotFound  (KeyError)     no session has this id
     │   ├── AmbiguousId      (KeyError)     several ids begin like this
+    │   ├── ImportRefused                   some of what was to be imported was not
     │   └── ViewError                       a view can't be built or read
     ├── ConfigError          (ValueError)   a tactic or agent is configured wrongly
     ├── PackageError         (ValueError)   an lllm.toml or the folder that it names
@@ -107,6 +108,31 @@ class AmbiguousId(StoreError, KeyError):
     """Several sessions have ids that begin with the given prefix."""
 
 
+class ImportRefused(StoreError):
+    """Some of what was to be imported was not; everything else was.
+
+    Attributes:
+        refused: What was not, each with its place and the reason.
+        sessions: How many sessions are new.
+        events: How many events are new.
+        known: How many sessions were here already.
+    """
+
+    def __init__(
+        self, message: str, *, refused: tuple[str, ...], sessions: int, events: int, known: int
+    ) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.sessions = sessions
+        self.events = events
+        self.known = known
+
+    def __reduce__(self) -> tuple[Callable[..., ImportRefused], tuple[object, ...]]:
+        """Pickled by its fields: an error must come home from a worker process."""
+        fields = (str(self), self.refused, self.sessions, self.events, self.known)
+        return _import_refused, fields
+
+
 class ViewError(StoreError):
     """A view can't be built or read, and why."""
 
@@ -198,6 +224,12 @@ class InvokeError(LllmError):
 
 def _damaged(message: str, position: int, stream: str) -> LogDamaged:
     return LogDamaged(message, position=position, stream=stream)
+
+
+def _import_refused(
+    message: str, refused: tuple[str, ...], sessions: int, events: int, known: int
+) -> ImportRefused:
+    return ImportRefused(message, refused=refused, sessions=sessions, events=events, known=known)
 
 
 def _invoke_error(message: str, fields: dict[str, object]) -> InvokeError:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import AppendTooLarge as AppendTooLarge
     from lllm.events.errors import BudgetExceeded as BudgetExceeded
     from lllm.events.errors import ConfigError as ConfigError
+    from lllm.events.errors import ImportRefused as ImportRefused
     from lllm.events.errors import InvokeError as InvokeError
     from lllm.events.errors import LllmError as LllmError
     from lllm.events.errors import LogDamaged as LogDamaged
@@ -90,9 +91,9 @@ _HOMES = {
     "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (
         "AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded ConfigError "
-        "InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew LogUnavailable "
-        "MissingExtra PackageError ParseError PromptError SessionEnded SessionNotFound StoreError "
-        "ViewError WrongProcess"
+        "ImportRefused InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew "
+        "LogUnavailable MissingExtra PackageError ParseError PromptError SessionEnded SessionNotFound "
+        "StoreError ViewError WrongProcess"
     ),
     "lllm.events.redaction.patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",

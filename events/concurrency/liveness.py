@@ -110,6 +110,25 @@ class Liveness:
             return owner.endswith(f"-{self._path(owner).stat().st_ino:x}")
         return False
 
+    def is_elsewhere(self, owner: str) -> bool:
+        """Whether a process writes to another log than the one beside this folder: it has no lock
+        here, as that of an imported session or of a copied store.
+
+        Args:
+            owner: The name of its lock.
+
+        Returns:
+            False, too, where nobody can tell.
+        """
+        if not _OWNER.fullmatch(owner):
+            return False
+        try:
+            return not owner.endswith(f"-{self._path(owner).stat().st_ino:x}")
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
     def is_dead(self, owner: str, on_host: str) -> bool:
         """True if the process behind a lock is known to be dead; False where nobody can know.
 

@@ -159,7 +159,8 @@ def _sessions(rows: RowFacts) -> Iterator[Remark]:
             "note", "sessions",
             f"{_many(rows.elsewhere, 'session')} may or may not be running: nobody here can ask "
             "after a process on another machine, or one that writes the original of a copy.",
-            "Look from the machine that they run on. In a copy they stay as they are.",
+            "Look from the machine that they run on. In a copy, and where they were imported, they "
+            "count as interrupted after a day without an event.",
         )  # fmt: skip
 
 

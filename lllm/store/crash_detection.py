@@ -1,6 +1,13 @@
-"""Sessions whose process died: found by whoever reads, and said once for all."""
+"""Sessions whose process died: found by whoever reads, and said once for all.
+
+Nobody can look here for a process that writes another log: that of an imported session, or the
+original of a copied store. Such a session counts as interrupted once nothing was heard of it for a
+day. If it goes on there and is imported again, its own end counts.
+"""
 
 from __future__ import annotations
+
+import time
 
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
@@ -14,6 +21,7 @@ from lllm.projections.engine.skip_damage import skip_corrupt_events_of
 from lllm.projections.queries import sessions as session_queries
 
 _PATIENCE = 0.5  # seconds that a reader waits for those who write
+_SILENCE = 24 * 3600 * 10**9  # nanoseconds without an event, of a session that is written elsewhere
 
 
 def interrupt_dead(
@@ -26,22 +34,49 @@ def interrupt_dead(
 ) -> bool:
     """Say of every running session whose owner is known to be dead that it was interrupted.
 
-    Returns whether there were any. Sessions of another host are left alone: nobody here can know.
+    Returns whether there were any. Sessions of another host that write this log are left alone:
+    nobody here can know.
     """
     with session_queries.reading(database) as connection:
         running = session_queries.running(connection)
     owners = {(session.owner, session.host) for session in running}
     dead = {owner for owner, host in owners if liveness.is_dead(owner, host)}
-    for session in running:
-        if session.owner in dead and not _interrupt(log, session, redact):
+    silent = [one for one in running if liveness.is_elsewhere(one.owner) and _is_silent(log, one)]
+    for session in [*(one for one in running if one.owner in dead), *silent]:
+        if not interrupt(log, session, redact):
             return False  # the log can't be written just now; the next reader says it
     if not log.held and not behind:
         for owner in dead:
             liveness.forget(owner)
-    return bool(dead)
+    return bool(dead or silent)
 
 
-def _interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact | None) -> bool:
+_heard_of: dict[str, int] = {}  # by session: when the last event was written that was looked at
+
+
+def _is_silent(log: BufferedLog, session: session_queries.Running) -> bool:
+    """True if nothing was heard of a session for a day."""
+    latest = time.time_ns() - _SILENCE
+    if max(session.started, _heard_of.get(session.id, 0)) > latest:
+        return False
+    heard = session.started
+    for recorded in skip_corrupt_events_of(log, session.id, session.number - 1):
+        heard = max(heard, recorded.time)
+    _heard_of[session.id] = heard
+    return heard <= latest
+
+
+def interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact | None) -> bool:
+    """State that a session was interrupted.
+
+    Args:
+        log: Where it stands.
+        session: The session.
+        redact: Filters what is written.
+
+    Returns:
+        False where the log can't be written just now.
+    """
     last_seq = 0
     for recorded in skip_corrupt_events_of(log, session.id, session.number - 1):
         last_seq = recorded.seq

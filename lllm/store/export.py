@@ -119,7 +119,9 @@ def _json(value: object) -> object:
     return value if isinstance(value, (str, dict, list)) else to_plain(value)
 
 
-class _Line(msgspec.Struct):
+class ExportedLine(msgspec.Struct):
+    """An event as one line of an export; `lllm.importing.exported_lines` reads it back."""
+
     position: int
     stream: str
     seq: int
@@ -138,8 +140,8 @@ def as_jsonl(events: Sequence[Recorded]) -> str:
     return "".join(codec.encode(_line(event)).decode() + "\n" for event in events)
 
 
-def _line(event: Recorded) -> _Line:
-    line = _Line(
+def _line(event: Recorded) -> ExportedLine:
+    line = ExportedLine(
         event.position, event.stream, event.seq, event.time, event.type, event.version,
         event.digest.hex(),
     )  # fmt: skip

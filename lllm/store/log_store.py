@@ -48,6 +48,7 @@ from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_li
 from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
+    from lllm.importing.merge import ImportedSessions
     from lllm.store.list_export import ExportedLists
     from lllm.store.sql_database import StoreDatabase
 
@@ -423,6 +424,34 @@ class LogStore:
             LogDamaged: An event is not what was written.
         """
         return self._reader.export(session_id, format)
+
+    def import_sessions(
+        self, *sources: str | os.PathLike[str] | LogBackend, progress: Progress | None = None
+    ) -> ImportedSessions:
+        """Append sessions that were recorded elsewhere, with their tags, agents and errors: the
+        logs of five machines become one.
+
+        Every event is checked against its digest, and gets a new position. What is here already is
+        not stored twice, and a session of which a part is here is completed. Where anything of a
+        session, or of one above or below it, is not as it was written, nothing of them is imported;
+        the others are.
+
+        Args:
+            sources: Files that `export_session(..., "jsonl")` wrote, also several in one; paths and
+                URLs of whole stores, which are only read; or open backends.
+            progress: Called with how much was read, and how much there is to read.
+
+        Returns:
+            How many sessions and events are new.
+
+        Raises:
+            ImportRefused: Something was not imported; everything else was.
+            StoreError: There is no such file or store, or it is this one; nothing was imported.
+            LogError: A store can't be read, or this one not be written.
+        """
+        from lllm.importing.merge import merge
+
+        return merge(self.log, self._rows, self._reader, sources, progress)
 
     def export_cost_summary(
         self,

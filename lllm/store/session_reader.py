@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -22,7 +22,7 @@ from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.fold import ReadValue, fold
 from lllm.sessions.fold_finished import fold_finished
 from lllm.sessions.open_sessions import settle_lost
-from lllm.store.crash_detection import interrupt_dead
+from lllm.store.crash_detection import interrupt, interrupt_dead
 from lllm.store.export import FORMATS, as_json, as_jsonl, as_recorded
 from lllm.store.read_model import ReadModel
 
@@ -61,6 +61,22 @@ class SessionReader:
             )
         ):
             self._caught_up()
+
+    def interrupt(self, session_ids: Collection[str]) -> None:
+        """State that sessions were interrupted which have no end, and whose process is known to be
+        dead.
+
+        Args:
+            session_ids: Their ids; those that have ended are left alone.
+        """
+
+        def running(database: Database) -> list[session_queries.Running]:
+            with session_queries.reading(database) as connection:
+                return session_queries.running(connection)
+
+        for session in self.ask(running) if session_ids else ():
+            if session.id in session_ids:
+                interrupt(self._log, session, self._redact)
 
     def _caught_up(self) -> bool:
         try:
@@ -171,4 +187,4 @@ class SessionReader:
             return as_json(session, found.tags)
         events = loading.read_sessions(self._log, found)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
-        return as_jsonl([*definitions, *events])
+        return as_jsonl([*definitions, *loading.read_gaps(self._log, events), *events])

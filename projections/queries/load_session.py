@@ -12,10 +12,10 @@ from operator import attrgetter
 import msgspec
 
 from lllm.events import codec
-from lllm.events.backend import LogBackend
+from lllm.events.backend import LogBackend, read_types
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded, check_digest
-from lllm.events.model import AgentStarted
+from lllm.events.model import AgentStarted, LogGap
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.sessions import SessionRow
@@ -110,6 +110,25 @@ def read_definitions(
         if position is not None:
             definitions += _verified(log.read(after=position - 1, upto=position, stream=stream))
     return sorted(definitions, key=lambda event: event.position)
+
+
+def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
+    """Find what the log says of events that could not be written, where some are missing.
+
+    Args:
+        log: The log.
+        events: Of some sessions, in the order of the log.
+
+    Returns:
+        The `log.gap` events before the last of them; none where no event is missing.
+    """
+    last: dict[str, int] = {}
+    for event in events:
+        if event.seq != last.get(event.stream, 0) + 1:
+            gaps = read_types(log, [LogGap.type], upto=events[-1].position)
+            return [gap for one in gaps for gap in _verified([one])]
+        last[event.stream] = event.seq
+    return []
 
 
 def _verified(events: Iterable[Recorded]) -> list[Recorded]:

@@ -327,12 +327,14 @@ class Running(NamedTuple):
         number: The position of its first event.
         owner: The name of the lock file that the process holds.
         host: The host that it runs on.
+        started: When it began, nanoseconds UTC.
     """
 
     id: str
     number: int
     owner: str
     host: str
+    started: int
 
 
 def running(connection: sqlite3.Connection) -> list[Running]:
@@ -348,7 +350,7 @@ def running(connection: sqlite3.Connection) -> list[Running]:
         ViewError: Somebody else wrote a row.
     """
     rows = connection.execute(
-        "SELECT s.id, s.number, r.owner, r.host FROM running AS r"
+        "SELECT s.id, s.number, r.owner, r.host, s.started FROM running AS r"
         " CROSS JOIN sessions AS s ON s.number = r.session"
     )
     return convert_rows(rows.fetchall(), list[Running], "running")

@@ -1,0 +1,57 @@
+"""`lllm import`: sessions that were recorded elsewhere."""
+
+from __future__ import annotations
+
+import click
+from msgspec.structs import asdict
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import json_option, named, store_option
+from lllm.terminal_safe import visible
+
+_LINES = 20  # of what was refused; --json has all
+
+
+@click.command("import")
+@store_option
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@json_option
+def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
+    """Append sessions that were recorded elsewhere.
+
+    FILE is what `lllm export ID --format jsonl` wrote, also several exports in one file, or another
+    store by its path or URL, which is only read. What is here already is not stored twice, so the
+    logs of several machines become one. Every event is checked; of a session with one that is not
+    as it was written nothing is imported, and exit code 1 says so.
+    """
+    from lllm.cli.render.formats import counted
+    from lllm.cli.render.rebuild import progress
+    from lllm.events.errors import ImportRefused
+    from lllm.importing.merge import ImportedSessions
+    from lllm.store.log_store import LogStore
+
+    refused: tuple[str, ...] = ()
+    # What is held would end with this process.
+    with LogStore.open(named(store), on_error="raise") as opened, progress("Importing") as report:
+        try:
+            imported = opened.import_sessions(*sources, progress=report)
+        except ImportRefused as error:
+            imported = ImportedSessions(error.sessions, error.events, error.known)
+            refused = error.refused
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(asdict(imported) | {"refused": refused}).decode())
+    else:
+        new = f"{counted(imported.sessions, 'session')}, {counted(imported.events, 'event')}"
+        here = f"; {counted(imported.known, 'session')} already here" if imported.known else ""
+        click.echo(f"Imported: {new}{here}.")
+    if not refused:
+        return
+    *others, last = refused[:_LINES]
+    for why in others:
+        click.echo(f"lllm: {visible(why)}", err=True)
+    left = len(refused) - _LINES
+    more = f" And {left:,} more, which --json has." if left > 0 else ""
+    raise Finding(f"{last}{more}")

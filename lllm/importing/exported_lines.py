@@ -1,0 +1,118 @@
+"""Reads the lines that `lllm export ID --format jsonl` writes.
+
+Several exports may stand in one file, one behind the other. A line that other programs wrote anew,
+with its payload as it was, is read, too; so are the files of a JSONL store, whose lines have the
+same fields.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from lllm.events.concurrency.decoders import decoder
+from lllm.events.envelope import EVENT_BYTES, Recorded
+from lllm.events.errors import StoreError
+from lllm.events.model import Number
+
+_LINE_BYTES = EVENT_BYTES + EVENT_BYTES // 2  # the longest event in base64, and its other fields
+_DATA = b',"data":'  # no string holds it: a quotation mark in one has a backslash before it
+
+
+class _Fields(msgspec.Struct):
+    """What a line has beside its place in the log that it came from."""
+
+    stream: str
+    seq: Number
+    time: Number
+    type: str
+    version: Number
+    digest: str
+    data: Raw | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    base64: bytes | UnsetType = UNSET
+
+
+_fields = decoder(_Fields)
+
+
+class NoEvent(StoreError):
+    """A line of a file is no event.
+
+    Attributes:
+        number: Of the line, from 1.
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def read_lines(file: BinaryIO, upto: int) -> Iterator[Recorded]:
+    """Read a file of exported events.
+
+    Args:
+        file: Open at its beginning.
+        upto: How many bytes of it are read.
+
+    Yields:
+        The events. The `position` of each is the number of its line, from 1.
+
+    Raises:
+        NoEvent: A line is none; an empty line is passed over.
+    """
+    number = 0
+    while file.tell() < upto and (line := file.readline(_LINE_BYTES)):
+        number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip():
+            yield _event(line, number)
+
+
+def _event(line: bytes, number: int) -> Recorded:
+    try:
+        fields, data = _read(line)
+        digest = bytes.fromhex(fields.digest)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        if not line.endswith(b"\n") and not line.rstrip().endswith(b"}"):
+            raise NoEvent("the file is cut off within this line", number=number) from error
+        raise NoEvent(
+            "this is no event as `lllm export ID --format jsonl` writes it "
+            f"({_first_line(str(error))})",
+            number=number,
+        ) from error
+    if fields.seq < 1:
+        raise NoEvent("events are numbered from 1", number=number)
+    return Recorded(
+        number, fields.stream, fields.seq, fields.time, fields.type, fields.version, data, digest
+    )
+
+
+def _read(line: bytes) -> tuple[_Fields, bytes]:
+    """The fields of a line and its payload. Raises ValueError."""
+    try:
+        fields = _fields.decode(line)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # msgspec takes no lone surrogates in a payload, which the standard library does.
+        before, found, payload = line.rstrip().partition(_DATA)
+        if not found or not payload.endswith(b"}"):
+            raise
+        json.loads(payload[:-1])
+        return _fields.decode(before + b"}"), payload[:-1]
+    given = [one for one in (fields.data, fields.text, fields.base64) if one is not UNSET]
+    if len(given) != 1:
+        raise ValueError("it needs one of `data`, `text` and `base64`")
+    [payload_] = given
+    return fields, payload_.encode() if isinstance(payload_, str) else bytes(payload_)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

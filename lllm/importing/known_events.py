@@ -1,0 +1,99 @@
+"""What a store has already of that which is imported into it."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.backend import LogBackend
+from lllm.events.backends.sqlite.database import Database
+from lllm.projections.queries import load_session as loading
+from lllm.projections.queries import sessions as session_queries
+from lllm.store.read_model import ReadModel
+
+_LATELY = 1_000  # sessions that statements are about
+
+
+class KnownSession(msgspec.Struct, frozen=True):
+    """A session that the store has, or a part of it.
+
+    Attributes:
+        salt: That its digests are made with.
+        digests: Of its events, by their seq.
+        time: Of the last of them, nanoseconds UTC.
+        has_parent: It stands below another there.
+    """
+
+    salt: bytes
+    digests: dict[int, bytes]
+    time: int
+    has_parent: bool
+
+
+class KnownEvents:
+    """Looks things up in the store that is imported into.
+
+    Args:
+        log: Its log.
+        rows: Its rows, which are up to date.
+    """
+
+    def __init__(self, log: LogBackend, rows: ReadModel) -> None:
+        self._log = log
+        self._rows = rows
+        self._statements = lru_cache(_LATELY)(self._statements_about)
+
+    def session(self, session_id: str) -> KnownSession | None:
+        """Find a session, of which a part may be here.
+
+        Raises:
+            LogDamaged: An event of it here is not what was written.
+        """
+        # A session that was erased here is refused here, once sessions can be erased.
+        found = self._rows.ask(partial(loading.find, session_id=session_id, below=False))
+        if found is None:
+            return None
+        own = msgspec.structs.replace(found, statements=[])
+        events = loading.read_sessions(self._log, own)
+        return KnownSession(
+            codec.salt_of(events[0]) if events else b"",
+            {event.seq: event.digest for event in events},
+            events[-1].time if events else 0,
+            found.row.parent is not None,
+        )
+
+    def has_session(self, session_id: str) -> bool:
+        """True if the store has a session, or a part of it."""
+        return self._statements(session_id) is not None
+
+    def statement(self, stream: str, about: str) -> bytes | None:
+        """Find what was said about a session.
+
+        Args:
+            stream: Of the statement.
+            about: The session.
+
+        Returns:
+            The digest of the statement; None where the store has none of this name.
+        """
+        position = (self._statements(about) or {}).get(stream)
+        if position is None:
+            return None
+        for event in self._log.read(after=position - 1, upto=position, stream=stream):
+            return event.digest
+        return None
+
+    def _statements_about(self, session_id: str) -> dict[str, int] | None:
+        found = self._rows.ask(partial(loading.find, session_id=session_id, below=False))
+        return None if found is None else {stream: at for at, stream in found.statements}
+
+    def has_definition(self, stream: str) -> bool:
+        """True if the store has an agent's definition."""
+
+        def position(database: Database) -> int | None:
+            with session_queries.reading(database) as connection:
+                return session_queries.definition_position(connection, stream)
+
+        return self._rows.ask(position) is not None

@@ -1,0 +1,214 @@
+"""Appends what others recorded to a store: exported files, and whole other stores.
+
+Each source is read twice: once to check all of it, once to copy what stands the check, in its own
+order. So nothing of a session is copied where anything is wrong with it, and a program that is
+killed in between leaves a part that the next import completes. A log knows again what it has, so an
+import that is done twice adds nothing.
+
+What stands in a source before that which it refers to, a session before the one that called it,
+waits for another round, when the other has been copied from whichever source has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from functools import lru_cache
+
+import msgspec
+
+from lllm.events.backend import Progress
+from lllm.events.buffered import BufferedLog
+from lllm.events.damage import Damage
+from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.errors import AppendConflict, ImportRefused, LogReadOnly, StoreError
+from lllm.events.model import SessionStarted
+from lllm.importing.known_events import KnownEvents
+from lllm.importing.sources import Given, Source, open_source
+from lllm.importing.stream_checks import SAID_BY_MANY, StreamChecks
+from lllm.importing.stream_notes import StreamNotes
+from lllm.store.read_model import ReadModel
+from lllm.store.session_reader import SessionReader
+
+_AT_ONCE = 500  # events in one append, and
+_BYTES_AT_ONCE = 4 << 20  # of their payloads: other writers wait for it
+_LATELY = 4_096  # streams whose verdict is kept in memory
+_REPORTED = 1_024  # events between two reports of progress
+
+
+class ImportedSessions(msgspec.Struct, frozen=True):
+    """What an import has added.
+
+    Attributes:
+        sessions: How many sessions, at any depth, of which nothing was here.
+        events: How many events, those of definitions, errors and tags among them.
+        known: How many sessions were here already, whole or a part that is now completed.
+    """
+
+    sessions: int
+    events: int
+    known: int
+
+
+def merge(
+    log: BufferedLog,
+    rows: ReadModel,
+    reader: SessionReader,
+    given: Sequence[Given],
+    progress: Progress | None = None,
+) -> ImportedSessions:
+    """Append everything that some sources have and a store has not.
+
+    Args:
+        log: The store's log.
+        rows: Its rows.
+        reader: Brings them up to date.
+        given: What to import; see `open_source`.
+        progress: Told how much of all sources is done, and how much there is: read twice.
+
+    Returns:
+        What was added.
+
+    Raises:
+        ImportRefused: Something was not imported; everything else was.
+        StoreError: There is no such source, or it can't be imported at all.
+        LogError: A source can't be read, or the store not be written.
+    """
+    if rows.database.read_only or getattr(log.backend, "read_only", False):
+        raise LogReadOnly(f"{log.backend!r} was opened to be read only; nothing is imported.")
+    with ExitStack() as stack:
+        sources = [stack.enter_context(closing(open_source(one, log.backend))) for one in given]
+        merging = _Merging(log, rows, reader, progress, 2 * sum(one.size for one in sources))
+        waiting = sources
+        while waiting:
+            again = [one for one in waiting if merging.take(one, awaiting=True)]
+            if len(again) == len(waiting):  # what they wait for is nowhere
+                for one in again:
+                    merging.take(one, awaiting=False)
+                break
+            waiting = again
+    reader.catch_up()
+    return merging.result()
+
+
+class _Merging:
+    """One import, source by source."""
+
+    def __init__(
+        self,
+        log: BufferedLog,
+        rows: ReadModel,
+        reader: SessionReader,
+        progress: Progress | None,
+        total: int,
+    ) -> None:
+        self._log = log
+        self._rows = rows
+        self._reader = reader
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._sessions = self._events = self._known = 0
+        self._read: set[str] = set()  # the sources that were read before
+        self._refused: dict[str, None] = {}
+
+    def result(self) -> ImportedSessions:
+        """What was added by all. Raises ImportRefused where something was not."""
+        if not self._refused:
+            return ImportedSessions(self._sessions, self._events, self._known)
+        first, *others = self._refused
+        more = f" And {len(others):,} more." if others else ""
+        raise ImportRefused(
+            f"{first}{more} What else there was is imported: {self._sessions:,} sessions.",
+            refused=tuple(self._refused),
+            sessions=self._sessions,
+            events=self._events,
+            known=self._known,
+        )
+
+    def take(self, source: Source, *, awaiting: bool) -> bool:
+        """Check a source and copy what can be.
+
+        Args:
+            source: What to copy.
+            awaiting: Leave what stands before that which it refers to for another round.
+
+        Returns:
+            True if something was left for another round.
+
+        Raises:
+            StoreError: Nothing of the source can be imported.
+            LogError: The source can't be read, or the store not be written.
+        """
+        self._reader.catch_up()
+        with closing(StreamNotes()) as notes:
+            checks = StreamChecks(KnownEvents(self._log, self._rows), notes, awaiting=awaiting)
+            try:
+                for event in self._told(source):
+                    checks.take(event)
+            except StoreError as error:
+                self._refused[str(error)] = None
+                return False
+            dead = checks.refuse_living(source.lives)
+            self._copy(source, notes)
+            self._reader.interrupt(dead)
+            self._read.add(source.name)
+            for refusal in notes.refusals():
+                self._refused[
+                    f"{source.name}, {source.place} {refusal.place}: {refusal.why}. Nothing of "
+                    f"{refusal.root} was imported."
+                ] = None
+            return notes.some_await()
+
+    def _told(self, source: Source) -> Iterable[Recorded | Damage]:
+        """Read a source, and tell how far it is."""
+        for number, event in enumerate(source.read(), 1):
+            yield event
+            if self._progress is not None and number % _REPORTED == 0:
+                self._progress(min(self._done + source.reached(), self._total), self._total)
+        self._done += source.size
+
+    def _copy(self, source: Source, notes: StreamNotes) -> None:
+        verdict = lru_cache(_LATELY)(notes.verdict)
+        batch: list[Recorded] = []
+        size = 0
+        for event in self._told(source):
+            if isinstance(event, Damage):
+                continue
+            wanted = verdict(event.stream)
+            if wanted is None or event.position < wanted[1]:
+                continue
+            if event.seq <= wanted[0]:
+                is_first = event.seq == 1 and event.type == SessionStarted.type
+                self._known += is_first and source.name not in self._read
+                continue
+            if batch and (len(batch) == _AT_ONCE or size + len(event.data) > _BYTES_AT_ONCE):
+                self._append(batch, notes)
+                batch, size = [], 0
+            batch.append(event)
+            size += len(event.data)
+        if batch:
+            self._append(batch, notes)
+
+    def _append(self, events: Sequence[Recorded], notes: StreamNotes) -> None:
+        backend = self._log.backend
+        head = backend.head()
+        try:
+            positions = backend.append([_new(event) for event in events])
+        except AppendConflict as conflict:
+            if len(events) > 1:
+                for event in events:
+                    self._append([event], notes)
+            elif events[0].type not in SAID_BY_MANY:
+                notes.refuse(events[0].stream, events[0].position, str(conflict).rstrip("."))
+            return
+        for event, position in zip(events, positions, strict=True):
+            if position > head:
+                self._events += 1
+                self._sessions += event.seq == 1 and event.type == SessionStarted.type
+
+
+def _new(event: Recorded) -> NewEvent:
+    return NewEvent(
+        event.stream, event.seq, event.time, event.type, event.version, event.data, event.digest
+    )

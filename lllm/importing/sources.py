@@ -1,0 +1,191 @@
+"""What can be imported: a file of exported events, or a whole store of any kind."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from lllm.events.backend import CopiesFiles, KnowsWriters, LogBackend
+from lllm.events.backends import open_log
+from lllm.events.backends.location import local_path, scheme_of
+from lllm.events.damage import Damage, readable
+from lllm.events.envelope import Recorded
+from lllm.events.errors import ConfigError, LogError, StoreError
+from lllm.importing.exported_lines import NoEvent, read_lines
+
+Given = str | os.PathLike[str] | LogBackend
+_LINES = (".jsonl", ".ndjson", ".json", ".txt")  # the ends of names that no store's file has
+
+
+class Source(Protocol):
+    """Something that events are imported from.
+
+    Attributes:
+        name: What messages call it.
+        place: What the `position` of its events counts, as "line".
+        size: How many positions or bytes there are to read.
+    """
+
+    name: str
+    place: str
+    size: int
+
+    def read(self) -> Iterator[Recorded | Damage]:
+        """Read the events in their order, each time the same ones, with a Damage for what can't be
+        read.
+
+        Raises:
+            StoreError: It can't be said what is missing, so nothing of it is to be imported.
+        """
+
+    def reached(self) -> int:
+        """How much of `size` the last `read` has read."""
+
+    def lives(self, owner: str, host: str) -> bool | None:
+        """Whether the process behind a lock, on a host, is alive; None where nobody can tell."""
+
+    def close(self) -> None:
+        """Let go of the file or store."""
+
+
+class FileSource:
+    """A file with the events of one export or several."""
+
+    place = "line"
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._file = path.open("rb")
+        found = os.fstat(self._file.fileno())
+        self.size = found.st_size
+        self._seen = found.st_mtime_ns
+
+    def read(self) -> Iterator[Recorded | Damage]:
+        """See Source."""
+        self._file.seek(0)
+        if os.fstat(self._file.fileno()).st_mtime_ns != self._seen:
+            raise StoreError(f"{self.name} was changed while it was imported. Import it again.")
+        try:
+            yield from read_lines(self._file, self.size)
+        except NoEvent as error:
+            raise StoreError(
+                f"{self.name}, line {error.number}: {error}. Nothing of this file was imported."
+            ) from error
+
+    def reached(self) -> int:
+        """See Source."""
+        return self._file.tell()
+
+    def lives(self, owner: str, host: str) -> bool | None:
+        """See Source; a file can't tell."""
+        del owner, host
+        return None
+
+    def close(self) -> None:
+        """See Source."""
+        self._file.close()
+
+
+class StoreSource:
+    """The log of another store, up to its end when this was made."""
+
+    place = "position"
+
+    def __init__(self, log: LogBackend, name: str | None) -> None:
+        """name: None for a log that its caller opened, and closes."""
+        self.name = repr(log) if name is None else name
+        self.log = log
+        self._is_ours = name is not None
+        self.size = log.head()
+        self._reached = 0
+
+    def read(self) -> Iterator[Recorded | Damage]:
+        """See Source."""
+        for event in readable(self.log):
+            if event.position > self.size:
+                return
+            if isinstance(event, Damage) and not event.stream:
+                raise StoreError(
+                    f"{self.name}, position {event.position}: {event.what} Nobody can tell which "
+                    "session it was of, so nothing was imported. Mend the store with `lllm "
+                    "repair`, or import what `lllm export ID --format jsonl` writes of its "
+                    "sessions."
+                )
+            self._reached = event.position
+            yield event
+
+    def reached(self) -> int:
+        """See Source."""
+        return self._reached
+
+    def lives(self, owner: str, host: str) -> bool | None:
+        """See Source."""
+        liveness = self.log.liveness if isinstance(self.log, KnowsWriters) else None
+        if liveness is None or not liveness.can_tell(owner, host):
+            return None
+        return not liveness.is_dead(owner, host)
+
+    def close(self) -> None:
+        """See Source."""
+        if self._is_ours:
+            self.log.close()
+
+
+def open_source(given: Given, into: LogBackend) -> Source:
+    """Open something to import from; it is only read.
+
+    Args:
+        given: A path of exported events or of a store, the URL of a store, or an open log.
+        into: The log of the store that it is imported into.
+
+    Raises:
+        StoreError: There is nothing, or it is the store itself.
+        ConfigError: No backend knows the scheme of the URL.
+        LogError: It can't be opened.
+    """
+    source = _open(given)
+    if isinstance(source, StoreSource) and _is_same_place(source.log, into):
+        source.close()
+        raise StoreError(f"{source.name} is the store that it would be imported into.")
+    return source
+
+
+def _open(given: Given) -> Source:
+    if not isinstance(given, str | os.PathLike):
+        return StoreSource(given, None)
+    location = os.fspath(given)
+    if scheme_of(location) is None:
+        path = local_path(location)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise StoreError(f"{path} is neither a file nor a folder.")
+        if path.name.endswith(_LINES) and not path.is_dir():
+            return _open_lines(path)
+    try:
+        return StoreSource(open_log(location, read_only=True, make=False), location)
+    except ConfigError:
+        raise
+    except LogError as error:
+        # What is no database, whatever its name, is looked into as a file of lines.
+        if isinstance(error.__cause__, sqlite3.DatabaseError) and type(error) is LogError:
+            return _open_lines(local_path(location))
+        raise
+
+
+def _open_lines(path: Path) -> FileSource:
+    try:
+        return FileSource(path)
+    except FileNotFoundError:
+        raise StoreError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise StoreError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _is_same_place(log: LogBackend, other: LogBackend) -> bool:
+    if isinstance(log, CopiesFiles) and isinstance(other, CopiesFiles):
+        with suppress(OSError):
+            return os.path.samefile(log.path, other.path)
+    return log is other

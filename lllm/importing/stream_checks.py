@@ -1,0 +1,248 @@
+"""Looks whether a source holds what was written, before anything of it is copied.
+
+Each event is checked against its digest, its place in its stream, and what the store has there.
+What is wrong refuses the whole tree of sessions that the event is of: a root without one of those
+below it would be half a session, with too low a cost.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from lllm.events import codec
+from lllm.events.damage import Damage
+from lllm.events.envelope import Recorded, leaf_digest
+from lllm.events.errors import LogDamaged
+from lllm.events.model import (
+    EVENTS,
+    AgentDefined,
+    AgentStarted,
+    Event,
+    LogGap,
+    SessionFailed,
+    SessionInterrupted,
+    SessionStarted,
+    SessionSucceeded,
+)
+from lllm.importing.known_events import KnownEvents
+from lllm.importing.stream_notes import StreamNote, StreamNotes
+
+_ENDS = (SessionSucceeded.type, SessionFailed.type)
+_DEFINITION = "definition-"
+# Statements of which any two with the same name say the same.
+SAID_BY_MANY = (AgentDefined.type, SessionInterrupted.type)
+
+
+class _Refused(Exception):
+    """Why an event can't be imported."""
+
+
+class StreamChecks:
+    """Checks the events of one source, and notes what is to be copied.
+
+    Args:
+        known: What the store has already.
+        notes: Where it is noted.
+        awaiting: Leave what stands before that which it refers to for another round.
+    """
+
+    def __init__(self, known: KnownEvents, notes: StreamNotes, *, awaiting: bool) -> None:
+        self._known = known
+        self._notes = notes
+        self._awaiting = awaiting
+        self._gaps: list[list[int]] = []  # events lost, and their first and last time
+        self._bad_definitions: set[str] = set()
+
+    def take(self, event: Recorded | Damage) -> None:
+        """Check the next event of the source.
+
+        Args:
+            event: The event, or that it can't be read.
+        """
+        if isinstance(event, Damage):
+            self._refuse(event.stream, event.position, event.what)
+            return
+        try:
+            self._check(event)
+        except _Refused as refused:
+            self._refuse(event.stream, event.position, str(refused))
+        except LogDamaged as damage:
+            self._refuse(event.stream, event.position, f"what is here of it is damaged: {damage}")
+
+    def _refuse(self, stream: str, place: int, why: str) -> None:
+        note = self._notes.get(stream)
+        if note is None:
+            note = self._notes.add(stream, StreamNote(stream, place=place))
+        self._notes.refuse(note.root, place, why)
+        if stream.startswith(_DEFINITION):
+            self._bad_definitions.add(stream)
+
+    def refuse_living(self, lives: Callable[[str, str], bool | None]) -> set[str]:
+        """Refuse the sessions that are still being written, and note all that there is to know.
+
+        Args:
+            lives: Says whether the process behind a lock, on a host, is alive; None where nobody
+                can tell.
+
+        Returns:
+            The sessions whose process is known to be dead.
+        """
+        self._notes.write_all()
+        asked: dict[tuple[str, str], bool | None] = {}
+        dead: set[str] = set()
+        living: list[tuple[str, StreamNote]] = []
+        for stream, note in self._notes.open_sessions():
+            writer = note.owner, note.host
+            if writer not in asked:
+                asked[writer] = lives(*writer)
+            if asked[writer]:
+                living.append((stream, note))
+            elif asked[writer] is False:
+                dead.add(stream)
+        for stream, note in living:
+            why = f"session {stream} is still running there; import it when it has ended"
+            self._notes.refuse(note.root, note.place, why)
+        return dead
+
+    # -- one event
+
+    def _check(self, event: Recorded) -> None:
+        kind = EVENTS.get(event.type)
+        note = self._notes.get(event.stream)
+        if note is None:
+            note = self._begin(event)
+        elif note.awaits and event.seq == 1 and all(map(self._is_there, note.needs)):
+            note = self._notes.add(event.stream, note)  # the look at the others may have moved it
+            note.awaits, note.place = False, event.position
+        if kind is None or event.version > kind.version:
+            raise _Refused(
+                f"{_named(event)} is {event.type!r} in version {event.version}, which a newer lllm "
+                "wrote. Upgrade lllm to import it"
+            )
+        salt = codec.salt_of(event) if event.seq == 1 else note.salt
+        if not _fits(event, salt):
+            raise _Refused(
+                f"{_named(event)} is not what was written: its digest does not fit its content"
+            )
+        self._look_into(event)
+        before = note.digests.get(event.seq)
+        if before is None:
+            self._check_place(event, note)
+            note.digests[event.seq] = event.digest
+        elif before != event.digest and event.type not in SAID_BY_MANY:
+            raise _Refused(
+                f"another event stands in the place of {_named(event)} already: there are two "
+                "versions of it"
+            )
+        if event.seq > note.seq:
+            note.seq, note.time = event.seq, event.time
+        if event.type in _ENDS:
+            note.is_open = False
+
+    def _check_place(self, event: Recorded, note: StreamNote) -> None:
+        missing = event.seq - note.seq - 1
+        first, last = note.seq + 1, event.seq - 1
+        if missing > 0 and not self._are_known_lost(missing, event, note):
+            those = f"event {first} is" if first == last else f"events {first} to {last} are"
+            raise _Refused(f"{those} missing before {_named(event)}")
+
+    def _look_into(self, event: Recorded) -> None:
+        """Note what matters to later events, or what earlier ones mean for this."""
+        if event.type == LogGap.type:
+            gap = codec.decode(event)
+            if isinstance(gap, LogGap):
+                self._gaps.append([gap.lost, gap.first_time, gap.last_time])
+        elif event.type == AgentStarted.type and self._bad_definitions:
+            started = codec.decode(event)
+            if isinstance(started, AgentStarted) and started.definition in self._bad_definitions:
+                raise _Refused(f"{started.definition}, which {_named(event)} needs, was refused")
+
+    def _are_known_lost(self, count: int, event: Recorded, note: StreamNote) -> bool:
+        """True if so many events were never written, as the source says itself."""
+        begin, end = sorted((event.time, note.time or event.time))
+        for gap in self._gaps:
+            lost, first_time, last_time = gap
+            if note.seq and count <= lost and begin <= last_time and first_time <= end:
+                gap[0] -= count
+                return True
+        return False
+
+    # -- the first event of a stream
+
+    def _begin(self, event: Recorded) -> StreamNote:
+        payload = codec.decode(event) if event.seq == 1 else None
+        if payload is None or isinstance(payload, SessionStarted):
+            return self._begin_session(event, payload)
+        note = self._begin_statement(event, payload)
+        return self._notes.add(event.stream, note)
+
+    def _begin_session(self, event: Recorded, started: SessionStarted | None) -> StreamNote:
+        known = self._known.session(event.stream)
+        note = StreamNote(event.stream, place=event.position)
+        if started is not None:
+            note.needs = tuple(above.session_id for above in started.ancestors)
+            note.root = note.needs[0] if note.needs else event.stream
+            note.salt = started.salt
+            note.is_open = True
+            note.owner, note.host = started.owner, started.host
+            note.awaits = self._awaiting and not all(map(self._is_there, note.needs))
+        if known is not None:
+            note.salt, note.time = known.salt, known.time
+            note.digests = dict(known.digests)
+            note.seq = max(known.digests, default=0)
+            note.known = note.seq if len(known.digests) == note.seq else 0
+        self._notes.add(event.stream, note)
+        if started is None and known is None:
+            raise _Refused(f"the first events of session {event.stream} are missing")
+        if known is not None and not known.has_parent:
+            self._check_above(event, note)
+        return note
+
+    def _check_above(self, event: Recorded, note: StreamNote) -> None:
+        """A log has a session before those that it called. Raises _Refused where it can't."""
+        for above in note.needs:
+            if self._notes.get(above) is not None and not self._known.has_session(above):
+                raise _Refused(
+                    f"session {event.stream} was imported without session {above}, which it stands "
+                    "below, and can't be put there any more. Import them together into a new store"
+                )
+
+    def _is_there(self, session_id: str) -> bool:
+        note = self._notes.get(session_id)
+        if note is not None:
+            return not note.awaits
+        return self._known.has_session(session_id)
+
+    def _begin_statement(self, event: Recorded, payload: Event) -> StreamNote:
+        note = StreamNote(event.stream, codec.salt_of(event), place=event.position)
+        about = getattr(payload, "about", None)
+        if event.type == AgentDefined.type:
+            note.known = int(self._known.has_definition(event.stream))
+        elif isinstance(about, str):
+            above = self._notes.get(about)
+            note.needs, note.root = (about,), about if above is None else above.root
+            if not self._is_there(about):
+                note.awaits = self._awaiting
+                if not self._awaiting:
+                    self._notes.add(event.stream, note)
+                    raise _Refused(
+                        f"{event.type!r} is about session {about}, which is neither here nor there"
+                    )
+            digest = self._known.statement(event.stream, about)
+            if digest is not None:
+                note.digests, note.seq, note.known = {1: digest}, 1, 1
+        return note
+
+
+def _named(event: Recorded) -> str:
+    return f"event {event.seq} of {event.stream}"
+
+
+def _fits(event: Recorded, salt: bytes) -> bool:
+    try:
+        return event.digest == leaf_digest(
+            salt, event.stream, event.seq, event.time, event.type, event.version, event.data
+        )
+    except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
+        return False  # a field of it may be of any kind

@@ -1,0 +1,182 @@
+"""What is known of each stream of a source, while that is checked and copied.
+
+The notes lie in a temporary database, which SQLite keeps in a file once it is large, and those of
+the streams met lately in memory: so memory stays the same however many sessions a source has.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import msgspec
+
+_LATELY = 2_000  # streams in memory
+_SCHEMA = (
+    "CREATE TABLE streams (stream BLOB PRIMARY KEY, root BLOB, awaits INTEGER, is_open INTEGER,"
+    " note BLOB) WITHOUT ROWID",
+    "CREATE TABLE refused (root BLOB PRIMARY KEY, place INTEGER, why TEXT) WITHOUT ROWID",
+)
+
+
+class StreamNote(msgspec.Struct, array_like=True, gc=False):
+    """What is known of one stream.
+
+    Attributes:
+        root: The session at the top of its tree, by which all of a tree is refused.
+        salt: That its digests are made with.
+        seq: Of its last event so far, in the source or in the store.
+        time: Of that event, nanoseconds UTC.
+        digests: Of the events so far, in the source and in the store, by their seq.
+        known: How many events of it, from the first on, the store has.
+        place: Where it begins in the source; what stands before that is not copied.
+        is_open: It is a session without an end so far.
+        owner: The lock of the process that writes it.
+        host: Where that can be tried.
+        needs: What has to be there before it: the sessions above it, or the one it is about.
+        awaits: Some of that is not there yet.
+    """
+
+    root: str
+    salt: bytes = b""
+    seq: int = 0
+    time: int = 0
+    digests: dict[int, bytes] = {}
+    known: int = 0
+    place: int = 0
+    is_open: bool = False
+    owner: str = ""
+    host: str = ""
+    needs: tuple[str, ...] = ()
+    awaits: bool = False
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a session, with those above and below it, is not imported.
+
+    Attributes:
+        root: The session at the top, or another stream.
+        place: The line or position that says why.
+        why: For people.
+    """
+
+    root: str
+    place: int
+    why: str
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(StreamNote)
+
+
+class StreamNotes:
+    """The notes on the streams of one source."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        for statement in _SCHEMA:
+            self._database.execute(statement)
+        self._database.execute("BEGIN")
+        self._lately: OrderedDict[str, StreamNote] = OrderedDict()
+
+    def get(self, stream: str) -> StreamNote | None:
+        """Find what is known of a stream, to be read and changed until the next is asked for.
+
+        Args:
+            stream: Its name.
+
+        Returns:
+            The note; None where the source has had no event of it.
+        """
+        note = self._lately.get(stream)
+        if note is not None:
+            self._lately.move_to_end(stream)
+            return note
+        found = self._database.execute(
+            "SELECT note FROM streams WHERE stream = ?", (_key(stream),)
+        ).fetchone()
+        return None if found is None else self._keep(stream, _decoder.decode(found[0]))
+
+    def add(self, stream: str, note: StreamNote) -> StreamNote:
+        """Note a stream that the source begins.
+
+        Args:
+            stream: Its name.
+            note: What is known of it.
+
+        Returns:
+            The note.
+        """
+        return self._keep(stream, note)
+
+    def _keep(self, stream: str, note: StreamNote) -> StreamNote:
+        self._lately[stream] = note
+        if len(self._lately) > _LATELY:
+            self._write(*self._lately.popitem(last=False))
+        return note
+
+    def _write(self, stream: str, note: StreamNote) -> None:
+        self._database.execute(
+            "REPLACE INTO streams VALUES (?, ?, ?, ?, ?)",
+            (_key(stream), _key(note.root), note.awaits, note.is_open, _encoder.encode(note)),
+        )
+
+    def write_all(self) -> None:
+        """Write what is in memory, for `verdict` and `open_sessions`."""
+        while self._lately:
+            self._write(*self._lately.popitem())
+
+    def refuse(self, root: str, place: int, why: str) -> None:
+        """Have a tree of sessions, or another stream, not imported; the first reason counts."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO refused VALUES (?, ?, ?)", (_key(root), place, _key(why))
+        )
+
+    def refusals(self) -> list[Refusal]:
+        """All that is refused, in the order of the source."""
+        rows = self._database.execute("SELECT root, place, why FROM refused ORDER BY place")
+        return [Refusal(_name(root), place, _name(why)) for root, place, why in rows]
+
+    def some_await(self) -> bool:
+        """True if something is left for another round, once all is written."""
+        return bool(self._database.execute("SELECT 1 FROM streams WHERE awaits LIMIT 1").fetchone())
+
+    def verdict(self, stream: str) -> tuple[int, int] | None:
+        """Say what of a stream is to be copied, once all is written.
+
+        Args:
+            stream: Its name.
+
+        Returns:
+            The seq behind which, and the place from which on, its events are; None where none of
+            them is to be copied.
+        """
+        found = self._database.execute(
+            "SELECT note, EXISTS (SELECT 1 FROM refused AS r WHERE r.root IN (s.root, s.stream))"
+            " FROM streams AS s WHERE s.stream = ? AND NOT s.awaits",
+            (_key(stream),),
+        ).fetchone()
+        if found is None or found[1]:
+            return None
+        note = _decoder.decode(found[0])
+        return note.known, note.place
+
+    def open_sessions(self) -> Iterator[tuple[str, StreamNote]]:
+        """The sessions that have no end, once all is written."""
+        rows = self._database.execute("SELECT stream, note FROM streams WHERE is_open")
+        for stream, note in rows:
+            yield _name(stream), _decoder.decode(note)
+
+    def close(self) -> None:
+        """Throw the notes away."""
+        self._database.close()
+
+
+def _key(text: str) -> bytes:
+    """A name may have lone surrogates, which UTF-8 has not."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _name(key: bytes) -> str:
+    return key.decode("utf-8", "surrogatepass")
