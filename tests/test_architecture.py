@@ -155,7 +155,8 @@ PUBLIC = """
 AgentCallSession Agent AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded
 CallRecord ConfigError
 Dialog
-ImportRefused InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
+ImportRefused
+InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
 LogUnavailable Message
 MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
@@ -188,7 +189,8 @@ def test_the_public_names() -> None:
 
 STORE = """
 backend backup carry close database events export_cost_summary export_lists export_session find_id
-follow import_sessions lag list_calls list_sessions load_session load_session_record log open partition prices
+follow import_sessions
+lag list_calls list_sessions load_session load_session_record log open partition prices
 read_only rebuild redact save_error session tactic tag
 """
 

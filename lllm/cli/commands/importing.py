@@ -6,7 +6,7 @@ import click
 from msgspec.structs import asdict
 
 from lllm.cli.exit_codes import Finding
-from lllm.cli.options import json_option, named, store_option
+from lllm.cli.options import json_option, store_location, store_option
 from lllm.terminal_safe import visible
 
 _LINES = 20  # of what was refused; --json has all
@@ -32,7 +32,10 @@ def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
 
     refused: tuple[str, ...] = ()
     # What is held would end with this process.
-    with LogStore.open(named(store), on_error="raise") as opened, progress("Importing") as report:
+    with (
+        LogStore.open(store_location(store), on_error="raise") as opened,
+        progress("Importing") as report,
+    ):
         try:
             imported = opened.import_sessions(*sources, progress=report)
         except ImportRefused as error:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend
 from lllm.events.model import Usage
-from tests.histories import Attempt, History, Session
+from tests.support.histories import Attempt, History, Session
 
 GROUPINGS = ("tactic", "model", "agent", "day", "tag:env")
 

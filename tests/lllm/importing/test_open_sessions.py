@@ -16,8 +16,8 @@ from lllm import ImportRefused, LogStore
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.concurrency.liveness import host
 from lllm.events.envelope import NewEvent, seal
+from lllm.events.ids import new_id
 from lllm.events.model import SessionStarted, SessionSucceeded
-from lllm.events.recorder import new_id
 from lllm.logging import sqlite_store
 from lllm.projections.queries import sessions as session_queries
 

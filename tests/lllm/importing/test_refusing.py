@@ -26,7 +26,7 @@ from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.envelope import NewEvent, Recorded, seal
 from lllm.events.model import LogGap
-from lllm.events.recorder import statement
+from lllm.events.statements import statement
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.logging import sqlite_store
 
