@@ -119,7 +119,13 @@ class ImportRefused(StoreError):
     """
 
     def __init__(
-        self, message: str, *, refused: tuple[str, ...], sessions: int, events: int, known: int
+        self,
+        message: str,
+        *,
+        refused: tuple[str, ...] = (),
+        sessions: int = 0,
+        events: int = 0,
+        known: int = 0,
     ) -> None:
         super().__init__(message)
         self.refused = refused

@@ -17,7 +17,6 @@ from msgspec import UNSET, Raw, UnsetType
 
 from lllm.events.concurrency.decoders import decoder
 from lllm.events.envelope import EVENT_BYTES, Recorded
-from lllm.events.errors import StoreError
 from lllm.events.model import Number
 
 _LINE_BYTES = EVENT_BYTES + EVENT_BYTES // 2  # the longest event in base64, and its other fields
@@ -41,7 +40,7 @@ class _Fields(msgspec.Struct):
 _fields = decoder(_Fields)
 
 
-class NoEvent(StoreError):
+class NoEvent(Exception):
     """A line of a file is no event.
 
     Attributes:
