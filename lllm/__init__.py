@@ -92,8 +92,8 @@ _HOMES = {
     "lllm.events.errors": (
         "AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded ConfigError "
         "ImportRefused InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew "
-        "LogUnavailable MissingExtra PackageError ParseError PromptError SessionEnded SessionNotFound "
-        "StoreError ViewError WrongProcess"
+        "LogUnavailable MissingExtra PackageError ParseError PromptError SessionEnded "
+        "SessionNotFound StoreError ViewError WrongProcess"
     ),
     "lllm.events.redaction.patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",
