@@ -25,7 +25,7 @@ def import_(store: str | None, sources: tuple[str, ...], as_json: bool) -> None:
     as it was written nothing is imported, and exit code 1 says so.
     """
     from lllm.cli.render.formats import counted
-    from lllm.cli.render.rebuild import progress
+    from lllm.cli.render.progress import progress
     from lllm.events.errors import ImportRefused
     from lllm.importing.merge import ImportedSessions
     from lllm.store.log_store import LogStore
