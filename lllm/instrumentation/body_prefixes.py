@@ -179,7 +179,7 @@ class BodiesBegun:
             if matched is not None:
                 count, upto = matched
                 before = _Before(begun, begun.upto(count), upto)
-                body = _rest(content, before, form, path)
+                body = _read_rest(content, before, form, path)
                 if body is not None:
                     return body
         return _read(content, _decoder.decode(content), form, path)
@@ -218,7 +218,7 @@ def _read(
     return body
 
 
-def _rest(content: bytes, before: _Before, form: ConversationForm, path: str) -> Body | None:
+def _read_rest(content: bytes, before: _Before, form: ConversationForm, path: str) -> Body | None:
     """Read the rest of a body; None where what was read before is not all that it says first."""
     decoded = _decoder.decode(before.marked(content))
     items = decoded.get(form.key)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lllm.invokers import Answer, Request
+from lllm.invokers import Answer
 from lllm.invokers.dialects import chat_completions
 from lllm.invokers.dialects.chat_completions_stream import ChatStream
-from lllm.invokers.dialects.dialect import Dialect
+from lllm.invokers.dialects.dialect import Dialect, no_payload
 
 API = "completions"
 
@@ -57,8 +57,4 @@ def _choice(choice: object, said: str) -> object:
     return {said: {"content": choice["text"]}} | more
 
 
-def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    raise NotImplementedError(f"no agent asks like this: {request!r:.80}, {stream}")
-
-
-COMPLETIONS = Dialect(API, _payload, answer, CompletionsStream)
+COMPLETIONS = Dialect(API, no_payload, answer, CompletionsStream)

@@ -123,7 +123,7 @@ class Conversations:
                 message=self._recorder.ordinal("message"),
                 dialog=dialog.number,
                 content=contents[place],
-                why=_why(contents[place].role),
+                why="system" if contents[place].role == "system" else "user",
             )
             for place in new
         ]
@@ -182,7 +182,3 @@ def conversations_of(recorder: Recorder) -> Conversations:
         if found is None:
             found = _of_recorders[recorder] = Conversations(recorder)
         return found
-
-
-def _why(role: str) -> str:
-    return "system" if role == "system" else "user"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lllm.events.model import Content, Part
-from lllm.invokers import Answer, Request
+from lllm.invokers import Answer
 from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
-from lllm.invokers.dialects.dialect import Dialect
+from lllm.invokers.dialects.dialect import Dialect, no_payload
 from lllm.invokers.dialects.json_values import mapping
 from lllm.pricing.usage import of_embeddings
 
@@ -60,8 +60,4 @@ class _Whole:
         return {}
 
 
-def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    raise NotImplementedError(f"no agent asks for vectors: {request!r:.80}, {stream}")
-
-
-EMBEDDINGS = Dialect(API, _payload, answer, _Whole)
+EMBEDDINGS = Dialect(API, no_payload, answer, _Whole)

@@ -44,7 +44,7 @@ def instrument(*names: str) -> None:
     Raises:
         ConfigError: For a name that is not known, or none at all; nothing is changed then.
     """
-    for one in _found(names):
+    for one in _instruments_of(names):
         one.on()
 
 
@@ -59,11 +59,11 @@ def uninstrument(*names: str) -> None:
     Raises:
         ConfigError: For a name that is not known, or none at all; nothing is changed then.
     """
-    for one in _found(names):
+    for one in _instruments_of(names):
         one.off()
 
 
-def _found(names: tuple[str, ...]) -> list[Instrument]:
+def _instruments_of(names: tuple[str, ...]) -> list[Instrument]:
     known = ", ".join(f'"{name}"' for name in _KNOWN)
     wrong = next((name for name in names if name not in _KNOWN), None)
     if not names:

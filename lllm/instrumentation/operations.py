@@ -31,18 +31,16 @@ class Operation(msgspec.Struct, frozen=True):
     form: ConversationForm | None = None
 
 
+def _conversation(name: str, dialect: Dialect, form: ConversationForm) -> Operation:
+    return Operation(name, dialect, form.read, form)
+
+
 _BY_PATH = {
-    "/chat/completions": Operation("chat", CHAT, request_bodies.of_chat, request_bodies.CHAT),
+    "/chat/completions": _conversation("chat", CHAT, request_bodies.CHAT),
     "/completions": Operation("completion", COMPLETIONS, request_bodies.of_completions),
-    "/responses/compact": Operation(
-        "compact", RESPONSES, request_bodies.of_responses, request_bodies.RESPONSES
-    ),
-    "/responses": Operation(
-        "responses", RESPONSES, request_bodies.of_responses, request_bodies.RESPONSES
-    ),
-    "/v1/messages": Operation(
-        "chat", MESSAGES, request_bodies.of_messages, request_bodies.MESSAGES
-    ),
+    "/responses/compact": _conversation("compact", RESPONSES, request_bodies.RESPONSES),
+    "/responses": _conversation("responses", RESPONSES, request_bodies.RESPONSES),
+    "/v1/messages": _conversation("chat", MESSAGES, request_bodies.MESSAGES),
     "/embeddings": Operation("embeddings", EMBEDDINGS, request_bodies.of_embeddings),
 }
 

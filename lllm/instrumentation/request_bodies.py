@@ -64,7 +64,7 @@ class ConversationForm(msgspec.Struct, frozen=True):
 
     def asked(self, body: Mapping[str, object], contents: list[Content]) -> CapturedRequest:
         """Read what a body asks beside its messages, which have been read."""
-        return _asked(body, contents, *self.said)
+        return _captured_request(body, contents, *self.said)
 
 
 def _nothing(_: Mapping[str, object]) -> list[Content]:
@@ -85,34 +85,21 @@ def _instructions(body: Mapping[str, object]) -> list[Content]:
     return messages
 
 
-def of_chat(body: Mapping[str, object]) -> CapturedRequest:
-    """Read a body of Chat Completions."""
-    return CHAT.read(body)
-
-
-def of_messages(body: Mapping[str, object]) -> CapturedRequest:
-    """Read a body of Anthropic's Messages."""
-    return MESSAGES.read(body)
-
-
-def of_responses(body: Mapping[str, object]) -> CapturedRequest:
-    """Read a body of the Responses API."""
-    return RESPONSES.read(body)
-
-
 def of_completions(body: Mapping[str, object]) -> CapturedRequest:
     """Read a body of the older completions API: each prompt a message."""
-    return _of_texts(body, "prompt")
+    return _of_plain_texts(body, "prompt")
 
 
 def of_embeddings(body: Mapping[str, object]) -> CapturedRequest:
     """Read a body of the embeddings API: each text, or list of tokens, a message."""
-    return _of_texts(body, "input")
+    return _of_plain_texts(body, "input")
 
 
-def _of_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
+def _of_plain_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
     given = body.get(key)
-    one = isinstance(given, str) or (isinstance(given, list) and given and _is_token(given[0]))
+    one = isinstance(given, str) or (
+        isinstance(given, list) and given and isinstance(given[0], int)
+    )
     texts = [given] if one else items(given)
     messages = [
         Content.of("user", text)
@@ -120,10 +107,12 @@ def _of_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
         else Content("user", (Part("tokens", data=text),))
         for text in texts
     ]
-    return _asked(body, messages, key)
+    return _captured_request(body, messages, key)
 
 
-def _asked(body: Mapping[str, object], contents: list[Content], *said: str) -> CapturedRequest:
+def _captured_request(
+    body: Mapping[str, object], contents: list[Content], *said: str
+) -> CapturedRequest:
     """Read what a body asks; `said` are the keys whose values are the messages."""
     tools: list[ToolDefinition] = []
     others: list[object] = []
@@ -286,7 +275,3 @@ def _part(piece: Mapping[str, object]) -> Part:
     thought = piece.get("thinking")
     said = thought if isinstance(thought, str) else None
     return Part(_KINDS.get(kind, kind), said, data=dict(piece))
-
-
-def _is_token(value: object) -> bool:
-    return isinstance(value, int)

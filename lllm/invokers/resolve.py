@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from lllm.events.concurrency.imports import importing
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
-from lllm.invokers.http.endpoint import provider_of
+from lllm.pricing.providers import provider_of
 
 _LOCAL = "ollama"  # the provider that needs no key
 
@@ -127,7 +127,7 @@ class ByName:
 
     def _at(self, place: _Place) -> Invoker:
         if place not in self._made:
-            self._made[place] = _made(place)
+            self._made[place] = _new_invoker(place)
         return self._made[place]
 
 
@@ -196,7 +196,7 @@ def _place_of(model: str) -> _Place:
             return known
     if _base_url():
         return _OPENAI
-    raise _unknown(model)
+    raise _unknown_name(model)
 
 
 def _base_url() -> str:
@@ -213,7 +213,7 @@ def _is_openai() -> bool:
     return False
 
 
-def _unknown(model: str) -> ConfigError:
+def _unknown_name(model: str) -> ConfigError:
     prefixes = ", ".join(f"{prefix}/" for prefix in _BY_PREFIX)
     more = (
         '"litellm" calls the models of many more'
@@ -227,7 +227,7 @@ def _unknown(model: str) -> ConfigError:
     )
 
 
-def _made(place: _Place) -> Invoker:
+def _new_invoker(place: _Place) -> Invoker:
     if place.invoker == "litellm":
         with importing():
             from lllm.invokers.litellm.invoker import LiteLLMInvoker

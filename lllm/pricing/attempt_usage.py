@@ -166,7 +166,8 @@ def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
         elif used != Usage():
             raise ValueError(f"an iteration of the kind {str(kind)[:40]!r} in the usage")
     rest = _without(usage, compacted)
-    known = _alike(_without(rest, turns), Usage())
+    # An iteration does not count reasoning apart.
+    known = replace(_without(rest, turns), reasoning=0) == Usage()
     if not known:
         turns = [rest]
     own = [SampledUsage(None, used) for used in (*turns, *compacted)]
@@ -175,8 +176,3 @@ def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
 
 def _without(whole: Usage, parts: Sequence[Usage]) -> Usage:
     return Usage(*map(sub, astuple(whole), astuple(reduce(added, parts, Usage()))))
-
-
-def _alike(one: Usage, other: Usage) -> bool:
-    """Compare two usages but for reasoning, which an iteration does not count apart."""
-    return replace(one, reasoning=0) == replace(other, reasoning=0)

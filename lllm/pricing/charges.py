@@ -81,7 +81,8 @@ def charges_of(
         What was used; `NOTHING` where it is tokens alone, as with most.
     """
     counts: Counter[str] = Counter()
-    hosted = _requests_in(raw)
+    tools = raw.get("server_tool_use")  # Anthropic's count of those that it ran
+    hosted = isinstance(tools, dict) and any(map(_is_above_zero, tools.values()))
     found: dict[str, Decimal] = {}
     unknown: dict[str, None] = {}  # a set in its order
     for name, where, value in _numbers(raw):
@@ -112,12 +113,6 @@ def charges_of(
         found.pop("web_searches", None)
         unknown["the web search that each call of this model makes"] = None
     return Charges(found, tuple(unknown), hosted) if found or unknown or hosted else NOTHING
-
-
-def _requests_in(raw: Mapping[str, object]) -> bool:
-    """Tell whether Anthropic's usage counts a tool that it ran."""
-    tools = raw.get("server_tool_use")
-    return isinstance(tools, dict) and any(map(_is_above_zero, tools.values()))
 
 
 _COUNTED_TOOLS = ("web_searches", "storage_searches")
@@ -183,12 +178,12 @@ def _numbers(raw: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...], 
         if isinstance(place, dict | list):
             if id(place) not in seen:
                 seen.add(id(place))
-                waiting += _within(where, place)
+                waiting += _members(where, place)
         elif _is_above_zero(place) and not _is_known(where[-1], where[:-1]):
             yield where[-1], where[:-1], place
 
 
-def _within(
+def _members(
     where: tuple[str, ...], place: dict[object, object] | list[object]
 ) -> Iterator[tuple[tuple[str, ...], object]]:
     if isinstance(place, list):

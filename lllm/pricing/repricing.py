@@ -102,9 +102,11 @@ class Repricing:
         usage, was = attempt.usage, attempt.price
         if (was is None and usage is None) or self._as_recorded:
             return was
-        where = _Asked(provider, host, port, region, sent)
+        where = _Destination(provider, host, port, region, sent)
         model = attempt.model or attempt.asked
-        if was is not None and (_is_unfinished(attempt) or _from_cache(was, where, model)):
+        # Of one that is unfinished nobody knows what it used, so no prices can say what it cost.
+        is_unfinished = isinstance(attempt, LLMFailed) and attempt.unfinished
+        if was is not None and (is_unfinished or _from_cache(was, where, model)):
             return was
         if self.as_model is not None:
             at = began if self.asked == "recorded" else self._now
@@ -115,7 +117,7 @@ class Repricing:
     def _priced(
         self,
         usage: Usage | None,
-        where: _Asked,
+        where: _Destination,
         model: str,
         asked: str | None,
         attempt: LLMResponded | LLMFailed | None,
@@ -143,7 +145,7 @@ class Repricing:
         return found
 
 
-class _Asked(NamedTuple):
+class _Destination(NamedTuple):
     """Where an attempt went."""
 
     provider: str
@@ -153,15 +155,10 @@ class _Asked(NamedTuple):
     sent: Sent
 
 
-_NOWHERE = _Asked("", None, None, None, NOTHING)  # a model is priced by its name alone
+_NOWHERE = _Destination("", None, None, None, NOTHING)  # a model is priced by its name alone
 
 
-def _is_unfinished(attempt: LLMResponded | LLMFailed) -> bool:
-    """Tell whether nobody knows what an attempt used, so that no prices can say what it cost."""
-    return isinstance(attempt, LLMFailed) and attempt.unfinished
-
-
-def _from_cache(was: Price, where: _Asked, model: str) -> bool:
+def _from_cache(was: Price, where: _Destination, model: str) -> bool:
     """Tell whether an answer was free for another reason than its model, as from a cache."""
     is_free = was.status == "free" and was.source is None
     return is_free and why_free(where.provider, model, host=where.host, port=where.port) is None
@@ -205,7 +202,10 @@ def repriced(
         few = len(chosen.numbers) * _FEW <= session_queries.count_all(connection)
     groups: dict[Keys, _Sums] = {}
     attempts = _Attempts(new)
-    for event in (_one_by_one if few else _all_in_one)(log, chosen):
+    events = (
+        _one_by_one(log, chosen) if few else read_types(log, _TYPES, after=chosen.numbers[0] - 1)
+    )
+    for event in events:
         place = chosen.place(event.stream)
         if place is None:
             continue
@@ -232,10 +232,6 @@ def _one_by_one(log: LogBackend, chosen: SelectedSessions) -> Iterator[Recorded]
                 yield event
 
 
-def _all_in_one(log: LogBackend, chosen: SelectedSessions) -> Iterator[Recorded]:
-    return read_types(log, _TYPES, after=chosen.numbers[0] - 1)
-
-
 class _Attempts:
     """The attempts among the events of many sessions, priced anew."""
 
@@ -253,7 +249,7 @@ class _Attempts:
         """
         payload = codec.decode(event)
         if isinstance(payload, LLMRequested):
-            _keep(self._requests, (event.stream, payload.request), payload)
+            _remember(self._requests, (event.stream, payload.request), payload)
         elif isinstance(payload, _ATTEMPTS):
             request = (event.stream, payload.request)
             asked = self._requests.pop(request, None)
@@ -267,7 +263,7 @@ class _Attempts:
                     sent=Sent(asked.media, asked.service_tier),
                 )  # fmt: skip
             if isinstance(payload, LLMResponded):
-                _keep(self._answered, request, cost.nanos if cost else None)
+                _remember(self._answered, request, cost.nanos if cost else None)
             was = payload.price.nanos if payload.price else None
             return msgspec.structs.replace(payload, price=cost), was or 0
         elif isinstance(payload, LLMRefused):
@@ -276,7 +272,7 @@ class _Attempts:
         return None
 
 
-def _keep(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T) -> None:
+def _remember(kept: dict[tuple[str, int], T], request: tuple[str, int], value: T) -> None:
     kept[request] = value
     if len(kept) > _KEPT:
         del kept[next(iter(kept))]

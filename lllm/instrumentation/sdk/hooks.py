@@ -230,15 +230,15 @@ class SyncListener(Listener):
             try:
                 response.read()
             except Exception as error:
-                got = _broken(response, error, "SyncByteStream")
+                got = _give_back_unread(response, error, "SyncByteStream")
         elif streams and response.is_stream_consumed:
-            _heard_before(call, response)
-            _ending(call)(None, whole=True)
+            _take_body_read_before(call, response)
+            _on_end(call)(None, whole=True)
             return
         elif streams:
             call.opened(Head(response))
             kind = of_library(Copying, type(response), "SyncByteStream")
-            response.stream = kind(response.stream, _hearing(call), _ending(call))
+            response.stream = kind(response.stream, _on_chunk(call), _on_end(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
@@ -314,7 +314,7 @@ class AsyncListener(Listener):
             try:
                 await response.aread()
             except Exception as error:
-                got = _broken(response, error, "AsyncByteStream")
+                got = _give_back_unread(response, error, "AsyncByteStream")
         elif streams:
 
             async def ended(error: BaseException | None, *, whole: bool) -> None:
@@ -324,19 +324,19 @@ class AsyncListener(Listener):
                     await call.aleave(call.outcome)
 
             if response.is_stream_consumed:
-                _heard_before(call, response)
+                _take_body_read_before(call, response)
                 await ended(None, whole=True)
                 return
             call.opened(Head(response))
             kind = of_library(AsyncCopying, type(response), "AsyncByteStream")
-            response.stream = kind(response.stream, _hearing(call), ended, _ending(call))
+            response.stream = kind(response.stream, _on_chunk(call), ended, _on_end(call))
             return
         call.received(got)
         if not call.ends_now(response.status_code):
             await call.session.recorder.acommit()
 
 
-def _heard_before(call: Call, response: _Response) -> None:
+def _take_body_read_before(call: Call, response: _Response) -> None:
     """Take in a body that was read already, by a hook or a transport of the user's.
 
     Nobody reads it from the connection any more.
@@ -350,7 +350,7 @@ def _path(request: _Request) -> str:
     return request.url.raw_path.decode("ascii", errors="replace").partition("?")[0]
 
 
-def _hearing(call: Call) -> Callable[[bytes], None]:
+def _on_chunk(call: Call) -> Callable[[bytes], None]:
     """Make what is to be done with each piece of an answer's body."""
 
     def seen(chunk: bytes) -> None:
@@ -360,7 +360,7 @@ def _hearing(call: Call) -> Callable[[bytes], None]:
     return seen
 
 
-def _ending(call: Call) -> BodyEnded:
+def _on_end(call: Call) -> BodyEnded:
     """Make what is to be done when the body of an answer is over."""
 
     def ended(error: BaseException | None, *, whole: bool) -> None:
@@ -372,7 +372,7 @@ def _ending(call: Call) -> BodyEnded:
     return ended
 
 
-def _broken(response: _Response, error: Exception, wanted: str) -> Whole:
+def _give_back_unread(response: _Response, error: Exception, wanted: str) -> Whole:
     """An error's body could not be read: leave it to the SDK to find that out, as it would have.
 
     Returns what is known of it.

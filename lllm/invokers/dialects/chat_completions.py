@@ -71,7 +71,8 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
         "messages": [_message(content) for content in request.messages],
     }
     if request.output_schema is not None:
-        body["response_format"] = _response_format(request.output_schema)
+        form = {"name": schema_name(request.output_schema), "schema": request.output_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
     body.update(request.params)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -83,10 +84,6 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
     if not stream or body["stream_options"] is None:
         body.pop("stream_options", None)  # refused where nothing is streamed
     return body
-
-
-def _response_format(schema: Mapping[str, object]) -> dict[str, object]:
-    return {"type": "json_schema", "json_schema": {"name": schema_name(schema), "schema": schema}}
 
 
 def _tool(tool: ToolDefinition) -> dict[str, object]:

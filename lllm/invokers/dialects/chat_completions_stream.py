@@ -61,7 +61,7 @@ class _Sound:
 
     def body(self) -> dict[str, object]:
         transcript = self.transcript.text()
-        return self.fields | {"data": _joined(self.data), "transcript": transcript}
+        return self.fields | {"data": _joined_base64(self.data), "transcript": transcript}
 
 
 class _Choice:
@@ -131,7 +131,7 @@ class _Choice:
     def _call(self, piece: Mapping[str, object]) -> None:
         said = mapping(piece.get("function")) or mapping(piece.get("custom"))
         identity, name = text(piece.get("id")) or "", text(said.get("name")) or ""
-        call = self._called(piece.get("index"), identity, name)
+        call = self._call_of(piece.get("index"), identity, name)
         call.id = call.id or identity
         call.name = call.name or name
         if "custom" in piece:
@@ -142,7 +142,7 @@ class _Choice:
         elif arguments is not None:
             call.arguments = GrowingText(json.dumps(arguments))
 
-    def _called(self, index: object, identity: str, name: str) -> _Call:
+    def _call_of(self, index: object, identity: str, name: str) -> _Call:
         """Find the call that a piece belongs to.
 
         Gemini and Ollama give several calls one index, or none: what has a name, and another id
@@ -244,7 +244,7 @@ class ChatStream:
         return body if self._usage is None else body | {"usage": self._usage}
 
 
-def _joined(pieces: list[str]) -> str:
+def _joined_base64(pieces: list[str]) -> str:
     """Join sound in base64, of which each piece may have its own padding, or only the last."""
     try:
         data = b"".join(base64.b64decode(piece, validate=True) for piece in pieces)

@@ -112,6 +112,15 @@ class Dialect:
     assembly: Callable[[], Assembly]
 
 
+def no_payload(request: Request, *, stream: bool = False) -> dict[str, object]:
+    """Stand for the payload of a dialect that is only recorded: no agent asks in it.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+    raise NotImplementedError(f"no agent asks like this: {request!r:.80}, {stream}")
+
+
 def refuse_params(
     request: Request, *names: str, why: str = "lllm decides it for each request"
 ) -> None:

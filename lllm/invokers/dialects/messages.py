@@ -152,7 +152,7 @@ def _source(part: Part, mime: str) -> Block:
         if data.startswith(("http://", "https://")):
             return {"type": "url", "url": data}
         if data.startswith("data:"):
-            mime, data = _split(data, mime)
+            mime, data = _split_data_url(data, mime)
     if isinstance(data, bytes):
         data = base64.b64encode(data).decode()
     if not isinstance(data, str):
@@ -166,7 +166,7 @@ def _source(part: Part, mime: str) -> Block:
     return {"type": "text", "media_type": "text/plain", "data": plain}
 
 
-def _split(url: str, mime: str) -> tuple[str, str | bytes]:
+def _split_data_url(url: str, mime: str) -> tuple[str, str | bytes]:
     """Split a data: URL (RFC 2397) into its type and its data, base64 as it is."""
     head, _, data = url.removeprefix("data:").partition(",")
     mime = head.partition(";")[0] or mime

@@ -80,7 +80,7 @@ class ResponsesStream:
         self._response: dict[str, object] = {}
         self._items: dict[int, _Item] = {}
         self._begun = False
-        self._told = False
+        self._has_text = False
         self._complete = False
         self._failed = False
 
@@ -128,7 +128,7 @@ class ResponsesStream:
         if not response.get("output"):
             self._response["output"] = came
         self._begun = self._begun or bool(self._response["output"])
-        return "" if self._told else _text_of(self._response["output"])
+        return "" if self._has_text else _text_of(self._response["output"])
 
     def _item(self, event: Mapping[str, object]) -> None:
         index, item = event.get("output_index"), mapping(event.get("item"))
@@ -149,7 +149,7 @@ class ResponsesStream:
         self._begun = True
         if delta.kind != "output_text":
             return ""
-        self._told = True
+        self._has_text = True
         return text
 
     def _output(self) -> list[dict[str, object]]:

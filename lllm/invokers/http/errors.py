@@ -210,7 +210,7 @@ def status_of(body: object) -> int:
     Returns:
         The status, 500 where none is known.
     """
-    places = _places(body)
+    places = _error_objects(body)
     for place in places:
         for name in _STATUS_NAMES:
             status = _status(place.get(name))
@@ -239,7 +239,7 @@ def tells_error(body: object) -> bool:
 _STATUS_NAMES = ("code", "status", "status_code", "http_status")
 
 
-def _places(body: object) -> list[dict[str, object]]:
+def _error_objects(body: object) -> list[dict[str, object]]:
     """List the objects that may say what went wrong, the inner one first."""
     whole = body if isinstance(body, dict) else {}
     error = whole.get("error")

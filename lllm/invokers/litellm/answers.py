@@ -44,7 +44,7 @@ def read(response: object, asked: Request, secrets: Secrets) -> Answer:
     Raises:
         InvokeError: The response is none.
     """
-    return _answer(_plain(response, secrets), asked, response, secrets)
+    return _answer(_json_of(response, secrets), asked, response, secrets)
 
 
 def _answer(body: object, asked: Request, source: object, secrets: Secrets) -> Answer:
@@ -54,22 +54,22 @@ def _answer(body: object, asked: Request, source: object, secrets: Secrets) -> A
     # LiteLLM fills in zeros for what the provider leaves out, and no call has no prompt.
     if not counts.get("prompt_tokens") or (said and not counts.get("completion_tokens")):
         found = replace(found, usage=None)
-    if _beside(source).get("cache_hit") is True:
+    if _kept_beside(source).get("cache_hit") is True:
         found = replace(found, free="served from litellm's cache")
     return found
 
 
-def _plain(model: object, secrets: Secrets) -> object:
+def _json_of(model: object, secrets: Secrets) -> object:
     return json.loads(secrets.cut(cast(_Model, model).model_dump_json(warnings=False)))
 
 
-def _beside(source: object) -> Mapping[str, object]:
+def _kept_beside(source: object) -> Mapping[str, object]:
     """Read what LiteLLM keeps beside an answer: headers, whether it was cached, who answered."""
     return _mapping(getattr(source, "_hidden_params", None))
 
 
 def _request_id(source: object, secrets: Secrets) -> str | None:
-    headers = _mapping(_beside(source).get("additional_headers"))
+    headers = _mapping(_kept_beside(source).get("additional_headers"))
     mark = "llm_provider-"  # what the provider sent, as LiteLLM names it
     found = {name.removeprefix(mark): str(value) for name, value in headers.items()}
     return request_id(found, secrets)
@@ -105,9 +105,9 @@ class LiteLLMStream:
 
     def take(self, chunk: object) -> str:
         """Take in one of LiteLLM's chunks; return its text."""
-        event = _mapping(_plain(chunk, self._secrets))
+        event = _mapping(_json_of(chunk, self._secrets))
         # The chunk itself names the model that was asked, and its last not even beside it another.
-        self._model = _beside(chunk).get("provider_response_model") or self._model
+        self._model = _kept_beside(chunk).get("provider_response_model") or self._model
         text = self._assembly.take({**event, "model": self._model} if self._model else event)
         if self._first is None and self._assembly.begun:
             self._first = time.perf_counter_ns() - self._began
@@ -157,7 +157,7 @@ class LiteLLMStream:
             return None
         with suppress(Exception):  # whatever LiteLLM stumbles over, the answer is here
             whole = self.library.stream_chunk_builder(chunks=chunks)
-            return _plain(getattr(whole, "usage", None), self._secrets)
+            return _json_of(getattr(whole, "usage", None), self._secrets)
         return None
 
     def close(self) -> None:

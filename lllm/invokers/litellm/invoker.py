@@ -181,7 +181,7 @@ class LiteLLMInvoker:
         with closing(self._texts(coming)) as texts:
             for text in texts:
                 on_text(text)
-        return self._whole(coming)
+        return self._finished_answer(coming)
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
         """Do what `stream` does on an event loop, on which on_text is called."""
@@ -189,7 +189,7 @@ class LiteLLMInvoker:
         async with aclosing(self._atexts(coming)) as texts:
             async for text in texts:
                 on_text(text)
-        return self._whole(coming)
+        return self._finished_answer(coming)
 
     def _texts(self, coming: LiteLLMStream) -> Generator[str, None, None]:
         asked = self._arguments(coming.asked, stream=True)
@@ -236,7 +236,7 @@ class LiteLLMInvoker:
             "_skip_mcp_handler": True,
         }
 
-    def _whole(self, coming: LiteLLMStream) -> Answer:
+    def _finished_answer(self, coming: LiteLLMStream) -> Answer:
         if not coming.ended:
             message = f"The answer of {self._name()} broke off."
             raise coming.cut_off(InvokeError(message, retryable=True))

@@ -233,9 +233,9 @@ class Exchange:
         if not (self.complete or (self.done and self._assembly.begun)):
             early = f"The stream of {self._access.host} ended before the answer did."
             raise self.failure(InvokeError(early, retryable=True))
-        return msgspec.structs.replace(self._so_far(), first_token=self._first)
+        return msgspec.structs.replace(self._answer_so_far(), first_token=self._first)
 
-    def _so_far(self) -> Answer:
+    def _answer_so_far(self) -> Answer:
         # Once more: a secret may have come in two pieces.
         return self._read(self._secrets.cut_values(self._assembly.body()))
 
@@ -262,12 +262,12 @@ class Exchange:
         Returns:
             Ours, without what must not be told, and with what had come of a stream.
         """
-        failed = self._failed(error)
+        failed = self._as_invoke_error(error)
         failed.request_id = failed.request_id or self._request_id
         if self._assembly.body():
             failed.unfinished = not self._assembly.settled
             try:
-                came = self._so_far()
+                came = self._answer_so_far()
             except InvokeError:
                 return failed
             failed.partial = came.content if self._assembly.begun else None
@@ -276,7 +276,7 @@ class Exchange:
             failed.unfinished = True
         return failed
 
-    def _failed(self, error: Exception) -> InvokeError:
+    def _as_invoke_error(self, error: Exception) -> InvokeError:
         if isinstance(error, InvokeError):
             return cleaned(error, self._secrets, request_id=self._request_id)
         got = getattr(error, "response", None)

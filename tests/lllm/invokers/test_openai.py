@@ -15,9 +15,9 @@ import pytest
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Request
-from lllm.invokers.http.endpoint import PROVIDERS
 from lllm.invokers.http.errors import retry_after
 from lllm.invokers.openai import OpenAIInvoker
+from lllm.pricing.providers import PROVIDERS
 from tests.support.loopback import (
     Loopback,
     Reply,
