@@ -18,8 +18,8 @@ import pytest
 from lllm import LogStore, SQLiteBackend, capture
 from lllm.events import codec
 from lllm.events.model import LLMRequested, LLMResponded, Price
-from lllm.instrumentation.request_bodies import of_chat as chat_asked
-from lllm.instrumentation.request_bodies import of_messages as messages_asked
+from lllm.instrumentation.request_bodies import CHAT as CHAT_FORM
+from lllm.instrumentation.request_bodies import MESSAGES
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.pricing.price import price
 from lllm.pricing.priced_requests import Sent, sent_in
@@ -167,8 +167,8 @@ def test_media_in_a_request(piece: dict[str, Any], media: tuple[str, ...]) -> No
     conversation."""
     said = {"role": "user", "content": "?"}
     body = {"model": "m", "messages": [{"role": "user", "content": [piece]}, said]}
-    assert sent_in(chat_asked(body).contents, {}).media == media
-    assert sent_in([chat_asked(body).contents[1]], {}).media == ()
+    assert sent_in(CHAT_FORM.read(body).contents, {}).media == media
+    assert sent_in([CHAT_FORM.read(body).contents[1]], {}).media == ()
 
 
 def test_media_in_messages_of_claude() -> None:
@@ -176,7 +176,7 @@ def test_media_in_messages_of_claude() -> None:
     document = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf"}}
     result = {"type": "tool_result", "tool_use_id": "1", "content": [document]}
     body = {"model": "m", "messages": [{"role": "user", "content": [result]}]}
-    assert sent_in(messages_asked(body).contents, {}).media == ("image",)
+    assert sent_in(MESSAGES.read(body).contents, {}).media == ("image",)
 
 
 # -- tiers
