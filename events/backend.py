@@ -136,7 +136,7 @@ class KnowsWriters(Protocol):
 
     @property
     def liveness(self) -> Liveness | None:
-        """The locks of its writers; None where it can't be shared between processes."""
+        """The locks that tell which writers are alive; None where processes can't share the log."""
 
 
 @runtime_checkable
@@ -218,7 +218,7 @@ class CanBeRepaired(Protocol):
 
 @runtime_checkable
 class ReportsHealth(Protocol):
-    """A log that can say how it is: size, format, files, and what they stand on."""
+    """A log that can tell its size, format and files."""
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
         """Say how the log is, up to the position `head`.

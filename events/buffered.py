@@ -81,7 +81,7 @@ class BufferedLog:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """What the parent holds, the parent writes."""
+        """Forget what waits: the parent writes it."""
         self._came_between.clear()
         self._held.clear()
         self._bytes = 0
@@ -148,7 +148,7 @@ class BufferedLog:
             return self._hold(events, error)
 
     def _comes_between(self, events: Sequence[NewEvent]) -> bool:
-        """Whether nothing may be waited for; then the events are held, without a lock."""
+        """Hold events without a lock, if nothing may be waited for; False if it may."""
         nests = self._nests
         if nests is not None and nests.at_write():
             self._came_between.append(tuple(events))
@@ -196,7 +196,7 @@ class BufferedLog:
         return ()
 
     def _leave_out(self, events: Sequence[NewEvent], error: AppendTooLarge) -> Sequence[int]:
-        """Count what no log takes as lost, instead of waiting with it for ever."""
+        """Count as lost what is too large for the log, instead of holding it for ever."""
         with self._lock:
             self._count_lost(events, str(error))
         warnings.warn(

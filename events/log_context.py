@@ -13,6 +13,6 @@ log_context: ContextVar[LogContext | Callable[[], LogContext] | None] = ContextV
 
 
 def current_log_context() -> dict[str, str]:
-    """What a line logged now belongs to: `session` and, inside an agent's call, `agent`."""
+    """The `session`, and inside an agent's call the `agent`, that a line logged now belongs to."""
     found = log_context.get()
     return found() if callable(found) else found or {}

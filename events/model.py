@@ -398,7 +398,7 @@ class AgentStarted(Event, frozen=True, kw_only=True):
 
 
 class AgentSucceeded(Event, frozen=True, kw_only=True):
-    """`agent.respond()` delivers. answer: the ordinal of the message that it delivers."""
+    """`agent.respond()` delivers."""
 
     type: ClassVar[str] = "agent.succeeded"
     call: Number

@@ -91,7 +91,7 @@ class Recorder:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The parent goes on writing this session; the child must not."""
+        """Stop: the parent goes on writing this session, and the child must not."""
         self.in_child = True
         self._unsealed = deque()
         self._pending = []
@@ -206,7 +206,7 @@ class Recorder:
         self._ended = True  # not sooner: the session would be left without an end
 
     def _is_added(self, payloads: _Payloads) -> bool:
-        """Whether this is the last that was staged, or is still to be sealed."""
+        """True if this is the last that was staged, or is still to be sealed."""
         return bool(payloads) and (
             payloads is self._sealed[0] or any(one is payloads for one in tuple(self._unsealed))
         )
@@ -293,7 +293,7 @@ class Recorder:
             self._commits.end()
 
     def _define(self) -> None:
-        """Write the definitions that events refer to; without any, a definition is of no use."""
+        """Write the definitions that events refer to."""
         while self._undefined:
             stream, definition = next(iter(self._undefined.items()))
             append_statement(self.log, stream, definition, redact=self._redact)

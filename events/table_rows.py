@@ -36,7 +36,7 @@ class _OfTwin:
 
 
 class TableRow:
-    """Makes a Struct's lists become data frames with a column for each field."""
+    """A base for Structs of which a list becomes a data frame with a column for each field."""
 
     __slots__ = ()
 

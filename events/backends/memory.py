@@ -27,7 +27,10 @@ class MemoryBackend:
         return f"MemoryBackend({len(self._events)} events)"
 
     def after_fork(self) -> None:
-        """Another thread may have held the lock. What is in the list was appended as a whole."""
+        """Make a free lock: another thread of the parent may have held the old one.
+
+        What is in the list was appended as a whole.
+        """
         self._lock = threading.Lock()
         self._nesting = Nesting()
         self._places = {(event.stream, event.seq): event for event in self._events}

@@ -23,11 +23,11 @@ class NoOpBackend:
         return "NoOpBackend()"
 
     def __reduce__(self) -> tuple[type[NoOpBackend], tuple[()]]:
-        """Into another process goes that nothing is kept."""
+        """Pickle it as nothing: it keeps nothing."""
         return NoOpBackend, ()
 
     def after_fork(self) -> None:
-        """Another thread may have held the lock."""
+        """Make a free lock: another thread of the parent may have held the old one."""
         self._lock = threading.RLock()
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:

@@ -32,7 +32,7 @@ class Shareable(Protocol):
         """True while what is open is what the path leads to."""
 
     def close(self) -> None:
-        """The last user has closed."""
+        """Close it; its last user has."""
 
 
 T = TypeVar("T", bound=Shareable)
@@ -41,7 +41,7 @@ _tokens = count()
 
 
 class _Entry(Generic[T]):
-    """A thing, and who uses it."""
+    """A thing that is open, and who uses it."""
 
     def __init__(self, key: _Key, options: Mapping[str, object]) -> None:
         self.key = key
@@ -95,7 +95,7 @@ class Registry(Generic[T]):
         atexit.register(self.close_all)
 
     def after_fork(self) -> None:
-        """Whoever was dropped in the parent has its share given back there, and is not here."""
+        """Forget the users that the parent has dropped already."""
         for entry in self._entries.values():
             alive = {token: ref for token, ref in entry.users.items() if ref() is not None}
             entry.users = alive
@@ -173,7 +173,7 @@ class Registry(Generic[T]):
         return found
 
     def _made(self, entry: _Entry[T], path: Path, key: _Key, make: Callable[[], T]) -> T | None:
-        """The thing of an entry; None where something else stands in its place by now."""
+        """Give the thing of an entry, or make it; None where the path leads elsewhere by now."""
         if entry.made_by == get_ident():
             raise LogUnavailable(
                 f"{path} is just being opened by this thread, which a signal handler interrupted. "

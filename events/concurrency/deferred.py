@@ -43,7 +43,7 @@ class _Queue:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """What the parent dropped, the parent ends."""
+        """Forget the work: the parent does it."""
         self.waiting = deque()
         self.closings = deque()
         self._turn = _thread.allocate_lock()
@@ -75,7 +75,7 @@ class _Queue:
         return bool(self.waiting or self.closings)
 
     def _next(self) -> Work | None:
-        """The next work, taken out."""
+        """Take out the next work."""
         until = time.monotonic() + _LONGEST
         while self and not self.waiting and _collection.of_another() and time.monotonic() < until:
             time.sleep(_POLL)  # what is collected now may bring work for what is to be closed
@@ -143,12 +143,12 @@ def settle() -> None:
 
 
 def by_collector() -> bool:
-    """Whether this code is run by the garbage collector, which came upon something."""
+    """True if the garbage collector runs this code, which may have interrupted anything."""
     return _collection.is_mine
 
 
 class _Collection(threading.local):
-    """Whether the garbage collector is at work: in this thread, and in any."""
+    """Tells whether the garbage collector is at work, in this thread and in any."""
 
     goes_on = False  # of the class: one thread collects at a time
 
@@ -160,7 +160,7 @@ class _Collection(threading.local):
         self.is_mine = _Collection.goes_on = phase == "start"
 
     def of_another(self) -> bool:
-        """Whether another thread collects just now."""
+        """True if another thread collects just now."""
         return self.goes_on and not self.is_mine
 
 

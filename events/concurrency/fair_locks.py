@@ -185,7 +185,7 @@ class FairThreadLock(RobustLock):
             self._waiting.discard(thread)
 
     def _forget_interrupted(self) -> None:
-        """Threads that were interrupted while they waited do so no longer."""
+        """Forget threads that were interrupted while they waited."""
         for thread in list(self._waiting):
             if not self._is_claimed(thread):
                 self._waiting.discard(thread)

@@ -43,7 +43,11 @@ class Pausable(Protocol):
     """Something that must be at rest while its process forks."""
 
     def pause(self) -> bool:
-        """Called before a fork, in the thread that forks; whether `resume` shall follow."""
+        """Called before a fork, in the thread that forks.
+
+        Returns:
+            Whether `resume` is to be called after it.
+        """
 
     def resume(self) -> None:
         """Called after the fork, in the same thread of the parent."""
@@ -53,7 +57,7 @@ _pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary(
 
 
 class _Paused(threading.local):
-    """What a fork of this thread has made pause, and until when it waits for that."""
+    """What a fork of this thread has paused, and until when it waits."""
 
     def __init__(self) -> None:
         self.things: list[Pausable] = []

@@ -56,12 +56,12 @@ class Liveness:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The child is a process of its own, with a lock of its own once it writes."""
+        """Give the child a lock of its own, once it writes."""
         self._mine = None
         self._unfinished = False
 
     def use(self) -> None:
-        """One more store uses it."""
+        """Count one more store that uses it."""
         with self._thread_lock:
             self._users += 1
 

@@ -37,7 +37,7 @@ class Nesting:
         self._inside[get_ident()] = frame
 
     def end(self) -> None:
-        """The write of this thread has ended: do what was queued meanwhile."""
+        """End the write of this thread, and do what was queued meanwhile."""
         self._inside.pop(get_ident(), None)
         if self._afterwards:
             self.run_queued()

@@ -49,7 +49,7 @@ class RobustLock:
         self._turns = 0
 
     def after_fork(self) -> None:
-        """The child has a lock of its own, free: whoever held its parent's is not there."""
+        """Make a free lock: whoever held the parent's is not in the child."""
         self._renew()
 
     def enter(self, frame: FrameType | None, timeout: float = -1) -> int:
@@ -180,7 +180,7 @@ class RobustLock:
 
 
 class ThreadLock(RobustLock):
-    """One that is held with `with lock.held():`."""
+    """A lock that is held with `with lock.held():`."""
 
     def held(self) -> RobustLock:
         """A `with` that holds it, also across a fork inside."""
@@ -203,7 +203,7 @@ class ForkSafeLock(ThreadLock):
         return self.acquire(timeout=fork_begins_within())
 
     def resume(self) -> None:
-        """The fork is over."""
+        """Called after the fork."""
         self.release()
 
 
@@ -212,7 +212,7 @@ def _last_index(claims: Claims, frame: FrameType | None) -> int:
 
 
 def _owner(lock: threading.RLock) -> int | None:
-    """The thread that has an RLock; None where nobody has, or this kind of lock doesn't tell."""
+    """The thread that has an RLock; None where nobody has, or the lock doesn't tell."""
     found = _OWNER.search(repr(lock))
     return (int(found[1]) or None) if found else None
 
@@ -278,12 +278,12 @@ class LockPair:
 
     @property
     def nested(self) -> bool:
-        """Whether this thread had the locks already."""
+        """True if this thread had the locks already."""
         return self._entered == NESTED
 
     @property
     def first(self) -> bool:
-        """Whether the locks are had, and were not before."""
+        """True if the locks are held, and were not before."""
         return self._frame is not None and self._entered == HELD
 
     def enter(self, frame: FrameType) -> bool:

@@ -17,7 +17,7 @@ from lllm.events.concurrency.fork import register_after_fork
 
 
 class _Unfinished:
-    """What a forked child does about the imports of threads that it has not."""
+    """Clears, in a forked child, the imports that other threads of the parent had begun."""
 
     def after_fork(self) -> None:
         """Forget them, and their locks."""

@@ -54,7 +54,7 @@ class Job:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a thread does it just now."""
+        """True if a thread does it just now."""
         return not self.is_over and self._thread in thread_frames()
 
 
@@ -71,11 +71,11 @@ class _Workers:
         self._starting: dict[object, float] = {}  # and since when, by the monotonic clock
 
     def after_fork(self) -> None:
-        """The parent's threads do the parent's work."""
+        """Forget the jobs: the parent's threads do them."""
         self._begin()
 
     def add(self, job: Job) -> None:
-        """Have it done."""
+        """Have a job done."""
         self._waiting.append(job)
         self.start()
 
@@ -93,7 +93,7 @@ class _Workers:
         self.start()
 
     def start(self) -> None:
-        """Have one more thread, where there is work for it."""
+        """Start one more thread, where there is work for it."""
         if self._waiting and len(self._at_work) + len(self._starting) < _MOST:
             token = object()
             self._starting[token] = time.monotonic()

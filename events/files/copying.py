@@ -21,7 +21,7 @@ _BLOCK = 1 << 20  # bytes of a file read at once
 
 
 class CopyFailed(LogError):
-    """The disk of the copy, and not that of the original, raised what is the cause of this."""
+    """The disk of the copy refused, not that of the original; `__cause__` says how."""
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def advice(number: int | None, otherwise: str) -> str:
 
 
 def open_file_limit() -> int | None:
-    """The `errno` of opening one more file, where that fails: SQLite does not tell why it can't."""
+    """The `errno` of opening one more file, None where it works; SQLite does not tell it."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -104,7 +104,7 @@ def _check_free(path: Path, original: Path | None) -> None:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """Where the copy grows: in a folder that nobody else can read, and that is gone afterwards."""
+    """A `with` whose value is where the copy grows: a private folder, which is gone afterwards."""
     folder = path.with_name(f"{path.name}.partial")
     make_folder(folder)
     if not _is_draft(folder):

@@ -145,7 +145,7 @@ class _Stream:
 
 
 class _Gap(msgspec.Struct):
-    """A number of events that were never written. Times are nanoseconds UTC."""
+    """Events that were never written. Times are nanoseconds UTC."""
 
     lost: int
     first_time: int
@@ -153,7 +153,7 @@ class _Gap(msgspec.Struct):
 
 
 class _Check:
-    """Holds each event against what was seen before it."""
+    """Compares each event with what was seen before it."""
 
     def __init__(self) -> None:
         self.streams = 0
@@ -165,7 +165,7 @@ class _Check:
         self._gaps: list[_Gap] = []
 
     def event(self, event: Recorded) -> None:
-        """The next event of the log."""
+        """Check the next event of the log."""
         try:
             stream = self._open.get(event.stream) or self._begin(event)
             fits = event.digest == leaf_digest(
@@ -229,7 +229,7 @@ class _Check:
             self._damage(event, f"it stands behind event {stream.seq} of its stream")
 
     def _is_known_lost(self, count: int, event: Recorded, stream: _Stream) -> bool:
-        """Whether so many events, missing before one, are of those that the log told of before."""
+        """True if the log itself told of the events that are missing before one."""
         begin, end = sorted((event.time, event.time if stream.time is None else stream.time))
         for gap in self._gaps:
             began = stream.time is None or begin <= gap.last_time

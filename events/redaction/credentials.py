@@ -46,7 +46,7 @@ _HEADER, _COOKIE, _STRONG, _WEAK, _AUTH = "authorization", "cookie", "strong", "
 
 
 def _meaning(name: str) -> tuple[str, str] | None:
-    """How a name is to be understood, and the kind of secret that it stands for."""
+    """How sure a name makes one of its value, and the kind of secret; None for any other name."""
     plain = _CAMEL.sub("_", name).lower().replace("-", "_").replace(".", "_").strip("_")
     plain = _NUMBERED.sub("", plain)
     if plain.endswith("authorization"):
@@ -185,7 +185,7 @@ _OF_NAMES = string.ascii_letters + string.digits + "_.-"
 
 
 def _trailing(text: str) -> int:
-    """How many characters of a name a text ends with."""
+    """How many characters at the end of a text may be of a name."""
     return len(text) - len(text.rstrip(_OF_NAMES))
 
 

@@ -115,7 +115,10 @@ def cut_known(payload: dict[str, object], found: Counter[str]) -> dict[str, obje
 
 
 def _ours_kept(name: str, value: object, knife: _Knife) -> object:
-    """Ids and enumerations stay where they have their form; paths are a user's words."""
+    """The fields of lllm's own that stay: ids and enumerations in their form.
+
+    Paths are a user's words.
+    """
     if type(value) is list:
         return [_ours_kept(name, item, knife) for item in value]
     if type(value) is dict:
@@ -128,26 +131,26 @@ def _ours_kept(name: str, value: object, knife: _Knife) -> object:
 
 @cache
 def _given(kind: type[Event]) -> frozenset[str]:
-    """The fields that hold whatever somebody gave."""
+    """The fields that hold what a user gave."""
     fields = msgspec.structs.fields(kind)
     return frozenset(field.name for field in fields if field.type is object) - {_COUNTS}
 
 
 class _Cuts(Protocol):
-    """What is looked for in each text."""
+    """Cuts one kind of secrets out of texts, members and numbers."""
 
     def text(self, text: str) -> str:
         """A text without secrets."""
 
     def member(self, name: str, text: str) -> str:
-        """The value of this name without secrets."""
+        """The value of a member of this name, without secrets."""
 
     def number(self, number: int) -> object:
         """A mark where a number is a secret, else the number."""
 
 
 class _Known:
-    """The secrets that are always cut."""
+    """Cuts the secrets that lllm knows."""
 
     def __init__(self, found: Counter[str]) -> None:
         self._found = found
@@ -163,7 +166,7 @@ class _Known:
 
 
 class _Patterns:
-    """What a user's patterns fit."""
+    """Cuts what a user's patterns fit."""
 
     def __init__(self, patterns: Sequence[Pattern], found: Counter[str]) -> None:
         self._patterns = patterns
@@ -195,7 +198,7 @@ _NAMES, _VALUES = ("name", "key", "header"), "value"  # of a header, as HAR and 
 
 
 class _Knife:
-    """Cuts what is looked for out of one payload."""
+    """Walks through one payload and cuts each value in it."""
 
     def __init__(self, cuts: _Cuts) -> None:
         self._cuts = cuts
@@ -231,7 +234,10 @@ class _Knife:
         return self.value(value, numbers=numbers)
 
     def _list(self, items: list[object], numbers: bool) -> list[object]:
-        """A pair may be a header, or an item of a dict; what follows an option is its value."""
+        """A list without secrets.
+
+        A pair may be a header, or an item of a dict; what follows an option is its value.
+        """
         cut: list[object] = []
         for at, item in enumerate(items):
             name = _text_of(items[at - 1]) if at else None
@@ -261,7 +267,7 @@ class _Knife:
 
 
 def _text_of(value: object) -> str | None:
-    """A text, or the text that marked bytes are."""
+    """The text of a value that is one, or that is marked bytes."""
     if type(value) is str:
         return value
     if type(value) is dict and type(inside := value.get("base64")) is str and len(inside) < 200:
@@ -276,7 +282,7 @@ def _in_base64(was: str, text: str, cut: str, encoding: str) -> dict[str, object
 
 
 def _unused(key: str, taken: dict[str, object]) -> str:
-    """A key for an object that may have it already: two secrets leave the same mark."""
+    """A free key in an object: two secrets leave the same mark."""
     number, free = 1, key
     while free in taken:
         number += 1

@@ -282,7 +282,10 @@ _FIRST_DIGITS = bytes(97 if chr(c) in "0234567" else 32 for c in range(256))
 
 
 def _strings_in_base64(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
-    """What can be read in base64 from a place on. Only what is near to such a place is decoded."""
+    """Decode base64 from a place on, and give what can be read in it.
+
+    Only what is near to such a place is decoded.
+    """
     found = firsts.find(_FIRSTS)
     while found >= 0:
         begin = at + 4 * found

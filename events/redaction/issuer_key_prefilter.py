@@ -108,7 +108,7 @@ def _dashed(last: bytes) -> re.Pattern[bytes]:
 
 @cache
 def _bare() -> re.Pattern[bytes]:
-    """Of the other prefixes, and of JSON Web Tokens."""
+    """An expression for the prefixes that end neither in `-` nor `_`, and JSON Web Tokens."""
     return re.compile(
         "|".join(
             [

@@ -162,7 +162,7 @@ def _with_rest(text: str, end: int) -> int:
 
 
 def _goes_on(piece: str) -> bool:
-    """Whether a line is the rest of a secret, and not a word or name."""
+    """True if a line is the rest of a secret, and not a word or name."""
     return (
         len(piece) >= 4
         and any(c.isdigit() for c in piece)
@@ -173,7 +173,7 @@ def _goes_on(piece: str) -> bool:
 
 
 def _over_lines(text: str) -> Iterator[Span]:
-    """Keys that line breaks split into parts which are none by themselves."""
+    """Find keys that line breaks split into parts which are none by themselves."""
     for parts in wrapped(text):
         whole = "".join([text[start:end] for start, end in parts]).encode("ascii", "replace")
         if len(whole) < _RUN or not (may_begin(whole) or _JWT.search(whole)):
@@ -213,7 +213,7 @@ def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
 
 
 def _in_encoded(text: str, found: Counter[str], depth: int) -> str:
-    """Secrets inside of base64 and hex."""
+    """Cut secrets that stand inside of base64 and hex."""
     parts: list[str] = []
     at = 0
     for match in BASE64_RUN.finditer(text):

@@ -142,7 +142,7 @@ class _Runs:
         return bool(self._begun) and self._is_one_begun()
 
     def _is_alone_with_secret(self, run: bytes, at: int, length: int) -> bool:
-        """The same of a run that belongs to nothing around it."""
+        """True if a run that belongs to nothing around it may hold a secret."""
         if _is_hex(run):
             return length >= _HEX_ENCODED and self._is_hex_encoded(run)
         if not run.translate(None, _WORDS):
@@ -158,7 +158,7 @@ class _Runs:
         return False
 
     def _is_joined_with_secret(self, run: bytes, at: int, end: int) -> bool:
-        """The same of a run that may belong together with what stands around it."""
+        """True if a run may hold a secret together with what stands around it."""
         if end - at > _BLOB and b"\\" not in run:
             return self._is_blob_with_secret(run, at, end)
         if not run.translate(None, _WORDS):
@@ -252,12 +252,12 @@ def _without_uuids(data: bytes) -> bytes:
 
 
 def _is_hex(run: bytes) -> bool:
-    """Whether a run is of hex digits and dashes, as no key is but those that begin with `fc-`."""
+    """True if a run is of hex digits and dashes, as no key is but those that begin with `fc-`."""
     return not run.translate(None, _HEX) and b"fc-" not in run
 
 
 def _is_signed(data: bytes, at: int) -> bool:
-    """Whether a name in front says that this is a signature, as of a URL."""
+    """True if a name in front says that this is a signature, as of a URL."""
     return data[max(0, at - 10) : at].lower().endswith((b"sig=", b"signature="))
 
 

@@ -25,7 +25,7 @@ def is_words(body: str) -> bool:
 
 
 def _is_readable(word: str) -> bool:
-    """Whether a long word may be several in one: it has vowels as often as words have."""
+    """True if a long word may be several in one: it has vowels as often as words have."""
     letters = word.lower()
     return sum(map(letters.count, "aeiou")) >= 0.28 * len(word) and len(set(letters)) > 5
 

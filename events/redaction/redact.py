@@ -128,7 +128,10 @@ def _without_secrets(data: bytes, found: Counter[str]) -> dict[str, object]:
 
 
 def _with_salt(event: Event, redacted: object) -> object:
-    """The salt is no content, and without it nobody could check the stream."""
+    """Put the salt back into a redacted payload.
+
+    It is no content, and without it nobody could check the stream.
+    """
     salt: bytes | None = getattr(event, "salt", None)
     return redacted if salt is None or type(redacted) is not dict else redacted | {"salt": salt}
 

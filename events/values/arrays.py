@@ -179,7 +179,7 @@ def _series_pieces(series: Any, encode: Encode) -> Iterator[bytes]:
 
 
 def _values(values: Any, encode: Encode) -> Described:
-    """Of an index, or of an array of pandas."""
+    """The values of an index, or of an array of pandas."""
     about: dict[str, object] = {"dtype": str(values.dtype)}
     if hasattr(values, "names"):
         about["names"] = list(values.names)
@@ -190,7 +190,7 @@ def _values(values: Any, encode: Encode) -> Described:
 
 
 def _index(index: Any) -> object:
-    """Of a series or frame: the range, where it merely counts the rows."""
+    """The index of a series or frame; the range, where it merely counts the rows."""
     if type(index).__name__ == "RangeIndex":
         return range(index.start, index.stop, index.step)
     return index.tolist()

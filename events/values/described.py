@@ -181,12 +181,12 @@ def _object(kind: type | str, content: object, fields: Mapping[str, object]) -> 
 
 
 def _are(fields: Mapping[str, object], items: tuple[object, ...]) -> bool:
-    """Whether fields are but names for items."""
+    """True if fields are the items under other names."""
     return len(fields) == len(items) and all(map(operator.is_, fields.values(), items))
 
 
 def _with_type(value: object, kind: type, encode: Encode) -> Form | None:
-    """What is written with the name of its type; None where it is not."""
+    """The form of what is written with the name of its type; None for anything else."""
     if issubclass(kind, StandIn):
         known = cast(StandIn, value)
         return _object(known.type_name, content_of(known), known.fields)
@@ -205,7 +205,10 @@ def _with_type(value: object, kind: type, encode: Encode) -> Form | None:
 
 
 def _of_subclass(value: object, kind: type, described: Described) -> Described:
-    """Numpy's and pandas' own types have no attributes of a program's."""
+    """Add the attributes of an instance of a program's own class.
+
+    Numpy's and pandas' own types have none.
+    """
     if type_name(kind).partition(".")[0] in ("numpy", "pandas"):
         return described
     return Described(described.content, {**_attributes(value, kind), **described.fields})
@@ -242,7 +245,10 @@ def _attributes(value: object, kind: type) -> dict[str, object]:
 
 
 def _of_library(value: Any, kind: type) -> Described | None:
-    """A message of `email`, or an address of pydantic's; neither is imported for it."""
+    """Describe a message of `email`, or an address of pydantic's; None for anything else.
+
+    Neither is imported for it.
+    """
     email, core = sys.modules.get("email.message"), sys.modules.get("pydantic_core")
     if email is not None and issubclass(kind, email.Message):
         headers = [(name, str(said)) for name, said in value.raw_items()]

@@ -185,12 +185,12 @@ class _Writer:
 
 
 def _members(node: object) -> list[tuple[Any, object]]:
-    """The places in a JSON list or object, and what is there."""
+    """The items of a JSON list or object, with their keys."""
     return list(node.items()) if type(node) is dict else list(enumerate(cast(Any, node)))
 
 
 def _is_short(plain: object) -> bool:
-    """Whether a form is short enough to be written again."""
+    """True if a form is short enough to be written again."""
     size = 0
     waiting = [plain]
     while waiting:
@@ -217,7 +217,7 @@ def _plain_text(text: str) -> object:
 
 
 def _is_exact(text: str) -> bool:
-    """Whether JSON gives a string back as it is."""
+    """True if JSON gives a string back as it is."""
     return text.isascii() or _SURROGATE_PAIR.search(text) is None
 
 
@@ -226,5 +226,5 @@ def _plain_members(members: Any) -> dict[str, object]:
 
 
 def _encode(value: object) -> bytes:
-    """A value as bytes, for digests."""
+    """Write a value as bytes, for digests."""
     return repr(to_plain(value)).encode("utf-8", "backslashreplace")

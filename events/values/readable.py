@@ -84,7 +84,7 @@ def _range(mark: Mark) -> object:
 
 
 def _object(mark: Mark) -> object:
-    """Its content; where that alone would say too little, its fields."""
+    """The readable form of a stand-in: its content, or its fields where that says too little."""
     if "value" in mark:
         return readable(mark["value"])
     fields = cast("dict[str, object]", mark["fields"])

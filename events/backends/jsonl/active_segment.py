@@ -291,7 +291,7 @@ class Tail:
             self._size = end
 
     def _write_all(self, file: FileIO, pieces: Sequence[bytes]) -> None:
-        """In one write, but where the system takes less than all."""
+        """Write all of some pieces, in one write unless the system takes less than all."""
         rest = [memoryview(piece) for piece in pieces if piece]
         while rest:
             some = rest[:_MOST]

@@ -127,7 +127,7 @@ class LocalFileBackend:
         return f"LocalFileBackend({str(self.path)!r})"
 
     def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool, int | None]]:
-        """Into another process goes the path; the folder is opened there anew."""
+        """Pickle it by its path; another process opens the folder anew."""
         given = self.path, self.durability, self.segment_bytes, self.read_only, self.mode
         return _reopen, given
 

@@ -72,7 +72,7 @@ class HighWater:
             return None
 
     def in_place(self) -> bool:
-        """Whether the note is there, and the file is the one that others find under its name."""
+        """True if the note is there, in the file that others find under its name."""
         return self._lock.in_place() and bool(self.read())
 
     def write(self, position: int, *, synced: bool) -> None:

@@ -178,7 +178,7 @@ def decode(position: int, line: bytes) -> Recorded:
 
 
 def _is_written_so(found: _Line, line: bytes) -> bool:
-    """Whether a line is written as `encode_append` writes what it says."""
+    """True if a line is written as `encode_append` would write what it says."""
     if len(line) <= _LONG or found.data is msgspec.UNSET:
         return _encode(found) == line  # formatting it takes three times as long
     data = memoryview(found.data)  # which is the longest part, and not copied

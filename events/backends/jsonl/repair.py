@@ -118,7 +118,7 @@ class _Salts:
         return self._salts.get(stream, b"")
 
     def forget(self) -> None:
-        """A file was mended, and has more of them now."""
+        """Forget what was read: a file was mended, and has more salts now."""
         self._salts = None
 
 
@@ -148,7 +148,7 @@ def _fits(segment: Segment, following: Segment | None, found: Restored) -> bool:
 
 
 def _keep(segment: Segment, size: int) -> Path:
-    """Copy a file to one whose name says its content; done again, it is the same one."""
+    """Copy a file to one that is named by its content; doing it again makes the same one."""
     digest = sha256()
     with open_to_read(segment.path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):

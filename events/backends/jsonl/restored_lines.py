@@ -101,7 +101,7 @@ def _event_of(
 
 
 def _payloads(event: NewEvent) -> Iterator[bytes]:
-    """What a payload may have been before a tool wrote it anew."""
+    """What a payload may have been before another tool wrote it anew."""
     yield event.data
     values = codec.values(event.data)
     if values is None:
@@ -120,7 +120,7 @@ def _payloads(event: NewEvent) -> Iterator[bytes]:
 
 
 def _appends(found: list[tuple[NewEvent, int]]) -> Iterator[list[NewEvent]]:
-    """Events as they were appended together; those of an append that is not whole, each alone."""
+    """Gather events into the appends that wrote them; those of an incomplete one stand alone."""
     append: list[NewEvent] = []
     due: int | None = None
     for event, more in found:

@@ -163,7 +163,7 @@ class SQLiteBackend(ReadsEventRows):
         self.liveness = Liveness(locks, mode=folder_mode(mode))
 
     def _refuse_damage(self, damage: LogDamaged) -> None:
-        """Raise the damage, unless the file was repaired or replaced since."""
+        """Raise the damage that the log was opened with, unless the file was put right since."""
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         path = Path(self.path)
@@ -179,7 +179,7 @@ class SQLiteBackend(ReadsEventRows):
         return f"SQLiteBackend({str(self.path)!r})"
 
     def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, bool, int | None]]:
-        """Into another process goes the path; the file is opened there anew."""
+        """Pickle it by its path; another process opens the file anew."""
         if isinstance(self.path, str):
             raise TypeError("A store in memory can't go to another process; give it a file.")
         return _reopen, (self.path, self.durability, self.read_only, self.mode)
@@ -314,7 +314,7 @@ def _absolute(path: str | os.PathLike[str]) -> Path | Literal[":memory:"]:
 
 
 def _can_have_pages(error: LogError, path: Path) -> bool:
-    """Whether a file that SQLite can't open may be a log whose first pages are damaged."""
+    """True if a file that SQLite can't open may be a log whose first pages are damaged."""
     if isinstance(error, LogDamaged):
         return True
     code = getattr(error.__cause__, "sqlite_errorcode", None)

@@ -48,7 +48,7 @@ class Connection(sqlite3.Connection):
         self.execute("PRAGMA cell_size_check=ON")
 
     def set_up_to_write(self) -> None:
-        """Give it what the one connection that writes has beside."""
+        """Set up the one connection of the process that writes."""
         self.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
         self.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
 

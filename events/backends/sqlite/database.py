@@ -138,7 +138,7 @@ class Database:
             self._disconnect(checkpoint=locked)
 
     def resume(self) -> None:
-        """The fork is over."""
+        """Let reads and writes go on after the fork."""
         self._readers.open_again()
         self._writer.nesting.run_queued()
 

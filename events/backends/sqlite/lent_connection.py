@@ -156,7 +156,7 @@ class LentConnection(Connection):
 
     @property
     def is_lent(self) -> bool:
-        """True until it is closed, by whoever."""
+        """True until it is given back, or closed by lllm."""
         return self._database is not None and self._database.has_lent(self)
 
     @property
@@ -240,7 +240,7 @@ class LentConnection(Connection):
             )
 
     def finish(self) -> None:
-        """End every statement, whatever it still has to tell."""
+        """End every statement, even one that has rows left."""
         for cursor in list(self._statements):
             cursor.close()
         if self.in_transaction:

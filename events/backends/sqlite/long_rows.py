@@ -82,7 +82,7 @@ def filled(
 
 
 def _payload(connection: sqlite3.Connection, position: object) -> bytes | None:
-    """None where the row has no payload: it is damaged."""
+    """Read the payload of a row; None where it has none, which is damage."""
     if not isinstance(position, int):
         return None
     kind, length = connection.execute(_LENGTH, (position,)).fetchone() or (None, 0)

@@ -41,7 +41,7 @@ class SalvagedRows:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The parent's files are the parent's to remove."""
+        """Forget the parent's files, which the parent removes."""
         self._lock = threading.Lock()
         if self._remove is not None:
             self._remove.detach()

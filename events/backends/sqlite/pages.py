@@ -78,7 +78,7 @@ class Pages:
             self._wal.close()
 
     def sizes(self) -> list[int]:
-        """Page sizes to try: the one that the file says, or all where it can't."""
+        """Page sizes to try: the one that the file says, or all where the header is damaged."""
         return [self.said_size] if self.said_size else _SIZES
 
     def page(self, number: int) -> bytes:
@@ -199,7 +199,7 @@ class Pages:
 
 
 def _page_size(begin: bytes) -> int | None:
-    """What the header of a file says; None where there is no header."""
+    """The page size by the header of a file; None where there is no header."""
     if len(begin) < HEADER_BYTES or not begin.startswith(_MAGIC):
         return None
     said = int.from_bytes(begin[16:18], "big")
@@ -208,7 +208,7 @@ def _page_size(begin: bytes) -> int | None:
 
 
 def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """Section 4.2 of the format."""
+    """The checksum of a frame (section 4.2 of the format)."""
     one, two = sums
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):

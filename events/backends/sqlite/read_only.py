@@ -70,7 +70,7 @@ class ReadOnlyDatabase(Database):
                 raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
 
     def write(self, *, timeout: float | None = None) -> Writing:
-        """Refuse it.
+        """Refuse to write.
 
         Raises:
             LogReadOnly: Always.
@@ -79,7 +79,7 @@ class ReadOnlyDatabase(Database):
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     def insert(self, sql: str, values: Row) -> int:
-        """Refuse it; see `write`."""
+        """Refuse to write; see `write`."""
         del sql, values
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
@@ -111,7 +111,7 @@ class ReadOnlyDatabase(Database):
         return _SHARED_PATIENCE if os.path.exists(f"{self.path}-shm") else _PATIENCE
 
     def _look(self) -> bool:
-        """Whether others have the file open; what is known of another state is dropped."""
+        """True if others have the file open; connections to another state of it are dropped."""
         with FileErrors(self.path), self._writer.thread_lock:
             found = os.stat(self.path)
             shared = os.path.exists(f"{self.path}-shm")

@@ -49,7 +49,14 @@ _SHOWN = 3  # streams that are named where rows of several can't be read
 
 
 class ReadableRows(Readable):
-    """The same as Readable, of an SQLite log."""
+    """What can be read of an SQLite log.
+
+    Args:
+        log: The log.
+
+    Raises:
+        LogError: It can't be read at all.
+    """
 
     def __init__(self, log: SQLiteBackend) -> None:
         self._database = log.database
@@ -62,7 +69,10 @@ class ReadableRows(Readable):
         super().__init__(log)
 
     def _last(self) -> int:
-        """The last position, by whichever place can still tell; it may itself be lost."""
+        """The last position, by whichever part of the file can still tell.
+
+        The event there may itself be lost.
+        """
         found = []
         for sql in _LAST:
             try:
@@ -138,7 +148,7 @@ class ReadableRows(Readable):
         return Damage.of(event, f"it stands behind position {self._due - 1}")
 
     def _one_by_one(self) -> Iterator[Recorded | Damage]:
-        """Some rows from here on, each by itself, to behind the first that can't be read."""
+        """Read rows from a position on, each by itself, to behind the first that can't be read."""
         self._is_whole = False
         for _ in range(_PAGE):
             position = self._look
@@ -156,7 +166,7 @@ class ReadableRows(Readable):
             yield from self._in_order(rows)
 
     def _from_pages(self, first: int, last: int, error: LogError) -> Iterator[Recorded | Damage]:
-        """What the pages themselves hold of some positions that SQLite can't read."""
+        """Read from the file's pages the positions that SQLite can't read."""
         due, after, found = first, first - 1, 0
         while self._salvaged is not None and after < last:
             rows = self._salvaged.query(_BEHIND, (after,), upto=self.upto)
@@ -206,7 +216,7 @@ class ReadableRows(Readable):
         return Damage(last, stream, names[0][1] if len(names) == 1 else 0, what)
 
     def _names(self, first: int, last: int) -> list[tuple[str, int]]:
-        """Whose events stand at some positions, by the index, which is another part of the file."""
+        """Find the streams of some positions by the index, which is another part of the file."""
         try:
             rows = self._database.query(_NAMES, (first, last))
         except LogError as error:

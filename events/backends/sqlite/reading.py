@@ -123,7 +123,7 @@ class ReadsEventRows:
                 yield from self._recorded([row])
 
     def _around(self, after: int, count: int, upto: int) -> Iterator[Recorded]:
-        """Some events that SQLite can't read together: from their pages, or each by itself."""
+        """Read events that SQLite can't read together: from their pages, or each by itself."""
         rows = self._from_pages(_NEXT, (after, count), upto)
         if [row[0] for row in rows] == list(range(after + 1, after + 1 + count)):
             return iter(self._recorded(rows))
@@ -222,7 +222,7 @@ class ReadsEventRows:
             after = last
 
     def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
-        """Rows as events: SQLite's columns hold what they are not declared to hold, too."""
+        """Make events of rows, whose columns may hold values of any type."""
         try:
             return msgspec.convert(rows, _EVENTS)
         except msgspec.ValidationError:

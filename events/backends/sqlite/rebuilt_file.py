@@ -201,14 +201,14 @@ _Row = tuple[int, Recorded]
 
 
 def _by_position(found: sqlite3.Connection) -> Iterator[list[_Row]]:
-    """What was found, that of one position together, which may stand in several pages."""
+    """Group what was found by position; an event may stand in several pages."""
     rows = found.execute(f"SELECT rowid, {_EVENT} FROM found ORDER BY position, rowid")
     for _, same in groupby(rows, key=lambda row: row[1]):
         yield [(row[0], Recorded(*row[1:])) for row in same]
 
 
 def _judged(salts: Callable[[str], list[bytes]], same: list[_Row]) -> tuple[int | None, list[int]]:
-    """Which of these fits its digest, if one does, and which of the others say something."""
+    """Pick the candidate that fits its digest, if one does, and the others that have a payload."""
     others = []
     for rowid, event in same:
         try:

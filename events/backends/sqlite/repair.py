@@ -107,7 +107,7 @@ def _has_damaged_pages(log: SQLiteBackend) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Nobody else has the file open meanwhile, or opens it."""
+    """A `with` in which nobody else has the file open, or opens it."""
     folder = path.with_name(f"{path.name}-lllm")
     make_folder(folder, mode=folder_mode(mode_like(folder, path)))
     lock = FileLock(folder / "write.lock")

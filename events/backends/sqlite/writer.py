@@ -118,7 +118,7 @@ class Writer:
             under_way.pop(use, None)
 
     def settle_use(self) -> None:
-        """Where nobody writes, and the connection counts as in use, an interrupt left that."""
+        """Take back the count of a use that an interrupt left: nobody writes."""
         if not self.nesting.is_inside() and self.thread_lock.acquire(timeout=0):
             self._readers.under_way.pop(self.use, None)
             self.thread_lock.release()
