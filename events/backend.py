@@ -22,6 +22,7 @@ from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogDamaged
 
 if TYPE_CHECKING:
+    from lllm.events.backends.sqlite.database import Database
     from lllm.events.concurrency.liveness import Liveness
     from lllm.events.damage import Readable
     from lllm.events.health import Health
@@ -213,6 +214,27 @@ class CanBeRepaired(Protocol):
 
         Raises:
             LogUnavailable: Others use it.
+        """
+
+
+@runtime_checkable
+class KeepsRows(Protocol):
+    """A log that has a place for the rows of projections; for others they live in memory.
+
+    Attributes:
+        rows_in_log: True if the events stand in the same database, so that one look at it tells
+            whether there is anything new.
+    """
+
+    rows_in_log: bool
+
+    def rows_database(self) -> Database:
+        """The database that the rows are kept in, the same at every call.
+
+        `lllm.events.log.open_rows` makes one in a file.
+
+        Raises:
+            LogError: It can't be opened.
         """
 
 

@@ -6,6 +6,7 @@ from lllm.events.backend import (
     BackendKind,
     CanBeRepaired,
     CopiesFiles,
+    KeepsRows,
     KnowsItsEnd,
     KnowsNesting,
     KnowsWriters,
@@ -19,6 +20,7 @@ from lllm.events.backend import (
     persists,
     read_types,
 )
+from lllm.events.backends.rows_file import open_rows
 from lllm.events.envelope import NewEvent, Recorded
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "BackendKind",
     "CanBeRepaired",
     "CopiesFiles",
+    "KeepsRows",
     "KnowsItsEnd",
     "KnowsNesting",
     "KnowsWriters",
@@ -39,6 +42,7 @@ __all__ = [
     "Recorded",
     "ReportsHealth",
     "follow",
+    "open_rows",
     "persists",
     "read_types",
 ]

@@ -18,7 +18,7 @@ from lllm.doctor.checks import diagnosed
 from lllm.doctor.facts import Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
 from lllm.doctor.file_systems import StoreLocation, location_of
 from lllm.events import codec
-from lllm.events.backend import KnowsItsEnd, ReportsHealth, read_types
+from lllm.events.backend import KeepsRows, KnowsItsEnd, ReportsHealth, read_types
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.concurrency.locks import is_held
@@ -28,7 +28,6 @@ from lllm.events.health import Health
 from lllm.events.integrity.backup import stopped_backups
 from lllm.events.model import LogGap, SessionErased
 from lllm.projections.engine.checkpoints import Checkpoint
-from lllm.projections.engine.rows_location import KeepsRows
 from lllm.projections.queries import sessions as session_queries
 from lllm.store.log_store import LogStore, session_host
 from lllm.store.read_model import ReadModel

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from lllm.events.backend import LogBackend
+from lllm.events.backend import KeepsRows, LogBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.gaps import is_unreadable_page
 from lllm.events.concurrency.fork import register_after_fork
@@ -21,7 +21,6 @@ from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.engine.checkpoints import can_go_on
 from lllm.projections.engine.projector import Projector
 from lllm.projections.engine.rebuild import Progress, Rebuilt, rebuild
-from lllm.projections.engine.rows_location import KeepsRows
 from lllm.projections.view import View
 from lllm.projections.views.calls import CallsView
 from lllm.projections.views.costs import CostsView

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import sqlite_utils
 
+from lllm.events.backend import KeepsRows
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.lent_connection import LentConnection
 from lllm.events.concurrency import deferred
 from lllm.events.errors import LogDamaged, StoreError
-from lllm.projections.engine.rows_location import KeepsRows
 from lllm.store.read_model import ReadModel
 
 if TYPE_CHECKING:

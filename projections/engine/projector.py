@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lllm.events.backend import KnowsItsEnd, LogBackend
+from lllm.events.backend import KeepsRows, KnowsItsEnd, LogBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.file_header import FileErrors
 from lllm.events.buffered import BufferedLog
@@ -29,7 +29,6 @@ from lllm.projections.engine.checkpoints import (
     is_stale,
     read_checkpoints,
 )
-from lllm.projections.engine.rows_location import KeepsRows
 from lllm.projections.engine.session_contexts import stored_contexts
 from lllm.projections.view import View, check_names
 

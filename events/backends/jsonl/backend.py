@@ -29,9 +29,9 @@ from lllm.events.backends.jsonl.line_format import (
 from lllm.events.backends.jsonl.shared_folder import JSONLFolder, folders
 from lllm.events.backends.jsonl.torn_tail import damaged_tail, tail_state
 from lllm.events.backends.location import local_path
+from lllm.events.backends.rows_file import open_rows
 from lllm.events.backends.sharing import Share, open_otherwise
 from lllm.events.backends.sqlite.database import Database, Durability
-from lllm.events.backends.sqlite.shared_database import open_shared
 from lllm.events.concurrency.fair_locks import FairFileLock
 from lllm.events.concurrency.locks import is_held, kept_waiting
 from lllm.events.concurrency.robust_locks import LockPair, ThreadLock
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from lllm.events.health import Health
     from lllm.events.integrity.repair import Repaired
 
-ROWS_FORMAT = 1
 SEGMENT_BYTES = 64 << 20
 _NOTING_SECONDS = 1.0  # to wait for others, which note the same
 
@@ -235,14 +234,10 @@ class LocalFileBackend:
             if self._rows is None:
                 with segments.FolderErrors(self.path):
                     check_by_path(self.rows_path)
-                if not self.read_only or self.rows_path.exists():
-                    self._rows, _ = open_shared(
-                        self, self.rows_path, lock=self._shared.locks / "rows.lock",
-                        version=ROWS_FORMAT, read_only=self.read_only,
-                        mode=None if self.read_only else self._shared.mode,
-                    )  # fmt: skip
-                else:
-                    self._rows = Database(":memory:", lock=None, version=ROWS_FORMAT)
+                self._rows = open_rows(
+                    self, self.rows_path, lock=self._shared.locks / "rows.lock",
+                    read_only=self.read_only, mode=self._shared.mode,
+                )  # fmt: skip
             return self._rows
 
     # -- appending

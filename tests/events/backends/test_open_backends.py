@@ -17,7 +17,8 @@ import pytest
 from lllm import ConfigError, LocalFileBackend, LogStore, SQLiteBackend, StoreError
 from lllm.events import backends
 from lllm.events.backends import open_log
-from lllm.events.log import BackendKind
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.log import BackendKind, KeepsRows, LogBackend, Recorded, open_rows
 from tests.support import ROOT
 
 TAPE = ROOT / "tests" / "support" / "tape" / "lllm_tape.py"
@@ -224,6 +225,50 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "photos") == ["a.jpg"]
     with pytest.raises(ConfigError, match="s3: is no kind of store"):
         LogStore.open("s3://bucket/x")
+
+
+# -- rows of a backend of others
+
+
+class FourMethods:
+    """A log of its own, that keeps its rows in a file."""
+
+    rows_in_log = False
+
+    def __init__(self, folder: Path) -> None:
+        self._log = LocalFileBackend(folder / "log")
+        self._rows = open_rows(self, folder / "mine.sqlite")
+        self.read_from: list[int] = []
+        self.append, self.head = self._log.append, self._log.head
+
+    def read(
+        self, *, after: int = 0, upto: int | None = None, stream: str | None = None
+    ) -> Iterator[Recorded]:
+        """See LogBackend."""
+        self.read_from.append(after)
+        return self._log.read(after=after, upto=upto, stream=stream)
+
+    def rows_database(self) -> Database:
+        """See KeepsRows."""
+        return self._rows
+
+    def close(self) -> None:
+        """See LogBackend."""
+        self._log.close()
+        self._rows.close()
+
+
+def test_a_backend_of_others_keeps_its_rows(tmp_path: Path) -> None:
+    """Rows of `open_rows` are there when it is opened again: nothing is read from the beginning."""
+    log = FourMethods(tmp_path)
+    assert isinstance(log, KeepsRows)
+    assert isinstance(log, LogBackend)
+    with LogStore(log) as store, store.session("p::t"):
+        pass
+    again = FourMethods(tmp_path)
+    with LogStore(again) as store:
+        assert [one.state for one in store.list_sessions()] == ["success"]
+    assert 0 not in again.read_from
 
 
 # -- the registry
