@@ -1,4 +1,4 @@
-"""load_package: the tactics of a package, imported and registered.
+"""Loads packages of tactics: imports their files, and registers what they define.
 
 A file is imported in its place below a namespace that stands for its package's root, so that
 relative imports work and two packages may both have a `tactics/writer.py`. The lllm.toml files of
@@ -42,14 +42,21 @@ _one_load = ForkSafeLock(order=0)
 def load_package(path: str | Path, runtime: Runtime | None = None) -> Package:
     """Register the tactics of a package and of all it depends on.
 
-    path: the folder with the lllm.toml, or the file. Every .py file below the folders of
-    `[tactics] paths` is imported, under a module name of its own, unless it was imported already;
-    relative imports reach whatever lies in the package. Loading again reads the lllm.toml again and
-    imports what is new.
+    Every .py file below the folders of `[tactics] paths` is imported, under a module name of its
+    own, unless it was imported already; relative imports reach whatever lies in the package.
+    Loading again reads the lllm.toml again and imports what is new.
 
-    Raises PackageError, naming the file and the key, where an lllm.toml or a folder is missing or
-    wrong, a file can't be imported, or two tactics have one name. The runtime then knows no more
-    packages than before.
+    Args:
+        path: The folder with the lllm.toml, or the file.
+        runtime: Where the tactics are registered; by default where `build_tactic` looks.
+
+    Returns:
+        The package.
+
+    Raises:
+        PackageError: An lllm.toml or a folder is missing or wrong, a file can't be imported, or
+            two tactics have one name; the message names the file and the key. The runtime then
+            knows no more packages than before.
     """
     root = _root_of(Path(path))
     with _one_load.held():
@@ -170,8 +177,10 @@ def _is_imported(file: Path) -> bool:
 
 
 def _namespace(manifest: Manifest) -> str:
-    """The name of a module that stands for the package's root, so that Python's own import finds
-    what lies below it; no other package has it."""
+    """The name of a module that stands for the package's root; no other package has it.
+
+    Python's own import finds by it what lies below the root.
+    """
     digest = hashlib.sha256(str(manifest.root).encode()).hexdigest()[:12]
     name = f"_lllm_{re.sub(r'[^0-9A-Za-z]', '_', manifest.name)}_{digest}"
     if name not in sys.modules:

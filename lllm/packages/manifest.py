@@ -1,4 +1,4 @@
-"""lllm.toml: what a package is called, where its tactics are, and which packages it builds on.
+"""Reads lllm.toml: a package's name, where its tactics are, and the packages it builds on.
 
     [package]
     name = "my_project"
@@ -41,29 +41,40 @@ _FOREIGN = ("site-packages", "dist-packages")
 
 
 class Folder(msgspec.Struct, frozen=True):
-    """A folder with tactics. entry: as it is written in the file."""
+    """A folder with tactics."""
 
     entry: str
+    """What the file says: `folder/ under name`."""
     path: Path
+    """Where it is."""
     under: str
+    """What may be asked for its tactics by; "" for none."""
 
 
 class Dependency(msgspec.Struct, frozen=True):
-    """Another package. alias: what this package calls it, "" for its own name."""
+    """Another package that a package builds on."""
 
     entry: str
+    """What the file says: `path as name`."""
     root: Path
+    """Its folder."""
     alias: str
+    """What this package calls it; "" for its own name."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What an lllm.toml says. root: its folder."""
+    """What an lllm.toml says."""
 
     root: Path
+    """Its folder."""
     name: str
+    """The package's name, the first part of its tactics' stable paths."""
     version: str
+    """The package's version; "" for none."""
     folders: tuple[Folder, ...]
+    """Where its tactics are."""
     dependencies: tuple[Dependency, ...]
+    """The packages it builds on."""
 
     @property
     def file(self) -> Path:
@@ -92,7 +103,17 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The lllm.toml of a folder. Raises PackageError, naming the file and the key."""
+    """Read the lllm.toml of a folder.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        What the file says.
+
+    Raises:
+        PackageError: The file is missing or wrong; the message names it, and the key.
+    """
     file = root / FILE_NAME
     try:
         found = msgspec.convert(tomllib.loads(file.read_text("utf-8")), _File)
@@ -142,10 +163,19 @@ def _split(
 
 
 def nearest_manifest(file: Path) -> Manifest | None:
-    """The lllm.toml in the nearest folder above a file; None where there is none before the root
-    of the file system, or before the folder that libraries are installed in.
+    """Find the lllm.toml in the nearest folder above a file.
 
-    Read once for each folder, until `forget_manifests`. Raises PackageError as `read_manifest`.
+    Each folder is looked at once, until `forget_manifests`.
+
+    Args:
+        file: The file.
+
+    Returns:
+        What the lllm.toml says; None where there is none before the root of the file system, or
+        before the folder that libraries are installed in.
+
+    Raises:
+        PackageError: The lllm.toml is wrong.
     """
     return _manifest_above(file.parent)
 
@@ -160,5 +190,5 @@ def _manifest_above(folder: Path) -> Manifest | None:
 
 
 def forget_manifests() -> None:
-    """Look at the files again when next asked."""
+    """Have `nearest_manifest` look at every folder again."""
     _manifest_above.cache_clear()

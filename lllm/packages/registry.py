@@ -1,4 +1,4 @@
-"""Who a tactic is, wherever its file lies, and where tactics are found by name.
+"""The registry of tactics: their stable paths, and how one is found by its name.
 
 A tactic's stable path is `{package}::{name}`: the package's name from the nearest lllm.toml above
 the file that defines the class, and the class's own `name`. No folder, `under` or alias is in it,
@@ -38,10 +38,18 @@ _paths: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 def tactic_path(cls: type) -> str:
-    """The stable path of a tactic class, `{package}::{name}` or the bare name.
+    """The stable path of a tactic, by which its sessions are found.
 
-    Raises ConfigError where the class has no name, PackageError where the lllm.toml above it is
-    wrong: its sessions would be recorded under a name that nobody meant.
+    Args:
+        cls: The tactic's class.
+
+    Returns:
+        `{package}::{name}`, or the bare name where the class is in no package.
+
+    Raises:
+        ConfigError: The class has no name.
+        PackageError: The lllm.toml above it is wrong: its sessions would be recorded under a name
+            that nobody meant.
     """
     path = _paths.get(cls)
     if path is None:
@@ -52,7 +60,17 @@ def tactic_path(cls: type) -> str:
 
 
 def tactic_name(cls: type) -> str:
-    """A tactic's short name. Raises ConfigError where the class has none."""
+    """The short name of a tactic.
+
+    Args:
+        cls: The tactic's class.
+
+    Returns:
+        Its `name`.
+
+    Raises:
+        ConfigError: The class has none.
+    """
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name:
         raise ConfigError(
@@ -62,32 +80,50 @@ def tactic_name(cls: type) -> str:
 
 
 def forget_paths() -> None:
-    """Look at every lllm.toml again when next asked."""
+    """Have `tactic_path` look at every lllm.toml again."""
     forget_manifests()
     _paths.clear()
 
 
 def file_of(cls: type) -> Path | None:
-    """The file that defines a class; None in a REPL or a notebook."""
+    """The file that defines a class.
+
+    Args:
+        cls: The class.
+
+    Returns:
+        The file; None in a REPL or a notebook.
+    """
     return file_of_module(sys.modules.get(cls.__module__))
 
 
 def file_of_module(module: types.ModuleType | None) -> Path | None:
-    """The file that a module was made from; None where there was none."""
+    """The file that a module was made from.
+
+    Args:
+        module: The module; None for one that is not there.
+
+    Returns:
+        The file; None where there was none.
+    """
     # Not getattr: a module that is filled lazily may do anything when asked.
     file = getattr(module, "__dict__", {}).get("__file__")
     return Path(file).resolve() if isinstance(file, str) else None
 
 
 class Package(msgspec.Struct, frozen=True):
-    """A loaded package. tactics: by name. aliases: what it calls its dependencies, and what they
-    call themselves."""
+    """A loaded package."""
 
     name: str
+    """Its name, the first part of its tactics' stable paths."""
     version: str
+    """Its version; "" for none."""
     root: Path
+    """The folder with its lllm.toml."""
     tactics: Mapping[str, type]
+    """The classes of its tactics by their short names."""
     aliases: Mapping[str, str]
+    """The names of packages it builds on, by what it calls them."""
 
 
 class _Registered(msgspec.Struct, frozen=True):
@@ -96,7 +132,7 @@ class _Registered(msgspec.Struct, frozen=True):
 
 
 class Runtime:
-    """The tactics and packages that names are looked up in. Safe in any number of threads."""
+    """The tactics and packages in which names are looked up; for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may call a tactic, too
@@ -106,7 +142,7 @@ class Runtime:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock."""
+        """Make a new lock in a forked child: another thread may have held that of the parent."""
         self._lock = threading.RLock()
 
     @property
@@ -122,11 +158,17 @@ class Runtime:
             return tuple(self._packages.values())
 
     def register(self, cls: type) -> None:
-        """Make a tactic class known by its stable path. One that only inherits its name is not: it
-        would take its parent's place.
+        """Make a tactic known by its stable path.
 
-        Warns where another file of the same package defines the same name; the later one counts.
-        Raises as `tactic_path`.
+        One that only inherits its name is left out: it would take its parent's place. Warns where
+        another file of the same package defines the same name; the later one counts.
+
+        Args:
+            cls: The tactic's class.
+
+        Raises:
+            ConfigError: The class has no name.
+            PackageError: The lllm.toml above it is wrong.
         """
         path, file = tactic_path(cls), file_of(cls)
         if "name" not in vars(cls):
@@ -145,9 +187,16 @@ class Runtime:
             )
 
     def find(self, name: str) -> type:
-        """The tactic class of a name in any form that `resolve` takes.
+        """Find a tactic by its name.
 
-        Raises ConfigError where there is none, or several, and lists what there is.
+        Args:
+            name: In any form that `resolve` takes.
+
+        Returns:
+            The tactic's class.
+
+        Raises:
+            ConfigError: There is none of that name, or several; the message lists what there is.
         """
         path = self.resolve(name)
         tactics = self.tactics
@@ -157,14 +206,20 @@ class Runtime:
         return tactics[path]
 
     def resolve(self, query: str) -> str:
-        """The stable path that a query means.
+        """Find the stable path of a tactic by a name.
 
         `my_project::analyzer` is one already. In `my_project:v2/analyzer` and `shared:analyzer`
         the package is a name or an alias; the part before the last slash only says where the
         tactic was found once, and any will do. A bare `analyzer` is the one tactic of that name.
-        What is not known stays as it is, for it may stand in an old log.
 
-        Raises ConfigError where several tactics or packages could be meant.
+        Args:
+            query: The name, in any of these forms.
+
+        Returns:
+            The stable path; `query` itself where it is not known, for it may stand in an old log.
+
+        Raises:
+            ConfigError: Several tactics or packages could be meant.
         """
         tactics = self.tactics
         if "::" in query or query in tactics:
@@ -174,7 +229,7 @@ class Runtime:
             name = self._package_called(package, tactics)
             return query if name is None else _path_within(name, rest, tactics)
         meant = sorted(path for path in tactics if path.partition("::")[2] == query)
-        return _only(meant, query) or query
+        return _only_one(meant, query) or query
 
     def _package_called(self, name: str, tactics: Mapping[str, type]) -> str | None:
         packages = self.packages
@@ -183,16 +238,27 @@ class Runtime:
         if any(path.startswith(f"{name}::") for path in tactics):
             return name
         aliased = {package.aliases[name] for package in packages if name in package.aliases}
-        return _only(sorted(aliased), name)
+        return _only_one(sorted(aliased), name)
 
     def defined_in(self, file: Path) -> list[type]:
-        """The registered classes of a file's module; not those that its functions make."""
+        """The registered classes of a file; without those that its functions make.
+
+        Args:
+            file: The file.
+
+        Returns:
+            The classes, in the order of their definition.
+        """
         with self._lock:
             found = self._defined.get(file, {})
             return [cls for name, cls in found.items() if "<locals>" not in name]
 
     def add(self, packages: Mapping[Path, Package]) -> None:
-        """Make loaded packages known, by their roots, and all their tactics."""
+        """Make loaded packages and all their tactics known.
+
+        Args:
+            packages: The packages by their roots.
+        """
         with self._lock:
             self._packages.update(packages)
             for package in packages.values():
@@ -204,11 +270,11 @@ default_runtime = Runtime()
 
 
 def _both_exist(one: Path | None, other: Path | None) -> bool:
-    """Whether two files are two; one that was moved is there only once."""
+    """True if these are two files, and not one that was moved."""
     return one is not None and other is not None and one != other and one.exists()
 
 
-def _only(found: list[str], query: str) -> str | None:
+def _only_one(found: list[str], query: str) -> str | None:
     if len(found) > 1:
         raise ConfigError(f"{query!r} may be any of {', '.join(found)}: say which.")
     return found[0] if found else None
