@@ -27,23 +27,39 @@ _LAST = 2**63
 class CallRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """One attempt to call a model; an answer that needed three attempts is three of them.
 
-    session_id, tactic_path, tags: of the session that it was made in; children have their root's
-    tags. agent: who asked, "" in a captured session. request: the ordinal of the attempt in its
-    session. call: the ordinal of the agent's call, None outside of an agent. step: the model's
-    turns within it; attempt: the tries of that turn.
+    Tokens are None where nobody said what was used.
 
-    asked: the model that was asked; model: the one that answered, by the provider's name, None
-    where none did. state: "success", "failure", "running", or "interrupted" where its session ended
-    before it. status: of an HTTP answer that is an error. error: "Type: message", of which the
-    first 500 characters; error_code is the provider's word for it.
-
-    timestamp: when it was sent, UTC. elapsed: seconds to the end of the answer; first_token:
-    seconds to the first piece of a stream. Tokens are None where nobody said what was used; prompt
-    tokens include cached ones, completion tokens reasoning. cost: US dollars, None where nobody
-    knows; price: "priced", "provider", "free" or "unpriced", and price_reason why there is none.
-    wasted: whether its answer was thrown away, or never came whole.
-
-    cursor: give it to `list_calls`, asked for the same order, to go on behind this one.
+    Attributes:
+        session_id: The session that it was made in.
+        tactic_path: Of that session.
+        agent: Who asked, "" in a captured session.
+        request: The ordinal of the attempt in its session.
+        call: The ordinal of the agent's call, None outside of an agent.
+        step: The model's turns within the agent's call.
+        attempt: The tries of that turn.
+        provider: Who bills it, by the names of genai-prices.
+        host: Where it was sent.
+        asked: The model that was asked.
+        model: The one that answered, by the provider's name; None where none did.
+        state: "success", "failure", "running", or "interrupted" where its session ended before it.
+        status: Of an HTTP answer that is an error.
+        error: "Type: message", of which the first 500 characters.
+        error_type: The name of the exception's class.
+        error_code: The provider's word for it.
+        timestamp: When it was sent, UTC.
+        elapsed: Seconds to the end of the answer.
+        first_token: Seconds to the first piece of a stream.
+        prompt_tokens: Of the input, cached ones among them.
+        completion_tokens: Of the output, reasoning among them.
+        cached_prompt_tokens: Of the input, those read from a cache.
+        cache_write_tokens: Of the input, those written to a cache.
+        reasoning_tokens: Of the output, those of reasoning.
+        cost: US dollars, None where nobody knows.
+        price: "priced", "provider", "free" or "unpriced".
+        price_reason: Why there is no price.
+        wasted: True if its answer was thrown away, or never came whole.
+        tags: Of its session, with those of the root.
+        cursor: Give it to `list_calls`, asked for the same order, to go on behind this one.
     """
 
     session_id: str
@@ -79,7 +95,15 @@ class CallRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 def record_of(found: FoundCall, sort: CallSort) -> CallRecord:
-    """A list's line from an attempt's row. sort: the list's order, which its cursor is for."""
+    """Make a list's line from an attempt's row.
+
+    Args:
+        found: The row with the tags of its session.
+        sort: The list's order, which its cursor is for.
+
+    Returns:
+        The line.
+    """
     row = found.row
     return CallRecord(
         session_id=row.session_id,
@@ -133,9 +157,22 @@ def call_filter_of(
     slower: Duration | None,
     session_id: str | None,
 ) -> CallFilter:
-    """The filter of a list of attempts. of: what is also asked of sessions.
+    """Make the filter of a list of attempts; see `LogStore.list_calls`.
 
-    Raises TypeError or ValueError for an error or a duration that is none.
+    Args:
+        of: What is also asked of their sessions.
+        error: A status, or text of an error.
+        model: A model, with `*` for anything.
+        provider: Who bills.
+        slower: The shortest time taken.
+        session_id: A session, with those below it.
+
+    Returns:
+        The filter, in the terms of the rows.
+
+    Raises:
+        TypeError: `slower` is no length of time.
+        ValueError: The error or the duration can't be.
     """
     statuses, said = (None, None) if error is None else _error_asked(error)
     return CallFilter(

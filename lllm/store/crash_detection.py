@@ -32,10 +32,19 @@ def interrupt_dead(
     redact: Redact | None,
     behind: bool,
 ) -> bool:
-    """Say of every running session whose owner is known to be dead that it was interrupted.
+    """Write of every running session whose process is known to be dead that it was interrupted.
 
-    Returns whether there were any. Sessions of another host that write this log are left alone:
-    nobody here can know.
+    Sessions of another host that write this log are left alone: nobody here can know.
+
+    Args:
+        log: Gets the events.
+        database: Knows which sessions run.
+        liveness: Knows whose process is dead.
+        redact: Filters the events.
+        behind: The rows could not follow the log, so a dead process is not forgotten yet.
+
+    Returns:
+        True if there were any.
     """
     with session_queries.reading(database) as connection:
         running = session_queries.running(connection)

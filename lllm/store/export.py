@@ -22,20 +22,30 @@ _DEEPEST = 200  # levels of sessions; Python's reader of JSON follows 1,000 of l
 
 
 def as_recorded(plain: object) -> object:
-    """A value of a user's in the form in which it stands in its event."""
+    """Keep a user's value in the form in which it stands in its event.
+
+    Args:
+        plain: That form.
+
+    Returns:
+        The same.
+    """
     return plain
 
 
 def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
-    """A session as indented JSON, with its tags and total cost.
+    """Write a session as indented JSON, with its tags and total cost.
 
     Sessions that stand below each other in more levels than readers of JSON follow are members of a
     list at its end, `deeper_sessions`, and named where they belong by
     `{"$lllm": "session", "session_id": ...}`.
 
     Args:
-        session: With the values in it as they are recorded.
+        session: With the values in it as they are recorded. The names are put into it.
         tags: Those that it has now.
+
+    Returns:
+        The text, which UTF-8 can hold.
     """
     whole: dict[str, object] = {"tags": tags, "total_cost": session.total_cost}
     deeper = _take_deeper(session)
@@ -48,7 +58,7 @@ def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
 
 
 def _take_deeper(session: TacticCallSession) -> list[TacticCallSession]:
-    """Put names in the place of the sessions that stand too deep. Returns these sessions."""
+    """Put names in the place of the sessions that stand too deep, and return these sessions."""
     deeper: list[TacticCallSession] = []
     waiting = [(session, 1)]
     while waiting:
@@ -135,8 +145,17 @@ class ExportedLine(msgspec.Struct):
 
 
 def as_jsonl(events: Sequence[Recorded]) -> str:
-    """Events as one JSON object a line. `data` is the payload, byte for byte; where that is no JSON
-    on one line, as in a damaged log, it is kept in a string, `text`, or in `base64`."""
+    """Write events as one JSON object a line.
+
+    `data` is the payload, byte for byte. Where that is no JSON on one line, as in a damaged log, it
+    is kept in a string, `text`, or in `base64`.
+
+    Args:
+        events: In their order.
+
+    Returns:
+        The text.
+    """
     return "".join(codec.encode(_line(event)).decode() + "\n" for event in events)
 
 

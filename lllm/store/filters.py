@@ -25,12 +25,24 @@ def filter_of(
     partition: str | None,
     tz: str | dt.tzinfo = dt.UTC,
 ) -> Filter:
-    """The filter of a list or a sum; `tactic_path` in any form that `runtime` resolves.
+    """Make the filter of a list or a sum; see `LogStore.list_sessions`.
 
-    tz: the zone of `after` and `before` where they name no offset.
+    Args:
+        runtime: Resolves the tactic's path.
+        tags: Tags to have.
+        state: A state.
+        tactic_path: A tactic, in any form that `runtime` resolves.
+        after: The earliest start.
+        before: The end of the starts, which is not among them.
+        partition: A partition.
+        tz: The zone of `after` and `before` where they name no offset.
 
-    Raises TypeError for tags that are not str -> str, ValueError for a state, a time or a zone that
-    there isn't.
+    Returns:
+        The filter, in the terms of the rows.
+
+    Raises:
+        TypeError: Tags are not str -> str.
+        ValueError: A state, a time or a zone can't be.
     """
     zone, at = zone_of(tz), times.now()  # one present for both
     if state is not None and state not in STATES:

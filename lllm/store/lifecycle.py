@@ -15,8 +15,14 @@ from lllm.store.projection_scheduler import CatchUp
 
 
 class Closing:
-    """Closes what a store is made of, once: by `close`, when the store is dropped, or at the
-    interpreter's exit."""
+    """Closes what a store is made of, once.
+
+    Args:
+        log: Closed, once the events that wait were written.
+        database: Of the rows.
+        catch_up: What brings the rows up to date.
+        liveness: The lock of this process, None where there is none.
+    """
 
     def __init__(
         self,

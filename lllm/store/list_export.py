@@ -79,7 +79,15 @@ _TABLES: dict[str, tuple[dict[str, type], tuple[str, ...]]] = {
 
 
 class ExportedLists(msgspec.Struct, frozen=True):
-    """How many rows of each kind an export wrote, those that were there before among them."""
+    """How many rows of each kind an export wrote, those that were there before among them.
+
+    Attributes:
+        path: The database.
+        sessions: Rows of `sessions`.
+        tags: Rows of `tags`.
+        calls: Rows of `calls`.
+        costs: Rows of `costs`.
+    """
 
     path: Path
     sessions: int
@@ -89,7 +97,18 @@ class ExportedLists(msgspec.Struct, frozen=True):
 
 
 def export_lists(place: ReadModel, path: Path) -> ExportedLists:
-    """See `LogStore.export_lists`. place: where the rows are, which are up to date."""
+    """Write all lists to a database; see `LogStore.export_lists`.
+
+    Args:
+        place: The rows, which are up to date.
+        path: The database.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        StoreError: It can't be written; nothing is changed then.
+    """
     _refuse_stores(path)
     made = not path.exists()
     counts = dict.fromkeys(_TABLES, 0)
@@ -199,7 +218,7 @@ def _time(nanoseconds: int) -> str:
 def _refuse_stores(path: Path) -> None:
     """Raise StoreError for what is there and is no database, or a store's: of this one, or another.
 
-    It is asked through SQLite, in a way that changes nothing; see `sqlite_files.refuse_others`.
+    It is asked through SQLite, in a way that changes nothing; see `file_header.refuse_others`.
     """
     for folder in path.parents[:2]:
         if folder.name.endswith("-lllm") or (folder / "log.json").exists():

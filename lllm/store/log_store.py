@@ -58,21 +58,27 @@ R = TypeVar("R")
 
 
 class LogStore:
-    """Sessions: written by tactics, listed, loaded, summed up and exported.
+    """Record sessions, and list, load, sum up and export them.
 
-    backend: where the events are kept. runtime: the packages that tactic paths are resolved with,
-    None for those loaded in this process. partition: a name for whose sessions these are, which
-    every session written here carries. on_error: "hold" keeps events in memory while the log can't
-    be written; "raise" raises LogUnavailable instead. redact: a function of the type and the
-    payload of every event, whose result is written; or a list of patterns (EMAIL, CARD, BEARER, or
-    a Pattern of one's own) and functions, done in their order; known API keys are always cut.
-    views: projections of one's own beside lllm's. prices: what models cost in US dollars for a
-    million tokens, as {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage
-    and provider, for those that no price data knows, or that cost you something else; see
-    `PriceTable.of`.
+    Args:
+        backend: Where the events are kept.
+        runtime: The packages that tactic paths are resolved with, None for those loaded in this
+            process.
+        partition: A name for whose sessions these are, which every session written here carries.
+        on_error: "hold" keeps events in memory while the log can't be written; "raise" raises
+            LogUnavailable instead.
+        redact: A function of the type and the payload of every event, whose result is written; or a
+            list of patterns (EMAIL, CARD, BEARER, or a Pattern of your own) and functions, done in
+            their order. Known API keys are always cut.
+        views: Projections of your own beside lllm's.
+        prices: What models cost in US dollars for a million tokens, as
+            {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage and provider,
+            for those that no price data knows, or that cost you something else; see
+            `PriceTable.of`.
 
-    Raises LogError or one of its kinds where the backend can't be used, ConfigError for prices that
-    can't be.
+    Raises:
+        LogError: The backend can't be used.
+        ConfigError: The backend is none, or prices or `redact` can't be.
     """
 
     def __init__(
@@ -126,7 +132,7 @@ class LogStore:
         views: Iterable[View] = (),
         prices: Prices | PriceTable | None = None,
     ) -> LogStore:
-        """The store at a path or URL, by the backend that knows its kind.
+        """Open the store at a path or URL, by the backend that knows its kind.
 
         Args:
             location: As `runs.db`, `logs/` or a URL; see `lllm.events.backends.open_log`.
@@ -138,6 +144,9 @@ class LogStore:
             redact: See there.
             views: See there.
             prices: See there.
+
+        Returns:
+            The store.
 
         Raises:
             ConfigError: No backend knows the scheme of the URL, or an option can't be.
@@ -174,14 +183,29 @@ class LogStore:
         budget_usd: float | None = None,
         budget_unpriced: OnUnpriced = "warn",
     ) -> SessionScope:
-        """A session for code that has no Tactic: `with store.session("my_project::script") as
-        recorder:`, or `async with`. Tactics called inside become its children.
+        """Make a session for code that has no Tactic.
 
-        name: its stable path; the part after the last `::` is its short name. Say what it delivers
-        with `recorder.deliver(value)`. budget_usd: US dollars that the tactics called inside may
-        spend on models. budget_unpriced: what an attempt does under that budget whose cost nobody
-        knows: "warn" of the first, or "stop" before the next call of a model. Raises TypeError for
-        tags that are not str -> str.
+        Use it as `with store.session("my_project::script") as recorder:`, or with `async with`.
+        Tactics called inside become its children.
+
+        Args:
+            name: Its stable path; the part after the last `::` is its short name.
+            tags: To find it by, str to str.
+            metadata: Whatever is worth keeping with it.
+            task: What is asked. Say what it delivers with `recorder.deliver(value)`.
+            partition: Whose session it is; None for the store's partition.
+            budget_usd: US dollars that what is called inside may spend on models, None for no
+                limit.
+            budget_unpriced: What an attempt does under that budget whose cost nobody knows: "warn"
+                of the first, or "stop" before the next call of a model.
+
+        Returns:
+            The session, which begins when its `with` does.
+
+        Raises:
+            TypeError: Tags are not str -> str.
+            ValueError: The name is empty.
+            ConfigError: The budget can't be.
         """
         return open_session(
             self._host, name, task=task, tags=tags, metadata=metadata, partition=partition,
@@ -198,18 +222,31 @@ class LogStore:
         budget_usd: float | None = None,
         budget_unpriced: OnUnpriced = "warn",
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Make each call of a function a session: `@store.tactic("summarize")` above a `def` or an
-        `async def`. Calls from inside of another session are its children.
+        """Make each call of a function a session, as a decorator: `@store.tactic("summarize")`.
 
-        name: the short name, to which the nearest lllm.toml above the file adds the package, or a
-        stable path with `::`. The first argument of a call is its task, what it returns its
-        delivery. The rest is as for `session`, for every call. Raises ConfigError for a name that
-        is none.
+        It stands above a `def` or an `async def`. The first argument of a call is its task, what it
+        returns its delivery. Calls from inside of another session are its children.
 
         Of a generator, sync or async, the items are the delivery. Its session is current within its
         steps only, whichever thread or task takes them or closes it: what a streaming handler of a
         web server needs. Items beyond 16 MiB are counted, not kept; a generator that is left is a
         cancelled failure with the items so far.
+
+        Args:
+            name: The short name, to which the nearest lllm.toml above the file adds the package, or
+                a stable path with `::`.
+            tags: As for `session`, for every call; as are the others.
+            metadata: See there.
+            partition: See there.
+            budget_usd: See there.
+            budget_unpriced: See there.
+
+        Returns:
+            The decorator.
+
+        Raises:
+            ConfigError: The name is none, or the budget can't be.
+            PackageError: The lllm.toml is wrong.
         """
         return tactic_decorator(
             self._host, name, tags=tags, metadata=metadata, partition=partition,
@@ -217,8 +254,9 @@ class LogStore:
         )  # fmt: skip
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Have a function run in the session that is running here, whichever thread calls it:
-        `pool.map(store.carry(work), items)`. What it spends comes out of the session's budget.
+        """Have a function run in the session that is running here, whichever thread calls it.
+
+        As `pool.map(store.carry(work), items)`. What it spends comes out of the session's budget.
 
         Args:
             function: A function or a coroutine function. It can be called any number of times, also
@@ -240,10 +278,19 @@ class LogStore:
         remove: Iterable[str] = (),
         by: str | None = None,
     ) -> None:
-        """Add, change or remove tags of a session after it began. The session's own events stay as
-        they are; this is an event beside them.
+        """Add, change or remove tags of a session after it began.
 
-        by: who says so. Raises TypeError for tags that are not str -> str, SessionNotFound.
+        The session's own events stay as they are; this is an event beside them.
+
+        Args:
+            session_id: The whole id.
+            tags: Those to add or change.
+            remove: The names of those to remove.
+            by: Who says so.
+
+        Raises:
+            TypeError: Tags are not str -> str.
+            SessionNotFound: There is no such session.
         """
         changes = check_tags(tags)
         self._reader.find(session_id, below=False)
@@ -253,9 +300,14 @@ class LogStore:
         self._append_statement("tagged", event)
 
     def save_error(self, error: BaseException, *, context: object = None) -> str:
-        """Record a failure outside any session. Returns the id that `events` finds it by.
+        """Record a failure outside any session.
 
-        context: whatever helps to understand it.
+        Args:
+            error: What was raised.
+            context: Whatever helps to understand it.
+
+        Returns:
+            The id that `events` finds it by.
         """
         event = ErrorRecorded(
             error=describe(error),
@@ -286,18 +338,30 @@ class LogStore:
         cursor: str | None = None,
         sort: Sort = "started",
     ) -> list[SessionSummary]:
-        """The top-level calls, newest first (by start, then id); with `tactic_path`, the outermost
-        calls of that tactic at any depth.
+        """List the top-level calls, newest first (by start, then id).
 
-        sort: "cost" lists the most expensive first, children included, and the newer of two that
-        cost the same. All that the filters select is looked at then: half a second for a million.
+        Args:
+            tags: Only sessions that have all of these.
+            state: Only "success", "failure", "running" or "interrupted" ones.
+            tactic_path: The outermost calls of this tactic, at any depth.
+            limit: How many at most, None for all there are.
+            after: Only what began then or later: a datetime, a date, or a text as "7d", "today" or
+                "2026-01-31T18:00" (see `lllm.times.parse_time`).
+            before: Only what began earlier than then.
+            tz: The zone of times that name no offset, naive datetimes among them: UTC, or
+                "Europe/Berlin", "local", a tzinfo.
+            partition: Only of this partition.
+            cursor: Of the last summary seen, to go on behind it.
+            sort: "started", or "cost" for the most expensive first, children included, and the
+                newer of two that cost the same. All that the filters select is looked at then: half
+                a second for a million.
 
-        state: "success", "failure", "running" or "interrupted". after, before: of the start, the
-        first included, the second not: a datetime, a date, or a text as "7d", "today" or
-        "2026-01-31T18:00" (see `lllm.times.parse_time`). tz: the zone of those that name no offset,
-        naive datetimes among them: UTC, or "Europe/Berlin", "local", a tzinfo. cursor: of the last
-        summary seen, to go on behind it. limit: None for all there are. Raises ValueError for a
-        state, limit, sort, cursor, time or zone that can't be.
+        Returns:
+            A light summary of each, in their order.
+
+        Raises:
+            ValueError: A state, limit, sort, cursor, time or zone can't be.
+            TypeError: Tags are not str -> str.
         """
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         return self._reader.ask(session_list(wanted, sort, limit, cursor))
@@ -321,9 +385,10 @@ class LogStore:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> list[CallRecord]:
-        """Single attempts to call a model, newest first, failed and repeated ones among them: the
-        slowest call, last week's 429s. `pandas.DataFrame(store.list_calls())` has a column for each
-        field.
+        """List single attempts to call a model, newest first, failed and repeated ones among them.
+
+        It finds the slowest call, or last week's 429s. `pandas.DataFrame(store.list_calls())` has a
+        column for each field.
 
         Args:
             error: Only attempts that failed with this HTTP status (429, or "5xx" for all from 500
@@ -362,23 +427,47 @@ class LogStore:
         return self._reader.ask(call_list(wanted, sort, limit, cursor))
 
     def find_id(self, prefix: str) -> str:
-        """The one session id that begins with a prefix.
+        """Find the one session id that begins with a prefix.
 
-        Raises SessionNotFound where none does, AmbiguousId where several do.
+        Args:
+            prefix: Some first letters and digits of it.
+
+        Returns:
+            The whole id.
+
+        Raises:
+            SessionNotFound: None begins so.
+            AmbiguousId: Several do.
         """
         return self._reader.find_id(prefix)
 
     def load_session(self, session_id: str) -> TacticCallSession:
-        """A session with everything that happened in it and below it.
+        """Load a session with everything that happened in it and below it.
 
-        Raises SessionNotFound; LogDamaged where an event is not what was written.
+        Args:
+            session_id: The whole id.
+
+        Returns:
+            The session.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
         """
         return self._reader.load(session_id)[1]
 
     def load_session_record(self, session_id: str) -> SessionRecord:
-        """A session with its tags, metadata, start and, where it failed, the traceback.
+        """Load a session with its tags, metadata, start and, where it failed, the traceback.
 
-        Raises what `load_session` raises.
+        Args:
+            session_id: The whole id.
+
+        Returns:
+            The session and what the store knows about it.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
         """
         found, session = self._reader.load(session_id)
         return SessionRecord(
@@ -392,26 +481,40 @@ class LogStore:
         )
 
     def events(self, session_id: str) -> Iterator[Recorded]:
-        """The events of one session, then what was said of it later; or those of an error's id.
+        """Read the events of one session, then what was said of it later.
 
-        Raises SessionNotFound.
+        Args:
+            session_id: The whole id; or what `save_error` returned, for that error.
+
+        Returns:
+            The events, in the order of the log.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
         """
         return self._reader.events(session_id)
 
     def follow(self, *, after: int | None = None, poll: float = 0.1) -> Iterator[Recorded]:
-        """The events of all sessions as they are written, by any process, without end.
+        """Read the events of all sessions as they are written, by any process, without end.
 
-        after: the position to begin behind, None for now. poll: seconds between two looks.
+        Args:
+            after: The position to begin behind, None for now.
+            poll: Seconds between two looks.
 
-        Raises LogDamaged where the log ends before a position that was read, as an older copy does.
+        Yields:
+            Each event once, in the order of the log.
+
+        Raises:
+            LogDamaged: The log ends before a position that was read, as an older copy does.
         """
         yield from logs.follow(self.log, after=after, poll=poll)  # which keeps the store open
 
     def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
-        """A session as text that stands alone.
+        """Export a session as text that stands alone.
 
         Args:
-            session_id: The session's id.
+            session_id: The whole id.
             format: "json" is the session with those below it, what a user passed in its recorded
                 form; "jsonl" its events, verbatim, with all that they refer to, one a line.
 
@@ -467,22 +570,34 @@ class LogStore:
         prices: OtherPrices = "recorded",
         as_model: str | None = None,
     ) -> CostSummary:
-        """What the selected sessions cost, with everything below them; the filters are those of
-        `list_sessions`.
+        """Sum up what the selected sessions cost, with everything below them.
 
-        group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for its
-        own tactic, model, agent and day. Of several, each stands within the one before it.
-        prices: "recorded" are those of the time of each call; "current" prices its usage as this
-        store would today; a table or function (see `PriceTable.of`) prices what it names, and
-        the rest is priced as today. as_model: price every call as this model's, whoever answered.
-        Both change no event: the log is read anew for them, about 50 us for each call.
+        Args:
+            tactic_path: As for `list_sessions`, as are the other filters.
+            tags: See there.
+            after: See there.
+            before: See there.
+            tz: The zone of the days, and of times that name no offset: UTC, or "Europe/Berlin",
+                "local", a tzinfo. A day goes from midnight to midnight there, and has 23 or 25
+                hours where clocks change.
+            partition: See there.
+            state: See there.
+            group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for
+                its own tactic, model, agent and day. Of several, each stands within the one before
+                it.
+            prices: "recorded" are those of the time of each call; "current" prices its usage as
+                this store would today; a table or function (see `PriceTable.of`) prices what it
+                names, and the rest is priced as today.
+            as_model: Price every call as this model's, whoever answered. Like other prices, it
+                changes no event: the log is read anew, about 50 us for each call.
 
-        tz: the zone of the days, and of `after` and `before` where they name no offset: UTC, or
-        "Europe/Berlin", "local", a tzinfo. A day goes from midnight to midnight there, and has 23
-        or 25 hours where clocks change.
+        Returns:
+            The sums, and how many calls have no known price.
 
-        Raises ValueError for a group, time or zone that there isn't, ConfigError for prices that
-        can't be or an `as_model` without a price, LogDamaged where usage can't be read anew.
+        Raises:
+            ValueError: A group, time or zone can't be.
+            ConfigError: Prices can't be, or `as_model` has no price.
+            LogDamaged: Usage can't be read anew.
         """
         by, zone = grouping(group_by), zone_of(tz)
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
@@ -497,19 +612,27 @@ class LogStore:
         return summary_of_costs(self._reader.ask(summed), by, zone, new.asked, as_model)
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
-        """A consistent copy of the log, made while others go on writing to it. To restore it, copy
-        it back.
+        """Copy the log as it is at one moment, while others go on writing to it.
 
-        destination: where nothing is yet. Raises LogError where something is, or it can't be made.
+        To restore it, copy it back.
+
+        Args:
+            destination: A path where nothing is yet.
+
+        Returns:
+            Where the copy lies, its size in bytes and its last position.
+
+        Raises:
+            LogError: Something is there, or the copy can't be made.
         """
         self.log.write_held()
         return back_up(self.backend, local_path(destination))
 
     def database(self) -> StoreDatabase:
-        """The store as a database of sqlite-utils, for questions in SQL of your own:
-        `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`.
+        """Open the store as a database of sqlite-utils, for questions in SQL of your own.
 
-        It is brought up to date first, as a list is. `lllm query --schema` explains its tables; the
+        As `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`. It is
+        brought up to date first, as a list is. `lllm query --schema` explains its tables; the
         events themselves are in that of an SQLite store only. Nothing can be written through it,
         and closing it closes nothing else. For one thread at a time.
 
@@ -527,8 +650,10 @@ class LogStore:
         return open_database(self, self._rows)
 
     def export_lists(self, path: str | os.PathLike[str]) -> ExportedLists:
-        """Write the lists of this store to a database of your own: every session, its tags, its
-        calls of models, and what each top-level session cost by day, tactic, model and agent.
+        """Write the lists of this store to a database of your own.
+
+        These are every session, its tags, its calls of models, and what each top-level session cost
+        by day, tactic, model and agent.
 
         Args:
             path: An SQLite file, made where there is none. It gets the plain tables `sessions`,
@@ -558,8 +683,15 @@ class LogStore:
     def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
         """Build every view anew from the events, while others go on reading and writing.
 
-        check: replace nothing, and compare what is there with what the events say.
-        progress: called with the position reached and the position to reach.
+        Args:
+            check: Replace nothing, and compare what is there with what the events say.
+            progress: Called with the position reached and the position to reach.
+
+        Returns:
+            What was built, and the first difference where it was compared.
+
+        Raises:
+            LogError: The log can't be read, or the rows can't be written.
         """
         self.log.write_held()
         return self._rows.rebuild(check=check, progress=progress)

@@ -24,10 +24,10 @@ _logger = logging.getLogger("lllm.store")
 
 
 class CatchesUp(Protocol):
-    """What brings rows up to date: a Projector, or a place for rows that has one."""
+    """Brings rows up to date: a Projector, or a ReadModel that has one."""
 
     def catch_up(self, *, timeout: float) -> bool:
-        """See Projector."""
+        """Follow the log; see `Projector.catch_up`."""
 
 
 class _Later:
@@ -56,7 +56,11 @@ class _Later:
 
 
 class CatchUp:
-    """Catches up with the log for the sessions that end in this process."""
+    """Has rows follow the sessions that end in this process.
+
+    Args:
+        rows: What brings them up to date.
+    """
 
     def __init__(self, rows: CatchesUp) -> None:
         self._rows = rows
@@ -73,7 +77,7 @@ class CatchUp:
         self._later = None
 
     def session_ended(self) -> None:
-        """Catch up now, or soon."""
+        """Bring rows up to date now, or soon where that was done just before."""
         now = time.monotonic()
         with self._lock.held():
             if self._closed:

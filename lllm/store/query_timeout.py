@@ -22,7 +22,8 @@ _ADVICE = "`lllm query --schema` lists the tables and their columns."
 class TimedRows:
     """The rows that a statement finds, one after another, each when it is asked for.
 
-    columns: their names, the second of a name with `_2` behind it.
+    Attributes:
+        columns: Their names, the second of a name with `_2` behind it.
     """
 
     def __init__(
@@ -96,15 +97,24 @@ class TimedRows:
         return time.monotonic() > self._until
 
     def begin(self) -> None:
-        """The database works from now on."""
+        """Count the time from now on: the database works."""
         self._until = time.monotonic() + self._left
 
     def stop(self) -> None:
-        """It has come to a row."""
+        """Count no more time: the database has come to a row."""
         self._left = max(0.0, self._until - time.monotonic())
 
     def explain(self, error: BaseException) -> None:
-        """Raise the error of ours that an error of sqlite3 amounts to."""
+        """Raise the error of lllm's that an error of sqlite3 amounts to.
+
+        Args:
+            error: What was raised; any other is left to its way.
+
+        Raises:
+            ConfigError: The statement or a parameter can't be.
+            StoreError: SQLite can't answer it, or took too long.
+            LogDamaged: A page can't be read.
+        """
         if isinstance(error, LogDamaged) and not self._asks_log:
             raise LogDamaged(
                 f"{error} Where only lists, tags and costs are damaged, `lllm rebuild` makes them "

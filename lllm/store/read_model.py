@@ -40,6 +40,11 @@ class ReadModel:
         log: What the events are read from.
         views: The user's own, beside lllm's.
 
+    Attributes:
+        views: All of them.
+        database: Where the rows are, as long as no page of them is found damaged.
+        projector: Brings these up to date.
+
     Raises:
         LogError: The rows can't be written, and not because a page of them is damaged.
     """
@@ -72,9 +77,16 @@ class ReadModel:
             self._leave(self.database, error)
 
     def ask(self, question: Callable[[Database], T]) -> T:
-        """What a question to the rows answers; where a page of them is damaged, to rows in memory.
+        """Ask the rows something; where a page of them is damaged, ask rows made anew in memory.
 
-        Raises whatever the question raises.
+        Args:
+            question: Asked of one database, and perhaps once more of another.
+
+        Returns:
+            The answer.
+
+        Raises:
+            LogError: The rows can't be read; or whatever the question raises.
         """
         database = self.database
         try:
@@ -84,7 +96,17 @@ class ReadModel:
         return question(self.database)
 
     def catch_up(self, *, timeout: float = 1.0) -> bool:
-        """See Projector."""
+        """Have the rows follow the log.
+
+        Args:
+            timeout: Seconds to wait for another process that is at it.
+
+        Returns:
+            False where another was at it for longer.
+
+        Raises:
+            LogError: The log can't be read, or the rows can't be written.
+        """
         database = self.database
         try:
             return self.projector.catch_up(timeout=timeout)
@@ -95,8 +117,21 @@ class ReadModel:
     def rebuild(
         self, *, stale: bool = False, check: bool = False, progress: Progress | None = None
     ) -> Rebuilt:
-        """See `lllm.projections.engine.rebuild`. Rows that were left for those in memory are built
-        anew in their place, and used again."""
+        """Build the rows anew; see `lllm.projections.engine.rebuild`.
+
+        Rows that were left for those in memory are built anew in their place, and used again.
+
+        Args:
+            stale: Only views that this library can't go on with.
+            check: Replace nothing, and compare.
+            progress: Called with the position reached and the position to reach.
+
+        Returns:
+            What was built.
+
+        Raises:
+            LogError: The log can't be read, or the rows can't be written.
+        """
         database, projector = self.database, self.projector
         if self._left is not None:
             database, projector = self._left, self._projector_of(self._left)
@@ -106,14 +141,23 @@ class ReadModel:
         return built
 
     def in_memory(self, damage: LogError) -> Database:
-        """The rows in memory, made where a user of the file's came upon damage."""
+        """Make the rows in memory, because a page of those in the file can't be read.
+
+        Args:
+            damage: What told of it.
+
+        Returns:
+            The database in memory.
+
+        Raises:
+            LogError: `damage`, where it is of another kind.
+        """
         if self.database.path != ":memory:":
             self._leave(self.database, damage)
         return self.database
 
     def _leave(self, database: Database, error: LogError) -> None:
-        """Go on in memory. database: the one that the error came from; any error but that of a
-        damaged page is raised."""
+        """Go on in memory if `database` has a damaged page; raise any other error."""
         if not is_unreadable_page(error) or database.path == ":memory:":
             raise error
         with self._moving:
@@ -143,10 +187,20 @@ def _lock_file(database: Database, name: str) -> Path | None:
 
 
 def rows_database(backend: LogBackend, views: Sequence[View]) -> Database:
-    """The database for the rows of some views.
+    """Open the database for the rows of some views.
 
     A log without a place for them gets one in memory; so does one that may only be read, where its
     rows are missing or stale, since they can't be built anew in their place.
+
+    Args:
+        backend: The log's.
+        views: All of the store's.
+
+    Returns:
+        The database.
+
+    Raises:
+        LogError: It can't be opened.
     """
     if isinstance(backend, KeepsRows):
         database = backend.rows_database()

@@ -32,7 +32,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    """What a LogStore was made with, so that another process can make it, too."""
+    """How a LogStore was made, so that another process can make it, too."""
 
     backend: LogBackend
     runtime: Runtime | None
@@ -44,7 +44,14 @@ class StoreSettings(msgspec.Struct, frozen=True):
 
 
 class StoreSessionHost:
-    """Opens a store, and takes the sessions that are written to it.
+    """Opens a store, and takes the sessions that are written to it; see SessionHost.
+
+    Args:
+        settings: What the store is made with.
+
+    Attributes:
+        rows: What lists and sums are read from.
+        reader: Loads sessions.
 
     Raises:
         LogError: The rows can't be written, and not because a page of them is damaged.

@@ -35,7 +35,8 @@ class StoreDatabase(sqlite_utils.Database):
     For one thread at a time. The connection to the file is made when it is needed: after a fork, or
     when the file on a read-only medium has changed, another takes its place.
 
-    about: what each table is for, by its name.
+    Attributes:
+        about: What each table is for, by its name.
     """
 
     def __init__(self, store: LogStore, file: Database, rows: Database, place: ReadModel) -> None:
@@ -76,8 +77,19 @@ class StoreDatabase(sqlite_utils.Database):
         """Set by sqlite-utils, to what it was given."""
 
     def use_rows_in_memory(self, damage: LogDamaged) -> bool:
-        """Have the store make its rows anew in memory, since a page of those in the file can't be
-        read, and read them; what is still being read ends. False where that was done before."""
+        """Read rows made anew in memory, since a page of those in the file can't be read.
+
+        What is still being read ends.
+
+        Args:
+            damage: What told of it.
+
+        Returns:
+            False where that was done before.
+
+        Raises:
+            LogError: `damage`, where it is no damage of a page.
+        """
         if self._rows.path == ":memory:":
             return False
         self._lent.finish()
@@ -111,8 +123,10 @@ class StoreDatabase(sqlite_utils.Database):
 
 
 def _put_before(lent: LentConnection, rows: Database) -> None:
-    """Let the names of rows in memory stand for a copy of these, and not for what is in the file:
-    SQLite looks for a name among the temporary ones first."""
+    """Let the names of rows in memory stand for a copy of these, and not for what is in the file.
+
+    SQLite looks for a name among the temporary ones first.
+    """
     with rows.snapshot() as connection:
         content = connection.serialize()
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
@@ -123,10 +137,18 @@ def _put_before(lent: LentConnection, rows: Database) -> None:
 
 
 def open_database(store: LogStore, place: ReadModel) -> StoreDatabase:
-    """The database of a store's own file.
+    """Open the database of a store's own file.
 
-    place: where it keeps its rows, which are up to date. Raises StoreError where the store keeps
-    nothing in a file.
+    Args:
+        store: Kept open for as long as the database is in use.
+        place: Its rows, which are up to date.
+
+    Returns:
+        The database.
+
+    Raises:
+        StoreError: The store keeps nothing in a file.
+        LogUnavailable: The file can't be read.
     """
     backend = store.backend
     file = backend.rows_database() if isinstance(backend, KeepsRows) else None

@@ -30,13 +30,27 @@ _LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
 class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     """One line of a list: what is known of a session without loading it.
 
-    task: the first line of what was asked, of its first 200 characters: of the task, else of the
-    first that a user says. agent_call_count: how many times this session had an agent respond,
-    without those below it. total_cost: US dollars, of this session and those below it;
-    unpriced_calls says how many calls it does not include because nobody knows their price;
-    wasted_cost is what those of it cost whose answer was thrown away. elapsed: seconds, None while
-    it runs. timestamp: when it began, UTC.
-    cursor: give it to `list_sessions`, asked for the same order, to go on behind this one.
+    Attributes:
+        session_id: The whole id.
+        tactic_name: The short name.
+        tactic_path: The stable path.
+        state: "success", "failure", "running" or "interrupted".
+        task: The first line of what was asked, of its first 200 characters: of the task, else of
+            the first that a user says.
+        timestamp: When it began, UTC.
+        elapsed: Seconds, None while it runs.
+        total_cost: US dollars, of this session and those below it.
+        wasted_cost: What those calls cost whose answer was thrown away.
+        unpriced_calls: Calls that the cost does not include because nobody knows their price.
+        calls: Attempts to call a model, of this session and those below it.
+        failed_calls: Those that failed.
+        agent_call_count: How many times this session had an agent respond, without those below it.
+        prompt_tokens: Of the input, of this session and those below it.
+        completion_tokens: Of the output.
+        tags: Those that it has now.
+        partition: Whose it is.
+        error: "Type: message" of a failed one.
+        cursor: Give it to `list_sessions`, asked for the same order, to go on behind this one.
     """
 
     session_id: str
@@ -61,8 +75,17 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """A session with what the store knows about it. task: what was asked, whole. traceback: of a
-    failed call, else None."""
+    """A session with what the store knows about it.
+
+    Attributes:
+        session_id: The whole id.
+        session: All that happened in it and below it.
+        task: What was asked, whole.
+        tags: Those that it has now.
+        metadata: What was kept with it.
+        timestamp: When it began, UTC.
+        traceback: Of a failed call, else None.
+    """
 
     session_id: str
     session: TacticCallSession
@@ -74,7 +97,16 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSummary:
-    """A list's line from a session's row. sort: the list's order, which its cursor is for."""
+    """Make a list's line from a session's row.
+
+    Args:
+        row: The row.
+        tags: Of the session.
+        sort: The list's order, which its cursor is for.
+
+    Returns:
+        The line.
+    """
     cost = row.cost_nanos or 0
     error = f"{row.error_type}: {row.error_message}" if row.error_type else None
     return SessionSummary(
