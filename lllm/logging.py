@@ -61,7 +61,7 @@ def setup_logging(
 
     Raises ValueError for a level that there isn't, and lists those that there are.
     """
-    number = _level(level)
+    number = _level_number(level)
     target = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(target)
     handler.set_name(_HANDLER)
@@ -101,7 +101,7 @@ class _ToRoot(logging.Handler):
         return stream is self._target or stream in (sys.stderr, sys.stdout)
 
 
-def _level(level: str | int) -> int:
+def _level_number(level: str | int) -> int:
     known = logging.getLevelNamesMapping()
     if isinstance(level, str) and level.upper() in known:
         return known[level.upper()]
@@ -246,11 +246,11 @@ def _escape_values(_logger: object, _method_name: str, event_dict: EventDict) ->
             lines = [visible(line) for line in str(value).split("\n")]
             escaped[name] = textwrap.indent("\n".join(lines), "    ")
         else:
-            escaped[visible(name)] = _shown(value)
+            escaped[visible(name)] = _printable(value)
     return escaped
 
 
-def _shown(value: object) -> object:
+def _printable(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):

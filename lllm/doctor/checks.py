@@ -66,7 +66,8 @@ def _log(log: LogFacts) -> Iterator[Remark]:
     if log.held:
         yield Remark(
             "problem", "log",
-            f"The log can't be written: {_many(log.held, 'event')} of this process wait in memory.",
+            f"The log can't be written: {_counted(log.held, 'event')} of this process wait in "
+            "memory.",
             "Make room on the disk, or make the store writable. They are written as soon as that "
             "works, and lost if this process ends first.",
         )  # fmt: skip
@@ -83,8 +84,8 @@ def _log(log: LogFacts) -> Iterator[Remark]:
     if log.torn_bytes:
         yield Remark(
             "note", "log",
-            f"{_many(log.torn_bytes, 'byte')} at the end are no whole append: it is under way, its "
-            "process died, or somebody changed the file.",
+            f"{_counted(log.torn_bytes, 'byte')} at the end are no whole append: it is under way, "
+            "its process died, or somebody changed the file.",
             "Run `lllm verify`, which tells which. The next append moves aside what is torn.",
         )  # fmt: skip
 
@@ -98,7 +99,7 @@ def _gaps(log: LogFacts, zone: dt.tzinfo) -> Iterator[Remark]:
     for gap in log.gaps or ():
         yield Remark(
             "warning", "gaps",
-            f"{_many(gap.lost, 'event')} from {_moment(gap.first_time, zone)} to "
+            f"{_counted(gap.lost, 'event')} from {_moment(gap.first_time, zone)} to "
             f"{_moment(gap.last_time, zone)} could not be written and are lost: {gap.reason}.",
             "Sessions of that time may lack events, and costs what these cost. Watch the disk that "
             "the store is on.",
@@ -143,7 +144,7 @@ def _names(views: Sequence[ViewFacts]) -> str:
 
 
 def _lag(found: Checkup, views: Sequence[ViewFacts]) -> str:
-    return _many(max(v.lag for v in views), found.log.unit)
+    return _counted(max(v.lag for v in views), found.log.unit)
 
 
 def _sessions(rows: RowFacts) -> Iterator[Remark]:
@@ -151,13 +152,13 @@ def _sessions(rows: RowFacts) -> Iterator[Remark]:
     if interrupted:
         yield Remark(
             "note", "sessions",
-            f"{_many(interrupted, 'session')} did not end: the process died.",
+            f"{_counted(interrupted, 'session')} did not end: the process died.",
             "`lllm ls --state interrupted` lists them. What they had written is kept.",
         )  # fmt: skip
     if rows.elsewhere:
         yield Remark(
             "note", "sessions",
-            f"{_many(rows.elsewhere, 'session')} may or may not be running: nobody here can ask "
+            f"{_counted(rows.elsewhere, 'session')} may or may not be running: nobody here can ask "
             "after a process on another machine, or one that writes the original of a copy.",
             "Look from the machine that they run on. In a copy, and where they were imported, they "
             "count as interrupted after a day without an event.",
@@ -258,7 +259,7 @@ def _backups(found: Checkup) -> Iterator[Remark]:
         )  # fmt: skip
 
 
-def _many(number: int, noun: str) -> str:
+def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -267,7 +268,7 @@ def size(count: int) -> str:
     for unit, factor in (("GB", 1_000_000_000), ("MB", 1_000_000)):
         if count >= factor:
             return f"{count / factor:,.1f} {unit}"
-    return _many(count, "byte")
+    return _counted(count, "byte")
 
 
 def _moment(time: int, zone: dt.tzinfo) -> str:

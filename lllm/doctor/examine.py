@@ -50,10 +50,10 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     lag = 0
     rows = session_host(store).rows
     head = store.log.head()  # what others write from now on is no lag
-    with _telling(troubles):
+    with _noting_errors(troubles):
         lag = store.lag
         store.list_sessions(limit=0)  # so that rows follow the log, and the dead are found
-    with _telling(troubles):
+    with _noting_errors(troubles):
         if isinstance(store.backend, KnowsItsEnd):
             store.backend.check_end()
     health = _health(store, head, thorough=thorough)
@@ -69,7 +69,7 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
 
 
 @contextmanager
-def _telling(troubles: list[str]) -> Iterator[None]:
+def _noting_errors(troubles: list[str]) -> Iterator[None]:
     """What goes wrong is remembered, and the look goes on."""
     try:
         yield
@@ -127,7 +127,7 @@ def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recor
     after = 0
     while after < head and len(troubles) < _TROUBLES:
         began = after
-        with _telling(troubles):
+        with _noting_errors(troubles):
             try:
                 yield from read_types(
                     store.log, (LogGap.type, SessionErased.type), after=after, upto=head
@@ -153,7 +153,7 @@ def _rows(
     sessions: dict[str, int] = {}
     elsewhere = 0
     leftovers: tuple[str, ...] = ()
-    with _telling(troubles):
+    with _noting_errors(troubles):
         found = rows.projector.checkpoints()
         leftovers = _leftovers(rows, found)
         with session_queries.reading(database) as connection:
@@ -213,7 +213,7 @@ def _database(database: Database, troubles: list[str], *, thorough: bool) -> Dat
     mode, checked = "", None
     if not isinstance(database.path, Path):
         return None
-    with _telling(troubles):
+    with _noting_errors(troubles):
         mode = _journal_mode(database)
         if thorough:
             lines = [str(row[0]) for row in database.query(f"PRAGMA quick_check({_TROUBLES})")]
@@ -234,7 +234,7 @@ def _place(health: Health, troubles: list[str]) -> StoreLocation | None:
     path, locks = health.path, health.locks
     if path is None or locks is None:
         return None
-    with _telling(troubles):
+    with _noting_errors(troubles):
         return location_of(path if path.is_dir() else path.parent, [locks, *health.files])
     return None
 

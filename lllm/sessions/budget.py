@@ -72,7 +72,7 @@ class Budget:
                 raise BudgetExceeded(
                     f"{dollars(budget.spent):.9g} US$ of a budget of "
                     f"{dollars(budget.limit):.9g} US$ are spent, so {what} did not happen."
-                    + budget._unknown(),
+                    + budget._unknown_costs(),
                     spent_usd=dollars(budget.spent),
                     limit_usd=dollars(budget.limit),
                 )
@@ -86,11 +86,11 @@ class Budget:
             budget._unseen[what] = None
         return any(budget.limit is not None for budget in self._all())
 
-    def _unknown(self) -> str:
-        told = f" What {self.unpriced} more cost is not known." if self.unpriced else ""
+    def _unknown_costs(self) -> str:
+        text = f" What {self.unpriced} more cost is not known." if self.unpriced else ""
         if self._unseen:
-            told += f" It does not see what calls to {', '.join(self._unseen)} cost."
-        return told
+            text += f" It does not see what calls to {', '.join(self._unseen)} cost."
+        return text
 
     def charge(self, attempt: LLMResponded | LLMFailed) -> None:
         """After it: what it cost. A failed attempt that nobody says used anything cost nothing."""
@@ -117,7 +117,7 @@ class Budget:
         stops = [one for one in self._all() if one.limit is not None and one._on_unpriced == "stop"]
         on_unpriced_there: OnUnpriced = "stop" if stops else "warn"
         unknown = max((one.unpriced for one in stops), default=0)
-        return _carried, (self.left(), on_unpriced_there, unknown)
+        return _budget_left, (self.left(), on_unpriced_there, unknown)
 
     def left(self) -> int | None:
         """Nano-dollars that are left in the tightest of the budgets; None without any limit."""
@@ -125,7 +125,7 @@ class Budget:
         return min(left, default=None)
 
 
-def _carried(limit: int | None, unpriced: OnUnpriced, unknown: int) -> Budget:
+def _budget_left(limit: int | None, unpriced: OnUnpriced, unknown: int) -> Budget:
     budget = Budget(limit, unpriced=unpriced)
     budget.unpriced = unknown
     return budget

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
 from lllm.events.errors import ConfigError
@@ -28,16 +28,20 @@ def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]
     the generator yields is the delivery.
     """
     signature = inspect.signature(function)
+
+    def scope_of(args: tuple[object, ...], kwargs: dict[str, object]) -> SessionScope:
+        return opening(*_task_and_options(signature, args, kwargs))
+
     if inspect.isasyncgenfunction(function):
-        return cast("Callable[P, R]", async_steps(function, partial(_opened, signature, opening)))
+        return cast("Callable[P, R]", async_steps(function, scope_of))
     if inspect.isgeneratorfunction(function):
-        return cast("Callable[P, R]", steps(function, partial(_opened, signature, opening)))
+        return cast("Callable[P, R]", steps(function, scope_of))
 
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def awaited(*args: P.args, **kwargs: P.kwargs) -> object:
-            scope = opening(*_said(signature, args, kwargs))
+            scope = scope_of(args, kwargs)
             try:
                 async with scope as recorder:
                     result = await function(*args, **kwargs)
@@ -51,7 +55,7 @@ def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        scope = opening(*_said(signature, args, kwargs))
+        scope = scope_of(args, kwargs)
         try:
             with scope as recorder:
                 result = function(*args, **kwargs)
@@ -64,19 +68,10 @@ def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]
     return called
 
 
-def _opened(
-    signature: inspect.Signature,
-    opening: Opening,
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
-) -> SessionScope:
-    return opening(*_said(signature, args, kwargs))
-
-
-def _said(
+def _task_and_options(
     signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[object, dict[str, object]]:
-    """What a call says: the first argument is its task, as a tactic's is, the others by name.
+    """The arguments of a call: the first is its task, as a tactic's is, the others by name.
 
     Raises TypeError for arguments that don't fit, as the call itself would.
     """

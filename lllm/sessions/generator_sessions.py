@@ -19,7 +19,7 @@ from lllm.sessions.session import SessionScope
 _DROPPED = "The generator was dropped before its session had ended."
 MOST_BYTES = 16 << 20  # of the items of one delivery, as JSON
 
-Opened = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
+Opening = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
 
 
 class _Streaming:
@@ -81,13 +81,13 @@ class _Streaming:
 
 
 def steps(
-    function: Callable[..., object], opened: Opened
+    function: Callable[..., object], opening: Opening
 ) -> Callable[..., Generator[object, object, object]]:
     """A generator function with a session for each generator."""
 
     @wraps(function)
     def generated(*args: object, **kwargs: object) -> Generator[object, object, object]:
-        scope = opened(args, kwargs)
+        scope = opening(args, kwargs)
         stream = _Streaming(scope)
         try:
             scope.recorder.commit()
@@ -122,13 +122,13 @@ def steps(
 
 
 def async_steps(
-    function: Callable[..., object], opened: Opened
+    function: Callable[..., object], opening: Opening
 ) -> Callable[..., AsyncGenerator[object, object]]:
     """The same of an asynchronous one."""
 
     @wraps(function)
     async def generated(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
-        scope = opened(args, kwargs)
+        scope = opening(args, kwargs)
         stream = _Streaming(scope)
         try:
             await scope.recorder.acommit()

@@ -49,13 +49,10 @@ class SessionHost(Protocol):
     def owner(self) -> str:
         """The name of the lock that this process holds while it lives; "" where there is none."""
 
-    def session_ended(self, *, root: bool) -> None:
-        """Have lists and sums follow a session whose events are durable.
+    def session_ended(self) -> None:
+        """Have lists and sums follow a root session whose events are durable.
 
         An interrupt may have it called twice for a session.
-
-        Args:
-            root: The session has no parent here.
         """
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:

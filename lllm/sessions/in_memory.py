@@ -49,7 +49,7 @@ class InMemorySessionHost:
         """No process needs to ask whether this one is alive."""
         return ""
 
-    def session_ended(self, *, root: bool) -> None:
+    def session_ended(self) -> None:
         """Nothing to do: there are no rows."""
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:

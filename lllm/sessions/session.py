@@ -10,8 +10,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from lllm.events.concurrency import deferred
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.errors import LogError, SessionEnded
-from lllm.events.log_context import log_context
 from lllm.events.model import (
     Ancestor,
     SessionFailed,
@@ -29,14 +28,12 @@ from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
 from lllm.sessions import open_sessions
 from lllm.sessions.budget import Budget
-from lllm.sessions.context_values import during
-from lllm.sessions.current_session import current, current_tool
+from lllm.sessions.current_session import CurrentSession
 from lllm.sessions.error_details import describe, is_cancellation
-from lllm.sessions.generators import frame_of_generator, is_async, warn_of_async_generator
 from lllm.sessions.host import CarriedParent, Parent, SessionHost
 from lllm.sessions.lost_exits import ExitOf, looked_up_for
 from lllm.sessions.open_calls import OpenCalls, exiting
-from lllm.sessions.open_sessions import LOST, Watch, delivered, watch_of
+from lllm.sessions.open_sessions import delivered, watch_of
 from lllm.sessions.session_start import started_event
 
 _DROPPED = "The session was dropped before its end."
@@ -44,16 +41,15 @@ _logger = logging.getLogger("lllm.tactic")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
 
 
-class SessionScope:
+class SessionScope(CurrentSession):
     """One session, as a context manager for threads and for event loops.
 
     parent: the session that it is called from, None for a root. budget: what it may spend on
     models, None for whatever it takes.
     """
 
-    _exit: Watch | None = None  # what its `with` holds, while that lasts
-    looked_up: Watch | None = None
-    _over = False
+    thread = 0  # that it began in
+    _began = 0
 
     def __init__(
         self,
@@ -73,18 +69,7 @@ class SessionScope:
         self.host = host
         self.budget = budget or Budget(above=parent.budget if parent else None)
         self.calls = OpenCalls()  # of models, that are under way
-        self.thread = 0  # that it began in
-        self._kind = kind
-        self._began = 0
         self._clean: Callable[[str], str] = str
-        self.outer: SessionScope | None = None  # that was current when this one began
-        self.outer_tool: int | None = None
-        self._outer_log: dict[str, str] | Callable[[], dict[str, str]] | None = None
-        self._is_current = False  # of the context that it began in
-        self._left = False  # elsewhere than where it began, so a context may still have it
-        self._frame: FrameType | None = None  # of the generator that has it in a `with`
-        self._in_generator = False
-        self._over = False  # its end is told to all that must know
         self.recorder = Recorder(
             host.log,
             tactic_path,
@@ -114,87 +99,18 @@ class SessionScope:
     @property
     def is_of_call(self) -> bool:
         """Whether it is the own session of a single captured call."""
-        return self._kind == "call"
-
-    @property
-    def log_context(self) -> dict[str, str]:
-        """What a line logged inside belongs to."""
-        return {"session": self.recorder.session_id}
-
-    @property
-    def runs_here(self) -> bool:
-        """Whether the code that asks is inside, where this session is its context's current one."""
-        # Only the frame of a generator that does not run has nobody above it.
-        runs = self._frame is None or self._frame.f_back is not None
-        return runs and not self._left and not self.is_lost()
-
-    def is_lost(self) -> bool:
-        """Whether its `with` was left, and an interrupt kept that from ending the session."""
-        return self._exit is not None and self._exit() is None and not self._over
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its end is told to all that must know."""
-        return self._over
+        return self._started.kind == "call"
 
     def __del__(self) -> None:
         if self._exit is not None and not self._over and self.recorder.is_open:
             deferred.later(partial(self.leave, GeneratorExit(_DROPPED), follow=False))
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """A `with` around one step of what runs in pieces: inside, it is the current session."""
-        with (
-            during(current, self),
-            during(current_tool, None),
-            during(log_context, lambda: self.log_context),
-        ):
-            yield
 
     def _begin(self, frame: FrameType) -> None:
         self._exit = looked_up_for(self)
         if self._exit is not None:
             self._exit.session_id = self.recorder.session_id
         self._announce()
-        outer = current.get()
-        while outer is not None and not outer.runs_here:
-            if outer.is_lost():
-                outer.leave(KeyboardInterrupt(LOST), follow=False)
-            elif not outer._left:
-                break
-            outer = outer.outer  # or those that are left would be held for ever
-        self.outer, self.outer_tool, self._outer_log = outer, current_tool.get(), log_context.get()
-        generator = frame_of_generator(frame)
-        self._in_generator = generator is not None
-        if generator is not None and is_async(generator):
-            warn_of_async_generator(generator)
-        else:
-            self._frame = generator
-        self._is_current = True  # before it is: what is done then is undone, wherever it stops
-        current.set(self)
-        current_tool.set(None)
-        log_context.set(self._log_context_here)
-
-    def _log_context_here(self) -> dict[str, str]:
-        if self.runs_here:
-            return self.log_context
-        return {} if self.outer is None else self.outer._log_context_here()
-
-    def _detach(self) -> None:
-        self._frame = None
-        if not self._is_current:
-            return
-        # Where another session began here meanwhile, or another task closes a generator, this one
-        # stays in a context that nobody can mend.
-        self._left = self._in_generator or current.get() is not self
-        if current.get() is self:
-            outer = self.outer
-            while outer is not None and outer._left:
-                outer = outer.outer
-            current_tool.set(self.outer_tool)
-            log_context.set(self._outer_log)
-            current.set(outer)  # last, like the mark: an interrupt has it all done once more
-        self._is_current = False
+        self._attach(frame)
 
     def _end(self, error: BaseException | None) -> None:
         try:
@@ -212,18 +128,18 @@ class SessionScope:
             self.recorder.end(SessionSucceeded(delivery=delivered(self.recorder), elapsed=elapsed))
             self._log(logging.INFO, "%s succeeded in %.1f ms", elapsed / 1_000_000)
         else:
-            told = describe(error, self._clean)
+            details = describe(error, self._clean)
             cancelled = is_cancellation(error)
             self.recorder.end(
                 SessionFailed(
-                    error=told,
+                    error=details,
                     cancelled=cancelled,
                     elapsed=elapsed,
                     delivery=delivered(self.recorder),
                 )
             )
-            message = without_secrets(told.message)
-            self._log(logging.ERROR, "%s failed: %s: %s", told.type, message)
+            message = without_secrets(details.message)
+            self._log(logging.ERROR, "%s failed: %s: %s", details.type, message)
 
     def __enter__(self) -> Recorder:
         try:
@@ -315,9 +231,8 @@ class SessionScope:
             else:
                 self.recorder.commit_after(error)
         finally:
-            if self.recorder.is_written:
-                open_sessions.forget(self.recorder)
-                self.host.session_ended(root=follow and self._is_root)
+            if self._is_root_stored() and follow:
+                self.host.session_ended()
         self._over = True
 
     async def __aenter__(self) -> Recorder:
@@ -369,16 +284,12 @@ class SessionScope:
             else:
                 await self.recorder.acommit_after(error)
         finally:
-            if not self.recorder.is_written:
-                pass  # its end can't be told from that of a process that died
-            elif self._is_root:
-                open_sessions.forget(self.recorder)
-                await in_thread(partial(self.host.session_ended, root=True))
-            else:
-                open_sessions.forget(self.recorder)
-                self.host.session_ended(root=False)
+            if self._is_root_stored():
+                await in_thread(self.host.session_ended)
         self._over = True
 
-    @property
-    def _is_root(self) -> bool:
-        return not self.recorder.ancestors
+    def _is_root_stored(self) -> bool:
+        """Whether lists have a new line; one that is not stored is as if its process had died."""
+        if self.recorder.is_written:
+            open_sessions.forget(self.recorder)
+        return self.recorder.is_written and not self.recorder.ancestors

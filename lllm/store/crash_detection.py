@@ -95,9 +95,9 @@ def interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact
     # Named after what it states, so that of several finders one is first and the others see that
     # it is known.
     stream = f"interrupted-{session.id}-{last_seq}"
-    said = statement(stream, event, salt=event.salt, redact=redact)
+    interrupted = statement(stream, event, salt=event.salt, redact=redact)
     try:
-        return log.append_within([said], _PATIENCE) is not None
+        return log.append_within([interrupted], _PATIENCE) is not None
     except AppendConflict:
         return True
     except LogError:

@@ -122,7 +122,7 @@ class TimedRows:
                 position=error.position,
             ) from error.__cause__
         if isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning):
-            raise ConfigError(_in_words(error)) from error
+            raise ConfigError(_error_text(error)) from error
         if not isinstance(error, sqlite3.Error):
             return
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
@@ -131,7 +131,7 @@ class TimedRows:
                 "with --timeout SECONDS (0 for no limit), or ask for less: `EXPLAIN QUERY PLAN` "
                 "before it says which indexes it uses."
             ) from error
-        raise StoreError(_in_words(error)) from error
+        raise StoreError(_error_text(error)) from error
 
 
 class _Clock:
@@ -155,7 +155,7 @@ def _check_parameters(sql: str, parameters: Mapping[str, object]) -> None:
             raise ConfigError(f"The SQL has no :{name}, which a value is given for.")
 
 
-def _in_words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     text = str(error)
     if "one statement at a time" in text:
         return "Ask one statement at a time."

@@ -98,10 +98,9 @@ class StoreSessionHost:
             _logger.warning("no lock beside the store, so a crash can't be told: %s", error)
             return ""
 
-    def session_ended(self, *, root: bool) -> None:
+    def session_ended(self) -> None:
         """See SessionHost: the rows follow now, or soon."""
-        if root:
-            self._scheduler.session_ended()
+        self._scheduler.session_ended()
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
         """See SessionHost."""
