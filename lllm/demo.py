@@ -44,13 +44,13 @@ ORDERS = {
 
 @tool(description="What was ordered under a number, when it was sent, and what was paid.")
 def find_order(order: str) -> dict[str, str]:
-    """The order's record."""
+    """Look up the order's record."""
     return ORDERS[order]
 
 
 @tool(description="Where the parcel of an order is now, as the carrier says.")
 def track_parcel(order: str) -> str:
-    """Always raises: carriers do have such days."""
+    """Raise, always: carriers do have such days."""
     raise TimeoutError(f"The carrier did not answer within 5 s when asked for {order}.")
 
 
@@ -76,7 +76,7 @@ class Proofread(Tactic):
     agent_group = ("editor",)
 
     def call(self, task: object, **_: object) -> object:
-        """See Tactic."""
+        """Take a draft; return it without its mistakes."""
         editor = self.agents["editor"]
         editor.open()
         editor.receive(str(task))
@@ -94,7 +94,11 @@ class AnswerTicket(Tactic):
         self.proofread = Proofread(config)  # its calls are sessions below this one's
 
     def call(self, task: object, **_: object) -> object:
-        """See Tactic. Raises LookupError where there is no such order."""
+        """Sort a ticket, and answer it.
+
+        Raises:
+            LookupError: There is no such order.
+        """
         ticket = msgspec.convert(task, Ticket)
 
         sorter = self.agents["sorter"]
@@ -113,7 +117,15 @@ class AnswerTicket(Tactic):
 
 
 def config(invoker: Invoker, model: str) -> Config:
-    """The agents, all of them asking one model."""
+    """Make the agents, all of them asking one model.
+
+    Args:
+        invoker: How the model is called.
+        model: Its name.
+
+    Returns:
+        What the tactics are made with.
+    """
     return {
         "global": {"invoker": invoker, "model_name": model},
         "agent_configs": [

@@ -53,13 +53,17 @@ def setup_logging(
     """Show lllm's log lines, coloured, or as one JSON object a line. Calling it again changes how.
 
     Handlers of the root logger (files, services, pytest's caplog) get the lines too, but for those
-    that write to the terminal, where each line would stand twice.
+    that write to the terminal, where each line would stand twice. Colours are for a terminal;
+    NO_COLOR and TERM=dumb turn them off, FORCE_COLOR turns them on elsewhere (https://no-color.org,
+    https://force-color.org).
 
-    level: "DEBUG", "INFO", "WARNING", ..., or a number of `logging`. stream: sys.stderr by default.
-    Colours are for a terminal; NO_COLOR and TERM=dumb turn them off, FORCE_COLOR turns them on
-    elsewhere (https://no-color.org, https://force-color.org).
+    Args:
+        level: "DEBUG", "INFO", "WARNING", ..., or a number of `logging`.
+        json: Lines for machines.
+        stream: Where they go; None for sys.stderr.
 
-    Raises ValueError for a level that there isn't, and lists those that there are.
+    Raises:
+        ValueError: There is no such level; the message lists those that there are.
     """
     number = _level_number(level)
     target = sys.stderr if stream is None else stream
@@ -123,11 +127,20 @@ def _colors(stream: TextIO) -> bool:
 
 
 class SessionFilter(logging.Filter):
-    """Lets every record pass and gives it `session` and `agent`, for formats like
-    `"%(session)s %(agent)s %(message)s"`; "-" outside of a call."""
+    """Gives every record `session` and `agent`, and lets it pass.
+
+    It is for formats like `"%(session)s %(agent)s %(message)s"`; outside of a call both are "-".
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Set the attributes that the record has not got; always true."""
+        """Set the attributes that the record has not got.
+
+        Args:
+            record: The record.
+
+        Returns:
+            True, always.
+        """
         context = _context()
         for name in ("session", "agent"):
             if not hasattr(record, name):
@@ -136,7 +149,16 @@ class SessionFilter(logging.Filter):
 
 
 def add_session(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """A structlog processor that adds `session` and `agent` inside a call, and nothing outside."""
+    """Add `session` and `agent` inside a call, and nothing outside, as a processor of structlog.
+
+    Args:
+        _logger: Of structlog, not used.
+        _method_name: Of structlog, not used.
+        event_dict: What is logged.
+
+    Returns:
+        The same dict.
+    """
     for name, value in _context().items():
         event_dict.setdefault(name, value)
     return event_dict
@@ -149,10 +171,14 @@ def _context() -> dict[str, str]:
 
 
 class ColoredFormatter(logging.Formatter):
-    """Lines for people: time, level, event, logger, then `name=value`; tracebacks below, indented.
+    """Formats lines for people: time, level, event, logger, then `name=value`.
 
-    Warnings are yellow and errors red. Control characters in what was logged are shown as escapes:
-    a model's or a user's text can neither colour the terminal nor pass for a line of the log.
+    Tracebacks come below, indented. Warnings are yellow and errors red. Control characters in what
+    was logged are shown as escapes: a model's or a user's text can neither colour the terminal nor
+    pass for a line of the log.
+
+    Args:
+        colors: Whether the lines have any.
     """
 
     def __init__(self, *, colors: bool = True) -> None:
@@ -214,8 +240,7 @@ def _add_time(_logger: object, _method_name: str, event_dict: EventDict) -> Even
 
 
 def _drop_leftovers(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """Without what other handlers, which saw the record first, have set on it: it looks like the
-    user's own `extra`."""
+    """Leave out what other handlers have set on the record: it looks like a user's `extra`."""
     left = {"message", "asctime"} | {
         name for name in ("session", "agent") if event_dict.get(name) == _NONE
     }
@@ -238,8 +263,7 @@ def _add_exception(_logger: object, _method_name: str, event_dict: EventDict) ->
 
 
 def _escape_values(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """Every text with its unsafe characters as escapes, tracebacks indented too: nothing in them
-    begins a line of the log."""
+    """Show unsafe characters as escapes, tracebacks indented: nothing begins a line of the log."""
     escaped: EventDict = {}
     for name, value in event_dict.items():
         if name in ("exception", "stack"):

@@ -24,12 +24,26 @@ UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    """A text on one line, everything in it that is no plain character as an escape."""
+    """Put a text on one line, everything in it that is no plain character as an escape.
+
+    Args:
+        text: Anybody's.
+
+    Returns:
+        The text, safe for a terminal.
+    """
     return UNSAFE.sub(_escape, text)
 
 
 def visible_lines(text: str) -> str:
-    """A text of several lines, a traceback say, with its lines kept and all else escaped."""
+    """Keep the lines of a text, as a traceback, and make all else in it an escape.
+
+    Args:
+        text: Anybody's.
+
+    Returns:
+        The text, safe for a terminal, without line ends behind it.
+    """
     return "\n".join(visible(line) for line in text.rstrip("\n").split("\n"))
 
 

@@ -91,7 +91,7 @@ def now() -> dt.datetime:
 
 
 def zone_of(tz: str | dt.tzinfo) -> dt.tzinfo:
-    """The zone that is meant.
+    """Find a time zone.
 
     Args:
         tz: A name of the IANA database as "Europe/Berlin", "UTC", "local", an offset as "+05:30",
@@ -147,7 +147,14 @@ def _no_zone(name: str) -> ValueError:
 
 
 def zone_name(zone: dt.tzinfo) -> str:
-    """A zone as people know it: "UTC", "Europe/Berlin", "CET/CEST" of the local one."""
+    """Name a zone as people know it.
+
+    Args:
+        zone: A tzinfo.
+
+    Returns:
+        "UTC", "Europe/Berlin", or "CET/CEST" of the local one.
+    """
     if zone is LOCAL:
         return LOCAL.tzname(None)
     key: object = getattr(zone, "key", None)
@@ -160,7 +167,7 @@ def zone_name(zone: dt.tzinfo) -> str:
 def parse_time(
     text: str, zone: dt.tzinfo = dt.UTC, *, at: dt.datetime | None = None
 ) -> dt.datetime:
-    """A time as people write it.
+    """Read a time as people write it.
 
     Args:
         text: `now`; `today` or `yesterday`, the midnight with which they begin; `12h`, `30m`,
@@ -216,19 +223,35 @@ def _python_iso(text: str) -> str:
 
 
 def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
-    """The moment with which a day begins; where clocks skip midnight, when they do."""
+    """Find the moment with which a day begins; where clocks skip midnight, when they do.
+
+    Args:
+        day: The day.
+        zone: Where.
+
+    Returns:
+        An aware datetime.
+    """
     return dt.datetime.combine(day, dt.time(), zone)
 
 
 def in_zone(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """The same moment, aware: one that names no offset is of the zone."""
+    """Make a moment aware.
+
+    Args:
+        moment: One that names no offset is of the zone.
+        zone: The zone.
+
+    Returns:
+        The same moment, aware.
+    """
     return moment.replace(tzinfo=zone) if moment.utcoffset() is None else moment
 
 
 def nanoseconds_of(
     moment: Moment, tz: str | dt.tzinfo = dt.UTC, *, at: dt.datetime | None = None
 ) -> int:
-    """Nanoseconds UTC of a time that a program or a person gave.
+    """Turn a time that a program or a person gave into nanoseconds UTC.
 
     Args:
         moment: A datetime; a date, for the midnight with which it begins; or what `parse_time`
@@ -260,7 +283,14 @@ def nanoseconds_of(
 
 
 def datetime_of(nanoseconds: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
-    """An aware datetime from nanoseconds UTC, to the microsecond.
+    """Turn nanoseconds UTC into an aware datetime, to the microsecond.
+
+    Args:
+        nanoseconds: Since 1970.
+        zone: Of the datetime.
+
+    Returns:
+        The datetime.
 
     Raises:
         OverflowError: It is before the year 1 or after 9999.
@@ -270,12 +300,27 @@ def datetime_of(nanoseconds: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
 
 
 def offset_of(moment: dt.datetime) -> str:
-    """The offset of an aware moment, to stand in a heading: "UTC" or "UTC+05:30"."""
+    """Write the offset of an aware moment, to stand in a heading.
+
+    Args:
+        moment: The moment.
+
+    Returns:
+        "UTC" or "UTC+05:30".
+    """
     return "UTC" if not moment.utcoffset() else f"UTC{suffix_of(moment)}"
 
 
 def suffix_of(moment: dt.datetime, *, utc: str = " UTC") -> str:
-    """The same to stand behind a time, as "+05:30"; `parse_time` takes it back. utc: for UTC."""
+    """Write the offset of an aware moment, to stand behind a time; `parse_time` takes it back.
+
+    Args:
+        moment: The moment.
+        utc: What stands for UTC.
+
+    Returns:
+        As "+05:30".
+    """
     if not moment.utcoffset():
         return utc
     offset = f"{moment:%z}"
@@ -283,6 +328,15 @@ def suffix_of(moment: dt.datetime, *, utc: str = " UTC") -> str:
 
 
 def shown_time(moment: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
-    """A moment in a zone, as "2026-01-31 18:00"; `suffix_of` tells the offset."""
+    """Write a moment in a zone; `suffix_of` tells the offset.
+
+    Args:
+        moment: The moment.
+        zone: The zone.
+        seconds: With seconds.
+
+    Returns:
+        As "2026-01-31 18:00".
+    """
     form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
     return moment.astimezone(zone).strftime(form)

@@ -28,9 +28,14 @@ WAL_BYTES = 100_000_000  # ten times what lllm lets a write-ahead log grow to, a
 
 
 def diagnosed(found: Checkup, zone: dt.tzinfo = dt.UTC) -> Checkup:
-    """The same with a remark about each part of the store, the worst first.
+    """Add a remark about each part of a store, the worst first.
 
-    zone: of the times in them.
+    Args:
+        found: The facts.
+        zone: Of the times in the remarks.
+
+    Returns:
+        The facts with the remarks.
     """
     remarks = [
         *_damage(found),
@@ -193,8 +198,17 @@ def _database(database: DatabaseFacts) -> Iterator[Remark]:
 
 
 def has_wal_reset_bug(version: str) -> bool:
-    """Whether an SQLite may damage a file when a commit meets a checkpoint of another connection:
-    3.7.0 to 3.51.2, but for 3.44.6 and 3.50.7 (https://sqlite.org/wal.html#walresetbug)."""
+    """Tell if an SQLite may damage a file when a commit meets a checkpoint of another connection.
+
+    These are 3.7.0 to 3.51.2, but for 3.44.6 and 3.50.7
+    (https://sqlite.org/wal.html#walresetbug).
+
+    Args:
+        version: Of SQLite, as "3.45.1".
+
+    Returns:
+        True if it has the bug.
+    """
     numbers = tuple(int(part) for part in version.split("."))
     mended = numbers[:2] == (3, 44) and numbers >= (3, 44, 6)
     mended |= numbers[:2] == (3, 50) and numbers >= (3, 50, 7)
@@ -264,7 +278,14 @@ def _counted(number: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes as people read it."""
+    """Write a number of bytes as people read it.
+
+    Args:
+        count: The bytes.
+
+    Returns:
+        As "1.5 MB".
+    """
     for unit, factor in (("GB", 1_000_000_000), ("MB", 1_000_000)):
         if count >= factor:
             return f"{count / factor:,.1f} {unit}"

@@ -39,12 +39,19 @@ _GENERATION = re.compile(r"(.+)_v(\d+)")  # the name of a table of rows
 
 
 def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt.UTC) -> Checkup:
-    """What there is to say of a store.
+    """Look at a store, and say how it is.
 
-    thorough: read the whole log, however large, and have SQLite check the pages of its file.
-    tz: the zone of the times in the remarks, see `lllm.times.zone_of`.
+    Args:
+        store: The store, whose rows are brought up to date.
+        thorough: Read the whole log, however large, and have SQLite check the pages of its file.
+        tz: The zone of the times in the remarks, see `lllm.times.zone_of`.
 
-    Raises LogError where nothing can be read of it at all.
+    Returns:
+        The facts and the remarks, the worst first.
+
+    Raises:
+        LogError: Nothing can be read of it at all.
+        ValueError: There is no such zone.
     """
     troubles: list[str] = []
     lag = 0
@@ -70,7 +77,7 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
 
 @contextmanager
 def _noting_errors(troubles: list[str]) -> Iterator[None]:
-    """What goes wrong is remembered, and the look goes on."""
+    """A `with` that notes what goes wrong inside, so that the look goes on."""
     try:
         yield
     except (LllmError, OSError, sqlite3.Error) as error:
@@ -123,7 +130,7 @@ def _search(store: LogStore, head: int, troubles: list[str]) -> tuple[tuple[Gap,
 
 
 def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recorded]:
-    """What can be read of the events that are looked for."""
+    """What can be read of the events that `_search` looks for."""
     after = 0
     while after < head and len(troubles) < _TROUBLES:
         began = after
@@ -189,7 +196,7 @@ def _views(rows: ReadModel, head: int, found: Mapping[str, Checkpoint]) -> Itera
 
 
 def _leftovers(rows: ReadModel, found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
-    """The tables of views of ours that no list shows."""
+    """The tables that a stopped rebuild left: of views of ours, but of no generation in use."""
     shown = {
         table.name: found[view.name].generation if view.name in found else 0
         for view in rows.projector.views

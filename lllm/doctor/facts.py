@@ -1,5 +1,7 @@
-"""What a look at a store finds: facts, gathered by `lllm.doctor.examine`, and remarks, which
-`lllm.doctor.checks` makes of them."""
+"""What a look at a store finds.
+
+`lllm.doctor.examine` gathers the facts, and `lllm.doctor.checks` makes remarks of them.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,14 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")  # the w
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """One thing that is as it should be, or is not. about: the part of the store. advice: what to
-    do, "" for nothing."""
+    """One thing that is as it should be, or is not.
+
+    Attributes:
+        severity: How soon somebody must act.
+        about: The part of the store.
+        says: What was found.
+        advice: What to do, "" for nothing.
+    """
 
     severity: Severity
     about: str
@@ -25,7 +33,15 @@ class Remark(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Events that could not be written, and were counted. Times are nanoseconds UTC."""
+    """Events that could not be written, and were counted.
+
+    Attributes:
+        position: Of the event that says so.
+        lost: How many.
+        first_time: When the first was to be written, nanoseconds UTC.
+        last_time: When the last was.
+        reason: Why they could not be.
+    """
 
     position: int
     lost: int
@@ -35,13 +51,23 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The log.
+    """What is known of the log.
 
-    kind: as "sqlite" or "jsonl", or the class of another backend. path: None for a log in memory.
-    bytes: on the disk; an SQLite file holds the rows too. events: how many; for SQLite the highest
-    position, which counts them; None where counting them was not asked for. gaps, erased: None
-    where looking for them was not. held: events that wait in this process. torn_bytes: behind the
-    last whole append, of a write that was cut short or is under way. unit: what positions count.
+    Attributes:
+        kind: As "sqlite" or "jsonl", or the class of another backend.
+        path: Its file or folder, None for a log in no file.
+        format: The version of its format.
+        durability: "process" or "power", None where the backend does not say.
+        read_only: True if it was opened so.
+        bytes: On the disk; an SQLite file holds the rows too.
+        head: The highest position.
+        events: How many; for SQLite the highest position, which counts them; None where counting
+            them was not asked for.
+        gaps: Events that are lost; None where looking for them was not asked for.
+        erased: Sessions that were erased on purpose; None like `gaps`.
+        held: Events that wait in this process.
+        torn_bytes: Behind the last whole append, of a write that was cut short or is under way.
+        unit: What positions count.
     """
 
     kind: str
@@ -60,12 +86,16 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ViewFacts(msgspec.Struct, frozen=True):
-    """The rows of one view.
+    """What is known of the rows of one view.
 
-    version: of the view here, None where this program does not have it. built_by: the version that
-    built the rows, None where there are none. position: the checkpoint, up to which they tell; lag:
-    how far that is behind the head. newer: whether a newer lllm built them, which only it can go on
-    with.
+    Attributes:
+        name: Of the view.
+        version: Of the view here, None where this program does not have it.
+        built_by: The version that built the rows, None where there are none.
+        generation: How often they were built anew.
+        position: The checkpoint, up to which they tell.
+        lag: How far that is behind the head.
+        newer: True if a newer lllm built them, which only it can go on with.
     """
 
     name: str
@@ -78,12 +108,17 @@ class ViewFacts(msgspec.Struct, frozen=True):
 
 
 class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of the log for lists, tags and costs.
+    """What is known of the rows for lists, tags and costs.
 
-    bytes: of a file of their own, None where they have none. lag: how far they were behind before
-    this look brought them up to date. sessions: how many at any depth, by state. elsewhere: of the
-    running ones those whose process nobody here can ask after: it runs on another machine, or this
-    store is a copy. leftovers: tables that a stopped rebuild left; rebuilding: one is under way.
+    Attributes:
+        bytes: Of a file of their own, None where they have none.
+        lag: How far they were behind before this look brought them up to date.
+        views: Each view.
+        sessions: How many at any depth, by state.
+        elsewhere: Of the running ones those whose process nobody here can ask after: it runs on
+            another machine, or this store is a copy.
+        leftovers: Tables that a stopped rebuild left.
+        rebuilding: True if a rebuild is under way.
     """
 
     bytes: int | None
@@ -96,8 +131,14 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseFacts(msgspec.Struct, frozen=True):
-    """The SQLite file. journal_mode: "" where the file is read as one that never changes, which
-    does not tell it. quick_check: what that said was wrong, None where it was not asked."""
+    """What is known of the SQLite file.
+
+    Attributes:
+        version: Of SQLite.
+        journal_mode: "" where the file is read as one that never changes, which does not tell it.
+        wal_bytes: Of the write-ahead log.
+        quick_check: What that said was wrong, None where it was not asked.
+    """
 
     version: str
     journal_mode: str
@@ -106,8 +147,17 @@ class DatabaseFacts(msgspec.Struct, frozen=True):
 
 
 class Checkup(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of a store. troubles: what went wrong while it was looked at.
-    stopped_backups: what backups that were killed left beside the store."""
+    """What was found of a store.
+
+    Attributes:
+        log: Of its log.
+        rows: Of its rows.
+        database: Of the file that rows are in, None where they are in memory.
+        place: Where its files lie, None where it has none.
+        stopped_backups: What backups that were killed left beside the store.
+        troubles: What went wrong while it was looked at.
+        remarks: What all that means, the worst first.
+    """
 
     log: LogFacts
     rows: RowFacts
@@ -118,5 +168,12 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     remarks: tuple[Remark, ...] = ()
 
     def count(self, severity: Severity) -> int:
-        """How many remarks are of a severity."""
+        """Count the remarks of a severity.
+
+        Args:
+            severity: Which.
+
+        Returns:
+            How many.
+        """
         return sum(remark.severity == severity for remark in self.remarks)

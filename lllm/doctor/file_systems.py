@@ -24,9 +24,13 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # how /proc/mounts writes spaces and line 
 class StoreLocation(msgspec.Struct, frozen=True):
     """Where the files of a store lie.
 
-    free_bytes: that this user may still fill. file_system: its type, None where that can't be
-    told. writable: whether this process may write what an append writes. folder_mode: the
-    permissions of the folder; file_modes: those of the files in it.
+    Attributes:
+        folder: Its path.
+        free_bytes: That this user may still fill.
+        file_system: Its type, None where that can't be told.
+        writable: True if this process may write what an append writes.
+        folder_mode: The permissions of the folder.
+        file_modes: Those of the files in it.
     """
 
     folder: str
@@ -38,15 +42,22 @@ class StoreLocation(msgspec.Struct, frozen=True):
 
     @property
     def networked(self) -> bool:
-        """Whether other machines may write there too."""
+        """True if other machines may write there too."""
         return (self.file_system or "").removeprefix("fuse.") in _NETWORKED
 
 
 def location_of(folder: Path, files: Iterable[Path]) -> StoreLocation:
-    """What there is to say of a folder.
+    """Look at the folder of a store.
 
-    files: those in it that an append writes, where they are there. Raises OSError where the folder
-    can't be looked at.
+    Args:
+        folder: The folder.
+        files: Those in it that an append writes, whether they are there or not.
+
+    Returns:
+        What there is to say of it.
+
+    Raises:
+        OSError: It can't be looked at.
     """
     mounts = ""
     with suppress(OSError):  # Linux alone has it
@@ -63,9 +74,15 @@ def location_of(folder: Path, files: Iterable[Path]) -> StoreLocation:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """The type of the file system that a folder lies on.
+    """Find the type of the file system that a folder lies on.
 
-    mounts: the text of /proc/mounts, whose fields proc(5) and fstab(5) tell.
+    Args:
+        folder: The folder.
+        mounts: The text of /proc/mounts, whose fields proc(5) and fstab(5) tell
+            (https://man7.org/linux/man-pages/man5/proc_mounts.5.html).
+
+    Returns:
+        As "ext4"; None where it is not among the mounts.
     """
     real = folder.resolve()
     found, depth = None, 0

@@ -1,6 +1,4 @@
-"""What is written of one attempt to call a model, however it was made: its answer or its failure,
-with what it used and cost.
-"""
+"""What is written of one attempt to call a model: its answer or failure, its usage and its cost."""
 
 from __future__ import annotations
 
@@ -27,11 +25,19 @@ _UNSERVED = "It was not served: the provider did nothing for it."
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt that is under way.
+    """One attempt to call a model that is under way.
 
-    request: its ordinal in the session. asked: the model. began: of `time.perf_counter_ns`.
-    prices: the user's own. host, port, region: where it goes. sent: what is asked for that has a
-    price of its own.
+    Attributes:
+        request: Its ordinal in the session.
+        agent: Who asks, "" in a captured session.
+        provider: Who bills it, by the names of genai-prices.
+        asked: The model.
+        began: When, of `time.perf_counter_ns`.
+        prices: The user's own.
+        host: Where it goes.
+        port: Of the host.
+        region: Of a cloud.
+        sent: What is asked for that has a price of its own.
     """
 
     request: int
@@ -46,7 +52,15 @@ class Attempt(msgspec.Struct, frozen=True):
     sent: Sent = NOTHING
 
     def responded(self, answer: Answer, *, message: int) -> LLMResponded:
-        """It was answered. message: the ordinal of the answer."""
+        """Make the event of an attempt that was answered.
+
+        Args:
+            answer: What came.
+            message: The ordinal of the answer.
+
+        Returns:
+            The event, with what was used and what that costs.
+        """
         elapsed = time.perf_counter_ns() - self.began
         return LLMResponded(
             request=self.request,
@@ -80,8 +94,17 @@ class Attempt(msgspec.Struct, frozen=True):
     def failed(
         self, error: BaseException, *, said: str = "", clean: Callable[[str], str] = str
     ) -> LLMFailed:
-        """It failed, or was cancelled. said: what had come of its text, for an error that does not
-        say it: then nobody knows what it cost. clean: see `describe`."""
+        """Make the event of an attempt that failed, or was cancelled.
+
+        Args:
+            error: What was raised.
+            said: What had come of its text, for an error that does not say it: then nobody knows
+                what it cost.
+            clean: Cuts from the error's texts what must not be told.
+
+        Returns:
+            The event, with what is known of what was used and what that costs.
+        """
         elapsed = time.perf_counter_ns() - self.began
         failed = LLMFailed(
             request=self.request,
@@ -108,8 +131,7 @@ class Attempt(msgspec.Struct, frozen=True):
         )
 
     def _price_of_failure(self, error: BaseException, elapsed: int, said: str) -> Price:
-        """What it cost: nothing where it was not served, what a whole usage says, else nobody
-        knows."""
+        """What it cost: nothing where it was not served, else what a whole usage says."""
         if not said and is_unserved(error):
             return Price("free", nanos=0, reason=_UNSERVED)
         failed = error if isinstance(error, InvokeError) else None

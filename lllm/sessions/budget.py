@@ -26,10 +26,19 @@ _spending = ThreadLock()  # one for all: it is held for an addition
 
 
 class Budget:
-    """A limit in nano-dollars, None for none, and what was spent under it.
+    """A limit on what a call may spend on models, and what was spent under it.
 
-    above: the budget of the caller, which all of this comes out of, too. unpriced: what becomes of
-    it after an attempt whose cost nobody knows: "warn" says so once, "stop" lets no call follow.
+    Args:
+        limit: Nano-dollars, None for none.
+        above: The budget of the caller, which all of this comes out of, too.
+        unpriced: What becomes of it after an attempt whose cost nobody knows: "warn" says so once,
+            "stop" lets no call follow.
+
+    Attributes:
+        limit: See above.
+        above: See above.
+        spent: Nano-dollars.
+        unpriced: How many attempts have a cost that nobody knows.
     """
 
     def __init__(
@@ -54,10 +63,14 @@ class Budget:
             budget = budget.above
 
     def check(self, what: str) -> None:
-        """Before something that costs.
+        """Ask for leave before something that costs.
 
-        what: it, in words. Raises BudgetExceeded where this budget, or one above, is spent, or was
-        to stop at what nobody knows the cost of.
+        Args:
+            what: It, in words.
+
+        Raises:
+            BudgetExceeded: This budget, or one above, is spent, or was to stop at what nobody knows
+                the cost of.
         """
         for budget in self._all():
             if budget.limit is not None and budget.unpriced and budget._on_unpriced == "stop":
@@ -78,9 +91,13 @@ class Budget:
                 )
 
     def misses(self, what: str) -> bool:
-        """Something is called whose cost is not recorded. Returns whether there is a limit.
+        """Note that something is called whose cost is not recorded.
 
-        what: the path of the API.
+        Args:
+            what: The path of the API.
+
+        Returns:
+            True if there is a limit, here or above.
         """
         for budget in self._all():
             budget._unseen[what] = None
@@ -93,12 +110,20 @@ class Budget:
         return text
 
     def charge(self, attempt: LLMResponded | LLMFailed) -> None:
-        """After it: what it cost. A failed attempt that nobody says used anything cost nothing."""
+        """Count what an attempt cost; a failed one that nobody says used anything cost nothing.
+
+        Args:
+            attempt: The event of its end.
+        """
         if attempt.price is not None:
             self.spend(attempt.price)
 
     def spend(self, price: Price) -> None:
-        """After it: what it cost, by its price."""
+        """Count a price, here and in the budgets above.
+
+        Args:
+            price: Of what has happened.
+        """
         cost = price.nanos
         first: list[int] = []  # limits of those that meet it for the first time
         with _spending.held():
@@ -120,7 +145,11 @@ class Budget:
         return _budget_left, (self.left(), on_unpriced_there, unknown)
 
     def left(self) -> int | None:
-        """Nano-dollars that are left in the tightest of the budgets; None without any limit."""
+        """Say how much is left in the tightest of the budgets.
+
+        Returns:
+            Nano-dollars; None without any limit.
+        """
         left = [max(0, one.limit - one.spent) for one in self._all() if one.limit is not None]
         return min(left, default=None)
 
@@ -150,6 +179,9 @@ def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
         budget_usd: US dollars, None for no limit.
         unpriced: "warn" or "stop", see Budget.
 
+    Returns:
+        A budget with nothing spent.
+
     Raises:
         ConfigError: One of them can't be.
     """
@@ -157,9 +189,16 @@ def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
 
 
 def on_unpriced(given: object) -> OnUnpriced:
-    """What a budget does at an attempt without a price, as a user gives it.
+    """Check what a user wants done at an attempt without a price.
 
-    Raises ConfigError for another word.
+    Args:
+        given: "warn" or "stop".
+
+    Returns:
+        The same.
+
+    Raises:
+        ConfigError: It is another word.
     """
     if given == "stop" or given == "warn":
         return "stop" if given == "stop" else "warn"
@@ -167,9 +206,16 @@ def on_unpriced(given: object) -> OnUnpriced:
 
 
 def limit_of(budget_usd: float | None) -> int | None:
-    """A limit in nano-dollars from US dollars, as a user gives them.
+    """Turn a user's limit into nano-dollars.
 
-    Raises ConfigError for what is no amount of money.
+    Args:
+        budget_usd: US dollars, None for no limit.
+
+    Returns:
+        Nano-dollars, None for no limit.
+
+    Raises:
+        ConfigError: It is no amount of money.
     """
     if budget_usd is None:
         return None

@@ -10,8 +10,11 @@ T = TypeVar("T")
 
 
 class _During(Generic[T]):
-    """See `during`. Where an interrupt keeps `__exit__` from its work, it is done when nothing
-    holds this any more, which is when whoever handles the interrupt has done so."""
+    """See `during`.
+
+    Where an interrupt keeps `__exit__` from its work, it is done when nothing holds this any more,
+    which is when whoever handles the interrupt has done so.
+    """
 
     __slots__ = ("_before", "_is_set", "_token", "_value", "_variable")
 
@@ -43,5 +46,13 @@ class _During(Generic[T]):
 
 
 def during(variable: ContextVar[T], value: T) -> AbstractContextManager[None]:
-    """Have a context variable, which has a default, hold a value inside."""
+    """Have a context variable hold a value inside a `with`.
+
+    Args:
+        variable: One with a default.
+        value: What it holds.
+
+    Returns:
+        The context manager.
+    """
     return _During(variable, value)

@@ -28,12 +28,20 @@ carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", de
 
 
 def running_session() -> SessionScope | None:
-    """The innermost session that runs the code which asks; None outside of any."""
+    """Find the innermost session that runs the code which asks.
+
+    Returns:
+        The session; None outside of any.
+    """
     return running()[0]
 
 
 def running() -> tuple[SessionScope | None, int | None]:
-    """The same, with the tool that runs in it."""
+    """Find the innermost session that runs the code which asks, and the tool in it.
+
+    Returns:
+        The session, None outside of any, and the ordinal of the tool, None outside of one.
+    """
     scope, tool = current.get(), current_tool.get()
     while scope is not None and not scope.runs_here and scope is not carried.get():
         tool = scope.outer_tool
@@ -65,28 +73,28 @@ class CurrentSession:
 
     @property
     def log_context(self) -> dict[str, str]:
-        """What a line logged inside belongs to."""
+        """What a line that is logged inside belongs to."""
         return {"session": self.recorder.session_id}
 
     @property
     def runs_here(self) -> bool:
-        """Whether the code that asks is inside, where this session is its context's current one."""
+        """True if the code that asks is inside, so that this is its context's current session."""
         # Only the frame of a generator that does not run has nobody above it.
         runs = self._frame is None or self._frame.f_back is not None
         return runs and not self._left and not self.is_lost()
 
     def is_lost(self) -> bool:
-        """Whether its `with` was left, and an interrupt kept that from ending the session."""
+        """True if its `with` was left, and an interrupt kept that from ending the session."""
         return self._exit is not None and self._exit() is None and not self._over
 
     @property
     def is_over(self) -> bool:
-        """Whether its end is told to all that must know."""
+        """True if its end is told to all that must know."""
         return self._over
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """A `with` around one step of what runs in pieces: inside, it is the current session."""
+        """A `with` around one step of what runs in pieces, which makes it current inside."""
         with (
             during(current, cast("SessionScope", self)),
             during(current_tool, None),

@@ -22,10 +22,17 @@ Opening = Callable[[object, dict[str, object]], SessionScope]
 
 
 def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]:
-    """The function, with a session around each call.
+    """Put a session around each call of a function.
 
     A generator's session begins with its first step, and is current within its steps only. What
     the generator yields is the delivery.
+
+    Args:
+        function: A function, coroutine function or generator function.
+        opening: Makes the session of one call.
+
+    Returns:
+        A function with the same name, arguments, result and errors.
     """
     signature = inspect.signature(function)
 
@@ -85,10 +92,18 @@ def _task_and_options(
 
 
 def path_of(function: Callable[..., object], name: str) -> str:
-    """The stable path of a function's sessions: `package::name`, by the nearest lllm.toml above
-    its file, or the name alone.
+    """Find the stable path of a function's sessions.
 
-    Raises ConfigError for a name that is none, PackageError where the lllm.toml is wrong.
+    Args:
+        function: The function.
+        name: The short name, or a path with `::`.
+
+    Returns:
+        `package::name`, by the nearest lllm.toml above the function's file, or the name alone.
+
+    Raises:
+        ConfigError: The name is none.
+        PackageError: The lllm.toml is wrong.
     """
     if not isinstance(name, str) or not name.rpartition("::")[2]:
         raise ConfigError(f'A tactic has a name, as @store.tactic("summarize"); {name!r} is none.')

@@ -11,8 +11,15 @@ from lllm.pricing.failed_attempts import http_status
 
 
 def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
-    """An exception as an event holds it, with its traceback. clean: cuts from its texts what must
-    not be told."""
+    """Make what an event holds of an exception.
+
+    Args:
+        error: The exception.
+        clean: Cuts from its texts what must not be told.
+
+    Returns:
+        Its type, message, traceback, and the code and status where it has them.
+    """
     try:
         message = str(error)
     except Exception:  # a user's __str__ may raise anything
@@ -44,7 +51,14 @@ def _attribute(error: BaseException, name: str) -> object:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether an exception is not a fault of the program but the wish to stop it."""
+    """Tell the wish to stop a program from a fault of it.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        True for Ctrl-C, SystemExit, a generator that is closed, and a task that is cancelled.
+    """
     if isinstance(error, Exception):
         return False
     ends = KeyboardInterrupt | SystemExit | GeneratorExit

@@ -12,10 +12,20 @@ from lllm.projections.session.fold import fold
 
 
 def fold_finished(log: BufferedLog, recorder: Recorder) -> TacticCallSession:
-    """The session of a recorder with those below it: what stands in the log from its first event
-    on, then what still waits in memory to be written.
+    """Load the session that a recorder has ended, with those below it.
 
-    Raises SessionNotFound where so much waited that its beginning was dropped.
+    It is made of what stands in the log from its first event on, then of what still waits in memory
+    to be written.
+
+    Args:
+        log: Where it was written.
+        recorder: What wrote it.
+
+    Returns:
+        The session.
+
+    Raises:
+        SessionNotFound: So much waited that its beginning was dropped.
     """
     first = recorder.first_position
     stored = log.read(after=first - 1) if first is not None else ()

@@ -23,8 +23,10 @@ Opening = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
 
 
 class _Streaming:
-    """The session of one generator, and what it has yielded. At the interpreter's exit it is left,
-    as an OpenCall is."""
+    """The session of one generator, and what it has yielded.
+
+    At the interpreter's exit it is left, as an OpenCall is.
+    """
 
     def __init__(self, scope: SessionScope) -> None:
         self._scope = scope
@@ -35,8 +37,10 @@ class _Streaming:
         watch(self)
 
     def add(self, item: object) -> None:
-        """An item, as it is now: its reader may change it. A stream may have no end, so what does
-        not fit is counted."""
+        """Take in an item, as it is now: its reader may change it.
+
+        A stream may have no end, so what does not fit is counted.
+        """
         plain = to_plain(item)
         self._size += len(encode(plain))
         if self._size > MOST_BYTES:
@@ -52,7 +56,7 @@ class _Streaming:
         self._scope.recorder.delivery = PlainDelivery(value)
 
     def leave(self, error: BaseException | None) -> None:
-        """It is over."""
+        """End it."""
         self.delivers()
         if deferred.by_collector():
             deferred.later(partial(self._scope.leave, error))
@@ -61,7 +65,7 @@ class _Streaming:
         unwatch(self)
 
     async def aleave(self, error: BaseException | None) -> None:
-        """`leave` on an event loop."""
+        """End it on an event loop."""
         self.delivers()
         await self._scope.aleave(error)
         unwatch(self)
@@ -83,7 +87,15 @@ class _Streaming:
 def steps(
     function: Callable[..., object], opening: Opening
 ) -> Callable[..., Generator[object, object, object]]:
-    """A generator function with a session for each generator."""
+    """Put a session around each generator of a generator function.
+
+    Args:
+        function: The generator function.
+        opening: Makes the session of one call, from its arguments.
+
+    Returns:
+        A generator function of the same name.
+    """
 
     @wraps(function)
     def generated(*args: object, **kwargs: object) -> Generator[object, object, object]:
@@ -124,7 +136,15 @@ def steps(
 def async_steps(
     function: Callable[..., object], opening: Opening
 ) -> Callable[..., AsyncGenerator[object, object]]:
-    """The same of an asynchronous one."""
+    """Put a session around each generator of an asynchronous generator function.
+
+    Args:
+        function: The generator function.
+        opening: Makes the session of one call, from its arguments.
+
+    Returns:
+        An asynchronous generator function of the same name.
+    """
 
     @wraps(function)
     async def generated(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:

@@ -16,11 +16,14 @@ _MANAGERS = ("contextlib", "_pytest.fixtures", "pytest_asyncio.plugin")
 
 
 def frame_of_generator(frame: FrameType | None) -> FrameType | None:
-    """The frame of the generator that a `with` stands in; None where its caller's code never runs
-    in the middle of it.
+    """Find the generator that a `with` stands in.
 
-    frame: of the code that enters the `with`. A generator under `@contextmanager` stands for the
-    code that uses it.
+    Args:
+        frame: Of the code that enters the `with`. A generator under `@contextmanager` stands for
+            the code that uses it.
+
+    Returns:
+        The generator's frame; None where its caller's code never runs in the middle of it.
     """
     while frame is not None:
         frame = _behind_managers(frame)
@@ -34,7 +37,7 @@ def frame_of_generator(frame: FrameType | None) -> FrameType | None:
 
 
 def is_async(frame: FrameType) -> bool:
-    """Whether a frame is of an asynchronous generator."""
+    """True if a frame is of an asynchronous generator."""
     return bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
 
 
@@ -52,7 +55,11 @@ _warned = False
 
 
 def warn_of_async_generator(frame: FrameType) -> None:
-    """Say once that a `with` around a yield is the wrong way, and which is right."""
+    """Warn once that a `with` around a yield is the wrong way, and say which is right.
+
+    Args:
+        frame: Of the generator.
+    """
     global _warned
     if _warned:
         return

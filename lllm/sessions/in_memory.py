@@ -18,7 +18,7 @@ from lllm.sessions.fold_finished import fold_finished
 
 
 class InMemorySessionHost:
-    """A log of one call's own.
+    """A log of one call's own; see SessionHost.
 
     Args:
         persists: Whether anyone will look at it afterwards.
@@ -46,12 +46,12 @@ class InMemorySessionHost:
         self.definitions = Definitions()
 
     def owner(self) -> str:
-        """No process needs to ask whether this one is alive."""
+        """Name no lock: no process needs to ask whether this one is alive."""
         return ""
 
     def session_ended(self) -> None:
-        """Nothing to do: there are no rows."""
+        """Do nothing: there are no rows."""
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
-        """The session, folded from what was kept."""
+        """Fold the session from what was kept; see SessionHost."""
         return fold_finished(self.log, recorder)

@@ -12,7 +12,12 @@ from lllm.sessions.open_sessions import Watch, watch_of
 
 
 class EndsWithWith(Protocol):
-    """A context manager with an ExitOf. looked_up: by the last `with`."""
+    """A context manager with an ExitOf.
+
+    Attributes:
+        recorder: Of its session.
+        looked_up: What the last `with` looked up.
+    """
 
     recorder: Recorder
     looked_up: Watch | None
@@ -40,7 +45,14 @@ class ExitOf:
 
 
 def looked_up_for(scope: EndsWithWith) -> Watch | None:
-    """What the `with` holds that enters a scope just now; None where it is entered by hand."""
+    """Find what the `with` holds that enters a scope just now.
+
+    Args:
+        scope: What is entered.
+
+    Returns:
+        A weak reference to it; None where the scope is entered by hand.
+    """
     if scope.looked_up is not None and scope.looked_up() is not None:
         return scope.looked_up
     looked_up, _looking.up = _looking.up, None  # another one's, from now on

@@ -24,7 +24,7 @@ class OpenCall(Protocol):
         """Stage its end, with what was heard so far, and record nothing more of it."""
 
     def settle_at_exit(self) -> None:
-        """The same, and make it durable: nobody else will."""
+        """Stage its end and make that durable: nobody else will."""
 
 
 class OpenCalls:
@@ -34,17 +34,17 @@ class OpenCalls:
         self._calls: dict[OpenCall, None] = {}  # whose changes are atomic
 
     def add(self, call: OpenCall) -> None:
-        """A call begins."""
+        """Take in a call that begins."""
         self._calls[call] = None
         watch(call)
 
     def remove(self, call: OpenCall) -> None:
-        """A call is over."""
+        """Take out a call that is over."""
         self._calls.pop(call, None)
         unwatch(call)
 
     def settle(self) -> None:
-        """Stage the end of each that is still open: their session ends."""
+        """Stage the end of each that is still open, because their session ends."""
         for call in list(self._calls):
             try:
                 call.settle()
@@ -60,7 +60,11 @@ _exiting = False
 
 
 def watch(call: OpenCall) -> None:
-    """Have a call settled at the exit of the interpreter, while somebody holds it."""
+    """Have a call settled at the exit of the interpreter, while somebody holds it.
+
+    Args:
+        call: It is under way.
+    """
     global _registered
     with _watching.held():
         if not _registered:
@@ -72,13 +76,17 @@ def watch(call: OpenCall) -> None:
 
 
 def unwatch(call: OpenCall) -> None:
-    """A call is over."""
+    """Settle a call no more, because it is over.
+
+    Args:
+        call: What `watch` was given.
+    """
     with _watching.held():
         _watched.discard(call)
 
 
 def exiting() -> bool:
-    """Whether the interpreter exits, and stores are closed: nothing more can be recorded."""
+    """True if the interpreter exits, and stores are closed: nothing more can be recorded."""
     return _exiting
 
 

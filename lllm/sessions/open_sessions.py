@@ -35,7 +35,13 @@ LOST = "The session was left without an end: an interrupt came there, or nobody 
 
 
 class Scope(Protocol):
-    """A session, as its registry sees it."""
+    """A session, as its registry sees it.
+
+    Attributes:
+        recorder: Writes it.
+        host: Where it is written.
+        thread: That it began in.
+    """
 
     recorder: Recorder
     host: SessionHost
@@ -43,13 +49,18 @@ class Scope(Protocol):
 
     @property
     def is_of_call(self) -> bool:
-        """Whether it is the own session of a single captured call."""
+        """True if it is the own session of a single captured call."""
 
     def is_lost(self) -> bool:
-        """Whether its `with` was left, and an interrupt kept that from ending the session."""
+        """True if its `with` was left, and an interrupt kept that from ending the session."""
 
     def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
-        """End it, and make that durable."""
+        """End it, and make that durable.
+
+        Args:
+            error: What it failed with, None where it succeeded.
+            follow: Whether the rows shall follow at once.
+        """
 
 
 class PlainDelivery(msgspec.Struct, frozen=True):
@@ -59,7 +70,14 @@ class PlainDelivery(msgspec.Struct, frozen=True):
 
 
 def delivered(recorder: Recorder) -> object:
-    """What a session delivers, in its recorded form."""
+    """Turn what a session delivers into its recorded form.
+
+    Args:
+        recorder: Has the delivery.
+
+    Returns:
+        JSON values.
+    """
     delivery = recorder.delivery
     return delivery.value if isinstance(delivery, PlainDelivery) else to_plain(delivery)
 
@@ -67,7 +85,8 @@ def delivered(recorder: Recorder) -> object:
 class Watch(ref[object]):
     """A weak reference that notes in `_gone` when what it refers to is gone.
 
-    session_id: of the session that it belongs to, empty while that is not known.
+    Attributes:
+        session_id: Of the session that it belongs to, empty while that is not known.
     """
 
     __slots__ = ("session_id",)
@@ -78,7 +97,15 @@ _gone: set[Watch] = set()
 
 
 def watch_of(thing: object, session_id: str = "") -> Watch:
-    """Watch what a session needs for as long as it lasts."""
+    """Watch what a session needs for as long as it lasts.
+
+    Args:
+        thing: What is watched.
+        session_id: Of the session, if it is known.
+
+    Returns:
+        The weak reference, to be held with the session.
+    """
     found = Watch(thing, _gone.add)
     found.session_id = session_id
     hash(found)  # of the thing; it is kept, and can't be made once the thing is gone
@@ -97,14 +124,11 @@ class _OpenSession:
 
     @property
     def scope(self) -> Scope | None:
-        """None where nobody holds it any more."""
+        """The session; None where nobody holds it any more."""
         return self._scope()  # type: ignore[return-value] # it watches nothing else
 
     def is_over(self, *, closing: bool) -> bool:
-        """Whether nothing but this can end it.
-
-        closing: whether the store is being closed, so that no other thread can go on with it.
-        """
+        """Whether nothing but this can end it. closing: this thread is closing the store."""
         scope = self.scope
         if scope is None or scope.is_lost():
             return True
@@ -149,7 +173,7 @@ class _Registry:
         _gone.clear()
 
     def begin(self, scope: Scope) -> None:
-        """See the function."""
+        """Add a session that begins."""
         if not self._watched:
             watch(self)
             self._watched = True
@@ -170,12 +194,20 @@ _registry = _Registry()
 
 
 def begin(scope: Scope) -> None:
-    """A session begins: its end will be written, whatever interrupts it."""
+    """Have the end of a session written, whatever interrupts it.
+
+    Args:
+        scope: The session, which begins now.
+    """
     _registry.begin(scope)
 
 
 def forget(recorder: Recorder) -> None:
-    """The end of a session is written, or can't be any more."""
+    """Take a session out whose end is written, or can't be any more.
+
+    Args:
+        recorder: Of the session.
+    """
     _registry.open.pop(recorder.session_id, None)
 
 
@@ -210,7 +242,7 @@ def open_elsewhere(host: SessionHost | None) -> Scope | None:
 
 
 def settle_lost() -> None:
-    """Write the ends of the sessions that are over, and that an interrupt kept from writing it.
+    """Write the ends that an interrupt kept sessions from writing.
 
     Where one can't be written, the error is dropped: the `with` has raised it. The store tries once
     more when it is closed.
@@ -227,7 +259,7 @@ def settle_lost() -> None:
 
 
 def settle_lost_aside() -> None:
-    """The same for who must not wait: another thread does it."""
+    """Do what `settle_lost` does in another thread, for who must not wait."""
     if any(one.session_id in _registry.open for one in tuple(_gone)):
         deferred.later(settle_lost)
     else:
@@ -235,8 +267,13 @@ def settle_lost_aside() -> None:
 
 
 def settle_all(log: BufferedLog) -> None:
-    """The same for all sessions of a log that is about to be closed, but for those that go on in
-    threads that are alive."""
+    """Write all missing ends before a log is closed.
+
+    Sessions that go on in threads that are alive get none.
+
+    Args:
+        log: The log.
+    """
     going_on = [one for one in _sessions_of(log) if not one.is_over(closing=True)]
     if going_on:
         for one in going_on:
@@ -250,8 +287,14 @@ def settle_all(log: BufferedLog) -> None:
 
 
 def forget_all(log: BufferedLog) -> int:
-    """A log is closed, and nothing more can be written to it. Returns how many sessions have no end
-    in it."""
+    """Take out all sessions of a log that is closed, since nothing more can be written to it.
+
+    Args:
+        log: The log.
+
+    Returns:
+        How many of them have no end in it.
+    """
     left = _sessions_of(log)
     for session in left:
         forget(session.recorder)

@@ -44,8 +44,24 @@ _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a ro
 class SessionScope(CurrentSession):
     """One session, as a context manager for threads and for event loops.
 
-    parent: the session that it is called from, None for a root. budget: what it may spend on
-    models, None for whatever it takes.
+    Args:
+        host: Where it is written.
+        tactic_path: Its stable path.
+        name: Its short name.
+        kind: "tactic", "session" or "call".
+        task: What is asked.
+        options: The other arguments of the call.
+        tags: To find it by.
+        metadata: Whatever is worth keeping with it.
+        partition: Whose it is; None for the host's own.
+        parent: The session that it is called from, None for a root.
+        budget: What it may spend on models; None for whatever it takes.
+
+    Attributes:
+        calls: The calls of models that are under way in it.
+
+    Raises:
+        TypeError: Tags are not str -> str.
     """
 
     thread = 0  # that it began in
@@ -184,14 +200,23 @@ class SessionScope(CurrentSession):
             self.leave(error)
 
     def asettle(self, error: BaseException) -> None:
-        """`settle` on an event loop, where a thread may be storing the end."""
+        """Do on an event loop, where a thread may be storing the end, what `settle` does.
+
+        Args:
+            error: What the session failed with.
+        """
         may_wait = isinstance(error, Exception) or is_cancelled_task(error)
         if self._is_current or self.recorder.is_open or not may_wait:
             self.settle(error)
 
     def begin_apart(self, clean: Callable[[str], str] = str) -> None:
-        """Begin it for what no code runs inside of: it becomes nobody's current session. The end is
-        `leave` or `aleave`. clean: cuts from an error's text what must not be told."""
+        """Begin it for what no code runs inside of: it becomes nobody's current session.
+
+        It ends with `leave` or `aleave`.
+
+        Args:
+            clean: Cuts from an error's text what must not be told.
+        """
         self._clean = clean
         open_sessions.settle_lost_aside()
         self._announce()
@@ -210,8 +235,12 @@ class SessionScope(CurrentSession):
     def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
         """End it, and make that durable.
 
-        error: what it failed with. follow: whether the rows shall follow at once, which may take a
-        while.
+        Args:
+            error: What it failed with, None where it succeeded.
+            follow: Whether the rows shall follow at once, which may take a while.
+
+        Raises:
+            LogError: Its end can't be written, and nothing was raised that would say so in a note.
         """
         if self.recorder.in_child or exiting():
             # A forked child walks out of a session that is its parent's. At the interpreter's exit
@@ -272,7 +301,14 @@ class SessionScope(CurrentSession):
         __aexit__ = ExitOf(_aexit_with)
 
     async def aleave(self, error: BaseException | None) -> None:
-        """`leave` on an event loop."""
+        """End it on an event loop, and make that durable.
+
+        Args:
+            error: What it failed with, None where it succeeded.
+
+        Raises:
+            LogError: As `leave`.
+        """
         may_wait = error is None or isinstance(error, Exception) or is_cancelled_task(error)
         if not may_wait or self.recorder.in_child or exiting():
             self.leave(error, follow=False)

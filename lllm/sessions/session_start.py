@@ -72,7 +72,17 @@ def started_event(
 
 
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    """The tags as a dict of their own. Raises TypeError where one is not str -> str."""
+    """Copy tags into a dict of their own.
+
+    Args:
+        tags: What a user gave, None for none.
+
+    Returns:
+        The tags.
+
+    Raises:
+        TypeError: One is not str -> str.
+    """
     if tags is None:
         return {}
     if not isinstance(tags, Mapping):

@@ -44,7 +44,14 @@ class _Here(msgspec.Struct, frozen=True):
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
-    """See LogStore.carry."""
+    """Have a function run in the session that is running here; see `LogStore.carry`.
+
+    Args:
+        function: A function or a coroutine function.
+
+    Returns:
+        A function with the same name, arguments, result and errors.
+    """
     return _carrying(_Here(*running()), function)
 
 
@@ -75,7 +82,7 @@ class Executor(ThreadPoolExecutor):
     """
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """As ThreadPoolExecutor's.
+        """Run some work in a thread, in the session of the code that submits it.
 
         Args:
             fn: What to run.
@@ -103,7 +110,7 @@ class ThreadsInstrument:
         self._ours: dict[tuple[type, str], tuple[object, object]] = {}  # and what was there
 
     def on(self) -> None:
-        """From now on; doing so twice does nothing."""
+        """Carry sessions from now on; doing so twice does nothing."""
         self._on = True
         if (threading.Thread, "start") not in self._ours:
             self._replace(threading.Thread, "start", self._start(threading.Thread.start))
@@ -111,7 +118,7 @@ class ThreadsInstrument:
             self._replace(ThreadPoolExecutor, "submit", self._submit(ThreadPoolExecutor.submit))
 
     def off(self) -> None:
-        """No longer; what runs keeps its session."""
+        """Carry no more sessions; what runs goes on in its own."""
         self._on = False
         for (kind, name), (ours, before) in list(self._ours.items()):
             if vars(kind)[name] is ours:
