@@ -37,6 +37,13 @@ def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
 
 
 def region_of(path: str) -> str | None:
-    """Read the region that an address of Vertex names in its path; None where it names none."""
+    """Read the region that an address of Vertex names in its path.
+
+    Args:
+        path: Of the address, as it is sent: quoted.
+
+    Returns:
+        The region, None where the path names none.
+    """
     found = _REGION.search(path) if _VERTEX.search(path) else None
     return None if found is None else unquote(found[1])

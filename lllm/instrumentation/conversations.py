@@ -173,7 +173,14 @@ _finding = ThreadLock()
 
 
 def conversations_of(recorder: Recorder) -> Conversations:
-    """Get the conversations of a session, by its recorder; they are gone when it is."""
+    """Get the conversations of a session.
+
+    Args:
+        recorder: The session's; they are gone when it is.
+
+    Returns:
+        Its conversations, the same at each call.
+    """
     found = _of_recorders.get(recorder)
     if found is not None:
         return found

@@ -107,7 +107,7 @@ class Invoker(Protocol):
 
     @property
     def port(self) -> int | None:
-        """The same."""
+        """The port there, None for an embedded model."""
 
     def invoke(self, request: Request) -> Answer:
         """Call the model and wait for its answer.

@@ -69,7 +69,18 @@ def reply(
     model: str | None = None,
     finish: Finish | None = None,
 ) -> ScriptedReply:
-    """Script an answer whose usage, model or finish the script decides; see ScriptedReply."""
+    """Script an answer whose usage, model or finish the script decides; see ScriptedReply.
+
+    Args:
+        text: What the model says.
+        calls: The tools that it asks for.
+        usage: "estimate" to count characters, None for a provider that sends no usage.
+        model: The one that answers, None for the one that was asked.
+        finish: Why it stops, None for what fits the rest.
+
+    Returns:
+        The reply.
+    """
     return ScriptedReply(text, tuple(calls), usage, model, finish)
 
 
@@ -91,7 +102,15 @@ def tool_call(
 
 
 def tool_calls(*calls: ToolCall, text: str = "") -> ScriptedReply:
-    """Script several tool calls in one answer, with what the model says beside them."""
+    """Script several tool calls in one answer, with what the model says beside them.
+
+    Args:
+        *calls: As `tool_call` makes them.
+        text: What the model says.
+
+    Returns:
+        The reply.
+    """
     return ScriptedReply(text, calls)
 
 
@@ -114,7 +133,14 @@ def rate_limited(retry_after: float | None = None) -> InvokeError:
 
 
 def server_error(status: int = 500) -> InvokeError:
-    """Script a 5xx, which another attempt may not meet."""
+    """Script a 5xx, which another attempt may not meet.
+
+    Args:
+        status: Of HTTP.
+
+    Returns:
+        The error, to be a reply.
+    """
     return InvokeError(
         f"Scripted: the provider answered {status}, an error of its own.",
         retryable=True,
@@ -124,12 +150,23 @@ def server_error(status: int = 500) -> InvokeError:
 
 
 def timed_out() -> InvokeError:
-    """Script that no answer comes within the time."""
+    """Script that no answer comes within the time.
+
+    Returns:
+        The error, to be a reply.
+    """
     return InvokeError("Scripted: the provider did not answer in time.", retryable=True)
 
 
 def bad_request(message: str = "the request is not valid") -> InvokeError:
-    """Script a 400, which no retry mends."""
+    """Script a 400, which no retry mends.
+
+    Args:
+        message: What the provider says.
+
+    Returns:
+        The error, to be a reply.
+    """
     return InvokeError(
         f"Scripted: the provider answered 400, {message}.",
         retryable=False,

@@ -51,7 +51,14 @@ def number(value: object) -> Decimal | None:
 
 
 def nanos_of(dollars: Decimal) -> int | None:
-    """Convert US dollars to nano-dollars, rounded half-even; None beyond what an event can hold."""
+    """Convert US dollars to nano-dollars.
+
+    Args:
+        dollars: An exact amount.
+
+    Returns:
+        Nano-dollars, rounded half-even; None for more than an event can hold.
+    """
     if dollars and dollars.adjusted() > _LARGEST:
         return None
     nanos = rounded(dollars, 9)
@@ -59,7 +66,15 @@ def nanos_of(dollars: Decimal) -> int | None:
 
 
 def rounded(exact: Decimal, shift: int) -> int:
-    """Round an exact amount half-even to a whole number, after multiplying it by 10**shift."""
+    """Round an exact amount half-even to a whole number.
+
+    Args:
+        exact: The amount.
+        shift: Of the point to the right, before it is rounded.
+
+    Returns:
+        The whole number.
+    """
     return int(exact.scaleb(shift, EXACT).to_integral_value(context=EXACT))
 
 

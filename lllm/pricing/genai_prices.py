@@ -207,7 +207,14 @@ def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
 
 
 def is_known(provider: str) -> bool:
-    """Tell whether it is known who bills for a provider."""
+    """Tell whether it is known who bills for a provider.
+
+    Args:
+        provider: A name of genai-prices, one of `BY_MODEL_NAME`, or a host.
+
+    Returns:
+        True if it is.
+    """
     return provider in BY_MODEL_NAME or _provider(provider) is not None
 
 

@@ -65,7 +65,14 @@ def sent_in(
 
 
 def media_in(content: Content) -> frozenset[str]:
-    """Find the kinds of media, of MEDIA, that a message has or may have."""
+    """Find the kinds of media that a message has or may have.
+
+    Args:
+        content: The message.
+
+    Returns:
+        Those of MEDIA.
+    """
     media = _NO_MEDIA
     for part in content.parts:
         if part.kind not in _WITHOUT_MEDIA:

@@ -122,7 +122,14 @@ def of_embeddings(raw: object) -> Usage | None:
 
 
 def unreadable(raw: object) -> str:
-    """Explain, as a sentence, why what a provider sent can't be read as a usage."""
+    """Explain why what a provider sent can't be read as a usage.
+
+    Args:
+        raw: As the provider sent it, None for nothing.
+
+    Returns:
+        A sentence.
+    """
     if raw is None:
         return "The provider sent no usage that could be read."
     for name, value in _counts_in(raw):
@@ -141,7 +148,14 @@ def _quoted(value: object) -> str:
 
 
 def validation_error(usage: Usage) -> str | None:
-    """Explain, as a sentence, what in a usage contradicts itself; None where it makes sense."""
+    """Find what in a usage contradicts itself, or can't be.
+
+    Args:
+        usage: In our terms; an invoker of a user's own may give anything.
+
+    Returns:
+        A sentence; None where the usage makes sense.
+    """
     if within_limits(usage) is None:
         return "The usage has counts that are no whole numbers, or beyond all that a call can use."
     if min(astuple(usage)) < 0:
@@ -158,10 +172,16 @@ def validation_error(usage: Usage) -> str | None:
 
 
 def within_limits(usage: Usage | None) -> Usage | None:
-    """Pass on a usage that an event can hold; None for any other, whose `price` says why.
+    """Pass on a usage only if an event can hold it.
 
     The bounds are those of `events.model.Amount`; what is beyond them would be written, and could
     not be read again.
+
+    Args:
+        usage: In our terms, None where nobody knows it.
+
+    Returns:
+        The usage; None for one that no event can hold, whose price says why.
     """
     return usage if usage is None or fits_event(*astuple(usage)) else None
 

@@ -157,7 +157,7 @@ class Listener:
         return call
 
     def _site(self, provider: str | None) -> ClientEndpoint:
-        """Where the calls go, as the client has it now."""
+        """Find out where the calls go, as the client has it now."""
         found = [provider, *(getattr(self.client, name, None) for name in _OF_SITE)]
         if self._known is None or any(map(is_not, self._known[0], found)):
             self._known = (found, ClientEndpoint.of(self._sdk, *found[1:], provider=provider))
@@ -373,9 +373,9 @@ def _on_end(call: Call) -> BodyEnded:
 
 
 def _give_back_unread(response: _Response, error: Exception, wanted: str) -> Whole:
-    """An error's body could not be read: leave it to the SDK to find that out, as it would have.
+    """Leave it to the SDK to find out that an error's body can't be read, as it would have.
 
-    Returns what is known of it.
+    Returns what is known of the answer.
     """
     response.stream = of_library(Broken, type(response), wanted)(error)
     response.is_stream_consumed = False

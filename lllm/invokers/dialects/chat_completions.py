@@ -231,12 +231,26 @@ def text_of(content: object) -> str:
 
 
 def thought_of(content: object) -> str:
-    """Read the reasoning in a message's `content`, where Mistral's pieces have some."""
+    """Read the reasoning in a message's `content`, where Mistral's pieces have some.
+
+    Args:
+        content: A text, or a list of pieces; see `text_of`.
+
+    Returns:
+        The reasoning, "" for none.
+    """
     return "".join(text_of(mapping(piece).get("thinking")) for piece in items(content))
 
 
 def others_of(content: object) -> list[dict[str, object]]:
-    """List the pieces of a message's `content` that are more than a text or a thought."""
+    """List the pieces of a message's `content` that are more than a text or a thought.
+
+    Args:
+        content: A text, or a list of pieces; see `text_of`.
+
+    Returns:
+        The pieces.
+    """
     return [
         piece
         for piece in items(content)

@@ -254,7 +254,15 @@ def _status(value: object) -> int | None:
 
 
 def is_retryable(status: int, code: str | None) -> bool:
-    """Tell whether the same request may succeed later, by its status and the error's code."""
+    """Tell whether the same request may succeed later.
+
+    Args:
+        status: Of HTTP.
+        code: Of the error, by the provider's name for it.
+
+    Returns:
+        True if another attempt makes sense.
+    """
     return (status in (408, 409, 429) or status >= 500) and code not in _SPENT
 
 

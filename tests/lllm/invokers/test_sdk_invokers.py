@@ -486,13 +486,18 @@ def answer_text(invoker: SdkInvoker, asked: Request) -> str:
         invoker.close()
 
 
-def test_it_travels_to_a_worker(server: Loopback, provider: Provider, shared: SdkInvoker) -> None:
+def test_they_travel_to_a_worker(running: Loopback) -> None:
     """A pickled invoker works in a spawned process, with the key it was given."""
-    shared.invoke(provider.ask)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        assert pool.submit(answer_text, shared, provider.ask).result() == "Hello."
-    assert server.requests[1].headers["authorization"] == f"Bearer {KEY}"
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:  # one for all: it is slow to start
+        for provider in PROVIDERS:
+            running.requests.clear()
+            running.answers(provider.says("Hello."))
+            invoker = provider.made(running)
+            invoker.invoke(provider.ask)
+            assert pool.submit(answer_text, invoker, provider.ask).result() == "Hello."
+            assert running.requests[1].headers["authorization"] == f"Bearer {KEY}"
+            invoker.close()
 
 
 def test_a_key_of_the_environment_is_not_pickled(
