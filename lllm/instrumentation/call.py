@@ -66,7 +66,7 @@ class Call:
     Args:
         session: It belongs to.
         operation: What is asked for.
-        site: Where it goes.
+        endpoint: Where it goes.
         alone: True if the session is this call's own, and ends with it.
 
     Attributes:
@@ -77,7 +77,7 @@ class Call:
     """
 
     def __init__(
-        self, session: SessionScope, operation: Operation, site: ClientEndpoint, *, alone: bool
+        self, session: SessionScope, operation: Operation, endpoint: ClientEndpoint, *, alone: bool
     ) -> None:
         self.session = session
         self.alone = alone
@@ -86,9 +86,9 @@ class Call:
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
         self._operation = operation
-        self._access = site.access
-        self._site = site
-        self._secrets = site.secrets
+        self._access = endpoint.access
+        self._endpoint = endpoint
+        self._secrets = endpoint.secrets
         self._steps = threading.RLock()
         self._left = False
         self._heard: Heard | None = None
@@ -131,7 +131,7 @@ class Call:
         Raises:
             BudgetExceeded: The session's budget is spent.
         """
-        self._secrets = self._site.secrets_with(headers)
+        self._secrets = self._endpoint.secrets_with(headers)
         body = self._conversations.bodies.read(content, self._operation, path)
         asked = body.asked
         self.session.budget.check(f"the next call of {asked.model}")

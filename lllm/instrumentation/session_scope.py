@@ -105,12 +105,12 @@ class Recording(msgspec.Struct, frozen=True):
     """How the calls of a client are recorded.
 
     Attributes:
-        homes: Finds the session of each.
+        resolver: Finds the session of each.
         ask_for_usage: See `capture`.
         provider: See `capture`.
     """
 
-    homes: SessionResolver
+    resolver: SessionResolver
     ask_for_usage: bool
     provider: str | None
 

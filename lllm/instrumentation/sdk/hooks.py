@@ -31,7 +31,7 @@ _under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=N
 
 
 # What a client has of where it goes, and of the keys that it has for it, on whatever platform.
-_OF_SITE = (
+_OF_ENDPOINT = (
     "base_url", "api_key", "auth_token", "access_token",
     "aws_access_key", "aws_secret_key", "aws_session_token",
 )  # fmt: skip
@@ -141,24 +141,24 @@ class Listener:
         if operation is None:
             path = unrecorded(options.method, options.url)
             if path is not None:
-                recording.homes.tell_of_unrecorded(self._sdk, path)
+                recording.resolver.tell_of_unrecorded(self._sdk, path)
             return None
         if exiting():
             return None
-        session, alone = recording.homes.session_of(f"{self._sdk}.{operation.name}")
+        session, alone = recording.resolver.session_of(f"{self._sdk}.{operation.name}")
         if session is None:
             return None
         self._to_http(self)  # some frameworks give a client a new one with each event loop
         if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
             _ask_for_usage(options)
-        call = Call(session, operation, self._site(recording.provider), alone=alone)
+        call = Call(session, operation, self._endpoint(recording.provider), alone=alone)
         if alone:
             session.begin_apart(call.clean)
         return call
 
-    def _site(self, provider: str | None) -> ClientEndpoint:
+    def _endpoint(self, provider: str | None) -> ClientEndpoint:
         """Find out where the calls go, as the client has it now."""
-        found = [provider, *(getattr(self.client, name, None) for name in _OF_SITE)]
+        found = [provider, *(getattr(self.client, name, None) for name in _OF_ENDPOINT)]
         if self._known is None or any(map(is_not, self._known[0], found)):
             self._known = (found, ClientEndpoint.of(self._sdk, *found[1:], provider=provider))
         return self._known[1]
