@@ -19,8 +19,6 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
-import msgspec
-
 from lllm.events.backend import (
     AppendsWithin,
     AppendsWithoutWaiting,
@@ -110,10 +108,7 @@ class BufferedLog:
 
         Their positions are behind all that a log has given.
         """
-        return [
-            Recorded(_BEHIND_ALL + number, *msgspec.structs.astuple(event))
-            for number, event in enumerate(self.held)
-        ]
+        return [event.at(_BEHIND_ALL + number) for number, event in enumerate(self.held)]
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
         """See LogBackend; events that are held have no position yet, and none is returned.

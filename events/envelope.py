@@ -60,6 +60,17 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     digest: bytes
 
+    def at(self, position: int) -> Recorded:
+        """Give the event as a log keeps it.
+
+        Args:
+            position: Its place in the log.
+        """
+        return Recorded(
+            position, self.stream, self.seq, self.time, self.type, self.version, self.data,
+            self.digest,
+        )  # fmt: skip
+
 
 class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True):
     """An event as a log keeps it: a NewEvent with its position.
@@ -83,6 +94,12 @@ class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True)
     version: int
     data: bytes
     digest: bytes
+
+    def without_position(self) -> NewEvent:
+        """Give the event as its writer fixed it."""
+        return NewEvent(
+            self.stream, self.seq, self.time, self.type, self.version, self.data, self.digest
+        )
 
 
 def too_large(count: int, limit: int, what: str) -> AppendTooLarge:

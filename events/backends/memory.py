@@ -63,7 +63,7 @@ class MemoryBackend:
                 stored = self._places.get(place) or new.get(place)
                 if stored is None:
                     position = len(self._events) + len(new) + 1
-                    stored = new[place] = _recorded(event, position)
+                    stored = new[place] = event.at(position)
                 elif stored.digest != event.digest:
                     raise conflict(event)
                 positions.append(stored.position)
@@ -94,10 +94,3 @@ class MemoryBackend:
 
     def close(self) -> None:
         """See LogBackend."""
-
-
-def _recorded(event: NewEvent, position: int) -> Recorded:
-    return Recorded(
-        position, event.stream, event.seq, event.time, event.type, event.version, event.data,
-        event.digest,
-    )  # fmt: skip

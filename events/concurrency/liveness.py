@@ -111,8 +111,9 @@ class Liveness:
         return False
 
     def is_elsewhere(self, owner: str) -> bool:
-        """Whether a process writes to another log than the one beside this folder: it has no lock
-        here, as that of an imported session or of a copied store.
+        """True if a process writes to another log than the one beside this folder.
+
+        It has no lock here then: that of an imported session, or of a copied store.
 
         Args:
             owner: The name of its lock.

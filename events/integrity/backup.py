@@ -25,7 +25,7 @@ import msgspec
 from lllm.events.backend import CopiesFiles, LogBackend, Progress, persists
 from lllm.events.backends import JSONL
 from lllm.events.concurrency.locks import FileLock, is_held
-from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.files.copying import copy_errors
 from lllm.events.files.own_files import make_folder, sync_folder
@@ -168,7 +168,7 @@ def _copy_events(log: LogBackend, copy: Path, progress: Progress | None) -> tupl
     with closing(JSONL.open(str(copy), read_only=False, make=True)) as written:
         for events in _batches(log, upto):
             position = events[-1].position
-            written.append([_as_new(event) for event in events])
+            written.append([event.without_position() for event in events])
             if progress is not None:
                 progress(position, upto)
     shutil.rmtree(copy / "locks", ignore_errors=True)
@@ -186,9 +186,3 @@ def _batches(log: LogBackend, upto: int) -> Iterator[list[Recorded]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _as_new(event: Recorded) -> NewEvent:
-    return NewEvent(
-        event.stream, event.seq, event.time, event.type, event.version, event.data, event.digest
-    )

@@ -141,7 +141,11 @@ def may_hold_credential(data: bytes) -> bool:
         (_named(backwards) is not None and _is_indeed(data, _NAMED.finditer(backwards)))
         or (_sent(squeezed) is not None and _is_indeed(data, _SENT.finditer(squeezed)))
         or (_setting(squeezed) is not None and _is_indeed(data, _SETTING.finditer(squeezed)))
-        or (squeezed.find(b"passw") >= 0 and data.find(b"login") >= 0 and _is_login(data))
+        or (
+            squeezed.find(b"passw") >= 0
+            and data.find(b"login") >= 0
+            and _LOGIN.search(data.lower()) is not None
+        )
         or (
             45 in data  # "-"
             and _option(data) is not None
@@ -168,10 +172,6 @@ def _is_indeed(data: bytes, places: Iterator[re.Match[bytes]]) -> bool:
     lower = data.lower()
     kinds = {place.lastgroup for place in places}
     return any(_INDEED[str(kind)].search(lower) is not None for kind in kinds)
-
-
-def _is_login(data: bytes) -> bool:
-    return _LOGIN.search(data.lower()) is not None
 
 
 def _is_password_in_url(data: bytes) -> bool:

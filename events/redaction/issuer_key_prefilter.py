@@ -41,13 +41,9 @@ _MERGED = bytes(65 if c in _FIRST else c for c in range(256))
 def _merged_bare() -> re.Pattern[bytes]:
     begun = {
         prefix.encode().translate(_MERGED)[1:].decode() for _, prefix, _, _ in each_prefix()
-        if _is_bare(prefix) and prefix[0].encode() in _FIRST
+        if len(prefix) > 3 and prefix[-1] not in "-_.~" and prefix[0].encode() in _FIRST
     }  # fmt: skip
     return re.compile(f"A(?:{'|'.join(sorted(begun))}|K[0-9abcdef]{{32}})".encode())  # SK
-
-
-def _is_bare(prefix: str) -> bool:
-    return len(prefix) > 3 and prefix[-1] not in "-_.~"
 
 
 def _may_be_bare(runs: bytes) -> bool:

@@ -20,7 +20,7 @@ import msgspec
 from lllm.events.backend import Progress
 from lllm.events.buffered import BufferedLog
 from lllm.events.damage import Damage
-from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.envelope import Recorded
 from lllm.events.errors import AppendConflict, ImportRefused, LogReadOnly, StoreError
 from lllm.events.model import SessionStarted
 from lllm.importing.known_events import KnownEvents
@@ -194,7 +194,7 @@ class _Merging:
         backend = self._log.backend
         head = backend.head()
         try:
-            positions = backend.append([_new(event) for event in events])
+            positions = backend.append([event.without_position() for event in events])
         except AppendConflict as conflict:
             if len(events) > 1:
                 for event in events:
@@ -206,9 +206,3 @@ class _Merging:
             if position > head:
                 self._events += 1
                 self._sessions += event.seq == 1 and event.type == SessionStarted.type
-
-
-def _new(event: Recorded) -> NewEvent:
-    return NewEvent(
-        event.stream, event.seq, event.time, event.type, event.version, event.data, event.digest
-    )

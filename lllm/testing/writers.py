@@ -61,10 +61,7 @@ def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
     Args:
         events: As a log gave them.
     """
-    return [
-        NewEvent(one.stream, one.seq, one.time, one.type, one.version, one.data, one.digest)
-        for one in events
-    ]
+    return [one.without_position() for one in events]
 
 
 def append_batches(log: LogBackend, stream: str, count: int) -> list[int]:

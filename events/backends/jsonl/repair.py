@@ -22,7 +22,7 @@ from lllm.events import codec
 from lllm.events.backends.jsonl import segments, torn_tail
 from lllm.events.backends.jsonl.end_mark import HighWater
 from lllm.events.backends.jsonl.readable_lines import ReadableLines
-from lllm.events.backends.jsonl.restored_lines import Restored, restore
+from lllm.events.backends.jsonl.restored_lines import restore
 from lllm.events.backends.jsonl.segments import Segment
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.damage import Damage
@@ -133,7 +133,8 @@ def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended 
     if not found.changed:
         return None
     good = b""
-    if found.lost or not _fits(segment, following, found):
+    is_gap = following is not None and segment.begin + len(found.content) != following.begin
+    if found.lost or is_gap:
         if not at_end:
             return None
         good = content[:begin]
@@ -141,10 +142,6 @@ def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended 
     copy = _keep(segment, size)
     _replace(segment, good + found.content)
     return Mended(segment.path, copy, size, len(good) + len(found.content), found.lost)
-
-
-def _fits(segment: Segment, following: Segment | None, found: Restored) -> bool:
-    return following is None or segment.begin + len(found.content) == following.begin
 
 
 def _keep(segment: Segment, size: int) -> Path:

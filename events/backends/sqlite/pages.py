@@ -171,7 +171,7 @@ class Pages:
         assert self._wal is not None
         self._wal.seek(0)
         header = self._wal.read(_WAL_HEADER) or b""
-        if len(header) < _WAL_HEADER or self._wal_size(header) != self.page_size:
+        if len(header) < _WAL_HEADER or struct.unpack(">I", header[8:12])[0] != self.page_size:
             return
         order = ">" if struct.unpack(">I", header[:4])[0] == _WAL_BIG else "<"
         salts = header[16:24]
@@ -193,9 +193,6 @@ class Pages:
                 self._in_wal.update(pending)
                 pending = {}
             at += len(frame)
-
-    def _wal_size(self, header: bytes) -> int:
-        return int(struct.unpack(">I", header[8:12])[0])
 
 
 def _page_size(begin: bytes) -> int | None:
