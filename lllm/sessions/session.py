@@ -19,11 +19,7 @@ from typing import TYPE_CHECKING
 from lllm.events.concurrency import deferred
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.errors import LogError, SessionEnded
-from lllm.events.model import (
-    Ancestor,
-    SessionFailed,
-    SessionSucceeded,
-)
+from lllm.events.model import Ancestor, SessionFailed, SessionSucceeded
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
 from lllm.sessions import open_sessions

@@ -26,16 +26,10 @@ from lllm.events.backends.sqlite.file_header import APPLICATION_ID, refuse_parts
 from lllm.events.errors import LogError, StoreError
 from lllm.events.files.own_files import make_database
 from lllm.projections.days import QUARTER_HOUR, day_of, day_text
-from lllm.projections.queries import (
-    calls as call_queries,
-)
-from lllm.projections.queries import (
-    costs as cost_queries,
-)
+from lllm.projections.queries import calls as call_queries
+from lllm.projections.queries import costs as cost_queries
 from lllm.projections.queries import session_tags
-from lllm.projections.queries import (
-    sessions as session_queries,
-)
+from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.invoke_cost import dollars
 from lllm.projections.views.costs import SUMS

@@ -29,9 +29,7 @@ from lllm.pricing.cost_summary import CostSummary, SummarySums, grouping, record
 from lllm.pricing.repricing import OtherPrices, Repricing, repriced
 from lllm.pricing.user_prices import Prices, PriceTable
 from lllm.projections.engine.rebuild import Progress, Rebuilt
-from lllm.projections.queries import (
-    sessions as session_queries,
-)
+from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cost_groups import DividedQuarter
 from lllm.projections.queries.filters import CallSort
 from lllm.projections.session.call_session import TacticCallSession
