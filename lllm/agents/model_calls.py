@@ -79,7 +79,7 @@ class ModelCalls:
 
         Raises:
             InvokeError: The call failed.
-            SessionEnded: The session ended before the answer came.
+            SessionEnded: The session ended before the model was called, or before it answered.
         """
         forbids = tools_forbidden and self._definition.tools
         tool_choice: Literal["none"] | None = "none" if forbids else None
@@ -88,8 +88,9 @@ class ModelCalls:
         try:
             yield Commit(self._recorder)
             with self._ending:
-                if self._open is not None:
-                    self._open = msgspec.structs.replace(self._open, began=time.perf_counter_ns())
+                if self._open is None:
+                    raise SessionEnded(f"{ENDED} The model was not called.")
+                self._open = msgspec.structs.replace(self._open, began=time.perf_counter_ns())
             answer = yield Invoke(
                 self._config.invoker,
                 Request(

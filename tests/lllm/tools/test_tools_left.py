@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from lllm import LogStore, SQLiteBackend, Tactic
+from lllm import LogStore, SessionEnded, SQLiteBackend, Tactic
 from lllm.agents.agent import Agent
 from lllm.events.integrity.verify import verify
 from lllm.events.model import AgentFailed, Event, ToolCalled, ToolFailed, ToolReturned
+from lllm.events.recorder import Recorder
 from lllm.invokers.scripted import ScriptedInvoker, tool_call, tool_calls
-from tests.support.runs import MODEL, payloads
+from tests.support.runs import MODEL, payloads, types
 
 HANG = 20.0  # seconds that nothing here takes
 
@@ -287,3 +288,34 @@ def test_an_interrupt_while_tools_run(store: LogStore) -> None:
         tactic("?")
     assert [one.error.type for one in failed(store)] == ["KeyboardInterrupt"] * 3
     goes_on.set()
+
+
+def test_a_session_that_ends_while_a_request_is_stored(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that has its end before the model is asked has that end alone; the model is not
+    called."""
+
+    def begin(agent: Agent) -> object:
+        commit = agent.recorder.commit
+
+        def ends_meanwhile(_: Recorder) -> None:
+            monkeypatch.undo()
+            agent.session.calls.settle()
+            commit()
+
+        monkeypatch.setattr(Recorder, "commit", ends_meanwhile)
+        with pytest.raises(SessionEnded, match="The model was not called"):
+            agent.respond()
+        return None
+
+    monkeypatch.setattr(Begins, "begin", staticmethod(begin), raising=False)
+    Begins(config(0), log_store=store)("x")
+    found = [one for one in types(store) if one.startswith(("llm.", "agent."))]
+    assert found == [
+        "agent.defined",
+        "agent.started",
+        "llm.requested",
+        "llm.failed",
+        "agent.failed",
+    ]
