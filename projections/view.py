@@ -175,7 +175,7 @@ class View(Protocol):
 
     @property
     def name(self) -> str:
-        """What tells it from other views."""
+        """Its name, which no other view of the store has."""
 
     @property
     def version(self) -> int:

@@ -1,7 +1,7 @@
 """Finds the session that an event belongs to, and what stands above it.
 
-Kept for the sessions met lately; for others it is read from their rows, so that catching up in the
-middle of a long session costs one look-up, not a walk through the log.
+Cached for the sessions met lately; for others it is read from their rows, so that catching up in
+the middle of a long session costs one look-up, not a walk through the log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from lllm.events.model import Ancestor, Event, SessionStarted
 from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, storable
 
-_KEPT = 50_000  # sessions; more than one batch can start, so that none is needed and not yet stored
+_CACHED = (
+    50_000  # sessions; more than one batch can start, so that none is needed and not yet stored
+)
 
 # Where a row is looked up: a column and its value -> the columns below, or None.
 FindRow = Callable[[str, Value], Sequence[Value] | None]
@@ -33,7 +35,7 @@ class Contexts:
 
     def __init__(self, find_row: FindRow) -> None:
         self._find_row = find_row
-        self._kept: OrderedDict[str, SessionContext] = OrderedDict()
+        self._cache: OrderedDict[str, SessionContext] = OrderedDict()
 
     def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
         """Put an event together with the session that it is about.
@@ -55,9 +57,9 @@ class Contexts:
 
     def of(self, session_id: str) -> SessionContext | None:
         """Look a session up; None where this log does not know it."""
-        found = self._kept.get(session_id)
+        found = self._cache.get(session_id)
         if found is not None:
-            self._kept.move_to_end(session_id)
+            self._cache.move_to_end(session_id)
             return found
         if storable(session_id) != session_id:
             return None  # a row's id is UTF-8
@@ -104,11 +106,11 @@ class Contexts:
 
     def _keep(self, context: SessionContext, *, stored: bool = False) -> SessionContext:
         """Remember a context; one whose row is `stored` is the first to be forgotten."""
-        self._kept[context.session_id] = context
+        self._cache[context.session_id] = context
         if stored:
-            self._kept.move_to_end(context.session_id, last=False)
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+            self._cache.move_to_end(context.session_id, last=False)
+        if len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)
         return context
 
 

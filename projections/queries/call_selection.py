@@ -209,7 +209,7 @@ _SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
 def _room_beside(
     connection: sqlite3.Connection, condition: _Condition, room: int | None = None
 ) -> int | None:
-    """How many of `room` rows (_FEW_ROWS) are left beside those under a condition; None if none."""
+    """Count how many of `room` rows are left beside those under a condition; None for none."""
     room = _FEW_ROWS if room is None else room
     sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
     left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])

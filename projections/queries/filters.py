@@ -53,5 +53,5 @@ class CallFilter(msgspec.Struct, frozen=True):
 
     @property
     def fails(self) -> bool:
-        """Whether only attempts that failed are meant."""
+        """True if only attempts that failed are meant."""
         return self.of.state == "failure" or self.statuses is not None or self.error is not None

@@ -144,12 +144,12 @@ class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def cost(self) -> InvokeCost:
-        """What its attempts cost together, failed and refused ones included."""
+        """What its attempts cost together, failed and refused ones too."""
         return total(trace.cost for trace in self._traces())
 
     @property
     def wasted_cost(self) -> InvokeCost:
-        """What those of them cost whose answer was thrown away, or never came whole."""
+        """What attempts cost whose answer was thrown away, or never came whole."""
         return total(trace.cost for trace in self._traces() if trace.wasted)
 
     def _traces(self) -> Iterator[InvokeTrace]:
@@ -253,7 +253,7 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def wasted_cost(self) -> InvokeCost:
-        """What those of them cost whose answer was thrown away, or never came whole."""
+        """What attempts of this call and those below it cost in vain (`InvokeTrace.wasted`)."""
         return total(trace.cost for trace in self._traces() if trace.wasted)
 
     def _traces(self) -> Iterator[InvokeTrace]:

@@ -145,12 +145,12 @@ class _Attempts:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._kinds = _Kinds(rows)
-        self._begun: dict[Key, dict[str, Value]] = {}
+        self._new: dict[Key, dict[str, Value]] = {}
 
     def begin(self, session: SessionContext, asked: LLMRequested, event: Recorded) -> None:
         host = asked.host or ""
         kind = self._kinds.of(session.tactic_path, "", asked.provider, host, asked.model, "")
-        self._begun[session.number, asked.request] = {
+        self._new[session.number, asked.request] = {
             "call": asked.call,
             "step": asked.step,
             "attempt": asked.attempt,
@@ -162,10 +162,10 @@ class _Attempts:
 
     def end(self, session: SessionContext, end: LLMResponded | LLMFailed, event: Recorded) -> None:
         key = (session.number, end.request)
-        row = self._begun.get(key) or self._rows.get("calls", key)
+        row = self._new.get(key) or self._rows.get("calls", key)
         if row is None:  # what was asked can't be read: it counts all the same
             begun: dict[str, Value] = {"started": event.time - end.elapsed, "step": 0, "attempt": 1}
-            self._begun[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
+            self._new[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
         provider, host = self._kinds.place(row["kind"]) if row else ("", "")
         model = end.model or ""
         kind = self._kinds.of(session.tactic_path, end.agent, provider, host, end.asked, model)
@@ -173,11 +173,11 @@ class _Attempts:
 
     def refuse(self, session: SessionContext, refused: LLMRefused, _: Recorded) -> None:
         key = (session.number, refused.request)
-        if key in self._begun or self._rows.get("calls", key) is not None:
+        if key in self._new or self._rows.get("calls", key) is not None:
             self._put(key, {"wasted": 1})
 
     def _put(self, key: Key, columns: dict[str, Value]) -> None:
-        begun = self._begun.get(key)
+        begun = self._new.get(key)
         if begun is None:
             self._rows.put("calls", key, **columns)
         else:
@@ -185,7 +185,7 @@ class _Attempts:
 
     def write(self) -> None:
         """Write those that began in this batch."""
-        for key, columns in self._begun.items():
+        for key, columns in self._new.items():
             self._rows.put("calls", key, **columns)
 
 
@@ -194,17 +194,17 @@ class _Kinds:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._met: dict[Key, int] = {}
+        self._numbers: dict[Key, int] = {}
         self._places: dict[Value, tuple[str, str]] = {}
 
     def of(self, *names: str) -> int:
         """The number of the kind that has these names, which are those of _KIND."""
-        found = self._met.get(names)
+        found = self._numbers.get(names)
         if found is None:
             key = (*map(storable, names),)
             table, counter = _KIND_NUMBERS.name, _KIND_COUNTER.name
             found, new = number_of(self._rows, table, key, "kind", counter)
-            self._met[names] = found
+            self._numbers[names] = found
             if new:
                 self._rows.put("call_kinds", (found,), **dict(zip(_KIND, key, strict=True)))
         return found

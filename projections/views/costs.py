@@ -166,9 +166,9 @@ class _Sums:
         self._spent: dict[_Place, tuple[SessionContext, CostTotals]] = {}
         self._sessions: Counter[Key] = Counter()
         # Of roots: those that are new, the tags of all that occur, and those that are tagged anew.
-        self._begun: dict[int, SessionContext] = {}
+        self._new_roots: dict[int, SessionContext] = {}
         self._tags: dict[int, dict[str, str]] = {}
-        self._moved: dict[int, tuple[SessionContext, dict[str, str]]] = {}
+        self._retagged: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
     def count(self, session: SessionContext, billed: Billed, event: Recorded) -> None:
         """Count an attempt, or that an answer was refused."""
@@ -182,7 +182,7 @@ class _Sums:
         """Count a new session, and its tags if it is a root."""
         if session.parent is None:
             self._sessions["", session.partition] += 1
-            self._begun[session.number] = session
+            self._new_roots[session.number] = session
             tags = {storable(name): storable(value) for name, value in started.tags.items()}
             self._keep_tags(session, tags)
         if session.outermost:
@@ -196,8 +196,8 @@ class _Sums:
         gone = {storable(name) for name in (*change.removed, *change.set)}
         tags = {name: value for name, value in before.items() if name not in gone}
         tags |= {storable(name): storable(value) for name, value in change.set.items()}
-        if root.number not in self._begun:
-            self._moved.setdefault(root.number, (root, before))
+        if root.number not in self._new_roots:
+            self._retagged.setdefault(root.number, (root, before))
         self._keep_tags(root, tags)
 
     def _keep_tags(self, root: SessionContext, tags: dict[str, str]) -> None:
@@ -213,7 +213,7 @@ class _Sums:
 
     def write(self) -> None:
         """Add what was gathered."""
-        roots = dict(self._begun)
+        roots = dict(self._new_roots)
         totals = self._add_spent(roots)
         self._add_by_tag(roots, totals)
         totals.write(self._rows)
@@ -256,9 +256,9 @@ class _Sums:
         """Add to the tags of roots what is new, and move what is stored from tag to tag."""
         tags = _Added("tag_costs", ("sessions", *SUMS))
         for number, root in roots.items():
-            sums = (int(number in self._begun), *_summed(totals.get((number,), _NOTHING)))
+            sums = (int(number in self._new_roots), *_summed(totals.get((number,), _NOTHING)))
             tags.under(root, self._tags_of(root), sums)
-        for root, before in self._moved.values():
+        for root, before in self._retagged.values():
             stored = self._rows.get("session_totals", (root.number,)) or {}
             sums = (1, *(int(stored.get(name) or 0) for name in SUMS))
             tags.under(root, before, tuple(map(neg, sums)))
@@ -266,7 +266,7 @@ class _Sums:
         tags.write(self._rows)
         left = {
             (name, value, root.partition)
-            for root, before in self._moved.values()
+            for root, before in self._retagged.values()
             for name, value in before.items()
         }
         for key in left:  # a tag that no root has any more has no row, wherever a batch ends

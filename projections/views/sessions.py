@@ -161,20 +161,20 @@ class _RunningSessions:
     """Who runs after a batch. Most sessions end in the one that they begin in, and cost nothing."""
 
     def __init__(self) -> None:
-        self._begun: dict[int, SessionStarted] = {}
+        self._new: dict[int, SessionStarted] = {}
         self._ended: list[int] = []
 
     def begin(self, session: SessionContext, started: SessionStarted) -> None:
-        self._begun[session.number] = started
+        self._new[session.number] = started
 
     def end(self, session: SessionContext) -> None:
-        if self._begun.pop(session.number, None) is None:
+        if self._new.pop(session.number, None) is None:
             self._ended.append(session.number)
 
     def write(self, rows: Rows) -> None:
         for number in self._ended:
             rows.delete("running", (number,))
-        for number, started in self._begun.items():
+        for number, started in self._new.items():
             owner, host = storable(started.owner), storable(started.host)
             rows.put("running", (number,), owner=owner, host=host)
 

@@ -170,12 +170,12 @@ class _Facets:
         self._rows = rows
         self._entries: dict[Facet, _Entries] = {}
         # Most sessions end in the batch that they begin in: only their last state is written.
-        self._begun: dict[int, tuple[SessionContext, str]] = {}
+        self._new: dict[int, tuple[SessionContext, str]] = {}
 
     def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
         """Put a new session under the facets that it has from the first."""
         if session.parent is None or session.outermost:  # no other call is in a list
-            self._begun[session.number] = (session, "running")
+            self._new[session.number] = (session, "running")
             self._of(("state", "", "running"))
             self._enter(session, ("tactic", "", session.tactic_path))
             if session.partition != NO_PARTITION:
@@ -234,10 +234,10 @@ class _Facets:
 
     def _move(self, session: SessionContext, before: Collection[str], after: str) -> None:
         """Put a session under another state, if it is under one of those before."""
-        begun = self._begun.get(session.number)
+        begun = self._new.get(session.number)
         if begun is not None:
             if begun[1] in before:
-                self._begun[session.number] = (session, after)
+                self._new[session.number] = (session, after)
                 self._of(("state", "", after))
         elif any(self._leave(session, ("state", "", state)) for state in before):
             self._enter(session, ("state", "", after))
@@ -290,7 +290,7 @@ class _Facets:
 
     def write(self) -> None:
         """Write what is known only at the end: states, and how many sessions each facet has."""
-        for session, state in self._begun.values():
+        for session, state in self._new.values():
             self._enter(session, ("state", "", state))
         for facet, entries in self._entries.items():
             if entries.roots or entries.children:
