@@ -98,7 +98,6 @@ def catching_up(path: Path, *, quick: bool) -> Iterator[Figure]:
     yield Figure(
         AREA, "catching up with nothing new", milliseconds(none), "ms", bar=Bar(0.01, "at most")
     )
-    projector.close()
     log.close()
 
 

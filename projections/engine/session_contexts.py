@@ -15,9 +15,7 @@ from lllm.events.model import Ancestor, Event, SessionStarted
 from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, storable
 
-_CACHED = (
-    50_000  # sessions; more than one batch can start, so that none is needed and not yet stored
-)
+_CACHED = 50_000  # sessions; more than a batch can start: none is needed before it is stored
 
 # Where a row is looked up: a column and its value -> the columns below, or None.
 FindRow = Callable[[str, Value], Sequence[Value] | None]

@@ -6,6 +6,7 @@ is checked on the way.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
@@ -18,6 +19,7 @@ from lllm.events.envelope import Recorded, check_digest
 from lllm.events.model import AgentStarted, LogGap
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.rows import convert_rows
 from lllm.projections.queries.sessions import SessionRow
 
 
@@ -57,7 +59,19 @@ def find(database: Database, session_id: str, *, below: bool = True) -> FoundSes
             return None
         family = session_queries.family(connection, row) if below else [row]
         tags = session_tags.tags_of(connection, [row])[row.number]
-        return FoundSession(row, family, tags, session_queries.statements_about(connection, family))
+        return FoundSession(row, family, tags, _statements_about(connection, family))
+
+
+def _statements_about(
+    connection: sqlite3.Connection, rows: Sequence[SessionRow]
+) -> list[tuple[int, str]]:
+    """Find what was said of sessions after they began, as tags that were added, in order."""
+    found: list[tuple[int, str]] = []
+    for row in rows:
+        found += connection.execute(
+            "SELECT position, stream FROM statements WHERE session = ?", (row.number,)
+        )
+    return sorted(convert_rows(found, list[tuple[int, str]], "statements"))
 
 
 def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:

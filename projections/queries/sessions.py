@@ -276,29 +276,6 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
     return _session_rows(rows.fetchall())
 
 
-def statements_about(
-    connection: sqlite3.Connection, rows: Sequence[SessionRow]
-) -> list[tuple[int, str]]:
-    """Find what was said about sessions after they began, such as tags that were added.
-
-    Args:
-        connection: Reads the rows.
-        rows: The sessions.
-
-    Returns:
-        Positions and streams of the events, in the order of the log.
-
-    Raises:
-        ViewError: Somebody else wrote a row.
-    """
-    found: list[tuple[int, str]] = []
-    for row in rows:
-        found += connection.execute(
-            "SELECT position, stream FROM statements WHERE session = ?", (row.number,)
-        )
-    return sorted(convert_rows(found, list[tuple[int, str]], "statements"))
-
-
 def definition_position(connection: sqlite3.Connection, stream: str) -> int | None:
     """Find where in the log the definition of an agent stands.
 
