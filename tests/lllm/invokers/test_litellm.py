@@ -48,6 +48,7 @@ from tests.support.loopback import (
     text,
     tool_calls,
 )
+from tests.support.loopback_streams import call_piece, chat, chunk, sse
 from tests.support.runs import Asking, payloads
 
 # LiteLLM has these ignored when it is imported, which pytest undoes.
@@ -120,30 +121,10 @@ def fail(call: Call, invoker: LiteLLMInvoker, request: Request) -> InvokeError:
     return caught.value
 
 
-def chunk(delta: JSON, finish: str | None = None, **fields: Any) -> JSON:
-    """A chunk of a streamed chat completion."""
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    whole = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1_700_000_000,
-        "model": "gpt-4o-mini-2024-07-18",
-        "choices": [choice],
-    }
-    return whole | fields
-
-
-COUNTED = chunk({}, choices=[], usage={
+USED = {
     "prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25,
     "prompt_tokens_details": {"cached_tokens": 8},
-})  # fmt: skip
-HELLO = [chunk({"role": "assistant", "content": "Hel"}), chunk({"content": "lo."})]
-
-
-def events(*chunks: JSON, end: str = "data: [DONE]\n\n") -> Reply:
-    """Chunks as a stream."""
-    lines = [f"data: {json.dumps(one)}\n\n" for one in chunks]
-    return Reply(body="".join([*lines, end]).encode(), headers={"x-request-id": "req_1"})
+}  # fmt: skip
 
 
 def _events_of(message: JSON) -> list[JSON]:
@@ -352,9 +333,9 @@ def test_what_the_provider_bills(server: Loopback, call: Call, told: Told) -> No
     usage: JSON = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25, "cost": 0.0012}
     server.answers(text("Hello.", usage=usage))
     assert call(gpt(server), GPT).billed == 1_200_000
-    server.answers(events(*HELLO, chunk({}, "stop"), COUNTED | {"usage": usage}))
+    server.answers(chat("Hel", "lo.", usage=usage))
     assert told(gpt(server), GPT, lambda _: None).billed == 1_200_000
-    server.answers(events(*HELLO, chunk({}, "stop"), COUNTED))
+    server.answers(chat("Hel", "lo.", usage=USED))
     assert told(gpt(server), GPT, lambda _: None).billed is None
 
 
@@ -433,7 +414,7 @@ def test_a_hit_of_litellms_cache_is_free(server: Loopback, call: Call) -> None:
 @pytest.mark.usefixtures("cache")
 def test_a_stream_from_litellms_cache_is_free(server: Loopback, told: Told) -> None:
     """The same goes for an answer that is streamed from the cache."""
-    server.answers(events(*HELLO, chunk({}, "stop"), COUNTED))
+    server.answers(chat("Hel", "lo.", usage=USED))
     asked = msgspec.structs.replace(GPT, params={"caching": True, "user": told.__qualname__})
     first = told(gpt(server), asked, lambda _: None)
     kept = vars(library())["cache"].cache.cache_dict
@@ -451,15 +432,15 @@ def test_a_stream_from_litellms_cache_is_free(server: Loopback, told: Told) -> N
 
 def test_a_stream_of_openais(server: Loopback, told: Told) -> None:
     """Text is handed on piece by piece; the rest is as if it had not been streamed."""
-    wish = {"index": 0, "id": "call_1", "type": "function"}
     server.answers(
-        events(
-            *HELLO,
-            chunk({"tool_calls": [wish | {"function": {"name": "look", "arguments": ""}}]}),
-            chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"key":'}}]}),
-            chunk({"tool_calls": [{"index": 0, "function": {"arguments": '"a"}'}}]}),
-            chunk({}, "tool_calls"),
-            COUNTED,
+        chat(
+            "Hel",
+            "lo.",
+            call_piece(0, "", id="call_1", name="look"),
+            call_piece(0, '{"key":'),
+            call_piece(0, '"a"}'),
+            finish="tool_calls",
+            usage=USED,
         )
     )
     pieces: list[str] = []
@@ -492,7 +473,7 @@ def test_a_stream_of_anthropics(server: Loopback, told: Told) -> None:
 
 def test_a_stream_without_usage(server: Loopback, told: Told) -> None:
     """LiteLLM's estimate is not taken for a usage that the provider did not send."""
-    server.answers(events(*HELLO, chunk({}, "stop")))
+    server.answers(sse(chunk(content="Hel"), chunk(content="lo."), chunk("stop"), "[DONE]"))
     answer = told(gpt(server), GPT, lambda _: None)
     assert (answer.content.text, answer.usage, answer.usage_raw) == ("Hello.", None, None)
 
@@ -501,8 +482,7 @@ def test_a_stream_without_usage(server: Loopback, told: Told) -> None:
 def test_a_stream_that_breaks_off(server: Loopback, told: Told, end: Any) -> None:
     """What came before a stream broke off is told, whether the connection broke with it or not,
     and another attempt may bring it all."""
-    coming = events(*HELLO, end="").body
-    server.answers(Reply(body=coming if end == "whole" else coming * 2, end=end))
+    server.answers(sse(chunk(content="Hel"), chunk(content="lo."), end=end))
     pieces: list[str] = []
     with pytest.raises(InvokeError) as caught:
         told(gpt(server), GPT, pieces.append)
@@ -533,7 +513,7 @@ def test_what_on_text_raises_ends_the_stream(server: Loopback, told: Told) -> No
     def once(_: str) -> None:
         raise Enough
 
-    server.answers(events(*HELLO, chunk({}, "stop"), COUNTED))
+    server.answers(chat("Hel", "lo.", usage=USED))
     with pytest.raises(Enough) as caught:
         told(gpt(server), GPT, once)
     assert caught.value.__context__ is None
