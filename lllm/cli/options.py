@@ -79,6 +79,27 @@ def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> d
         raise click.BadParameter(str(error), ctx, param) from error
 
 
+def as_point(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> int | dt.datetime | None:
+    """Read a position of the log or a time.
+
+    Args:
+        ctx: The command's context.
+        param: The option.
+        text: Digits alone for a position, else what `as_moment` reads; None where it isn't given.
+
+    Returns:
+        The position or the moment.
+
+    Raises:
+        click.BadParameter: It is neither.
+    """
+    if text is not None and text.isascii() and text.isdecimal() and len(text) < 19:
+        return int(text)
+    return as_moment(ctx, param, text)
+
+
 def as_groups(
     ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
 from lllm.store.filters import filter_of
+from lllm.store.point_in_time import PointInTime
 from lllm.store.session_host import StoreSessionHost, StoreSettings
 from lllm.store.store_sessions import open_session, tactic_decorator
 from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_list
@@ -439,35 +440,42 @@ class LogStore:
         """
         return self._reader.find_id(prefix)
 
-    def load_session(self, session_id: str) -> TacticCallSession:
+    def load_session(self, session_id: str, *, at: PointInTime | None = None) -> TacticCallSession:
         """Load a session with everything that happened in it and below it.
 
         Args:
             session_id: The whole id.
+            at: Load it as it was then: at a position of the log, or a time, as a datetime, a date
+                or a text as "5m" (see `lllm.times.parse_time`), UTC where it names no offset.
 
         Returns:
             The session.
 
         Raises:
             SessionNotFound: There is no such session.
+            StoreError: It had not begun at `at`.
             LogDamaged: An event is not what was written.
         """
-        return self._reader.load(session_id)[1]
+        return self._reader.load(session_id, at=at)[1]
 
-    def load_session_record(self, session_id: str) -> SessionRecord:
+    def load_session_record(
+        self, session_id: str, *, at: PointInTime | None = None
+    ) -> SessionRecord:
         """Load a session with its tags, metadata, start and, where it failed, the traceback.
 
         Args:
             session_id: The whole id.
+            at: Load it, and its tags, as they were then; see `load_session`.
 
         Returns:
             The session and what the store knows about it.
 
         Raises:
             SessionNotFound: There is no such session.
+            StoreError: It had not begun at `at`.
             LogDamaged: An event is not what was written.
         """
-        found, session = self._reader.load(session_id)
+        found, session = self._reader.load(session_id, at=at)
         return SessionRecord(
             session_id=session_id,
             session=session,
@@ -478,20 +486,22 @@ class LogStore:
             traceback=session.traceback,
         )
 
-    def events(self, session_id: str) -> Iterator[Recorded]:
+    def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
         """Read the events of one session, then what was said of it later.
 
         Args:
             session_id: The whole id; or what `save_error` returned, for that error.
+            at: Only what was written by then; see `load_session`.
 
         Returns:
             The events, in the order of the log.
 
         Raises:
             SessionNotFound: There is no such session.
+            StoreError: It had not begun at `at`.
             LogDamaged: An event is not what was written.
         """
-        return self._reader.events(session_id)
+        return self._reader.events(session_id, at=at)
 
     def follow(self, *, after: int | None = None, poll: float = 0.1) -> Iterator[Recorded]:
         """Read the events of all sessions as they are written, by any process, without end.
@@ -508,13 +518,20 @@ class LogStore:
         """
         yield from logs.follow(self.log, after=after, poll=poll)  # which keeps the store open
 
-    def export_session(self, session_id: str, format: str = "json") -> str:  # noqa: A002 # the word of the API
+    def export_session(
+        self,
+        session_id: str,
+        format: str = "json",  # noqa: A002 # the word of the API
+        *,
+        at: PointInTime | None = None,
+    ) -> str:
         """Export a session as text that stands alone.
 
         Args:
             session_id: The whole id.
             format: "json" is the session with those below it, what a user passed in its recorded
                 form; "jsonl" its events, verbatim, with all that they refer to, one a line.
+            at: The session as it was then; see `load_session`.
 
         Returns:
             The text, which UTF-8 can hold.
@@ -522,9 +539,10 @@ class LogStore:
         Raises:
             ValueError: The format is another one.
             SessionNotFound: There is no such session.
+            StoreError: It had not begun at `at`.
             LogDamaged: An event is not what was written.
         """
-        return self._reader.export(session_id, format)
+        return self._reader.export(session_id, format, at=at)
 
     def import_sessions(
         self, *sources: str | os.PathLike[str] | LogBackend, progress: Progress | None = None

@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
@@ -24,6 +26,7 @@ from lllm.sessions.fold_finished import fold_finished
 from lllm.sessions.open_sessions import settle_lost
 from lllm.store.crash_detection import interrupt, interrupt_dead
 from lllm.store.export import FORMATS, as_json, as_jsonl, as_recorded
+from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
 
 _logger = logging.getLogger("lllm.store")
@@ -139,24 +142,73 @@ class SessionReader:
             raise AmbiguousId(f"{prefix!r} begins several ids: {shown}. Give more of it.")
         return ids[0]
 
+    def read(
+        self, session_id: str, *, below: bool = True, at: PointInTime | None = None
+    ) -> tuple[loading.FoundSession, list[Recorded]]:
+        """Read the events of a session and what was said of it later, in the order of the log.
+
+        Args:
+            session_id: The whole id.
+            below: Read those of the sessions below it, too.
+            at: The point in time that is read to, None for all there is.
+
+        Returns:
+            What the rows say of it, its tags as they were then, and the events.
+
+        Raises:
+            SessionNotFound: There is none.
+            StoreError: It had not begun.
+            LogDamaged: An event is not what was written.
+        """
+        found = self.find(session_id, below=below)
+        if at is None:
+            return found, loading.read_sessions(self._log, found)
+        until = Until(at)
+        events = until.of(loading.read_sessions(self._log, until.narrowed(found)))
+        if not any(event.stream == session_id for event in events):
+            raise until.not_begun(found)
+        tags = tags_in(events, session_id)
+        if found.row.parent is not None:
+            tags = self._tags_of_root(found, until) | tags
+        return msgspec.structs.replace(found, tags=tags), events
+
+    def _tags_of_root(self, found: loading.FoundSession, until: Until) -> dict[str, str]:
+        def root_of(database: Database) -> loading.FoundSession | None:
+            with session_queries.reading(database) as connection:
+                row = session_queries.numbered_session(connection, found.row.root)
+            return None if row is None else loading.find(database, row.id, below=False)
+
+        root = self._rows.ask(root_of)
+        if root is None:
+            return {}
+        first = msgspec.structs.replace(root.row, last_position=root.row.number)
+        root = until.narrowed(msgspec.structs.replace(root, family=[first]))
+        return tags_in(until.of(loading.read_sessions(self._log, root)), root.row.id)
+
     def load(
-        self, session_id: str, read_value: ReadValue = from_plain
+        self,
+        session_id: str,
+        read_value: ReadValue = from_plain,
+        *,
+        at: PointInTime | None = None,
     ) -> tuple[loading.FoundSession, TacticCallSession]:
         """Load a session with everything below it.
 
         Args:
             session_id: The whole id.
             read_value: Makes what a user passed out of its recorded form.
+            at: The point in time that it is loaded as of, None for now.
 
         Returns:
             What the rows say of it, and the session.
 
         Raises:
             SessionNotFound: There is none, or nothing of it can be read.
+            StoreError: It had not begun.
             LogDamaged: An event is not what was written.
         """
-        found = self.find(session_id)
-        session = fold(loading.read_sessions(self._log, found), session_id, read_value)
+        found, events = self.read(session_id, at=at)
+        session = fold(events, session_id, read_value)
         if session is None:
             raise SessionNotFound(f"The events of session {session_id!r} can't be read.")
         return found, session
@@ -170,21 +222,21 @@ class SessionReader:
                     return session
         return fold_finished(self._log, recorder)
 
-    def events(self, session_id: str) -> Iterator[Recorded]:
+    def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
         """See `LogStore.events`."""
         if session_id.startswith("error-"):
             recorded = list(self._log.read(stream=session_id))
             if recorded:
                 return iter(recorded)
-        return iter(loading.read_sessions(self._log, self.find(session_id, below=False)))
+        return iter(self.read(session_id, below=False, at=at)[1])
 
-    def export(self, session_id: str, form: str) -> str:
+    def export(self, session_id: str, form: str, *, at: PointInTime | None = None) -> str:
         """See `LogStore.export_session`."""
         if form not in FORMATS:
             raise ValueError(f"format is one of {', '.join(FORMATS)}; not {form!r}")
-        found, session = self.load(session_id, read_value=as_recorded)
+        found, session = self.load(session_id, read_value=as_recorded, at=at)
         if form == "json":
             return as_json(session, found.tags)
-        events = loading.read_sessions(self._log, found)
+        _, events = self.read(session_id, at=at)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         return as_jsonl([*definitions, *loading.read_gaps(self._log, events), *events])

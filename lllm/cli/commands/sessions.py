@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Literal, Unpack
 
 import click
@@ -9,6 +10,7 @@ import click
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
+    as_point,
     cursor_option,
     id_argument,
     json_option,
@@ -71,8 +73,11 @@ def ls(
 @store_option
 @id_argument
 @zone_options
+@click.option("--at", metavar="WHEN", callback=as_point,
+              help="As it was then: at a position of the log, as `lllm events` shows them, or at a "
+              "time, as 5m ago or 2026-01-31T18:00.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the exported session instead.")
-def show_(store: str | None, prefix: str, as_json: bool) -> None:
+def show_(store: str | None, prefix: str, at: int | dt.datetime | None, as_json: bool) -> None:
     """Show one session as a tree, with what each step cost.
 
     Agents, attempts to call their models, tools, retries and sub-tactics, each with its time,
@@ -83,13 +88,13 @@ def show_(store: str | None, prefix: str, as_json: bool) -> None:
         if as_json:
             from lllm.cli.render.json_text import show_json
 
-            show_json(opened.export_session(session_id))
+            show_json(opened.export_session(session_id, at=at))
             return
         from lllm.cli.render.console import stdout
         from lllm.cli.render.session import read_details, show_session
 
-        record = opened.load_session_record(session_id)
-        show_session(stdout(), record, read_details(opened, record.session), zone())
+        record = opened.load_session_record(session_id, at=at)
+        show_session(stdout(), record, read_details(opened, record.session, at=at), zone())
 
 
 @click.command()

@@ -25,6 +25,7 @@ from lllm.projections.session.call_session import (
 )
 from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.store.log_store import LogStore
+from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
 from lllm.terminal_safe import visible, visible_lines
 
@@ -48,12 +49,15 @@ class Details(msgspec.Struct, frozen=True):
     exchanges: Mapping[str, Exchanges]
 
 
-def read_details(store: LogStore, session: TacticCallSession) -> Details:
+def read_details(
+    store: LogStore, session: TacticCallSession, *, at: PointInTime | None = None
+) -> Details:
     """Read from the log what the tree shows beside the session itself.
 
     Args:
         store: The store.
         session: The loaded session.
+        at: What it was loaded as of, None for now.
 
     Returns:
         The details of it and of all below it.
@@ -64,7 +68,7 @@ def read_details(store: LogStore, session: TacticCallSession) -> Details:
         wanted = None if one.invoke_traces else RetryScheduled.type
         payloads = [
             codec.decode(event)
-            for event in store.events(one.session_id)
+            for event in store.events(one.session_id, at=at)
             if wanted is None or event.type == wanted
         ]
         for payload in payloads:

@@ -1,0 +1,39 @@
+"""`lllm play`: a session as it happened."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.options import id_argument, open_named, store_option, zone, zone_options
+
+
+@click.command()
+@store_option
+@id_argument
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, metavar="N",
+              show_default=True, help="So many times as fast as it happened.")  # fmt: skip
+@zone_options
+def play(store: str | None, prefix: str, speed: float) -> None:
+    """Play a session in the terminal, as it happened.
+
+    Its events and those of the sessions below it come one a line, with the pauses that were between
+    them; one that would take longer than 3 seconds is cut, and how long it was is said. Space stops
+    and goes on, s shows the next event and stops, q ends it. Where the output is no terminal, all
+    lines are printed at once.
+    """
+    import sys
+
+    from lllm.cli.play import Player, events_of, terminal_keys
+    from lllm.cli.render.console import stdout
+    from lllm.cli.render.events import EventLines
+
+    with open_named(store) as opened:
+        events = events_of(opened, opened.find_id(prefix))
+    console = stdout()
+    lines = EventLines(console, zone(), with_session=True)
+    if not console.is_terminal:
+        for event in events:
+            lines.show(event)
+        return
+    with terminal_keys(sys.stdin) as keys:
+        Player(console, lines, keys, speed).play(events)

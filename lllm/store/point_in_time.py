@@ -1,0 +1,127 @@
+"""A session as it was: at a position of the log, or at a time.
+
+A position is exact: the log as it stood then. A time is that of the clocks which the writers had,
+to the microsecond; of each stream, what stands before its first later event counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.envelope import Recorded
+from lllm.events.errors import StoreError
+from lllm.events.model import SessionStarted, SessionTagged
+from lllm.projections.queries.load_session import FoundSession
+from lllm.projections.view import storable
+from lllm.times import Moment, datetime_of, nanoseconds_of
+
+PointInTime = int | Moment
+_MICROSECOND = 1_000  # nanoseconds
+
+
+class Until:
+    """Tells what was there at a point in time.
+
+    Args:
+        at: A position of the log; or a datetime, date or text as `lllm.times.nanoseconds_of` takes
+            them, UTC where it names no offset.
+
+    Raises:
+        TypeError: It is none of these.
+        ValueError: It is a text that is no time.
+    """
+
+    def __init__(self, at: PointInTime) -> None:
+        if isinstance(at, bool):
+            raise TypeError("at is a position of the log or a time, not a bool")
+        self.position = at if isinstance(at, int) else None
+        self._time = 0 if isinstance(at, int) else nanoseconds_of(at) // _MICROSECOND
+
+    def __str__(self) -> str:
+        if self.position is not None:
+            return f"position {self.position}"
+        return datetime_of(self._time * _MICROSECOND).isoformat().replace("+00:00", "Z")
+
+    def narrowed(self, found: FoundSession) -> FoundSession:
+        """Leave out what begins behind a position, so that it is not read.
+
+        Args:
+            found: Where a session stands.
+
+        Returns:
+            The same, up to the position; unchanged for a time.
+        """
+        upto = self.position
+        if upto is None:
+            return found
+        return msgspec.structs.replace(
+            found,
+            family=[
+                msgspec.structs.replace(row, last_position=min(upto, row.last_position or upto))
+                for row in found.family
+                if row.number <= upto
+            ],
+            statements=[one for one in found.statements if one[0] <= upto],
+        )
+
+    def of(self, events: Sequence[Recorded]) -> list[Recorded]:
+        """Select what was written by then.
+
+        Args:
+            events: Of sessions, in the order of the log.
+
+        Returns:
+            Those of them, in the same order.
+        """
+        if self.position is not None:
+            return [event for event in events if event.position <= self.position]
+        later: set[str] = set()
+        selected: list[Recorded] = []
+        for event in events:
+            if event.stream not in later and event.time // _MICROSECOND <= self._time:
+                selected.append(event)
+            else:
+                later.add(event.stream)
+        return selected
+
+    def not_begun(self, found: FoundSession) -> StoreError:
+        """The error for a session that began later.
+
+        Args:
+            found: The session.
+
+        Returns:
+            The error, to be raised.
+        """
+        row = found.row
+        began = datetime_of(row.started).isoformat().replace("+00:00", "Z")
+        return StoreError(
+            f"Session {row.id} had not begun at {self}: it began at position {row.number}, {began}."
+        )
+
+
+def tags_in(events: Sequence[Recorded], session_id: str) -> dict[str, str]:
+    """The tags of a session's own, as some events tell of them.
+
+    Args:
+        events: Of the session, and about it, in the order of the log.
+        session_id: The session's id.
+
+    Returns:
+        The tags that it has after the last of these events.
+    """
+    tags: dict[str, str] = {}
+    for event in events:
+        if event.type not in (SessionStarted.type, SessionTagged.type):
+            continue
+        payload = codec.decode(event)
+        if isinstance(payload, SessionStarted) and event.stream == session_id and event.seq == 1:
+            tags = {storable(name): storable(value) for name, value in payload.tags.items()}
+        elif isinstance(payload, SessionTagged) and payload.about == session_id:
+            for name in payload.removed:
+                tags.pop(storable(name), None)
+            tags |= {storable(name): storable(value) for name, value in payload.set.items()}
+    return tags
