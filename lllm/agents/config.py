@@ -96,7 +96,7 @@ def read_config(
             )
     invokers = ByName()
     return {
-        name: _agent(_merged(shared, agents[name]), invokers, f"agent {name!r} of {owner}")
+        name: _agent(_merge(shared, agents[name]), invokers, f"agent {name!r} of {owner}")
         for name in wanted
     }
 
@@ -117,12 +117,12 @@ def _configs_by_name(value: object, owner: str) -> dict[str, Config]:
     return found
 
 
-def _merged(shared: Config, own: Config) -> dict[str, object]:
+def _merge(shared: Config, own: Config) -> dict[str, object]:
     merged = dict(shared)
     for key, value in own.items():
         before = merged.get(key)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(before, value)
+            merged[key] = _merge(before, value)
         else:
             merged[key] = value
     return merged

@@ -204,7 +204,9 @@ class RunTools(msgspec.Struct, frozen=True):
 
         async def in_turn(index: int, run: RunTool) -> None:
             async with nullcontext() if run.tool.is_async else turns:
-                await self._arun_one(index, run)
+                with self._reports_end(index) as returned:
+                    returned.append(await run.arun())
+                await self.recorder.acommit()
 
         tasks = [asyncio.create_task(in_turn(index, run)) for index, run in enumerate(self.runs)]
         try:
@@ -215,11 +217,6 @@ class RunTools(msgspec.Struct, frozen=True):
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
         return None
-
-    async def _arun_one(self, index: int, run: RunTool) -> None:
-        with self._reports_end(index) as returned:
-            returned.append(await run.arun())
-        await self.recorder.acommit()
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ _SEARCHED = 256  # entries; a larger container holds data, and looking through i
 _DEEPEST = 3  # containers in containers
 
 
-def bound(
+def bind_all(
     attributes: Mapping[str, object], kind: type[T], bind: Callable[[T], T]
 ) -> dict[str, object]:
     """Replace each object of a kind among attributes, also in lists, tuples and dicts.

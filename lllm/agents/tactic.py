@@ -234,8 +234,8 @@ class Tactic(TacticCalls):
 
     def _running(self, scope: SessionScope) -> Self:
         """The copy that one call runs on: agents of its own, sub-tactics bound to its session."""
-        running = self._copied(
-            subtactics.bound(vars(self), Tactic, lambda tactic: tactic._bound_to(scope))
+        running = self._copy_with(
+            subtactics.bind_all(vars(self), Tactic, lambda tactic: tactic._bind_to(scope))
         )
         running._parent = scope
         running.agents = _Agents(
@@ -243,15 +243,15 @@ class Tactic(TacticCalls):
         )
         return running
 
-    def _bound_to(self, parent: Parent) -> Self:
+    def _bind_to(self, parent: Parent) -> Self:
         """A copy whose calls are children of a running call."""
-        bound = self._copied(vars(self))
+        bound = self._copy_with(vars(self))
         bound._parent = parent
         if bound.log_store is not None and session_host(bound.log_store) is parent.host:
             bound.log_store = None  # it writes where its parent does
         return bound
 
-    def _copied(self, attributes: Mapping[str, object]) -> Self:
+    def _copy_with(self, attributes: Mapping[str, object]) -> Self:
         # Not copy.copy: it asks __getstate__, which a subclass may have written for pickle.
         copied = object.__new__(type(self))
         vars(copied).update(attributes)
