@@ -14,6 +14,7 @@
     │   ├── SessionNotFound  (KeyError)     no session has this id
     │   ├── AmbiguousId      (KeyError)     several ids begin like this
     │   ├── ImportRefused                   some of what was to be imported was not
+    │   ├── ReplayError                     a session can't be replayed
     │   └── ViewError                       a view can't be built or read
     ├── ConfigError          (ValueError)   a tactic or agent is configured wrongly
     ├── PackageError         (ValueError)   an lllm.toml or the folder that it names
@@ -23,6 +24,9 @@
     ├── InvokeError                         one attempt to call a model failed
     ├── BudgetExceeded                      what a call may spend is spent
     └── AgentError                          an agent gave up; what it met last is the cause
+
+ReplayDivergence and ReplayInterrupted (`lllm.replay.divergence`) stand apart: they are no
+Exceptions, so that no `except Exception` of a program that is replayed takes them for an answer.
 
 Each says what was wrong, where, and what to do about it. An error that Python programmers would
 catch as a builtin is that builtin too.
@@ -137,6 +141,10 @@ class ImportRefused(StoreError):
         """Pickled by its fields: an error must come home from a worker process."""
         fields = (str(self), self.refused, self.sessions, self.events, self.known)
         return _import_refused, fields
+
+
+class ReplayError(StoreError):
+    """A session can't be replayed: it is damaged, cut off, too new, or of another tactic."""
 
 
 class ViewError(StoreError):

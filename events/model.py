@@ -395,6 +395,8 @@ class AgentStarted(Event, frozen=True, kw_only=True):
     """Which call of this agent in the session it is, from 1."""
     limits: Limits
     """How often it may go round."""
+    parent_tool: Number | None = None
+    """The tool of this session that it is called from; None where no tool is."""
 
 
 class AgentSucceeded(Event, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import PackageError as PackageError
     from lllm.events.errors import ParseError as ParseError
     from lllm.events.errors import PromptError as PromptError
+    from lllm.events.errors import ReplayError as ReplayError
     from lllm.events.errors import SessionEnded as SessionEnded
     from lllm.events.errors import SessionNotFound as SessionNotFound
     from lllm.events.errors import StoreError as StoreError
@@ -73,6 +74,9 @@ if TYPE_CHECKING:
     from lllm.projections.session.call_session import AgentCallSession as AgentCallSession
     from lllm.projections.session.call_session import TacticCallSession as TacticCallSession
     from lllm.projections.session.invoke_cost import InvokeCost as InvokeCost
+    from lllm.replay.divergence import ReplayDivergence as ReplayDivergence
+    from lllm.replay.divergence import ReplayInterrupted as ReplayInterrupted
+    from lllm.replay.replay import Replay as Replay
     from lllm.sessions.threads import Executor as Executor
     from lllm.store.call_records import CallRecord as CallRecord
     from lllm.store.log_store import LogStore as LogStore
@@ -92,8 +96,8 @@ _HOMES = {
     "lllm.events.errors": (
         "AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded ConfigError "
         "ImportRefused InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew "
-        "LogUnavailable MissingExtra PackageError ParseError PromptError SessionEnded "
-        "SessionNotFound StoreError ViewError WrongProcess"
+        "LogUnavailable MissingExtra PackageError ParseError PromptError ReplayError "
+        "SessionEnded SessionNotFound StoreError ViewError WrongProcess"
     ),
     "lllm.events.redaction.patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",
@@ -103,6 +107,8 @@ _HOMES = {
     "lllm.packages.registry": "Runtime",
     "lllm.projections.session.call_session": "AgentCallSession TacticCallSession",
     "lllm.projections.session.invoke_cost": "InvokeCost",
+    "lllm.replay.divergence": "ReplayDivergence ReplayInterrupted",
+    "lllm.replay.replay": "Replay",
     "lllm.sessions.threads": "Executor",
     "lllm.store.call_records": "CallRecord",
     "lllm.store.log_store": "LogStore",

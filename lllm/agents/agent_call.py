@@ -28,7 +28,7 @@ from lllm.events.model import (
 from lllm.events.values.json_values import to_plain
 from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.sessions.context_values import during
-from lllm.sessions.current_session import current
+from lllm.sessions.current_session import current, running
 from lllm.sessions.error_details import describe, is_cancellation
 
 if TYPE_CHECKING:
@@ -51,8 +51,13 @@ def respond(
     """
     # A thread of the user's own knows of no session; what tools do belongs to the agent's.
     session = agent.session
+    above, tool = running()
     with during(current, session), during(log_context, session.log_context | {"agent": agent.name}):
-        return (yield from AgentCall(agent, dialog, on_text, on_loop=on_loop).steps())
+        call = AgentCall(agent, dialog, on_text, on_loop=on_loop)
+        steps = call.steps(parent_tool=tool if above is session else None)
+        if session.replaying is not None:
+            steps = session.replaying.answered(steps, agent.name, dialog.alias, session.budget)
+        return (yield from steps)
 
 
 class AgentCall:
@@ -75,14 +80,17 @@ class AgentCall:
             at_once=config.max_parallel_tools, on_loop=on_loop,
         )  # fmt: skip
         self._number = recorder.ordinal("call")
-        self._retries = Retries(config, recorder, self._number)
+        self._retries = Retries(config, agent.session, self._number)
         self._ending = threading.RLock()
         self._model = ModelCalls(agent, dialog, self._number, on_text, self._ending)
         self._over = False
         self._began = time.perf_counter_ns()
 
-    def steps(self) -> Steps[Message]:
-        """Everything that happens in the call; returns the message that it delivers."""
+    def steps(self, *, parent_tool: int | None = None) -> Steps[Message]:
+        """Everything that happens in the call; returns the message that it delivers.
+
+        parent_tool: the tool of the same session that it is called from.
+        """
         config = self._agent.config
         self._agent.calls += 1
         self._recorder.stage(
@@ -95,6 +103,7 @@ class AgentCall:
                 limits=Limits(
                     config.max_exception_retry, config.max_llm_recall, config.max_interrupt_steps
                 ),
+                parent_tool=parent_tool,
             )
         )
         self._agent.session.calls.add(self)

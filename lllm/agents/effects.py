@@ -75,6 +75,8 @@ class Invoke(msgspec.Struct, frozen=True):
     invoker: Invoker
     request: Request
     on_text: OnText | None = None
+    step: int = 1  # which answer of the agent call it is for
+    attempt: int = 1  # of that answer
 
     def run(self) -> object:
         """See Effect."""
@@ -112,6 +114,7 @@ class RunTool(msgspec.Struct, frozen=True):
     tool: Tool[..., object]
     arguments: Mapping[str, object]
     ordinal: int
+    index: int = 0  # of the call in the answer that asks for it
 
     def run(self) -> object:
         """See Effect."""

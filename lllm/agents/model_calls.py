@@ -103,6 +103,8 @@ class ModelCalls:
                     agent=self._agent.name,
                 ),
                 self._text_listener(request, attempt),
+                step,
+                attempt,
             )
             if not isinstance(answer, Answer):
                 raise TypeError(
@@ -126,7 +128,7 @@ class ModelCalls:
             if attempt is None:
                 return
             failed = attempt.failed(error, said="".join(self._heard))
-            self._recorder.stage(failed)
+            self._recorder.stage(self._agent.session.unbilled(failed))
         self._agent.session.budget.charge(failed)
 
     def _respond(self, answer: Answer) -> LLMResponded:
@@ -136,7 +138,7 @@ class ModelCalls:
             if attempt is None:
                 raise SessionEnded(f"{ENDED} What came of it later is not recorded.")
             responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
-            self._recorder.stage(responded)
+            self._recorder.stage(self._agent.session.unbilled(responded))
         self._agent.session.budget.charge(responded)
         self._dialog.add(responded.message, answer.content)
         _logger.debug(

@@ -13,8 +13,9 @@ import random
 from lllm.agents.config import AgentConfig
 from lllm.events.errors import AgentError, InvokeError
 from lllm.events.model import LLMRefused, LLMResponded, RetryScheduled
-from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
+from lllm.replay.outcome import recorded_failure
+from lllm.sessions.session import SessionScope
 
 _logger = logging.getLogger("lllm.agent")
 _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a root handler
@@ -25,13 +26,14 @@ class Retries:
 
     Args:
         config: The agent; it says how many retries there are of each kind, and how long they wait.
-        recorder: Where retries are staged.
+        session: Where retries are recorded.
         call: The number of the agent call in its session.
     """
 
-    def __init__(self, config: AgentConfig, recorder: Recorder, call: int) -> None:
+    def __init__(self, config: AgentConfig, session: SessionScope, call: int) -> None:
         self._config = config
-        self._recorder = recorder
+        self._session = session
+        self._recorder = session.recorder
         self._call = call
         self._recalls = 0  # calls that were made again, since they failed
         self._refusals = 0  # answers that were asked for again, since they could not be taken
@@ -58,7 +60,7 @@ class Retries:
             raise self._gave_up(
                 f"the model could not be reached in {self._recalls + 1} calls. {error}"
             ) from error
-        wait = self._backoff() if error.retry_after is None else max(error.retry_after, 0)
+        wait = self._backoff(error) if error.retry_after is None else max(error.retry_after, 0)
         if wait > config.max_retry_wait * 1_000_000_000:
             raise self._gave_up(
                 f"the provider asks to wait {wait / 1_000_000_000:,.0f} s before the next call, "
@@ -93,15 +95,14 @@ class Retries:
         Raises:
             AgentError: No retries are left.
         """
-        self._recorder.stage(
-            LLMRefused(
-                request=answer.request,
-                agent=answer.agent,
-                asked=answer.asked,
-                cost=answer.price.nanos,
-                reason=reason,
-            )
+        refused = LLMRefused(
+            request=answer.request,
+            agent=answer.agent,
+            asked=answer.asked,
+            cost=answer.price.nanos,
+            reason=reason,
         )
+        self._recorder.stage(self._session.unbilled(refused))
         limit = self._config.max_exception_retry
         if self._refusals >= limit:
             raise self._gave_up(
@@ -122,8 +123,12 @@ class Retries:
             "asking again (%d of %d): %s", self._refusals, limit, without_secrets(reason)
         )
 
-    def _backoff(self) -> int:
-        """Nanoseconds to wait where the provider names none: doubled each time, up to half less."""
+    def _backoff(self, error: InvokeError) -> int:
+        """The wait where the provider names none, in nanoseconds: doubled each time, at random up
+        to the half less. A replay has the recorded one."""
+        recorded = recorded_failure(error)
+        if recorded is not None and recorded.wait is not None:
+            return recorded.wait
         doubled = self._config.recall_wait * 2.0 ** min(self._recalls, 60)
         seconds = min(doubled, self._config.max_retry_wait)
         return int(seconds * random.uniform(0.5, 1.0) * 1_000_000_000)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Self
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from weakref import WeakSet
 
 from lllm.agents import subtactics
@@ -16,12 +17,17 @@ from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
 from lllm.packages.registry import Runtime, default_runtime, tactic_path
+from lllm.replay.active import above_of
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.sessions.current_session import running_session
 from lllm.sessions.host import Parent, SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost
 from lllm.sessions.session import SessionScope
 from lllm.store.log_store import LogStore, session_host
+
+if TYPE_CHECKING:
+    from lllm.replay.ignored import Ignore
+    from lllm.replay.replay import OnDivergence
 
 _warning = ThreadLock()  # so that two threads do not both warn
 _warned: WeakSet[type] = WeakSet()  # classes of tactics that were called without a log store
@@ -157,6 +163,46 @@ class Tactic(TacticCalls):
         tactic = _Quick({"agent_configs": [agent]}, log_store=log_store)
         return str(tactic(question, tags=tags))
 
+    def replay(
+        self,
+        session_id: str | os.PathLike[str],
+        *,
+        return_session: bool = False,
+        on_divergence: OnDivergence = "raise",
+        ignore: Iterable[Ignore] = (),
+        live_tools: Collection[str] = (),
+        record: bool = True,
+    ) -> Any:
+        """Call the tactic as it was called in a recorded session, answered from the log.
+
+        Args:
+            session_id: The whole id of a session in the tactic's log store, or the path of a file
+                that `lllm export --format jsonl` wrote.
+            return_session: Return the replay's own session.
+            on_divergence: As for `LogStore.replay`, as are the others.
+            ignore: See there.
+            live_tools: See there.
+            record: See there.
+
+        Returns:
+            What the call returns.
+
+        Raises:
+            ReplayDivergence: The tactic does something else than it did.
+            ReplayInterrupted: The recording ends before the tactic does.
+            ReplayError: The session can't be replayed, is of another tactic, or its task can't be
+                made again.
+            SessionNotFound: There is no such session.
+        """
+        from lllm.replay.open_replay import call_again, open_replay
+
+        own = None if self.log_store is None else session_host(self.log_store)
+        replay = open_replay(
+            session_id, own, on_divergence=on_divergence, ignore=ignore, live_tools=live_tools,
+            record=record,
+        )  # fmt: skip
+        return call_again(self, tactic_path(type(self)), replay, return_session=return_session)
+
     # -- one call
 
     def _scope(
@@ -198,13 +244,16 @@ class Tactic(TacticCalls):
     def _parent_of_call(self) -> Parent | None:
         """The innermost session that is running where the tactic is called; None for a root."""
         running, bound = running_session(), self._parent
-        if bound is None:
+        if bound is None or (bound.replaying is None and above_of(running) is not None):
             return running
         inside = running is not None and running.lineage[: len(bound.lineage)] == bound.lineage
         return running if inside else bound
 
     def _host(self, parent: Parent | None, return_session: bool) -> SessionHost:
         """Where a call is written: into the tactic's own store, else where its parent is."""
+        replay = above_of(parent)
+        if replay is not None:
+            return replay.host
         above = None if parent is None else parent.host
         own = self.log_store
         host: SessionHost | None = None if own is None else session_host(own)

@@ -16,7 +16,7 @@ from lllm.agents.effects import Commit, RunTool, RunTools, Steps
 from lllm.events import codec
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ParseError
-from lllm.events.model import Content, ToolCall, ToolCalled, ToolFailed, ToolReturned
+from lllm.events.model import Content, Error, ToolCall, ToolCalled, ToolFailed, ToolReturned
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
 from lllm.events.values.json_values import to_plain
@@ -92,10 +92,12 @@ class ToolCalls:
         known = [self._tools[call.name] for call in calls if call.name in self._tools]
         together = self._at_once > 1 or (self._on_loop and any(tool.is_async for tool in known))
         if together and len(known) > 1:
-            yield from self._run_together([self._begin(request, call) for call in calls])
+            yield from self._run_together(
+                [self._begin(request, call, index) for index, call in enumerate(calls)]
+            )
             return
-        for call in calls:
-            yield from self._run_one(self._begin(request, call))
+        for index, call in enumerate(calls):
+            yield from self._run_one(self._begin(request, call, index))
 
     def refuse(self, request: int, calls: Sequence[ToolCall]) -> None:
         """Tell the model, for each call, that no more tools can be used.
@@ -104,8 +106,8 @@ class ToolCalls:
             request: The number of the request that was answered.
             calls: What the answer asks for.
         """
-        for call in calls:
-            self._tell(self._begin(request, call, refusal=ParseError(NO_MORE)))
+        for index, call in enumerate(calls):
+            self._tell(self._begin(request, call, index, refusal=ParseError(NO_MORE)))
 
     def settle(self, error: BaseException, *, tell: bool = False) -> None:
         """Stage the end of each tool that has none: what runs it was left, or its session ends.
@@ -121,7 +123,9 @@ class ToolCalls:
             if tell:
                 self._tell(run)
 
-    def _begin(self, request: int, call: ToolCall, refusal: ParseError | None = None) -> _Run:
+    def _begin(
+        self, request: int, call: ToolCall, index: int, refusal: ParseError | None = None
+    ) -> _Run:
         """Stage a call of a tool; it ends at once where it is refused or can't be run."""
         number = self._recorder.ordinal("tool")
         run = _Run(call, number, self._recorder.ordinal("message"), time.perf_counter_ns())
@@ -134,7 +138,7 @@ class ToolCalls:
                 refusal = error
             else:
                 plain = to_plain(arguments)
-                run.effect = RunTool(tool, arguments, number)
+                run.effect = RunTool(tool, arguments, number, index)
                 run.key = None if tool.repeat else (call.name, codec.encode(plain))
         if refusal is not None:  # the arguments as they were sent, None where they are no JSON
             plain = to_plain(codec.values(call.arguments.encode("utf-8", "surrogatepass")))
@@ -246,11 +250,10 @@ class ToolCalls:
 
     def _fail(self, run: _Run, error: BaseException, elapsed: int) -> None:
         details = describe(error)
-        text = f"The tool failed: {details.type}: {details.message}"
         event = ToolFailed(
             tool=run.number,
             message=run.message,
-            content=_content(run.call, details.message if isinstance(error, ParseError) else text),
+            content=_content(run.call, failure_text(error, details)),
             error=details,
             elapsed=elapsed,
         )
@@ -271,6 +274,21 @@ class ToolCalls:
     def _tell(self, run: _Run) -> None:
         if run.content is not None:
             self._dialog.add(run.message, run.content)
+
+
+def failure_text(error: BaseException, details: Error) -> str:
+    """What a model is told of a tool that failed.
+
+    Args:
+        error: What was raised.
+        details: The same as an event holds it.
+
+    Returns:
+        The text.
+    """
+    if isinstance(error, ParseError):
+        return details.message
+    return f"The tool failed: {details.type}: {details.message}"
 
 
 def _content(call: ToolCall, text: str) -> Content:

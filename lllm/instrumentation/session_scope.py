@@ -7,6 +7,7 @@ import warnings
 import msgspec
 
 from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.replay.active import above_of
 from lllm.sessions.current_session import running_session
 from lllm.sessions.open_sessions import open_elsewhere
 from lllm.sessions.session import SessionScope
@@ -38,6 +39,9 @@ class SessionResolver:
             The session, None for none; and whether it is the call's own.
         """
         above = running_session()
+        replay = above_of(above)
+        if replay is not None:
+            replay.refuse_captured(name)
         if above is not None and above.recorder.is_open:
             return above, False
         lost = None

@@ -16,6 +16,7 @@ from lllm.pricing.price import price
 from lllm.pricing.priced_requests import NOTHING, Sent
 from lllm.pricing.usage import within_limits
 from lllm.pricing.user_prices import PriceTable
+from lllm.replay.outcome import RecordedAnswer, recorded_failure
 from lllm.sessions.error_details import describe, is_cancellation
 
 _LEFT = "The stream was left before the provider said what it used."
@@ -77,7 +78,9 @@ class Attempt(msgspec.Struct, frozen=True):
             fingerprint=answer.fingerprint,
             usage_raw=to_plain(answer.usage_raw),
             usage=within_limits(answer.usage),
-            price=self._price(
+            price=answer.price
+            if isinstance(answer, RecordedAnswer)
+            else self._price(
                 answer.usage,
                 answer.usage_raw,
                 model=answer.model,
@@ -106,6 +109,11 @@ class Attempt(msgspec.Struct, frozen=True):
             The event, with what is known of what was used and what that costs.
         """
         elapsed = time.perf_counter_ns() - self.began
+        recorded = recorded_failure(error)
+        if recorded is not None and recorded.attempt is not None:
+            return msgspec.structs.replace(
+                recorded.attempt, request=self.request, asked=self.asked, elapsed=elapsed
+            )
         failed = LLMFailed(
             request=self.request,
             agent=self.agent,

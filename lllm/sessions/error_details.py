@@ -8,6 +8,7 @@ from collections.abc import Callable
 from lllm.events.concurrency.shielded import is_cancelled_task
 from lllm.events.model import Error
 from lllm.pricing.failed_attempts import http_status
+from lllm.replay.outcome import recorded_failure
 
 
 def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
@@ -20,6 +21,9 @@ def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
     Returns:
         Its type, message, traceback, and the code and status where it has them.
     """
+    recorded = recorded_failure(error)
+    if recorded is not None:
+        return recorded.error
     try:
         message = str(error)
     except Exception:  # a user's __str__ may raise anything

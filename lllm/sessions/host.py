@@ -12,6 +12,7 @@ from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession
+from lllm.replay.active import Replaying
 from lllm.sessions.budget import Budget
 
 
@@ -81,6 +82,10 @@ class Parent(Protocol):
     def budget(self) -> Budget:
         """Pays for what its children spend."""
 
+    @property
+    def replaying(self) -> Replaying | None:
+        """What it is answered by, where it is replayed."""
+
     def next_child(self) -> int | None:
         """The number of its next child; None where that can't be counted."""
 
@@ -91,6 +96,10 @@ class CarriedParent(msgspec.Struct, frozen=True):
     host: SessionHost | None
     lineage: tuple[Ancestor, ...]
     budget: Budget
+
+    @property
+    def replaying(self) -> None:
+        """See Parent: a replay does not leave its process."""
 
     def next_child(self) -> int | None:
         """None: children in several processes have no order of their own."""

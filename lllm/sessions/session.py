@@ -16,12 +16,15 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from lllm.events.concurrency import deferred
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
-from lllm.events.errors import LogError, SessionEnded
+from lllm.events.errors import LogError, ReplayError, SessionEnded
 from lllm.events.model import Ancestor, SessionFailed, SessionSucceeded
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.known_secrets import without_secrets
+from lllm.replay.active import E, Replaying, above_of
 from lllm.sessions import open_sessions
 from lllm.sessions.budget import Budget
 from lllm.sessions.current_session import CurrentSession
@@ -78,7 +81,8 @@ class SessionScope(CurrentSession):
         parent: Parent | None = None,
         budget: Budget | None = None,
     ) -> None:
-        self.host = host
+        above = above_of(parent)
+        self.host = host = host if above is None else above.host
         self.budget = budget or Budget(above=parent.budget if parent else None)
         self.calls = OpenCalls()  # of models, that are under way
         self._clean: Callable[[str], str] = str
@@ -94,6 +98,19 @@ class SessionScope(CurrentSession):
             metadata=metadata, partition=partition, parent=parent, budget=self.budget.limit,
         )  # fmt: skip
 
+        self.replaying: Replaying | None = None
+        if above is not None:
+            self.replaying = above.begin(self._started, self.recorder)
+            self._started = msgspec.structs.replace(self._started, origin=self.replaying.origin)
+
+    def unbilled(self, event: E) -> E:
+        """What is written of an attempt or its end: in a replay it costs nothing.
+
+        Args:
+            event: With its cost, which the budget is charged with.
+        """
+        return event if self.replaying is None else self.replaying.unbilled(event)
+
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
         """The ancestors of its children, root first."""
@@ -105,6 +122,11 @@ class SessionScope(CurrentSession):
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
         """Into another process goes where it is written and what stands above its children."""
+        if self.replaying is not None:
+            raise ReplayError(
+                f"Session {self.recorder.session_id} is a replay, which runs in one process: call "
+                "its sub-tactics in this process or its threads."
+            )
         host = self.host if self.host.spans_processes else None
         return CarriedParent, (host, self.lineage, self.budget)
 

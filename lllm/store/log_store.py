@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -48,6 +48,8 @@ from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
     from lllm.importing.merge import ImportedSessions
+    from lllm.replay.ignored import Ignore
+    from lllm.replay.replay import OnDivergence, Replay
     from lllm.store.list_export import ExportedLists
     from lllm.store.sql_database import StoreDatabase
 
@@ -250,6 +252,47 @@ class LogStore:
         return tactic_decorator(
             self._host, name, tags=tags, metadata=metadata, partition=partition,
             budget_usd=budget_usd, budget_unpriced=budget_unpriced,
+        )  # fmt: skip
+
+    def replay(
+        self,
+        session_id: str | os.PathLike[str],
+        *,
+        on_divergence: OnDivergence = "raise",
+        ignore: Iterable[Ignore] = (),
+        live_tools: Collection[str] = (),
+        record: bool = True,
+    ) -> Replay:
+        """Run a recorded session again: `with store.replay(session_id): tactic(task)`.
+
+        Inside the block, agents are answered from the log. No model is called, no tool runs,
+        nothing is waited for and nothing is spent; what is asked is compared with the recording.
+
+        Args:
+            session_id: The whole id, or the path of a file that `lllm export --format jsonl` wrote.
+            on_divergence: "raise" raises ReplayDivergence at the first difference; "report" goes on
+                with the recorded answer, and the replay's `divergences` has all of them.
+            ignore: What is left out where requests are compared: key paths, as "params.seed" or
+                "messages.*.parts.*.text", and patterns (`re.Pattern`, or those of `redact`).
+            live_tools: Names of tools that run all the same; their results are compared.
+            record: Keep the replay as a session of its own, whose `origin` names this one. False
+                writes nothing.
+
+        Returns:
+            The replay, for a `with`. What it found is raised at the latest at the block's end.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
+            ReplayError: The session can't be replayed.
+            ConfigError: An option can't be.
+            LogReadOnly: The store can't be written to; `record=False` needs not.
+        """
+        from lllm.replay.open_replay import open_replay
+
+        return open_replay(
+            session_id, self._host, on_divergence=on_divergence, ignore=ignore,
+            live_tools=live_tools, record=record,
         )  # fmt: skip
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:

@@ -222,6 +222,23 @@ class SessionReader:
                     return session
         return fold_finished(self._log, recorder)
 
+    def recording(self, session_id: str) -> list[Recorded]:
+        """The events that a replay of a session needs.
+
+        Args:
+            session_id: The whole id.
+
+        Returns:
+            Those of it and of all below it, and the definitions that they refer to.
+
+        Raises:
+            SessionNotFound: There is none.
+            LogDamaged: An event is not what was written.
+        """
+        events = loading.read_sessions(self._log, self.find(session_id))
+        definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
+        return [*definitions, *events]
+
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
         """See `LogStore.events`."""
         if session_id.startswith("error-"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
+from lllm.replay.active import above_of
 from lllm.sessions.budget import Budget, OnUnpriced, budget_of
 from lllm.sessions.current_session import running_session
 from lllm.sessions.decorator import path_of, session_around
@@ -52,6 +53,8 @@ def open_session(
         raise ValueError(f"A session has a name, as 'my_project::script'; {path!r} is none.")
     above = running_session()
     budget.above = above.budget if above else None
+    replay = above_of(above)
+    host = host if replay is None else replay.host
     return SessionScope(
         host, path, name, kind=kind, task=task, options=options, tags=tags, metadata=metadata,
         partition=partition, parent=above if above and above.host is host else None, budget=budget,

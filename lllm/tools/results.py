@@ -12,6 +12,13 @@ from lllm.events.values.json_values import MARK, to_plain
 from lllm.events.values.readable import readable
 
 
+class RecordedResult(msgspec.Struct, frozen=True):
+    """What a tool returned when its session was recorded; a replay answers with it."""
+
+    text: str
+    value: object
+
+
 def result_text(value: object) -> str:
     """A value as a model reads it: text as it is, everything else as JSON.
 
@@ -40,6 +47,8 @@ def result_forms(value: object) -> tuple[str, object]:
     """
     if type(value) is str:
         return value, None
+    if type(value) is RecordedResult:
+        return value.text, value.value
     plain = to_plain(value)
     if issubclass(type(value), str):
         return str.__str__(cast(str, value)), plain

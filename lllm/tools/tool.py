@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Generic, ParamSpec, TypeVar, cast, overload
+from typing import Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from lllm.events.errors import ConfigError
 from lllm.events.model import ToolDefinition
@@ -26,6 +26,7 @@ R_co = TypeVar("R_co", covariant=True)
 # https://platform.openai.com/docs/api-reference/chat/create, `tools[].function.name`; the other
 # providers take no less.
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+InReplay = Literal["log", "run"]
 
 
 class Tool(Generic[P, R_co]):
@@ -37,13 +38,15 @@ class Tool(Generic[P, R_co]):
         description: What the model is told of it; the first paragraph of its docstring by default.
         repeat: Whether the same call may run again within one agent call, as for a tool that polls.
             Otherwise the model gets the first result again.
+        replay: "log" to have a replay answer it from the log, "run" to run it there, too.
 
     Attributes:
         schema: The JSON schema of the arguments, an object.
 
     Raises:
         ConfigError: No model could call the function: its name is one that providers refuse, it
-            takes `*args` or `**kwargs`, or a hint can't be resolved or has no JSON form.
+            takes `*args` or `**kwargs`, or a hint can't be resolved or has no JSON form; or
+            `replay` is another word.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Tool(Generic[P, R_co]):
         name: str | None = None,
         description: str | None = None,
         repeat: bool = False,
+        replay: InReplay = "log",
     ) -> None:
         is_class: bool = isinstance(function, type)  # apart, or mypy forgets the signature
         if is_class or not callable(function):
@@ -66,6 +70,9 @@ class Tool(Generic[P, R_co]):
             )
         self.description = _first_paragraph(function) if description is None else description
         self.repeat = repeat
+        if replay not in ("log", "run"):
+            raise ConfigError(f'replay of a tool is "log" or "run", not {replay!r}.')
+        self.replay: InReplay = replay
         self._arguments = Arguments(function, self.name)
         self.schema = self._arguments.schema
         self.__doc__ = function.__doc__
@@ -88,7 +95,9 @@ class Tool(Generic[P, R_co]):
             found = getattr(found, step, None)
         if found is self:
             return self.__qualname__
-        return _rebuild, (self.function, self.name, self.description, self.repeat)
+        return _rebuild, (
+            self.function, self.name, self.description, self.repeat, self.replay
+        )  # fmt: skip
 
     @property
     def is_async(self) -> bool:
@@ -165,7 +174,11 @@ def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 
 @overload
 def tool(
-    *, description: str | None = None, name: str | None = None, repeat: bool = False
+    *,
+    description: str | None = None,
+    name: str | None = None,
+    repeat: bool = False,
+    replay: InReplay = "log",
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -176,6 +189,7 @@ def tool(
     description: str | None = None,
     name: str | None = None,
     repeat: bool = False,
+    replay: InReplay = "log",
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
     """Make a function a tool: `@tool`, or `@tool(description="...", repeat=True)`.
 
@@ -184,6 +198,7 @@ def tool(
         description: What the model is told of it; the first paragraph of its docstring by default.
         name: Its name for the model; that of the function by default.
         repeat: Whether the same call may run again within one agent call, as for a tool that polls.
+        replay: "log" to have a replay answer it from the log, "run" to run it there, too.
 
     Returns:
         The tool; a decorator that makes one, where options are given.
@@ -193,7 +208,7 @@ def tool(
     """
 
     def make(function: Callable[P, R]) -> Tool[P, R]:
-        return Tool(function, name=name, description=description, repeat=repeat)
+        return Tool(function, name=name, description=description, repeat=repeat, replay=replay)
 
     return make if function is None else make(function)
 
@@ -231,6 +246,6 @@ def _without_partial(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def _rebuild(
-    function: Callable[..., object], name: str, description: str, repeat: bool
+    function: Callable[..., object], name: str, description: str, repeat: bool, replay: InReplay
 ) -> Tool[..., object]:
-    return Tool(function, name=name, description=description, repeat=repeat)
+    return Tool(function, name=name, description=description, repeat=repeat, replay=replay)

@@ -1,0 +1,107 @@
+"""The replay that code runs in, as sessions, agents and captured clients see it.
+
+This is the seam: they ask here, and know nothing of recordings.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from lllm.events.model import LLMFailed, LLMRefused, LLMResponded, Origin, SessionStarted
+
+if TYPE_CHECKING:
+    from lllm.agents.effects import Steps
+    from lllm.events.recorder import Recorder
+    from lllm.sessions.budget import Budget
+    from lllm.sessions.host import SessionHost
+
+E = TypeVar("E", LLMResponded, LLMFailed, LLMRefused)
+T = TypeVar("T")
+
+
+class AnswersSessions(Protocol):
+    """What the sessions below it are answered by: a replay, or one session of it."""
+
+    @property
+    def host(self) -> SessionHost:
+        """Where the sessions of the replay are written."""
+
+    def begin(self, started: SessionStarted, recorder: Recorder, /) -> Replaying:
+        """Find what a session that begins below is answered from.
+
+        Args:
+            started: How it begins.
+            recorder: Writes it.
+
+        Returns:
+            What answers it.
+
+        Raises:
+            ReplayDivergence: No such session was recorded here.
+        """
+
+    def refuse_captured(self, client: str) -> None:
+        """Keep a captured client from calling its model.
+
+        Args:
+            client: The name of what calls.
+
+        Raises:
+            ReplayDivergence: Always, until such calls are answered, too.
+        """
+
+
+class Replaying(AnswersSessions, Protocol):
+    """What one session of a replay is answered by."""
+
+    @property
+    def origin(self) -> Origin:
+        """The session that this one replays."""
+
+    def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
+        """Answer the calls of models and the tools of one agent call.
+
+        Args:
+            steps: What the agent call does.
+            agent: The name of the agent.
+            dialog: The alias of the dialog that it answers in.
+            budget: The session's; what was spent within a tool comes out of it.
+
+        Returns:
+            The same steps, without what is answered.
+        """
+
+    def unbilled(self, event: E) -> E:
+        """What is written of an attempt: it is the recorded one, and costs nothing again.
+
+        Args:
+            event: As it would be written of a call of the model.
+
+        Returns:
+            The event with the cost 0.
+        """
+
+
+class HasReplay(Protocol):
+    """A session that new ones may stand below."""
+
+    @property
+    def replaying(self) -> Replaying | None:
+        """What it is answered by, where it is replayed."""
+
+
+# Of `with store.replay(...)`: what sessions are answered by that begin inside and have no parent.
+active_replay: ContextVar[AnswersSessions | None] = ContextVar("lllm_replay", default=None)
+
+
+def above_of(parent: HasReplay | None) -> AnswersSessions | None:
+    """What a session that begins here is answered by.
+
+    Args:
+        parent: The session that it stands below.
+
+    Returns:
+        None outside of any replay.
+    """
+    return active_replay.get() if parent is None else parent.replaying

@@ -1,0 +1,271 @@
+"""Answers what an agent call asks of the world from a recorded one.
+
+An agent's logic is a generator of effects (`lllm.agents.effects`). Here calls of models, tools and
+waits are taken out of them and answered; everything else passes on, so that threads, event loops
+and streams share this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+
+import msgspec
+
+from lllm.agents.effects import Effect, Invoke, RunTool, RunTools, Steps, Wait
+from lllm.agents.tool_calls import failure_text
+from lllm.events.model import Error, LLMFailed, ToolFailed, ToolReturned
+from lllm.invokers import Request
+from lllm.replay.divergence import ReplayPlace
+from lllm.replay.outcome import (
+    CANCELLED_TASK,
+    RecordedAnswer,
+    answer_of,
+    failure_of,
+    is_stop,
+    tool_failure,
+)
+from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedTool
+from lllm.sessions.error_details import describe
+from lllm.tools.results import RecordedResult, result_forms
+from lllm.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from lllm.sessions.budget import Budget
+
+T = TypeVar("T")
+
+_LEFT = "It was left before its end when the session was recorded, so there is nothing to replay."
+
+
+class Judge(Protocol):
+    """Finds what was recorded, compares, and says what a difference leads to."""
+
+    def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
+        """The next `respond()` of an agent in a dialog, and its place."""
+
+    def ask(
+        self, call: RecordedCall | None, place: ReplayPlace, request: Request
+    ) -> RecordedAttempt:
+        """The recorded attempt at a place. Raises ReplayDivergence, ReplayInterrupted."""
+
+    def runs(self, tool: Tool[..., object]) -> bool:
+        """True for a tool that runs, whatever is recorded of it."""
+
+    def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
+        """Compare what a tool says with what it said. Raises ReplayDivergence."""
+
+    def spend(self, recorded: RecordedTool, budget: Budget) -> None:
+        """Take what ran within a tool as answered: its result is, and it is paid for."""
+
+    def unrecorded_tool(self, call: RecordedCall | None, place: ReplayPlace) -> NoReturn:
+        """A tool runs that did not. Raises ReplayDivergence or ReplayInterrupted."""
+
+    def broke(self, place: ReplayPlace, why: str) -> NoReturn:
+        """The recording ends here. Raises ReplayInterrupted."""
+
+
+def answered(judge: Judge, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
+    """See `lllm.replay.active.Replaying`."""
+    call, place = judge.call(agent, dialog)
+    answers = _Answers(judge, call, place, budget)
+    advance: Callable[[], Effect] = partial(next, steps)
+    while True:
+        try:
+            effect = advance()
+        except StopIteration as stop:
+            returned: T = stop.value
+            return returned
+        try:
+            result = yield from answers.carry_out(effect)
+        except BaseException as error:
+            advance = partial(steps.throw, error)
+        else:
+            advance = partial(steps.send, result)
+
+
+class _UntilCancelled:
+    """What was cancelled waits to be cancelled again: by a timer, or by a task that fails.
+
+    Args:
+        nanoseconds: How long that can take: a timer of the session has fired by then. Then it is
+            cancelled without.
+        broke: Says that the recording ends here, where there is no task to cancel.
+    """
+
+    def __init__(self, nanoseconds: int, broke: Callable[[], NoReturn]) -> None:
+        self._nanoseconds = nanoseconds
+        self._broke = broke
+
+    def run(self) -> object:
+        self._broke()
+
+    async def arun(self) -> object:
+        import asyncio
+
+        await asyncio.sleep(self._nanoseconds / 1_000_000_000)
+        raise asyncio.CancelledError
+
+
+class _Answers:
+    """The answers of one agent call."""
+
+    def __init__(
+        self, judge: Judge, call: RecordedCall | None, place: ReplayPlace, budget: Budget
+    ) -> None:
+        self._judge = judge
+        self._call = call
+        self._place = place
+        self._budget = budget
+        self._last: RecordedAttempt | None = None  # whose answer was given last
+
+    def carry_out(self, effect: Effect) -> Steps[object]:
+        """Answer an effect, or have it carried out."""
+        if isinstance(effect, Invoke):
+            return (yield from self._invoke(effect))
+        if isinstance(effect, Wait):
+            return None
+        if isinstance(effect, RunTool):
+            return (yield from self._tool(effect))
+        if isinstance(effect, RunTools):
+            return (yield from self._tools(effect))
+        return (yield effect)
+
+    # -- models
+
+    def _invoke(self, effect: Invoke) -> Steps[RecordedAnswer]:
+        place = _at(self._place, effect)
+        attempt = self._judge.ask(self._call, place, effect.request)
+        end = attempt.end
+        if end is None:
+            self._judge.broke(place, "The process ended while the model was asked.")
+        self._last = attempt
+        if isinstance(end, LLMFailed):
+            if effect.on_text is not None and end.partial is not None and end.partial.text:
+                effect.on_text(end.partial.text)
+            if end.cancelled or is_stop(end.error):
+                yield from self._stopped(end.error, attempt.after, place)
+            wait = None if attempt.retry is None else attempt.retry.wait
+            raise failure_of(end, retried=attempt.retried, wait=wait)
+        if effect.on_text is not None and end.content.text:
+            effect.on_text(end.content.text)
+        return answer_of(end)
+
+    def _stopped(self, error: Error, after: int, place: ReplayPlace) -> Steps[None]:
+        broke = partial(self._judge.broke, place, _LEFT)
+        if error.type == CANCELLED_TASK:
+            yield _UntilCancelled(after, broke)
+        broke()
+
+    # -- tools
+
+    def _recorded(self, effect: RunTool) -> tuple[RecordedTool, ReplayPlace]:
+        last = self._last
+        place = _at(self._place, effect, last)
+        if last is None or effect.index >= len(last.tools):
+            self._judge.unrecorded_tool(self._call, place)
+        recorded = last.tools[effect.index]
+        if recorded.end is None:
+            self._judge.broke(place, "The process ended while the tool ran.")
+        return recorded, place
+
+    def _tool(self, effect: RunTool) -> Steps[object]:
+        if self._judge.runs(effect.tool):
+            recorded, place = self._recorded(effect)
+            try:
+                value = yield effect
+            except Exception as error:
+                self._compare(None, error, recorded, place)
+                return self._result(effect)
+            self._compare(value, None, recorded, place)
+            return self._result(effect)
+        recorded, place = self._recorded(effect)
+        end = recorded.end
+        if isinstance(end, ToolFailed) and is_stop(end.error):
+            after = 0 if self._last is None else self._last.after + end.elapsed
+            yield from self._stopped(end.error, after, place)
+        self._judge.spend(recorded, self._budget)
+        return self._result(effect)
+
+    def _result(self, effect: RunTool) -> RecordedResult:
+        """What was recorded of a tool. Raises the error that was."""
+        recorded, _ = self._recorded(effect)
+        end = recorded.end
+        if isinstance(end, ToolReturned):
+            return RecordedResult(end.content.text, end.value)
+        assert end is not None
+        raise tool_failure(end.error)
+
+    def _compare(
+        self,
+        value: object,
+        error: BaseException | None,
+        recorded: RecordedTool,
+        place: ReplayPlace,
+    ) -> None:
+        text = result_forms(value)[0] if error is None else failure_text(error, describe(error))
+        self._judge.compare_tool(text, recorded, place)
+
+    def _tools(self, effect: RunTools) -> Steps[object]:
+        running: list[int] = []
+        stopped: tuple[Error, int, ReplayPlace] | None = None
+        for index, run in enumerate(effect.runs):
+            recorded, place = self._recorded(run)
+            if self._judge.runs(run.tool):
+                running.append(index)
+                continue
+            end = recorded.end
+            if isinstance(end, ToolFailed) and is_stop(end.error):
+                after = 0 if self._last is None else self._last.after + end.elapsed
+                stopped = (end.error, after, place)
+                continue
+            self._judge.spend(recorded, self._budget)
+            self._tell(effect, index)
+        if running:
+            yield RunTools(
+                tuple(effect.runs[index] for index in running),
+                effect.at_once,
+                partial(self._ran, effect, running),
+                effect.recorder,
+            )
+        if stopped is not None:
+            yield from self._stopped(*stopped)
+        return None
+
+    def _tell(self, effect: RunTools, index: int) -> None:
+        """Hand on the recorded end of one of several tools."""
+        try:
+            value = self._result(effect.runs[index])
+        except Exception as error:
+            effect.ended(index, None, error, 0)
+        else:
+            effect.ended(index, value, None, 0)
+
+    def _ran(
+        self,
+        effect: RunTools,
+        running: list[int],
+        ran: int,
+        value: object,
+        error: BaseException | None,
+        elapsed: int,
+    ) -> None:
+        """One of several tools ran, and has ended: see ToolEnded."""
+        index = running[ran]
+        if error is not None and not isinstance(error, Exception):
+            effect.ended(index, None, error, elapsed)
+            return
+        recorded, place = self._recorded(effect.runs[index])
+        self._compare(value, error, recorded, place)
+        self._tell(effect, index)
+
+
+def _at(
+    place: ReplayPlace, effect: Invoke | RunTool, attempt: RecordedAttempt | None = None
+) -> ReplayPlace:
+    if isinstance(effect, Invoke):
+        return msgspec.structs.replace(place, step=effect.step, attempt=effect.attempt)
+    step = None if attempt is None else attempt.requested.step
+    number = None if attempt is None else attempt.requested.attempt
+    return msgspec.structs.replace(place, step=step, attempt=number, tool=effect.tool.name)

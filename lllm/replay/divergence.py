@@ -1,0 +1,142 @@
+"""What a replay raises where the code does something else than it did, and where.
+
+None of these is an Exception: a program that catches every Exception, as agents' programs do around
+a call, must not take a difference for one more answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+# changed: a request differs; unrecorded: one that was never made; missing: a recorded one that was
+# not made; task: a session begins with another task; tool: a tool that ran gave something else
+Kind = Literal["changed", "unrecorded", "missing", "task", "tool"]
+
+
+class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in a session, told by what stands there and not by when it came."""
+
+    tactic: str
+    """The stable path of the tactic."""
+    session_id: str | None = None
+    """The recorded session; None where none was found."""
+    child: int | None = None
+    """It is the nth child of its parent; None for the session that is replayed."""
+    agent: str | None = None
+    """The agent; None where the session as a whole is meant."""
+    dialog: str | None = None
+    """The alias of the agent's dialog."""
+    respond: int | None = None
+    """Which `respond()` in that dialog, from 1."""
+    step: int | None = None
+    """Which turn of the model within that, from 1."""
+    attempt: int | None = None
+    """Which try of that turn, from 1."""
+    tool: str | None = None
+    """The tool that the answer there asks for."""
+
+    def __str__(self) -> str:
+        told = [f"tactic {self.tactic!r}"]
+        if self.child is not None:
+            told.append(f"child {self.child} of its parent")
+        if self.agent is not None:
+            told += [f"agent {self.agent!r}", f"dialog {self.dialog!r}"]
+        for name in ("respond", "step", "attempt"):
+            number: int | None = getattr(self, name)
+            if number is not None:
+                told.append(f"{name} {number}")
+        if self.tool is not None:
+            told.append(f"tool {self.tool!r}")
+        return ", ".join(told)
+
+
+class ReplayDivergence(BaseException):
+    """The code does something else than it did when the session was recorded.
+
+    Attributes:
+        kind: "changed" for a request that differs, "unrecorded" for one that was never made,
+            "missing" for a recorded one that was not made, "task" for a session that begins with
+            another task, "tool" for a tool that ran and gave something else.
+        place: Where.
+        differs: What differs there: messages, tools, params, model, output_schema, tool_choice.
+        diff: A unified diff of that; empty where there is nothing to compare.
+        recorded_next: What the recording has there, or next.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: Kind,
+        place: ReplayPlace,
+        differs: tuple[str, ...] = (),
+        diff: str = "",
+        recorded_next: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.place = place
+        self.differs = differs
+        self.diff = diff
+        self.recorded_next = recorded_next
+
+    def __str__(self) -> str:
+        told = [str(self.args[0]), f"Where: {self.place}."]
+        if self.differs:
+            told.append(f"What differs: {', '.join(self.differs)}.")
+        if self.diff:
+            told.append(self.diff)
+        if self.recorded_next:
+            told.append(f"Recorded next: {self.recorded_next}")
+        return "\n".join(told)
+
+    def __reduce__(self) -> tuple[Callable[..., ReplayDivergence], tuple[object, ...]]:
+        """Pickled by its fields: it must come home from a worker process."""
+        fields = (self.kind, self.place, self.differs, self.diff, self.recorded_next)
+        return _divergence, (self.args[0], *fields)
+
+    def again(self) -> ReplayDivergence:
+        """The same to be raised once more, with a traceback of its own."""
+        make, given = self.__reduce__()
+        return make(*given)
+
+
+def _divergence(
+    message: str,
+    kind: Kind,
+    place: ReplayPlace,
+    differs: tuple[str, ...],
+    diff: str,
+    recorded_next: str,
+) -> ReplayDivergence:
+    return ReplayDivergence(
+        message, kind=kind, place=place, differs=differs, diff=diff, recorded_next=recorded_next
+    )
+
+
+class ReplayInterrupted(BaseException):
+    """The recording ends here, and everything up to here was the same.
+
+    Its process ended then, or somebody stopped it.
+
+    Attributes:
+        place: Where.
+    """
+
+    def __init__(self, message: str, *, place: ReplayPlace) -> None:
+        super().__init__(message)
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\nWhere: {self.place}."
+
+    def __reduce__(self) -> tuple[Callable[..., ReplayInterrupted], tuple[str, ReplayPlace]]:
+        """Pickled by its fields: it must come home from a worker process."""
+        return _interrupted, (str(self.args[0]), self.place)
+
+
+def _interrupted(message: str, place: ReplayPlace) -> ReplayInterrupted:
+    return ReplayInterrupted(message, place=place)

@@ -1,0 +1,173 @@
+"""Opens replays: of a session in a store, or in an exported file, and of one tactic's call."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
+
+import msgspec
+
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.envelope import Recorded
+from lllm.events.errors import ConfigError, LogReadOnly, ReplayError
+from lllm.events.values.json_values import from_plain, to_plain
+from lllm.projections.session.invoke_cost import dollars
+from lllm.replay.ignored import Ignore
+from lllm.replay.recording import RecordedSession, read_recording
+from lllm.replay.recording_file import is_file, read_file
+from lllm.replay.replay import OnDivergence, Replay
+from lllm.sessions.host import SessionHost
+from lllm.sessions.in_memory import InMemorySessionHost
+
+if TYPE_CHECKING:
+    from lllm.store.session_host import StoreSessionHost
+
+
+class ReplayableTactic(Protocol):
+    """A tactic, as far as its replay needs it."""
+
+    call: Callable[..., Any]
+
+    def __call__(self, task: object, **options: Any) -> object:
+        """Call it."""
+
+
+def open_replay(
+    session: str | os.PathLike[str],
+    store: StoreSessionHost | None,
+    *,
+    on_divergence: OnDivergence,
+    ignore: Iterable[Ignore],
+    live_tools: Collection[str],
+    record: bool,
+) -> Replay:
+    """Open the replay of a session.
+
+    Args:
+        session: Its id in the store, or the path of a file that it was exported to as jsonl.
+        store: Where it is recorded, and where the replay is; None where there is none.
+        on_divergence: See `LogStore.replay`, as for the others.
+        ignore: See there.
+        live_tools: See there.
+        record: See there.
+
+    Raises:
+        SessionNotFound: There is no such session.
+        LogDamaged: An event is not what was written.
+        ReplayError: The session can't be replayed.
+        ConfigError: An option can't be.
+        LogReadOnly: The store can't be written to, and the replay is to be recorded.
+    """
+    events: Iterable[Recorded]
+    if is_file(session):
+        source, session_id = str(os.fspath(session)), None
+        events = read_file(session)
+    elif store is None:
+        raise ConfigError(
+            f"Session {session!r} is in no store: give the tactic its log_store, or the path of "
+            "an exported .jsonl file instead of an id."
+        )
+    else:
+        session_id = str(session)
+        source = repr(store.settings.backend)
+        events = store.reader.recording(session_id)
+    recording = read_recording(events, session_id, source)
+    return Replay(
+        recording, _host(store, record), on_divergence=on_divergence, ignore=ignore,
+        live_tools=live_tools,
+    )  # fmt: skip
+
+
+def _host(store: StoreSessionHost | None, record: bool) -> SessionHost:
+    if store is None:
+        return InMemorySessionHost(persists=True)
+    if record and store.persists:
+        if store.read_only:
+            raise LogReadOnly(
+                f"{store.settings.backend!r} is open to be read only, so no replay can be recorded "
+                "in it; replay(..., record=False) writes nothing."
+            )
+        return store
+    return InMemorySessionHost(
+        persists=True, partition=store.partition, redact=store.redact, prices=store.prices
+    )
+
+
+def call_again(
+    tactic: ReplayableTactic, path: str, replay: Replay, *, return_session: bool
+) -> object:
+    """Call a tactic as it was called in a recorded session, with its task and options.
+
+    Args:
+        tactic: The tactic.
+        path: Its stable path.
+        replay: Of the session, not entered yet.
+        return_session: Return the replay's session, and not what the call returns.
+
+    Returns:
+        What the call returns.
+
+    Raises:
+        ReplayError: The session is of another tactic, or its task can't be made again.
+        ReplayDivergence: The tactic does something else than it did.
+        ReplayInterrupted: The recording ends before the tactic does.
+    """
+    recording = replay.recording
+    if recording.tactic_path != path:
+        raise ReplayError(
+            f"Session {recording.session_id} is a call of {recording.tactic_path!r}, not of "
+            f"{path!r}."
+        )
+    started = recording.started
+    task = _task(tactic, recording)
+    options = _made(started.options, recording, "options")
+    budget = None if started.budget is None else dollars(started.budget)
+    with replay:
+        return tactic(
+            task,
+            tags=started.tags,
+            metadata=from_plain(started.metadata),
+            return_session=return_session,
+            budget_usd=budget,
+            **(dict(options) if isinstance(options, Mapping) else {}),
+        )
+
+
+def _made(plain: object, recording: RecordedSession, what: str) -> object:
+    """A value of its recorded form. Raises ReplayError where that does not say it all."""
+    value = from_plain(plain)
+    if to_plain(value) != plain:
+        raise ReplayError(
+            f"The {what} of session {recording.session_id} can't be made again: it has no JSON "
+            "form, and only its repr was recorded. Call the tactic yourself inside of "
+            "`with store.replay(session_id):`."
+        )
+    return value
+
+
+def _task(tactic: ReplayableTactic, recording: RecordedSession) -> object:
+    """The recorded task, of the type that the tactic's `call` names."""
+    task = _made(recording.started.task, recording, "task")
+    if not isinstance(task, dict):
+        return task
+    kind = _task_type(tactic.call)
+    try:
+        if isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, msgspec.Struct)):
+            return msgspec.convert(task, warm_msgspec(kind))
+        validate = getattr(kind, "model_validate", None)
+        return validate(task) if callable(validate) else task
+    except Exception as error:  # a type of the user's may refuse it in any way
+        raise ReplayError(
+            f"The task of session {recording.session_id} is no {kind!r} any more: {error}"
+        ) from error
+
+
+def _task_type(call: Callable[..., object]) -> object:
+    try:
+        first = next(iter(inspect.signature(call).parameters), "")
+        return get_type_hints(call).get(first)
+    except Exception:  # hints that can't be resolved here
+        return None

@@ -1,0 +1,381 @@
+"""A recorded session as a replay asks it: by place, in one step, whatever came when.
+
+The events of a session and of those below it are read once. What a request sent is told by its
+dialog and its last message, as in the log, so that memory grows with the events alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from lllm.events import codec
+from lllm.events.envelope import Recorded
+from lllm.events.errors import ReplayError
+from lllm.events.model import (
+    EVENTS,
+    AgentDefined,
+    AgentFailed,
+    AgentStarted,
+    AgentSucceeded,
+    DialogOpened,
+    Event,
+    LLMFailed,
+    LLMRequested,
+    LLMResponded,
+    MessageAdded,
+    Price,
+    RetryScheduled,
+    SessionErased,
+    SessionFailed,
+    SessionStarted,
+    SessionSucceeded,
+    ToolCalled,
+    ToolFailed,
+    ToolReturned,
+    Unknown,
+)
+
+MessageEvent: TypeAlias = MessageAdded | LLMResponded | ToolReturned | ToolFailed
+
+
+@dataclass(eq=False, slots=True)
+class RecordedTool:
+    """A tool that an answer asked for."""
+
+    called: ToolCalled
+    end: ToolReturned | ToolFailed | None = None
+
+
+@dataclass(eq=False, slots=True)
+class RecordedAttempt:
+    """One attempt to call a model."""
+
+    call: RecordedCall
+    requested: LLMRequested
+    end: LLMResponded | LLMFailed | None = None
+    after: int = 0
+    """Nanoseconds from the session's start to the end of the attempt."""
+    retry: RetryScheduled | None = None
+    """That the model was called again after it failed."""
+    tools: list[RecordedTool] = field(default_factory=list)
+    """Those that its answer asked for, in the order of the calls."""
+
+    @property
+    def retried(self) -> bool | None:
+        """True where the failed attempt was taken for one that another mends; None if unknown."""
+        if self.retry is not None:
+            return True
+        end = self.call.end
+        if not isinstance(end, AgentFailed):
+            return None
+        return end.error.type.rpartition(".")[2] == "AgentError"
+
+
+@dataclass(eq=False, slots=True)
+class RecordedCall:
+    """One `agent.respond()`."""
+
+    session: RecordedSession
+    started: AgentStarted
+    alias: str
+    nth: int
+    """The nth in dialogs of this alias of the agent."""
+    definition: AgentDefined
+    attempts: dict[tuple[int, int], RecordedAttempt] = field(default_factory=dict)
+    """By step and attempt."""
+    end: AgentSucceeded | AgentFailed | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Dialog:
+    opened: DialogOpened
+    parent: _Dialog | None
+    own: list[tuple[int, MessageEvent]] = field(default_factory=list)
+    _sorted: bool = False
+
+    def messages(self, upto: int) -> list[tuple[int, MessageEvent]]:
+        if not self._sorted:
+            self.own.sort(key=_ordinal)  # tools that ran at once stand in the log as they ended
+            self._sorted = True
+        shared = [] if self.parent is None else self.parent.messages(self.opened.upto or 0)
+        return [message for message in (*shared, *self.own) if message[0] <= upto]
+
+
+def _ordinal(message: tuple[int, MessageEvent]) -> int:
+    return message[0]
+
+
+@dataclass(eq=False)
+class RecordedSession:
+    """One session, with those below it."""
+
+    session_id: str
+    started: SessionStarted
+    began: int
+    """Nanoseconds UTC."""
+    end: SessionSucceeded | SessionFailed | None = None
+    ended: int | None = None
+    """Nanoseconds UTC; None where it has no end."""
+    children: list[RecordedSession] = field(default_factory=list)
+    calls: dict[tuple[str, str], list[RecordedCall]] = field(default_factory=dict)
+    """By agent and alias of the dialog, in their order."""
+    siblings: list[RecordedSession] = field(default_factory=list)
+    """The children of its parent, itself among them."""
+    captured: list[LLMRequested] = field(default_factory=list)
+    """Requests of captured clients, which belong to no agent."""
+    tools: dict[int, RecordedTool] = field(default_factory=dict)
+    calls_in_tool: dict[int, list[RecordedCall]] = field(default_factory=dict)
+    """What ran within a tool of this session: its agents,"""
+    children_in_tool: dict[int, list[RecordedSession]] = field(default_factory=dict)
+    """and sessions below it."""
+    _dialogs: dict[int, _Dialog] = field(default_factory=dict)
+    _calls: dict[int, RecordedCall] = field(default_factory=dict)
+    _requests: dict[int, RecordedAttempt] = field(default_factory=dict)
+
+    @property
+    def tactic_path(self) -> str:
+        """The stable path of its tactic."""
+        return self.started.tactic_path
+
+    @property
+    def may_be_cut_off(self) -> bool:
+        """True where a call of the same parent failed while this one ran.
+
+        How far it gets before that stops it is up to the threads.
+        """
+        return any(
+            isinstance(one.end, SessionFailed)
+            and one.began < (self.ended or one.began + 1)
+            and self.began < (one.ended or 0)
+            for one in self.siblings
+            if one is not self
+        )
+
+    @property
+    def is_stopped(self) -> bool:
+        """True where its process ended before it, or somebody stopped it."""
+        return self.end is None or (isinstance(self.end, SessionFailed) and self.end.cancelled)
+
+    def messages(self, requested: LLMRequested) -> list[tuple[int, MessageEvent]]:
+        """What a request sent: the messages' numbers and the events that carry them, in order."""
+        dialog = self._dialogs.get(requested.dialog or 0)
+        return [] if dialog is None else dialog.messages(requested.upto or 0)
+
+    def attempts(self) -> Iterator[RecordedAttempt]:
+        """All attempts of its agents, in their order."""
+        return iter(self._requests.values())
+
+    def family(self) -> Iterator[RecordedSession]:
+        """This session and all below it."""
+        waiting = [self]
+        while waiting:
+            one = waiting.pop()
+            yield one
+            waiting += reversed(one.children)
+
+    def prices(self) -> Iterator[Price]:
+        """What each attempt of it and below it cost."""
+        for one in self.family():
+            for attempt in one.attempts():
+                if attempt.end is not None and attempt.end.price is not None:
+                    yield attempt.end.price
+
+    # -- reading
+
+    def take(self, event: Recorded, payload: Event, definitions: dict[str, AgentDefined]) -> None:
+        """Add the next event of the session."""
+        taking = _TAKING.get(type(payload))
+        if isinstance(payload, AgentStarted):
+            self._begin_call(payload, definitions)
+        elif taking is not None:
+            taking(self, event, payload)
+
+    def _ended(self, event: Recorded, end: SessionSucceeded | SessionFailed) -> None:
+        self.end, self.ended = end, event.time
+
+    def _opened(self, _: Recorded, opened: DialogOpened) -> None:
+        above = self._dialogs.get(opened.parent) if opened.parent is not None else None
+        self._dialogs[opened.dialog] = _Dialog(opened, above)
+
+    def _added(self, _: Recorded, added: MessageAdded) -> None:
+        self._say(added.dialog, added)
+
+    def _ended_call(self, _: Recorded, end: AgentSucceeded | AgentFailed) -> None:
+        self._call(end.call).end = end
+
+    def _retried(self, _: Recorded, retry: RetryScheduled) -> None:
+        attempt = self._requests.get(retry.request)
+        if attempt is not None and retry.kind == "llm_recall":
+            attempt.retry = retry
+
+    def _called_tool(self, _: Recorded, called: ToolCalled) -> None:
+        tool = self.tools[called.tool] = RecordedTool(called)
+        attempt = self._requests.get(called.request)
+        if attempt is not None:
+            attempt.tools.append(tool)
+
+    def _say(self, dialog: int | None, event: MessageEvent) -> None:
+        found = self._dialogs.get(dialog or 0)
+        if found is None:
+            if self.captured:  # whose conversations no agent opens
+                return
+            raise self._broken(f"dialog {dialog} never began")
+        found.own.append((event.message, event))
+
+    def _begin_call(self, started: AgentStarted, definitions: dict[str, AgentDefined]) -> None:
+        dialog = self._dialogs.get(started.dialog)
+        if dialog is None:
+            raise self._broken(f"dialog {started.dialog} never began")
+        definition = definitions.get(started.definition)
+        if definition is None:
+            raise self._broken(f"the definition of agent {started.agent!r} is missing")
+        alias = dialog.opened.alias
+        calls = self.calls.setdefault((started.agent, alias), [])
+        call = RecordedCall(self, started, alias, len(calls) + 1, definition)
+        calls.append(call)
+        self._calls[started.call] = call
+        if started.parent_tool is not None:
+            self.calls_in_tool.setdefault(started.parent_tool, []).append(call)
+
+    def _call(self, number: int) -> RecordedCall:
+        if number not in self._calls:
+            raise self._broken(f"agent call {number} never began")
+        return self._calls[number]
+
+    def _request(self, _: Recorded, requested: LLMRequested) -> None:
+        if requested.call is None:
+            self.captured.append(requested)
+            return
+        call = self._call(requested.call)
+        attempt = RecordedAttempt(call, requested)
+        self._requests[requested.request] = attempt
+        call.attempts[requested.step, requested.attempt] = attempt
+
+    def _end_request(self, event: Recorded, end: LLMResponded | LLMFailed) -> None:
+        attempt = self._requests.get(end.request)
+        if attempt is None:
+            return  # of a captured client
+        attempt.end = end
+        attempt.after = max(event.time - self.began, 0)
+        if isinstance(end, LLMResponded):
+            self._say(attempt.requested.dialog, end)
+
+    def _end_tool(self, _: Recorded, end: ToolReturned | ToolFailed) -> None:
+        tool = self.tools.get(end.tool)
+        if tool is None:
+            raise self._broken(f"tool {end.tool} never began")
+        tool.end = end
+        attempt = self._requests.get(tool.called.request)
+        if attempt is not None:
+            self._say(attempt.requested.dialog, end)
+
+    def _broken(self, why: str) -> ReplayError:
+        return ReplayError(f"Session {self.session_id} can't be replayed: in its events, {why}.")
+
+
+_TAKING: dict[type, Callable[..., None]] = {
+    SessionSucceeded: RecordedSession._ended,
+    SessionFailed: RecordedSession._ended,
+    DialogOpened: RecordedSession._opened,
+    MessageAdded: RecordedSession._added,
+    AgentSucceeded: RecordedSession._ended_call,
+    AgentFailed: RecordedSession._ended_call,
+    LLMRequested: RecordedSession._request,
+    LLMResponded: RecordedSession._end_request,
+    LLMFailed: RecordedSession._end_request,
+    RetryScheduled: RecordedSession._retried,
+    ToolCalled: RecordedSession._called_tool,
+    ToolReturned: RecordedSession._end_tool,
+    ToolFailed: RecordedSession._end_tool,
+}
+
+
+def read_recording(
+    events: Iterable[Recorded], session_id: str | None, source: str
+) -> RecordedSession:
+    """The session that some events tell of, with those below it.
+
+    Args:
+        events: Of all sessions in the tree, and the definitions that they refer to, in the order of
+            the log.
+        session_id: The session; None for the one that all others are below.
+        source: Where the events come from, for messages.
+
+    Returns:
+        The session.
+
+    Raises:
+        ReplayError: It is not among the events, some of it is missing or erased, or a newer lllm
+            wrote it.
+    """
+    definitions: dict[str, AgentDefined] = {}
+    sessions: dict[str, RecordedSession] = {}
+    last: dict[str, int] = {}
+    for event in events:
+        payload = codec.decode(event)
+        if isinstance(payload, Unknown):
+            raise _unknown(event, payload, source)
+        if isinstance(payload, SessionErased):
+            raise ReplayError(
+                f"Session {payload.about} in {source} can't be replayed: it was erased by "
+                f"{payload.by or 'somebody'} ({payload.reason})."
+            )
+        if isinstance(payload, AgentDefined):
+            definitions[event.stream] = payload
+            continue
+        if isinstance(payload, SessionStarted):
+            sessions.setdefault(event.stream, RecordedSession(event.stream, payload, event.time))
+        one = sessions.get(event.stream)
+        if one is None:
+            if event.seq > 1:
+                raise _cut(event.stream, "its beginning is missing", source)
+            continue  # what was said of a session later
+        if event.seq != last.get(event.stream, 0) + 1:
+            raise _cut(event.stream, f"events before number {event.seq} are missing", source)
+        last[event.stream] = event.seq
+        one.take(event, payload, definitions)
+    return _root(sessions, session_id, source)
+
+
+def _root(
+    sessions: dict[str, RecordedSession], session_id: str | None, source: str
+) -> RecordedSession:
+    roots = []
+    for one in sessions.values():
+        above = one.started.ancestors[-1].session_id if one.started.ancestors else ""
+        if above in sessions and one.session_id != session_id:
+            sessions[above].children.append(one)
+            one.siblings = sessions[above].children
+            if one.started.parent_tool is not None:
+                within = sessions[above].children_in_tool
+                within.setdefault(one.started.parent_tool, []).append(one)
+        else:
+            roots.append(one)
+    if session_id is not None:
+        if session_id not in sessions:
+            raise ReplayError(f"There is no session {session_id!r} in {source}.")
+        return sessions[session_id]
+    if len(roots) != 1:
+        told = "no session" if not roots else f"{len(roots)} sessions that stand apart"
+        raise ReplayError(f"{source} holds {told}; the export of one session holds one.")
+    return roots[0]
+
+
+def _unknown(event: Recorded, payload: Unknown, source: str) -> ReplayError:
+    known = EVENTS.get(event.type)
+    newer = known is None or event.version > known.version
+    why = (
+        "a newer version of lllm wrote it. Install that one to replay it"
+        if newer
+        else "it is damaged"
+    )
+    return ReplayError(
+        f"Session {event.stream} in {source} can't be replayed: its event {event.seq}, "
+        f"{event.type!r} in version {event.version}, can't be read ({payload.reason}); {why}."
+    )
+
+
+def _cut(session_id: str, why: str, source: str) -> ReplayError:
+    return ReplayError(f"Session {session_id} in {source} can't be replayed: {why}.")

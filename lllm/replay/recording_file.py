@@ -1,0 +1,66 @@
+"""Reads the file that a session was exported to, so that it can be replayed without its store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lllm.events import codec
+from lllm.events.envelope import Recorded, check_digest
+from lllm.events.errors import LogDamaged, ReplayError
+from lllm.importing.exported_lines import NoEvent, read_lines
+
+_MOST_BYTES = 1 << 30  # of a file: it is held in memory
+
+
+def is_file(session: str | os.PathLike[str]) -> bool:
+    """Tell the path of an exported file from a session's id.
+
+    Args:
+        session: Either of them; ids have neither dots nor slashes.
+    """
+    return not isinstance(session, str) or "." in session or os.sep in session
+
+
+def read_file(path: str | os.PathLike[str]) -> list[Recorded]:
+    """The events of an exported session; each is checked against its digest.
+
+    Args:
+        path: The file that `lllm export ID --format jsonl` wrote.
+
+    Returns:
+        The events, in the order of the file.
+
+    Raises:
+        ReplayError: There is no such file, or it is not what was exported.
+    """
+    file = Path(path)
+    try:
+        size = file.stat().st_size
+        if size > _MOST_BYTES:
+            raise ReplayError(f"{file} has more than {_MOST_BYTES:,} bytes; it is no session's.")
+        with file.open("rb") as opened:
+            events = list(read_lines(opened, size))
+    except OSError as error:
+        raise ReplayError(
+            f"{file} can't be read: {error.strerror or error}. An exported session is made by "
+            "`lllm export ID --format jsonl -o FILE`."
+        ) from error
+    except NoEvent as error:
+        raise ReplayError(
+            f"{file} can't be replayed: in line {error.number}, {error}. Export the session anew."
+        ) from error
+    if not events:
+        raise ReplayError(f"{file} is empty, so it holds no session.")
+    salts: dict[str, bytes] = {}
+    for event in events:
+        if event.stream not in salts and event.seq != 1:
+            raise ReplayError(
+                f"{file} can't be replayed: the first event of {event.stream!r} is missing."
+            )
+        salt = salts.setdefault(event.stream, codec.salt_of(event))
+        try:
+            check_digest(event, salt)
+        except LogDamaged as damage:
+            raise ReplayError(f"{file} can't be replayed: {damage}") from damage
+    return events

@@ -1,0 +1,274 @@
+"""A replay: a block in which one recorded session runs again, answered from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Literal, NoReturn, Self
+
+import msgspec
+
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.errors import ConfigError, ReplayError
+from lllm.events.model import LLMFailed, SessionStarted
+from lllm.events.recorder import Recorder
+from lllm.projections.session.call_session import TacticCallSession
+from lllm.replay.active import active_replay
+from lllm.replay.comparison import Verdict
+from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
+from lllm.replay.ignored import Ignore, Ignored
+from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession
+from lllm.replay.replayed_session import ReplayedSession, told
+from lllm.sessions.context_values import during
+from lllm.sessions.current_session import carried, current, current_tool
+from lllm.sessions.host import SessionHost
+
+OnDivergence = Literal["raise", "report"]
+
+
+class JudgedRequest(msgspec.Struct, frozen=True):
+    """What came of comparing one request of a replay."""
+
+    place: ReplayPlace
+    verdict: Verdict
+    """same; ignored: the same without what `ignore` names; diverged."""
+
+
+class Replay:
+    """What `store.replay` gives; inside of its `with`, sessions are answered from the log.
+
+    Attributes:
+        recording: The session that is replayed.
+        divergences: Where the code did something else, in the order in which that was found.
+        requests: Every request that was compared, with what came of it.
+        interrupted: Where the recording ended before the code did; None where it did not.
+    """
+
+    def __init__(
+        self,
+        recording: RecordedSession,
+        host: SessionHost,
+        *,
+        on_divergence: OnDivergence = "raise",
+        ignore: Iterable[Ignore] = (),
+        live_tools: Collection[str] = (),
+    ) -> None:
+        if on_divergence not in ("raise", "report"):
+            raise ConfigError(f'on_divergence is "raise" or "report", not {on_divergence!r}.')
+        _check(recording)
+        self.recording = recording
+        self.host = host
+        self.ignored = Ignored(ignore)
+        self.live_tools = frozenset([live_tools] if isinstance(live_tools, str) else live_tools)
+        self.divergences: list[ReplayDivergence] = []
+        self.requests: list[JudgedRequest] = []
+        self.interrupted: ReplayInterrupted | None = None
+        self.lock = ThreadLock()
+        self.begun: set[RecordedSession] = set()
+        self.left_out: set[RecordedSession] = set()  # within tools that did not run
+        self.within_tools: set[RecordedCall] = set()  # that did not run
+        self._asked: set[RecordedAttempt] = set()
+        self._reports = on_divergence == "report"
+        self._recorder: Recorder | None = None
+        self._stack = ExitStack()
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the replay's own session; None before it begins."""
+        return None if self._recorder is None else self._recorder.session_id
+
+    def load_session(self) -> TacticCallSession:
+        """The replay's own session, once it has ended, whether it is kept or not.
+
+        Raises:
+            ReplayError: Nothing was called yet.
+        """
+        if self._recorder is None:
+            raise ReplayError("Nothing was called in this replay yet, so it has no session.")
+        return self.host.load_finished(self._recorder)
+
+    # -- the block
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(during(current, None))
+        self._stack.enter_context(during(carried, None))
+        self._stack.enter_context(during(current_tool, None))
+        self._stack.enter_context(during(active_replay, self))
+        return self
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        error: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        if self.interrupted is None and (self._reports or not self.divergences):
+            self._find_missing()
+        found: list[ReplayDivergence | ReplayInterrupted] = []
+        if self.interrupted is not None:
+            found.append(self.interrupted)
+        if not self._reports:
+            found += self.divergences
+        if not found or isinstance(error, ReplayDivergence | ReplayInterrupted):
+            return
+        if error is None:
+            raise found[0]
+        error.add_note(str(found[0]))
+
+    def _find_missing(self) -> None:
+        """Find what was recorded and not asked for."""
+        missing = list(self._missing())
+        if not missing:
+            return
+        place, recorded_next = missing[0]
+        others = "".join(f"\n- {other}" for other, _ in missing[1:])
+        what = "A recorded request was not made" if place.agent else "A recorded call was not made"
+        more = f", and {len(missing) - 1} more:{others}" if others else ""
+        self.divergences.append(
+            ReplayDivergence(
+                f"{what}{more}.", kind="missing", place=place, recorded_next=recorded_next
+            )
+        )
+
+    def _missing(self) -> Iterator[tuple[ReplayPlace, str]]:
+        waiting = [self.recording]
+        while waiting:
+            session = waiting.pop()
+            begun = session in self.begun
+            if session in self.left_out or (session.is_stopped and not begun):
+                continue
+            place = ReplayPlace(
+                tactic=session.tactic_path,
+                session_id=session.session_id,
+                child=None if session is self.recording else session.started.ordinal,
+            )
+            if not begun:
+                if not session.may_be_cut_off:
+                    yield place, "a call of the tactic."
+                continue
+            for attempt in session.attempts():
+                if self.is_missing(attempt):
+                    call, requested = attempt.call, attempt.requested
+                    yield (
+                        msgspec.structs.replace(
+                            place, agent=call.started.agent, dialog=call.alias,
+                            respond=call.nth, step=requested.step, attempt=requested.attempt,
+                        ),
+                        told(attempt),
+                    )  # fmt: skip
+            waiting += reversed(session.children)
+
+    def is_missing(self, attempt: RecordedAttempt) -> bool:
+        """Tell whether a recorded attempt was not asked for and should have been."""
+        end, session = attempt.end, attempt.call.session
+        if attempt in self._asked or attempt.call in self.within_tools or session.is_stopped:
+            return False
+        if end is None or (isinstance(end, LLMFailed) and end.cancelled):
+            return False
+        return not session.may_be_cut_off
+
+    # -- sessions
+
+    def begin(self, started: SessionStarted, recorder: Recorder, /) -> ReplayedSession:
+        """See AnswersSessions: what is called in the block is the session that is replayed."""
+        recording, path = self.recording, started.tactic_path
+        with self.lock.held():
+            fits = path == recording.tactic_path and recording not in self.begun
+            if fits:
+                self.begun.add(recording)
+                self._recorder = recorder
+        if not fits:
+            why = (
+                f"it is a call of {recording.tactic_path!r}"
+                if path != recording.tactic_path
+                else "it was called in this block already; open another block for another replay"
+            )
+            self.differ(
+                ReplayDivergence(
+                    f"{path!r} is called in a block that replays session {recording.session_id} "
+                    f"and nothing else: {why}.",
+                    kind="unrecorded",
+                    place=ReplayPlace(tactic=path),
+                ),
+                can_go_on=False,
+            )
+        place = ReplayPlace(tactic=path, session_id=recording.session_id)
+        replayed = ReplayedSession(self, recording, place)
+        replayed.compare_task(started)
+        return replayed
+
+    def refuse_captured(self, client: str) -> NoReturn:
+        """See AnswersSessions."""
+        self.refuse(client, ReplayPlace(tactic=self.recording.tactic_path))
+
+    def refuse(self, client: str, place: ReplayPlace) -> NoReturn:
+        """Keep a captured client from calling its model in a session of this replay.
+
+        Args:
+            client: The name of what calls.
+            place: Where.
+        """
+        self.differ(
+            ReplayDivergence(
+                f"A captured client ({client}) calls its model in a replay. Calls of captured "
+                "clients are not answered from the log yet, and no model is called in a replay.",
+                kind="unrecorded",
+                place=place,
+            ),
+            can_go_on=False,
+        )
+        raise AssertionError("a captured client can't go on")
+
+    # -- verdicts
+
+    def judged(self, attempt: RecordedAttempt, place: ReplayPlace, verdict: Verdict) -> None:
+        """Keep what came of comparing a request.
+
+        Args:
+            attempt: The recorded one.
+            place: Where it is made.
+            verdict: What came of it.
+        """
+        self._asked.add(attempt)
+        self.requests.append(JudgedRequest(place, verdict))
+
+    def differ(self, divergence: ReplayDivergence, *, can_go_on: bool = True) -> None:
+        """Remember a difference.
+
+        Args:
+            divergence: It.
+            can_go_on: False where the recording has no answer to go on with.
+
+        Raises:
+            ReplayDivergence: The replay does not go on with the recorded answer.
+        """
+        if not self._reports and self.divergences:
+            raise self.divergences[0].again()  # a program that swallowed it gets no further
+        self.divergences.append(divergence)
+        if not (self._reports and can_go_on):
+            raise divergence
+
+    def interrupt(self, interrupted: ReplayInterrupted) -> NoReturn:
+        """Remember that the recording ended before the code did.
+
+        Args:
+            interrupted: Where.
+
+        Raises:
+            ReplayInterrupted: Always.
+        """
+        if self.interrupted is None:
+            self.interrupted = interrupted
+        raise interrupted
+
+
+def _check(recording: RecordedSession) -> None:
+    for session in recording.family():
+        if session.captured:
+            raise ReplayError(
+                f"Session {session.session_id} can't be replayed: it has "
+                f"{len(session.captured)} calls of captured clients, which are not answered from "
+                "the log yet."
+            )

@@ -1,0 +1,293 @@
+"""One session of a replay: what its agents and sub-tactics are answered from."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import msgspec
+
+from lllm.agents.effects import Steps
+from lllm.events.model import (
+    AgentFailed,
+    LLMFailed,
+    LLMRefused,
+    LLMResponded,
+    Origin,
+    SessionStarted,
+    SessionSucceeded,
+)
+from lllm.events.recorder import Recorder
+from lllm.invokers import Request
+from lllm.replay.active import E
+from lllm.replay.answering import answered
+from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
+from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
+from lllm.replay.outcome import FREE
+from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
+from lllm.sessions.budget import Budget
+from lllm.sessions.host import SessionHost
+from lllm.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from lllm.replay.replay import Replay
+
+T = TypeVar("T")
+
+_SHOWN = 200  # characters of an answer, in the message of an error
+
+
+class ReplayedSession:
+    """Answers one session from a recorded one.
+
+    Args:
+        replay: The replay that it belongs to.
+        recorded: What it is answered from; None where nothing was recorded.
+        place: Where in the tree it stands.
+    """
+
+    def __init__(
+        self, replay: Replay, recorded: RecordedSession | None, place: ReplayPlace
+    ) -> None:
+        self._replay = replay
+        self.recorded = recorded
+        self.place = place
+        self._comparing = Comparing(replay.host.redact, replay.ignored)
+        self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
+        self._by_task: dict[tuple[str, bytes], deque[RecordedSession]] = {}
+        self._left: dict[str, dict[str, RecordedSession]] = {}  # children, by tactic and id
+        for child in recorded.children if recorded is not None else ():
+            task = task_key(self._comparing.recorded_task(child.started.task))
+            self._by_task.setdefault((child.tactic_path, task), deque()).append(child)
+            self._left.setdefault(child.tactic_path, {})[child.session_id] = child
+
+    # -- sessions
+
+    @property
+    def host(self) -> SessionHost:
+        """See AnswersSessions."""
+        return self._replay.host
+
+    @property
+    def origin(self) -> Origin:
+        """See Replaying."""
+        recorded = self.recorded or self._replay.recording
+        return Origin(recorded.session_id, "replay")
+
+    def begin(self, started: SessionStarted, _: Recorder, /) -> ReplayedSession:
+        """See AnswersSessions."""
+        with self._replay.lock.held():
+            child, differs = self._child(started)
+        number = started.ordinal if child is None else child.started.ordinal
+        place = ReplayPlace(
+            tactic=started.tactic_path,
+            session_id=None if child is None else child.session_id,
+            child=number,
+        )
+        if child is None:
+            self._unrecorded(
+                None, place, f"A call of {started.tactic_path!r} was never recorded here."
+            )
+        replayed = ReplayedSession(self._replay, child, place)
+        if differs:
+            replayed.compare_task(started)
+        self._replay.begun.add(child)
+        return replayed
+
+    def _child(self, started: SessionStarted) -> tuple[RecordedSession | None, bool]:
+        """The recorded child that begins so, and whether its task is another one."""
+        path = started.tactic_path
+        left = self._left.get(path, {})
+        for compared in (self._comparing.plain_task, self._comparing.task):
+            equal = self._by_task.get((path, task_key(compared(started))))
+            while equal:
+                child = equal.popleft()
+                if left.pop(child.session_id, None) is not None:
+                    return child, False
+        if not left:
+            return None, True
+        same = [one for one in left.values() if one.started.ordinal == started.ordinal]
+        child = same[0] if same else next(iter(left.values()))
+        del left[child.session_id]
+        return child, True
+
+    def compare_task(self, started: SessionStarted) -> None:
+        """Compare the task that it begins with. Raises ReplayDivergence."""
+        if self.recorded is None:
+            return
+        recorded = self._comparing.recorded_task(self.recorded.started.task)
+        if task_key(recorded) == task_key(self._comparing.recorded_task(started.task)):
+            return
+        now = self._comparing.task(started)
+        if task_key(recorded) == task_key(now):
+            return
+        self._replay.differ(
+            ReplayDivergence(
+                "A session begins with another task than the recorded one.",
+                kind="task",
+                place=self.place,
+                differs=("task",),
+                diff=diff_of(json_lines(recorded), json_lines(now)),
+            )
+        )
+
+    def refuse_captured(self, client: str) -> NoReturn:
+        """See AnswersSessions."""
+        self._replay.refuse(client, self.place)
+
+    # -- agents
+
+    def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
+        """See Replaying."""
+        return answered(self, steps, agent, dialog, budget)
+
+    def unbilled(self, event: E) -> E:
+        """See Replaying."""
+        if isinstance(event, LLMRefused):
+            return msgspec.structs.replace(event, cost=0)
+        return msgspec.structs.replace(event, price=FREE)
+
+    def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
+        """See Judge."""
+        key = (agent, dialog)
+        calls = [] if self.recorded is None else self.recorded.calls.get(key, [])
+        number = self._next.get(key, 0)
+        while number < len(calls) and calls[number] in self._replay.within_tools:
+            number += 1
+        self._next[key] = number + 1
+        place = msgspec.structs.replace(self.place, agent=agent, dialog=dialog, respond=number + 1)
+        return calls[number] if number < len(calls) else None, place
+
+    def ask(
+        self, call: RecordedCall | None, place: ReplayPlace, request: Request
+    ) -> RecordedAttempt:
+        """See Judge."""
+        key = (place.step or 0, place.attempt or 0)
+        attempt = None if call is None else call.attempts.get(key)
+        if call is None or attempt is None:
+            self._unrecorded(call, place, "The model is asked where it was not asked before.")
+        messages = call.session.messages(attempt.requested)
+        found = self._comparing.compare(request, attempt, messages)
+        self._replay.judged(attempt, place, found.verdict)
+        if found.verdict == "diverged":
+            self._replay.differ(
+                ReplayDivergence(
+                    "The model is asked something else than in the recording.",
+                    kind="changed",
+                    place=place,
+                    differs=found.differs,
+                    diff=found.diff,
+                    recorded_next=told(attempt),
+                )
+            )
+        return attempt
+
+    def _unrecorded(self, call: RecordedCall | None, place: ReplayPlace, why: str) -> NoReturn:
+        recorded = self.recorded
+        if recorded is not None and recorded.is_stopped:
+            end = None if call is None else call.end
+            if end is None or (isinstance(end, AgentFailed) and end.cancelled):
+                self.broke(place, "Nothing more was recorded: the session had no end of its own.")
+        self._replay.differ(
+            ReplayDivergence(
+                why, kind="unrecorded", place=place, recorded_next=self._recorded_next()
+            ),
+            can_go_on=False,
+        )
+        raise AssertionError("what was never recorded can't go on")
+
+    def _recorded_next(self) -> str:
+        recorded = self.recorded
+        if recorded is None:
+            return "nothing."
+        left = (one for one in recorded.attempts() if self._replay.is_missing(one))
+        attempt = next(left, None)
+        if attempt is not None:
+            asked = f"agent {attempt.call.started.agent!r} asked {attempt.requested.model}"
+            return f"{asked} (step {attempt.requested.step}), and {told(attempt)}"
+        if isinstance(recorded.end, SessionSucceeded):
+            return "nothing: the session succeeded."
+        return "nothing: the session failed."
+
+    def broke(self, place: ReplayPlace, why: str) -> NoReturn:
+        """See Judge."""
+        recorded = self.recorded or self._replay.recording
+        self._replay.interrupt(
+            ReplayInterrupted(
+                f"The recording of session {recorded.session_id} ends here, and everything before "
+                f"was the same. {why}",
+                place=place,
+            )
+        )
+
+    # -- tools
+
+    def runs(self, tool: Tool[..., object]) -> bool:
+        """See Judge."""
+        return tool.replay == "run" or tool.name in self._replay.live_tools
+
+    def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
+        """See Judge."""
+        if recorded.end is None:
+            return
+        now, then = self._comparing.tool(text, recorded.end)
+        if now != then:
+            self._replay.differ(
+                ReplayDivergence(
+                    "A tool that runs gives something else than in the recording.",
+                    kind="tool",
+                    place=place,
+                    differs=("result",),
+                    diff=diff_of(then.splitlines(), now.splitlines()),
+                )
+            )
+
+    def unrecorded_tool(self, call: RecordedCall | None, place: ReplayPlace) -> NoReturn:
+        """See Judge."""
+        self._unrecorded(call, place, "A tool runs that did not run before.")
+
+    def spend(self, recorded: RecordedTool, budget: Budget) -> None:
+        """See Judge."""
+        session = self.recorded
+        waiting = [recorded.called.tool]
+        while waiting and session is not None:
+            tool = waiting.pop()
+            for child in session.children_in_tool.get(tool, ()):
+                self._leave_out(child, budget)
+            for call in session.calls_in_tool.get(tool, ()):
+                if call in self._replay.within_tools:
+                    continue
+                self._replay.within_tools.add(call)
+                for attempt in call.attempts.values():
+                    waiting += [one.called.tool for one in attempt.tools]
+                    if attempt.end is not None and attempt.end.price is not None:
+                        budget.spend(attempt.end.price)
+
+    def _leave_out(self, child: RecordedSession, budget: Budget) -> None:
+        """A session that ran within a tool, which is answered from the log."""
+        with self._replay.lock.held():
+            found = self._left.get(child.tactic_path, {}).pop(child.session_id, None)
+        if found is not None:
+            self._replay.left_out.add(child)
+            for price in child.prices():
+                budget.spend(price)
+
+
+def told(attempt: RecordedAttempt) -> str:
+    """What came of a recorded attempt, in words."""
+    end = attempt.end
+    if end is None:
+        return "no answer was recorded."
+    if isinstance(end, LLMFailed):
+        return f"the call failed: {end.error.type}: {_short(end.error.message)}"
+    return f"{end.model} answered {_said(end)}"
+
+
+def _said(end: LLMResponded) -> str:
+    calls = [f"{call.name}({_short(call.arguments)})" for call in end.content.tool_calls]
+    text = [repr(_short(end.content.text))] if end.content.text or not calls else []
+    return ", ".join([*text, *calls])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
