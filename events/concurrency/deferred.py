@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from lllm.events.concurrency.fork import register_after_fork
 
@@ -48,7 +49,7 @@ class _Queue:
         self.closings = deque()
         self._turn = _thread.allocate_lock()
         self._worker = 0
-        _Collection.goes_on = _collection.is_mine
+        _collection.after_fork()
 
     def start(self) -> None:
         """Have the waiting work done by a thread; waits for nothing."""
@@ -77,7 +78,7 @@ class _Queue:
     def _next(self) -> Work | None:
         """Take out the next work."""
         until = time.monotonic() + _LONGEST
-        while self and not self.waiting and _collection.of_another() and time.monotonic() < until:
+        while self and not self.waiting and _collection.is_of_another and time.monotonic() < until:
             time.sleep(_POLL)  # what is collected now may bring work for what is to be closed
         for queue in (self.waiting, self.closings):
             with suppress(IndexError):
@@ -147,23 +148,41 @@ def by_collector() -> bool:
     return _collection.is_mine
 
 
-class _Collection(threading.local):
-    """Tells whether the garbage collector is at work, in this thread and in any."""
+class _Collection:
+    """Tells whether the garbage collector is at work, and where: one thread collects at a time.
 
-    goes_on = False  # of the class: one thread collects at a time
+    The collector calls each of `gc.callbacks` as it starts and stops. What a signal handler raises
+    there (Ctrl-C) is lost, so no Python code may run there. These are methods of built-in types: a
+    phase is taken out of a dict and put in at its end, and noted for the thread.
+    """
 
     def __init__(self) -> None:
-        self.is_mine = False
+        self._phases: dict[str, object] = {"start": None, "stop": None}  # the last goes on
+        self._here = threading.local()
+        gc.callbacks.extend(
+            (self._phases.pop, self._phases.setdefault, partial(setattr, self._here))
+        )
 
-    def watch(self, phase: str, _: object) -> None:
-        """See gc.callbacks."""
-        self.is_mine = _Collection.goes_on = phase == "start"
+    def after_fork(self) -> None:
+        """The thread that collected is not in the child."""
+        if not self.is_mine:
+            self._phases["stop"] = self._phases.pop("stop")
 
-    def of_another(self) -> bool:
-        """True if another thread collects just now."""
+    @property
+    def goes_on(self) -> bool:
+        """True while any thread collects."""
+        return next(reversed(self._phases)) == "start"
+
+    @property
+    def is_mine(self) -> bool:
+        """True while this thread collects."""
+        return self.goes_on and getattr(self._here, "start", None) is self._phases["start"]
+
+    @property
+    def is_of_another(self) -> bool:
+        """True while another thread collects."""
         return self.goes_on and not self.is_mine
 
 
 _collection = _Collection()
-gc.callbacks.append(_collection.watch)
 atexit.register(settle)

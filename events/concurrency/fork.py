@@ -11,8 +11,10 @@ import logging  # noqa: F401 - first: its own hook must be called behind ours, s
 import os
 import threading
 import time
-import weakref
+from itertools import chain
 from typing import Protocol
+
+from lllm.events.concurrency.live_sets import LiveSet
 
 
 class ForkAware(Protocol):
@@ -22,7 +24,7 @@ class ForkAware(Protocol):
         """Called in the child, before anything else runs there."""
 
 
-_fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_fork_aware: LiveSet[ForkAware] = LiveSet()
 
 
 def register_after_fork(thing: ForkAware) -> None:
@@ -35,7 +37,7 @@ def register_after_fork(thing: ForkAware) -> None:
 
 
 def _tell_all() -> None:
-    for thing in list(_fork_aware):
+    for thing in _fork_aware:
         thing.after_fork()
 
 
@@ -53,9 +55,6 @@ class Pausable(Protocol):
         """Called after the fork, in the same thread of the parent."""
 
 
-_pausable: weakref.WeakKeyDictionary[Pausable, int] = weakref.WeakKeyDictionary()
-
-
 class _Paused(threading.local):
     """What a fork of this thread has paused, and until when it waits."""
 
@@ -66,6 +65,7 @@ class _Paused(threading.local):
 
 _paused = _Paused()
 _INNERMOST = 9
+_pausable: dict[int, LiveSet[Pausable]] = {}  # by their order
 _LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
 
 
@@ -77,7 +77,7 @@ def pause_at_fork(thing: Pausable, order: int = _INNERMOST) -> None:
         order: The lower pauses first. What is held while others are taken must be lower than those,
             or the fork would hold what it waits for.
     """
-    _pausable[thing] = order
+    _pausable.setdefault(order, LiveSet()).add(thing)
 
 
 def fork_begins_within() -> float:
@@ -87,10 +87,8 @@ def fork_begins_within() -> float:
 
 def _pause_all() -> None:
     _paused.until = time.monotonic() + _LONGEST_PAUSE
-    # keyrefs() is one list of a dict's keys, made at once; other threads may add some meanwhile.
-    alive = [thing for ref in _pausable.keyrefs() if (thing := ref()) is not None]
     _resume_all()  # what an interrupt left of the last fork
-    for thing in sorted(alive, key=_pausable.__getitem__):
+    for thing in chain(*(_pausable[order] for order in sorted(_pausable))):
         _paused.things.append(thing)  # first: an interrupt may come as soon as it pauses
         if not thing.pause():
             _paused.things.pop()

@@ -10,11 +10,7 @@ T = TypeVar("T")
 
 
 class _During(Generic[T]):
-    """See `during`.
-
-    Where an interrupt keeps `__exit__` from its work, it is done when nothing holds this any more,
-    which is when whoever handles the interrupt has done so.
-    """
+    """See `during`."""
 
     __slots__ = ("_before", "_is_set", "_token", "_value", "_variable")
 
@@ -26,6 +22,7 @@ class _During(Generic[T]):
 
     def __enter__(self) -> None:
         self._before = self._variable.get()
+        self.__class__ = _Entered
         self._is_set = True
         self._token = self._variable.set(self._value)
 
@@ -40,6 +37,18 @@ class _During(Generic[T]):
             elif self._variable.get() is self._value:  # an interrupt came as it was set
                 self._variable.set(self._before)
         self._is_set = False
+        self.__class__ = _During
+
+
+class _Entered(_During[T]):
+    """One whose `with` was not left. Where an interrupt keeps `__exit__` from its work, it is done
+    when nothing holds this any more, which is when whoever handles the interrupt has done so.
+
+    It is a class of its own so that no finalizer runs where the `with` was left: what a signal
+    handler raises in a finalizer is lost.
+    """
+
+    __slots__ = ()
 
     def __del__(self) -> None:
         self.__exit__()

@@ -30,6 +30,7 @@ class _Streaming:
 
     def __init__(self, scope: SessionScope) -> None:
         self._scope = scope
+        self.__class__ = _OpenStreaming
         self._items: list[object] = []
         self._size = 0
         self._left_out = 0
@@ -62,18 +63,17 @@ class _Streaming:
             deferred.later(partial(self._scope.leave, error))
         else:
             self._scope.leave(error)
-        unwatch(self)
+        self._forget()
 
     async def aleave(self, error: BaseException | None) -> None:
         """End it on an event loop."""
         self.delivers()
         await self._scope.aleave(error)
-        unwatch(self)
+        self._forget()
 
-    def __del__(self) -> None:
-        if not self._scope.is_over:  # an interrupt came where it ended
-            self.delivers()
-            deferred.later(partial(self._scope.leave, GeneratorExit(_DROPPED), follow=False))
+    def _forget(self) -> None:
+        unwatch(self)
+        self.__class__ = _Streaming
 
     def settle(self) -> None:
         """See OpenCall: no session but its own ends it."""
@@ -82,6 +82,16 @@ class _Streaming:
         """See OpenCall."""
         self.delivers()
         self._scope.leave(GeneratorExit("The program ended before the generator."), follow=False)
+
+
+class _OpenStreaming(_Streaming):
+    """One that was not left yet: an interrupt may keep it from that. A class of its own, so that no
+    finalizer runs where all is well; see `lllm.sessions.session`."""
+
+    def __del__(self) -> None:
+        if not self._scope.is_over:
+            self.delivers()
+            deferred.later(partial(self._scope.leave, GeneratorExit(_DROPPED), follow=False))
 
 
 def steps(

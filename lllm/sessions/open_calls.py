@@ -10,8 +10,8 @@ from __future__ import annotations
 import atexit
 import logging
 from typing import Protocol
-from weakref import WeakSet
 
+from lllm.events.concurrency.live_sets import LiveSet
 from lllm.events.concurrency.robust_locks import ThreadLock
 
 _logger = logging.getLogger("lllm.invoker")
@@ -53,7 +53,7 @@ class OpenCalls:
             self.remove(call)
 
 
-_watched: WeakSet[OpenCall] = WeakSet()
+_watched: LiveSet[OpenCall] = LiveSet()
 _watching = ThreadLock()
 _registered = False
 _exiting = False

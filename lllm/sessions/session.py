@@ -135,11 +135,12 @@ class SessionScope(CurrentSession):
         """Whether it is the own session of a single captured call."""
         return self._started.kind == "call"
 
-    def __del__(self) -> None:
-        if self._exit is not None and not self._over and self.recorder.is_open:
-            deferred.later(partial(self.leave, GeneratorExit(_DROPPED), follow=False))
+    def _is_told(self) -> None:
+        self._over = True
+        self.__class__ = SessionScope
 
     def _begin(self, frame: FrameType) -> None:
+        self.__class__ = _EnteredScope
         self._exit = looked_up_for(self)
         if self._exit is not None:
             self._exit.session_id = self.recorder.session_id
@@ -264,12 +265,12 @@ class SessionScope(CurrentSession):
             # A forked child walks out of a session that is its parent's. At the interpreter's exit
             # the stores are closed, and the session is found interrupted.
             self._detach()
-            self._over = True
+            self._is_told()
             return
         if deferred.by_collector():  # which came upon a generator with a session inside
             self._detach()
             deferred.later(partial(self.leave, error, follow=follow))
-            self._over = True
+            self._is_told()
             return
         self._end(error)
         try:
@@ -280,7 +281,7 @@ class SessionScope(CurrentSession):
         finally:
             if self._is_root_stored() and follow:
                 self.host.session_ended()
-        self._over = True
+        self._is_told()
 
     async def __aenter__(self) -> Recorder:
         try:
@@ -340,10 +341,22 @@ class SessionScope(CurrentSession):
         finally:
             if self._is_root_stored():
                 await in_thread(self.host.session_ended)
-        self._over = True
+        self._is_told()
 
     def _is_root_stored(self) -> bool:
         """Whether lists have a new line; one that is not stored is as if its process had died."""
         if self.recorder.is_written:
             open_sessions.forget(self.recorder)
         return self.recorder.is_written and not self.recorder.ancestors
+
+
+class _EnteredScope(SessionScope):
+    """One whose `with` was entered, and whose end is not told yet: it is ended where it is dropped.
+
+    It is a class of its own so that no finalizer runs for a session that has ended as it should:
+    what a signal handler raises in a finalizer (Ctrl-C) is lost.
+    """
+
+    def __del__(self) -> None:
+        if self._exit is not None and not self._over and self.recorder.is_open:
+            deferred.later(partial(self.leave, GeneratorExit(_DROPPED), follow=False))

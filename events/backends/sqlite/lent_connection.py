@@ -15,11 +15,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.file_header import raise_translated
 from lllm.events.concurrency import deferred
+from lllm.events.concurrency.live_sets import LiveSet
 from lllm.events.errors import LogReadOnly, LogUnavailable
 
 if TYPE_CHECKING:
@@ -121,6 +121,12 @@ class LentCursor(sqlite3.Cursor):
         super().close()
         self.connection.end(self)
 
+
+class _ReadingCursor(LentCursor):
+    """One whose rows are not all read: its statement ends where it is dropped. A class of its own,
+    so that no finalizer runs for one that is read to its end: what a signal handler raises in a
+    finalizer (Ctrl-C) is lost."""
+
     def __del__(self) -> None:
         if isinstance(getattr(self, "connection", None), LentConnection):
             self.connection.end(self)
@@ -147,7 +153,7 @@ class LentConnection(Connection):
         """
         self._path = path
         self._pid = os.getpid()
-        self._statements: WeakSet[LentCursor] = WeakSet()  # whose rows are not all read
+        self._statements: LiveSet[LentCursor] = LiveSet()  # whose rows are not all read
         self.text_factory = _as_text
         # Against BEGIN IMMEDIATE, too, which would keep writers waiting.
         self.execute("PRAGMA query_only=ON")
@@ -232,6 +238,7 @@ class LentConnection(Connection):
             use.__enter__()
             self._use = use
         self._statements.add(cursor)
+        cursor.__class__ = _ReadingCursor
         if not database.has_lent(self):
             self.end(cursor)
             raise LogUnavailable(
@@ -252,6 +259,7 @@ class LentConnection(Connection):
         Args:
             cursor: Whose statement it was.
         """
+        cursor.__class__ = LentCursor
         database, use = self._database, self._use
         if database is None or use is None:
             return

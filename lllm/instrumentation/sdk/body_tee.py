@@ -44,23 +44,53 @@ class Copied:
 
     def __init__(self, seen: Callable[[bytes], None], dropped: BodyEnded) -> None:
         self._seen = seen
-        self._over = False
-        self._dropped = dropped
-        self.whole = False
+        self._end = _OpenEnd(dropped)
 
-    def __del__(self) -> None:
-        if not self._over:
-            self.drop(None)
+    @property
+    def whole(self) -> bool:
+        """True once the connection had no more to give."""
+        return self._end.whole
+
+    @whole.setter
+    def whole(self, whole: bool) -> None:
+        self._end.whole = whole
 
     def drop(self, error: BaseException | None) -> None:
         """End it where nothing can be waited for."""
         if self.end():
-            deferred.later(partial(self._dropped, error, whole=self.whole))
+            self._end.tell_later(error)
 
     def end(self) -> bool:
         """Note that it is over; return whether it was not before."""
-        before, self._over = self._over, True
+        return self._end.come()
+
+
+class _End:
+    """The end of a body: whether it came, and who is told where nobody waits for it."""
+
+    def __init__(self, dropped: BodyEnded) -> None:
+        self._dropped = dropped
+        self._came = False
+        self.whole = False
+
+    def come(self) -> bool:
+        """Note that it came; returns whether it had not before."""
+        before, self._came = self._came, True
+        self.__class__ = _End
         return not before
+
+    def tell_later(self, error: BaseException | None) -> None:
+        """Tell of it in a thread of its own."""
+        deferred.later(partial(self._dropped, error, whole=self.whole))
+
+
+class _OpenEnd(_End):
+    """One that has not come: it comes where the body is dropped. A class of its own, so that no
+    finalizer runs for a body that was read; see `lllm.sessions.session`."""
+
+    def __del__(self) -> None:
+        if self.come():
+            self.tell_later(None)
 
 
 class BodyEnded(Protocol):

@@ -1,0 +1,39 @@
+"""Sets that hold nothing alive, and that run no Python code when something in them dies.
+
+An exception that a signal handler raises (Ctrl-C) is lost where it comes in a finalizer or in the
+callback of a weak reference: Python prints it and goes on. `weakref.WeakSet` has such a callback,
+written in Python. Here it is the method `discard` of a set, in which no signal is handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+from weakref import ref
+
+T = TypeVar("T")
+
+
+class LiveSet(Generic[T]):
+    """Things, for as long as somebody else holds them. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._refs: set[ref[T]] = set()
+
+    def add(self, thing: T) -> None:
+        """Add something that can be hashed, once."""
+        self._refs.add(ref(thing, self._refs.discard))
+
+    def discard(self, thing: T) -> None:
+        """Take something out, if it is there."""
+        self._refs.discard(ref(thing))
+
+    def __iter__(self) -> Iterator[T]:
+        """Those that are there now, whatever comes or goes meanwhile."""
+        for one in tuple(self._refs):
+            thing = one()
+            if thing is not None:
+                yield thing
+
+    def __bool__(self) -> bool:
+        return bool(self._refs)
