@@ -24,7 +24,7 @@ from typing import Protocol
 import msgspec
 
 from lllm.events.model import Event
-from lllm.events.redaction.disguises import decoded
+from lllm.events.redaction.encodings import decoded
 from lllm.events.redaction.known_secrets import cut_member, cut_secrets, readable
 from lllm.events.redaction.patterns import Pattern
 from lllm.events.redaction.prefilter import may_hold_secret

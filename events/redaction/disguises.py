@@ -2,19 +2,17 @@
 
 `Plain` is a text without percent-encoding (as often as it was done), escapes of JSON and Python,
 invisible characters, full-width letters and the zeros of UTF-16; it knows where each of its
-characters stood. `wrapped` finds what a terminal broke over lines, `in_base64` and `in_hex` what
-was encoded as a whole.
+characters stood. `wrapped` finds what a terminal broke over lines. What was encoded as a whole is
+for `encodings`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import string
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 _HEX = "[0-9A-Fa-f]"
 # Unicode's default ignorable code points, combining marks, hyphens that are no hyphen-minus,
@@ -139,179 +137,7 @@ def _part_before(text: str, at: int) -> tuple[int, int] | None:
     return (end - run, end) if run else None
 
 
-BASE64_RUN = re.compile(
-    r"[A-Za-z0-9+/_-]{60,}(?:(?:\r?\n|(?:\\+r)?\\+n)[ \t]*[A-Za-z0-9+/_-]{4,})+={0,2}"
-    r"|[A-Za-z0-9+/_-]{27,}={0,2}"
-)
-_BREAKS = re.compile(r"\s+|\\+[rnt]")
-_HEX_RUN = re.compile(r"[0-9a-f]{40,}|[0-9A-F]{40,}")
-_LONG = 8_192  # characters, from which on a run is taken to begin where its base64 does
-_PRINTABLE = bytes(97 if 32 <= c < 127 or c in (0, 9, 10, 13) else 32 for c in range(256))
-_READABLE = 16 * b"a"
-
-
-def decodings(run: str) -> Iterator[tuple[int, bytes]]:
-    """Decode a run of base64 from each place where it may begin, if any of it can be read.
-
-    Args:
-        run: Without padding.
-
-    Yields:
-        The place, and the bytes from there on.
-    """
-    plain = _BREAKS.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
-    for at in range(4 if len(plain) <= _LONG else 1):
-        data = decoded(plain[at:])
-        if _READABLE in data.translate(_PRINTABLE):
-            yield at, data
-
-
-def decoded(text: str) -> bytes:
-    """The bytes of a run of base64 without padding, but for a last character that is too much.
-
-    Args:
-        text: The run.
-    """
-    text = text[: len(text) - (len(text) % 4 == 1)]
-    try:
-        return binascii.a2b_base64(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def encoded_again(run: str, at: int, data: bytes) -> str:
-    """A run of base64 in which other bytes stand from a place on.
-
-    Args:
-        run: The run.
-        at: The place.
-        data: The bytes.
-    """
-    said = base64.b64encode(data).decode()
-    if "-" in run or "_" in run:
-        said = said.replace("+", "-").replace("/", "_")
-    return _BREAKS.sub("", run)[:at] + (said if run.endswith("=") else said.rstrip("="))
-
-
-def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
-    """Decode long runs of hex digits, where what they say can be read.
-
-    Args:
-        text: Any.
-
-    Yields:
-        Where a run begins and ends, and its bytes.
-    """
-    if _LONG_HEX not in text.encode("ascii", "replace").translate(_HEX_DIGITS):
-        return
-    for match in _HEX_RUN.finditer(text):
-        data = bytes.fromhex(match[0][: len(match[0]) // 2 * 2])
-        if _READABLE in data.translate(_PRINTABLE):
-            yield match.start(), match.start() + 2 * len(data), data
-
-
-_HEX_DIGITS = bytes(97 if chr(c) in "0123456789abcdefABCDEF" else 32 for c in range(256))
-_LONG_HEX = 40 * b"a"
-_STANDARD = bytes.maketrans(b"-_", b"+/")
-_NO_BASE64 = bytes(c for c in range(256) if chr(c) not in string.ascii_letters + "0123456789+/")
-_HEX_BYTES = re.compile(rb"[0-9a-fA-F]{40,}")
-_HEX_AND_DASHES = b"0123456789abcdefABCDEF-"
-# What encodes a key has this many letters and digits in one run: characters that can be read give
-# no sign, but for `>`, `?` and `~`.
-_LONG_RUN = 27 * b"a"
-_ALPHANUMERIC = bytes(97 if chr(c).isalnum() and c < 128 else 32 for c in range(256))
-# What the first of four characters can be where base64 encodes three that can be read.
-_FIRST_OF_READABLE = b"ACDIJKLMNOPQRSTUVWXYZabcdef"  # of 0, 9 to 13 and 32 to 127
-_FIRST = bytes(97 if c in _FIRST_OF_READABLE else 32 for c in range(256))
-# And the second, whose last four bits are the first four of a character.
-_ALPHABET = (string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/").encode()
-_SECOND = bytes(
-    97 if c in _ALPHABET and _ALPHABET.index(c) % 16 in (0, 2, 3, 4, 5, 6, 7) else 32
-    for c in range(256)
-)
-
-
-def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
-    """What a run of base64 or hex says, as far as it can be read, for the fast look.
-
-    It does as `decodings` and `hex_runs` do, but gives only the parts that can be read, parted by
-    blanks.
-
-    Args:
-        run: The run.
-        places: Where its base64 may begin if it is long; that of a shorter one may begin anywhere.
-    """
-    if len(run) <= _LONG and run.translate(_ALPHANUMERIC).find(_LONG_RUN) < 0:
-        return b""
-    said: list[bytes] = []
-    if len(run) <= _LONG and len(run) >= len(_LONG_HEX) and _LONG_HEX in run.translate(_HEX_DIGITS):
-        said += _strings_in_hex(run)
-        if not run.translate(None, _HEX_AND_DASHES):
-            return b" ".join(said).replace(b"\0", b"")
-    plain = run.translate(_STANDARD) if b"-" in run or b"_" in run else run
-    if len(plain) <= _LONG or b"~" in plain:
-        plain = plain.translate(None, _NO_BASE64)
-    for at in range(4) if len(plain) <= _LONG else places:
-        firsts = plain[at::4].translate(_FIRST)
-        if _FIRSTS in firsts:
-            said += _strings_in_base64(plain, at, firsts)
-    return b" ".join(said).replace(b"\0", b"")
-
-
-def readable_in_hex(run: bytes) -> bytes:
-    """What a run says that is of hex digits only, or nearly so, and no base64.
-
-    Args:
-        run: The run.
-    """
-    firsts = run.translate(_FIRST_DIGITS)
-    if firsts[::2].find(_READABLE) < 0 and firsts[1::2].find(_READABLE) < 0:
-        return b""
-    return b" ".join(_strings_in_hex(run)).replace(b"\0", b"")
-
-
-def _strings_in_hex(run: bytes) -> Iterator[bytes]:
-    for digits in _HEX_BYTES.findall(run):
-        data = binascii.a2b_hex(digits[: len(digits) & ~1])
-        if _READABLE in data.translate(_PRINTABLE):
-            yield from _STRING.findall(data)
-
-
-# The first of two hex digits of what can be read: 0 is that of line breaks and of zeros.
-_FIRST_DIGITS = bytes(97 if chr(c) in "0234567" else 32 for c in range(256))
-
-
-def _strings_in_base64(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
-    """Decode base64 from a place on, and give what can be read in it.
-
-    Only what is near to such a place is decoded.
-    """
-    found = firsts.find(_FIRSTS)
-    while found >= 0:
-        begin = at + 4 * found
-        if plain[begin + 1 : begin + 48 : 4].translate(_SECOND).find(_SECONDS) < 0:
-            found = firsts.find(_FIRSTS, found + 1)
-            continue
-        if _READABLE in _decoded(plain[begin : begin + 48]).translate(_PRINTABLE):
-            begin = max(at, begin - 4)
-            yield from _STRING.findall(_decoded(plain[begin : begin + _READ_AT_ONCE]))
-            found += (_READ_AT_ONCE - _READ_TWICE) // 4
-        found = firsts.find(_FIRSTS, found + 1)
-
-
-def _decoded(part: bytes) -> bytes:
-    part = part.translate(None, _NO_BASE64)
-    part = part[: len(part) - (len(part) & 3 == 1)]
-    return binascii.a2b_base64(part + b"==="[: -len(part) & 3])
-
-
-_READ_AT_ONCE, _READ_TWICE = 8_192, 2_048  # characters of base64
-_FIRSTS = 6 * b"a"  # of 20 characters that can be read, the shortest key
-_SECONDS = 4 * b"a"  # of `_READABLE`, wherever in three characters it begins
-_STRING = re.compile(rb"[\t\n\r -~\x00]{16,}")
-
-
-# -- of bytes, for the fast look
+# -- of bytes, for the fast look of `prefilter`
 
 _PERCENT = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 _ESCAPED = re.compile(

@@ -2,8 +2,8 @@
 
 They are keys that their issuers' prefixes tell (`issuer_keys`) and what names (`credentials`) and
 forms (`credential_forms`) tell, as they stand, over line breaks, and under what disguises them
-(`disguises`): percent-encoding, escapes, invisible characters, UTF-16, base64 and hex, also one in
-the other.
+(`disguises`, `encodings`): percent-encoding, escapes, invisible characters, UTF-16, base64 and hex,
+also one in the other.
 
 A mark, `[redacted: openai-key]`, takes the place of all of a secret: no part of it is left. In
 base64 and hex the mark is encoded, so that what is around it can still be read.
@@ -17,15 +17,8 @@ from collections.abc import Iterator
 
 from lllm.events.redaction import credential_forms, credentials
 from lllm.events.redaction.credentials import Span
-from lllm.events.redaction.disguises import (
-    BASE64_RUN,
-    NEXT_LINE,
-    Plain,
-    decodings,
-    encoded_again,
-    hex_runs,
-    wrapped,
-)
+from lllm.events.redaction.disguises import NEXT_LINE, Plain, wrapped
+from lllm.events.redaction.encodings import BASE64_RUN, decodings, encoded_again, hex_runs
 from lllm.events.redaction.issuer_key_prefilter import may_begin
 from lllm.events.redaction.issuer_keys import issuer_keys
 from lllm.events.redaction.prefilter import may_hold_secret
