@@ -1,4 +1,4 @@
-"""lllm's lines on the terminal; and, for those who import them from here, the store factories.
+"""lllm's log lines on the terminal. The factories of `lllm.store.factories` can be had here, too.
 
 lllm logs to `lllm.tactic`, `lllm.agent`, `lllm.invoker` and `lllm.store` of the standard library,
 which shows nothing below WARNING until someone asks. `setup_logging` asks, for the logger `lllm`

@@ -279,7 +279,7 @@ class SessionScope(CurrentSession):
             else:
                 self.recorder.commit_after(error)
         finally:
-            if self._is_root_stored() and follow:
+            if self._forget_stored() and follow:
                 self.host.session_ended()
         self._is_told()
 
@@ -339,12 +339,15 @@ class SessionScope(CurrentSession):
             else:
                 await self.recorder.acommit_after(error)
         finally:
-            if self._is_root_stored():
+            if self._forget_stored():
                 await in_thread(self.host.session_ended)
         self._is_told()
 
-    def _is_root_stored(self) -> bool:
-        """Whether lists have a new line; one that is not stored is as if its process had died."""
+    def _forget_stored(self) -> bool:
+        """Take it out of the open ones if its end is stored; True if lists have to follow.
+
+        One that is not stored can't be told from that of a process that died.
+        """
         if self.recorder.is_written:
             open_sessions.forget(self.recorder)
         return self.recorder.is_written and not self.recorder.ancestors
