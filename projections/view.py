@@ -15,7 +15,7 @@ import msgspec
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
-from lllm.events.model import Event
+from lllm.events.model import Event, SessionStarted
 
 __all__ = [
     "Index",
@@ -75,6 +75,19 @@ class Table(msgspec.Struct, frozen=True):
     about: str = ""
 
 
+def replayed_by(started: SessionStarted) -> str | None:
+    """Name the session that a new one replays.
+
+    Args:
+        started: How the new one begins.
+
+    Returns:
+        The id of the recorded session; None where it is no replay.
+    """
+    origin = started.origin
+    return origin.session if origin is not None and origin.mode == "replay" else None
+
+
 class SessionContext(msgspec.Struct, frozen=True, gc=False):
     """What is known of a session from its first event on.
 
@@ -85,6 +98,8 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
         partition: The partition that it belongs to, "" for none.
         started: Nanoseconds UTC.
         parent: The session above, None for a root or where that one is unknown.
+        is_replay: True for a replay of another session, which is in no list, count or sum but
+            where replays are asked for.
     """
 
     number: int
@@ -93,6 +108,7 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
     partition: str
     started: int
     parent: SessionContext | None = None
+    is_replay: bool = False
 
     def chain(self) -> list[SessionContext]:
         """List this session and those above it, the root last."""

@@ -24,6 +24,7 @@ def filter_of(
     before: Moment | None,
     partition: str | None,
     tz: str | dt.tzinfo = dt.UTC,
+    replays: bool = False,
 ) -> Filter:
     """Make the filter of a list or a sum; see `LogStore.list_sessions`.
 
@@ -36,6 +37,7 @@ def filter_of(
         before: The end of the starts, which is not among them.
         partition: A partition.
         tz: The zone of `after` and `before` where they name no offset.
+        replays: Replays are meant, too.
 
     Returns:
         The filter, in the terms of the rows.
@@ -54,4 +56,5 @@ def filter_of(
         partition=partition,
         after=None if after is None else nanoseconds_of(after, zone, at=at),
         before=None if before is None else nanoseconds_of(before, zone, at=at),
+        replays=replays,
     )

@@ -145,13 +145,15 @@ def _page(rows: Database, after: int) -> _Page | None:
         sessions = session_queries.sessions_after(connection, after, _PAGE)
         if not sessions:
             return None
+        last = sessions[-1].number
+        sessions = [one for one in sessions if one.replays is None]
         numbers = [one.number for one in sessions]
         tags = session_tags.tags_of(connection, sessions)
         above = {number for one in sessions for number in (one.parent, one.root) if number}
         ids = session_queries.ids_of(connection, above | {*numbers})
         roots = [one.number for one in sessions if one.parent is None]
         return _Page(
-            numbers[-1],
+            last,
             [one.id for one in sessions],
             {
                 "sessions": [_session(one, ids) for one in sessions],

@@ -379,6 +379,7 @@ class LogStore:
         partition: str | None = None,
         cursor: str | None = None,
         sort: Sort = "started",
+        replays: bool = False,
     ) -> list[SessionSummary]:
         """List the top-level calls, newest first (by start, then id).
 
@@ -397,6 +398,7 @@ class LogStore:
             sort: "started", or "cost" for the most expensive first, children included, and the
                 newer of two that cost the same. All that the filters select is looked at then: half
                 a second for a million.
+            replays: List replays, too, of which only those at the top; else none are listed.
 
         Returns:
             A light summary of each, in their order.
@@ -405,7 +407,9 @@ class LogStore:
             ValueError: A state, limit, sort, cursor, time or zone can't be.
             TypeError: Tags are not str -> str.
         """
-        wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
+        wanted = filter_of(
+            self._runtime, tags, state, tactic_path, after, before, partition, tz, replays
+        )
         return self._reader.ask(session_list(wanted, sort, limit, cursor))
 
     def list_calls(

@@ -50,6 +50,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         tags: Those that it has now.
         partition: Whose it is.
         error: "Type: message" of a failed one.
+        replays: The id of the session that this one replays, None for all others.
         cursor: Give it to `list_sessions`, asked for the same order, to go on behind this one.
     """
 
@@ -71,6 +72,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     tags: dict[str, str]
     partition: str
     error: str | None
+    replays: str | None
     cursor: str
 
 
@@ -128,6 +130,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         tags=tags,
         partition=row.partition,
         error=error,
+        replays=row.replays,
         cursor=f"{row.started}.{row.id}" if sort == "started" else f"cost.{cost}.{row.number}",
     )
 

@@ -13,13 +13,13 @@ from lllm.events.backends.sqlite.database import Database, Value
 from lllm.events.envelope import Recorded
 from lllm.events.model import Ancestor, Event, SessionStarted
 from lllm.projections.engine.tables import generation_table
-from lllm.projections.view import SessionContext, ViewEvent, storable
+from lllm.projections.view import SessionContext, ViewEvent, replayed_by, storable
 
 _CACHED = 50_000  # sessions; more than a batch can start: none is needed before it is stored
 
 # Where a row is looked up: a column and its value -> the columns below, or None.
 FindRow = Callable[[str, Value], Sequence[Value] | None]
-_COLUMNS = "number, id, tactic, partition, started, parent"
+_COLUMNS = "number, id, tactic, partition, started, parent, replays"
 
 
 class Contexts:
@@ -72,6 +72,7 @@ class Contexts:
                 storable(started.partition),
                 event.time,
                 self._nearest(started.ancestors),
+                replayed_by(started) is not None,
             )
         )
 
@@ -86,7 +87,7 @@ class Contexts:
         row = self._find_row(column, value)
         if row is None:
             return None
-        number, session_id, tactic, partition, started, parent = row
+        number, session_id, tactic, partition, started, parent, replays = row
         above = None
         if isinstance(parent, int) and isinstance(number, int) and parent < number:
             above = self._load("number", parent)  # no row of ours is its own ancestor
@@ -98,6 +99,7 @@ class Contexts:
                 str(partition),
                 started if isinstance(started, int) else 0,
                 above,
+                replays is not None,
             ),
             stored=True,
         )

@@ -20,6 +20,7 @@ class Filter(msgspec.Struct, frozen=True):
         partition: The name of a partition, "" for sessions that have none.
         after: Nanoseconds UTC; sessions that began then or later.
         before: Nanoseconds UTC; sessions that began earlier.
+        replays: Replays are meant, too; those of a tactic only where they are at the top.
     """
 
     tags: dict[str, str] = {}
@@ -28,6 +29,7 @@ class Filter(msgspec.Struct, frozen=True):
     partition: str | None = None
     after: int | None = None
     before: int | None = None
+    replays: bool = False
 
 
 class CallFilter(msgspec.Struct, frozen=True):

@@ -71,12 +71,12 @@ def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selec
         facets.append(("partition", "", storable(wanted.partition)))
     if wanted.tactic is not None:
         facets.append(("tactic", "", storable(wanted.tactic)))
-    scopes = [_among_roots(connection, facets)]
-    if wanted.tactic is not None:
-        scopes.append(_among_children(connection, facets))
-    for selection in scopes:
-        if selection is None:
-            continue
+    scopes = [
+        _among_roots(connection, facets),
+        None if wanted.tactic is None else _among_children(connection, facets),
+        _among_replays(connection, wanted) if wanted.replays else None,
+    ]
+    for selection in filter(None, scopes):
         if wanted.after is not None:
             selection.add("f.started >= ?", wanted.after)
         if wanted.before is not None:
@@ -107,6 +107,20 @@ def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Sel
     return selection
 
 
+def _among_replays(connection: sqlite3.Connection, wanted: Filter) -> Selection:
+    """Replays have no facets; there are few, and each is looked at."""
+    selection = Selection(_REPLAYS, ["1"], [])
+    for column, value in (
+        ("tactic", wanted.tactic), ("state", wanted.state), ("partition", wanted.partition)
+    ):  # fmt: skip
+        if value is not None:
+            selection.add(f"f.{column} = ?", storable(value))
+    for name, value in wanted.tags.items():
+        facet = facet_number(connection, ("tag", storable(name), storable(value))).facet
+        selection.add(_HAS_TAG, f" {facet} ")
+    return selection
+
+
 def _among_children(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Selection | None:
     """Children have the tags of their root, but for those that they have themselves."""
     tags = [facet for facet in facets if facet[0] == "tag"]
@@ -128,11 +142,19 @@ def _among_children(connection: sqlite3.Connection, facets: Sequence[Facet]) -> 
     return selection
 
 
-_ROOTS = "(SELECT number AS session, started FROM sessions WHERE parent IS NULL) AS f"
+_ROOTS = (
+    "(SELECT number AS session, started FROM sessions"
+    " WHERE parent IS NULL AND replays IS NULL) AS f"
+)
+_REPLAYS = (
+    "(SELECT number AS session, started, tactic, state, partition FROM sessions"
+    " WHERE replays IS NOT NULL AND parent IS NULL) AS f"
+)
 _HAS = (
     "EXISTS (SELECT 1 FROM {} AS other"
     " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
 )
+_HAS_TAG = "instr((SELECT facets FROM session_tags WHERE session = f.session), ?)"
 _WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
 
 

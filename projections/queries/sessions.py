@@ -35,6 +35,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
         parent: The number of the session above, None for a root.
         ordinal: Which child of its parent it is, from 1.
         task: The first line of what it was asked.
+        replays: The id of the session that it replays.
         cost_nanos: Nano-dollars.
         wasted_nanos: Nano-dollars of these whose answer was thrown away or never came whole.
     """
@@ -57,6 +58,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     error_message: str | None
     task: str | None
     agent_calls: int | None
+    replays: str | None
     calls: int | None
     failed_calls: int | None
     unpriced_calls: int | None

@@ -131,7 +131,7 @@ class CallsView:
             LLMFailed: attempts.end,
             LLMRefused: attempts.refuse,
         }
-        hand_out(batch, handlers)
+        hand_out([one for one in batch if one.session and not one.session.is_replay], handlers)
         attempts.write()
 
 

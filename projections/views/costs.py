@@ -180,6 +180,8 @@ class _Sums:
 
     def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
         """Count a new session, and its tags if it is a root."""
+        if session.is_replay:
+            return
         if session.parent is None:
             self._sessions["", session.partition] += 1
             self._new_roots[session.number] = session
@@ -190,7 +192,7 @@ class _Sums:
 
     def tag(self, root: SessionContext, change: SessionTagged, _: Recorded) -> None:
         """Change the tags of a root: whatever it cost so far goes with it."""
-        if root.parent is not None:
+        if root.parent is not None or root.is_replay:
             return
         before = self._tags_of(root)
         gone = {storable(name) for name in (*change.removed, *change.set)}
@@ -231,6 +233,10 @@ class _Sums:
         alike: defaultdict[tuple[_Scopes, _Spot], list[_Amounts]] = defaultdict(list)
         for (__, quarter, model, agent), (session, spent) in self._spent.items():
             sums = spent.sums()
+            if session.is_replay:
+                for above in session.chain():
+                    totals[above.number,].append(sums)
+                continue
             own = (session.tactic_path, storable(model), storable(agent))
             cell, _ = number_of(self._rows, _CELLS.name, own, "cell", _CELL_COUNTER.name)
             chain = session.chain()

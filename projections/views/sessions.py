@@ -18,7 +18,15 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
 )
-from lllm.projections.view import Index, Rows, SessionContext, Table, ViewEvent, storable
+from lllm.projections.view import (
+    Index,
+    Rows,
+    SessionContext,
+    Table,
+    ViewEvent,
+    replayed_by,
+    storable,
+)
 from lllm.projections.views.task_summary import first_line, task_line
 
 _SESSIONS = Table(
@@ -42,17 +50,20 @@ _SESSIONS = Table(
         "error_message": "TEXT",
         "task": "TEXT",
         "agent_calls": "INTEGER",
+        "replays": "TEXT",
     },
     key=("number",),
     indexes=(
         Index(("id",), unique=True),
         Index(("root", "parent"), where="parent IS NOT NULL"),
-        Index(("started",), where="parent IS NULL"),
+        Index(("started",), where="parent IS NULL AND replays IS NULL"),
+        Index(("replays", "started"), where="replays IS NOT NULL"),
     ),
     about=(
         "Every call of a tactic and every captured session, at any depth. number is the position "
         "of its first event, and names it in all other tables; parent and root are such numbers. "
-        "started and ended are nanoseconds UTC, elapsed nanoseconds."
+        "started and ended are nanoseconds UTC, elapsed nanoseconds. replays is the id of the "
+        "session that a replay repeats, and NULL for all others."
     ),
 )
 
@@ -79,7 +90,7 @@ class SessionsView:
     """One row a session."""
 
     name = "sessions"
-    version = 3
+    version = 4
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
     types: Collection[str] = (
         "session.started",
@@ -193,6 +204,9 @@ def _put_start(rows: Rows, started: SessionStarted, session: SessionContext) -> 
         started=session.started,
         root=session.root.number,
     )
+    replays = replayed_by(started)
+    if replays is not None:
+        rows.put("sessions", key, replays=storable(replays))
     if session.parent is not None:
         rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
 

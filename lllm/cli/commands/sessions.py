@@ -33,12 +33,14 @@ from lllm.terminal_safe import visible
 @cursor_option
 @click.option("--sort", type=click.Choice(("started", "cost")), default="started",
               show_default=True, help="Newest first, or most expensive first.")  # fmt: skip
+@click.option("--replays", is_flag=True, help="List replays, too.")
 @json_option
 def ls(
     store: str | None,
     limit: int,
     cursor: str | None,
     sort: Literal["started", "cost"],
+    replays: bool,
     as_json: bool,
     **filters: Unpack[Filters],
 ) -> None:
@@ -49,7 +51,11 @@ def ls(
     """
     with open_named(store) as opened, usage_errors():
         found = opened.list_sessions(
-            limit=limit + 1 if limit else None, cursor=cursor, sort=sort, **filters
+            limit=limit + 1 if limit else None,
+            cursor=cursor,
+            sort=sort,
+            replays=replays,
+            **filters,
         )
         page = found[:limit] if limit else found
         if as_json:
