@@ -123,9 +123,11 @@ class LentCursor(sqlite3.Cursor):
 
 
 class _ReadingCursor(LentCursor):
-    """One whose rows are not all read: its statement ends where it is dropped. A class of its own,
-    so that no finalizer runs for one that is read to its end: what a signal handler raises in a
-    finalizer (Ctrl-C) is lost."""
+    """A cursor whose rows are not all read: its statement ends where it is dropped.
+
+    It is a class of its own, so that no finalizer runs for one that is read to its end: what a
+    signal handler raises in a finalizer (Ctrl-C) is lost.
+    """
 
     def __del__(self) -> None:
         if isinstance(getattr(self, "connection", None), LentConnection):
