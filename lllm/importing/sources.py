@@ -35,8 +35,7 @@ class Source(Protocol):
     size: int
 
     def read(self) -> Iterator[Recorded | Damage]:
-        """Read the events in their order, each time the same ones, with a Damage for what can't be
-        read.
+        """Read the events in their order, each time the same, with a Damage for what is unreadable.
 
         Raises:
             StoreError: It can't be said what is missing, so nothing of it is to be imported.

@@ -115,13 +115,14 @@ def tags_in(events: Sequence[Recorded], session_id: str) -> dict[str, str]:
     """
     tags: dict[str, str] = {}
     for event in events:
-        if event.type not in (SessionStarted.type, SessionTagged.type):
-            continue
-        payload = codec.decode(event)
-        if isinstance(payload, SessionStarted) and event.stream == session_id and event.seq == 1:
-            tags = {storable(name): storable(value) for name, value in payload.tags.items()}
-        elif isinstance(payload, SessionTagged) and payload.about == session_id:
-            for name in payload.removed:
-                tags.pop(storable(name), None)
-            tags |= {storable(name): storable(value) for name, value in payload.set.items()}
+        if event.type == SessionStarted.type and event.stream == session_id:
+            started = codec.decode(event)
+            if isinstance(started, SessionStarted) and event.seq == 1:
+                tags = {storable(name): storable(value) for name, value in started.tags.items()}
+        elif event.type == SessionTagged.type:
+            change = codec.decode(event)
+            if isinstance(change, SessionTagged) and change.about == session_id:
+                for name in change.removed:
+                    tags.pop(storable(name), None)
+                tags |= {storable(name): storable(value) for name, value in change.set.items()}
     return tags
