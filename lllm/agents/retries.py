@@ -124,8 +124,10 @@ class Retries:
         )
 
     def _backoff(self, error: InvokeError) -> int:
-        """The wait where the provider names none, in nanoseconds: doubled each time, at random up
-        to the half less. A replay has the recorded one."""
+        """Choose the wait where the provider names none, in nanoseconds.
+
+        It doubles each time, less up to a half of it at random. A replay has the recorded one.
+        """
         recorded = recorded_failure(error)
         if recorded is not None and recorded.wait is not None:
             return recorded.wait

@@ -41,8 +41,10 @@ class _During(Generic[T]):
 
 
 class _Entered(_During[T]):
-    """One whose `with` was not left. Where an interrupt keeps `__exit__` from its work, it is done
-    when nothing holds this any more, which is when whoever handles the interrupt has done so.
+    """One whose `with` was not left.
+
+    Where an interrupt keeps `__exit__` from its work, it is done when nothing holds this any more,
+    which is when whoever handles the interrupt has done so.
 
     It is a class of its own so that no finalizer runs where the `with` was left: what a signal
     handler raises in a finalizer is lost.

@@ -85,8 +85,11 @@ class _Streaming:
 
 
 class _OpenStreaming(_Streaming):
-    """One that was not left yet: an interrupt may keep it from that. A class of its own, so that no
-    finalizer runs where all is well; see `lllm.sessions.session`."""
+    """One that was not left yet, which an interrupt may keep it from.
+
+    It is a class of its own so that no finalizer runs where all is well; see
+    `lllm.sessions.session`.
+    """
 
     def __del__(self) -> None:
         if not self._scope.is_over:

@@ -594,13 +594,12 @@ class LogStore:
     def import_sessions(
         self, *sources: str | os.PathLike[str] | LogBackend, progress: Progress | None = None
     ) -> ImportedSessions:
-        """Append sessions that were recorded elsewhere, with their tags, agents and errors: the
-        logs of five machines become one.
+        """Append sessions that were recorded elsewhere, with their tags, agents and errors.
 
-        Every event is checked against its digest, and gets a new position. What is here already is
-        not stored twice, and a session of which a part is here is completed. Where anything of a
-        session, or of one above or below it, is not as it was written, nothing of them is imported;
-        the others are.
+        The logs of five machines become one. Every event is checked against its digest, and gets a
+        new position. What is here already is not stored twice, and a session of which a part is
+        here is completed. Where anything of a session, or of one above or below it, is not as it
+        was written, nothing of them is imported; the others are.
 
         Args:
             sources: Files that `export_session(..., "jsonl")` wrote, also several in one; paths and

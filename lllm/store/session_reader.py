@@ -66,8 +66,7 @@ class SessionReader:
             self._caught_up()
 
     def interrupt(self, session_ids: Collection[str]) -> None:
-        """State that sessions were interrupted which have no end, and whose process is known to be
-        dead.
+        """State that sessions without an end, whose process is known to be dead, were interrupted.
 
         Args:
             session_ids: Their ids; those that have ended are left alone.

@@ -85,8 +85,11 @@ class _End:
 
 
 class _OpenEnd(_End):
-    """One that has not come: it comes where the body is dropped. A class of its own, so that no
-    finalizer runs for a body that was read; see `lllm.sessions.session`."""
+    """An end that has not come: it comes where the body is dropped.
+
+    It is a class of its own so that no finalizer runs for a body that was read; see
+    `lllm.sessions.session`.
+    """
 
     def __del__(self) -> None:
         if self.come():
