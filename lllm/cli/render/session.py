@@ -16,7 +16,8 @@ from lllm.cli.render.messages import NOTHING, Exchanges, add_exchange, exchanges
 from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events import codec
-from lllm.events.model import Error, RetryScheduled
+from lllm.events.errors import LogError, SessionNotFound
+from lllm.events.model import Error, RetryScheduled, SessionStarted
 from lllm.projections.session.call_session import (
     AgentCallSession,
     InvokeTrace,
@@ -24,6 +25,7 @@ from lllm.projections.session.call_session import (
     ToolInterrupt,
 )
 from lllm.projections.session.invoke_cost import InvokeCost
+from lllm.projections.view import replayed_by
 from lllm.store.log_store import LogStore
 from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
@@ -43,10 +45,14 @@ class Details(msgspec.Struct, frozen=True):
         retries: Why and after which wait a call was made again, by the session and the ordinal of
             the request that it follows.
         exchanges: What calls outside of any agent sent and got, by session.
+        replays: The id of the session that this one replays, None where it is no replay.
+        recorded_cost: What that one cost, None where this store does not have it.
     """
 
     retries: Mapping[tuple[str, int], RetryScheduled]
     exchanges: Mapping[str, Exchanges]
+    replays: str | None = None
+    recorded_cost: InvokeCost | None = None
 
 
 def read_details(
@@ -76,7 +82,19 @@ def read_details(
                 retries[one.session_id, payload.request] = payload
         if one.invoke_traces:
             exchanges[one.session_id] = exchanges_of(payloads)
-    return Details(retries, exchanges)
+    return Details(retries, exchanges, *_replayed(store, session.session_id))
+
+
+def _replayed(store: LogStore, session_id: str) -> tuple[str | None, InvokeCost | None]:
+    """The session that one replays, and what that cost."""
+    started = codec.decode(next(store.events(session_id)))
+    replays = replayed_by(started) if isinstance(started, SessionStarted) else None
+    if replays is None:
+        return None, None
+    try:
+        return replays, store.load_session(replays).total_cost
+    except (SessionNotFound, LogError):  # it came from a file, or is damaged
+        return replays, None
 
 
 def show_session(
@@ -92,7 +110,7 @@ def show_session(
     """
     session = record.session
     tree = Tree(_heading(session), guide_style="dim")
-    for line in _particulars(record, zone):
+    for line in _particulars(record, details, zone):
         tree.add(line)
     levels = (console.width - _ROOM) // _INDENT
     _add_inside(tree, session, details, max(1, min(levels, _DEEPEST)))
@@ -129,10 +147,16 @@ def _heading(session: TacticCallSession) -> Text:
     )
 
 
-def _particulars(record: SessionRecord, zone: dt.tzinfo) -> Iterator[Text]:
+def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> Iterator[Text]:
     session = record.session
     yield joined((labelled("id", visible(session.session_id)),
                   f"started {formats.moment(record.timestamp, zone, seconds=True)}"))  # fmt: skip
+    if details.replays is not None:
+        cost = details.recorded_cost
+        spent = (
+            "" if cost is None else f"which cost {formats.money(cost.cost, cost.unpriced_calls)}"
+        )
+        yield joined((labelled("replays", visible(details.replays)), spent))
     if record.tags:
         yield labelled("tags", Text(formats.tag_list(record.tags), "cyan"))
     if session.partition:

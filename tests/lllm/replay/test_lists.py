@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli import cli
+from lllm.cli.render.formats import money
 from tests.support.replayed import Program, asks, record
 
 
@@ -76,3 +77,8 @@ def test_replays_are_listed_where_they_are_asked_for(tmp_path: Path, kind: str) 
     assert str(replay.session_id) not in run.output
     run = CliRunner().invoke(cli, ["ls", "--store", str(path), "--json", "--replays"])
     assert str(replay.session_id) in run.output
+    cost = both[1].total_cost
+    shown = CliRunner().invoke(cli, ["show", "--store", str(path), str(replay.session_id)])
+    assert f"replays {recorded} · which cost {money(cost)}" in shown.output
+    shown = CliRunner().invoke(cli, ["show", "--store", str(path), recorded])
+    assert "replays" not in shown.output

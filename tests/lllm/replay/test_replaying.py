@@ -257,6 +257,33 @@ def test_what_was_cancelled_is_cancelled_again(store: LogStore) -> None:
     assert Program(impatient, log_store=store).replay(recorded) == "too slow"
 
 
+def test_a_block_in_an_event_loop(store: LogStore) -> None:
+    """The block holds in its task and the tasks that are made inside, and not in others."""
+
+    async def answering(tactic: Any, task: object) -> object:
+        agent = tactic.agents["a"]
+        agent.open()
+        agent.receive(task)
+        await asyncio.sleep(0)
+        return (await agent.arespond()).content
+
+    async def once(store: LogStore, session_id: str, task: str) -> object:
+        with store.replay(session_id):
+            return await asyncio.create_task(Program(answering, log_store=store).acall(task))
+
+    async def live(task: str) -> object:
+        return await Program(answering, ["live"], log_store=store).acall(task)
+
+    tasks = [f"task {number}" for number in range(5)]
+    recorded = [record(Program(answering, [f"re {one}"], log_store=store), one) for one in tasks]
+
+    async def main() -> list[object]:
+        replays = [once(store, *pair) for pair in zip(recorded, tasks, strict=True)]
+        return await asyncio.gather(*replays, live("task 0"))
+
+    assert asyncio.run(main()) == [*(f"re {one}" for one in tasks), "live"]
+
+
 def test_equal_sessions_at_once_get_their_own(store: LogStore) -> None:
     """Sub-tactics with equal prompts and other tasks at the same time each get their own answer."""
     count = 40
