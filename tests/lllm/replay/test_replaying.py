@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -29,6 +32,7 @@ from lllm.events.backends.memory import MemoryBackend
 from lllm.invokers import Request
 from lllm.invokers.scripted import bad_request, cut_off, rate_limited, tool_call, tool_calls
 from lllm.replay.divergence import ReplayPlace
+from tests.support import ROOT
 from tests.support.replayed import Program, asks, record
 
 ran: list[str] = []
@@ -479,6 +483,60 @@ def test_an_interrupted_session_replays_up_to_where_it_broke(
             assert Program(swallowing)("task") == "never mind"
         assert replay.interrupted is caught.value or replay.interrupted is not None
         assert not replay.divergences
+
+
+KILLED = """
+import os, signal, sys
+from lllm import LogStore, SQLiteBackend, tool
+from lllm.invokers.scripted import tool_call
+from tests.support.replayed import Program, asks
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@tool(description="Ends the process.")
+def end() -> str:
+    die()
+
+answers = iter(["one", tool_call("end") if sys.argv[2] == "tool" else None])
+
+def model(request):
+    answer = next(answers)
+    return answer if answer is not None else die()
+
+def two(tactic, task):
+    return [asks(tactic, task, alias="1"), asks(tactic, task, alias="2")]
+
+Program(two, model, tools=[end], log_store=LogStore(SQLiteBackend(sys.argv[1])))("task")
+"""
+
+
+@pytest.mark.parametrize("where", ["model", "tool"])
+def test_a_session_whose_process_was_killed(tmp_path: Path, where: str) -> None:
+    """What a process had recorded when it died is replayed, and the rest is not made up."""
+    path = tmp_path / "runs.db"
+    run = subprocess.run([sys.executable, "-c", KILLED, path, where], check=False, cwd=ROOT)
+    assert run.returncode == -signal.SIGKILL
+
+    @tool(description="Ends the process.")
+    def end() -> str:
+        raise AssertionError("a tool ran")
+
+    def two(tactic: Any, task: object) -> object:
+        return [asks(tactic, task, alias="1"), asks(tactic, task, alias="2")]
+
+    with LogStore(SQLiteBackend(path)) as store:
+        (summary,) = store.list_sessions()
+        assert summary.state == "interrupted"
+        with pytest.raises(
+            ReplayInterrupted, match=f"The process ended while the {where}"
+        ) as caught:
+            Program(two, tools=[end], log_store=store).replay(summary.session_id)
+        assert (caught.value.place.dialog, caught.value.place.step) == ("2", 1)
+        assert caught.value.place.tool == ("end" if where == "tool" else None)
+        other = Program(lambda self, _: asks(self, "other", alias="1"), log_store=store)
+        with pytest.raises(ReplayDivergence):
+            other.replay(summary.session_id)
 
 
 def test_a_replay_stays_in_its_process(store: LogStore) -> None:
