@@ -1,5 +1,5 @@
 """Sessions from elsewhere: exported files and whole other stores, appended to a store.
 
-`merge` does it; `sources` reads what is given, `stream_checks` looks whether it is what was
+`merge` does it; `sources` reads what is given, `refusals` looks whether it is what was
 written, and `known_events` what this store has of it already.
 """

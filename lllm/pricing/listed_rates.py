@@ -50,25 +50,29 @@ def listed_price(
         region: What the path of the address names.
 
     Returns:
-        The price; "unpriced", with the reason, where the data does not say it.
+        The price.
+
+    Raises:
+        NoRateError: The data does not say it.
     """
     names = billed_names(provider, model, asked)
     if not names:
-        return _unpriced(f"does not know what {asked!r} stands for, and so not its rates", model)
+        raise NoRateError(f"does not know what {asked!r} stands for, and so not its rates", model)
     for name in names:
         found = genai_prices.find(provider, name)
         if found is not None:
             break
     else:
-        return _unlisted(provider, model)
+        raise _unlisted(provider, model)
     tier = service_tier or used.traffic
     try:
         samplings = _samplings(
             used, usage, found, at, tier,
             provider=provider, model=name, region=dearer_region(provider, host, region),
         )  # fmt: skip
-    except _NoRateError as error:
-        return _unpriced(str(error), name)
+    except NoRateError as error:
+        error.model = name
+        raise
     version = genai_prices.version()
     made = bill_all(samplings, source=genai_prices.SOURCE, version=version, charges=used.charges)
     taken = ASSUMED.get(provider)
@@ -91,8 +95,19 @@ def listed_fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
     return {} if tariffs is None else tariffs.by_length[0].counted
 
 
-class _NoRateError(LookupError):
-    """Something in a call has a price that the data does not know; a sentence's end says what."""
+class NoRateError(LookupError):
+    """Something in an attempt has a price that the data does not know.
+
+    Args:
+        fault: What the data lacks, as the end of a sentence that begins with its name.
+        model: The one whose rates lack it, "" until `listed_price` says it.
+        advice: More that the user can do about it.
+    """
+
+    def __init__(self, fault: str, model: str = "", advice: str = "") -> None:
+        super().__init__(fault)
+        self.model = model
+        self.advice = advice
 
 
 def _samplings(
@@ -106,31 +121,31 @@ def _samplings(
     model: str,
     region: str | None,
 ) -> list[Sampling]:
-    """Look up the rates of all that an attempt used. Raises _NoRateError where one lacks."""
+    """Look up the rates of all that an attempt used. Raises NoRateError where one lacks."""
     if used.charges.unknown:
-        raise _NoRateError(f"has no rate for {used.charges.unknown[0]}")
+        raise NoRateError(f"has no rate for {used.charges.unknown[0]}")
     asked = used.unconfirmed_tier(tier)
     if asked is not None:
-        raise _NoRateError(
+        raise NoRateError(
             f"can't tell the rates: the service tier {asked!r} was asked for, and the answer does "
             "not say which one it was given"
         )
     tariffs = found.tariffs(at, tier)
     if tariffs is None:
-        raise _NoRateError(f"lists {found.name} without a price for the service tier {tier!r}")
+        raise NoRateError(f"lists {found.name} without a price for the service tier {tier!r}")
     if region is not None:
-        raise _NoRateError(f"has no rates of {region}")
+        raise NoRateError(f"has no rates of {region}")
     factor = GEOS.get(used.geo if isinstance(used.geo, str) else None)
     if factor is None:
-        raise _NoRateError(f"has no rates for inference_geo {used.geo!r}")
+        raise NoRateError(f"has no rates for inference_geo {used.geo!r}")
     try:
         samplings, known = used.samplings(usage)
     except ValueError as error:
-        raise _NoRateError(f"has no rate for {error}") from None
+        raise NoRateError(f"has no rate for {error}") from None
     tariff = tariffs.of(usage.input)
     is_short = tariff == tariffs.by_length[0]
     if not known and not is_short:
-        raise _NoRateError(
+        raise NoRateError(
             f"has other rates for long requests of {found.name}, and nobody says how long each of "
             "the requests was that this answer took"
         )
@@ -138,7 +153,7 @@ def _samplings(
     if fault is None and is_short:
         fault = _dearer_when_long(provider, model, at, usage.input)
     if fault is not None:
-        raise _NoRateError(fault)
+        raise NoRateError(fault)
     billed = [
         Sampling(
             part, tariffs.of(part.input) if of is None else _advisors(provider, of, part, at, tier)
@@ -156,7 +171,7 @@ def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None
     tariffs = None if listed is None else listed.tariffs(at, tier)
     tariff = None if tariffs is None else tariffs.of(usage.input)
     if listed is None or tariff is None or _without_a_price(usage, listed, tariff) is not None:
-        raise _NoRateError(f"lists no model {model!r}, which advised in this answer")
+        raise NoRateError(f"lists no model {model!r}, which advised in this answer")
     return tariff
 
 
@@ -184,24 +199,9 @@ def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
     return None
 
 
-def _unlisted(provider: str, model: str) -> Price:
+def _unlisted(provider: str, model: str) -> NoRateError:
     """Say that the price data has no such model."""
     whose = f" of provider {provider!r}" if provider else ""
     # A famous name at an unknown place needs somebody to say who bills there.
     is_famous = not genai_prices.is_known(provider) and genai_prices.find("", model) is not None
-    return _unpriced(
-        f"lists no model {model!r}{whose}", model, more=_WHO_BILLS if is_famous else ""
-    )
-
-
-def _unpriced(fault: str, model: str, more: str = "") -> Price:
-    """Say why the price data can't price an attempt, and what the user can do about it."""
-    version = genai_prices.version()
-    return Price(
-        "unpriced",
-        source=genai_prices.SOURCE,
-        source_version=version,
-        reason=f"{genai_prices.SOURCE} {version} {fault}. Say what it costs with "
-        f'LogStore(..., prices={{{model!r}: {{"input": ..., "output": ...}}}}) in US dollars for a '
-        f"million tokens, or 0 where it costs nothing.{more}",
-    )
+    return NoRateError(f"lists no model {model!r}{whose}", model, _WHO_BILLS if is_famous else "")

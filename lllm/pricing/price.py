@@ -9,9 +9,10 @@ and never priced as if a part of it had cost nothing.
 from __future__ import annotations
 
 from lllm.events.model import Content, Price, Usage
+from lllm.pricing import genai_prices
 from lllm.pricing.amounts import fits_event
 from lllm.pricing.attempt_usage import AttemptUsage
-from lllm.pricing.listed_rates import listed_fees, listed_price
+from lllm.pricing.listed_rates import NoRateError, listed_fees, listed_price
 from lllm.pricing.local_models import why_free
 from lllm.pricing.priced_requests import NOTHING, Sent
 from lllm.pricing.user_prices import PriceTable
@@ -83,8 +84,24 @@ def price(
         return Price("free", nanos=0, reason=local)
     if used.valid is None:
         return Price("unpriced", reason=used.fault)
-    return listed_price(
-        used, used.valid,
-        provider=provider, model=model, asked=asked, at=at,
-        service_tier=service_tier, host=host, region=region,
-    )  # fmt: skip
+    try:
+        return listed_price(
+            used, used.valid,
+            provider=provider, model=model, asked=asked, at=at,
+            service_tier=service_tier, host=host, region=region,
+        )  # fmt: skip
+    except NoRateError as error:
+        return _unpriced(error)
+
+
+def _unpriced(error: NoRateError) -> Price:
+    """Say why the price data can't price an attempt, and what the user can do about it."""
+    version = genai_prices.version()
+    return Price(
+        "unpriced",
+        source=genai_prices.SOURCE,
+        source_version=version,
+        reason=f"{genai_prices.SOURCE} {version} {error}. Say what it costs with LogStore(..., "
+        f'prices={{{error.model!r}: {{"input": ..., "output": ...}}}}) in US dollars for a '
+        f"million tokens, or 0 where it costs nothing.{error.advice}",
+    )

@@ -13,8 +13,8 @@ from lllm.durations import Duration, duration_nanoseconds
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.model import State
 from lllm.events.table_rows import TableRow
-from lllm.projections.queries.call_selection import Cursor
 from lllm.projections.queries.calls import CallRow, FoundCall, list_calls
+from lllm.projections.queries.cursors import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.queries.sessions import reading
 from lllm.projections.session.invoke_cost import dollars
@@ -231,7 +231,7 @@ def call_list(
     return read
 
 
-def _cursor(text: str, sort: CallSort) -> Cursor:
+def _cursor(text: str, sort: CallSort) -> CallCursor:
     found = re.fullmatch(r"(\w+)\.(-?[0-9]{1,19})\.([0-9]{1,19})\.(-?[0-9]{1,19})", text, re.ASCII)
     if found is None or found[1] != sort:
         raise ValueError(

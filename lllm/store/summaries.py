@@ -16,8 +16,9 @@ from lllm.events.model import State
 from lllm.events.table_rows import TableRow
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.cursors import CostCursor, StartCursor
 from lllm.projections.queries.filters import Filter
-from lllm.projections.queries.sessions import CostCursor, Cursor, SessionRow
+from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.invoke_cost import dollars
 from lllm.times import datetime_of
@@ -173,7 +174,7 @@ def session_list(
     return read
 
 
-def _start_cursor(text: str) -> Cursor:
+def _start_cursor(text: str) -> StartCursor:
     started, _, session_id = text.partition(".")
     if not re.fullmatch(r"-?[0-9]{1,19}", started) or not session_id or abs(int(started)) > _LAST:
         raise _no_cursor(text, "started")

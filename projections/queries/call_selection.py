@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.cursors import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.queries.session_selection import Selection, tag_number
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
-
-Cursor = tuple[int, int, int]  # what is sorted by, session, request: of the last row seen
 
 _NONE = -(2**63)  # what stands for a value that is not known: it comes last
 SORTED_BY: dict[CallSort, str] = {
@@ -50,7 +49,7 @@ class Walk(msgspec.Struct):
 
 
 def walk(
-    connection: sqlite3.Connection, wanted: CallFilter, sort: CallSort, cursor: Cursor | None
+    connection: sqlite3.Connection, wanted: CallFilter, sort: CallSort, cursor: CallCursor | None
 ) -> Walk:
     """Choose the index that leaves the fewest attempts to look at.
 

@@ -12,7 +12,8 @@ import msgspec
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
 from lllm.projections.queries import session_tags
-from lllm.projections.queries.call_selection import SORTED_BY, Cursor, walk
+from lllm.projections.queries.call_selection import SORTED_BY, walk
+from lllm.projections.queries.cursors import CallCursor, begin_behind_call
 from lllm.projections.queries.filters import CallFilter, CallSort
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_selection import Selection, tag_number
@@ -90,14 +91,14 @@ class FoundCall(msgspec.Struct, frozen=True):
 
     row: CallRow
     tags: dict[str, str]
-    cursor: Cursor
+    cursor: CallCursor
 
 
 def list_calls(
     connection: sqlite3.Connection,
     wanted: CallFilter,
     limit: int | None,
-    cursor: Cursor | None,
+    cursor: CallCursor | None,
     sort: CallSort,
 ) -> list[FoundCall]:
     """List the attempts that a filter means.
@@ -147,7 +148,7 @@ def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Itera
         ViewError: Somebody else wrote a row.
     """
     keys = rows_by_key(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
-    cursors = convert_rows(keys, list[Cursor], "calls")
+    cursors = convert_rows(keys, list[CallCursor], "calls")
     for start in range(0, len(cursors), _AT_ONCE):
         yield from _read_page(connection, cursors[start : start + _AT_ONCE], {})
 
@@ -156,9 +157,9 @@ def _keys(
     connection: sqlite3.Connection,
     wanted: CallFilter,
     limit: int | None,
-    cursor: Cursor | None,
+    cursor: CallCursor | None,
     sort: CallSort,
-) -> Iterator[Cursor]:
+) -> Iterator[CallCursor]:
     """Find the cursor of each attempt (what is sorted by, session, request), in order."""
     how = walk(connection, wanted, sort, cursor)
     # Where rows do not come in order, all of them are sorted first, and some looked at then.
@@ -166,13 +167,10 @@ def _keys(
     facets = [tag_number(connection, name, tag).facet for name, tag in tags.items()]
     value = SORTED_BY[sort]
 
-    def run(selection: Selection) -> Iterator[Cursor]:
+    def run(selection: Selection) -> Iterator[CallCursor]:
         for facet in facets:
             selection.add(_MAY_HAVE, f" {facet} ", f" {facet} ")
-        if cursor is not None:
-            if sort == "started":
-                selection.add("c.started <= ?", cursor[0])
-            selection.add(f"({value}, c.session, c.request) < (?, ?, ?)", *cursor)
+        begin_behind_call(selection, cursor, value)
         sql = (
             f"SELECT {value}, c.session, c.request {selection.sql}"
             f" ORDER BY {'+' * how.at_once}{value} DESC, c.session DESC, c.request DESC LIMIT ?"
@@ -195,7 +193,7 @@ _MAY_HAVE = """EXISTS (
 
 
 def _read_page(
-    connection: sqlite3.Connection, page: Sequence[Cursor], tags: dict[str, str]
+    connection: sqlite3.Connection, page: Sequence[CallCursor], tags: dict[str, str]
 ) -> list[FoundCall]:
     """Read the attempts of a page whose sessions have the tags."""
     marks = ", ".join(["(?, ?)"] * len(page))

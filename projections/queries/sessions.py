@@ -12,6 +12,12 @@ import msgspec
 from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
+from lllm.projections.queries.cursors import (
+    CostCursor,
+    StartCursor,
+    begin_behind_cost,
+    begin_behind_start,
+)
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_selection import selections
@@ -73,10 +79,6 @@ _ROW = ", ".join(
     f"{'t' if name in _OF_TOTALS else 's'}.{name}" for name in SessionRow.__struct_fields__
 )
 _TOTALS = "LEFT JOIN session_totals AS t ON t.session = s.number"
-# The last session that was seen: its start in nanoseconds UTC and its id; or, among the dearest,
-# its nano-dollars and its number.
-Cursor = tuple[int, str]
-CostCursor = tuple[int, int]
 
 
 def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
@@ -95,7 +97,7 @@ def reading(database: Database) -> Iterator[sqlite3.Connection]:
 
 
 def list_sessions(
-    connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: Cursor | None
+    connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: StartCursor | None
 ) -> list[SessionRow]:
     """List the sessions that a filter means, newest first.
 
@@ -114,10 +116,7 @@ def list_sessions(
     rows: list[Row] = []
     for selection in selections(connection, wanted):
         selection.source += f" CROSS JOIN sessions AS s ON s.number = f.session {_TOTALS}"
-        if cursor is not None:
-            started, session_id = cursor
-            selection.add("f.started <= ?", started)
-            selection.add("(f.started < ? OR s.id < ?)", started, storable(session_id))
+        begin_behind_start(selection, cursor)
         sql = f"SELECT {_ROW} {selection.sql} ORDER BY f.started DESC, s.id DESC LIMIT ?"
         rows += connection.execute(
             sql, (*selection.parameters, -1 if limit is None else min(limit, _ALL))
@@ -150,8 +149,7 @@ def most_expensive_sessions(
     rows: list[Row] = []
     for selection in selections(connection, wanted):
         selection.source += " LEFT JOIN session_totals AS t ON t.session = f.session"
-        if cursor is not None:
-            selection.add("(ifnull(t.cost_nanos, 0), f.session) < (?, ?)", *cursor)
+        begin_behind_cost(selection, cursor)
         # First the numbers alone: what is sorted and mostly left out is not read.
         sql = f"""SELECT {_ROW} FROM (
                 SELECT f.session AS number, ifnull(t.cost_nanos, 0) AS nanos {selection.sql}
