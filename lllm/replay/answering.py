@@ -20,7 +20,6 @@ from lllm.invokers import Request
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.outcome import (
     CANCELLED_TASK,
-    RecordedAnswer,
     answer_of,
     failure_of,
     is_stop,
@@ -39,8 +38,16 @@ T = TypeVar("T")
 _LEFT = "It was left before its end when the session was recorded, so there is nothing to replay."
 
 
+class GoesLive(BaseException):
+    """From here on the real model is asked; never leaves this module's callers."""
+
+
 class Judge(Protocol):
     """Finds what was recorded, compares, and says what a difference leads to."""
+
+    @property
+    def is_live(self) -> bool:
+        """True once something differed and what begins from then on is not answered."""
 
     def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
         """The next `respond()` of an agent in a dialog, and its place."""
@@ -48,7 +55,11 @@ class Judge(Protocol):
     def ask(
         self, call: RecordedCall | None, place: ReplayPlace, request: Request
     ) -> RecordedAttempt:
-        """The recorded attempt at a place. Raises ReplayDivergence, ReplayInterrupted."""
+        """The recorded attempt at a place.
+
+        Raises ReplayDivergence, ReplayInterrupted, or GoesLive where the model itself is to be
+        asked.
+        """
 
     def runs(self, tool: Tool[..., object]) -> bool:
         """True for a tool that runs, whatever is recorded of it."""
@@ -119,9 +130,12 @@ class _Answers:
         self._place = place
         self._budget = budget
         self._last: RecordedAttempt | None = None  # whose answer was given last
+        self._live = judge.is_live  # the model is asked, and tools run
 
     def carry_out(self, effect: Effect) -> Steps[object]:
         """Answer an effect, or have it carried out."""
+        if self._live:
+            return (yield effect)
         if isinstance(effect, Invoke):
             return (yield from self._invoke(effect))
         if isinstance(effect, Wait):
@@ -134,9 +148,13 @@ class _Answers:
 
     # -- models
 
-    def _invoke(self, effect: Invoke) -> Steps[RecordedAnswer]:
+    def _invoke(self, effect: Invoke) -> Steps[object]:
         place = _at(self._place, effect)
-        attempt = self._judge.ask(self._call, place, effect.request)
+        try:
+            attempt = self._judge.ask(self._call, place, effect.request)
+        except GoesLive:
+            self._live = True
+            return (yield effect)
         end = attempt.end
         if end is None:
             self._judge.broke(place, "The process ended while the model was asked.")

@@ -16,8 +16,9 @@ from lllm.events.errors import ConfigError, LogReadOnly, ReplayError
 from lllm.events.values.json_values import from_plain, to_plain
 from lllm.projections.session.invoke_cost import dollars
 from lllm.replay.ignored import Ignore
-from lllm.replay.recording import RecordedSession, read_recording
+from lllm.replay.recording import RecordedSession
 from lllm.replay.recording_file import is_file, read_file
+from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import OnDivergence, Replay
 from lllm.sessions.host import SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost

@@ -24,7 +24,7 @@ from lllm.sessions.context_values import during
 from lllm.sessions.current_session import carried, current, current_tool
 from lllm.sessions.host import SessionHost
 
-OnDivergence = Literal["raise", "report"]
+OnDivergence = Literal["raise", "report", "live"]
 
 
 class JudgedRequest(msgspec.Struct, frozen=True):
@@ -54,8 +54,10 @@ class Replay:
         ignore: Iterable[Ignore] = (),
         live_tools: Collection[str] = (),
     ) -> None:
-        if on_divergence not in ("raise", "report"):
-            raise ConfigError(f'on_divergence is "raise" or "report", not {on_divergence!r}.')
+        if on_divergence not in ("raise", "report", "live"):
+            raise ConfigError(
+                f'on_divergence is "raise", "report" or "live", not {on_divergence!r}.'
+            )
         _check(recording)
         self.recording = recording
         self.host = host
@@ -69,7 +71,9 @@ class Replay:
         self.left_out: set[RecordedSession] = set()  # within tools that did not run
         self.within_tools: set[RecordedCall] = set()  # that did not run
         self._asked: set[RecordedAttempt] = set()
-        self._reports = on_divergence == "report"
+        self._reports = on_divergence != "raise"
+        self.may_go_live = on_divergence == "live"
+        self.is_live = False  # something differed, and what begins from then on asks its model
         self._recorder: Recorder | None = None
         self._stack = ExitStack()
 
@@ -104,7 +108,8 @@ class Replay:
         __: TracebackType | None,
     ) -> None:
         self._stack.close()
-        if self.interrupted is None and (self._reports or not self.divergences):
+        goes_on = self._reports or not self.divergences
+        if self.interrupted is None and goes_on and not self.is_live:
             self._find_missing()
         found: list[ReplayDivergence | ReplayInterrupted] = []
         if self.interrupted is not None:

@@ -20,7 +20,7 @@ from lllm.events.model import (
 from lllm.events.recorder import Recorder
 from lllm.invokers import Request
 from lllm.replay.active import E
-from lllm.replay.answering import answered
+from lllm.replay.answering import GoesLive, answered
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.outcome import FREE
@@ -53,6 +53,8 @@ class ReplayedSession:
         self.recorded = recorded
         self.place = place
         self._comparing = Comparing(replay.host.redact, replay.ignored)
+        self._given: set[int] = set()  # the ids of recorded prices that are still held
+        self._billed: set[int] = set()  # requests that a model was really asked
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
         self._by_task: dict[tuple[str, bytes], deque[RecordedSession]] = {}
         self._left: dict[str, dict[str, RecordedSession]] = {}  # children, by tactic and id
@@ -72,10 +74,12 @@ class ReplayedSession:
     def origin(self) -> Origin:
         """See Replaying."""
         recorded = self.recorded or self._replay.recording
-        return Origin(recorded.session_id, "replay")
+        return Origin(recorded.session_id, "fork" if self._replay.may_go_live else "replay")
 
     def begin(self, started: SessionStarted, _: Recorder, /) -> ReplayedSession:
         """See AnswersSessions."""
+        if self.is_live:
+            return ReplayedSession(self._replay, None, ReplayPlace(tactic=started.tactic_path))
         with self._replay.lock.held():
             child, differs = self._child(started)
         number = started.ordinal if child is None else child.started.ordinal
@@ -85,9 +89,11 @@ class ReplayedSession:
             child=number,
         )
         if child is None:
-            self._unrecorded(
-                None, place, f"A call of {started.tactic_path!r} was never recorded here."
-            )
+            why = f"A call of {started.tactic_path!r} was never recorded here."
+            try:
+                self._unrecorded(None, place, why)
+            except GoesLive:
+                return ReplayedSession(self._replay, None, place)
         replayed = ReplayedSession(self._replay, child, place)
         if differs:
             replayed.compare_task(started)
@@ -137,6 +143,11 @@ class ReplayedSession:
 
     # -- agents
 
+    @property
+    def is_live(self) -> bool:
+        """See Judge."""
+        return self._replay.is_live
+
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
         """See Replaying."""
         return answered(self, steps, agent, dialog, budget)
@@ -144,7 +155,13 @@ class ReplayedSession:
     def unbilled(self, event: E) -> E:
         """See Replaying."""
         if isinstance(event, LLMRefused):
+            if event.request in self._billed:
+                return event
             return msgspec.structs.replace(event, cost=0)
+        asked = event.price is not None and id(event.price) not in self._given
+        if asked and self._replay.may_go_live:
+            self._billed.add(event.request)
+            return event
         return msgspec.structs.replace(event, price=FREE)
 
     def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
@@ -180,11 +197,22 @@ class ReplayedSession:
                     recorded_next=told(attempt),
                 )
             )
+            self._go_live()
+        if attempt.end is None and self._replay.may_go_live:
+            self._go_live()
+        if attempt.end is not None:
+            self._given.add(id(attempt.end.price))
         return attempt
+
+    def _go_live(self) -> None:
+        if self._replay.may_go_live:
+            self._replay.is_live = True
+            raise GoesLive
 
     def _unrecorded(self, call: RecordedCall | None, place: ReplayPlace, why: str) -> NoReturn:
         recorded = self.recorded
         if recorded is not None and recorded.is_stopped:
+            self._go_live()
             end = None if call is None else call.end
             if end is None or (isinstance(end, AgentFailed) and end.cancelled):
                 self.broke(place, "Nothing more was recorded: the session had no end of its own.")
@@ -192,8 +220,9 @@ class ReplayedSession:
             ReplayDivergence(
                 why, kind="unrecorded", place=place, recorded_next=self._recorded_next()
             ),
-            can_go_on=False,
+            can_go_on=self._replay.may_go_live,
         )
+        self._go_live()
         raise AssertionError("what was never recorded can't go on")
 
     def _recorded_next(self) -> str:

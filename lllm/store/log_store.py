@@ -271,7 +271,9 @@ class LogStore:
         Args:
             session_id: The whole id, or the path of a file that `lllm export --format jsonl` wrote.
             on_divergence: "raise" raises ReplayDivergence at the first difference; "report" goes on
-                with the recorded answer, and the replay's `divergences` has all of them.
+                with the recorded answer, and the replay's `divergences` has all of them; "live"
+                goes on with the real model, in the dialog that differs and in all that begins
+                later: the session is then a fork, which costs what is asked anew.
             ignore: What is left out where requests are compared: key paths, as "params.seed" or
                 "messages.*.parts.*.text", and patterns (`re.Pattern`, or those of `redact`).
             live_tools: Names of tools that run all the same; their results are compared.

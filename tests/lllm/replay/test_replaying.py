@@ -27,7 +27,8 @@ from lllm import (
     SQLiteBackend,
     tool,
 )  # fmt: skip
-from lllm.events import codec, model
+from lllm.events import codec
+from lllm.events import model as model_events
 from lllm.events.backends.memory import MemoryBackend
 from lllm.invokers import Request
 from lllm.invokers.scripted import bad_request, cut_off, rate_limited, tool_call, tool_calls
@@ -63,7 +64,7 @@ def asking(tactic: Any, task: object) -> object:
     return asks(tactic, task)
 
 
-def payloads(store: LogStore, session_id: str) -> list[model.Event]:
+def payloads(store: LogStore, session_id: str) -> list[model_events.Event]:
     """What the events of a session say."""
     return [codec.decode(event) for event in store.events(session_id)]
 
@@ -81,8 +82,8 @@ def test_the_block_and_the_call_are_the_same(store: LogStore) -> None:
     session = store.load_session(replay.session_id)
     assert (session.delivery, session.total_cost.cost) == ("hi", 0)
     started = payloads(store, replay.session_id)[0]
-    assert isinstance(started, model.SessionStarted)
-    assert started.origin == model.Origin(recorded, "replay")
+    assert isinstance(started, model_events.SessionStarted)
+    assert started.origin == model_events.Origin(recorded, "replay")
     again = Program(asking, log_store=store).replay(recorded, return_session=True)
     assert (again.delivery, again.total_cost.cost) == ("hi", 0)
     assert again.session_id not in (recorded, replay.session_id)
@@ -103,7 +104,7 @@ def test_record_false_writes_nothing(store: LogStore) -> None:
 def test_waits_are_not_waited(store: LogStore) -> None:
     """What was waited, as the provider asked or at random, is in the replay's record, and is not
     waited."""
-    events: list[list[model.Event]] = []
+    events: list[list[model_events.Event]] = []
     script = [rate_limited(), rate_limited(0.3), "hi"]
     recorded = record(Program(asking, script, log_store=store, recall_wait=0.02))
     began = time.monotonic()
@@ -111,7 +112,9 @@ def test_waits_are_not_waited(store: LogStore) -> None:
     session = again.replay(recorded, return_session=True)
     assert time.monotonic() - began < 5
     for one in (recorded, session.session_id):
-        events.append([e for e in payloads(store, one) if isinstance(e, model.RetryScheduled)])
+        events.append(
+            [e for e in payloads(store, one) if isinstance(e, model_events.RetryScheduled)]
+        )
     assert events[0] == events[1]
 
 
@@ -537,6 +540,53 @@ def test_a_session_whose_process_was_killed(tmp_path: Path, where: str) -> None:
         other = Program(lambda self, _: asks(self, "other", alias="1"), log_store=store)
         with pytest.raises(ReplayDivergence):
             other.replay(summary.session_id)
+
+
+def test_a_difference_may_go_live(store: LogStore) -> None:
+    """With on_divergence="live" the past comes from the log up to the difference; from there on
+    the model is asked and tools run, in the dialog that differs and in all that begins later. The
+    session is a fork, which costs what was asked anew."""
+
+    def two(second: str) -> Any:
+        def do(tactic: Any, _: object) -> object:
+            first = asks(tactic, "first", alias="1")
+            other = asks(tactic, second, alias="2")
+            return [first, other, asks(tactic, "last", alias="3"), tactic.sub("sub")]
+
+        return do
+
+    class Sub(Program, register=False):
+        name = "sub"
+
+    def made(second: str, script: Any) -> Program:
+        program = Program(two(second), script, tools=[note], log_store=store)
+        vars(program)["sub"] = Sub(asking, script, log_store=store)
+        return program
+
+    recorded = record(made("second", lambda _: "then"))
+    cost = store.load_session(recorded).total_cost
+    assert made("second", None).replay(recorded, on_divergence="live") == ["then"] * 4
+    asked: list[str] = []
+
+    def model(request: Request) -> Any:
+        said = request.messages[-1]
+        asked.append(said.text)
+        wants = said.role == "user" and said.text == "changed"
+        return tool_call("note", {"text": "x"}) if wants else "now"
+
+    with store.replay(recorded, on_divergence="live") as replay:
+        assert made("changed", model)("task") == ["then", "now", "now", "now"]
+    assert (asked, ran) == (["changed", "noted x", "last", "sub"], ["x"])
+    (difference,) = replay.divergences
+    assert (difference.kind, difference.place.dialog) == ("changed", "2")
+    session = replay.load_session()
+    assert session.total_cost.cost > 0
+    assert session.agent_sessions["a"][0].cost.cost == 0 < session.agent_sessions["a"][1].cost.cost
+    assert session.total_cost.prompt_tokens > cost.prompt_tokens
+    fork = payloads(store, session.session_id)[0]
+    assert isinstance(fork, model_events.SessionStarted)
+    assert fork.origin == model_events.Origin(recorded, "fork")
+    assert session.session_id in [one.session_id for one in store.list_sessions()]
 
 
 def test_a_replay_stays_in_its_process(store: LogStore) -> None:

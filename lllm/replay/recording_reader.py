@@ -1,0 +1,100 @@
+"""Makes a recording of the events of a session, and refuses what can't be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lllm.events import codec
+from lllm.events.envelope import Recorded
+from lllm.events.errors import ReplayError
+from lllm.events.model import EVENTS, AgentDefined, SessionErased, SessionStarted, Unknown
+from lllm.replay.recording import RecordedSession
+
+
+def read_recording(
+    events: Iterable[Recorded], session_id: str | None, source: str
+) -> RecordedSession:
+    """The session that some events tell of, with those below it.
+
+    Args:
+        events: Of all sessions in the tree, and the definitions that they refer to, in the order of
+            the log.
+        session_id: The session; None for the one that all others are below.
+        source: Where the events come from, for messages.
+
+    Returns:
+        The session.
+
+    Raises:
+        ReplayError: It is not among the events, some of it is missing or erased, or a newer lllm
+            wrote it.
+    """
+    definitions: dict[str, AgentDefined] = {}
+    sessions: dict[str, RecordedSession] = {}
+    last: dict[str, int] = {}
+    for event in events:
+        payload = codec.decode(event)
+        if isinstance(payload, Unknown):
+            raise _unknown(event, payload, source)
+        if isinstance(payload, SessionErased):
+            raise ReplayError(
+                f"Session {payload.about} in {source} can't be replayed: it was erased by "
+                f"{payload.by or 'somebody'} ({payload.reason})."
+            )
+        if isinstance(payload, AgentDefined):
+            definitions[event.stream] = payload
+            continue
+        if isinstance(payload, SessionStarted):
+            sessions.setdefault(event.stream, RecordedSession(event.stream, payload, event.time))
+        one = sessions.get(event.stream)
+        if one is None:
+            if event.seq > 1:
+                raise _cut(event.stream, "its beginning is missing", source)
+            continue  # what was said of a session later
+        if event.seq != last.get(event.stream, 0) + 1:
+            raise _cut(event.stream, f"events before number {event.seq} are missing", source)
+        last[event.stream] = event.seq
+        one.take(event, payload, definitions)
+    return _root(sessions, session_id, source)
+
+
+def _root(
+    sessions: dict[str, RecordedSession], session_id: str | None, source: str
+) -> RecordedSession:
+    roots = []
+    for one in sessions.values():
+        above = one.started.ancestors[-1].session_id if one.started.ancestors else ""
+        if above in sessions and one.session_id != session_id:
+            sessions[above].children.append(one)
+            one.siblings = sessions[above].children
+            if one.started.parent_tool is not None:
+                within = sessions[above].children_in_tool
+                within.setdefault(one.started.parent_tool, []).append(one)
+        else:
+            roots.append(one)
+    if session_id is not None:
+        if session_id not in sessions:
+            raise ReplayError(f"There is no session {session_id!r} in {source}.")
+        return sessions[session_id]
+    if len(roots) != 1:
+        told = "no session" if not roots else f"{len(roots)} sessions that stand apart"
+        raise ReplayError(f"{source} holds {told}; the export of one session holds one.")
+    return roots[0]
+
+
+def _unknown(event: Recorded, payload: Unknown, source: str) -> ReplayError:
+    known = EVENTS.get(event.type)
+    newer = known is None or event.version > known.version
+    why = (
+        "a newer version of lllm wrote it. Install that one to replay it"
+        if newer
+        else "it is damaged"
+    )
+    return ReplayError(
+        f"Session {event.stream} in {source} can't be replayed: its event {event.seq}, "
+        f"{event.type!r} in version {event.version}, can't be read ({payload.reason}); {why}."
+    )
+
+
+def _cut(session_id: str, why: str, source: str) -> ReplayError:
+    return ReplayError(f"Session {session_id} in {source} can't be replayed: {why}.")
