@@ -1,4 +1,4 @@
-"""The ground floor: the facts. Events, how they are written, and the logs that keep them.
+"""The lowest layer: event types, their encoding, and the logs that store them.
 
     model, codec, envelope   what can happen; payloads as bytes; an event as it is stored
     recorder, statements     who writes one session; what others say of one

@@ -1,4 +1,4 @@
-"""The contract of every log, and what can be asked of one beyond it.
+"""Defines the interface of a log backend, and the optional abilities that one can add.
 
 To write a backend, implement the four methods of `LogBackend`; `lllm.testing` has the suite that it
 must pass. Whatever else a backend can do is a small protocol of its own below. Each is optional: a
@@ -84,7 +84,7 @@ class LogBackend(Protocol):
 
 @runtime_checkable
 class AppendsWithoutWaiting(Protocol):
-    """A log that can say at once that it would have to wait, so that an event loop needn't."""
+    """A log with an append that returns at once instead of waiting for a lock."""
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
         """Append, but never wait.
@@ -99,7 +99,7 @@ class AppendsWithoutWaiting(Protocol):
 
 @runtime_checkable
 class KnowsNesting(Protocol):
-    """A log that can tell that its thread is in the middle of a write to it.
+    """A log that can tell if the current thread is already inside a write to it.
 
     An append by a signal handler is queued then.
     """
@@ -117,7 +117,7 @@ class KnowsNesting(Protocol):
 
 @runtime_checkable
 class AppendsWithin(Protocol):
-    """A log that can be told how long to wait for other writers, one of which may be frozen."""
+    """A log with an append that gives up when other writers hold the lock for too long."""
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
         """Append, but give up where other writers take longer than some seconds.
@@ -142,7 +142,7 @@ class KnowsWriters(Protocol):
 
 @runtime_checkable
 class KnowsItsEnd(Protocol):
-    """A log that can tell that its end is missing."""
+    """A log that can detect that its last events are missing."""
 
     def check_end(self) -> None:
         """Look whether the end of the log is there.
@@ -154,7 +154,7 @@ class KnowsItsEnd(Protocol):
 
 @runtime_checkable
 class ReadsByType(Protocol):
-    """A log that skips the events nobody asked for without handing them over."""
+    """A log that can read only the events of given types."""
 
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
@@ -170,7 +170,7 @@ class ReadsByType(Protocol):
 
 @runtime_checkable
 class ReadsPastDamage(Protocol):
-    """A log that knows where it goes on behind damage."""
+    """A log that can continue reading after a damaged place."""
 
     def readable(self) -> Readable:
         """Prepare to read what can be read, with a Damage for what can't be.
@@ -185,7 +185,7 @@ Progress = Callable[[int, int], None]  # told how far some work is, and how far 
 
 @runtime_checkable
 class CopiesFiles(Protocol):
-    """A log in files, of which a backup is a copy."""
+    """A log that backs itself up by copying its files."""
 
     @property
     def path(self) -> Path | str:
@@ -205,7 +205,7 @@ class CopiesFiles(Protocol):
 
 @runtime_checkable
 class CanBeRepaired(Protocol):
-    """A log that can put damaged files right."""
+    """A log that can repair its damaged files."""
 
     def repair(self) -> Repaired:
         """Mend what can be mended, and keep a copy of each file that is changed.
@@ -219,7 +219,7 @@ class CanBeRepaired(Protocol):
 
 @runtime_checkable
 class KeepsRows(Protocol):
-    """A log that has a place for the rows of projections; for others they live in memory.
+    """A log that stores the rows of projections; without this ability they are kept in memory.
 
     Attributes:
         rows_in_log: True if the events stand in the same database, so that one look at it tells
@@ -266,7 +266,7 @@ class OpensLog(Protocol):
 
 
 class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
-    """How logs of one kind are recognised by a path or URL, and opened.
+    """Recognises the paths and URLs of one kind of log, and opens them.
 
     A path is recognised by names alone. Nobody opens a file to look into it: closing it would take
     away the locks that SQLite holds on it in the same process

@@ -1,4 +1,4 @@
-"""Logging never breaks the user's call: what can't be written now is held and written later.
+"""Keeps a failing log from breaking the user's program: events are held and written later.
 
 Where the backend can't write, a warning says so once, the events wait in memory, and every later
 append tries again, in order. Where another writer holds the log's lock and is frozen, the first
@@ -46,7 +46,7 @@ _ENDS = frozenset({"session.succeeded", "session.failed"})
 
 
 class BufferedLog:
-    """A log that takes every append, and writes it when its backend can.
+    """A log that accepts every append, and holds the events while its backend can't write.
 
     Args:
         backend: The log that is written to.

@@ -1,4 +1,4 @@
-"""Payload to bytes and back, whoever wrote it.
+"""Encodes payloads as bytes and decodes them, also those of other versions of lllm.
 
 Payloads are JSON. An older schema version is lifted by the upcasters below, one version at a time;
 a newer one, or a type that this library doesn't know, becomes `Unknown`: kept, counted and shown,

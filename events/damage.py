@@ -1,4 +1,4 @@
-"""Reading a log around its damage: every event that can still be had, and a note on what can't.
+"""Reads a damaged log: every readable event, and a note for each damaged place.
 
 The readers that everything else uses stop at damage, so that nobody mistakes half a session for a
 whole one. Here it is noted, and the reading goes on behind it.
@@ -18,7 +18,7 @@ from lllm.events.errors import LogDamaged
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """Something in a log that is not as it was written.
+    """A place in a log that differs from how it was written.
 
     Attributes:
         position: Where; of several, the last, so that reading `after` it goes on behind the damage.
@@ -46,7 +46,7 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class Readable:
-    """What can be read of a log, in order, with a Damage for what can't be, where it stands.
+    """Iterates over a log in order: its events, and a Damage in place of each unreadable part.
 
     Args:
         log: The log.

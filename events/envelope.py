@@ -1,4 +1,4 @@
-"""The envelope that every event travels in, and the digest that makes it provable.
+"""The envelope around each event, and the digest that proves it was not changed.
 
     leaf       = SHA-256(0x00 || field(stream) || field(seq) || field(time) || field(type)
                               || field(version) || field(commitment))
@@ -40,7 +40,7 @@ _last_two = struct.Struct(">IqI").pack  # a number, and the length of the field 
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as its writer fixes it, before a log gives it a position.
+    """An event before a log has given it a position.
 
     Attributes:
         stream: A session's id, or the name of a statement about one.
@@ -73,7 +73,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True):
-    """An event as a log keeps it: a NewEvent with its position.
+    """An event as a log stores it: a NewEvent with its position.
 
     Attributes:
         position: The place in the log. It grows in the order in which events become visible.

@@ -1,4 +1,4 @@
-"""Every error that lllm raises on purpose, in one place.
+"""Every error that lllm raises on purpose.
 
     LllmError
     ├── LogError                        the log of events
@@ -50,15 +50,15 @@ class LllmError(Exception):
 
 
 class LogError(LllmError):
-    """Something is wrong with the log of events."""
+    """The log of events can't be used as it is."""
 
 
 class LogUnavailable(LogError, OSError):
-    """The log can't be opened or written at the moment; nothing of the append was stored."""
+    """The log can't be opened or written now; nothing of the append was stored."""
 
 
 class LogDamaged(LogError):
-    """What is stored is not what was written.
+    """Stored events differ from what was written, or are missing.
 
     Args:
         message: For people.
@@ -81,27 +81,27 @@ class LogTooNew(LogError):
 
 
 class LogReadOnly(LogError):
-    """The log was opened to be read; nothing is written to it, or beside it."""
+    """The log was opened for reading only, so nothing can be written to it."""
 
 
 class AppendConflict(LogError):
-    """Another event stands at this place of the stream already."""
+    """The stream already has a different event at this place."""
 
 
 class AppendTooLarge(LogError):
-    """An event or an append is longer than a log takes, and nothing of it was stored."""
+    """An event or an append exceeds the log's size limit; nothing of it was stored."""
 
 
 class WrongProcess(LogError):
-    """A recorder belongs to the process that made it; a forked child opens a session of its own."""
+    """A forked child used a recorder of its parent; it has to open a session of its own."""
 
 
 class SessionEnded(LogError):
-    """A session has its last event; what still runs of it can't add to its record."""
+    """The session has ended, so no more events can be added to it."""
 
 
 class StoreError(LllmError):
-    """Something is wrong with what was asked of a store."""
+    """A store can't do what it was asked for."""
 
 
 class SessionNotFound(StoreError, KeyError):
@@ -113,7 +113,7 @@ class AmbiguousId(StoreError, KeyError):
 
 
 class ImportRefused(StoreError):
-    """Some of what was to be imported was not; everything else was.
+    """Some sessions were not imported; all others were.
 
     Attributes:
         refused: What was not, each with its place and the reason.
@@ -144,11 +144,11 @@ class ImportRefused(StoreError):
 
 
 class ReplayError(StoreError):
-    """A session can't be replayed: it is damaged, cut off, too new, or of another tactic."""
+    """A session can't be replayed: it is damaged, incomplete, too new, or of another tactic."""
 
 
 class ViewError(StoreError):
-    """A view can't be built or read, and why."""
+    """A view can't be built or read; the message says why."""
 
 
 class ConfigError(LllmError, ValueError):
@@ -156,11 +156,11 @@ class ConfigError(LllmError, ValueError):
 
 
 class PackageError(LllmError, ValueError):
-    """An lllm.toml, or a folder that it names, is missing or wrong."""
+    """An lllm.toml, or a folder that it names, is missing or invalid."""
 
 
 class PromptError(LllmError, ValueError):
-    """A prompt's placeholders and the arguments given for them don't fit together."""
+    """The arguments given for a prompt don't match its placeholders."""
 
 
 class ParseError(LllmError, ValueError):
@@ -171,7 +171,7 @@ class ParseError(LllmError, ValueError):
 
 
 class MissingExtra(LllmError, ImportError):
-    """A model's SDK is not installed, or in a version that is not supported.
+    """A model's SDK is not installed, or its version is not supported.
 
     The message says what to install.
     """
@@ -253,7 +253,7 @@ def _invoke_error(message: str, fields: dict[str, object]) -> InvokeError:
 
 
 class BudgetExceeded(LllmError):
-    """What a call may spend on models is spent; the next call of a model did not happen.
+    """The budget of a call is spent; the next call of a model was not made.
 
     Args:
         message: For people.
@@ -276,4 +276,4 @@ def _budget_exceeded(message: str, spent_usd: float, limit_usd: float) -> Budget
 
 
 class AgentError(LllmError):
-    """An agent gave up: its retries or recalls are spent. `__cause__` is what it met last."""
+    """An agent used up its retries or recalls. `__cause__` is the last error."""

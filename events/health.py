@@ -1,4 +1,4 @@
-"""How a log is, as its backend says it: size, format, and the files that it stands on."""
+"""The health of a log as its backend reports it: size, format and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Unit = Literal["event", "byte", "position"]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backend can say of its log.
+    """A backend's report about its log.
 
     Attributes:
         kind: What the kind of log is called, as "sqlite".

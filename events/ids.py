@@ -1,4 +1,4 @@
-"""Ids of sessions and other streams, and the salts that their commitments are made with."""
+"""Makes the ids of sessions and other streams, and the salts of their commitments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that whoever writes a backend needs; `lllm.events.backend` says what they mean."""
+"""Re-exports the names that the author of a backend needs from `lllm.events.backend`."""
 
 from lllm.events.backend import (
     AppendsWithin,

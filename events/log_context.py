@@ -1,4 +1,4 @@
-"""What a line that is logged now belongs to: the session, and the agent, that it is written in."""
+"""Finds the session and the agent that a log line belongs to."""
 
 from __future__ import annotations
 

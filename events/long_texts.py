@@ -1,4 +1,4 @@
-"""JSON of messages that are so long that each copy of them counts.
+"""Encodes very long messages as JSON without copying their text more often than needed.
 
 msgspec makes an output half as long again as it needs, and holds all of it beside the text. Here a
 long text is written window by window into bytes of the right length. What comes out is the same.
@@ -72,7 +72,7 @@ def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encode
 
 
 class JSONPieces:
-    """What the JSON of a struct is made of: that of all but its long texts, and theirs.
+    """The JSON of a struct in pieces: its long texts, and everything else.
 
     Args:
         value: The struct.

@@ -1,4 +1,4 @@
-"""Every event there is: one frozen Struct each, whose docstring says when it is written.
+"""Defines every event type: one frozen Struct each, whose docstring says when it is written.
 
 A payload alone, with the events before it in its stream, says everything that a replay, an
 auditor, a bill or a tracing span would ask. Ordinals (message, request, tool, call, dialog) count
@@ -33,7 +33,7 @@ State = Literal["success", "failure", "running", "interrupted"]
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One piece of a message. A large binary is a blob beside the log, named by its digest."""
+    """One piece of a message. A large binary is kept as a blob, named by its digest."""
 
     kind: str
     """As "text", "image", "audio", "file", "reasoning", "refusal"; else the provider's word."""
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A model's wish to run a tool."""
+    """A model's request to run a tool."""
 
     id: str
     """The provider's id of this call, which the tool's answer names."""
@@ -59,7 +59,7 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one message says."""
+    """The content of one message."""
 
     role: str
     """One of "system", "user", "assistant" and "tool"."""
@@ -87,7 +87,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An exception, as far as it can be written down."""
+    """A recorded exception."""
 
     type: str
     """The name of the exception's class."""
@@ -102,7 +102,7 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Tokens of one attempt, as far as the provider said."""
+    """The tokens that one attempt used, as far as the provider reported them."""
 
     input: Amount = 0
     """Tokens that went in, cached ones and cache writes included."""
@@ -123,7 +123,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What one attempt cost, and who says so."""
+    """The cost of one attempt, and the source of its price."""
 
     status: Literal["priced", "provider", "free", "unpriced"]
     """How the price is known: computed from rates, told by the provider, free, or not at all."""
@@ -148,7 +148,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A sum of attempts of one day, model and agent; all that erasure leaves of a bill."""
+    """The sum of all attempts of one day, model and agent; it survives erasure."""
 
     day: str
     """The day in UTC, YYYY-MM-DD."""
@@ -178,7 +178,7 @@ class Ancestor(msgspec.Struct, frozen=True, gc=False):
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The session that this one was made from."""
+    """The session that this one is a replay, a fork or an imported copy of."""
 
     session: str
     """Its id."""
@@ -189,7 +189,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Producer(msgspec.Struct, frozen=True, gc=False):
-    """The versions that wrote a session."""
+    """The versions of lllm and Python that wrote a session."""
 
     lllm: str
     """The version of lllm."""
@@ -198,7 +198,7 @@ class Producer(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A tool as the model is told of it."""
+    """A tool as it is described to the model."""
 
     name: str
     """The name that the model calls it by."""
@@ -211,7 +211,7 @@ class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """How often one respond() may go round for each reason."""
+    """The maximum number of rounds in one respond(), for each reason."""
 
     max_exception_retry: Number
     """Answers that are asked for again because they don't parse."""
@@ -222,7 +222,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What all events have in common: a type, and a version of its fields."""
+    """The base of all events: a type, and the version of its fields."""
 
     type: ClassVar[str]
     """The name of the event in the log, as "llm.responded"; never a Python path."""
@@ -231,7 +231,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class SessionStarted(Event, frozen=True, kw_only=True):
-    """A tactic call begins. First in its session's stream."""
+    """A call of a tactic begins. This is the first event of its session's stream."""
 
     type: ClassVar[str] = "session.started"
     tactic_path: str
@@ -275,7 +275,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
 
 
 class SessionSucceeded(Event, frozen=True, kw_only=True):
-    """A tactic call delivers. Last in its session's stream."""
+    """A call of a tactic returns. This is the last event of its session's stream."""
 
     type: ClassVar[str] = "session.succeeded"
     delivery: object = None
@@ -285,7 +285,7 @@ class SessionSucceeded(Event, frozen=True, kw_only=True):
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
-    """A tactic call raises, is cancelled or interrupted by Ctrl-C. Last in its session's stream."""
+    """A tactic call raises, or is cancelled or interrupted. Last in its session's stream."""
 
     type: ClassVar[str] = "session.failed"
     error: Error
@@ -299,7 +299,7 @@ class SessionFailed(Event, frozen=True, kw_only=True):
 
 
 class SessionInterrupted(Event, frozen=True, kw_only=True):
-    """A session's process was found dead. Not terminal: a later event of the owner wins."""
+    """A session's process was found dead. A later event of the session overrides this."""
 
     type: ClassVar[str] = "session.interrupted"
     about: str
@@ -329,7 +329,7 @@ class SessionTagged(Event, frozen=True, kw_only=True):
 
 
 class SessionErased(Event, frozen=True, kw_only=True):
-    """A session's payloads were erased on purpose; what stays is enough for its row and bill."""
+    """A session's payloads were erased on purpose; its list row and costs remain."""
 
     type: ClassVar[str] = "session.erased"
     about: str
@@ -355,7 +355,7 @@ class SessionErased(Event, frozen=True, kw_only=True):
 
 
 class AgentDefined(Event, frozen=True, kw_only=True):
-    """The definition of an agent that this log did not have, written once by whoever is first.
+    """The definition of an agent, written once for each log when it is first used.
 
     Its stream is named by the digest of its content.
     """
@@ -400,7 +400,7 @@ class AgentStarted(Event, frozen=True, kw_only=True):
 
 
 class AgentSucceeded(Event, frozen=True, kw_only=True):
-    """`agent.respond()` delivers."""
+    """`agent.respond()` returns an answer."""
 
     type: ClassVar[str] = "agent.succeeded"
     call: Number
@@ -428,7 +428,7 @@ class AgentFailed(Event, frozen=True, kw_only=True):
 
 
 class DialogOpened(Event, frozen=True, kw_only=True):
-    """A dialog begins: empty, or as a copy of the beginning of another."""
+    """A dialog begins: empty, or as a copy of the first messages of another."""
 
     type: ClassVar[str] = "dialog.opened"
     dialog: Number
@@ -444,7 +444,7 @@ class DialogOpened(Event, frozen=True, kw_only=True):
 
 
 class MessageAdded(Event, frozen=True, kw_only=True):
-    """A message enters a dialog that no other event carries."""
+    """A message is added to a dialog, unless another event already carries it."""
 
     type: ClassVar[str] = "message.added"
     message: Number
@@ -508,7 +508,7 @@ class LLMRequested(Event, frozen=True, kw_only=True):
 
 
 class LLMResponded(Event, frozen=True, kw_only=True):
-    """A model answered one attempt.
+    """A model answered an attempt.
 
     A bill needs no other event: the model that was asked and the agent that did are said here, too.
     """
@@ -587,7 +587,7 @@ class LLMFailed(Event, frozen=True, kw_only=True):
 
 
 class LLMRefused(Event, frozen=True, kw_only=True):
-    """An answer was thrown away: it did not parse, or asked for tools where none were left.
+    """An answer was rejected: it did not parse, or asked for tools when none were allowed.
 
     What it cost stays in the bill, and counts as wasted.
     """
@@ -606,7 +606,7 @@ class LLMRefused(Event, frozen=True, kw_only=True):
 
 
 class ToolCalled(Event, frozen=True, kw_only=True):
-    """A tool interrupt: an answer asked for a tool, which is about to run."""
+    """A tool that an answer asked for is about to run."""
 
     type: ClassVar[str] = "tool.called"
     tool: Number
@@ -622,7 +622,7 @@ class ToolCalled(Event, frozen=True, kw_only=True):
 
 
 class ToolReturned(Event, frozen=True, kw_only=True):
-    """A tool returned, and its result goes back to the model."""
+    """A tool returned; its result is sent to the model."""
 
     type: ClassVar[str] = "tool.returned"
     tool: Number
@@ -656,7 +656,7 @@ class ToolFailed(Event, frozen=True, kw_only=True):
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
-    """The loop goes round again: the answer did not parse or validate, or the API failed."""
+    """The model is about to be asked again: its answer was invalid, or the API failed."""
 
     type: ClassVar[str] = "retry.scheduled"
     call: Number
@@ -676,7 +676,7 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
 
 
 class ErrorRecorded(Event, frozen=True, kw_only=True):
-    """A failure outside any session, given to `save_error`."""
+    """An error outside of any session, given to `save_error`."""
 
     type: ClassVar[str] = "error.recorded"
     error: Error
@@ -690,7 +690,7 @@ class ErrorRecorded(Event, frozen=True, kw_only=True):
 
 
 class LogGap(Event, frozen=True, kw_only=True):
-    """Events could not be written and were counted instead."""
+    """Some events could not be written; this event counts them."""
 
     type: ClassVar[str] = "log.gap"
     lost: Number
@@ -706,7 +706,7 @@ class LogGap(Event, frozen=True, kw_only=True):
 
 
 class Unknown(Event, frozen=True, kw_only=True):
-    """An event that this library can't read: a strange type or version, or an odd payload.
+    """An event that this version of lllm can't read: its type, version or payload is unknown.
 
     It is never written; it is kept, counted and shown.
     """

@@ -1,4 +1,4 @@
-"""The one writer of one session.
+"""Writes the events of one session.
 
 `stage` fixes an event (its place in the stream, its time, its bytes) and `commit` makes all that is
 staged durable in one append. Whoever is about to call something outside commits first, so that
@@ -41,14 +41,14 @@ _Payloads = list[tuple[str, int, bytes]]
 
 
 class Definitions:
-    """The agent definitions that are known to stand in one log."""
+    """The agent definitions that one log is known to contain."""
 
     def __init__(self) -> None:
         self.known: set[str] = set()
 
 
 class Recorder:
-    """Writes the stream of one session; no other object and no other process does.
+    """Writes the stream of one session, for which it is the only writer.
 
     Safe to use from several threads.
 

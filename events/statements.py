@@ -1,4 +1,4 @@
-"""Statements: streams of a single event, in which anybody says something about a session.
+"""Writes statements: single-event streams in which any process says something about a session.
 
 A session's own stream has one writer, its Recorder. What others say of it later (tags, that it was
 interrupted), definitions of agents and gaps are streams of their own, so nobody meets a conflict.

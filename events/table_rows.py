@@ -1,4 +1,4 @@
-"""Records that data frames take as rows.
+"""A base class for records that pandas and polars take as rows.
 
 `pandas.DataFrame(records)` and `polars.DataFrame(records)` make columns of a list of dataclasses,
 which they tell by `dataclasses.is_dataclass`, and of no other objects with fields
@@ -36,7 +36,7 @@ class _OfTwin:
 
 
 class TableRow:
-    """A base for Structs of which a list becomes a data frame with a column for each field."""
+    """A base for Structs: a list of them becomes a data frame with a column for each field."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The command line, as `python -m lllm`, where no script `lllm` is on the path."""
+"""Runs the command line with `python -m lllm`, where the script `lllm` is not on the path."""
 
 import sys
 

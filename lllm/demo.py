@@ -1,4 +1,4 @@
-"""A support desk: what `lllm demo` runs, and tactics to copy.
+"""The support desk that `lllm demo` runs; its tactics are examples to copy.
 
 `answer_ticket` has one agent sort a ticket and another write the answer, who may use two tools;
 a tactic of its own proofreads it. `SCRIPT` is what the embedded model says, so that everything
@@ -22,14 +22,14 @@ MODEL = "gpt-4o-mini"  # the one whose list prices the embedded model is given
 
 
 class Ticket(msgspec.Struct):
-    """What a customer writes."""
+    """A customer's message."""
 
     order: str
     text: str
 
 
 class Topic(msgspec.Struct):
-    """What a ticket is about."""
+    """The subject of a ticket."""
 
     topic: Literal["delivery", "bill", "other"]
     urgent: bool
@@ -70,7 +70,7 @@ WRITE = Prompt(
 
 
 class Proofread(Tactic):
-    """Takes a draft and returns it without its mistakes."""
+    """Corrects the mistakes in a draft."""
 
     name = "proofread"
     agent_group = ("editor",)
@@ -84,7 +84,7 @@ class Proofread(Tactic):
 
 
 class AnswerTicket(Tactic):
-    """Takes a Ticket, as a dict; returns its topic and the answer to send."""
+    """Answers a ticket, given as a dict; returns its topic and the answer to send."""
 
     name = "answer_ticket"
     agent_group = ("sorter", "writer")

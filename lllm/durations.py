@@ -1,4 +1,4 @@
-"""Lengths of time as a user says them."""
+"""Parses durations that a user gives."""
 
 from __future__ import annotations
 

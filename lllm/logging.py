@@ -1,4 +1,4 @@
-"""lllm's log lines on the terminal. The factories of `lllm.store.factories` can be had here, too.
+"""Shows lllm's log lines on the terminal, and re-exports `lllm.store.factories`.
 
 lllm logs to `lllm.tactic`, `lllm.agent`, `lllm.invoker` and `lllm.store` of the standard library,
 which shows nothing below WARNING until someone asks. `setup_logging` asks, for the logger `lllm`
@@ -127,7 +127,7 @@ def _colors(stream: TextIO) -> bool:
 
 
 class SessionFilter(logging.Filter):
-    """Gives every record `session` and `agent`, and lets it pass.
+    """Adds `session` and `agent` to every log record.
 
     It is for formats like `"%(session)s %(agent)s %(message)s"`; outside of a call both are "-".
     """
@@ -171,7 +171,7 @@ def _context() -> dict[str, str]:
 
 
 class ColoredFormatter(logging.Formatter):
-    """Formats lines for people: time, level, event, logger, then `name=value`.
+    """Formats log lines for people: time, level, event, logger, then `name=value`.
 
     Tracebacks come below, indented. Warnings are yellow and errors red. Control characters in what
     was logged are shown as escapes: a model's or a user's text can neither colour the terminal nor

@@ -1,4 +1,4 @@
-"""Texts of others, made safe for a terminal.
+"""Escapes untrusted texts before they are printed on a terminal.
 
 Control characters, which could colour the screen or move the cursor, and characters that hide or
 turn text around (https://trojansource.codes, CVE-2021-42574) are shown as escapes. Hidden are those

@@ -1,4 +1,4 @@
-"""Times as people write and read them, and the time zones that they are meant in.
+"""Parses and formats times and time zones for people.
 
 The log counts nanoseconds UTC, and so do all outputs for programs. Here is what lies between that
 and people: what `7d`, `today` and `2026-01-31 18:00` mean, how a time is shown, and which zone

@@ -1,4 +1,4 @@
-"""The first floor: what the facts mean. Tables that are built from events, and from nothing else.
+"""The middle layer: tables that are built from events alone.
 
     view       what a view is: a named, versioned set of tables
     views/     the views that lllm itself needs: sessions, tags, costs, calls

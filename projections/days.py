@@ -1,4 +1,4 @@
-"""Finds the day that a moment belongs to, in any time zone.
+"""Finds the day of a point in time, in any time zone.
 
 Costs are kept by the quarter of an hour, UTC: every offset from UTC that is in use is a multiple of
 that (Asia/Kathmandu has +05:45), so that the days of any zone are sums of whole quarters. Hours
@@ -66,7 +66,7 @@ def quarter_of(time: int) -> int:
 
 
 class DaysOfQuarters(dict[Value, Value]):
-    """The day of each quarter of an hour, by its number, as it is looked up.
+    """The day of each quarter of an hour by its number, found when first asked for.
 
     Args:
         zone: Of the days.

@@ -1,4 +1,4 @@
-"""What a view is: a named, versioned set of tables, built from events and from nothing else.
+"""The interface of a view: a named, versioned set of tables that is built from events alone.
 
 A view never sees the engine that keeps its rows. It is handed events and says what changes; the
 projector writes that in bulk, in one transaction with the position it came from, so each event
@@ -89,7 +89,7 @@ def replayed_by(started: SessionStarted) -> str | None:
 
 
 class SessionContext(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a session from its first event on.
+    """The facts about a session that its first event gives.
 
     Attributes:
         number: The position of that event, which is the session's number in every table.
@@ -131,7 +131,7 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
 
 
 class ViewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as views get it, decoded once for all of them.
+    """An event as it is given to views, decoded once for all of them.
 
     Attributes:
         event: The event as it is recorded.
@@ -146,7 +146,7 @@ class ViewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rows(Protocol):
-    """The rows of a view's tables, as its `apply` reads and changes them."""
+    """Reads and changes the rows of a view's tables, inside its `apply`."""
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
         """Read a row with every change so far.

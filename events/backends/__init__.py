@@ -1,4 +1,4 @@
-"""Which backend opens a path or URL.
+"""Chooses the backend that opens a path or URL.
 
 Backends of other packages register by an entry point
 (https://packaging.python.org/en/latest/specifications/entry-points/) of the group `lllm.backends`,

@@ -1,4 +1,4 @@
-"""Where a store lies, as people write it: a path, a path below `~`, or an `sqlite:///` URL.
+"""Parses the location of a store: a path, a path with `~`, or an `sqlite:///` URL.
 
 A name with a scheme is never taken for a path: a folder called `s3:` is not what anybody means who
 writes `s3://bucket`.

@@ -1,4 +1,4 @@
-"""The log in memory: what every other log must behave like, in as few lines as that takes."""
+"""A log in memory, which is also the shortest example of how every backend must behave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lllm.events.health import Health
 
 
 class MemoryBackend:
-    """A log of events that ends with the process; a forked child goes on with a copy."""
+    """A log that is lost when its process ends; a forked child continues with a copy."""
 
     def __init__(self) -> None:
         self._events: list[Recorded] = []  # the event at position n is the nth

@@ -1,4 +1,4 @@
-"""The log that keeps nothing, for tests and for measuring what the rest costs."""
+"""A log that stores nothing, for tests and for measuring the cost of everything but the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lllm.events.envelope import NewEvent, Recorded
 
 
 class NoOpBackend:
-    """Takes every append, counts its events, and forgets them: there is never anything to read."""
+    """Accepts every append, counts its events and discards them; reads return nothing."""
 
     persists = False
 

@@ -1,4 +1,4 @@
-"""The file that projections keep their rows in, for a log that is in no SQLite file itself."""
+"""Opens the SQLite file for the rows of projections where the log itself is not in SQLite."""
 
 from __future__ import annotations
 

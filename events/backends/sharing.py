@@ -1,4 +1,4 @@
-"""What the stores of one place have in common in one process: opened once, closed by the last.
+"""Shares an open file or folder between the stores of a process; the last store closes it.
 
 A program may open a store for every request, and drop it without `close`. So the stores of one file
 share its connections, locks and descriptors. A file is known by its device and inode, and by its
@@ -26,7 +26,7 @@ from lllm.events.errors import LogError, LogUnavailable
 
 
 class Shareable(Protocol):
-    """Something that several users of a place can have in common."""
+    """An open file or folder that several stores can share."""
 
     def in_place(self) -> bool:
         """True while what is open is what the path leads to."""
@@ -54,7 +54,7 @@ class _Entry(Generic[T]):
 
 
 class Share(Generic[T]):
-    """One user's share of a thing, given back when the user is dropped.
+    """One store's share of an open file or folder, released when the store is dropped.
 
     Args:
         registry: Where the thing is known.
@@ -86,7 +86,7 @@ class Share(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """The things of one kind that are open in this process, by their places."""
+    """The open files or folders of one kind in this process, by path."""
 
     def __init__(self) -> None:
         self._entries: dict[_Key, _Entry[T]] = {}

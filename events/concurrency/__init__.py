@@ -1,1 +1,1 @@
-"""Locks, threads and forks: how any number of writers share a log without losing an event."""
+"""Locks, threads and forks: lets any number of writers share a log without losing an event."""

@@ -1,4 +1,4 @@
-"""What msgspec knows of a type, learned by one thread at a time.
+"""Makes msgspec decoders safely: only one thread at a time prepares a type for msgspec.
 
 The first decoder of a Struct, or of a dataclass, notes on the class itself how its fields are read.
 Another thread that comes upon half of these notes crashes the process (msgspec 0.22.0: seen with

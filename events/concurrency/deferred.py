@@ -1,4 +1,4 @@
-"""Work that a finalizer must not do itself: it is queued, and a short-lived thread does it.
+"""Queues work that a finalizer must not do itself; a short-lived thread does it.
 
 The garbage collector runs finalizers at any bytecode of any thread, also while that thread holds a
 lock. A finalizer that waited for a lock could wait for its own thread. So finalizers only append to

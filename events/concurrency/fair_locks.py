@@ -1,4 +1,4 @@
-"""Locks that nobody waits long for, however many want them.
+"""Fair locks: waiters take turns, so none of them waits long.
 
 A lock that is free is nobody's: whoever gives it back and wants it again has it before those that
 were woken get the processor, for as long as the scheduler lets it run; with many writers that adds
@@ -23,7 +23,7 @@ _UNQUEUED_SECONDS = 1.0  # in which nobody queues behind who was found frozen
 
 
 class FairFileLock(FileLock):
-    """A FileLock that nobody waits long for, however many want it.
+    """A FileLock whose waiters take turns, so that none waits long.
 
     Whoever has had it for a while queues up: it takes a second lock first, which the foremost of
     those that wait holds until it has had its turn. Where that takes long, the foremost may be
@@ -120,7 +120,7 @@ class FairFileLock(FileLock):
 
 
 class FairThreadLock(RobustLock):
-    """A RobustLock that nobody waits long for.
+    """A RobustLock whose waiters take turns, so that none waits long.
 
     Args:
         turn: Seconds that a thread may go on taking it once others wait.

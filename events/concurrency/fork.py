@@ -1,4 +1,4 @@
-"""What a fork leaves in the child that must not be used there, and what must not be under way then.
+"""Prepares objects for a fork: pauses them before it, and resets them in the child.
 
 The child gets a copy of the memory and of the open files, and one thread: the one that forked.
 What holds a descriptor, a lock or a connection is told in the child (`register_after_fork`), and
@@ -18,7 +18,7 @@ from lllm.events.concurrency.live_sets import LiveSet
 
 
 class ForkAware(Protocol):
-    """Something that must not go on in a forked child as it was in the parent."""
+    """An object that must be reset in a forked child."""
 
     def after_fork(self) -> None:
         """Called in the child, before anything else runs there."""
@@ -42,7 +42,7 @@ def _tell_all() -> None:
 
 
 class Pausable(Protocol):
-    """Something that must be at rest while its process forks."""
+    """An object that must be idle while its process forks."""
 
     def pause(self) -> bool:
         """Called before a fork, in the thread that forks.

@@ -1,4 +1,4 @@
-"""Imports that are made late, when something is first needed, and never half done.
+"""Makes late imports safe: a fork waits for them, and an interrupted one is undone.
 
 A child that is forked while another thread imports a module inherits the lock of that module, held
 by a thread that is not there: its own import would wait for ever
@@ -22,7 +22,7 @@ _one = ForkSafeLock(order=1)
 
 
 class Importing:
-    """A `with` around an import that may be a program's first of a module."""
+    """A `with` around an import that may be the first of its module in the program."""
 
     def __enter__(self) -> None:
         _one.enter(sys._getframe(1))

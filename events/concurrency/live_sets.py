@@ -1,4 +1,4 @@
-"""Sets that hold nothing alive, and that run no Python code when something in them dies.
+"""Sets of weak references that run no Python code when one of their objects dies.
 
 An exception that a signal handler raises (Ctrl-C) is lost where it comes in a finalizer or in the
 callback of a weak reference: Python prints it and goes on. `weakref.WeakSet` has such a callback,
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class LiveSet(Generic[T]):
-    """Things, for as long as somebody else holds them. Threads may share it."""
+    """A set of weak references to objects, which threads may share."""
 
     def __init__(self) -> None:
         self._refs: set[ref[T]] = set()

@@ -1,4 +1,4 @@
-"""Which writers are alive.
+"""Tells which processes that write to a store are still alive.
 
 A process that writes sessions holds a lock on a file of its own beside the store; the kernel lets
 go of it when the process dies, however it dies. Whoever finds a running session asks for its
@@ -36,7 +36,7 @@ def host() -> str:
 
 
 class Liveness:
-    """The owner locks in one folder.
+    """The lock files of one folder: each is held by a writing process while that lives.
 
     The stores of one place share one: each says `use` when it is opened and `close` at its end, and
     the last close lets go of the lock.

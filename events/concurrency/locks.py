@@ -1,4 +1,4 @@
-"""A lock on a file: it dies with the process that holds it, whatever kills it.
+"""A lock on a file, which the system releases when the process that holds it dies.
 
 flock, not POSIX record locks: those are lost when any descriptor of the file is closed. flock
 belongs to the open file, so a forked child must close what it inherited, or the lock would outlive
@@ -34,7 +34,7 @@ _POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two tries of a lock that 
 
 
 class FileLock:
-    """An exclusive lock between processes on a file, made where it is missing. Not reentrant.
+    """An exclusive file lock between processes, not reentrant. A missing file is created.
 
     It is no lock between the threads of one process: hold a thread lock around it.
 

@@ -1,4 +1,4 @@
-"""Writes that begin in the middle of another write of the same thread.
+"""Detects a write that begins while the same thread is inside another write, and queues it.
 
 A signal handler runs between any two bytecodes of its thread, and so does what the garbage
 collector ends. Where the thread is in the middle of a write just then, a second one can neither
@@ -18,7 +18,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 class Nesting:
-    """Which threads are in the middle of a write, and what is to be done when they have ended it.
+    """The threads that are inside a write, and the work queued until that write ends.
 
     A write is marked by the frame of the function that does it: an interrupt at an unlucky moment
     may leave the mark behind, and a mark whose frame does not run any more counts for nothing.

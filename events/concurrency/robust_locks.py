@@ -1,4 +1,4 @@
-"""Locks between threads that an interrupt can't leave locked.
+"""Locks between threads that are released even if an interrupt skips the release.
 
 Ctrl-C, or any other exception from outside, may come between any two steps, also between taking a
 lock and the `try` that would give it back, or in the middle of giving it back. So every lock knows
@@ -188,7 +188,7 @@ class ThreadLock(RobustLock):
 
 
 class ForkSafeLock(ThreadLock):
-    """A lock that a fork waits for a while, so that no child finds half done what it guards.
+    """A lock that a fork waits for, so that a child finds nothing half done under it.
 
     Args:
         order: As of pause_at_fork.
@@ -242,7 +242,7 @@ def is_over(frame: FrameType | None, thread: int) -> bool:
 
 
 class LockPair:
-    """A `with` that holds a lock between threads and one between processes.
+    """A `with` that holds two locks: one between threads and one between processes.
 
     Its value is False where they could not be had. `enter` and `exit` are for functions that must
     give the locks back wherever they are interrupted: `exit`, once more in an outer `try`, does

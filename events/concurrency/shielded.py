@@ -1,4 +1,4 @@
-"""Work that an event loop must not wait for and a cancellation must not cut short.
+"""Runs work in a thread for an event loop; cancelling the task does not cut the work short.
 
 A cancelled task gets its CancelledError at whatever it awaits. Where that is the writing of what
 has happened already, the writing goes on, and the task hears of its cancellation afterwards.

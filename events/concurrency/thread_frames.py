@@ -1,4 +1,4 @@
-"""What each thread runs just now."""
+"""Reads the stack frame that each thread is executing."""
 
 from __future__ import annotations
 

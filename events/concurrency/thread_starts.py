@@ -1,4 +1,4 @@
-"""Starting threads where others raise exceptions from outside.
+"""Starts threads safely in programs that raise exceptions into threads from outside.
 
 `threading.Thread.start` waits until the new thread runs, and so do executors, which start threads.
 Up to Python 3.11 a new thread bears the number of its creator at first, so that what somebody

@@ -1,4 +1,4 @@
-"""Imports that another thread was in the middle of when this process was forked.
+"""Removes, in a forked child, imports that another thread had begun before the fork.
 
 The child inherits the lock of a module that is being imported, and the module as far as it had
 come, but not the thread that would finish it: its own import of the module would wait for ever

@@ -1,4 +1,4 @@
-"""Threads that do for event loops what may have to wait, a few at a time.
+"""A few worker threads that do blocking work for event loops.
 
 Neither `threading.Thread` nor the executor of the loop: their `start` waits until the new thread
 runs. What somebody raises in the thread that starts it (PyThreadState_SetAsyncExc) may come out in
@@ -27,7 +27,7 @@ _MOST = 8  # threads at a time
 
 
 class Job:
-    """Some work that is done in the context of whoever made this.
+    """A piece of work, run in the context of the code that created it.
 
     Args:
         work: What to do. It may be done once more, where its thread was interrupted in its middle.

@@ -1,4 +1,4 @@
-"""What every copy of a log's files needs.
+"""Copies the files of a log to disk, and reports errors of the destination as such.
 
 Bytes are copied to the disk, for those who may read the original, and the errors of the copy's disk
 are told as such.
@@ -21,7 +21,7 @@ _BLOCK = 1 << 20  # bytes of a file read at once
 
 
 class CopyFailed(LogError):
-    """The disk of the copy refused, not that of the original; `__cause__` says how."""
+    """Writing a copy failed; the original is fine. `__cause__` is the system's error."""
 
 
 @contextmanager

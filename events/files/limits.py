@@ -1,4 +1,4 @@
-"""What to do where the system refuses a file: too many are open, the disk is full, and the like."""
+"""Advice for errors of the system: too many open files, a full disk, and the like."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that this process has open, and others, handled without opening them.
+"""Syncs and copies files that SQLite may have open, without opening them in this process.
 
 Whoever opens a file that SQLite has open and closes it again takes SQLite's locks on it away: POSIX
 drops all that a process holds on a file when it closes any descriptor of it

@@ -1,4 +1,4 @@
-"""How lllm opens the files that it makes itself: segments, locks, log.json, blobs, backups.
+"""Opens the files that lllm makes: segments, locks, log.json, blobs, backups.
 
 A store may lie where others can write. Whoever plants a symbolic link, a FIFO or a device under a
 name of ours would have us overwrite a file elsewhere, or wait for ever. So our own files are opened
@@ -37,7 +37,7 @@ _NOT_REGULAR = {errno.ELOOP, errno.ENXIO}
 
 
 class FileId(NamedTuple):
-    """Which file it is, whatever its name: no two that exist at a time have the same.
+    """Identifies a file independently of its name.
 
     Attributes:
         device: The number of the file system.

@@ -1,4 +1,4 @@
-"""Who may read and write the files of a store.
+"""Sets the permissions of a store's files.
 
 They hold what people said, so what lllm makes is its owner's alone, whatever the umask. A store
 that a team shares is made with `mode=0o660`. What is there already is left as it is, and whoever

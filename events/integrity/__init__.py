@@ -1,1 +1,1 @@
-"""Whether a log holds what was written to it, and how a damaged one is mended."""
+"""Verifies, repairs and backs up logs."""

@@ -1,4 +1,4 @@
-"""A copy of a log, made while any number of processes write to it.
+"""Copies a log while other processes write to it.
 
 The copy is the log as it was at one moment: every event that was acknowledged before the backup
 began is in it, and of those written meanwhile none, or the first. Nobody waits for it.
@@ -36,7 +36,7 @@ _COPY, _LOCK = "copy", "lock"  # what lies in the folder of a backup under way
 
 
 class BackedUp(msgspec.Struct, frozen=True):
-    """A backup that was made.
+    """The result of a backup.
 
     Attributes:
         path: Where it lies.

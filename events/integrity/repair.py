@@ -1,4 +1,4 @@
-"""Mending a damaged log, by whatever its backend can do about it.
+"""Repairs a damaged log as far as its backend can.
 
 A copy of each file that is changed is kept beside it, so nothing is lost by a repair.
 """
@@ -37,7 +37,7 @@ class Mended(msgspec.Struct, frozen=True):
 
 
 class Repaired(msgspec.Struct, frozen=True):
-    """What a repair did.
+    """The result of a repair.
 
     Attributes:
         mended: The files that were changed.

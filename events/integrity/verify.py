@@ -1,4 +1,4 @@
-"""Whether a log still holds what was written to it.
+"""Verifies that a log still holds exactly the events that were written to it.
 
 Every event that can be read is checked against its digest, and its place in its stream against
 those before it: 1, 2, 3 ... without holes. Damage is noted with its place, and what stands behind
@@ -62,7 +62,7 @@ NOT_COVERED = (
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What a check of a log found.
+    """The result of verifying a log.
 
     Attributes:
         events: How many could be read.

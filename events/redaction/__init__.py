@@ -1,1 +1,1 @@
-"""What is taken out of payloads before they are written."""
+"""Removes secrets and personal data from payloads before they are written."""

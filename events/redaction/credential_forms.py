@@ -1,4 +1,4 @@
-"""Secrets that are known by their form or by what is around them, whatever they are called.
+"""Finds secrets by their format or by the text around them.
 
 The password in a URL or command; what stands behind `Bearer` and `Basic`; private keys in PEM; JSON
 Web Tokens; the secret part of webhooks and signed URLs.

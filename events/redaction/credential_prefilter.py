@@ -1,4 +1,4 @@
-"""A fast look for credentials that are known by what they are called or how they are sent.
+"""A fast check if a text may hold a credential that `credentials` or `credential_forms` finds.
 
 It is asked of every event, so it is made of what Python does fast. One `translate` leaves of a text
 little but small letters and what joins a name and its value; a few searches for one byte each then

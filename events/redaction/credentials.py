@@ -1,4 +1,4 @@
-"""Secrets that are known by what they are called.
+"""Finds secrets by the names they are assigned to, such as `api_key`.
 
 The value of an `Authorization` header or a cookie, whatever its scheme, in a header, a member of
 JSON, a repr or a command; a value that is assigned to a name like `api_key`, `DB_PASSWORD` or

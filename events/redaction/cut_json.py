@@ -1,4 +1,4 @@
-"""Secrets cut out of the JSON values of a payload, wherever in them they stand.
+"""Cuts secrets out of a payload's JSON values, at any depth.
 
 It works on decoded values, not on the JSON text: whatever is cut, what is written is JSON
 again. Texts are searched, keys of objects too, and what `json_values` writes as base64.

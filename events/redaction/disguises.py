@@ -1,4 +1,4 @@
-"""Texts as they read once what hides a secret in them is taken away.
+"""Decodes escapes, percent-encoding and the like, so that secrets behind them are found.
 
 `Plain` is a text without percent-encoding (as often as it was done), escapes of JSON and Python,
 invisible characters, full-width letters and the zeros of UTF-16; it knows where each of its
@@ -41,7 +41,7 @@ def _without_disguise(match: re.Match[str]) -> str:
 
 
 class Plain:
-    """A text without noise, and where its characters come from.
+    """A text without escapes and encodings, with the original place of each character.
 
     Args:
         text: As it is.

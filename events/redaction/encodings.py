@@ -1,4 +1,4 @@
-"""Base64 and hex, decoded where what they say can be read, since a secret may stand in it."""
+"""Decodes readable base64 and hex, because secrets may be encoded in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast look for issuers' keys, which every payload gets.
+"""A fast check if a payload may hold an API key of a known issuer.
 
 It says whether a key of `issuer_keys` may stand in a text at all. Nearly always the answer is no,
 and then none of the expressions there is tried.

@@ -1,4 +1,4 @@
-"""API keys and tokens that are known by the prefix their issuer gives them.
+"""Finds API keys and tokens by the prefix that their issuer gives them.
 
 Each asks for the prefix, the alphabet and the length of its issuer's keys, so that ids, digests,
 UUIDs and base64 are left alone. Where keys may grow, the length is the least. The issuer's page about
@@ -32,7 +32,7 @@ _GLUED = 4  # characters of a prefix from which on a letter may stand in front o
 
 @dataclass(frozen=True)
 class KeyFormat:
-    """How the keys of one issuer begin, and go on.
+    """The format of one issuer's keys: a prefix and the characters that follow.
 
     Attributes:
         name: Of the kind of key, as the mark has it.

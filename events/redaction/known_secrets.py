@@ -1,4 +1,4 @@
-"""The secrets that are cut from all that is written.
+"""Cuts out all the kinds of secrets that lllm recognises by itself.
 
 They are keys that their issuers' prefixes tell (`issuer_keys`) and what names (`credentials`) and
 forms (`credential_forms`) tell, as they stand, over line breaks, and under what disguises them

@@ -1,4 +1,4 @@
-"""What a user wants to be cut: a Pattern for each kind.
+"""Patterns for what a user wants to be cut out of payloads.
 
 EMAIL, CARD and BEARER are ready for those who want them, and a Pattern of one's own is a name and a
 regular expression:
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9 ._-]*")
 
 @dataclass(frozen=True)
 class Pattern:
-    """One kind of secret.
+    """One kind of text to cut out, recognised by a regular expression.
 
     Attributes:
         name: Stands in the marks and the counts, as `[redacted: NAME]`; small letters, digits,

@@ -1,4 +1,4 @@
-"""The fast look: whether a known secret may stand in a payload.
+"""A fast check if a payload may hold a known secret.
 
 It is asked of every event, so it does what Python does fast. A `translate` shows runs that are long
 enough for a key or for something encoded, `find` comes to them, and only these are looked at

@@ -1,4 +1,4 @@
-"""Whether a text is random, as secrets are, or words, a stand-in or a mask, as documents have."""
+"""Tells random texts, such as secrets, from words, placeholders and masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken out of payloads before they are written: secrets, and whatever a user says.
+"""Redacts payloads before they are written: known secrets, and what the user asks for.
 
 Every event passes `payload` on its way to a log, whoever writes it. Known secrets
 (`known_secrets`: API keys, credentials in headers, passwords that names tell, private keys) are

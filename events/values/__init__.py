@@ -1,1 +1,1 @@
-"""Any value of a user's program as JSON, and back again."""
+"""Converts any value of a user's program to JSON and back."""

@@ -1,4 +1,4 @@
-"""The values of numpy and pandas, neither of which is imported for it.
+"""Describes values of numpy and pandas, without importing either.
 
 Whoever has such a value has the library loaded, so it is looked up where Python keeps loaded
 modules. An array is written as its items, a series or frame as its columns, up to `MOST_CELLS`;
@@ -22,7 +22,7 @@ Encode = Callable[[object], bytes]
 
 
 class Described(NamedTuple):
-    """What is written of a value.
+    """The description of a value: its content as a standard type, and further fields.
 
     Attributes:
         content: A value of a standard type that it holds, where there is one.

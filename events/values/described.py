@@ -1,4 +1,4 @@
-"""What is written of a value that JSON has no form for: a kind of mark, and its members.
+"""Describes a value that JSON can't express: a kind and its members.
 
 Subclasses of standard types are read by the methods of the standard type, so that what they are
 written as doesn't depend on what they override, and none of their code can lie, hang or fail here.
@@ -33,11 +33,11 @@ from lllm.events.values.standard_types import STANDARD, zoned
 
 
 class Items(list[object]):
-    """A list that belongs to a mark, as the pairs of a dict do; it is no value of its own."""
+    """A list inside a mark, such as the pairs of a dict; it is not a value of the user."""
 
 
 class Form(NamedTuple):
-    """How a value is written.
+    """The form in which a value is written.
 
     Attributes:
         kind: Of the mark, None where the members alone are written.

@@ -1,4 +1,4 @@
-"""Makes a value again of its JSON form, whoever wrote it: see `json_values`.
+"""Restores values from the JSON form that `json_values` made.
 
 Nothing in a log is trusted: a mark that is not understood stays as it is and is never an error, no
 module is imported and no constructor called that a log names, and nothing takes longer than what it

@@ -1,4 +1,4 @@
-"""Whatever a user passes, as JSON that says all of it, and back again.
+"""Converts any value to JSON that keeps all of it, and converts it back.
 
 JSON has no bytes, no NaN, no tuples and no integer keys, and its readers take integers of 64 bits
 at most and two surrogates side by side for one character. Such a value is written as a marked

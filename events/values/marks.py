@@ -1,4 +1,4 @@
-"""The marks of values that JSON has no form for, and the types that come back as they were.
+"""Marks for values that JSON can't express, and the types that are restored from them.
 
 A mark is an object `{"$lllm": kind, ...}`. The tables say how a value of each type is written, and
 which constructor of ours makes it again: a log names a kind, and never a module or a constructor.

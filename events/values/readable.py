@@ -1,4 +1,4 @@
-"""A recorded form as a model or a person reads it: without the marks that the log needs.
+"""Converts a recorded value to plain JSON, without marks, for models and people.
 
 What has a mark since JSON has no such type takes its customary form: a tuple is a list, a date its
 text, an enum's member its value, a numpy scalar a number, a frame its columns. A mark stays where

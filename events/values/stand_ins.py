@@ -1,4 +1,4 @@
-"""Read-only stand-ins for values whose type can't be loaded without the program that made them.
+"""Read-only stand-ins for values whose type would need the original program to be loaded.
 
 A log says of an enum's member, a namedtuple, a numpy scalar or a subclass of `str`, `dict` and so
 on what its type was called and what it held. Loading it imports no module and calls no constructor
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class StandIn:
-    """A value whose type is not loaded: its name, and its fields, which can't be changed.
+    """A read-only stand-in for a value whose type isn't loaded: its type name and its fields.
 
     Attributes:
         type_name: The type's module and qualified name, as `"app.models.Color"`.
@@ -46,7 +46,7 @@ class StandIn:
 
 
 class PlainStandIn(StandIn):
-    """A stand-in for a value that is of no standard type, or of none that can be subclassed."""
+    """A stand-in for a value whose type has no standard type that can be subclassed."""
 
     def __repr__(self) -> str:
         fields = "".join(f" {name}={value!r}" for name, value in self.fields.items())

@@ -1,4 +1,4 @@
-"""Types of the standard library that are written as a few members, and made again of them.
+"""Writes types of the standard library as a few members, and restores them.
 
 Each stands here with both ways. What makes it again is chosen by the mark's kind, from this table
 alone; members come as values, whoever wrote them, so each is looked at before it is used.
@@ -25,7 +25,7 @@ _SAFE_FLAGS = ~(re.DEBUG | getattr(re, "TEMPLATE", 0))  # DEBUG prints
 
 
 class Standard(NamedTuple):
-    """How values of one type are written.
+    """How values of one standard type are written and restored.
 
     Attributes:
         kind: The mark's.

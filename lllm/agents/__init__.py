@@ -1,1 +1,1 @@
-"""Tactics and agents: prompts, dialogs, calls of a model, tools and retries."""
+"""Tactics and agents: prompts, dialogs, model calls, tools and retries."""

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Agent:
-    """One agent within one call of a tactic.
+    """An agent during one call of a tactic.
 
     Args:
         config: What the agent is.

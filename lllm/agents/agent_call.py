@@ -1,4 +1,4 @@
-"""One `respond()`: a loop that calls the model, runs its tools and asks again.
+"""Runs one `respond()`: a loop that calls the model, runs its tools and asks again.
 
 It is written as a generator of effects (see `lllm.agents.effects`), so threads and event loops
 share it. Every turn of the loop is staged as events before the next call outside begins.

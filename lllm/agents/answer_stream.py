@@ -1,4 +1,4 @@
-"""An answer as an `async for` over its text, while it comes."""
+"""Lets callers read an answer with `async for` while the model is still writing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lllm.agents.dialog import Message, Piece
 
 
 class AnswerStream:
-    """An answer of a model, as an `async for` over its text while it comes.
+    """A model's answer as an `async for` over pieces of its text, as they arrive.
 
         answer = agent.stream()
         async for piece in answer:

@@ -1,4 +1,4 @@
-"""One call for each of many tasks: in threads, or on an event loop."""
+"""Calls a tactic for each of many tasks: in threads, or on an event loop."""
 
 from __future__ import annotations
 

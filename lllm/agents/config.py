@@ -1,4 +1,4 @@
-"""A tactic's configuration, checked as a whole before anything runs.
+"""Checks the whole configuration of a tactic before anything runs.
 
 `global` is merged into each agent's own configuration, dicts key by key; the agent's value wins.
 """
@@ -22,7 +22,7 @@ _TOP = ("global", "agent_configs")
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent: what it is told, which model it asks and how often it tries again."""
+    """The configuration of an agent: its prompt, its model and its limits on retries."""
 
     name: str
     """The name that `self.agents[...]` and the log have for it."""

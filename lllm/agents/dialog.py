@@ -1,4 +1,4 @@
-"""Dialogs and their messages. A dialog only ever grows; a fork shares what came before it."""
+"""Dialogs and their messages. Messages are only added; a fork shares the earlier ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ else:
 
 
 class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One message of a dialog, or an answer, which has more: `parsed`, `usage` and `cost`."""
+    """A message of a dialog; an answer also has `parsed`, `usage` and `cost`."""
 
     role: str
     """system, user, assistant or tool."""
@@ -42,7 +42,7 @@ class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Piece(str):
-    """A piece of the text of an answer that is still coming.
+    """A piece of an answer's text that a model is still writing.
 
     Where an attempt fails, or its answer is asked for again, what it said is void: pieces of the
     next `request` begin anew.
@@ -104,7 +104,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Dialog:
-    """A conversation of one agent.
+    """A conversation between an agent and its model.
 
     Args:
         number: Its number in the session.

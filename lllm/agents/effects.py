@@ -1,4 +1,4 @@
-"""What the logic of an agent asks of the world: to commit, call a model, run a tool, wait.
+"""The effects that an agent's logic yields: commit events, call a model, run a tool, wait.
 
 The logic is one generator that yields effects. `drive` carries them out in a thread and `adrive` on
 an event loop, so that the logic exists once.
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Effect(Protocol):
-    """Something to be done outside, in a thread or on an event loop."""
+    """An action with a result, which runs either in a thread or on an event loop."""
 
     def run(self) -> object:
         """Do it in this thread; the result goes back into the steps."""
@@ -40,7 +40,7 @@ Steps = Generator[Effect, object, T]
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Makes durable what led to the effect that follows.
+    """Writes all events that were staged so far, before the next effect runs.
 
     It is an effect of its own, so that a log that can't be written is never taken for a model or a
     tool that failed.
@@ -103,7 +103,7 @@ def _hand_on_text(answer: Answer, on_text: OnText) -> Answer:
 
 
 class RunTool(msgspec.Struct, frozen=True):
-    """Runs a tool; the result is what it returns.
+    """Runs a tool; the result is the tool's return value.
 
     Args:
         tool: The tool.
@@ -128,7 +128,7 @@ class RunTool(msgspec.Struct, frozen=True):
 
 
 class ToolEnded(Protocol):
-    """What is called once for each of several tools, when it has ended."""
+    """A callback for each of several tools, called when that tool ends."""
 
     def __call__(
         self, index: int, value: object, error: BaseException | None, elapsed: int
@@ -144,7 +144,7 @@ class ToolEnded(Protocol):
 
 
 class RunTools(msgspec.Struct, frozen=True):
-    """Runs several tools at the same time; the end of each is made durable when it comes.
+    """Runs several tools at the same time, and commits the events of each as it ends.
 
     What one raises that is no Exception ends the others: tasks are cancelled, threads that run
     can't be and are left.
@@ -223,7 +223,7 @@ class RunTools(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Waits.
+    """Waits for some seconds.
 
     Args:
         nanoseconds: How long.

@@ -1,4 +1,4 @@
-"""The calls of a model within one `respond()`: each is an attempt, with its end in the log.
+"""Calls the model within one `respond()`, and records the start and end of each attempt.
 
 `llm.requested` is durable before the invoker is called; `llm.responded` or `llm.failed` follows,
 with the cost.
@@ -32,7 +32,7 @@ ENDED = "The session ended before the call did."
 
 
 class ModelCalls:
-    """Calls the model for one agent call, and records what came of it.
+    """Calls the model for one agent call, and records each result.
 
     Args:
         agent: The agent that asks.

@@ -1,4 +1,4 @@
-"""A prompt: a text with placeholders, and what the answer to it must look like.
+"""Prompts: texts with placeholders, and the form that the answer must have.
 
 A placeholder is a plain name in braces, filled as `str.format` does. `{user.name}` and `{rows[0]}`
 are refused: whoever may write a template could reach through any argument to all of the program
@@ -32,7 +32,7 @@ _FENCES = ("```", "```json")
 
 
 class Prompt(Generic[T]):
-    """A text for a model, with the tools it may use and the shape of its answer.
+    """A prompt for a model, with its tools and the form of its answer.
 
     To a type checker it is a `Prompt[T]`, where T is what an answer is parsed to: what the parser
     returns, else the format, else None.

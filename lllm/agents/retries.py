@@ -1,4 +1,4 @@
-"""Decides whether a failed call of a model is made again, and an answer asked for again.
+"""Decides if a failed model call or an invalid answer is tried again.
 
 Each retry is an event of its own (`retry.scheduled`). Errors of the API such as a 429 wait as long
 as the provider says, or else longer each time; an answer that can't be taken is asked for again

@@ -1,4 +1,4 @@
-"""Binds the sub-tactics among a tactic's attributes to one running call.
+"""Binds the sub-tactics in a tactic's attributes to one running call.
 
 Context variables do not reach the threads of a ThreadPoolExecutor or another process, so a call
 does not rely on them: it runs on a copy of its tactic, in whose attributes every tactic is replaced

@@ -1,4 +1,4 @@
-"""A tactic: a small program that coordinates agents, and whose every call is a session."""
+"""The class Tactic: a small program that coordinates agents; each call of it is a session."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class _CallsAsync(Protocol[R_co]):
 
 
 class TacticCalls:
-    """The calls of `Tactic`, which says which session a call becomes, and what runs in it."""
+    """The call methods of `Tactic`."""
 
     if TYPE_CHECKING:
         # A subclass writes `call` with the parameters it likes, and calling the tactic gives what

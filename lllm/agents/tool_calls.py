@@ -1,4 +1,4 @@
-"""The tools that run within one `respond()`: each run is an interrupt of the model.
+"""Runs the tools that the model asks for within one `respond()`, and records each run.
 
 Whatever goes wrong with a tool is an answer too: the model is told, the log gets the traceback, and
 the loop goes on. Only what wants to stop the program stops it.

@@ -1,4 +1,4 @@
-"""Ends the command line: an exit code, and one line on stderr for what went wrong.
+"""Ends a command with an exit code, and with one line on stderr for an error.
 
     0    done
     1    nothing was found, or a check failed
@@ -24,7 +24,7 @@ from lllm.events.errors import LllmError, SessionNotFound
 
 
 class Finding(Exception):
-    """Nothing was found, or what was found is not as it should be. The message says which."""
+    """Ends a command with exit code 1: nothing was found, or a check failed."""
 
 
 class _ReaderGone(Exception):
@@ -32,7 +32,7 @@ class _ReaderGone(Exception):
 
 
 class CommandLine(click.Group):
-    """Commands, listed in the order in which they are written down."""
+    """A group of commands, which `--help` lists in the order of their definition."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click.Group, which sorts them."""

@@ -1,4 +1,4 @@
-"""Opens the store that a command is about, and never makes one by looking for it."""
+"""Opens the store that a command names; a store that does not exist is never created."""
 
 from __future__ import annotations
 

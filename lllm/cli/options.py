@@ -1,4 +1,4 @@
-"""Defines the options that several commands share, and reads their texts."""
+"""Defines the options that several commands share, and parses their values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUPS = ("tactic", "model", "agent", "day")
 
 
 class Filters(TypedDict):
-    """The arguments of `LogStore.list_sessions` that say which sessions are meant."""
+    """The filter arguments of `LogStore.list_sessions`, as the command line gives them."""
 
     tags: dict[str, str]
     state: State | None

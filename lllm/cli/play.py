@@ -1,4 +1,4 @@
-"""Plays recorded events on a terminal, with the pauses that were between them, and obeys keys."""
+"""Plays recorded events on a terminal, with their original pauses, and reacts to keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Keys = Callable[[float | None], Key | None]
 
 
 class Player:
-    """Shows events as they happened.
+    """Shows events on the terminal with their original pauses.
 
     Args:
         console: Where to say what isn't an event.

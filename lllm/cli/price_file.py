@@ -1,4 +1,4 @@
-"""Reads the prices that `--prices` names: a word, or a file with a table."""
+"""Reads the value of `--prices`: a keyword, or a file with a price table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `lllm`: what a store holds, on a terminal.
+"""The entry point of the command `lllm`.
 
 The commands are thin: they read their options, ask the store, and hand what it says to a renderer.
 Only click is imported at the start; the store and rich come in when a command needs them.

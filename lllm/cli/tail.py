@@ -1,4 +1,4 @@
-"""Follows events as they are written: of all sessions, or of one and those below it."""
+"""Follows new events as they are written: of all sessions, or of one and those below it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALL = 1 << 62  # events; no log has more
 
 
 class FollowedSessions:
-    """A session and those below it, also those that begin later.
+    """A session and all sessions below it, including those that begin later.
 
     Args:
         store: The store.

@@ -1,1 +1,1 @@
-"""`lllm doctor`: how a store is, and what to do."""
+"""`lllm doctor`: checks the health of a store, and says what to do."""

@@ -1,4 +1,4 @@
-"""What the facts about a store mean, and what to do: one remark for each thing worth saying.
+"""Judges the facts about a store: one remark for each finding, with advice.
 
 Nothing is asked here; whatever is judged was gathered before. A problem needs somebody to act now,
 a warning before long, a note is good to know.

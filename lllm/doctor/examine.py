@@ -1,4 +1,4 @@
-"""Looks at a store and says how it is, in plain words, and what to do.
+"""Examines a store: gathers the facts about it, and has them judged.
 
 It reads as every command does: the rows are brought up to date first, and sessions of dead
 processes are found. Whatever goes wrong meanwhile is said, and the rest is looked at.

@@ -1,4 +1,4 @@
-"""What a look at a store finds.
+"""The facts that an examination of a store gathers.
 
 `lllm.doctor.examine` gathers the facts, and `lllm.doctor.checks` makes remarks of them.
 """
@@ -17,7 +17,7 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")  # the w
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """One thing that is as it should be, or is not.
+    """One finding about a store, good or bad.
 
     Attributes:
         severity: How soon somebody must act.
@@ -33,7 +33,7 @@ class Remark(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Events that could not be written, and were counted.
+    """Events that could not be written, and are only counted.
 
     Attributes:
         position: Of the event that says so.
@@ -51,7 +51,7 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the log.
+    """Facts about the log.
 
     Attributes:
         kind: As "sqlite" or "jsonl", or the class of another backend.
@@ -86,7 +86,7 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ViewFacts(msgspec.Struct, frozen=True):
-    """What is known of the rows of one view.
+    """Facts about the rows of one view.
 
     Attributes:
         name: Of the view.
@@ -108,7 +108,7 @@ class ViewFacts(msgspec.Struct, frozen=True):
 
 
 class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the rows for lists, tags and costs.
+    """Facts about the rows for lists, tags and costs.
 
     Attributes:
         bytes: Of a file of their own, None where they have none.
@@ -131,7 +131,7 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseFacts(msgspec.Struct, frozen=True):
-    """What is known of the SQLite file.
+    """Facts about the SQLite file.
 
     Attributes:
         version: Of SQLite.
@@ -147,7 +147,7 @@ class DatabaseFacts(msgspec.Struct, frozen=True):
 
 
 class Checkup(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of a store.
+    """The result of examining a store.
 
     Attributes:
         log: Of its log.

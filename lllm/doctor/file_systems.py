@@ -1,4 +1,4 @@
-"""What a store stands on: the room that is left, the file system, and who may write there."""
+"""Finds the free space, the file system and the permissions of a store's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # how /proc/mounts writes spaces and line 
 
 
 class StoreLocation(msgspec.Struct, frozen=True):
-    """Where the files of a store lie.
+    """The folder that holds the files of a store.
 
     Attributes:
         folder: Its path.

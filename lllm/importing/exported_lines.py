@@ -41,7 +41,7 @@ _fields = decoder(_Fields)
 
 
 class NoEvent(Exception):
-    """A line of a file is no event.
+    """A line of an imported file is not an event.
 
     Attributes:
         number: Of the line, from 1.

@@ -1,4 +1,4 @@
-"""What a store has already of that which is imported into it."""
+"""Finds which of the events to import the target store already has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LATELY = 1_000  # sessions that statements are about
 
 
 class KnownSession(msgspec.Struct, frozen=True):
-    """A session that the store has, or a part of it.
+    """A session that the target store has in full or in part.
 
     Attributes:
         salt: That its digests are made with.
@@ -33,7 +33,7 @@ class KnownSession(msgspec.Struct, frozen=True):
 
 
 class KnownEvents:
-    """Looks things up in the store that is imported into.
+    """Looks up events in the target store of an import.
 
     Args:
         log: Its log.

@@ -1,4 +1,4 @@
-"""Appends what others recorded to a store: exported files, and whole other stores.
+"""Appends sessions from exported files and other stores to a store.
 
 Each source is read twice: once to check all of it, once to copy what stands the check, in its own
 order. So nothing of a session is copied where anything is wrong with it, and a program that is
@@ -37,7 +37,7 @@ _REPORTED = 1_024  # events between two reports of progress
 
 
 class ImportedSessions(msgspec.Struct, frozen=True):
-    """What an import has added.
+    """The result of an import.
 
     Attributes:
         sessions: How many sessions, at any depth, of which nothing was here.

@@ -1,4 +1,4 @@
-"""Looks whether a source holds what was written, before anything of it is copied.
+"""Checks that the events of a source are intact before any of them is copied.
 
 Each event is checked against its digest, its place in its stream, and what the store has there.
 What is wrong refuses the whole tree of sessions that the event is of: a root without one of those
@@ -39,7 +39,7 @@ class _Refused(Exception):
 
 
 class StreamChecks:
-    """Checks the events of one source, and notes what is to be copied.
+    """Checks the events of one source, and notes which of them to copy.
 
     Args:
         known: What the store has already.

@@ -1,4 +1,4 @@
-"""What can be imported: a file of exported events, or a whole store of any kind."""
+"""Opens a source of an import: a file of exported events, or another store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINES = (".jsonl", ".ndjson", ".json", ".txt")  # the ends of names that no sto
 
 
 class Source(Protocol):
-    """Something that events are imported from.
+    """A source that events are imported from.
 
     Attributes:
         name: What messages call it.
@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file with the events of one export or several."""
+    """A file that contains one or several exports."""
 
     place = "line"
 
@@ -90,7 +90,7 @@ class FileSource:
 
 
 class StoreSource:
-    """The log of another store, up to its end when this was made."""
+    """The log of another store, up to its end at the time when this object was made."""
 
     place = "position"
 

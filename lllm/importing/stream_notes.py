@@ -1,4 +1,4 @@
-"""What is known of each stream of a source, while that is checked and copied.
+"""Notes about each stream of a source, kept while it is checked and copied.
 
 The notes lie in a temporary database, which SQLite keeps in a file once it is large, and those of
 the streams met lately in memory: so memory stays the same however many sessions a source has.
@@ -21,7 +21,7 @@ _SCHEMA = (
 
 
 class StreamNote(msgspec.Struct, array_like=True, gc=False):
-    """What is known of one stream.
+    """A note about one stream.
 
     Attributes:
         root: The session at the top of its tree, by which all of a tree is refused.
@@ -53,7 +53,7 @@ class StreamNote(msgspec.Struct, array_like=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a session, with those above and below it, is not imported.
+    """The reason why a session, with those above and below it, is not imported.
 
     Attributes:
         root: The session at the top, or another stream.
@@ -71,7 +71,7 @@ _decoder = msgspec.msgpack.Decoder(StreamNote)
 
 
 class StreamNotes:
-    """The notes on the streams of one source."""
+    """The notes about all streams of one source."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)

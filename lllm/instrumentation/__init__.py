@@ -1,1 +1,1 @@
-"""Recording calls that are made with the clients of others' SDKs."""
+"""Records the calls that a program makes with the clients of other SDKs."""

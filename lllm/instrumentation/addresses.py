@@ -1,4 +1,4 @@
-"""What a request says in its address, where the platform that answers has it there.
+"""Reads the model and other facts from a request's URL, for platforms that put them there.
 
 Bedrock and Vertex take Anthropic's Messages with the model in the path and, for a stream, another
 path; the body that is sent does not have them:

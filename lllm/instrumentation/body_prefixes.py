@@ -1,4 +1,4 @@
-"""How the bodies of requests began, so that what comes again in a later one is not read again.
+"""Remembers how earlier request bodies began, so that repeated messages are not parsed again.
 
 An API is sent its conversation anew with every turn: all of a body but its end was read before, and
 is in the log. Which bytes were is told by digests of a body up to the end of each message; no text
@@ -101,7 +101,7 @@ class _Begun:
 
 
 class Body:
-    """The body of a request, as it was read.
+    """A parsed request body.
 
     Attributes:
         asked: What it asks, with those of its messages alone that were not read before.
@@ -149,7 +149,7 @@ class _Before(msgspec.Struct, frozen=True):
 
 
 class BodiesBegun:
-    """The bodies of a session's requests that were read last.
+    """The most recently parsed request bodies of a session.
 
     Safe in any number of threads: of two that are remembered at once, one may be forgotten.
     """

@@ -1,4 +1,4 @@
-"""One call of a captured client: which session it belongs to, and the events of its attempts.
+"""Records one call of a captured client: its session, and the events of its attempts.
 
 An SDK tries again by itself; each of its attempts is an event of its own, and what it gives up with
 is the last. Nothing here waits or touches a network, so threads and event loops share it; they
@@ -61,7 +61,7 @@ def _one_at_a_time(
 
 
 class Call:
-    """One call that the SDK was asked for.
+    """One call of a captured client.
 
     Args:
         session: It belongs to.

@@ -1,4 +1,4 @@
-"""Logging without a Tactic: the clients of openai and anthropic, recorded.
+"""Records the calls of clients of openai and anthropic, without a Tactic.
 
     client = lllm.capture(OpenAI(), log_store=store)
     with store.session("my_project::script", tags={"env": "dev"}):

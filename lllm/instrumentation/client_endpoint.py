@@ -1,4 +1,4 @@
-"""Where the calls of one client go, and what they take along that must not be told."""
+"""Finds the URL that a client calls, and the credentials that must not be recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNED = re.compile(r"(?:Credential|Signature)=([^/,\s]+)")
 
 
 class ClientEndpoint:
-    """Where the calls of one client go.
+    """The URL that a client calls, and its credentials.
 
     Args:
         access: To its base URL.

@@ -1,4 +1,4 @@
-"""The older completions API, as it is recorded: a prompt, and texts that go on with it.
+"""Reads requests and answers of the older completions API: a prompt, and its continuations.
 
 The fields are those of https://platform.openai.com/docs/api-reference/completions. But for the
 names they are those of Chat Completions, which reads them.
@@ -35,7 +35,7 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
 
 
 class CompletionsStream(ChatStream):
-    """Puts a streamed completion together, with the names of a chat; see Assembly."""
+    """Joins the pieces of a streamed completion; see Assembly."""
 
     def take(self, event: Mapping[str, object]) -> str:
         """See Assembly."""

@@ -1,4 +1,4 @@
-"""Which conversation a request goes on with.
+"""Finds the conversation that a request continues.
 
 An API is sent a conversation anew with every turn. Here the messages are compared with those that
 the session has: what another request, or an answer, said already is not written again, so that a
@@ -19,7 +19,7 @@ from lllm.instrumentation.same_message import chained, digests_of
 
 
 class ConversationDigest:
-    """A conversation by the ordinals and digests of its messages.
+    """A conversation, kept as the ordinals and digests of its messages.
 
     What they say stands in the log, and is not kept: a session may last for days.
 
@@ -64,7 +64,7 @@ _DIGEST_BYTES = 32
 
 
 class Conversations:
-    """The dialogs of one session, found by how they begin. Safe in any number of threads.
+    """The dialogs of one session, found by their first messages. Threads may share it.
 
     A dialog that waits for an answer is nobody else's: who asks the same meanwhile gets a fork, so
     that each answer has its place.

@@ -1,4 +1,4 @@
-"""The embeddings API, as it is recorded: the vectors as they were sent, each a part of the answer.
+"""Reads answers of the embeddings API: each vector is a part of the answer, as it was sent.
 
 The fields are those of https://platform.openai.com/docs/api-reference/embeddings/create; the SDK
 asks for base64, which is kept.

@@ -1,4 +1,4 @@
-"""Keeps from the caller what goes wrong in recording: a log line and a warning tell it."""
+"""Hides errors of the recording from the caller; a log line and a warning report them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RecorderAbort(BaseException):
 
 
 class isolate_recording_errors:  # noqa: N801 - a `with`, like those of contextlib
-    """Keep from the caller what goes wrong in recording.
+    """Log errors of the recording instead of raising them to the caller.
 
     Two things are the caller's wish, and are raised: a budget that is spent, and a log that can't
     be written where the store was made with `on_error="raise"`.

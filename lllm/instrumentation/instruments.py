@@ -1,4 +1,4 @@
-"""Switches on and off what lllm changes of Python, or of other libraries, for the whole process."""
+"""Switches on and off changes that lllm makes to Python or to libraries, process-wide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lllm.events.errors import ConfigError
 
 
 class Instrument(Protocol):
-    """One thing that can be switched on and off for the whole process; each twice does nothing."""
+    """A process-wide change; switching it on or off twice does nothing."""
 
     def on(self) -> None:
         """Switch it on."""

@@ -1,4 +1,4 @@
-"""The API calls that are recorded, by the end of their path, and how each is read."""
+"""The API calls that are recorded, found by the end of their URL path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lllm.invokers.dialects.dialect import Dialect
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One kind of API call.
+    """A kind of API call, and how its requests and answers are read.
 
     Attributes:
         name: As llm.requested says it.

@@ -1,4 +1,4 @@
-"""Reads the body of a streamed answer while it comes.
+"""Reads the body of a streamed answer as it arrives.
 
 The bytes are read in batches and dropped, so that what stays in memory is what the model said. A
 compressed body waits for its end: only httpx knows all the compressions that it asked for.
@@ -13,7 +13,7 @@ _BATCH = 1 << 16  # bytes; most streams are shorter, and cost their reader nothi
 
 
 class Head:
-    """Status and headers of an answer. Its body is not held here, nor who reads it.
+    """Status and headers of an HTTP answer, without its body.
 
     Args:
         response: Of httpx or httpx2.
@@ -33,7 +33,7 @@ class Head:
 
 
 class Heard:
-    """The bytes of a body that passed and were not read yet.
+    """The bytes of a body that have arrived and are not parsed yet.
 
     Args:
         head: What they are the body of.

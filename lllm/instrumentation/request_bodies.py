@@ -1,4 +1,4 @@
-"""Reads what a captured request asks, from its body as it is sent.
+"""Parses the body of a captured request.
 
 The opposite of what an invoker does: the provider's JSON becomes messages in our terms. What has no
 form of its own here is kept as the provider's JSON in the `data` of a part, so nothing is lost.
@@ -21,7 +21,7 @@ _LASTING = (
 
 
 class CapturedRequest(msgspec.Struct, frozen=True):
-    """A request in our terms.
+    """A captured request as lllm's own types.
 
     Attributes:
         model: The one asked.
@@ -41,7 +41,7 @@ class CapturedRequest(msgspec.Struct, frozen=True):
 
 
 class ConversationForm(msgspec.Struct, frozen=True):
-    """Where the body of an API has its conversation.
+    """Where an API puts the conversation in a request body.
 
     Attributes:
         key: Of the list of its messages.

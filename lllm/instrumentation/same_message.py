@@ -1,4 +1,4 @@
-"""Tells which messages are the same: an answer, and what a client makes of it when it sends it."""
+"""Recognises an answer when a client sends it back as a message of its next request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the session that a captured call belongs to: the one that is running, or one of its own."""
+"""Finds the session of a captured call: the one that is running, or a new one for this call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _warning = ThreadLock()
 
 
 class SessionResolver:
-    """Finds the session in which a call of one client is recorded.
+    """Finds or begins the session in which a client's call is recorded.
 
     Args:
         store: For calls outside of any session, None where these are not recorded.
@@ -106,7 +106,7 @@ class SessionResolver:
 
 
 class Recording(msgspec.Struct, frozen=True):
-    """How the calls of a client are recorded.
+    """How the calls of a client are recorded: where, and with which options.
 
     Attributes:
         resolver: Finds the session of each.
@@ -120,7 +120,7 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 class ClientFamily:
-    """A client and the copies that it made, which are recorded alike.
+    """A client and the copies made of it, which are recorded alike.
 
     Args:
         recording: How, None for not at all.

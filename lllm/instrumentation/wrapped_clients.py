@@ -1,4 +1,4 @@
-"""Finds the client of an SDK inside of something else: a chat model of LangChain, an agent.
+"""Finds an SDK's client inside another object, such as a chat model of LangChain.
 
 No framework is imported, or known by its classes: attributes are looked at, as `vars` has them.
 """

@@ -1,4 +1,4 @@
-"""How a model is called: the one seam between an agent and a provider.
+"""The interface between agents and the providers of models.
 
 An invoker turns a `Request` into an `Answer`, once: it neither waits nor tries again, because each
 attempt is an event of its own and the agent decides about the next one. What fails is raised as
@@ -31,7 +31,7 @@ Finish = Literal["stop", "tool_calls", "length", "content_filter", "other"]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Everything that one attempt asks of a model.
+    """A request to a model.
 
     Attributes:
         model: By the provider's name for it.
@@ -53,7 +53,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back from a model.
+    """A model's answer.
 
     Attributes:
         content: What it said.
@@ -128,7 +128,7 @@ class Invoker(Protocol):
 
 @runtime_checkable
 class Streams(Protocol):
-    """The further methods of an invoker that can hand on an answer's text while it comes."""
+    """Additional methods of an invoker that can pass on an answer's text as it arrives."""
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
         """Call the model, and hand on the text of its answer as it comes.

@@ -1,4 +1,4 @@
-"""Claude, and whatever else is served by Anthropic's Messages API, by Anthropic's own SDK."""
+"""Calls Claude, and other models behind Anthropic's Messages API, with Anthropic's SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models behind an HTTP API that speaks Chat Completions or Responses, by OpenAI's own SDK.
+"""Calls models behind Chat Completions or Responses APIs with OpenAI's SDK.
 
 OpenAI's, and whatever serves the same dialects: Azure, OpenRouter, Groq, Ollama, vLLM.
 """
@@ -29,7 +29,7 @@ _DIALECTS = {dialect.name: dialect for dialect in (CHAT, RESPONSES)}
 
 
 class OpenAIInvoker(SdkInvoker["openai.OpenAI", "openai.AsyncOpenAI"]):
-    """Calls models through Chat Completions, or through the Responses API.
+    """Calls models through the Chat Completions API or the Responses API.
 
     Threads share a client, each event loop has its own, closed with the loop.
 

@@ -1,4 +1,4 @@
-"""Which invoker answers to a name: to a model's, or to its own.
+"""Finds the invoker for a model's name, or for the name of an invoker.
 
     resolve_invoker("gpt-4o-mini")         OpenAI
     resolve_invoker("claude-sonnet-4-5")   Anthropic
@@ -97,14 +97,14 @@ _BY_BEGINNING = (
 
 @runtime_checkable
 class PerModel(Protocol):
-    """The further method of an invoker that calls several providers."""
+    """An additional method of an invoker that can call several providers."""
 
     def for_model(self, model: str) -> Invoker:
         """Get the invoker for one model, by whose name the provider is told."""
 
 
 class ByName:
-    """Makes the invokers of one configuration; those that would be equal are one object."""
+    """Makes the invokers of one configuration, and reuses one that is equal to another."""
 
     def __init__(self) -> None:
         self._made: dict[_Place, Invoker] = {}

@@ -1,4 +1,4 @@
-"""A model that says what a script tells it to: for tests, demos, and runs without a network.
+"""A model that answers from a script: for tests, demos, and runs without a network.
 
     ScriptedInvoker(["Hello.", tool_call("lookup", {"key": "a"}), rate_limited(), "Done."])
 
@@ -194,7 +194,7 @@ def cut_off(text: str, *, usage: Usage | None = None) -> InvokeError:
 
 
 class ScriptedInvoker:
-    """Answers from a script, inside this process. Any number of threads may ask.
+    """Answers from a script, inside this process. Threads may share it.
 
     Args:
         script: A list of replies, given in order to whoever asks; a dict of such lists by agent

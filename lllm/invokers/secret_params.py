@@ -1,4 +1,4 @@
-"""What a model is called with, without what no log may hold.
+"""Hides credentials in the parameters of a model before they are recorded.
 
 Some providers' parameters carry credentials (`extra_headers={"Authorization": ...}`). The model is
 called with them; the record says that there was one.

@@ -41,7 +41,7 @@ _FOREIGN = ("site-packages", "dist-packages")
 
 
 class Folder(msgspec.Struct, frozen=True):
-    """A folder with tactics."""
+    """A folder of tactics that an lllm.toml names."""
 
     entry: str
     """What the file says: `folder/ under name`."""
@@ -63,7 +63,7 @@ class Dependency(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What an lllm.toml says."""
+    """The content of an lllm.toml."""
 
     root: Path
     """Its folder."""

@@ -1,4 +1,4 @@
-"""The registry of tactics: their stable paths, and how one is found by its name.
+"""The registry of tactics: gives them stable paths, and finds them by name.
 
 A tactic's stable path is `{package}::{name}`: the package's name from the nearest lllm.toml above
 the file that defines the class, and the class's own `name`. No folder, `under` or alias is in it,
@@ -112,7 +112,7 @@ def file_of_module(module: types.ModuleType | None) -> Path | None:
 
 
 class Package(msgspec.Struct, frozen=True):
-    """A loaded package."""
+    """A loaded package of tactics."""
 
     name: str
     """Its name, the first part of its tactics' stable paths."""
@@ -132,7 +132,7 @@ class _Registered(msgspec.Struct, frozen=True):
 
 
 class Runtime:
-    """The tactics and packages in which names are looked up; for any number of threads."""
+    """A registry of tactics and packages, in which names are looked up. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may call a tactic, too

@@ -1,1 +1,1 @@
-"""What a call of a model costs, and who says so."""
+"""Prices model calls."""

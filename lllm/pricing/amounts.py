@@ -1,4 +1,4 @@
-"""Amounts of money and of tokens: exact numbers, nano-dollars, and what an event can hold.
+"""Parses and converts amounts of money and of tokens, exactly.
 
 What a provider itself says that a call cost is read here, too.
 """

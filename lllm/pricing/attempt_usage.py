@@ -1,4 +1,4 @@
-"""What one attempt used that may have a price, read from its answer once for all who price it."""
+"""Reads from an answer, once for all pricing rules, the usage of an attempt that may be billed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BY_SIZE = {"audio": "input_audio_seconds", "image": "input_pixels"}
 
 
 class SampledUsage(NamedTuple):
-    """What was used by one of the times that a model was asked within an attempt.
+    """The usage of one sampling: an attempt may ask the model several times.
 
     Attributes:
         model: None for the one that answered.
@@ -39,7 +39,7 @@ class SampledUsage(NamedTuple):
 
 
 class AttemptUsage:
-    """The usage of one attempt, validated, and all else that its price depends on.
+    """The validated usage of one attempt, and everything else that its price depends on.
 
     Args:
         usage: In our terms, None where there is none.

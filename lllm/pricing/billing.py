@@ -1,4 +1,4 @@
-"""The arithmetic of a bill: tokens times rates, in nano-dollars, by component.
+"""Calculates a bill: tokens times rates, in nano-dollars, for each component.
 
 The money is worked out here, and not by genai-prices, because a bill needs the parts: each
 component is summed exactly, in `Decimal`, and rounded half-even once. How tokens are divided is
@@ -18,7 +18,7 @@ from lllm.pricing.amounts import EXACT, fits_event, rounded
 
 
 class Unit(NamedTuple):
-    """One kind of token that can have a rate of its own.
+    """A kind of token that can have its own rate.
 
     Attributes:
         key: The rate's name in genai-prices.
@@ -65,7 +65,7 @@ _SELDOM = {
 
 
 class Charges(NamedTuple):
-    """What an attempt used beside the tokens of its usage; `lllm.pricing.charges` finds it.
+    """Billed items other than the usage's tokens; `lllm.pricing.charges` finds them.
 
     Attributes:
         counts: How much of it, by the unit's name in genai-prices.
@@ -83,7 +83,7 @@ NOTHING = Charges()
 
 
 class Counted(NamedTuple):
-    """One thing that is billed and is no token, as a web search.
+    """A billed item that is not a token, such as a web search.
 
     Attributes:
         key: The rate's name in genai-prices.
@@ -108,7 +108,7 @@ COUNTED = {
 
 
 class Tariff(NamedTuple):
-    """The rates of one model at one time.
+    """The rates of one model at one point in time.
 
     Attributes:
         tokens: US dollars for a million tokens of each kind that has a rate.
@@ -166,7 +166,7 @@ def _text(rate: Decimal) -> str:
 
 
 class Sampling(NamedTuple):
-    """One of the times that a model was asked within an attempt, with the rates for it."""
+    """One sampling of a model within an attempt, with its rates."""
 
     usage: Usage
     tariff: Tariff

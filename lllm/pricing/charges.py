@@ -1,4 +1,4 @@
-"""What an attempt used beside the tokens that a Usage counts, and that may have a price of its own.
+"""Finds the billed items of an attempt that its usage does not count as tokens.
 
 It is read from what the event keeps: the usage as the provider sent it, and the parts of the
 answer, among which the calls of hosted tools stand. What has a unit in genai-prices is counted

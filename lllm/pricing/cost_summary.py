@@ -1,4 +1,4 @@
-"""What sessions cost, summed, and grouped in groups of groups."""
+"""Sums the costs of sessions, in nested groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lllm.times import zone_name
 
 
 class CostLine(TypedDict):
-    """What some calls cost: US dollars, tokens, and how many calls have no known price.
+    """The cost of some calls: US dollars, tokens, and the number of calls without a price.
 
     Attributes:
         recorded_cost_usd: What the events say, where the total is made with other prices.
@@ -47,7 +47,7 @@ class CostLine(TypedDict):
 
 
 class CostGroup(CostLine):
-    """One group of a summary.
+    """One group of a cost summary.
 
     Attributes:
         key: The tactic, model, agent, day (YYYY-MM-DD, of the zone asked for) or tag value; None
@@ -63,7 +63,7 @@ class CostGroup(CostLine):
 
 
 class CostSummary(CostLine):
-    """What the selected sessions cost with all below them, and by group where that was asked.
+    """The cost of the selected sessions with all below them, and of each requested group.
 
     Attributes:
         session_count: How many sessions were selected.
@@ -81,7 +81,7 @@ class CostSummary(CostLine):
 
 
 class SummarySums(msgspec.Struct, frozen=True):
-    """The sums of a summary.
+    """The exact sums of a cost summary.
 
     Attributes:
         total: Of all.

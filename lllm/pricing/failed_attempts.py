@@ -1,4 +1,4 @@
-"""Tells whether a provider did anything for an attempt that failed."""
+"""Tells if a failed attempt may have been billed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rates of a model, from the price data that genai-prices brings along.
+"""Looks up a model's rates in the price data that comes with genai-prices.
 
 Looking a model up in that data costs most of what a price costs, so it is done once a model, and so
 is reading its rates, once for each time and tier at which they differ. Nothing here touches the
@@ -41,7 +41,7 @@ BY_MODEL_NAME = frozenset(
 
 
 class Tariffs(NamedTuple):
-    """The tariffs of a model at one time, which may differ with the length of a request.
+    """A model's tariffs at one time, which may depend on the length of a request.
 
     Attributes:
         upto: The tokens of input up to which each tariff counts, but for the last.
@@ -57,7 +57,7 @@ class Tariffs(NamedTuple):
 
 
 class Listed:
-    """A model of the price data, with the tariffs it has had already worked out.
+    """A model of the price data, with a cache of its tariffs.
 
     Args:
         info: The model as genai-prices has it.

@@ -1,4 +1,4 @@
-"""What an attempt costs by the price data, or why nobody can say it.
+"""Prices an attempt by the price data, or says why it can't be priced.
 
 The rates may depend on the time, the service tier, the length of the request and the place. What
 has a price that the data does not know makes the whole attempt unpriced, with the reason.

@@ -1,4 +1,4 @@
-"""Models that cost nothing, because they run on a machine of one's own.
+"""Recognises models that cost nothing because they run on the user's machine.
 
 Only what is certain counts: a server on the same machine may be a proxy that somebody pays for, so
 one is taken for local by the port that its maker has given it, and never by the host alone.

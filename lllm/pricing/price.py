@@ -1,4 +1,4 @@
-"""What one attempt cost, and who says so.
+"""Prices one attempt, and records the source of the price.
 
 The first of these that has something to say: the caller who knows that it was free, the user's own
 prices, the provider that bills it, the machine of one's own that it ran on, and the price data that

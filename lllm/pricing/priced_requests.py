@@ -1,4 +1,4 @@
-"""What a request asks for that has a price of its own: media, and a service tier.
+"""Finds what in a request may change its price: media, and a service tier.
 
 The tokens of some kinds of media cost more than those of text.
 
@@ -29,7 +29,7 @@ _NO_MEDIA: frozenset[str] = frozenset()
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What was asked for that has a price of its own.
+    """The media and the service tier that a request asks for.
 
     Attributes:
         media: Those of MEDIA that were sent, or may have been.

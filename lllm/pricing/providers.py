@@ -1,4 +1,4 @@
-"""Who answers, and bills, at a web address, by the names of genai-prices.
+"""Finds the provider that bills for a web address, by the names of genai-prices.
 
 Nothing is guessed: an address that is in no table here is nobody's, and what is asked there has no
 price until somebody says who bills. Of a gateway that passes on what its providers bill the address

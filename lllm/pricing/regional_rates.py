@@ -1,4 +1,4 @@
-"""Rates that depend on where a model runs: hosts of a region, Bedrock's inference profiles.
+"""Handles rates that depend on a region: regional hosts, and Bedrock's inference profiles.
 
 Which models cost more in a region is not in the price data, so nothing is priced there by the plain
 rates. An answer of Amazon Bedrock names the model alone ("claude-haiku-4-5-20251001"), but the

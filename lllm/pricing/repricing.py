@@ -1,4 +1,4 @@
-"""What the same work costs at other prices, or with another model.
+"""Calculates what recorded work would cost at other prices or with another model.
 
 The recorded usage of each attempt is priced anew, one event after the other, so that nothing is
 written and little is held in memory; the same filters and groups as everywhere say which. What the
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class Repricing:
-    """Prices attempts anew: as recorded, at today's prices, or at prices that are given.
+    """Prices attempts again: as recorded, at today's prices, or at given prices.
 
     Args:
         prices: "recorded", "current", or prices for `PriceTable.of`.

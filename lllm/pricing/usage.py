@@ -1,4 +1,4 @@
-"""Tokens in our terms, read from a usage as a provider sent it, and checked.
+"""Reads a provider's usage as a Usage, and validates it.
 
 Each API counts in its own way what includes what, and every provider of a dialect has its accent;
 the rules stand beside the fields that they are about. A usage says by its own fields who wrote it,
@@ -45,7 +45,7 @@ _PERPLEXITYS = ("citation_tokens", "num_search_queries", "search_context_size")
 
 
 class UnreadableUsageError(ValueError):
-    """Something that should be a number of tokens is something else."""
+    """A usage has something other than a number where a number of tokens belongs."""
 
 
 def of_chat(raw: object) -> Usage | None:

@@ -1,4 +1,4 @@
-"""The details of a usage: how many of the tokens are of which kind, and how they were served."""
+"""Reads the details of a usage: the kinds of tokens, and how the request was served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices that a user gives: a table of models, or a function.
+"""Prices given by the user: a table of models, or a function.
 
 `LogStore(backend, prices={"my-model": {"input": 0.5, "output": 1.5}})` is for models that no price
 data knows, for contracts, and for whoever knows better. What is given here wins over the price data
@@ -44,7 +44,7 @@ _logger.addHandler(logging.NullHandler())  # silent until setup_logging, or a ro
 
 
 class PriceTable:
-    """What models cost, by the user's own account; `PriceTable.of` makes it.
+    """The user's own prices of models; `PriceTable.of` makes it.
 
     Args:
         entries: The rates of each model, by its name or by how names begin.

@@ -1,1 +1,1 @@
-"""The life of a session: it begins, is the current one, and ends, whatever happens."""
+"""The life cycle of a session: it begins, is current while code runs in it, and always ends."""

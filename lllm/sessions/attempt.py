@@ -1,4 +1,4 @@
-"""What is written of one attempt to call a model: its answer or failure, its usage and its cost."""
+"""Makes the events of one attempt to call a model: its answer or failure, usage and cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNSERVED = "It was not served: the provider did nothing for it."
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt to call a model that is under way.
+    """An attempt to call a model that has begun.
 
     Attributes:
         request: Its ordinal in the session.

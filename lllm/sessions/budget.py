@@ -1,4 +1,4 @@
-"""What a call may spend on models, and what it has spent.
+"""Limits what a call may spend on models, and counts what it has spent.
 
 A budget is asked before each call of a model and told of the cost after it: the call that crosses
 it is the last. What a sub-tactic spends, its caller spends too. Agents that answer at the same time
@@ -26,7 +26,7 @@ _spending = ThreadLock()  # one for all: it is held for an addition
 
 
 class Budget:
-    """A limit on what a call may spend on models, and what was spent under it.
+    """A limit on spending for models, and the amount spent so far.
 
     Args:
         limit: Nano-dollars, None for none.

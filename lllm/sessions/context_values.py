@@ -1,4 +1,4 @@
-"""Context variables that hold a value for the length of a `with`."""
+"""Sets a context variable for the duration of a `with`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which session, and which tool in it, the running code is in.
+"""Finds the session, and the tool in it, that the running code belongs to.
 
 A context variable has the session. Alone it can't tell: a generator that is left in the middle of a
 `with` keeps its session there, and an interrupt may come between any two steps of setting it back.
@@ -50,7 +50,7 @@ def running() -> tuple[SessionScope | None, int | None]:
 
 
 class CurrentSession:
-    """A session as its context sees it: whether it is the current one there, and what was before.
+    """A session as the current one of a context, and the one that was current before.
 
     Attributes:
         recorder: Writes it.

@@ -1,4 +1,4 @@
-"""Functions as tactics: each call of one is a session."""
+"""Makes each call of a decorated function a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event holds of an exception."""
+"""Makes the recorded form of an exception."""
 
 from __future__ import annotations
 

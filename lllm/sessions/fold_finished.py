@@ -1,4 +1,4 @@
-"""A session that has just ended, from the log alone: rows may be behind, and the log unwritable."""
+"""Loads a session that has just ended, also if the rows are behind or the log can't be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generators as tactics: the session is attached for each step, whoever takes or closes it.
+"""Records generators as sessions: the session is current only while a step of it runs.
 
 Between two steps the code of whoever loops over a generator runs, often in another task or thread,
 as a streaming handler of a web server does. That code is not inside the session.

@@ -1,4 +1,4 @@
-"""Which generator a `with` stands in.
+"""Detects a `with` inside a generator.
 
 The body of a generator runs in pieces, and its caller's code in between, in the same context: what
 a `with` around a `yield` sets there, the caller finds set.

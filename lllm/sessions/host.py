@@ -1,4 +1,4 @@
-"""Where sessions are written, and what stands above them: the contract of stores and of parents."""
+"""The interfaces of the place where sessions are written, and of a session's parent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lllm.sessions.budget import Budget
 
 
 class SessionHost(Protocol):
-    """Where sessions are written: a store, or a log in memory for a call without one."""
+    """Where sessions are written: a store, or memory for a call without a store."""
 
     @property
     def log(self) -> BufferedLog:
@@ -68,7 +68,7 @@ class SessionHost(Protocol):
 
 
 class Parent(Protocol):
-    """The session that another one is called from, in this process or another."""
+    """The session that calls another one, in this process or in another."""
 
     @property
     def host(self) -> SessionHost | None:
@@ -91,7 +91,7 @@ class Parent(Protocol):
 
 
 class CarriedParent(msgspec.Struct, frozen=True):
-    """A session that runs in another process, as its sub-tactics took it along."""
+    """A parent session that runs in another process."""
 
     host: SessionHost | None
     lineage: tuple[Ancestor, ...]

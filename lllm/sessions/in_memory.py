@@ -1,4 +1,4 @@
-"""Where the sessions of a tactic without a log store go: into memory, for as long as a call takes.
+"""Keeps the sessions of a tactic without a store in memory, for the duration of a call.
 
 They are recorded all the same, so that `return_session=True` and sub-tactics work alike with and
 without a store.
@@ -18,7 +18,7 @@ from lllm.sessions.fold_finished import fold_finished
 
 
 class InMemorySessionHost:
-    """A log of one call's own; see SessionHost.
+    """A log in memory for a single call; see SessionHost.
 
     Args:
         persists: Whether anyone will look at it afterwards.

@@ -1,4 +1,4 @@
-"""Whether a `with` was left without its `__exit__`, as an interrupt may have it."""
+"""Detects that a `with` ended without calling `__exit__`, which an interrupt can cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lllm.sessions.open_sessions import Watch, watch_of
 
 
 class EndsWithWith(Protocol):
-    """A context manager with an ExitOf.
+    """A context manager whose exit methods are each an ExitOf.
 
     Attributes:
         recorder: Of its session.
@@ -24,7 +24,7 @@ class EndsWithWith(Protocol):
 
 
 class ExitOf:
-    """`__exit__` or `__aexit__` of a session, as a `with` looks it up when it begins.
+    """A session's `__exit__` or `__aexit__`, as the `with` statement looks it up when it begins.
 
     Each `with` gets a callable that nobody else holds. An interrupt may come before its first step,
     so that the session goes on; but wherever a `with` is left, its callable is gone. No Python

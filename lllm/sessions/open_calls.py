@@ -1,4 +1,4 @@
-"""Calls of a model that are under way, so that each has its end in the log whoever ends first.
+"""Tracks model calls in progress, so that the end of each is recorded in any case.
 
 A stream that is left, a task that is dropped or a thread that nobody waits for may outlive its
 session, or the interpreter. What was heard of it by then is staged when the session ends, and at
@@ -18,7 +18,7 @@ _logger = logging.getLogger("lllm.invoker")
 
 
 class OpenCall(Protocol):
-    """One call that is under way."""
+    """A model call in progress."""
 
     def settle(self) -> None:
         """Stage its end, with what was heard so far, and record nothing more of it."""
@@ -28,7 +28,7 @@ class OpenCall(Protocol):
 
 
 class OpenCalls:
-    """The calls of one session that are under way."""
+    """The model calls in progress of one session."""
 
     def __init__(self) -> None:
         self._calls: dict[OpenCall, None] = {}  # whose changes are atomic

@@ -1,4 +1,4 @@
-"""The sessions that have begun in this process and whose end is not in the log yet.
+"""Tracks the sessions of this process whose end is not in the log yet.
 
 Something may be raised from outside (Ctrl-C, PyThreadState_SetAsyncExc) between any two steps, any
 number of times. So no code at the end of a session can be sure to write that end. What tells that a
@@ -35,7 +35,7 @@ LOST = "The session was left without an end: an interrupt came there, or nobody 
 
 
 class Scope(Protocol):
-    """A session, as its registry sees it.
+    """The interface of a session in the registry of open sessions.
 
     Attributes:
         recorder: Writes it.
@@ -64,7 +64,7 @@ class Scope(Protocol):
 
 
 class PlainDelivery(msgspec.Struct, frozen=True):
-    """A delivery that is in its recorded form already."""
+    """A session's result that is already in its recorded form."""
 
     value: object
 
@@ -83,7 +83,7 @@ def delivered(recorder: Recorder) -> object:
 
 
 class Watch(ref[object]):
-    """A weak reference that notes in `_gone` when what it refers to is gone.
+    """A weak reference that adds a note to `_gone` when its object is gone.
 
     Attributes:
         session_id: Of the session that it belongs to, empty while that is not known.

@@ -1,4 +1,4 @@
-"""The life of one session: it begins, is the current one for the code inside, and ends.
+"""A session as a context manager: it begins, is current for the code inside, and ends.
 
 Tactics and `store.session(...)` share this. Every way out leaves a finished record: what is raised,
 cancellation and Ctrl-C among it, is a failure that says so.

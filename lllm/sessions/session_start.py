@@ -1,4 +1,4 @@
-"""What is written when a session begins."""
+"""Makes the first event of a session."""
 
 from __future__ import annotations
 

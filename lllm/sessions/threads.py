@@ -1,4 +1,4 @@
-"""Threads of one's own: how the session that runs here goes on in them.
+"""Continues the current session in threads that the user starts.
 
 A new thread begins with an empty context, so code in it is in no session. Three ways take the
 session along, and its budget with it: `store.carry(function)`, an Executor, and
@@ -75,7 +75,7 @@ def _carrying(here: _Here, function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Executor(ThreadPoolExecutor):
-    """A ThreadPoolExecutor whose work runs in the session that it was submitted in.
+    """A ThreadPoolExecutor that runs work in the session of the code that submitted it.
 
     Each piece of work has the session of its own `submit` or `map`, and spends of its budget; one
     that was submitted outside of any session runs outside of any.
@@ -99,7 +99,7 @@ class Executor(ThreadPoolExecutor):
 
 
 class ThreadsInstrument:
-    """Has every new thread, and every piece of work of a ThreadPoolExecutor, carry the session.
+    """Makes new threads and ThreadPoolExecutors continue the session, process-wide.
 
     The two methods are replaced for the whole process, also for libraries. Where another library
     has replaced one on top, ours stays below it and does nothing while this is off.

@@ -1,1 +1,1 @@
-"""The store: one log of events, and everything that can be asked of it."""
+"""The store: records sessions in a log, and lists, loads, sums up and exports them."""

@@ -1,4 +1,4 @@
-"""What a store hands out of single attempts to call a model, and what they are asked for by."""
+"""Lists single attempts to call a model, and checks the arguments of such a list."""
 
 from __future__ import annotations
 

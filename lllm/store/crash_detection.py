@@ -1,4 +1,4 @@
-"""Sessions whose process died: found by whoever reads, and said once for all.
+"""Finds sessions whose process died, and records once that they were interrupted.
 
 Nobody can look here for a process that writes another log: that of an imported session, or the
 original of a copied store. Such a session counts as interrupted once nothing was heard of it for a

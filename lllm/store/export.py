@@ -1,4 +1,4 @@
-"""A session as text that stands alone."""
+"""Exports a session as a self-contained text."""
 
 from __future__ import annotations
 

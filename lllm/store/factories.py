@@ -1,4 +1,4 @@
-"""Stores in one call each. Nothing is imported before one of them is made."""
+"""Functions that make a store; imports are deferred until one of them is called."""
 
 from __future__ import annotations
 

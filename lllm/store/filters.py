@@ -1,4 +1,4 @@
-"""What a user filters sessions by, checked and in the terms of the rows."""
+"""Checks a user's filters of sessions, and converts them for the queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a store ends: by `close`, when it is dropped, or at the interpreter's exit."""
+"""Closes a store: by `close`, when it is dropped, or when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lllm.store.projection_scheduler import CatchUp
 
 
 class Closing:
-    """Closes what a store is made of, once.
+    """Closes everything that a store uses, once.
 
     Args:
         log: Closed, once the events that wait were written.

@@ -1,4 +1,4 @@
-"""The lists of a store in a database of one's own: plain tables, for any tool that reads SQLite.
+"""Exports a store's lists as plain tables in the user's own SQLite database.
 
     sessions   every call of a tactic and every captured session, at any depth
     tags       the tags of each, children with those of their root
@@ -73,7 +73,7 @@ _TABLES: dict[str, tuple[dict[str, type], tuple[str, ...]]] = {
 
 
 class ExportedLists(msgspec.Struct, frozen=True):
-    """How many rows of each kind an export wrote, those that were there before among them.
+    """The number of rows of each kind in the target database after an export.
 
     Attributes:
         path: The database.

@@ -1,4 +1,4 @@
-"""The store: one log of events, and everything that can be asked of it."""
+"""The class LogStore: records sessions, and lists, loads, sums up and exports them."""
 
 from __future__ import annotations
 

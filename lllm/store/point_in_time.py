@@ -1,4 +1,4 @@
-"""A session as it was: at a position of the log, or at a time.
+"""Loads a session as it was at a position of the log or at a time.
 
 A position is exact: the log as it stood then. A time is that of the clocks which the writers had,
 to the microsecond; of each stream, what stands before its first later event counts.
@@ -23,7 +23,7 @@ _MICROSECOND = 1_000  # nanoseconds
 
 
 class Until:
-    """Tells what was there at a point in time.
+    """Selects the events that were written before a point in time.
 
     Args:
         at: A position of the log; or a datetime, date or text as `lllm.times.nanoseconds_of` takes

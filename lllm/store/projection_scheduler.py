@@ -1,4 +1,4 @@
-"""Rows that follow the sessions that end, ten times a second at most.
+"""Brings rows up to date when sessions end, at most ten times a second.
 
 To bring the rows up to date after each session took 44 % of what a short one costs. The first that
 ends is followed at once; those that end within a tenth of a second of it are taken together, by a
@@ -24,7 +24,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 class CatchesUp(Protocol):
-    """Brings rows up to date: a Projector, or a ReadModel that has one."""
+    """An object that brings rows up to date: a Projector, or a ReadModel that has one."""
 
     def catch_up(self, *, timeout: float) -> bool:
         """Follow the log; see `Projector.catch_up`."""
@@ -56,7 +56,7 @@ class _Later:
 
 
 class CatchUp:
-    """Has rows follow the sessions that end in this process.
+    """Brings rows up to date when sessions of this process end.
 
     Args:
         rows: What brings them up to date.

@@ -1,4 +1,4 @@
-"""The rows of one question in SQL, as long as the database takes no longer than it may."""
+"""Fetches the rows of an SQL query, and stops a query that exceeds its time limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ADVICE = "`lllm query --schema` lists the tables and their columns."
 
 
 class TimedRows:
-    """The rows that a statement finds, one after another, each when it is asked for.
+    """Iterates over the rows of a statement, fetching each when it is asked for.
 
     Attributes:
         columns: Their names, the second of a name with `_2` behind it.

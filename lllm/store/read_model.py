@@ -1,4 +1,4 @@
-"""Where the rows of a store are kept: in its log's own database, or in memory.
+"""Opens the rows of a store: in the database of its log, or in memory.
 
 Rows can be made anew from the log at any time. So where a page of them can't be read, nobody has to
 do without: they are made in memory, for as long as the store is open, and what is in the file stays
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class ReadModel:
-    """The rows of a store's views, and who brings them up to date.
+    """The rows of a store's views, and the projector that brings them up to date.
 
     Args:
         backend: The log's own backend, which may have a place for rows.

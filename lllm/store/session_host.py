@@ -1,4 +1,4 @@
-"""What a store opens, and what sessions ask of it: the runtime's side of a LogStore.
+"""Opens a store's log and rows, and writes sessions to them.
 
 A LogStore and the sessions written to it hold one StoreSessionHost. The store is closed when it is
 told to, when nobody holds the host any more, or at the interpreter's exit.
@@ -32,7 +32,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 class StoreSettings(msgspec.Struct, frozen=True):
-    """How a LogStore was made, so that another process can make it, too."""
+    """The arguments that a LogStore was made with, so that another process can open it."""
 
     backend: LogBackend
     runtime: Runtime | None
@@ -44,7 +44,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
 
 
 class StoreSessionHost:
-    """Opens a store, and takes the sessions that are written to it; see SessionHost.
+    """An open store that sessions are written to; see SessionHost.
 
     Args:
         settings: What the store is made with.

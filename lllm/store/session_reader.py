@@ -1,4 +1,4 @@
-"""Reads of a store: its rows follow the log, and sessions are loaded from where these say."""
+"""Reads sessions from a store: brings its rows up to date, then loads events by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store as a database of sqlite-utils, to be read in SQL of one's own.
+"""Opens a store as a read-only database of sqlite-utils, for a user's SQL.
 
 Imported when somebody asks for one: sqlite-utils takes a while to load.
 """
@@ -30,7 +30,7 @@ _FRESH = "rows_in_memory"  # the schema of rows that can't stand in the file
 
 
 class StoreDatabase(sqlite_utils.Database):
-    """The tables of a store, to be read and never written.
+    """A read-only sqlite-utils database with the tables of a store.
 
     For one thread at a time. The connection to the file is made when it is needed: after a fork, or
     when the file on a read-only medium has changed, another takes its place.

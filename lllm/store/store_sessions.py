@@ -1,4 +1,4 @@
-"""Sessions for code that has no Tactic: a `with`, or a decorator above a function."""
+"""Sessions for code without a Tactic: a `with`, or a decorator on a function."""
 
 from __future__ import annotations
 

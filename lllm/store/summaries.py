@@ -1,4 +1,4 @@
-"""What a store hands out of a session: a light summary for lists, and the full record."""
+"""The records of sessions that a store returns: short ones for lists, and full ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
 
 
 class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """One line of a list: what is known of a session without loading it.
+    """A session in a list: the facts that are known without loading it.
 
     Attributes:
         session_id: The whole id.
@@ -78,7 +78,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """A session with what the store knows about it.
+    """A loaded session, with the facts that the store has about it.
 
     Attributes:
         session_id: The whole id.

@@ -1,4 +1,4 @@
-"""The suite that every log must pass, for those who write a backend of their own.
+"""A test suite for log backends, which authors of backends can run.
 
     from lllm.testing import SharedLogContract
 

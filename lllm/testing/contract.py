@@ -1,4 +1,4 @@
-"""The suite that every log must pass, for those who write a backend of their own.
+"""A test suite that every log backend must pass.
 
     from lllm.testing import SharedLogContract
 
@@ -79,7 +79,7 @@ NAMES = [
 
 
 class AppendContract:
-    """What holds for everything that events can be appended to, even if it keeps nothing."""
+    """Tests for every log, even one that stores nothing."""
 
     def open_log(self, folder: Path) -> LogBackend:
         """Open the log in this folder anew: two calls give two objects for the same log.
@@ -139,7 +139,7 @@ class AppendContract:
 
 
 class LogContract(AppendContract):
-    """What holds for every log that can be read again."""
+    """Tests for every log whose events can be read."""
 
     def test_read_back(self, log: LogBackend) -> None:
         """What is read is what was appended, in its order, with the positions that append gave.
@@ -292,7 +292,7 @@ class LogContract(AppendContract):
 
 
 class SharedLogContract(LogContract):
-    """What holds for a log that outlives the object, and that other processes write, too."""
+    """Tests for a log that persists and that several processes write to."""
 
     def test_open_again(self, log: LogBackend, tmp_path: Path) -> None:
         """A log that is opened again has the same events at the same positions.

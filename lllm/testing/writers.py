@@ -1,4 +1,4 @@
-"""The writers of the contract suite: what they append, and from which threads, processes, forks.
+"""Writers for the test suite of backends: in threads, processes and forks.
 
 Everything here stands at the top level, so that it can go to another process by pickle.
 """

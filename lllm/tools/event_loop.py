@@ -1,4 +1,4 @@
-"""Runs a user's function, `def` or `async def`, from plain code and from an event loop."""
+"""Calls a user's function, `def` or `async def`, from sync and async code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON schema of a function's arguments, and the check of what a model sends for them.
+"""Makes the JSON schema of a function's arguments, and checks the arguments a model sends.
 
 The parameters become the fields of a msgspec Struct, whose JSON schema is the tool's. No default
 means required, no hint means anything, `Annotated[T, "what it is"]` says more

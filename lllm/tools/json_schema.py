@@ -1,4 +1,4 @@
-"""The JSON schema of a Python type, and the check of JSON that a model sent for it.
+"""Makes the JSON schema of a Python type, and checks the JSON that a model sends for it.
 
 A shape is a Python type: a msgspec Struct, a dataclass, a pydantic model, or anything msgspec can
 decode. pydantic is never imported here; a class that has its two methods is a pydantic model, also
@@ -28,7 +28,7 @@ _SNIPPET = 40  # characters of a broken text that are shown from where it breaks
 
 @runtime_checkable
 class PydanticModel(Protocol):
-    """The two methods by which a class, not an object, is known as a pydantic model.
+    """The two methods by which a pydantic model class is recognised.
 
     See https://docs.pydantic.dev/latest/api/base_model/
     """

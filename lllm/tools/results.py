@@ -1,4 +1,4 @@
-"""What a tool returned, as text for the model and as JSON for the log."""
+"""Converts a tool's return value to text for the model and to JSON for the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lllm.events.values.readable import readable
 
 
 class RecordedResult(msgspec.Struct, frozen=True):
-    """What a tool returned when its session was recorded; a replay answers with it."""
+    """A tool's recorded return value, which a replay uses as the answer."""
 
     text: str
     value: object

@@ -1,4 +1,4 @@
-"""A tool: a Python function that a model may call.
+"""Makes a Python function a tool that a model may call.
 
 Its signature becomes the JSON schema that the model is told, and checks what the model sends
 (`lllm.tools.function_schema`). A tool runs the same from plain code and on an event loop, whether
@@ -30,7 +30,7 @@ InReplay = Literal["log", "run"]
 
 
 class Tool(Generic[P, R_co]):
-    """A function with all that a model needs to call it; calling the tool calls the function.
+    """A function and its description for a model; calling the tool calls the function.
 
     Args:
         function: What is called.

@@ -1,4 +1,4 @@
-"""Keeps rows up to date with the log, and builds them anew.
+"""Keeps rows up to date with the log, and rebuilds them.
 
 projector         catches up, one process at a time
 batches           applies the log to views, and writes what they changed

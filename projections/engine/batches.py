@@ -1,4 +1,4 @@
-"""Applies the log to views in memory, a batch at a time, and writes what a batch changed."""
+"""Applies events to views in memory, batch by batch, and writes the changed rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PART = 2_000  # rows written in one transaction where they need not be visible 
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What a batch of the log changes in the rows of some views, not yet written.
+    """The changes that a batch of events makes to the rows of views, not yet written.
 
     Attributes:
         database: Where the rows are.
@@ -79,7 +79,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Batches:
-    """Makes batches of a log for the views whose rows one database keeps.
+    """Makes batches of a log's events for the views whose rows one database stores.
 
     Args:
         log: What the events are read from.

@@ -1,4 +1,4 @@
-"""How far the rows of each view have come, and whether this library can go on with them.
+"""Stores up to which position each view's rows are built, and checks if they can be continued.
 
 A checkpoint is stored in the transaction that writes the rows it tells of.
 """
@@ -32,7 +32,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 @warm_msgspec
 class Checkpoint(msgspec.Struct, frozen=True):
-    """How far a view's rows have come, and what built them.
+    """The position up to which a view's rows are built, and the version that built them.
 
     Where `version` or `known` is another now, the rows are built anew.
 

@@ -1,4 +1,4 @@
-"""Makes the rows of views anew, beside the old ones, while writers and readers go on.
+"""Rebuilds the rows of views beside the old ones, while others read and write.
 
 The next generation of tables is filled in short transactions, shown in place of the old in one, and
 the old is emptied in chunks. A rebuild can be stopped at any point: what it left is in nobody's way
@@ -60,7 +60,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """What a rebuild did.
+    """The result of a rebuild.
 
     Attributes:
         views: The names of the views that it built or compared; those whose rows a newer lllm built

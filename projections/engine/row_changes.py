@@ -1,4 +1,4 @@
-"""Gathers what views change in their rows, and makes the statements that write it in bulk."""
+"""Collects the changes that views make to their rows, and writes them in bulk."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class _RowChanges:
 
 
 class Changes:
-    """The Rows of one batch after another. Nothing is written here: `statements` says how.
+    """Collects the changed rows of a batch; `statements` turns them into SQL.
 
     Args:
         generations: The generation of the rows of each view, which nobody else may write meanwhile.

@@ -1,4 +1,4 @@
-"""Finds the session that an event belongs to, and what stands above it.
+"""Finds the session that an event belongs to, and the sessions above it.
 
 Cached for the sessions met lately; for others it is read from their rows, so that catching up in
 the middle of a long session costs one look-up, not a walk through the log.

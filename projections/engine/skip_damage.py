@@ -1,4 +1,4 @@
-"""Reads around damage in a log, for rows, which can't tell of it; `lllm verify` does."""
+"""Reads a log for the views, skipping corrupt events; `lllm verify` reports those."""
 
 from __future__ import annotations
 

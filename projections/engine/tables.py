@@ -1,4 +1,4 @@
-"""The tables of views in SQLite, by generation.
+"""Names and creates the SQLite tables of views, one set for each generation of rows.
 
 The tables of a view carry the number of their generation (`sessions_v3`). An SQL view of the plain
 name stands in front of the current one, so that a rebuild can fill the next generation beside it.

@@ -1,4 +1,4 @@
-"""Asks the rows of views, in one direction.
+"""Queries the rows of views.
 
 filters             what is asked for; knows no SQL
 session_selection   a filter of sessions as FROM and WHERE: here a tag becomes SQL

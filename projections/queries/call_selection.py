@@ -1,4 +1,4 @@
-"""Turns a filter of calls into SQL: one or several walks along an index.
+"""Turns a filter of calls into SQL that reads along one or several indexes.
 
 The index that leaves the fewest rows is walked, in the order of the list as far as it has it; what
 else is asked for is looked up for each row. Conditions that are not to be walked by carry a `+`,
@@ -35,7 +35,7 @@ _FEW_ROWS = 20_000  # that are sorted at once
 
 
 class Walk(msgspec.Struct):
-    """Where to look for attempts: each one that is meant stands in one selection, once.
+    """A part of an index to read; each selected attempt is in exactly one part.
 
     Attributes:
         selections: Of the table `calls`, as `c`.

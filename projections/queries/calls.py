@@ -1,4 +1,4 @@
-"""Reads the rows of calls: lists of attempts to call a model, in the order asked for."""
+"""Lists attempts to call a model from their rows, in the requested order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALL = 2**63 - 1  # rows; SQLite counts no more
 
 @warm_msgspec
 class CallRow(msgspec.Struct, frozen=True, array_like=True):
-    """What the rows say of one attempt; the table `calls` explains the columns.
+    """The row of one attempt; the table `calls` explains the columns.
 
     Attributes:
         number: The number of its session.

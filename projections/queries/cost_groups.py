@@ -1,4 +1,4 @@
-"""Sums up what sessions cost by groups: by tactic, model, agent, day, or the values of tags."""
+"""Sums the costs of sessions by tactic, model, agent, day, or the values of tags."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Keys = tuple[str | None, ...]  # one for each group; None for sessions without t
 
 
 class Group(NamedTuple):
-    """What sums are grouped by: a column of the cube, or the value of a tag.
+    """A way to group costs: by a column of the cube, or by the value of a tag.
 
     Attributes:
         column: One of COLUMNS, or "" for a tag.
@@ -47,7 +47,7 @@ class Group(NamedTuple):
 
 
 class DividedQuarter(Exception):
-    """No rows can say what each day of a zone cost; the events can.
+    """Raised when rows can't give the cost of each day in a time zone; the events can.
 
     One of its days begins within a quarter of an hour in which something was spent.
     """

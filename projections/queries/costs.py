@@ -1,4 +1,4 @@
-"""Sums up what sessions cost: from the cube, or from the rows of the sessions that are meant."""
+"""Sums the costs of sessions: from the cube, or from the rows of the selected sessions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _only_tag(wanted: Filter) -> tuple[str, str] | None:
 
 
 class SessionCost(NamedTuple):
-    """What a session, with all below it, spent in a quarter of an hour by tactic, model and agent.
+    """What a session and all below it spent in a quarter hour, by tactic, model and agent.
 
     Attributes:
         session: The session's number.

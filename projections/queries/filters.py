@@ -1,4 +1,4 @@
-"""What can be asked of sessions and calls. How the rows answer it is for the queries to know."""
+"""Filters that select sessions and calls; the query modules turn them into SQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CallSort = Literal["started", "elapsed", "first_token", "cost", "tokens"]
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which sessions are meant; every condition that is given must hold.
+    """Selects sessions that meet every given condition.
 
     Attributes:
         tags: What the session is tagged with, or its root where it has no tag of that name.
@@ -33,7 +33,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class CallFilter(msgspec.Struct, frozen=True):
-    """Which attempts to call a model are meant; every condition that is given must hold.
+    """Selects attempts to call a model that meet every given condition.
 
     Attributes:
         of: Tags, tactic and partition of their session, their own state, and when they began.

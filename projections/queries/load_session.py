@@ -1,4 +1,4 @@
-"""Loads the events of a session by its row: its own, those below it, and what they refer to.
+"""Loads the events of a session: its own, those of sessions below it, and agent definitions.
 
 A row knows its session's first and last position, so that range is read and no more. Every digest
 is checked on the way.
@@ -24,7 +24,7 @@ from lllm.projections.queries.sessions import SessionRow
 
 
 class FoundSession(msgspec.Struct, frozen=True):
-    """Where to read a session.
+    """The place of a session in the log.
 
     Attributes:
         row: The session's own row.

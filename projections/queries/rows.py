@@ -1,4 +1,4 @@
-"""Reads rows of views by key, and checks that they are as lllm writes them."""
+"""Reads rows by key, and checks that their values have the expected types."""
 
 from __future__ import annotations
 

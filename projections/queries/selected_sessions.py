@@ -1,4 +1,4 @@
-"""Tells whoever walks the log whether an event is of a session that a filter means.
+"""Tells a reader of the log which events belong to the sessions that a filter selects.
 
 Kept are only the numbers of the selected sessions, eight bytes each; where another session stands
 is read from its row when an event of it comes along, and remembered for a while.
@@ -24,7 +24,7 @@ _REMEMBERED = 10_000  # sessions; more than run at the same time
 
 
 class SelectedSession(NamedTuple):
-    """What a session counts for.
+    """How a session is counted in a sum.
 
     Attributes:
         tactic: Its own tactic's path.
@@ -36,7 +36,7 @@ class SelectedSession(NamedTuple):
 
 
 class SelectedSessions:
-    """The sessions that a filter means, as the rows say now, and all below them.
+    """The sessions that a filter selects at this moment, and all below them.
 
     Args:
         database: Reads the rows of sessions as they are asked for.

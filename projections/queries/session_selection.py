@@ -1,4 +1,4 @@
-"""Turns a filter into SQL: the FROM and WHERE of a SELECT of the sessions that are meant.
+"""Turns a filter into SQL: the FROM and WHERE of a SELECT of the selected sessions.
 
 The rarest facet is walked, newest first, and the others are looked up: tags all at once in the row
 that a session has of its tags, which is the quickest to find, the rest by key. The order of the
@@ -160,7 +160,7 @@ _WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) 
 
 @warm_msgspec
 class FacetNumber(NamedTuple):
-    """The number of a facet, and how many roots and children have it; 0 where nobody ever had."""
+    """The number of a facet, and how many root and child sessions have it."""
 
     facet: int
     roots: int

@@ -11,7 +11,7 @@ from lllm.projections.views.tags import numbers_in
 
 
 class HasRoot(Protocol):
-    """A row that tells the numbers of a session and of its root."""
+    """A row that has the numbers of a session and of its root session."""
 
     @property
     def number(self) -> int:

@@ -1,4 +1,4 @@
-"""Reads the rows of sessions: lists, single ones, families, who runs."""
+"""Reads the rows of sessions: lists, single sessions, whole trees, and running ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALL = 2**63 - 1  # rows; SQLite counts no more
 
 @warm_msgspec
 class SessionRow(msgspec.Struct, frozen=True, array_like=True):
-    """What the rows say of one session; the table `sessions` explains the columns.
+    """The row of one session; the table `sessions` explains the columns.
 
     What it cost is summed with everything below it, and None where it called no model.
 

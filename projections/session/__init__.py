@@ -1,1 +1,1 @@
-"""A session made of its events."""
+"""Builds session objects from events."""

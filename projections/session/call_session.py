@@ -1,4 +1,4 @@
-"""The session that a user looks at, with everything that happened in it; `fold` makes it."""
+"""The session objects that users get, with everything that happened in a call."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
 
 
 class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
-    """One run of a tool that an answer asked for.
+    """One run of a tool that a model asked for.
 
     Attributes:
         tool: Its ordinal in the session, from 1.

@@ -1,4 +1,4 @@
-"""Finds the messages that a captured conversation sent anew, by the events of its session alone.
+"""Finds the messages that each request of a captured conversation was the first to send.
 
 A message stands in the log once. A request names its dialog and the last message of it that was
 sent, so that it costs the same however long the dialog is.

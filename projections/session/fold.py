@@ -1,4 +1,4 @@
-"""Makes a session of its events, and of nothing else.
+"""Builds a session object from the events of its session alone.
 
 `fold` is pure. What a tactic returns with `return_session=True` and what a store loads are both its
 result, so they can't differ. Events that this library doesn't know are skipped, and counted.

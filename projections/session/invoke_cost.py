@@ -1,4 +1,4 @@
-"""Tells users what calling models cost: tokens, and US dollars as floats.
+"""The cost of calling models, for users: tokens, and US dollars as floats.
 
 Inside, money is an integer of nano-dollars, so sums are exact; a float appears only here, at the
 edge. A float holds every amount up to four million dollars to the nano-dollar, so adding two costs
@@ -59,7 +59,7 @@ def tool_fees(price: Price) -> int:
 
 
 class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """What calling models used and cost.
+    """The tokens and US dollars that calls of a model cost.
 
     Attributes:
         prompt_tokens: All input, with cached tokens and cache writes.

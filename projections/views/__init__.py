@@ -1,1 +1,1 @@
-"""lllm's own views: sessions, tags, costs and calls."""
+"""The views that lllm needs itself: sessions, tags, costs and calls."""

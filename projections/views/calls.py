@@ -1,4 +1,4 @@
-"""The rows of calls: one for each attempt to call a model, with how it ended and what it cost.
+"""The view of calls: one row for each attempt to call a model, with its outcome and cost.
 
 What many attempts have in common (who asked which model of whom) is a kind with a small number of
 its own, so that rows are small and every such filter is an index's first column.
@@ -115,7 +115,7 @@ _NOT_ENDED: dict[str, Value] = {
 
 
 class CallsView:
-    """One row an attempt, whatever became of it."""
+    """One row for each attempt to call a model, whatever its outcome."""
 
     name = "calls"
     version = 2

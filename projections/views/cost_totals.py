@@ -1,4 +1,4 @@
-"""What attempts to call a model add up to: counts, exact nano-dollars and tokens."""
+"""Sums attempts to call a model: counts, nano-dollars (exact) and tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Billed = LLMResponded | LLMFailed | LLMRefused
 
 
 class CostTotals(msgspec.Struct, gc=False):
-    """The sums of some attempts, under the names of the columns that keep them.
+    """The sums of some attempts, named like the columns that store them.
 
     Input and output tokens include those that the names below them count apart.
 

@@ -1,4 +1,4 @@
-"""The cost cube: what was spent, by time, tactic, model and agent, in exact nano-dollars.
+"""The cost cube: nano-dollars (exact) spent by time, tactic, model and agent.
 
 `session_costs` keeps the cells of each session that a summary can select: the roots, and the
 outermost call of each tactic, each with everything below it. `costs` is the same summed over all
@@ -122,7 +122,7 @@ _Place = tuple[int, int, str, str]  # of what was spent: session, quarter of an 
 
 
 class CostsView:
-    """What every attempt to call a model cost, summed in every way that a summary asks for."""
+    """The costs of all attempts to call a model, summed for every kind of cost summary."""
 
     name = "costs"
     version = 5

@@ -1,4 +1,4 @@
-"""What lllm's own views have in common: who takes which event, and how keys get numbers."""
+"""Helps lllm's views: passes each event to its handler, and gives numbers to keys."""
 
 from __future__ import annotations
 

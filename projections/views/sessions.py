@@ -1,4 +1,4 @@
-"""The session rows: everything that a list shows, so that no list ever reads a payload.
+"""The view of sessions: all that a list of sessions shows, so that lists read no payload.
 
 A session's number is the position of its first event. What it cost stands in the rows of the costs.
 """
@@ -87,7 +87,7 @@ _DEFINITIONS = Table(
 
 
 class SessionsView:
-    """One row a session."""
+    """One row for each session."""
 
     name = "sessions"
     version = 4

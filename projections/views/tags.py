@@ -1,4 +1,4 @@
-"""The tag index: which sessions have a tag, a state, a tactic or a partition.
+"""The view of tags: finds the sessions with a given tag, state, tactic or partition.
 
 Each such property is a facet with a small number of its own. One table, (facet, started, session),
 answers every filter newest first, by walking the rarest facet and looking the others up; the count
@@ -102,7 +102,7 @@ _STATEMENTS = Table(
 
 
 class TagsView:
-    """The facets of every session that a list can show."""
+    """The facets (tags, state, tactic, partition) of every session."""
 
     name = "tags"
     version = 4

@@ -1,4 +1,4 @@
-"""Makes one line of what a session was asked, for a list."""
+"""Shortens a session's task to one line for lists."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The log in a folder of JSONL files."""
+"""A log stored as JSONL files in a folder."""

@@ -1,4 +1,4 @@
-"""The end of a JSONL log, where appends go.
+"""Writes to the last segment of a JSONL log.
 
 Everything here happens under the log's locks. Before an append behind somebody else's the last
 bytes are checked: what a process left that died in the middle of a write is moved aside, and
@@ -45,7 +45,7 @@ _log = logging.getLogger("lllm.store")
 
 
 class Tail:
-    """The segment that is written to, open in this process.
+    """The segment that this process has open for appends.
 
     Args:
         folder: The folder of the log.

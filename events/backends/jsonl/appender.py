@@ -1,4 +1,4 @@
-"""Appends to the last segment of a JSONL log: each is one write, under the locks.
+"""Appends events to a JSONL log: each append is one write, made while the locks are held.
 
 An append whose events are not known to be new is compared with what stands in the log: after an
 error that left it unclear, events come again.
@@ -26,7 +26,7 @@ Place = tuple[str, int]  # of an event: its stream and seq
 
 
 class Appender:
-    """What appends for one store of a folder.
+    """Appends the events of one store to its JSONL folder.
 
     Args:
         folder: What the stores of the folder share.

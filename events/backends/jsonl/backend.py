@@ -1,4 +1,4 @@
-"""The log in a folder of JSONL files, for development: readable with `tail -f` and `jq`.
+"""A log in a folder of JSONL files, for development: readable with `tail -f` and `jq`.
 
     <path>/log.json                      the number of the format
     <path>/00000000000000000000.jsonl    the events; see `line_format` and `segments`

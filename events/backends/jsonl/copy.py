@@ -1,4 +1,4 @@
-"""The copy of a JSONL log that a backup is made of.
+"""Copies the folder of a JSONL log for a backup.
 
 It is copied up to its head; nothing before that ever changes. Its rows are left out: whoever opens
 the copy builds them anew. Locks are not copied: they belong to the processes that write the

@@ -1,4 +1,4 @@
-"""The highest position that a JSONL log has given, so that a lost end is noticed.
+"""Notes the highest position that a JSONL log has given, so that lost events at its end are found.
 
 A log whose last file was deleted, emptied or replaced by an older copy looks like a whole one that
 is shorter: the next append would give positions again that were acknowledged. So each append notes
@@ -37,7 +37,7 @@ _NOTE = re.compile(rb"(\d{20})(?: ([0-9a-f-]{36}))?\n")
 
 
 class HighWater:
-    """The note of how far the log has come, in the file of a lock.
+    """Reads and writes the highest position of a log, which is kept in its lock file.
 
     It may be read and written while the lock is held.
 

@@ -1,4 +1,4 @@
-"""log.json, which says the format of a JSONL log."""
+"""Reads and writes log.json, which names the format of a JSONL log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a JSONL log says of itself."""
+"""Reports the size, format and files of a JSONL log."""
 
 from __future__ import annotations
 

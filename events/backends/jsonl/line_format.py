@@ -1,4 +1,4 @@
-"""One line an event: how the JSONL log writes an append, and reads it again.
+"""Encodes and decodes the lines of a JSONL log: one line for each event.
 
     {"stream":"...","seq":1,"time":...,"type":"...","version":1,"digest":"...","data":{...},"more":0}
 
@@ -280,7 +280,7 @@ def is_beginning(line: bytes) -> bool:
 
 
 class Append(NamedTuple):
-    """The lines of one append, and what is wrong with them.
+    """The lines of one append, and an error if they are damaged.
 
     Attributes:
         lines: One for each event, in order.

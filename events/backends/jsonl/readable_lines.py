@@ -1,4 +1,4 @@
-"""A JSONL log read around its damage.
+"""Reads a damaged JSONL log: every readable event, and a note for each damaged place.
 
 A log in lines says itself where it goes on; an append with a broken line is lost as a whole. What
 may stand behind its last whole append is said in `torn_tail`.
@@ -24,7 +24,7 @@ _LOOKS = (0.02, 0.2, 0)  # seconds until a write that may be under way is looked
 
 
 class ReadableLines(Readable):
-    """What can be read of a JSONL log, with its tail.
+    """The readable events and the damage of a JSONL log, its torn end included.
 
     Args:
         log: The log.

@@ -1,4 +1,4 @@
-"""Mending a JSONL log that was changed from outside.
+"""Repairs a JSONL log that another program has changed.
 
 Only what stands in nobody's way is touched: the end of the log, behind which nobody writes any
 more, and a file in front of it whose every line can be put back. Before a file is changed, a copy

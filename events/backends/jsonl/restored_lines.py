@@ -1,4 +1,4 @@
-"""Lines of a JSONL log that a tool has changed, put back as they were written.
+"""Restores lines of a JSONL log that an editor or another tool has rewritten.
 
 Editors, `sed`, `jq` and file transfers change how JSON is written and not what it says: line ends,
 spaces, the order of fields, the encoding of the text. Whether a line is again what was written is
@@ -24,7 +24,7 @@ _WITH_HEADER = 31  # zlib's word for gzip
 
 
 class Restored(msgspec.Struct):
-    """What could be made of some bytes.
+    """The result of restoring the lines in some bytes.
 
     Attributes:
         content: Whole appends, as they were written.

@@ -1,4 +1,4 @@
-"""The files of a JSONL log, and how they are read.
+"""Finds the segment files of a JSONL log, and reads events from them.
 
 A position is the offset just past an event's newline, counted over all segments; a segment is named
 after the offset that it begins at, and no append spans two. So the names alone say which file holds
@@ -81,7 +81,7 @@ def segments_of(folder: Path) -> list[Segment]:
 
 
 class FolderErrors:
-    """A `with` that raises our errors for those of the file system, with the path and what to do.
+    """A `with` that turns errors of the file system into lllm's, with the path and what to do.
 
     Args:
         path: The folder of the log.
@@ -102,7 +102,7 @@ class FolderErrors:
 
 
 class End(NamedTuple):
-    """Where the last whole append of a log ends.
+    """The position at which the last complete append of a log ends.
 
     Attributes:
         position: The position behind it.

@@ -1,4 +1,4 @@
-"""What the stores of one JSONL folder have in common in one process."""
+"""Shares one open JSONL folder between all stores of a process that use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLOSING_SECONDS = 1.0  # to wait for another thread's append
 
 
 class JSONLFolder:
-    """The files of a JSONL log that are open for writing, and who is alive of its writers.
+    """A JSONL folder that is open for writing, and the locks that show which writers are alive.
 
     Args:
         path: The folder of the log.

@@ -1,4 +1,4 @@
-"""Which streams stand in a JSONL log, and where each of them ends.
+"""Finds the last event of each stream in a JSONL log.
 
 An appender asks it whether an event may be stored already. The next event of a stream that this
 process has written is new: a stream has one owner. For any other, what others have added since is
@@ -30,7 +30,7 @@ _LINE = re.compile(rb'\n\{"stream":("[^"\\\n]*(?:\\.[^"\\\n]*)*"),"seq":(\d+),')
 
 
 class StreamIndex:
-    """The last event of each stream, as far as the log has been read.
+    """The last event of each stream, for the part of the log that was read so far.
 
     Args:
         folder: The folder of the log.

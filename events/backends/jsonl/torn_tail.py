@@ -1,4 +1,4 @@
-"""What stands behind the last whole append of a JSONL log, and what becomes of it.
+"""Handles an unfinished append at the end of a JSONL log, which a killed process leaves.
 
 A process that dies in the middle of a write leaves the beginning of one append. The loss of power
 may leave zeros in place of what had not reached the disk. Both are torn: nothing that was written
@@ -32,7 +32,7 @@ SUFFIX = ".torn"  # not .jsonl: whoever reads all files of a log does not meet i
 
 
 class TailState(NamedTuple):
-    """What the bytes behind the last whole append are.
+    """The kind of bytes that follow the last complete append.
 
     Attributes:
         kind: "torn"; "unended", a whole append without its last newline; "damaged"; or "none".

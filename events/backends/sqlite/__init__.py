@@ -1,1 +1,1 @@
-"""The log in an SQLite file."""
+"""A log stored in an SQLite file."""

@@ -1,4 +1,4 @@
-"""The log in an SQLite file, for production and for queries of one's own.
+"""A log in an SQLite file, for production; users can query it in SQL, too.
 
 Log and rows live in the one file that the user named; beside it stands a folder `<file>-lllm` with
 the locks. Positions are the rowids: AUTOINCREMENT never gives one twice, and since every append is

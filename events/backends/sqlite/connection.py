@@ -1,4 +1,4 @@
-"""One connection to an SQLite file: how it is set up, waits for others, and is closed."""
+"""Configures, locks and closes one connection to an SQLite file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
 
 
 class Connection(sqlite3.Connection):
-    """A connection that can be told from every other one of this process.
+    """An SQLite connection with a serial number, which no other connection has.
 
     Attributes:
         serial: The number of one to read with; no other gets it, before or after.

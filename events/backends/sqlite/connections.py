@@ -1,4 +1,4 @@
-"""The connections that the threads of a process read one SQLite file with.
+"""A pool of connections with which the threads of a process read one SQLite file.
 
 Each is used by one thread at a time and kept for the next. A fork waits a while until none is in
 use, that of the writer among them. Nothing here waits for a lock, since signal handlers and the
@@ -33,7 +33,7 @@ _serials = count(1)
 
 
 class Readers:
-    """The connections that are free, and the uses of any that are under way.
+    """The free connections of the pool, and a count of the reads in progress.
 
     Args:
         path: The file, for errors.
@@ -131,7 +131,7 @@ class Readers:
 
 
 class Reading:
-    """A `with` that gives a connection to read with.
+    """A `with` that provides a connection for reading.
 
     It is a class rather than a generator, because it is entered for every query, and four
     generators took longer than the query.
@@ -184,7 +184,7 @@ class Reading:
 
 
 class ReadingInMemory:
-    """A `with` that gives the one connection of a database in memory, and keeps others out.
+    """A `with` that provides the only connection of an in-memory database to one thread.
 
     Args:
         connected: Gives the connection.

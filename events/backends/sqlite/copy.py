@@ -1,4 +1,4 @@
-"""The copy of an SQLite log that a backup is made of.
+"""Copies an SQLite log for a backup.
 
 The file is copied page by page within one read transaction. Without one, SQLite begins anew
 whenever another process commits (https://sqlite.org/backup.html), and would never end beside busy

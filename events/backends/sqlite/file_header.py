@@ -1,4 +1,4 @@
-"""What an SQLite file says of itself, and how what goes wrong with one is told to people."""
+"""Checks the header of an SQLite file, and turns errors of sqlite3 into lllm's."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _plain(sql: str) -> str:
 
 
 class FileErrors:
-    """A `with` that raises our errors for those of sqlite3 and of the file system.
+    """A `with` that turns errors of sqlite3 and of the file system into lllm's.
 
     They name the path and what to do.
 

@@ -1,4 +1,4 @@
-"""Positions of an SQLite log that can't be read, and where it goes on behind them.
+"""Finds the positions of an SQLite log that can't be read, and the next one that can.
 
 A page that can't be read takes its rows with it. Where the next one begins is found by trying one
 position after another, in steps that grow with the distance, so that even a file without a single

@@ -1,4 +1,4 @@
-"""What an SQLite log says of itself."""
+"""Reports the size, format and files of an SQLite log."""
 
 from __future__ import annotations
 

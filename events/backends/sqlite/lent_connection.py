@@ -1,4 +1,4 @@
-"""Connections that a user reads a database of lllm's with, in SQL of their own.
+"""Read-only connections with which users run their own SQL on a database of lllm.
 
 Such a connection refuses every statement that is more than a question. Each of its statements
 counts as a read of lllm's own does, from its first step to its last row: a fork waits for it, a
@@ -55,7 +55,7 @@ _NAMES = {
 
 
 class LentCursor(sqlite3.Cursor):
-    """A cursor whose statement counts as a read that is under way until its last row."""
+    """A cursor whose statement counts as a read in progress until its last row is fetched."""
 
     connection: LentConnection
 
@@ -140,7 +140,7 @@ def _as_text(text: bytes) -> str:
 
 
 class LentConnection(Connection):
-    """A connection that is lent to a user, for one thread at a time."""
+    """A read-only connection that a user's SQL runs on, in one thread at a time."""
 
     _database: Database | None = None
     _refused = ""

@@ -1,4 +1,4 @@
-"""Payloads so long that each copy of them counts, in the rows of an SQLite log.
+"""Writes and reads very long payloads of an SQLite log without copying them in memory.
 
 SQLite copies a value that it is given, copies it again into the record of its row, and holds it
 once more to hand it out. So room is made in the row first, and a long payload is written into it by

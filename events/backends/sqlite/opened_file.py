@@ -1,4 +1,4 @@
-"""Whether the path of a file that is open still leads to it.
+"""Detects that an open file was moved, deleted or replaced.
 
 Whoever goes on writing to a file that was deleted or replaced loses all that it writes.
 """

@@ -1,4 +1,4 @@
-"""The rows that SQLite can't reach in a damaged log, read from their pages when one is asked for.
+"""Recovers rows of a damaged SQLite log from its pages when SQLite itself can't read them.
 
 All pages are copied and looked through once, into a temporary file. That takes a while with a large
 log, and twice its room; it is done where a page can't be read, and never otherwise.
@@ -26,7 +26,7 @@ _logger = logging.getLogger("lllm.store")
 
 
 class SalvagedRows:
-    """What the pages of a damaged database hold, by position.
+    """The rows recovered from the pages of a damaged database, by position.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""The pages of an SQLite file, read without SQLite, which gives up where one it needs is damaged.
+"""Parses the pages of an SQLite file without SQLite, which stops at a damaged page.
 
 Read are copies of the file and of its write-ahead log, whose committed pages come first. Formats:
 https://sqlite.org/fileformat2.html, sections 1.3 (header), 1.6 (pages and cells), 2.1 (records) and
@@ -29,7 +29,7 @@ _MASK = 0xFFFFFFFF
 
 
 class Cell(NamedTuple):
-    """An entry of a leaf page of a table, whose payload may go on in other pages.
+    """A row in a leaf page of a table; its payload may continue in other pages.
 
     Attributes:
         rowid: Its number.
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
 
 
 class Pages:
-    """A `with` around the pages of a file that nobody writes: a copy.
+    """A `with` around the pages of a copy of an SQLite file, which nobody writes to.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""An SQLite file that is read and never written, wherever it lies: on a read-only medium, too.
+"""Reads an SQLite file and never writes to it, also on a read-only medium.
 
 SQLite wants two files beside one in WAL mode, and makes them even to read it. Where a writer has
 made them, they are used. Where there are none, the file is read as one that does not change
@@ -37,7 +37,7 @@ _Look = tuple[int, ...]  # what tells one state of the file from another
 
 
 class ReadOnlyDatabase(Database):
-    """The connections of this process to an SQLite file that it only reads.
+    """This process's connections to an SQLite file that it only reads.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""An SQLite log read around its damage.
+"""Reads a damaged SQLite log: every readable event, and a note for each damaged place.
 
 Its events are numbered 1, 2, 3 ..., so a row that was taken out leaves a gap, also at the end:
 SQLite remembers the last number that it gave (https://sqlite.org/autoinc.html). SQLite itself
@@ -49,7 +49,7 @@ _SHOWN = 3  # streams that are named where rows of several can't be read
 
 
 class ReadableRows(Readable):
-    """What can be read of an SQLite log.
+    """The readable events and the damage of an SQLite log.
 
     Args:
         log: The log.

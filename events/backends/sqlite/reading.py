@@ -1,4 +1,4 @@
-"""How the events in an SQLite file are read: in order, of one stream, or of some types.
+"""Reads events from an SQLite file: all in order, those of one stream, or those of some types.
 
 Where a page can't be read, what stands before it is given, LogDamaged names the positions that are
 lost with it, and reading `after` the last of these goes on behind it. A page that only leads to
@@ -44,7 +44,7 @@ HEADS = (  # the last position, by whichever place can still tell
 
 
 class ReadsEventRows:
-    """The reading side of SQLiteBackend.
+    """The methods of SQLiteBackend that read.
 
     Attributes:
         path: The file, or ":memory:".

@@ -1,4 +1,4 @@
-"""A whole SQLite log made of the pages of a damaged one.
+"""Builds a sound SQLite log from the pages of a damaged one.
 
 SQLite finds rows from the root of a table downwards, so a page in the middle that can't be read
 hides whole pages below it; without the schema, it finds nothing at all. The rows stand in leaf
@@ -42,7 +42,7 @@ _INTO = """INSERT OR IGNORE INTO events (position, stream, seq, time, type, vers
 
 
 class Salvaged(NamedTuple):
-    """What was found in the pages of a damaged file.
+    """The result of reading the pages of a damaged file.
 
     Attributes:
         events: How many there are.

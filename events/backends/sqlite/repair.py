@@ -1,4 +1,4 @@
-"""A whole SQLite log in the place of a damaged one.
+"""Replaces a damaged SQLite log with a repaired file.
 
 Nothing is changed in the damaged file. A new one is made of what its pages hold (`rebuilt_file`),
 and takes its place in one step; the damaged one, with its write-ahead log, is kept beside it under

@@ -1,4 +1,4 @@
-"""The format of an SQLite log: what makes a new file."""
+"""Defines the tables of an SQLite log, and creates them in a new file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One store's share of the connections to an SQLite file, which other stores of it use too."""
+"""Shares the connections to one SQLite file between the stores of a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lllm.events.files.permissions import folder_mode, mode_like
 
 
 class SQLiteFile:
-    """An SQLite file that is open, and who is alive of its writers.
+    """An open SQLite file, and the locks that show which of its writers are alive.
 
     Args:
         database: The connections to it.
@@ -42,7 +42,7 @@ _READ_ONLY = ("read only",)
 
 
 class SharedDatabase(Database):
-    """A Database by way of a share: when it is closed, only this share is.
+    """A Database that several stores share; closing it gives back this store's share only.
 
     Args:
         shared: The connections that are shared.

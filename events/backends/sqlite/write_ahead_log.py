@@ -1,4 +1,4 @@
-"""The write-ahead log of an SQLite file, and when it is copied into the file (a checkpoint).
+"""Decides when an SQLite file's write-ahead log is copied into the file (a checkpoint).
 
 SQLite's automatic checkpoints are off. Ours run under the lock that writers take, which SQLite
 before 3.51.3 needs (https://sqlite.org/wal.html#walresetbug).

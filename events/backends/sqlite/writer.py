@@ -1,4 +1,4 @@
-"""The one connection of a process that writes to an SQLite file, and the locks that it takes first.
+"""The only connection of a process that writes to an SQLite file, and the locks it takes first.
 
 Every write takes a lock file before BEGIN IMMEDIATE: waiting for it is fair and short, where
 SQLite's own waiting sleeps and may starve a writer for seconds. The same lock excludes commits
@@ -36,7 +36,7 @@ SHORT_SECONDS = 1.0  # that is waited for the lock where it is only better to ha
 
 
 class Writer:
-    """The connection that writes, its locks, and the write-ahead log that it fills.
+    """The writing connection, its locks, and the write-ahead log of its file.
 
     Args:
         path: The file, or ":memory:".

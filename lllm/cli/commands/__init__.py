@@ -1,1 +1,1 @@
-"""What there is to type: the commands and their options."""
+"""The commands of `lllm` and their options."""

@@ -1,4 +1,4 @@
-"""The command `lllm demo`: runs a support desk, then walks through what its log shows."""
+"""The command `lllm demo`: runs a support desk, then explains the log that it wrote."""
 
 from __future__ import annotations
 

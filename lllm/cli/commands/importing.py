@@ -1,4 +1,4 @@
-"""`lllm import`: sessions that were recorded elsewhere."""
+"""The command `lllm import`: imports sessions from exported files and other stores."""
 
 from __future__ import annotations
 

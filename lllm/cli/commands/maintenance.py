@@ -1,4 +1,4 @@
-"""The commands `lllm tag`, `rebuild`, `verify`, `repair`, `doctor`, `backup`: care for a store."""
+"""The commands that maintain a store: `tag`, `rebuild`, `verify`, `repair`, `doctor`, `backup`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lllm play`: a session as it happened."""
+"""The command `lllm play`: shows the events of a session on the terminal at their own pace."""
 
 from __future__ import annotations
 

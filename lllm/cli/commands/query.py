@@ -1,4 +1,4 @@
-"""The command `lllm query`: questions in SQL of one's own."""
+"""The command `lllm query`: runs a user's SQL on a store, read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `lllm ls`, `show`, `events`, `tail` and `export`: what happened."""
+"""The commands `lllm ls`, `show`, `events`, `tail` and `export`, which show sessions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How what a store says looks on a terminal, as JSON and as CSV."""
+"""Prints the results of commands: for people on a terminal, or as JSON or CSV."""

@@ -1,4 +1,4 @@
-"""Prints a list of attempts to call a model: a table where it has the room, else lines for each.
+"""Prints a list of attempts to call a model: a table if it fits, else several lines for each.
 
 Ids of sessions are never cut, since they are what one copies.
 """

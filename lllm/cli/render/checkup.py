@@ -1,4 +1,4 @@
-"""Prints what `lllm doctor` and `lllm backup` found: what is wrong first, each with what to do."""
+"""Prints the results of `lllm doctor` and `lllm backup`: problems first, each with advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints on a terminal of some width, or into a pipe that gets everything.
+"""Prints to a terminal, fitted to its width, or to a pipe, without cutting anything.
 
 Nothing that is printed here is markup: texts of users and models come as `rich.text.Text`, and
 rich's own interpretation of brackets, emoji codes and numbers is off.

@@ -1,4 +1,4 @@
-"""Prints what was spent: a table with a bar for each group, and the total below.
+"""Prints a cost summary: a table with a bar for each group, and the total at the end.
 
 Groups within a group stand below it, indented.
 """

@@ -1,4 +1,4 @@
-"""Prints CSV for other programs, and harmless where it meets a terminal instead.
+"""Prints CSV for other programs; on a terminal, dangerous characters are escaped.
 
 Quoting is that of RFC 4180 (https://www.rfc-editor.org/rfc/rfc4180), line ends are those of all
 other output.

@@ -1,4 +1,4 @@
-"""Prints events, one a line: where, when, what, and the short form of a payload."""
+"""Prints events, one on each line: position, time, type, and a short form of the payload."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _COLOURS = {"session": "bold", "agent": "cyan", "llm": "green", "tool": "magenta
 
 
 class EventLines:
-    """Prints events, one a line, with times of a zone.
+    """Prints events, one on each line, with times in a given zone.
 
     A terminal has the day and its offset above the first of them and wherever another begins; in a
     pipe each line says its offset itself.

@@ -1,4 +1,4 @@
-"""Writes values as people read them on a terminal: texts that can't harm it, amounts, times.
+"""Formats values for people on a terminal: safe texts, amounts of money, times.
 
 What a model, a tool or a user said is shown as text and as nothing else (see `lllm.terminal_safe`).
 """

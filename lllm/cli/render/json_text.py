@@ -1,4 +1,4 @@
-"""Prints JSON for other programs, and harmless where it meets a terminal instead."""
+"""Prints JSON for other programs; on a terminal, dangerous characters are escaped."""
 
 from __future__ import annotations
 

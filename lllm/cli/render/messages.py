@@ -1,4 +1,4 @@
-"""Shows what a call of a captured client sent and got, below its attempt: messages and tools.
+"""Shows the messages and tools that a captured call sent and received.
 
 Such a call has no agent whose dialog could be shown. A conversation is sent anew with every turn;
 shown are the messages that a request was the first to send.
@@ -26,7 +26,7 @@ _MOST = 20  # messages of one request
 
 
 class SentAndGot(msgspec.Struct, frozen=True):
-    """What one request sent, and what came of its answer.
+    """The messages that one request sent, and its answer.
 
     Attributes:
         sent: What it was the first to send, but for the results of tools.

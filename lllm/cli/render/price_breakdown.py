@@ -1,4 +1,4 @@
-"""Explains the price of an attempt, so that it can be checked with a pocket calculator."""
+"""Explains how the price of an attempt was calculated, so that it can be checked by hand."""
 
 from __future__ import annotations
 

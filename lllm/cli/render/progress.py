@@ -1,4 +1,4 @@
-"""Shows how far a long command is."""
+"""Shows a progress bar for long commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints the rows of a query: a table for people, or CSV or JSON for programs, row by row."""
+"""Prints the rows of an SQL query, one by one: as a table for people, or as CSV or JSON."""
 
 from __future__ import annotations
 

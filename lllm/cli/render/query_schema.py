@@ -1,4 +1,4 @@
-"""Explains what can be asked in SQL: each table with its columns, indexes, rows and purpose."""
+"""Prints the tables that SQL queries can use, with their columns, indexes and purpose."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class IndexInfo(msgspec.Struct, frozen=True):
 
 
 class TableInfo(msgspec.Struct, frozen=True):
-    """What can be asked under a name.
+    """A table or view that queries can use.
 
     Attributes:
         name: The name of a table or an SQL view.

@@ -1,4 +1,4 @@
-"""Says where a check found rows that are not as the events say."""
+"""Describes how stored rows differ from the rows that the events give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints what a repair did to which file, what is lost, and what is left to look at."""
+"""Prints the result of a repair: changed files, lost events, and what to check by hand."""
 
 from __future__ import annotations
 

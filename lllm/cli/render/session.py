@@ -1,4 +1,4 @@
-"""Prints one session as a tree: agents, attempts to call their model, tools, sub-tactics."""
+"""Prints one session as a tree: agents, model calls, tools and sub-tactics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SHORT = 80  # of arguments, results and messages
 
 
 class Details(msgspec.Struct, frozen=True):
-    """What only the events of a session and those below it tell.
+    """What the tree shows beside the session itself; only the events contain it.
 
     Attributes:
         retries: Why and after which wait a call was made again, by the session and the ordinal of

@@ -1,4 +1,4 @@
-"""Walks a session and those below it, however deep they go.
+"""Iterates over a session and all sessions below it, without recursion.
 
 A log may hold more levels than a stack, or ones that go round in a ring.
 """

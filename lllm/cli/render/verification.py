@@ -1,4 +1,4 @@
-"""Prints what a check of a log found: one line where all is well, else one for each damage."""
+"""Prints the result of `lllm verify`: one line if the log is sound, else one for each damage."""
 
 from __future__ import annotations
 

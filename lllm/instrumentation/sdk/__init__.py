@@ -1,1 +1,1 @@
-"""Where an SDK is listened to, and what is heard there."""
+"""Patches the clients of SDKs, so that their calls are recorded."""

@@ -1,4 +1,4 @@
-"""The body of an HTTP answer, listened to while the caller reads it.
+"""Copies the body of an HTTP answer while the caller reads it.
 
 httpx and httpx2 ask of a stream that it is one of their own classes, so a copy is one of both: of
 `Copying` or `AsyncCopying` and of the class that its library wants.
@@ -15,7 +15,7 @@ from lllm.events.concurrency import deferred
 
 
 class Stream(Protocol):
-    """What httpx reads from a connection."""
+    """The interface of httpx's body streams."""
 
     def __iter__(self) -> Iterator[bytes]: ...
     def close(self) -> None:
@@ -23,7 +23,7 @@ class Stream(Protocol):
 
 
 class AsyncStream(Protocol):
-    """What httpx reads from a connection on an event loop."""
+    """The interface of httpx's body streams on an event loop."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None:
@@ -31,7 +31,7 @@ class AsyncStream(Protocol):
 
 
 class Copied:
-    """A body that is listened to: whether it is over, and what is told of it.
+    """The state of a body that is copied: if it has ended, and whom to notify.
 
     Args:
         seen: Called with each piece that came.
@@ -97,21 +97,21 @@ class _OpenEnd(_End):
 
 
 class BodyEnded(Protocol):
-    """Is told once that a body is over."""
+    """A callback for the end of a body."""
 
     def __call__(self, error: BaseException | None, *, whole: bool) -> None:
         """Take it in: what cut the body off, and whether all of it came."""
 
 
 class AsyncEnded(Protocol):
-    """Is told once that a body is over, on an event loop."""
+    """A callback for the end of a body on an event loop."""
 
     def __call__(self, error: BaseException | None, *, whole: bool) -> Awaitable[None]:
         """Take it in: what cut the body off, and whether all of it came."""
 
 
 class Copying(Copied):
-    """A stream that is listened to.
+    """A body stream that copies what the caller reads.
 
     Args:
         inner: The stream.
@@ -155,7 +155,7 @@ class Copying(Copied):
 
 
 class AsyncCopying(Copied):
-    """A stream that is listened to on an event loop.
+    """A body stream that copies what the caller reads on an event loop.
 
     Args:
         inner: The stream.
@@ -229,7 +229,7 @@ class _AsyncPieces:
 
 
 class Broken:
-    """A body that could not be read: whoever tries again is told the same."""
+    """A body that failed to be read; every further read raises the same error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error

@@ -1,4 +1,4 @@
-"""What happens around a call of an SDK, and around each of its attempts.
+"""Hooks around each call of an SDK and each of its attempts, which record them.
 
 The caller must notice nothing: what goes wrong here is logged, and only a spent budget, or a log
 that can't be written and was told to say so, stops a call.
@@ -80,7 +80,7 @@ class _Response(Protocol):
 
 
 class Listener:
-    """What stands between one client's caller and its SDK.
+    """Replaces the methods of one client with ones that record.
 
     Args:
         client: The SDK's.
@@ -165,7 +165,7 @@ class Listener:
 
 
 class SyncListener(Listener):
-    """For clients whose calls wait."""
+    """A Listener for synchronous clients."""
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
         """See Listener."""
@@ -246,7 +246,7 @@ class SyncListener(Listener):
 
 
 class AsyncListener(Listener):
-    """For clients that are awaited."""
+    """A Listener for asynchronous clients."""
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
         """See Listener."""

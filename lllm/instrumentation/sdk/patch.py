@@ -1,4 +1,4 @@
-"""Where a client of an SDK is listened to.
+"""Patches the client of an SDK, so that its calls are recorded.
 
 The SDKs of OpenAI and Anthropic are made alike: every call goes through `request`, and each attempt
 of it through `send` of an httpx client. Both are replaced on this one object; what they return is

@@ -1,1 +1,1 @@
-"""The JSON that models' APIs speak: requests, answers, and answers in pieces."""
+"""Converts the JSON of models' APIs: requests, answers, and streamed answers."""

@@ -1,4 +1,4 @@
-"""How an Answer is built of a provider's JSON, in whatever dialect it is."""
+"""Builds an Answer from a provider's JSON, for all dialects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lllm.pricing.amounts import billed_of
 
 
 class Use(NamedTuple):
-    """What a body says of the price of its answer.
+    """The usage and other billing facts in the body of an answer.
 
     Attributes:
         usage_raw: The usage as the provider sent it.

@@ -1,4 +1,4 @@
-"""The dialects of models' APIs that are spoken here; `dialect` says what one is."""
+"""Lists the dialects of models' APIs that lllm supports; see `dialect`."""
 
 from __future__ import annotations
 

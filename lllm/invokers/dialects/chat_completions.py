@@ -1,4 +1,4 @@
-"""The Chat Completions dialect: a Request as its JSON, its JSON as an Answer.
+"""The Chat Completions dialect: writes a Request as JSON, and reads JSON as an Answer.
 
 Many providers speak it, each with an accent, so what is optional may be missing, null or of
 another type, and only an answer without a message is refused. Nothing here touches a network.

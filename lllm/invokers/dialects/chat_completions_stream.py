@@ -1,4 +1,4 @@
-"""A streamed Chat Completion, put together from its chunks.
+"""Joins the chunks of a streamed Chat Completion.
 
 https://platform.openai.com/docs/api-reference/chat-streaming. Every server has an accent here, too:
 chunks without choices or without an index, a whole message in the first one, usage in each or in
@@ -177,7 +177,7 @@ class _Choice:
 
 
 class ChatStream:
-    """Puts a streamed answer of Chat Completions together; see Assembly."""
+    """Joins the chunks of a streamed Chat Completion; see Assembly."""
 
     def __init__(self) -> None:
         self._whole: dict[str, object] = {}

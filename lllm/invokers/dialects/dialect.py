@@ -1,4 +1,4 @@
-"""What each dialect of a model's API gives: a request's JSON, an answer, and an answer in pieces.
+"""The interface of a dialect: how one API writes requests and answers, whole or streamed.
 
 A dialect has two modules that touch no network, so that invokers and recorded clients share them:
 one with `payload` and `answer`, one with the class that puts a streamed answer together. It only
@@ -23,7 +23,7 @@ from lllm.invokers import Answer, Request
 
 
 class Assembly(Protocol):
-    """A streamed answer, as far as it has come."""
+    """A streamed answer that is being joined from its events."""
 
     def take(self, event: Mapping[str, object]) -> str:
         """Take in the next event.
@@ -85,7 +85,7 @@ class Payload(Protocol):
 
 
 class Reader(Protocol):
-    """Makes an Answer of the provider's JSON; `model` is the one asked, for those that name none.
+    """Makes an Answer from the provider's JSON; `model` is used if the JSON names none.
 
     Raises:
         InvokeError: The JSON holds no answer.
@@ -97,7 +97,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """One API.
+    """The functions that write requests and read answers of one API.
 
     Attributes:
         name: As events record it ("chat.completions").

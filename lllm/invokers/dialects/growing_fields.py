@@ -1,4 +1,4 @@
-"""Fields of an answer that come in pieces and that no dialect has words for.
+"""Joins fields of a streamed answer that no dialect knows by name.
 
 What a server says beside the documented fields is put together by what it looks like, so that a
 streamed answer says the same as one that came whole: lists get longer, objects are merged, texts
@@ -44,7 +44,7 @@ def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = Fa
 
 
 class GrowingText:
-    """A text that comes in pieces, held once while it comes.
+    """A text that arrives in pieces, and is kept in memory only once.
 
     A list of them would hold each as a small object between others. They are freed when the text
     is made of them, but the system does not get the memory back before what lies behind them goes.

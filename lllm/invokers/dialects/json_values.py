@@ -1,4 +1,4 @@
-"""Values of a provider's JSON, read as what they should be: what is of another type is passed over.
+"""Reads values of a provider's JSON; a value of an unexpected type is ignored.
 
 Many servers speak a dialect, each with an accent, so what is optional may be missing, null or of
 another type.

@@ -1,4 +1,4 @@
-"""The dialect of Anthropic's Messages API: a Request as its JSON, its JSON as an Answer.
+"""The dialect of Anthropic's Messages API: writes a Request as JSON, and reads an Answer.
 
 A message is a list of blocks. Where a block says more than our words can (the signature of a
 thought, what a text cites, who called a tool), it is kept whole as the `data` of a part, and goes

@@ -1,4 +1,4 @@
-"""An answer of the Messages API while it comes, put together into the one it would have been.
+"""Joins the events of a streamed answer of the Messages API.
 
 The events are those of https://platform.claude.com/docs/en/build-with-claude/streaming: a message
 begins, its blocks begin, grow and stop, the message gets what was not known before (why it stopped,
@@ -24,7 +24,7 @@ _OF_DELTA = ("type", "delta", "usage")
 
 
 class MessagesStream:
-    """Puts a streamed answer of the Messages API together; see Assembly."""
+    """Joins the events of a streamed answer of the Messages API; see Assembly."""
 
     def __init__(self) -> None:
         self._message: dict[str, object] = {}

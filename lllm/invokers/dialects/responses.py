@@ -1,4 +1,4 @@
-"""The dialect of OpenAI's Responses API: a Request as its JSON, its JSON as an Answer.
+"""The dialect of OpenAI's Responses API: writes a Request as JSON, and reads an Answer.
 
 A conversation is a list of items there. A reasoning model wants its items back as they came, and in
 their order, while tools are in use (https://platform.openai.com/docs/guides/reasoning); so what an

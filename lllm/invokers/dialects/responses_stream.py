@@ -1,4 +1,4 @@
-"""A streamed answer of the Responses API, put together from its events.
+"""Joins the events of a streamed answer of the Responses API.
 
 https://platform.openai.com/docs/api-reference/responses-streaming. The last event has the whole
 response, so the pieces matter where a stream is cut off before it.
@@ -74,7 +74,7 @@ class _Item:
 
 
 class ResponsesStream:
-    """Puts a streamed answer of the Responses API together; see Assembly."""
+    """Joins the events of a streamed answer of the Responses API; see Assembly."""
 
     def __init__(self) -> None:
         self._response: dict[str, object] = {}

@@ -1,1 +1,1 @@
-"""What providers say over HTTP beside their answers: errors, limits, streams of events."""
+"""Reads providers' HTTP answers: errors, rate limits, event streams."""

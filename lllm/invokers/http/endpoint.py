@@ -1,4 +1,4 @@
-"""Where an invoker's requests go, and by what right.
+"""The base URL of an invoker's requests, and the key that is sent there.
 
 A key is held so that no repr, and no traceback with local variables, shows it. What must not be
 told is known here, as `Secrets`.
@@ -21,7 +21,7 @@ VARIABLE = "LLLM_PROVIDER"
 
 @dataclass(frozen=True)
 class Access:
-    """Where the requests go, and by what right; `access` makes it.
+    """The base URL of an invoker's requests and the key for it; `access` makes it.
 
     Attributes:
         base_url: It may hold a password.

@@ -1,4 +1,4 @@
-"""What a provider's error means: whether to try again, when, and what may be told of it.
+"""Turns a provider's error into an InvokeError: if and when to try again, without secrets.
 
 Statuses are RFC 9110's; which of them are worth another attempt is OpenAI's own list
 (https://platform.openai.com/docs/guides/error-codes): 408, 409, 429 and 5xx, but not a 429 that

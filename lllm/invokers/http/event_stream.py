@@ -1,4 +1,4 @@
-"""Amazon's event streams: the JSON of each event in a body that comes in chunks.
+"""Decodes Amazon's event streams: the JSON of each event, from chunks of a body.
 
 Bedrock answers in binary frames with checksums
 (https://smithy.io/2.0/aws/amazon-eventstream.html), each with a piece of what a provider says
@@ -36,7 +36,7 @@ class _Buffer(Protocol):
 
 
 class EventStreamDecoder:
-    """Reads one stream. However its bytes are cut into chunks, the same events come out."""
+    """Decodes one stream; how its bytes are split into chunks makes no difference."""
 
     def __init__(self) -> None:
         self._buffer: _Buffer | None = None

@@ -1,4 +1,4 @@
-"""How long to wait where a provider says which of its limits are used up, and when they are reset.
+"""Reads from a provider's headers how long to wait until its rate limits are reset.
 
 Anthropic sends dates (https://platform.claude.com/docs/en/api/rate-limits#response-headers), OpenAI
 and those that follow it send durations such as "6m0s"

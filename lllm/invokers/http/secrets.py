@@ -1,4 +1,4 @@
-"""What must not be told: credentials, and what cuts them out of texts."""
+"""Holds credentials, and cuts them out of texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOKS_SECRET = re.compile(
 
 
 class Secret:
-    """A text that no repr shows, of this or of what holds it."""
+    """A text that no repr shows, such as an API key."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -30,7 +30,7 @@ class Secret:
 
 
 class Secrets:
-    """The texts that must not leave, and what cuts them out.
+    """Cuts a set of secret texts out of messages and errors.
 
     Args:
         *texts: Keys, tokens, passwords; None and what is too short to be one are passed over.

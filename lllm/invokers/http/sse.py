@@ -1,4 +1,4 @@
-"""Server-sent events: the `data` of each event in a body that comes in chunks.
+"""Decodes server-sent events: the `data` of each event, from chunks of a body.
 
 By https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. Model
 providers say all that matters in `data`, so names, ids and retry times are passed over. Lines are
@@ -12,7 +12,7 @@ _LINE_ENDS = b"\r\n"
 
 
 class Decoder:
-    """Reads one stream. However its bytes are cut into chunks, the same events come out.
+    """Decodes one stream; how its bytes are split into chunks makes no difference.
 
     An event that no blank line ends is not given: the stream was cut in the middle of it.
     """

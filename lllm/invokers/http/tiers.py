@@ -1,4 +1,4 @@
-"""Reads the service tier that the headers of a request or of an answer name, where no body does.
+"""Reads the service tier from the headers of a request or an answer, if no body names it.
 
 Bedrock and Vertex bill what these ask for at other rates than tokens have otherwise, or not by the
 token at all:

@@ -1,4 +1,4 @@
-"""Models of any provider that LiteLLM knows, for those that have no SDK of their own here."""
+"""Calls models through LiteLLM, for providers without an invoker of their own in lllm."""
 
 from lllm.invokers.litellm.invoker import LiteLLMInvoker
 

@@ -1,4 +1,4 @@
-"""What comes back through LiteLLM: its answers in the form of Chat Completions, whole or in pieces.
+"""Reads LiteLLM's answers, whole or streamed, which have the form of Chat Completions.
 
 What LiteLLM makes up is not taken over: a usage of zeros, or estimated, where the provider sent
 none; a price of its own in the usage of a stream; that an answer which broke off was complete.
@@ -80,7 +80,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 class LiteLLMStream:
-    """A streamed answer, as far as it has come.
+    """Joins the chunks of a streamed answer of LiteLLM.
 
     Args:
         asked: The request.

@@ -1,4 +1,4 @@
-"""What went wrong in a call through LiteLLM.
+"""Turns LiteLLM's exceptions into InvokeErrors.
 
 Its exceptions are those of OpenAI's SDK, whoever the provider is, with statuses that it may have
 made up itself: a connection that broke is a 500, an overload of Anthropic's (529) is a 500, too.

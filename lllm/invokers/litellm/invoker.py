@@ -1,4 +1,4 @@
-"""Models of any provider that LiteLLM knows, for those that have no SDK of their own here.
+"""An invoker that calls models of any provider through LiteLLM.
 
 LiteLLM takes a request in the form of Chat Completions and gives every provider's answer that form,
 its usage included: prompt_tokens has all that went in, tokens read from a cache or written to one
@@ -69,7 +69,7 @@ def provider_of(model: str) -> str:
 
 
 class LiteLLMInvoker:
-    """Calls models through LiteLLM, by its names for them ("gemini/gemini-2.5-flash").
+    """Calls models through LiteLLM, by its model names ("gemini/gemini-2.5-flash").
 
     `drop_params`, `caching` and whatever else LiteLLM takes go into an agent's model_args.
 

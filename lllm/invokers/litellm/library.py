@@ -1,4 +1,4 @@
-"""LiteLLM, imported when it is first needed, and kept from what would outlive a loop or a fork.
+"""Imports LiteLLM when it is first needed, and resets its connections after loops and forks.
 
 To import it takes seconds, and would fetch a list of prices from the network, for which lllm has no
 use. It keeps its connections for the whole process, those of an event loop under the loop's id
@@ -27,7 +27,7 @@ _WORKER = "litellm.litellm_core_utils.logging_worker"
 
 
 class Library(Protocol):
-    """What is used of the package.
+    """The functions of the LiteLLM package that lllm uses.
 
     What its calls return is asked for by name, and may be another thing in its next version.
     """

@@ -1,1 +1,1 @@
-"""Calling a model by a provider's own SDK."""
+"""Calls models with the providers' own SDKs."""

@@ -1,4 +1,4 @@
-"""The SDK's clients of one invoker: one for all threads, one for each event loop.
+"""Makes and closes an invoker's SDK clients: one for all threads, one for each event loop.
 
 A client is made when it is first needed, and closed where it lives: the connections of an event
 loop belong to it, and are closed with it, or when the invoker is gone. OpenAI's and Anthropic's
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SyncClient(Protocol):
-    """An SDK's client for threads."""
+    """The interface of an SDK's synchronous client."""
 
     def close(self) -> None:
         """Close its connections."""
@@ -32,7 +32,7 @@ class SyncClient(Protocol):
 
 
 class AsyncClient(Protocol):
-    """An SDK's client for an event loop."""
+    """The interface of an SDK's asynchronous client."""
 
     async def close(self) -> None:
         """Close its connections."""
@@ -46,7 +46,7 @@ A = TypeVar("A", bound=AsyncClient)
 
 
 class Clients(Generic[S, A]):
-    """Makes, keeps and closes the clients.
+    """Makes, keeps and closes the SDK clients of one invoker.
 
     Clients don't try again: they are made with max_retries=0. When one is made, what a first call
     would import of the SDK is imported, too, while no fork waits for it; the SDK imports a resource

@@ -1,4 +1,4 @@
-"""One request to a model, and what comes back: read, put together, or told why it failed.
+"""Turns the HTTP answer to one request into an Answer or an InvokeError.
 
 Nothing here sends; it is the half of an invoker that threads and event loops share. What came back
 is read from the body as it was sent, since an SDK's models add and drop fields. No credential
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Response(Protocol):
-    """An HTTP answer as an SDK hands it over, read or still to be read."""
+    """An SDK's HTTP answer, whose body may still be unread."""
 
     @property
     def status_code(self) -> int:
@@ -51,7 +51,7 @@ class Response(Protocol):
 
 
 class Whole(Response, Protocol):
-    """An HTTP answer that was read to its end."""
+    """An HTTP answer whose body is fully read."""
 
     @property
     def content(self) -> bytes:
@@ -59,7 +59,7 @@ class Whole(Response, Protocol):
 
 
 class Read:
-    """A response whose body was read from a stream. No repr shows it."""
+    """A response whose body was read from a stream. Its repr does not show the body."""
 
     def __init__(self, response: Response, chunks: Iterable[bytes]) -> None:
         self.status_code = response.status_code
@@ -68,7 +68,7 @@ class Read:
 
 
 class Exchange:
-    """Reads what one request brings.
+    """Reads the answer to one request, whole or streamed.
 
     Args:
         access: Where the request went.

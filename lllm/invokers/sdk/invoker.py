@@ -1,4 +1,4 @@
-"""What the invokers have in common that call models by a provider's own SDK.
+"""The base class of invokers that call models with a provider's own SDK.
 
 The SDK sends and waits; it never tries again, because each attempt is an event of its own. Which
 of its clients are made, and which of their methods are called, an `Sdk` says; what comes back goes
@@ -39,21 +39,21 @@ _inherited: list[object] = []
 
 
 class StreamedResponse(Response, Protocol):
-    """An HTTP answer that is still coming."""
+    """The interface of an HTTP answer whose body is read in pieces."""
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Read the body, piece by piece."""
 
 
 class AsyncPieces(Response, Protocol):
-    """An HTTP answer that is still coming, on an event loop."""
+    """The interface of an HTTP answer whose body is read in pieces on an event loop."""
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
         """Read the body, piece by piece."""
 
 
 class Sdk(Protocol[S, A]):
-    """How one SDK is used. It knows no invoker, so that one can go while its clients are closed."""
+    """How to use one SDK. It holds no reference to its invoker, which can thus be dropped."""
 
     def client(self) -> S:
         """Make a new client. Raises ConfigError where there is no key that can be sent."""
@@ -78,7 +78,7 @@ class Sdk(Protocol[S, A]):
 
 
 class SdkInvoker(Generic[S, A]):
-    """Calls models by an SDK, in threads and on event loops.
+    """Calls models with an SDK, in threads and on event loops.
 
     Threads share a client, each event loop has its own, closed with the loop. A key given by hand
     travels with a pickle; one of the environment does not, the other process reads its own.

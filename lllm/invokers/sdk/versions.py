@@ -1,4 +1,4 @@
-"""Which versions of the SDKs are supported; pyproject.toml says the same to pip.
+"""Checks that installed SDKs have a supported version; pyproject.toml has the same ranges.
 
 Each range begins with the oldest version that is tested and ends before the next major one, which
 may change what lllm relies on. The newest that is tested stands in constraints.txt.
