@@ -76,10 +76,10 @@ class LogBackend(Protocol):
         """
 
     def head(self) -> int:
-        """The highest position that is safe to read, 0 in an empty log."""
+        """The highest position up to which events can be read; 0 for an empty log."""
 
     def close(self) -> None:
-        """Let go of files and connections; closing twice does nothing."""
+        """Close all files and connections; closing twice does nothing."""
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ class AppendsWithoutWaiting(Protocol):
     """A log with an append that returns at once instead of waiting for a lock."""
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """Append, but never wait.
+        """Append without waiting for a lock.
 
         Args:
             events: As of `append`.
@@ -105,10 +105,10 @@ class KnowsNesting(Protocol):
     """
 
     def at_write(self) -> bool:
-        """True in the middle of a write of this thread."""
+        """True if this thread is inside a write to the log."""
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """Have some work done when that write has ended.
+        """Queue work until this thread's current write has ended.
 
         Args:
             work: Called once, in whichever thread.
@@ -120,7 +120,7 @@ class AppendsWithin(Protocol):
     """A log with an append that gives up when other writers hold the lock for too long."""
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """Append, but give up where other writers take longer than some seconds.
+        """Append, but give up if other writers hold the lock for too long.
 
         Args:
             events: As of `append`.
@@ -145,7 +145,7 @@ class KnowsItsEnd(Protocol):
     """A log that can detect that its last events are missing."""
 
     def check_end(self) -> None:
-        """Look whether the end of the log is there.
+        """Check that the last events of the log are still there.
 
         Raises:
             LogDamaged: The log ends before what was acknowledged.
@@ -173,7 +173,7 @@ class ReadsPastDamage(Protocol):
     """A log that can continue reading after a damaged place."""
 
     def readable(self) -> Readable:
-        """Prepare to read what can be read, with a Damage for what can't be.
+        """Prepare to read all readable events, and a Damage for each unreadable part.
 
         Raises:
             LogError: It can't be read at all.
@@ -189,10 +189,10 @@ class CopiesFiles(Protocol):
 
     @property
     def path(self) -> Path | str:
-        """The file or folder; a str where the log is in none."""
+        """The file or folder of the log; a str if it is in neither."""
 
     def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
-        """Copy the log as it is at one moment, while others go on writing to it.
+        """Copy the log as it is at one moment, while others write to it.
 
         Args:
             copy: Where the file or folder is made. Nothing is there yet.
@@ -208,7 +208,7 @@ class CanBeRepaired(Protocol):
     """A log that can repair its damaged files."""
 
     def repair(self) -> Repaired:
-        """Mend what can be mended, and keep a copy of each file that is changed.
+        """Repair the log as far as possible; each changed file is copied first.
 
         The log may be closed afterwards.
 
@@ -229,7 +229,7 @@ class KeepsRows(Protocol):
     rows_in_log: bool
 
     def rows_database(self) -> Database:
-        """The database that the rows are kept in, the same at every call.
+        """The database that stores the rows; every call returns the same one.
 
         `lllm.events.log.open_rows` makes one in a file.
 
@@ -243,7 +243,7 @@ class ReportsHealth(Protocol):
     """A log that can tell its size, format and files."""
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
-        """Say how the log is, up to the position `head`.
+        """Report the state of the log up to the position `head`.
 
         Args:
             head: The highest position that is looked at.
@@ -289,7 +289,7 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def persists(log: LogBackend) -> bool:
-    """False if a log forgets what is appended to it, and says so by an attribute `persists`.
+    """False if a log has an attribute `persists` that says it stores nothing.
 
     Args:
         log: Any backend.
@@ -300,7 +300,7 @@ def persists(log: LogBackend) -> bool:
 def read_types(
     log: LogBackend, types: Collection[str], *, after: int = 0, upto: int | None = None
 ) -> Iterator[Recorded]:
-    """Read the events of some types, by the log's own ability or by looking at each.
+    """Read the events of some types, from any log, whether or not it can select them itself.
 
     Args:
         log: Any backend.
@@ -323,7 +323,7 @@ def follow(
     poll: float = 0.1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Recorded]:
-    """Read events as they come, without end.
+    """Iterate over events as they are written, without end.
 
     Args:
         log: Any backend.

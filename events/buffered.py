@@ -79,7 +79,7 @@ class BufferedLog:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget what waits: the parent writes it."""
+        """Forget the held events, which the parent will write."""
         self._came_between.clear()
         self._held.clear()
         self._bytes = 0
@@ -88,30 +88,30 @@ class BufferedLog:
 
     @property
     def is_holding(self) -> bool:
-        """True if events wait."""
+        """True if events are waiting to be written."""
         return bool(self._held)
 
     @property
     def raises(self) -> bool:
-        """True if it was told to raise where the log can't be written."""
+        """True if appends raise when the log can't be written."""
         return self._raises
 
     @property
     def held(self) -> list[NewEvent]:
-        """The events that wait, in order."""
+        """The events that are waiting to be written, in order."""
         with self._lock:
             self._take_in()
             return [event for events in self._held for event in events]
 
     def held_as_recorded(self) -> list[Recorded]:
-        """The events that wait as a reader gets events.
+        """The held events in the form that readers get.
 
         Their positions are behind all that a log has given.
         """
         return [event.at(_BEHIND_ALL + number) for number, event in enumerate(self.held)]
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend; events that are held have no position yet, and none is returned.
+        """See LogBackend; for events that are held, no position is returned.
 
         In a signal handler that interrupted a write, and in what the garbage collector ends,
         nothing may be waited for: the events are held, and written when the write has ended, or by
@@ -161,7 +161,7 @@ class BufferedLog:
             self._came_between.popleft()
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """See AppendsWithin; None, too, where others wait already.
+        """See AppendsWithin; also None if other events are already held.
 
         Raises:
             Exception: Whatever the backend raises.
@@ -224,7 +224,7 @@ class BufferedLog:
         )
 
     def write_held(self, *, now: bool = False, within: float | None = None) -> bool:
-        """Write what waits, if the log can be written; False where events go on waiting.
+        """Try to write the held events; False if they still have to wait.
 
         Args:
             now: Try even if the last try was a moment ago.
@@ -287,7 +287,7 @@ class BufferedLog:
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """See LogBackend; what is held is not read."""
+        """See LogBackend; held events are not included."""
         return self.backend.read(after=after, upto=upto, stream=stream)
 
     def read_types(
@@ -301,7 +301,7 @@ class BufferedLog:
         return self.backend.head()
 
     def close(self) -> None:
-        """Try once more to write what waits, warn of what is lost where that fails, and close.
+        """Try once more to write the held events, warn if that loses any, and close.
 
         Where others hold the log, it waits for some seconds.
         """

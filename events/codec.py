@@ -39,7 +39,7 @@ _decoders: dict[tuple[str, int], msgspec.json.Decoder[Event]] = {
 
 
 def encode(value: object) -> bytes:
-    """Write a payload, or any JSON value, as bytes on one line.
+    """Encode a payload, or any JSON value, as one line of bytes.
 
     A lone surrogate, which UTF-8 can't hold, is written as its JSON escape.
 
@@ -57,7 +57,7 @@ def encode(value: object) -> bytes:
 
 
 def pieces(content: Content) -> Iterable[bytes]:
-    """Write a content as `encode` does, in pieces where it is long, for who needs no whole.
+    """Encode like `encode`, but in pieces if the content is long, to save memory.
 
     Args:
         content: What one message says.
@@ -71,7 +71,7 @@ def pieces(content: Content) -> Iterable[bytes]:
 
 
 def is_utf8(text: str) -> bool:
-    """True if UTF-8 can hold a text: it has no lone surrogates.
+    """True if a text can be encoded as UTF-8, which lone surrogates can't.
 
     Args:
         text: However long.
@@ -87,7 +87,7 @@ def is_utf8(text: str) -> bool:
 
 
 def decode(event: Recorded) -> Event:
-    """Read the payload of a recorded event as a Struct of `model`; `Unknown` where that can't be.
+    """Decode a recorded event's payload as a Struct of `model`, or `Unknown` if that fails.
 
     Args:
         event: As a log gave it, of whatever type and version.
@@ -145,7 +145,7 @@ def _unknown(event: Recorded, reason: str) -> Unknown:
 
 
 def values(data: bytes) -> object:
-    """Read a payload as plain JSON values; None where it is no JSON.
+    """Decode a payload as plain JSON values; None if it is not JSON.
 
     Args:
         data: The payload.
@@ -164,7 +164,7 @@ _salted = decoder(_Salted)
 
 
 def salt_of(event: Recorded) -> bytes:
-    """The salt in the first payload of a stream, empty where it has none.
+    """Read the salt from the first payload of a stream; empty if it has none.
 
     Args:
         event: The first of its stream, of whatever type and version.

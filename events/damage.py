@@ -34,7 +34,7 @@ class Damage(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, event: Recorded, what: str, *, position: int | None = None) -> Damage:
-        """Make the damage of one event, whose fields may hold anything.
+        """Describe the damage of one event, whose fields may have any value.
 
         Args:
             event: As it is stored.
@@ -88,7 +88,7 @@ class Readable:
 
 
 def readable(log: LogBackend) -> Readable:
-    """Prepare to read what can be read of a log, by whatever more its backend knows.
+    """Prepare to read all of a damaged log that is readable, as well as its backend can.
 
     Args:
         log: Any backend.

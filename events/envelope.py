@@ -61,7 +61,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
     def at(self, position: int) -> Recorded:
-        """Give the event as a log keeps it.
+        """Make the Recorded for a position.
 
         Args:
             position: Its place in the log.
@@ -96,14 +96,14 @@ class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True)
     digest: bytes
 
     def without_position(self) -> NewEvent:
-        """Give the event as its writer fixed it."""
+        """Make the NewEvent without the position."""
         return NewEvent(
             self.stream, self.seq, self.time, self.type, self.version, self.data, self.digest
         )
 
 
 def too_large(count: int, limit: int, what: str) -> AppendTooLarge:
-    """The error for an event or an append that is longer than a log takes.
+    """Make the error for an event or append that exceeds the size limit.
 
     Args:
         count: Its bytes.
@@ -117,7 +117,7 @@ def too_large(count: int, limit: int, what: str) -> AppendTooLarge:
 
 
 def refuse_too_large(events: Sequence[NewEvent]) -> None:
-    """Refuse an append whose payloads are too long together.
+    """Raise an error if the payloads of an append exceed the size limit.
 
     Args:
         events: What is to be appended.
@@ -131,7 +131,7 @@ def refuse_too_large(events: Sequence[NewEvent]) -> None:
 
 
 def conflict(event: NewEvent, log: object = None) -> AppendConflict:
-    """The error for an event in whose place of its stream another one stands.
+    """Make the error for an event whose place in its stream has a different event.
 
     Args:
         event: What was to be appended.
@@ -147,7 +147,7 @@ def conflict(event: NewEvent, log: object = None) -> AppendConflict:
 def leaf_digest(
     salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
 ) -> bytes:
-    """The 32 bytes that stand for an event in every proof; see above for the formula.
+    """Compute the 32-byte digest of an event; the module gives the formula.
 
     Args:
         salt: Of the stream; see `ids.new_salt`.
@@ -195,7 +195,7 @@ def _keyed(salt: bytes) -> tuple[HASH, HASH]:
 def seal(
     salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
 ) -> NewEvent:
-    """Make a NewEvent with its digest.
+    """Make a NewEvent and compute its digest.
 
     Args:
         salt: Of the stream.
@@ -211,7 +211,7 @@ def seal(
 
 
 def check_digest(event: Recorded, salt: bytes) -> None:
-    """Compare an event with its digest.
+    """Check that an event matches its digest.
 
     Args:
         event: As a log gave it.

@@ -25,5 +25,5 @@ def new_id(now: int | None = None) -> str:
 
 
 def new_salt() -> bytes:
-    """Make the random bytes that the commitments of a stream are made with; see `envelope`."""
+    """Make the random salt for the commitments of a stream; see `envelope`."""
     return secrets.token_bytes(SALT_BYTES)

@@ -13,6 +13,6 @@ log_context: ContextVar[LogContext | Callable[[], LogContext] | None] = ContextV
 
 
 def current_log_context() -> dict[str, str]:
-    """The `session`, and inside an agent's call the `agent`, that a line logged now belongs to."""
+    """The `session`, and inside an agent's call the `agent`, for a log line."""
     found = log_context.get()
     return found() if callable(found) else found or {}

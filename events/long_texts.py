@@ -20,7 +20,7 @@ WINDOW = 1 << 17  # characters
 
 
 def is_long(content: Content) -> bool:
-    """True if a text of a content is so long that it is written in windows.
+    """True if a content has a text so long that it is written in windows.
 
     Args:
         content: What one message says.
@@ -32,7 +32,7 @@ def is_long(content: Content) -> bool:
 
 
 def is_text(data: bytes) -> bool:
-    """True if bytes are UTF-8.
+    """True if bytes are valid UTF-8.
 
     They are looked at in parts, which may end within a character.
 
@@ -50,7 +50,7 @@ def is_text(data: bytes) -> bool:
 
 
 def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder) -> bytes:
-    """Write the JSON of a struct, which is or has a content with a long text.
+    """Encode a struct as JSON, if it is or has a content with a long text.
 
     Args:
         value: The struct.

@@ -72,12 +72,12 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The text parts, joined; images, reasoning and refusals are not text."""
+        """The joined text parts, without images, reasoning and refusals."""
         return "".join(part.text or "" for part in self.parts if part.kind == "text")
 
     @classmethod
     def of(cls, role: str, text: str) -> Content:
-        """Make the plain content: one part of text, or none for an empty text.
+        """Make a content of one text part, or of none if the text is empty.
 
         Args:
             role: Who speaks, as in the field `role`.

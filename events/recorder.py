@@ -91,7 +91,7 @@ class Recorder:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Stop: the parent goes on writing this session, and the child must not."""
+        """Stop recording in the child; the parent continues the session."""
         self.in_child = True
         self._unsealed = deque()
         self._pending = []
@@ -110,26 +110,26 @@ class Recorder:
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
-        """The ancestors that a child session of this one has."""
+        """The ancestors of a child session: this session's own ancestors, and itself."""
         return (*self.ancestors, Ancestor(self.session_id, self.tactic_path))
 
     @property
     def is_open(self) -> bool:
-        """True if events can still be added, in this process."""
+        """True if this process can still add events."""
         return not (self._ended or self.in_child)
 
     @property
     def is_empty(self) -> bool:
-        """True if nothing was staged yet."""
+        """True if no event has been staged yet."""
         return not (self._unsealed or self._pending or self._sealed[1])
 
     @property
     def is_written(self) -> bool:
-        """True if all that was staged is in the log, or waits in memory to be written to it."""
+        """True if all staged events are in the log, or held in memory for it."""
         return not (self._unsealed or self._pending)
 
     def drop_interrupted(self) -> None:
-        """Let go of functions of this thread that were interrupted as they gave back a lock.
+        """Release locks that interrupted functions of this thread left locked.
 
         The lock remembers them until it is taken again, and they hold all that they worked for.
         """
@@ -140,7 +140,7 @@ class Recorder:
             nesting.is_inside()
 
     def deliver(self, value: object) -> None:
-        """Say what the session delivers, in code that has no function to return it from.
+        """Set the session's result, for code that has no function to return it from.
 
         Args:
             value: Anything.
@@ -148,7 +148,7 @@ class Recorder:
         self.delivery = value
 
     def ordinal(self, kind: str) -> int:
-        """Give the next number of its kind in this session, from 1.
+        """Return the next number of a kind (message, request, ...) in this session, from 1.
 
         Args:
             kind: What is counted: "message", "request", "tool", ...
@@ -159,7 +159,7 @@ class Recorder:
         return next(ordinals)  # atomic
 
     def stage(self, *events: Event) -> None:
-        """Fix events as the next of the stream; they are written with the next `commit`.
+        """Add events to the stream; the next `commit` writes them.
 
         Args:
             *events: In order.
@@ -171,7 +171,7 @@ class Recorder:
         self._stage(events)
 
     def end(self, event: Event) -> None:
-        """Stage the last event; nothing more can be staged behind it.
+        """Stage the last event of the session; no more can be staged after it.
 
         While the recorder is open it may be tried again, whatever an interrupt left of it.
 
@@ -247,7 +247,7 @@ class Recorder:
             )
 
     def define(self, definition: AgentDefined) -> str:
-        """Give the name of a definition's stream, which is the digest of its content.
+        """Stage an agent's definition if the log lacks it, and return its stream's name.
 
         What this log has not seen is written with the next `commit`.
 
@@ -261,7 +261,7 @@ class Recorder:
         return stream
 
     def commit(self) -> None:
-        """Make everything staged durable, in one append.
+        """Write all staged events to the log, in one append.
 
         Raises:
             LogError: The log can't be written and was told to say so; LogUnavailable, mostly. What
@@ -301,7 +301,7 @@ class Recorder:
             self._undefined.pop(stream, None)
 
     async def acommit(self) -> None:
-        """Commit on an event loop.
+        """Write all staged events to the log, on an event loop.
 
         Where it would wait for a lock, it waits in a thread, to the end even if the task is
         cancelled meanwhile.
@@ -341,7 +341,7 @@ class Recorder:
             self.first_position = positions[0]
 
     def commit_after(self, error: BaseException) -> None:
-        """Commit on the way out of an error, which no LogError replaces; it carries a note instead.
+        """Commit while an error is raised; a LogError becomes a note of that error.
 
         Args:
             error: What is raised.
@@ -352,7 +352,7 @@ class Recorder:
             _note(error, unwritten)
 
     async def acommit_after(self, error: BaseException) -> None:
-        """Do the same on an event loop.
+        """Do what `commit_after` does on an event loop.
 
         Args:
             error: What is raised.

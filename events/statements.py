@@ -18,7 +18,7 @@ from lllm.events.redaction.redact import Redact, payload
 def append_statement(
     log: LogBackend, stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
 ) -> bool:
-    """Append a statement: a stream of a single event, about a session or a definition.
+    """Append a statement: a stream of one event, about a session or a definition.
 
     Args:
         log: What it is appended to.
@@ -43,7 +43,7 @@ def append_statement(
 def statement(
     stream: str, event: Event, *, salt: bytes = b"", redact: Redact | None = None
 ) -> NewEvent:
-    """Make a statement as it is appended.
+    """Make the event of a statement, ready to be appended.
 
     Args:
         stream: The name of the stream.

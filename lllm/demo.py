@@ -50,7 +50,7 @@ def find_order(order: str) -> dict[str, str]:
 
 @tool(description="Where the parcel of an order is now, as the carrier says.")
 def track_parcel(order: str) -> str:
-    """Raise, always: carriers do have such days."""
+    """Always raise an error, to show how a failing tool is recorded."""
     raise TimeoutError(f"The carrier did not answer within 5 s when asked for {order}.")
 
 
@@ -76,7 +76,7 @@ class Proofread(Tactic):
     agent_group = ("editor",)
 
     def call(self, task: object, **_: object) -> object:
-        """Take a draft; return it without its mistakes."""
+        """Return a draft without its mistakes."""
         editor = self.agents["editor"]
         editor.open()
         editor.receive(str(task))
@@ -94,7 +94,7 @@ class AnswerTicket(Tactic):
         self.proofread = Proofread(config)  # its calls are sessions below this one's
 
     def call(self, task: object, **_: object) -> object:
-        """Sort a ticket, and answer it.
+        """Classify a ticket and answer it.
 
         Raises:
             LookupError: There is no such order.
@@ -117,7 +117,7 @@ class AnswerTicket(Tactic):
 
 
 def config(invoker: Invoker, model: str) -> Config:
-    """Make the agents, all of them asking one model.
+    """Make the configuration of the agents, which all use one model.
 
     Args:
         invoker: How the model is called.

@@ -20,7 +20,7 @@ Duration = str | float | dt.timedelta
 
 
 def duration_nanoseconds(given: Duration) -> int:
-    """Turn a length of time that a user gives into nanoseconds.
+    """Convert a duration that a user gives to nanoseconds.
 
     Args:
         given: Seconds, a timedelta, or a text as "500ms", "5s", "1.5 min" or "2h"; a text without

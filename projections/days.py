@@ -22,7 +22,7 @@ _LAST = (dt.datetime(9999, 12, 29, tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(days
 
 
 def day_of(time: int, zone: dt.tzinfo = dt.UTC) -> int:
-    """Find the day that a time belongs to.
+    """Find the day of a time.
 
     Args:
         time: Nanoseconds UTC.
@@ -54,7 +54,7 @@ def _local(time: int, zone: dt.tzinfo) -> dt.datetime:
 
 
 def quarter_of(time: int) -> int:
-    """Number the quarters of an hour since 1970.
+    """Number of the quarter hour of a time, counted from 1970.
 
     Args:
         time: Nanoseconds UTC.
@@ -110,7 +110,7 @@ class DaysOfQuarters(dict[Value, Value]):
 
 
 def day_text(day: object) -> str:
-    """Write a day as YYYY-MM-DD.
+    """Format a day as YYYY-MM-DD.
 
     Args:
         day: The number YYYYMMDD; anything else, which lllm writes nowhere, is shown as it is.

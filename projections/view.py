@@ -32,7 +32,7 @@ ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
 def storable(text: str) -> str:
-    """Make a text one that a row can hold: UTF-8 has no lone surrogates, so they become escapes.
+    """Escape lone surrogates in a text, because a row can only hold UTF-8.
 
     Args:
         text: Any text.
@@ -76,7 +76,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 def replayed_by(started: SessionStarted) -> str | None:
-    """Name the session that a new one replays.
+    """Find the id of the session that a new session replays.
 
     Args:
         started: How the new one begins.
@@ -111,7 +111,7 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
     is_replay: bool = False
 
     def chain(self) -> list[SessionContext]:
-        """List this session and those above it, the root last."""
+        """List this session and its ancestors, the root last."""
         above: list[SessionContext] = []
         session: SessionContext | None = self
         while session is not None:
@@ -121,12 +121,12 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def root(self) -> SessionContext:
-        """The session at the top."""
+        """The root session above this one."""
         return self.chain()[-1]
 
     @property
     def outermost(self) -> bool:
-        """True if no session above is a call of the same tactic."""
+        """True if no ancestor is a call of the same tactic."""
         return all(above.tactic_path != self.tactic_path for above in self.chain()[1:])
 
 
@@ -149,7 +149,7 @@ class Rows(Protocol):
     """Reads and changes the rows of a view's tables, inside its `apply`."""
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
-        """Read a row with every change so far.
+        """Read a row, including all changes so far.
 
         Args:
             table: The name of one of the view's tables.
@@ -160,7 +160,7 @@ class Rows(Protocol):
         """
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
-        """Set some columns of a row and leave the others, making the row where there is none.
+        """Set some columns of a row; a missing row is created.
 
         Args:
             table: The name of one of the view's tables.
@@ -169,7 +169,7 @@ class Rows(Protocol):
         """
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
-        """Add to integer columns of a row, exactly.
+        """Add to integer columns of a row.
 
         Args:
             table: The name of one of the view's tables.
@@ -191,22 +191,22 @@ class View(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name, which no other view of the store has."""
+        """The view's name, unique in a store."""
 
     @property
     def version(self) -> int:
-        """Raise it when the tables or their meaning change; they are built anew then."""
+        """A number to raise when the tables or their meaning change; rows are then rebuilt."""
 
     @property
     def types(self) -> Collection[str]:
-        """Names of the event types that it wants; others are never decoded for it."""
+        """The event types that the view needs; no others are decoded for it."""
 
     @property
     def tables(self) -> Sequence[Table]:
-        """The tables that it keeps."""
+        """The view's tables."""
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """Change the rows as some events say.
+        """Update the rows for some events.
 
         Args:
             rows: The rows of its tables.
@@ -215,7 +215,7 @@ class View(Protocol):
 
 
 def check_names(views: Sequence[View]) -> None:
-    """Check that views and their tables can stand in one file.
+    """Check that the names of views and tables are valid and don't collide.
 
     Args:
         views: All views of a store.

@@ -76,7 +76,7 @@ _BUILT_IN = (_SQLITE, JSONL)
 def open_log(
     location: str | os.PathLike[str], *, read_only: bool | None = None, make: bool = True
 ) -> LogBackend:
-    """The log at a path or URL, opened by the backend that knows its kind.
+    """Open the log at a path or URL with the backend that recognises it.
 
     Args:
         location: A path, as `runs.db` or `logs/`, or a URL. What is there is recognised; where
@@ -95,7 +95,7 @@ def open_log(
 
 
 def kind_of(location: str) -> BackendKind:
-    """Find the kind of the log that is, or would be made, at a path or URL.
+    """Find the backend for a path or URL, whether or not the log exists yet.
 
     Args:
         location: As a user writes it.

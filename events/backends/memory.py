@@ -27,7 +27,7 @@ class MemoryBackend:
         return f"MemoryBackend({len(self._events)} events)"
 
     def after_fork(self) -> None:
-        """Make a free lock: another thread of the parent may have held the old one.
+        """Make a new lock: another thread of the parent may have held the old one.
 
         What is in the list was appended as a whole.
         """
@@ -72,7 +72,7 @@ class MemoryBackend:
             return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See AppendsWithoutWaiting; there is never long to wait."""
+        """See AppendsWithoutWaiting; the lock is never held for long."""
         return self.append(events)
 
     def read(

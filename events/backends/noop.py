@@ -27,11 +27,11 @@ class NoOpBackend:
         return NoOpBackend, ()
 
     def after_fork(self) -> None:
-        """Make a free lock: another thread of the parent may have held the old one."""
+        """Make a new lock: another thread of the parent may have held the old one."""
         self._lock = threading.RLock()
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Count the events, and return positions that grow, as those of any log do.
+        """Count the events, and return increasing positions as any log does.
 
         Args:
             events: As of LogBackend.

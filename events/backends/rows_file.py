@@ -19,7 +19,7 @@ def open_rows(
     read_only: bool = False,
     mode: int | None = None,
 ) -> Database:
-    """Open the file for the rows of a backend, for its `rows_database`; see KeepsRows.
+    """Open the file for the rows of a log, as its `rows_database`; see KeepsRows.
 
     All stores of one process share its connections. The rows are made anew from the events where
     the file was deleted.

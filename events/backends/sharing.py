@@ -29,10 +29,10 @@ class Shareable(Protocol):
     """An open file or folder that several stores can share."""
 
     def in_place(self) -> bool:
-        """True while what is open is what the path leads to."""
+        """True if the path still leads to the file or folder that is open."""
 
     def close(self) -> None:
-        """Close it; its last user has."""
+        """Close it, because its last user has closed its share."""
 
 
 T = TypeVar("T", bound=Shareable)
@@ -80,7 +80,7 @@ class Share(Generic[T]):
         self._dropped.atexit = False  # the registry closes everything then
 
     def close(self) -> None:
-        """Give it back; the last share closes the thing. Closing it twice does nothing."""
+        """Give the share back; the last one closes the file. Closing twice does nothing."""
         self._dropped.detach()
         self._registry.give_back(self._entry, self._token)
 
@@ -95,7 +95,7 @@ class Registry(Generic[T]):
         atexit.register(self.close_all)
 
     def after_fork(self) -> None:
-        """Forget the users that the parent has dropped already."""
+        """Forget users that the parent had already dropped."""
         for entry in self._entries.values():
             alive = {token: ref for token, ref in entry.users.items() if ref() is not None}
             entry.users = alive
@@ -110,7 +110,7 @@ class Registry(Generic[T]):
         options: Mapping[str, object],
         key: _Key = (),
     ) -> Share[T]:
-        """A share of what is open at a path.
+        """Get a share of the file or folder at a path, opening it if needed.
 
         Args:
             path: The file or folder. It need not exist yet.
@@ -141,7 +141,7 @@ class Registry(Generic[T]):
             self.give_back(entry, token)
 
     def opened(self, path: Path, user: object, *, key: _Key = ()) -> Share[T] | None:
-        """Give a share of what is open at a path already; None where nothing is.
+        """Get a share of a file or folder that is already open; None if it is not.
 
         Args:
             path: The file or folder.
@@ -201,7 +201,7 @@ class Registry(Generic[T]):
             del self._entries[entry.key]
 
     def give_back(self, entry: _Entry[T], token: int) -> None:
-        """Take a share back from a user; doing it twice does nothing.
+        """Take back a user's share; doing so twice does nothing.
 
         Args:
             entry: What is shared.
@@ -216,7 +216,7 @@ class Registry(Generic[T]):
             thing.close()
 
     def close_all(self) -> None:
-        """Close everything, at the end of the interpreter."""
+        """Close everything when the interpreter exits."""
         deferred.settle()
         for entry in list(self._entries.values()):
             for token in list(entry.users):
@@ -240,7 +240,7 @@ def _check_alike(path: Path, before: Mapping[str, object], now: Mapping[str, obj
 
 
 def open_otherwise(path: Path, is_open: str, asked: str) -> LogError:
-    """The error where somebody asks for other options than a thing is open with.
+    """Make the error for opening a file with other options than it is already open with.
 
     Args:
         path: The file or folder.

@@ -25,7 +25,7 @@ _one = ForkSafeLock(order=10)
 def decoder(
     kind: type[T], *, dec_hook: Callable[[type, object], object] | None = None
 ) -> msgspec.json.Decoder[T]:
-    """Make a decoder of JSON, as any number of threads may do at once.
+    """Make a JSON decoder, in any number of threads at once.
 
     Args:
         kind: What is decoded.
@@ -36,7 +36,7 @@ def decoder(
 
 
 def warm_msgspec(kind: type[T]) -> type[T]:
-    """Give back a type that msgspec knows now: for `msgspec.convert`, which makes no decoder.
+    """Prepare a type for `msgspec.convert`, and return it.
 
     Args:
         kind: What is converted to.

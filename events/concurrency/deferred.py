@@ -108,7 +108,7 @@ _queue = _Queue()
 
 
 def later(work: Work) -> None:
-    """Have some work done soon, in another thread.
+    """Run a function soon, in another thread.
 
     This waits for nothing, so that finalizers and signal handlers may call it.
 
@@ -120,7 +120,7 @@ def later(work: Work) -> None:
 
 
 def close_later(work: Work) -> None:
-    """Have work that closes something done soon, behind all that is not.
+    """Run a closing function soon, after all other queued work.
 
     Args:
         work: Called once.
@@ -130,7 +130,7 @@ def close_later(work: Work) -> None:
 
 
 def catch_up() -> None:
-    """Do what waits, unless another thread is at it; for where no thread could be started.
+    """Run the queued work here, unless a thread is doing so; for when no thread could start.
 
     Nothing is done in a collection, which may have interrupted anything.
     """
@@ -139,12 +139,12 @@ def catch_up() -> None:
 
 
 def settle() -> None:
-    """Wait until what was queued so far is done, for five seconds at most."""
+    """Wait until the work queued so far is done, for five seconds at most."""
     _queue.wait(_LONGEST)
 
 
 def by_collector() -> bool:
-    """True if the garbage collector runs this code, which may have interrupted anything."""
+    """True if the garbage collector is running this code, possibly inside other code."""
     return _collection.is_mine
 
 

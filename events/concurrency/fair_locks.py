@@ -52,7 +52,7 @@ class FairFileLock(FileLock):
         self._unqueued_until = 0.0
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """See FileLock; without `wait`, nobody queues."""
+        """See FileLock; without `wait`, the caller does not queue."""
         if not wait or self._depth:
             return FileLock.acquire(self, wait=wait)
         return self.take(time.monotonic(), float("inf"))

@@ -21,14 +21,14 @@ class ForkAware(Protocol):
     """An object that must be reset in a forked child."""
 
     def after_fork(self) -> None:
-        """Called in the child, before anything else runs there."""
+        """Reset the object in a forked child, before anything else runs there."""
 
 
 _fork_aware: LiveSet[ForkAware] = LiveSet()
 
 
 def register_after_fork(thing: ForkAware) -> None:
-    """Have `thing.after_fork()` called in every child that is forked while it lives.
+    """Call `thing.after_fork()` in every child that is forked while it lives.
 
     Args:
         thing: It is not kept alive by this.
@@ -45,14 +45,14 @@ class Pausable(Protocol):
     """An object that must be idle while its process forks."""
 
     def pause(self) -> bool:
-        """Called before a fork, in the thread that forks.
+        """Become idle before a fork; called in the thread that forks.
 
         Returns:
             Whether `resume` is to be called after it.
         """
 
     def resume(self) -> None:
-        """Called after the fork, in the same thread of the parent."""
+        """Continue after the fork; called in the same thread of the parent."""
 
 
 class _Paused(threading.local):
@@ -70,7 +70,7 @@ _LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
 
 
 def pause_at_fork(thing: Pausable, order: int = _INNERMOST) -> None:
-    """Have `thing` pause at each fork while it lives.
+    """Pause an object at each fork while it lives.
 
     Args:
         thing: It is not kept alive by this.
@@ -81,7 +81,7 @@ def pause_at_fork(thing: Pausable, order: int = _INNERMOST) -> None:
 
 
 def fork_begins_within() -> float:
-    """Seconds that a `pause` may still wait; the fork goes on then, whatever is still under way."""
+    """Seconds that a `pause` may still wait before the fork happens anyway."""
     return max(0.0, _paused.until - time.monotonic())
 
 

@@ -38,12 +38,12 @@ class Importing:
 
 
 def importing() -> Importing:
-    """A `with` around an import that may be a program's first of a module."""
+    """A `with` around an import that may be the first of its module in the program."""
     return Importing()
 
 
 def take_back_parts() -> None:
-    """Take back the modules whose package was taken back."""
+    """Remove modules whose package was removed from `sys.modules`."""
     for name in sorted(sys.modules):
         package = name.rpartition(".")[0]
         if package and package not in sys.modules:

@@ -21,11 +21,11 @@ class LiveSet(Generic[T]):
         self._refs: set[ref[T]] = set()
 
     def add(self, thing: T) -> None:
-        """Add something that can be hashed, once."""
+        """Add a hashable object, unless it is already there."""
         self._refs.add(ref(thing, self._refs.discard))
 
     def discard(self, thing: T) -> None:
-        """Take something out, if it is there."""
+        """Remove an object, if it is there."""
         self._refs.discard(ref(thing))
 
     def __iter__(self) -> Iterator[T]:

@@ -31,7 +31,7 @@ _OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
 
 @cache
 def host() -> str:
-    """The name of this machine; the sessions of another one are never declared dead."""
+    """The name of this machine; sessions of other machines are never declared dead."""
     return socket.gethostname()
 
 
@@ -56,17 +56,17 @@ class Liveness:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Give the child a lock of its own, once it writes."""
+        """Make the child take its own lock when it first writes."""
         self._mine = None
         self._unfinished = False
 
     def use(self) -> None:
-        """Count one more store that uses it."""
+        """Count one more store that uses the lock."""
         with self._thread_lock:
             self._users += 1
 
     def owner(self) -> str:
-        """The name of this process's lock, which is held from the first call on.
+        """The name of this process's lock, which the first call takes.
 
         Raises:
             OSError: The folder can't be written.
@@ -96,7 +96,7 @@ class Liveness:
         return self._folder / f"{owner}.lock"
 
     def can_tell(self, owner: str, on_host: str) -> bool:
-        """True if it can be known here whether the process behind a lock lives.
+        """True if this process can find out if the process behind a lock is alive.
 
         It can't of another host's, of a name that is none of ours, or in a copy of the store.
 
@@ -111,7 +111,7 @@ class Liveness:
         return False
 
     def is_elsewhere(self, owner: str) -> bool:
-        """True if a process writes to another log than the one beside this folder.
+        """True if a lock's process writes to another log than this folder's.
 
         It has no lock here then: that of an imported session, or of a copied store.
 
@@ -131,7 +131,7 @@ class Liveness:
             return False
 
     def is_dead(self, owner: str, on_host: str) -> bool:
-        """True if the process behind a lock is known to be dead; False where nobody can know.
+        """True if a lock's process is known to be dead; False if that is unknown.
 
         Args:
             owner: The name of the lock.
@@ -152,7 +152,7 @@ class Liveness:
         return False
 
     def forget(self, owner: str) -> None:
-        """Remove a dead owner's lock file, once all its sessions are known as interrupted.
+        """Remove a dead process's lock file when all its sessions are marked interrupted.
 
         Args:
             owner: The name of the lock.
@@ -162,7 +162,7 @@ class Liveness:
                 self._path(owner).unlink()
 
     def close(self, *, keep_file: bool = False) -> None:
-        """A store is closed; the last one lets go of this process's lock.
+        """Count one store less; the last one releases this process's lock.
 
         Args:
             keep_file: Leave the file, because the store has sessions that this process did not

@@ -63,7 +63,7 @@ class FileLock:
         self._mark = mark_descriptor(fd)
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock.
+        """Acquire the lock.
 
         Args:
             wait: Whether to wait for as long as others have it.
@@ -81,18 +81,18 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._depth:
             self._depth -= 1
             if not self._depth and self._fd is not None:
                 _unlock(self._fd)
 
     def in_place(self) -> bool:
-        """True if the path leads to the file that is open, or none is open."""
+        """False if the path of the open lock file now leads to another file."""
         return self._fd is None or is_at(self.path, self._opened)
 
     def take(self, began: float, timeout: float) -> bool:
-        """Take the lock for a LockPair, whatever an interrupt left of it.
+        """Acquire the lock for a LockPair, also after an interrupt.
 
         Args:
             began: The time by the monotonic clock that `timeout` counts from.
@@ -105,7 +105,7 @@ class FileLock:
         return FileLock.acquire(self, wait=False) or self._wait(began, began + timeout)
 
     def free(self) -> None:
-        """Give back what `take` took, or was about to take."""
+        """Release what `take` acquired or was about to acquire."""
         self._depth = 0
         if self._fd is not None:
             _unlock(self._fd)
@@ -118,13 +118,13 @@ class FileLock:
         return False
 
     def inode(self) -> int:
-        """The number of the locked file in its file system; a copy of the file has another."""
+        """The inode number of the locked file, by which a copy of it can be told apart."""
         if self._fd is None:
             return 0
         return os.fstat(self._fd).st_ino
 
     def read_content(self, count: int) -> bytes:
-        """The first bytes of the file.
+        """Read the first bytes of the file.
 
         Args:
             count: How many at most.
@@ -135,7 +135,7 @@ class FileLock:
         return b"" if self._fd is None else os.pread(self._fd, count, 0)
 
     def write_content(self, data: bytes) -> None:
-        """Put bytes at the beginning of the file.
+        """Write bytes at the beginning of the file.
 
         Args:
             data: The bytes.
@@ -147,7 +147,7 @@ class FileLock:
             os.pwrite(self._fd, data, 0)
 
     def close(self) -> None:
-        """Close the file, and so release the lock."""
+        """Close the file, which releases the lock."""
         fd, self._fd = self._fd, None
         self._depth = 0
         if fd is not None:
@@ -160,7 +160,7 @@ class FileLock:
 
 
 def poll_after(waited: float, shortest: float) -> float:
-    """Seconds until a lock is tried again: the longer it was waited for, the more.
+    """Seconds until the next try of a lock, which grow with the time already waited.
 
     Args:
         waited: Seconds that it was waited for.
@@ -170,7 +170,7 @@ def poll_after(waited: float, shortest: float) -> float:
 
 
 def kept_waiting(path: Path | str) -> LogUnavailable:
-    """The error of who waited for other writers as long as anybody does.
+    """Make the error for a writer that waited too long for other writers.
 
     Args:
         path: What is written to.
@@ -182,7 +182,7 @@ def kept_waiting(path: Path | str) -> LogUnavailable:
 
 
 def is_held(path: Path) -> bool:
-    """True if somebody holds the lock on a file; False where there is none, or nobody can know.
+    """True if some process holds a file's lock; False if there is no file, or it is unknown.
 
     Args:
         path: The lock file.

@@ -29,7 +29,7 @@ class Nesting:
         self._afterwards: deque[Callable[[], object]] = deque()
 
     def begin(self, frame: FrameType) -> None:
-        """A write of this thread begins.
+        """Note that this thread begins a write.
 
         Args:
             frame: Of a function that runs until the write has ended.
@@ -37,13 +37,13 @@ class Nesting:
         self._inside[get_ident()] = frame
 
     def end(self) -> None:
-        """End the write of this thread, and do what was queued meanwhile."""
+        """Note that this thread's write has ended, and run the queued work."""
         self._inside.pop(get_ident(), None)
         if self._afterwards:
             self.run_queued()
 
     def is_inside(self) -> bool:
-        """True in the middle of a write of this thread."""
+        """True if this thread is inside a write."""
         marked = self._inside.get(get_ident())
         if marked is None:
             return False
@@ -56,7 +56,7 @@ class Nesting:
         return False
 
     def queue(self, work: Callable[[], object]) -> None:
-        """Have some work done when the write that is under way in this thread has ended.
+        """Queue work until this thread's current write has ended.
 
         Args:
             work: Called once.
@@ -64,7 +64,7 @@ class Nesting:
         self._afterwards.append(work)
 
     def run_queued(self) -> None:
-        """Do what was queued, in order."""
+        """Run the queued work in order."""
         while self._afterwards:
             try:
                 work = self._afterwards.popleft()

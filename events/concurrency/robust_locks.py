@@ -49,11 +49,11 @@ class RobustLock:
         self._turns = 0
 
     def after_fork(self) -> None:
-        """Make a free lock: whoever held the parent's is not in the child."""
+        """Make a new lock, since its holder does not exist in the child."""
         self._renew()
 
     def enter(self, frame: FrameType | None, timeout: float = -1) -> int:
-        """Take the lock for a function.
+        """Acquire the lock for a function's stack frame.
 
         Args:
             frame: The function's.
@@ -84,7 +84,7 @@ class RobustLock:
         return FREE
 
     def exit(self, frame: FrameType | None) -> None:
-        """Give back what `enter` took; doing so twice does nothing.
+        """Release what `enter` acquired; doing so twice does nothing.
 
         Args:
             frame: As of `enter`.
@@ -102,7 +102,7 @@ class RobustLock:
             self._claims[thread] = rest
 
     def is_outermost(self, frame: FrameType | None) -> bool:
-        """True if `exit` of a function is the one that gives the lock back.
+        """True if `exit` of this function is the one that releases the lock.
 
         Args:
             frame: As of `enter`.
@@ -158,7 +158,7 @@ class RobustLock:
         return not all(is_over(claim, thread) for claim in self._claims.get(thread, ()))
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Take it until `release`.
+        """Acquire the lock until `release`.
 
         Args:
             timeout: Seconds to wait, -1 for as long as it takes.
@@ -169,7 +169,7 @@ class RobustLock:
         return self.enter(None, timeout) != FREE
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self.exit(None)
 
     def __enter__(self) -> None:
@@ -183,7 +183,7 @@ class ThreadLock(RobustLock):
     """A lock that is held with `with lock.held():`."""
 
     def held(self) -> RobustLock:
-        """A `with` that holds it, also across a fork inside."""
+        """A `with` that holds the lock, also across a fork inside it."""
         return self
 
 
@@ -199,11 +199,11 @@ class ForkSafeLock(ThreadLock):
         pause_at_fork(self, order)
 
     def pause(self) -> bool:
-        """Wait until no other thread holds it."""
+        """Wait until no other thread holds the lock."""
         return self.acquire(timeout=fork_begins_within())
 
     def resume(self) -> None:
-        """Called after the fork."""
+        """Continue after the fork."""
         self.release()
 
 
@@ -218,7 +218,7 @@ def _owner(lock: threading.RLock) -> int | None:
 
 
 def is_over(frame: FrameType | None, thread: int) -> bool:
-    """True if a function that a thread called has returned, or something raised has left it.
+    """True if a function call in some thread has returned or raised.
 
     This only looks: to ask the frame itself, with `frame.clear()`, ends a generator that is waiting
     and empties the frames of tracebacks.
@@ -278,16 +278,16 @@ class LockPair:
 
     @property
     def nested(self) -> bool:
-        """True if this thread had the locks already."""
+        """True if this thread already held the locks before."""
         return self._entered == NESTED
 
     @property
     def first(self) -> bool:
-        """True if the locks are held, and were not before."""
+        """True if the locks are held now and were not held before."""
         return self._frame is not None and self._entered == HELD
 
     def enter(self, frame: FrameType) -> bool:
-        """Take the locks for a function; False where they could not be had.
+        """Acquire both locks for a function; False if they were not available.
 
         Args:
             frame: The function's.
@@ -313,7 +313,7 @@ class LockPair:
         return False
 
     def exit(self) -> None:
-        """Give back what is held; doing so twice does nothing."""
+        """Release the held locks; doing so twice does nothing."""
         frame = self._frame
         if frame is None:
             return

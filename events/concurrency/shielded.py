@@ -31,7 +31,7 @@ def is_cancelled_task(error: BaseException | None) -> bool:
 
 
 async def in_thread(work: Callable[[], None]) -> None:
-    """Do some work in a thread, to its end; the event loop goes on meanwhile.
+    """Run work to its end in a thread, while the event loop continues.
 
     Args:
         work: What to do. It is done once more where its thread was interrupted in its middle.

@@ -16,7 +16,7 @@ _UNCOLLECTED = (gc.disable, sys._current_frames, gc.enable)
 
 
 def thread_frames() -> dict[int, FrameType]:
-    """The innermost frame of each thread, by its ident. No finalizer runs meanwhile."""
+    """Get the innermost frame of each thread by its ident, without running finalizers."""
     if not _COLLECTS_INSIDE or not gc.isenabled():
         return sys._current_frames()
     try:

@@ -24,7 +24,7 @@ _BEARS_CREATORS_NUMBER = sys.version_info < (3, 12)
 
 
 def starting_threads(work: Callable[[], T]) -> T:
-    """Do some short work that starts threads, and wait for it.
+    """Run a short function that starts threads, safely, and wait for it.
 
     Args:
         work: Called once.
@@ -65,7 +65,7 @@ def starting_threads(work: Callable[[], T]) -> T:
 
 
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do as `asyncio.to_thread`, with threads that are started safely.
+    """Like `asyncio.to_thread`, with threads that are started safely.
 
     Args:
         function: Called in the thread.

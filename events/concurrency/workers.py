@@ -43,7 +43,7 @@ class Job:
         self.error: BaseException | None = None  # that it ended with
 
     def do(self) -> None:
-        """Do it, to its end."""
+        """Run the work to its end."""
         self._thread = threading.get_ident()
         try:
             self._context.copy().run(self._work)
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def is_at_work(self) -> bool:
-        """True if a thread does it just now."""
+        """True if a thread is running it now."""
         return not self.is_over and self._thread in thread_frames()
 
 

@@ -26,7 +26,7 @@ class CopyFailed(LogError):
 
 @contextmanager
 def apart_from_original() -> Iterator[None]:
-    """A `with` for what touches only the copy, within one that blames the original.
+    """A `with` for steps that touch only the copy, inside one for the original.
 
     Raises:
         CopyFailed: The disk of the copy refused.
@@ -39,7 +39,7 @@ def apart_from_original() -> Iterator[None]:
 
 @contextmanager
 def copy_errors(path: Path) -> Iterator[None]:
-    """A `with` that tells what the disk of a backup raises.
+    """A `with` that raises errors of a backup's disk as LogUnavailable.
 
     Args:
         path: The backup.
@@ -61,7 +61,7 @@ def copy_errors(path: Path) -> Iterator[None]:
 
 
 def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator[int]:
-    """Copy a file, and put the copy on the disk.
+    """Copy a file and flush the copy to the disk.
 
     Args:
         original: The file.
@@ -84,7 +84,7 @@ def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator
 
 
 def finish(original: Path, copy: Path) -> None:
-    """Put a copied file on the disk, for those who may read the original.
+    """Flush a copied file to the disk, and give it the original's permissions.
 
     Args:
         original: The file.
@@ -99,7 +99,7 @@ def finish(original: Path, copy: Path) -> None:
 
 
 def permit(original: Path, copy: Path) -> None:
-    """Let others do with a copy what they may do with the original; its owner may write it.
+    """Give a copy the original's permissions; its owner may write it.
 
     Args:
         original: The file or folder.

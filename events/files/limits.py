@@ -18,7 +18,7 @@ _ADVICE = {
 
 
 def advice(number: int | None, otherwise: str) -> str:
-    """What to do about an error of the system.
+    """Advise what to do about an error of the system.
 
     Args:
         number: The error's `errno`.
@@ -28,7 +28,7 @@ def advice(number: int | None, otherwise: str) -> str:
 
 
 def open_file_limit() -> int | None:
-    """The `errno` of opening one more file, None where it works; SQLite does not tell it."""
+    """The `errno` of opening one more file, None if it works; SQLite doesn't report it."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

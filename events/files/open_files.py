@@ -22,7 +22,7 @@ _COPY = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
 
 
 def sync_open_file(path: str, descriptor: int) -> int:
-    """Put on the disk what was written to a file that this process has open.
+    """Flush a file that this process has open to the disk.
 
     Nothing happens where it has not, or the disk refuses.
 
@@ -53,7 +53,7 @@ def _descriptors(first: int) -> Iterator[int]:
 
 
 def copy_by_another_process(original: str, copy: Path) -> None:
-    """Copy a file that may be open in this process, to one that is its owner's alone.
+    """Copy a file that may be open here, by a subprocess; only its owner may read it.
 
     Args:
         original: The file.

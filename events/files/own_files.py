@@ -49,7 +49,7 @@ class FileId(NamedTuple):
 
 
 def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
-    """Open a file of lllm's own, which must be a regular file and no link.
+    """Open a file of lllm, which must be a regular file and not a link.
 
     Args:
         path: The file.
@@ -99,7 +99,7 @@ def _opened(path: Path | str, flags: int, mode: int) -> tuple[int, bool]:
 
 
 def open_to_read(path: Path) -> FileIO:
-    """Open a file of lllm's own to read its bytes.
+    """Open a file of lllm for reading bytes.
 
     Args:
         path: The file.
@@ -112,7 +112,7 @@ def open_to_read(path: Path) -> FileIO:
 
 
 def make_new(path: Path, *, mode: int = FILE_MODE) -> FileIO:
-    """Make a file of lllm's own to write to, in place of whatever has its name.
+    """Create a file of lllm for writing, replacing any file of that name.
 
     A link there is removed, not followed.
 
@@ -129,7 +129,7 @@ def make_new(path: Path, *, mode: int = FILE_MODE) -> FileIO:
 
 
 def read_own(path: Path) -> bytes:
-    """Read a file of lllm's own.
+    """Read a file of lllm.
 
     Args:
         path: The file.
@@ -143,7 +143,7 @@ def read_own(path: Path) -> bytes:
 
 
 def file_id(fd: int) -> FileId | None:
-    """Tell which file a descriptor leads to; None where it leads to none.
+    """Identify the file that a descriptor leads to; None if it is closed.
 
     Somebody may have closed a descriptor of ours (os.closerange) and opened a file of their own
     under its number: whoever keeps one open compares this before a write.
@@ -159,7 +159,7 @@ def file_id(fd: int) -> FileId | None:
 
 
 def leads_to(fd: int, opened: FileId | None) -> bool:
-    """True if a descriptor leads to the file that it led to when it was opened.
+    """True if a descriptor still leads to the file that was opened.
 
     Args:
         fd: The descriptor.
@@ -173,7 +173,7 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
 
 
 def mark_descriptor(fd: int) -> int:
-    """Give a descriptor an offset of its own, by which it is known again.
+    """Mark a descriptor by a file offset, so that it can be recognised later.
 
     The file must be neither read nor written by its offset. While the descriptor has it, it leads
     to this file: to ask for it takes a fourth of `leads_to`.
@@ -188,7 +188,7 @@ def mark_descriptor(fd: int) -> int:
 
 
 def has_mark(fd: int, mark: int) -> bool:
-    """True if a descriptor still has the offset that it was marked with.
+    """True if a descriptor still has its mark.
 
     Args:
         fd: The descriptor.
@@ -215,7 +215,7 @@ def is_at(path: Path, opened: FileId | None) -> bool:
 
 
 def close_own(fd: int, opened: FileId | None) -> None:
-    """Close a descriptor, unless it leads to another file than it did when it was opened.
+    """Close a descriptor, unless it now leads to another file.
 
     Args:
         fd: The descriptor.
@@ -226,7 +226,7 @@ def close_own(fd: int, opened: FileId | None) -> None:
 
 
 def only_name(fd: int, path: Path) -> None:
-    """Refuse to write a file that has another name as well.
+    """Refuse to write a file that has further names (hard links).
 
     Args:
         fd: A descriptor of the file.
@@ -243,7 +243,7 @@ def only_name(fd: int, path: Path) -> None:
 
 
 def check_by_path(path: Path | str) -> None:
-    """Look at a file that SQLite will open by its path; one that is missing is fine.
+    """Check a file that SQLite will open by its path; a missing file is fine.
 
     Args:
         path: The file.
@@ -257,7 +257,7 @@ def check_by_path(path: Path | str) -> None:
 
 
 def check_database(path: Path | str) -> None:
-    """Look at a database and the files that SQLite opens beside it, before it does.
+    """Check a database, and the files beside it, before SQLite opens them.
 
     The path itself may be a link, which its user chose; SQLite makes the others beside the file
     that it leads to.
@@ -277,7 +277,7 @@ def check_database(path: Path | str) -> None:
 def make_folder(
     path: Path, *, parents: bool = False, durable: bool = False, mode: int = FOLDER_MODE
 ) -> None:
-    """Make a folder of lllm's own, unless it is there already.
+    """Create a folder of lllm, unless it exists.
 
     Args:
         path: The folder.
@@ -319,7 +319,7 @@ def _make_one(path: Path, mode: int) -> None:
 
 
 def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
-    """Make the empty file of a database, with its permissions, before SQLite writes to it.
+    """Create the empty file of a database, with its permissions, before SQLite uses it.
 
     What SQLite makes beside it gets the same. One that is there is not opened: this process might
     lose its locks on it (see `file_header.refuse_others`).
@@ -337,7 +337,7 @@ def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
 
 
 def open_new_output(path: str, flags: int) -> int:
-    """The `opener` (of `open`) of a file that a user named for what a store holds.
+    """An `opener` for `open` that creates the user's output file for its owner only.
 
     A new one is its owner's alone, and one that is there is left as it is.
 
@@ -360,7 +360,7 @@ def open_new_output(path: str, flags: int) -> int:
 
 
 def sync(file: FileIO) -> None:
-    """Wait until a file is on the disk.
+    """Flush a file to the disk.
 
     Args:
         file: The file, open to write.
@@ -376,7 +376,7 @@ def sync(file: FileIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk.
+    """Flush the names in a folder to the disk.
 
     Args:
         folder: The folder.

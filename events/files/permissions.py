@@ -20,7 +20,7 @@ _OTHERS_MAY = 0o066
 
 
 def checked_mode(mode: int | None) -> int | None:
-    """Give back a mode, if it is one that a store's files can have.
+    """Check that a mode is allowed for a store's files, and return it.
 
     Args:
         mode: What a user gave, None for nothing.
@@ -40,7 +40,7 @@ def checked_mode(mode: int | None) -> int | None:
 
 
 def folder_mode(mode: int) -> int:
-    """The permissions of the folders of a store whose files have this mode.
+    """The permissions of a store's folders, derived from the mode of its files.
 
     Where a group or others have a part in it, what is made in the folder belongs to the folder's
     group (the bit 0o2000).
@@ -52,7 +52,7 @@ def folder_mode(mode: int) -> int:
 
 
 def mode_like(*places: Path) -> int:
-    """The mode of a new file of a store.
+    """The mode of new files, taken from the first of some places that exists.
 
     Args:
         places: Folders or files of the store; the first that exists tells.
@@ -67,7 +67,7 @@ def mode_like(*places: Path) -> int:
 
 
 def mode_like_found(found: int) -> int:
-    """The permissions of new files beside one that is there.
+    """The mode of new files, from an existing file beside them.
 
     Args:
         found: What the system says of that (`st_mode`).
@@ -78,7 +78,7 @@ def mode_like_found(found: int) -> int:
 
 
 def permit(fd: int, mode: int) -> None:
-    """Give a file or folder that was just made its permissions, which the umask may have cut.
+    """Set the permissions of a new file or folder, which the umask may have reduced.
 
     Where a file system has none, nothing happens.
 

@@ -52,7 +52,7 @@ class BackedUp(msgspec.Struct, frozen=True):
 def back_up(
     log: LogBackend, destination: str | os.PathLike[str], *, progress: Progress | None = None
 ) -> BackedUp:
-    """Copy a log to a path of its own, from where it opens as any store does.
+    """Copy a log to a new path, where it can be opened like any store.
 
     Args:
         log: The backend itself, which others may go on writing.
@@ -138,7 +138,7 @@ def _remove(copy: Path) -> None:
 
 
 def stopped_backups(folder: Path) -> list[Path]:
-    """What backups that were killed have left in a folder.
+    """List the leftovers of killed backups in a folder.
 
     Args:
         folder: Where backups are made.

@@ -58,7 +58,7 @@ class Repaired(msgspec.Struct, frozen=True):
 
 
 def repair(log: LogBackend) -> Repaired:
-    """Mend a log, while nobody else uses it. It may be closed afterwards.
+    """Repair a log while nobody else uses it. The log may be closed afterwards.
 
     Args:
         log: The log, not opened to be read only.

@@ -90,12 +90,12 @@ class Verified(msgspec.Struct, frozen=True):
 
     @property
     def is_sound(self) -> bool:
-        """True if nothing was found that somebody has to look at."""
+        """True if nothing was found that needs attention."""
         return not (self.damages or self.torn_bytes or self.set_aside)
 
 
 def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
-    """Read a log from end to end and check every event; damage never stops it.
+    """Read a whole log and check every event; damage does not stop the check.
 
     Args:
         log: The backend itself, which others may go on writing: what is appended meanwhile is not

@@ -50,7 +50,7 @@ _JWT = re.compile(
 
 
 def json_web_tokens(text: str) -> Iterator[Span]:
-    """Find JSON Web Tokens: three or five parts in base64url, of which the first is a JSON object.
+    """Find JSON Web Tokens: 3 or 5 parts in base64url, of which the first is a JSON object.
 
     Args:
         text: Any.
@@ -111,7 +111,7 @@ _FORMS = (
 
 
 def known_by_form(text: str) -> Iterator[Span]:
-    """Find passwords in URLs and commands, credentials behind their scheme, and secret URLs.
+    """Find passwords in URLs and commands, credentials after their scheme, and secret URLs.
 
     Args:
         text: Any.

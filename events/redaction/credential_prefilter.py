@@ -127,7 +127,7 @@ _LONGEST_URL = 600
 
 
 def may_hold_credential(data: bytes) -> bool:
-    """True if one of `credentials` may stand in a text, but for those whose value is long.
+    """True if a text may hold a credential, not counting those with long values.
 
     It may say yes where there is none, never no where there is one. Those with a long value are for
     `may_hold_long_credential`.
@@ -156,7 +156,7 @@ def may_hold_credential(data: bytes) -> bool:
 
 
 def may_hold_long_credential(data: bytes, runs: bytes) -> bool:
-    """True if a credential whose value is long may stand in a text: a private key or secret URL.
+    """True if a text may hold a private key or a secret URL, which are long.
 
     Args:
         data: The text in UTF-8, or JSON made of it.

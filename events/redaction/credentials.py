@@ -122,7 +122,7 @@ _MEMBER = re.compile(r"[A-Za-z0-9_. -]{3,64}")
 
 
 def in_member(name: str, value: str) -> Span | None:
-    """Find the secret in the whole value of a member or header; None where there is none.
+    """Find the secret in the value of a JSON member or header; None if there is none.
 
     Args:
         name: Of the member or header.
@@ -166,7 +166,7 @@ def _judged(
 
 
 def is_basic(text: str) -> bool:
-    """True if a text is a user and a password as the Basic scheme of RFC 7617 sends them.
+    """True if a text is a user and password as encoded by the Basic scheme (RFC 7617).
 
     Args:
         text: What stands behind the scheme.
@@ -222,7 +222,7 @@ def _names(text: str) -> Iterator[tuple[int, int]]:
 
 
 def assigned(text: str) -> Iterator[Span]:
-    """Find secrets that stand behind their names.
+    """Find secrets that follow a name they are assigned to, such as `password=`.
 
     Args:
         text: Any.

@@ -56,7 +56,7 @@ _MARKED_BASE64 = re.compile(rb'"base64":"([^"]+)')
 
 
 def payload_may_hold_secret(data: bytes) -> bool:
-    """True if a known secret may stand in a payload, or in the bytes that it holds as base64.
+    """True if a payload, or base64 in it, may hold a known secret.
 
     It is asked of every event, so it looks at the JSON as it is.
 
@@ -77,7 +77,7 @@ def payload_may_hold_secret(data: bytes) -> bool:
 def cut(
     kind: type[Event], payload: dict[str, object], patterns: Sequence[Pattern], found: Counter[str]
 ) -> dict[str, object]:
-    """Put marks in a payload for what a user's patterns fit.
+    """Replace what a user's patterns match in a payload by marks.
 
     Args:
         kind: The event's.
@@ -98,7 +98,7 @@ def cut(
 
 
 def cut_known(payload: dict[str, object], found: Counter[str]) -> dict[str, object]:
-    """Put marks in a payload for known secrets.
+    """Replace the known secrets in a payload by marks.
 
     Args:
         payload: As JSON values, which stay as they are.

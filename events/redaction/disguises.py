@@ -67,7 +67,7 @@ class Plain:
         self._starts = [piece[0] for piece in self._pieces]
 
     def origin(self, at: int, *, end: bool = False) -> int:
-        """Where a character begins, or ends, in the text as it is.
+        """The place in the original text where a character begins or ends.
 
         Args:
             at: Its place in the text without noise.
@@ -80,7 +80,7 @@ class Plain:
 
     @staticmethod
     def differs(text: str) -> bool:
-        """True if a text has any noise.
+        """True if a text contains escapes or other noise to remove.
 
         Args:
             text: As it is.
@@ -100,7 +100,7 @@ _MOST = 12  # lines of one key
 
 
 def wrapped(text: str) -> Iterator[list[tuple[int, int]]]:
-    """Find runs of key characters that line breaks split.
+    """Find runs of key characters that are split over lines.
 
     Args:
         text: Any.
@@ -166,7 +166,7 @@ def _percent(match: re.Match[bytes]) -> bytes:
 
 
 def unescaped(data: bytes) -> bytes:
-    """A run of JSON without the escapes in it, of line breaks above all.
+    """Remove JSON escapes, such as line breaks, from a run of text.
 
     Args:
         data: The run.
@@ -182,7 +182,7 @@ _ASCII = bytes(range(128))
 
 
 def shown(data: bytes) -> bytes:
-    """A text as it reads without percent-encoding, zeros and invisible or wide characters.
+    """Decode percent-encoding, zeros of UTF-16, and invisible or wide characters.
 
     It is on one line, as in JSON.
 

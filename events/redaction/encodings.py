@@ -20,7 +20,7 @@ _READABLE = 16 * b"a"
 
 
 def decodings(run: str) -> Iterator[tuple[int, bytes]]:
-    """Decode a run of base64 from each place where it may begin, if any of it can be read.
+    """Decode a run of base64 from each place where it may begin, if any result is readable.
 
     Args:
         run: Without padding.
@@ -36,7 +36,7 @@ def decodings(run: str) -> Iterator[tuple[int, bytes]]:
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of a run of base64 without padding, but for a last character that is too much.
+    """Decode a run of base64 without padding, ignoring a surplus last character.
 
     Args:
         text: The run.
@@ -49,7 +49,7 @@ def decoded(text: str) -> bytes:
 
 
 def encoded_again(run: str, at: int, data: bytes) -> str:
-    """A run of base64 in which other bytes stand from a place on.
+    """Encode a run of base64 again after its bytes were changed from some place on.
 
     Args:
         run: The run.
@@ -63,7 +63,7 @@ def encoded_again(run: str, at: int, data: bytes) -> str:
 
 
 def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
-    """Decode long runs of hex digits, where what they say can be read.
+    """Decode long runs of hex digits whose bytes are readable text.
 
     Args:
         text: Any.
@@ -101,7 +101,7 @@ _SECOND = bytes(
 
 
 def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
-    """What a run of base64 or hex says, as far as it can be read, for the fast look.
+    """Decode the readable parts of a base64 or hex run, for the fast check.
 
     It does as `decodings` and `hex_runs` do, but gives only the parts that can be read, parted by
     blanks.
@@ -128,7 +128,7 @@ def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
 
 
 def readable_in_hex(run: bytes) -> bytes:
-    """What a run says that is of hex digits only, or nearly so, and no base64.
+    """Decode a run that consists of hex digits, or nearly so, and is not base64.
 
     Args:
         run: The run.

@@ -20,7 +20,7 @@ _DOTTED = re.compile(
 
 
 def may_begin(runs: bytes) -> bool:
-    """True if a key of a known format, or a JSON Web Token, may stand in the long runs of a text.
+    """True if the long runs of a text may hold an issuer's key or a JSON Web Token.
 
     Args:
         runs: The runs, in one.

@@ -49,7 +49,7 @@ class KeyFormat:
     regex: re.Pattern[str]
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Find keys in a text.
+        """Find the keys of this format in a text.
 
         Args:
             text: Any.
@@ -337,7 +337,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
 
 @cache
 def issuer_keys() -> tuple[KeyFormat, ...]:
-    """Every format.
+    """Return every key format.
 
     They are made late: most programs never write a key, and so many expressions take tens of
     milliseconds to compile.

@@ -34,7 +34,7 @@ _JWT = re.compile(rb"e(?:yJ|yA|wo|w0)[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,}\."
 
 
 def without_secrets(text: str) -> str:
-    """Put marks for secrets in a log line or message, which is no event.
+    """Replace the secrets in a log line or error message by marks.
 
     Args:
         text: Any.
@@ -45,7 +45,7 @@ def without_secrets(text: str) -> str:
 
 
 def mark(name: str) -> str:
-    """What stands where a secret was.
+    """The text that replaces a secret.
 
     Args:
         name: Of its kind.
@@ -54,7 +54,7 @@ def mark(name: str) -> str:
 
 
 def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = True) -> str:
-    """Put a mark in a text for every secret.
+    """Replace every secret in a text by a mark.
 
     Args:
         text: Any.
@@ -77,7 +77,7 @@ def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = 
 
 
 def cut_member(name: str, text: str, found: Counter[str]) -> str:
-    """Put marks for secrets in the value of a member or header, whose name tells one, too.
+    """Replace secrets in the value of a JSON member or header, whose name may reveal one.
 
     Args:
         name: Of the member or header.
@@ -233,7 +233,7 @@ def _in_base64(run: str, found: Counter[str], depth: int) -> str:
 
 
 def readable(data: bytes) -> tuple[str, str]:
-    """Read bytes as a text.
+    """Decode bytes as text.
 
     Args:
         data: The bytes.

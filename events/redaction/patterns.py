@@ -60,16 +60,16 @@ class Pattern:
 
     @property
     def mark(self) -> str:
-        """What stands where a secret was."""
+        """The text that replaces a secret."""
         return f"[redacted: {self.name}]"
 
     @property
     def has_surroundings(self) -> bool:
-        """True if it knows a secret by what stands around it."""
+        """True if the pattern looks at the text around a secret."""
         return _SECRET in self._compiled.groupindex
 
     def cut(self, text: str, found: Counter[str], *, behind: int = 0) -> str:
-        """Put a mark in a text for every secret.
+        """Replace every secret in a text by the mark.
 
         Args:
             text: Any.
@@ -90,7 +90,7 @@ class Pattern:
         return self._compiled.sub(marked, text)
 
     def is_all(self, text: str) -> bool:
-        """True if a text is a secret and nothing else.
+        """True if a text consists of a secret and nothing else.
 
         Args:
             text: Any.

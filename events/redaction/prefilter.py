@@ -58,7 +58,7 @@ _OUR_DIGEST, _DIGEST = b"definition-", 75  # of a definition, all its characters
 
 
 def may_hold_secret(data: bytes) -> bool:
-    """True if a known secret may stand in a text.
+    """True if a text may hold a known secret.
 
     It may say yes where there is none, never no where there is one. It is asked of every event.
 

@@ -9,7 +9,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
 def is_words(body: str) -> bool:
-    """True if a text is made of words, as identifiers are, and not of random characters.
+    """True if a text is made of words, like an identifier, and not of random characters.
 
     One of them is `explainable_intelligence_v2`.
 
@@ -31,7 +31,7 @@ def _is_readable(word: str) -> bool:
 
 
 def is_masked(body: str) -> bool:
-    """True if a text stands for a key in documents: `xxxxxxxx`, `XXXX-XXXX`, `********`.
+    """True if a text is a masked key: `xxxxxxxx`, `XXXX-XXXX`, `********`.
 
     Args:
         body: What stands behind a key's prefix.
@@ -53,7 +53,7 @@ _STAND_IN = re.compile(
 
 
 def is_stand_in(value: str) -> bool:
-    """True if a value stands for a secret in documents and code, as `<your password>` or `$TOKEN`.
+    """True if a value is a placeholder for a secret, such as `<your password>` or `$TOKEN`.
 
     Args:
         value: What a name is given.
@@ -68,7 +68,7 @@ _LETTERS = re.compile(r"[A-Za-z_.-]+|[A-Za-z0-9]+(?:[_.-][A-Za-z0-9]+){2,}")
 
 
 def is_plain_words(value: str) -> bool:
-    """True if a value is a name or a phrase: letters, what joins them, and a last digit or two.
+    """True if a value is a name or phrase: letters, separators, and a last digit or two.
 
     Args:
         value: What a name is given.

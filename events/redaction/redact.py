@@ -55,7 +55,7 @@ _COLLECTIONS = ("tags", "set", "removed", "tools", "prompts")
 
 
 def checked(redact: Redact | None) -> Redact | None:
-    """Give back a `redact` as it was given, a list as a tuple of its own.
+    """Check the argument `redact`, and return it with a list copied to a tuple.
 
     Args:
         redact: What a user gave, None for nothing.
@@ -76,7 +76,7 @@ def checked(redact: Redact | None) -> Redact | None:
 
 
 def payload(event: Event, redact: Redact | None) -> bytes:
-    """Write an event's payload as it is stored: without API keys, and as `redact` wants it.
+    """Redact an event's payload before it is stored: known secrets, then what `redact` says.
 
     Args:
         event: The event.
@@ -137,7 +137,7 @@ def _with_salt(event: Event, redacted: object) -> object:
 
 
 def redacted_in(event: Recorded) -> dict[str, int]:
-    """How many secrets were cut from an event, by the name of their pattern; empty where none.
+    """Count the secrets that were cut from an event, by the name of their pattern.
 
     Args:
         event: As a log gave it.
@@ -168,7 +168,7 @@ def _warn_once(redact: Redact | None, error: Exception) -> None:
 
 
 def without_content(event: Event, why: str) -> Event:
-    """The event with marks in place of everything that did not come from lllm itself.
+    """Replace everything in an event that did not come from lllm itself by marks.
 
     Args:
         event: The event.

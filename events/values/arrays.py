@@ -34,7 +34,7 @@ class Described(NamedTuple):
 
 
 def describe_array(value: object, kind: type, encode: Encode) -> Described | None:
-    """What is to be written of a value of numpy or pandas.
+    """Describe a value of numpy or pandas for the log.
 
     Args:
         value: Any value.

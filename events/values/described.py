@@ -49,7 +49,7 @@ class Form(NamedTuple):
 
 
 def describe(value: object, kind: type, encode: Encode) -> Form:
-    """What to write of a value.
+    """Describe a value for the log.
 
     Args:
         value: Any but those that JSON has a form for, or that have a text that says everything.
@@ -78,7 +78,7 @@ def describe(value: object, kind: type, encode: Encode) -> Form:
 
 
 def opaque(value: object) -> Form:
-    """The form of what has no faithful one: its repr.
+    """Describe a value that has no faithful form, by its repr.
 
     Args:
         value: Anything.
@@ -104,7 +104,7 @@ def type_name(kind: type) -> str:
 
 
 def pairs(items: Mapping[Any, object]) -> Items:
-    """A dict as a list of its keys and values.
+    """Convert a dict to a list of its keys and values.
 
     Args:
         items: The dict.

@@ -26,7 +26,7 @@ _MOST_HASHED = 100_000  # values inside of the keys of one set or dict
 
 
 def from_plain(value: object) -> object:
-    """Make the value again that `to_plain` was given.
+    """Restore the value that `to_plain` was given.
 
     A value of a standard type comes back as it was, any other as a read-only stand-in. A marked
     repr, cycle or unknown mark stays as it is, and so does what is nested deeper than `to_plain`

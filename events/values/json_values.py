@@ -34,7 +34,7 @@ _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def to_plain(value: object) -> object:
-    """Give the JSON form of any value at all; never raise, and cut only what goes on without end.
+    """Convert any value to its JSON form. Never raises; only endless values are cut.
 
     Args:
         value: Anything.

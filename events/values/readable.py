@@ -19,7 +19,7 @@ _DIGITS = 4_000  # of a number; Python makes no text of more
 
 
 def readable(plain: object) -> object:
-    """What `to_plain` made, as JSON values without marks.
+    """Convert the result of `to_plain` to JSON values without marks.
 
     Args:
         plain: The recorded form of a value.

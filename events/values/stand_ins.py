@@ -163,7 +163,7 @@ NOTHING = _Nothing()  # in place of the content of a PlainStandIn
 
 
 def stand_in(type_name: str, content: object, fields: Mapping[str, object]) -> object:
-    """A stand-in for a value.
+    """Make a stand-in for a value.
 
     Args:
         type_name: What its type was called.

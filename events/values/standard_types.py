@@ -75,7 +75,7 @@ def _timezone(members: Members) -> object:
 
 
 def zone_named(key: object) -> dt.tzinfo:
-    """Find a zone of the machine's database.
+    """Find a time zone in the machine's database.
 
     Args:
         key: What a log gives as its name.
@@ -98,7 +98,7 @@ def _key(zone: zoneinfo.ZoneInfo) -> Members | None:
 
 
 def is_zoned(value: object) -> bool:
-    """True if a value is a time of a zone, or the second of two that read alike.
+    """True if a value is a time with a time zone, or the second of two ambiguous times.
 
     Its text alone would not say so.
 
@@ -111,7 +111,7 @@ def is_zoned(value: object) -> bool:
 
 
 def zoned(value: dt.datetime | dt.time) -> Members:
-    """The members of such a time, beside its text with the offset.
+    """The members that record a time with a zone, beside its text with the offset.
 
     Args:
         value: A time for which `is_zoned` is true.
@@ -126,7 +126,7 @@ def zoned(value: dt.datetime | dt.time) -> Members:
 
 
 def in_zone(time: dt.datetime | dt.time, members: Members) -> dt.datetime | dt.time:
-    """Put a time that was read of its text in the zone that the members name.
+    """Put a time, read from its text, into the zone that its members name.
 
     It gets its offset alone where the machine does not know that zone, or knows another offset.
 

@@ -53,7 +53,7 @@ class Agent:
     # -- dialogs
 
     def open(self, alias: str = "main", prompt_args: Mapping[str, object] | None = None) -> Dialog:
-        """Begin a dialog with the system prompt, and make it the current one.
+        """Begin a dialog with the system prompt, and make it current.
 
         Args:
             alias: The agent's name for the dialog.
@@ -75,7 +75,7 @@ class Agent:
         return dialog
 
     def fork(self, alias: str, child_alias: str) -> Dialog:
-        """Begin a dialog that shares what was said in another so far, and make it the current one.
+        """Begin a dialog with the messages of another one so far, and make it current.
 
         Args:
             alias: The dialog to begin from.
@@ -119,7 +119,7 @@ class Agent:
         return self._current
 
     def close(self, alias: str | None = None) -> None:
-        """Leave a dialog; its alias is free again.
+        """Close a dialog; its alias can be used again.
 
         Args:
             alias: The agent's name for it; the current dialog by default.
@@ -135,7 +135,7 @@ class Agent:
 
     @property
     def current_dialog(self) -> Dialog:
-        """The dialog that `receive` and `respond` are about.
+        """The dialog that `receive` and `respond` work on.
 
         Raises:
             ConfigError: None is open.
@@ -163,7 +163,7 @@ class Agent:
     # -- messages
 
     def receive(self, text: object) -> Message:
-        """Add a message of the user to the current dialog.
+        """Add a user message to the current dialog.
 
         Args:
             text: The message; what is not a str, such as a task that is a dict, is sent as JSON.
@@ -179,7 +179,7 @@ class Agent:
     def receive_prompt(
         self, prompt: Prompt, prompt_args: Mapping[str, object] | None = None
     ) -> Message:
-        """Add a prompt to the current dialog, as a message of the user.
+        """Add a prompt to the current dialog, as a user message.
 
         From here on its tools may be used too, and answers must fit its parser or format, until
         another prompt has one.
@@ -259,7 +259,7 @@ class Agent:
         prompt: Prompt[T] | None = None,
         prompt_args: Mapping[str, object] | None = None,
     ) -> Message[T]:
-        """Have the model answer the current dialog.
+        """Ask the model to answer the current dialog.
 
         Tools that it asks for run, failed calls are made again, and answers that don't parse are
         asked for again.
@@ -304,7 +304,7 @@ class Agent:
         prompt: Prompt[T] | None = None,
         prompt_args: Mapping[str, object] | None = None,
     ) -> Message[T]:
-        """Have the model answer the current dialog, on an event loop; see `respond`.
+        """Ask the model to answer the current dialog, on an event loop; see `respond`.
 
         Async tools that one answer asks for run at the same time, and the model gets their results
         in the order of the calls.
@@ -323,7 +323,7 @@ class Agent:
         return await adrive(self._steps(on_text, prompt, prompt_args, on_loop=True), self.recorder)
 
     def stream(self) -> AnswerStream:
-        """Have the model answer, as an `async for` over the pieces of its text.
+        """Ask the model to answer, and return an `async for` over the pieces of its text.
 
         Returns:
             The stream; its `message` is the whole answer.
@@ -357,7 +357,7 @@ class Agent:
     # -- what a call is made with
 
     def prompt_of(self, dialog: Dialog) -> Prompt:
-        """The prompt that says what an answer must look like.
+        """The prompt that defines the form of an answer.
 
         Args:
             dialog: What is answered.
@@ -384,7 +384,7 @@ class Agent:
         return only_once(tools, f"agent {self.name!r}")
 
     def definition_of(self, dialog: Dialog) -> AgentDefined:
-        """All that makes this agent what it is, as the log keeps it.
+        """The agent's whole definition, as it is recorded.
 
         Args:
             dialog: What is answered.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def respond(
     agent: Agent, dialog: Dialog, on_text: OnPiece | None = None, *, on_loop: bool = False
 ) -> Steps[Message]:
-    """Have an agent answer a dialog, as steps for `drive` or `adrive`.
+    """Ask an agent to answer a dialog; yields steps for `drive` or `adrive`.
 
     Args:
         agent: The agent.
@@ -87,7 +87,7 @@ class AgentCall:
         self._began = time.perf_counter_ns()
 
     def steps(self, *, parent_tool: int | None = None) -> Steps[Message]:
-        """Everything that happens in the call; returns the message that it delivers.
+        """Run the whole call, step by step; returns the answer message.
 
         parent_tool: the tool of the same session that it is called from.
         """

@@ -30,7 +30,7 @@ class AnswerStream:
 
     @property
     def message(self) -> Message:
-        """The whole answer.
+        """Wait for the whole answer.
 
         Raises:
             RuntimeError: The loop has not come to its end yet.
@@ -43,7 +43,7 @@ class AnswerStream:
         return self._pieces
 
     async def aclose(self) -> None:
-        """Cancel what has not come yet."""
+        """Cancel the rest of the answer."""
         await self._pieces.aclose()
 
     async def _run(self) -> AsyncGenerator[Piece, None]:

@@ -18,7 +18,7 @@ def in_threads(
     max_workers: int | None,
     fail_fast: bool,
 ) -> list[object]:
-    """Make one call for each task, in threads.
+    """Make one call for each task, in several threads.
 
     Args:
         call: Gets a task.

@@ -214,7 +214,7 @@ def _tools(value: object, where: str) -> tuple[Tool[..., object], ...]:
 
 
 def only_once(tools: Sequence[Tool[..., object]], where: str) -> tuple[Tool[..., object], ...]:
-    """Leave out tools that are there twice.
+    """Remove duplicate tools.
 
     Args:
         tools: The tools.

@@ -64,7 +64,7 @@ class Piece(str):
 
 
 def message_digest(content: Content) -> bytes:
-    """The digest of a message, for the digest of the request that sends it.
+    """The digest of a message, from which the digest of a request is made.
 
     Args:
         content: The message.
@@ -79,7 +79,7 @@ def message_digest(content: Content) -> bytes:
 
 
 def request_digest(salt: bytes, asked: object, messages: Iterable[bytes]) -> str:
-    """The digest by which a request is known.
+    """The digest that identifies a request.
 
     Args:
         salt: Of the session. What was cut from messages could be guessed by a bare digest.
@@ -137,16 +137,16 @@ class Dialog:
 
     @property
     def contents(self) -> tuple[Content, ...]:
-        """The messages as they are sent to a model."""
+        """The messages in the form that is sent to a model."""
         return tuple(entry.content for entry in self._entries)
 
     @property
     def last_ordinal(self) -> int | None:
-        """The number of the last message in the session; None while there is none."""
+        """The number of the last message within the session; None if there is none."""
         return self._entries[-1].ordinal if self._entries else None
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """The digest of a request that sends all messages.
+        """The digest of a request that sends all messages of the dialog.
 
         Args:
             salt: Of the session.
@@ -158,7 +158,7 @@ class Dialog:
         return request_digest(salt, asked, (entry.digest for entry in self._entries))
 
     def add(self, ordinal: int, content: Content) -> None:
-        """Append a message that is in the log.
+        """Append a message that is already recorded in the log.
 
         Args:
             ordinal: Its number in the session.
@@ -167,7 +167,7 @@ class Dialog:
         self._entries.append(_Entry(ordinal, content, message_digest(content)))
 
     def forked(self, number: int, alias: str) -> Dialog:
-        """Begin a dialog with the messages of this one.
+        """Make a new dialog that begins with the messages of this one.
 
         Args:
             number: The number of the new dialog in the session.

@@ -30,10 +30,10 @@ class Effect(Protocol):
     """An action with a result, which runs either in a thread or on an event loop."""
 
     def run(self) -> object:
-        """Do it in this thread; the result goes back into the steps."""
+        """Run the effect in this thread; the result is sent back to the generator of steps."""
 
     async def arun(self) -> object:
-        """Do it on the event loop; the result goes back into the steps."""
+        """Run the effect on the event loop; the result is sent back to the generator of steps."""
 
 
 Steps = Generator[Effect, object, T]
@@ -245,7 +245,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 def drive(steps: Steps[T], recorder: Recorder) -> T:
-    """Carry out effects in this thread.
+    """Run effects in this thread.
 
     Args:
         steps: What yields them.
@@ -277,7 +277,7 @@ def drive(steps: Steps[T], recorder: Recorder) -> T:
 
 
 async def adrive(steps: Steps[T], recorder: Recorder) -> T:
-    """Carry out effects on the event loop; otherwise the same as `drive`.
+    """Run effects on the event loop; otherwise the same as `drive`.
 
     Args:
         steps: What yields them.

@@ -116,7 +116,7 @@ class ModelCalls:
         return self._respond(answer)
 
     def fail(self, error: BaseException) -> None:
-        """Record that the call that waits for its answer failed.
+        """Record that the pending call failed.
 
         Where none waits, its session has ended meanwhile, and has recorded it.
 

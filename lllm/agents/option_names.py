@@ -11,7 +11,7 @@ _OPTIONS = ("tags", "metadata", "return_session", "budget_usd", "budget_unpriced
 
 
 def check_option_names(names: Iterable[str], call: Callable[..., object], tactic: object) -> None:
-    """Find a keyword that is no parameter of `call` and looks like one of lllm's own.
+    """Raise an error for a keyword that looks like a misspelled option of lllm.
 
     Warns of one that `call` takes all the same, since it takes any keyword.
 

@@ -115,7 +115,7 @@ class Prompt(Generic[T]):
 
     @property
     def parses(self) -> bool:
-        """True if there is a parser or a format."""
+        """True if the prompt has a parser or a format."""
         return self.parser is not None or self.format is not None
 
     def render(self, args: Mapping[str, object] | None = None) -> str:
@@ -143,7 +143,7 @@ class Prompt(Generic[T]):
             raise PromptError(f"The prompt {self.path!r} can't be filled: {error}.") from error
 
     def output_schema(self) -> dict[str, object] | None:
-        """Make the JSON schema that the answer must fit.
+        """Make the JSON schema that the answer must match.
 
         Returns:
             The schema, a copy; None where there is no `format`.
@@ -151,7 +151,7 @@ class Prompt(Generic[T]):
         return copy.deepcopy(self._schema)
 
     def parse(self, text: str) -> T:
-        """Read an answer.
+        """Parse an answer.
 
         Args:
             text: What the model said.

@@ -39,7 +39,7 @@ class Retries:
         self._refusals = 0  # answers that were asked for again, since they could not be taken
 
     def call_again(self, request: int, error: InvokeError) -> int:
-        """Schedule another call of the model after one that failed.
+        """Schedule another model call after a failed one.
 
         Args:
             request: The number of the call that failed.
@@ -85,7 +85,7 @@ class Retries:
         return wait
 
     def ask_again(self, answer: LLMResponded, reason: str, error: Exception | None = None) -> None:
-        """Record that an answer could not be taken, and schedule another one.
+        """Record that an answer was rejected, and schedule another one.
 
         Args:
             answer: The answer.

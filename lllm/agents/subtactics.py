@@ -19,7 +19,7 @@ _DEEPEST = 3  # containers in containers
 def bind_all(
     attributes: Mapping[str, object], kind: type[T], bind: Callable[[T], T]
 ) -> dict[str, object]:
-    """Replace each object of a kind among attributes, also in lists, tuples and dicts.
+    """Replace all objects of one kind in attributes, also inside lists, tuples and dicts.
 
     Args:
         attributes: The attributes by name.

@@ -115,7 +115,7 @@ class Tactic(TacticCalls):
     if not TYPE_CHECKING:  # see TacticCalls
 
         def call(self, task: object, **options: object) -> object:
-            """Do what the tactic is for. The subclass writes it, as `def` or `async def`.
+            """Do the tactic's work. Subclasses define it, as `def` or `async def`.
 
             Args:
                 task: What the tactic was called with.
@@ -173,7 +173,7 @@ class Tactic(TacticCalls):
         live_tools: Collection[str] = (),
         record: bool = True,
     ) -> Any:
-        """Call the tactic as it was called in a recorded session, answered from the log.
+        """Run the tactic again with a recorded session's input, answered from the log.
 
         Args:
             session_id: The whole id of a session in the tactic's log store, or the path of a file
@@ -335,7 +335,7 @@ def build_tactic(
     log_store: LogStore | None = None,
     runtime: Runtime | None = None,
 ) -> Tactic:
-    """Make a tactic from its name.
+    """Make a tactic by its name.
 
     Args:
         config: The tactic's configuration; see `Tactic`.

@@ -215,7 +215,7 @@ class TacticCalls:
         budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> object:
-        """Call the tactic on an event loop; a `call` that is no `async def` runs in a thread.
+        """Call the tactic on an event loop; a `call` that is not async runs in a thread.
 
         Args:
             task: A str, dict, dataclass, Struct or pydantic model.
@@ -342,7 +342,7 @@ class TacticCalls:
         budget_unpriced: OnUnpriced | None = None,
         **options: object,
     ) -> list[Any]:
-        """Call the tactic for each of several tasks, in threads.
+        """Call the tactic for each of several tasks, in several threads.
 
         Args:
             tasks: The tasks.

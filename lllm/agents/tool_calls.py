@@ -78,11 +78,11 @@ class ToolCalls:
 
     @property
     def forbidden(self) -> bool:
-        """True if no more answers may ask for tools."""
+        """True if further answers must not ask for tools."""
         return self._left <= 0
 
     def run(self, request: int, calls: Sequence[ToolCall]) -> Steps[None]:
-        """Run the tools that an answer asks for: together where they may, else one by one.
+        """Run the tools that an answer asks for, in parallel where that is allowed.
 
         Args:
             request: The number of the request that was answered.
@@ -100,7 +100,7 @@ class ToolCalls:
             yield from self._run_one(self._begin(request, call, index))
 
     def refuse(self, request: int, calls: Sequence[ToolCall]) -> None:
-        """Tell the model, for each call, that no more tools can be used.
+        """Tell the model, for each requested tool, that no more tools can be used.
 
         Args:
             request: The number of the request that was answered.
@@ -110,7 +110,7 @@ class ToolCalls:
             self._tell(self._begin(request, call, index, refusal=ParseError(NO_MORE)))
 
     def settle(self, error: BaseException, *, tell: bool = False) -> None:
-        """Stage the end of each tool that has none: what runs it was left, or its session ends.
+        """Record an end for each unfinished tool, because its call or session ends.
 
         What comes of it later is not recorded.
 
@@ -277,7 +277,7 @@ class ToolCalls:
 
 
 def failure_text(error: BaseException, details: Error) -> str:
-    """What a model is told of a tool that failed.
+    """The message with which the model learns that a tool failed.
 
     Args:
         error: What was raised.

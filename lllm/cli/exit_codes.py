@@ -50,7 +50,7 @@ class CommandLine(click.Group):
 
 
 def run(command: click.Command, arguments: Sequence[str] | None) -> int:
-    """Run a command; what people should know is one line on stderr.
+    """Run a command; errors are reported on one line of stderr.
 
     Args:
         command: The command.

@@ -11,7 +11,7 @@ VARIABLE = "LLLM_STORE"
 
 
 def open_store(location: str, *, on_error: OnError = "hold") -> LogStore:
-    """Open the store at a path or URL; one that this user can't write, to be read only.
+    """Open the store at a path or URL; read-only if the user can't write it.
 
     Args:
         location: The path or URL.
@@ -28,5 +28,5 @@ def open_store(location: str, *, on_error: OnError = "hold") -> LogStore:
 
 
 def named_in_environment() -> str | None:
-    """The path or URL that LLLM_STORE names, None where it names none."""
+    """The path or URL in LLLM_STORE; None if it is not set."""
     return os.environ.get(VARIABLE) or None

@@ -32,7 +32,7 @@ class Filters(TypedDict):
 
 
 def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) -> dict[str, str]:
-    """Read tags from texts like KEY=VALUE, as a callback of click.
+    """Parse tags from texts like KEY=VALUE, as a callback of click.
 
     Args:
         ctx: The running command.
@@ -56,7 +56,7 @@ def as_tags(ctx: click.Context, param: click.Parameter, pairs: Sequence[str]) ->
 
 
 def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> dt.datetime | None:
-    """Read a time, as a callback of click; see `lllm.times.parse_time`.
+    """Parse a time, as a callback of click; see `lllm.times.parse_time`.
 
     Args:
         ctx: The running command.
@@ -82,7 +82,7 @@ def as_moment(ctx: click.Context, param: click.Parameter, text: str | None) -> d
 def as_point(
     ctx: click.Context, param: click.Parameter, text: str | None
 ) -> int | dt.datetime | None:
-    """Read a position of the log or a time.
+    """Parse a position of the log or a time.
 
     Args:
         ctx: The command's context.
@@ -103,7 +103,7 @@ def as_point(
 def as_groups(
     ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Check what to sum up by, as a callback of click.
+    """Check the groups of a cost summary, as a callback of click.
 
     Args:
         ctx: The running command.
@@ -142,7 +142,7 @@ def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | Non
 
 
 def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
-    """Tell the zone in which the running command reads and shows times.
+    """The time zone in which the running command reads and shows times.
 
     Args:
         default: Where none is asked for; None for the local one.
@@ -157,7 +157,7 @@ def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
 
 
 def zone_options(command: F) -> F:
-    """Give a command `--utc` and `--tz`; `zone` says what they ask for.
+    """Add the options `--utc` and `--tz` to a command; `zone` returns the result.
 
     Args:
         command: The function of the command.
@@ -196,7 +196,7 @@ id_argument = click.argument("prefix", metavar="ID")
 
 
 def with_filters(command: F) -> F:
-    """Give a command the options that `Filters` names.
+    """Add the options for `Filters` to a command.
 
     Args:
         command: The function of the command.
@@ -223,7 +223,7 @@ def with_filters(command: F) -> F:
 
 
 def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:
-    """Open the store that is meant; see `store_location`.
+    """Open the store that the user named; see `store_location`.
 
     Args:
         given: The --store behind the command.
@@ -243,7 +243,7 @@ def open_named(given: str | None, *, on_error: OnError = "hold") -> LogStore:
 
 
 def store_location(given: str | None) -> str:
-    """Find out which store is meant: by --store behind the command, before it, or by LLLM_STORE.
+    """Find the user's store: --store after the command, before it, or LLLM_STORE.
 
     Args:
         given: The --store behind the command.
@@ -263,14 +263,14 @@ def store_location(given: str | None) -> str:
 
 
 def given_before() -> str | None:
-    """The --store that stands before the command, None where there is none."""
+    """The --store given before the command; None if there is none."""
     path: str | None = click.get_current_context().find_root().params.get("store")
     return path
 
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Raise what a store refuses, such as a cursor or an ambiguous tactic, as wrong usage."""
+    """Report an error in the arguments, such as an ambiguous tactic, as wrong usage."""
     try:
         yield
     except ValueError as error:
@@ -278,7 +278,7 @@ def usage_errors() -> Iterator[None]:
 
 
 def print_next_cursor(cursor: str) -> None:
-    """Say on stderr how to see what is behind a page.
+    """Print on stderr how to get the next page.
 
     Args:
         cursor: Of the last item on the page.

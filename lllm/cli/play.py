@@ -47,7 +47,7 @@ class Player:
         self._stopped = False
 
     def play(self, events: Sequence[Recorded]) -> None:
-        """Show events, one after the other, until the last or the key that ends it.
+        """Show events one after another, until the end or until a key stops it.
 
         Args:
             events: In their order.
@@ -100,7 +100,7 @@ class Player:
 
 @contextmanager
 def terminal_keys(keyboard: TextIO) -> Iterator[Keys | None]:
-    """Read single keys of a terminal while inside.
+    """A `with` in which single key presses can be read from the terminal.
 
     Args:
         keyboard: Where they are typed.
@@ -134,7 +134,7 @@ def terminal_keys(keyboard: TextIO) -> Iterator[Keys | None]:
 
 
 def events_of(store: LogStore, session_id: str) -> list[Recorded]:
-    """Read the events of a session, of those below it, and what was said of them later.
+    """Read the events of a session, of those below it, and later statements about them.
 
     Args:
         store: The store.

@@ -17,7 +17,7 @@ _SUFFIXES = (".json", ".toml")
 
 
 def prices_of(text: str) -> Literal["recorded", "current"] | PriceTable:
-    """Read what `--prices` names.
+    """Read the value of `--prices`.
 
     Args:
         text: A word, or the path of a file of what `LogStore(prices=)` takes: models, and their

@@ -31,7 +31,7 @@ class FollowedSessions:
         self._ids = {one.session_id for one in family(store.load_session(session_id))}
 
     def concerns(self, event: Recorded) -> bool:
-        """Tell whether an event is of one of them, or says something about one.
+        """True if an event belongs to one of the sessions, or is about one.
 
         Args:
             event: The next event of the log.
@@ -51,7 +51,7 @@ class FollowedSessions:
 
 
 def follow(store: LogStore, lines: int, only: FollowedSessions | None) -> Iterator[Recorded]:
-    """Read the last events, then those that come, without end.
+    """Iterate over the last events, then over new ones, without end.
 
     Args:
         store: The store.
@@ -85,7 +85,7 @@ def _last_events(
 
 
 def session_or_error(store: LogStore, prefix: str) -> str:
-    """Find the session, or the error that `save_error` kept, which an ID on the command line means.
+    """Find the session, or the error of `save_error`, for an ID on the command line.
 
     Args:
         store: The store.

@@ -28,7 +28,7 @@ WAL_BYTES = 100_000_000  # ten times what lllm lets a write-ahead log grow to, a
 
 
 def diagnosed(found: Checkup, zone: dt.tzinfo = dt.UTC) -> Checkup:
-    """Add a remark about each part of a store, the worst first.
+    """Add remarks about each part of a store to its facts, the worst first.
 
     Args:
         found: The facts.
@@ -198,7 +198,7 @@ def _database(database: DatabaseFacts) -> Iterator[Remark]:
 
 
 def has_wal_reset_bug(version: str) -> bool:
-    """Tell if an SQLite may damage a file when a commit meets a checkpoint of another connection.
+    """True if an SQLite version has the bug that can damage a file at a checkpoint.
 
     These are 3.7.0 to 3.51.2, but for 3.44.6 and 3.50.7
     (https://sqlite.org/wal.html#walresetbug).
@@ -278,7 +278,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """Write a number of bytes as people read it.
+    """Format a number of bytes for people.
 
     Args:
         count: The bytes.

@@ -39,7 +39,7 @@ _GENERATION = re.compile(r"(.+)_v(\d+)")  # the name of a table of rows
 
 
 def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt.UTC) -> Checkup:
-    """Look at a store, and say how it is.
+    """Examine a store and judge its health.
 
     Args:
         store: The store, whose rows are brought up to date.

@@ -42,12 +42,12 @@ class StoreLocation(msgspec.Struct, frozen=True):
 
     @property
     def networked(self) -> bool:
-        """True if other machines may write there too."""
+        """True if other machines may also write to this folder."""
         return (self.file_system or "").removeprefix("fuse.") in _NETWORKED
 
 
 def location_of(folder: Path, files: Iterable[Path]) -> StoreLocation:
-    """Look at the folder of a store.
+    """Examine the folder of a store.
 
     Args:
         folder: The folder.
@@ -74,7 +74,7 @@ def location_of(folder: Path, files: Iterable[Path]) -> StoreLocation:
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
-    """Find the type of the file system that a folder lies on.
+    """Find the type of a folder's file system.
 
     Args:
         folder: The folder.

@@ -46,7 +46,7 @@ class KnownEvents:
         self._statements = lru_cache(_LATELY)(self._statements_about)
 
     def session(self, session_id: str) -> KnownSession | None:
-        """Find a session, of which a part may be here.
+        """Find a session, which may be stored only in part.
 
         Raises:
             LogDamaged: An event of it here is not what was written.
@@ -65,11 +65,11 @@ class KnownEvents:
         )
 
     def has_session(self, session_id: str) -> bool:
-        """True if the store has a session, or a part of it."""
+        """True if the store has all or a part of a session."""
         return self._statements(session_id) is not None
 
     def statement(self, stream: str, about: str) -> bytes | None:
-        """Find what was said about a session.
+        """Find a statement about a session.
 
         Args:
             stream: Of the statement.

@@ -57,7 +57,7 @@ def merge(
     given: Sequence[Given],
     progress: Progress | None = None,
 ) -> ImportedSessions:
-    """Append everything that some sources have and a store has not.
+    """Append all events of some sources that a store does not have.
 
     Args:
         log: The store's log.

@@ -79,7 +79,7 @@ class StreamChecks:
             self._bad_definitions.add(stream)
 
     def refuse_living(self, lives: Callable[[str, str], bool | None]) -> set[str]:
-        """Refuse the sessions that are still being written, and note all that there is to know.
+        """Refuse the sessions that are still being written, and write the notes.
 
         Args:
             lives: Says whether the process behind a lock, on a host, is alive; None where nobody

@@ -35,20 +35,20 @@ class Source(Protocol):
     size: int
 
     def read(self) -> Iterator[Recorded | Damage]:
-        """Read the events in their order, each time the same, with a Damage for what is unreadable.
+        """Read the events in order, with a Damage for what is unreadable; each time the same.
 
         Raises:
             StoreError: It can't be said what is missing, so nothing of it is to be imported.
         """
 
     def reached(self) -> int:
-        """How much of `size` the last `read` has read."""
+        """How much of `size` the current or last `read` has covered."""
 
     def lives(self, owner: str, host: str) -> bool | None:
-        """Whether the process behind a lock, on a host, is alive; None where nobody can tell."""
+        """True if the process behind a lock is alive; None if that is unknown."""
 
     def close(self) -> None:
-        """Let go of the file or store."""
+        """Close the file or store."""
 
 
 class FileSource:
@@ -80,7 +80,7 @@ class FileSource:
         return self._file.tell()
 
     def lives(self, owner: str, host: str) -> bool | None:
-        """See Source; a file can't tell."""
+        """See Source; None, because a file does not tell."""
         del owner, host
         return None
 
@@ -135,7 +135,7 @@ class StoreSource:
 
 
 def open_source(given: Given, into: LogBackend) -> Source:
-    """Open something to import from; it is only read.
+    """Open a source to import from, read-only.
 
     Args:
         given: A path of exported events or of a store, the URL of a store, or an open log.

@@ -81,7 +81,7 @@ class StreamNotes:
         self._lately: OrderedDict[str, StreamNote] = OrderedDict()
 
     def get(self, stream: str) -> StreamNote | None:
-        """Find what is known of a stream, to be read and changed until the next is asked for.
+        """Get the note on a stream, which may be changed until the next call.
 
         Args:
             stream: Its name.
@@ -99,7 +99,7 @@ class StreamNotes:
         return None if found is None else self._keep(stream, _decoder.decode(found[0]))
 
     def add(self, stream: str, note: StreamNote) -> StreamNote:
-        """Note a stream that the source begins.
+        """Add a note on a new stream of the source.
 
         Args:
             stream: Its name.
@@ -123,27 +123,27 @@ class StreamNotes:
         )
 
     def write_all(self) -> None:
-        """Write what is in memory, for `verdict` and `open_sessions`."""
+        """Write the notes in memory to the database, for `verdict` and `open_sessions`."""
         while self._lately:
             self._write(*self._lately.popitem())
 
     def refuse(self, root: str, place: int, why: str) -> None:
-        """Have a tree of sessions, or another stream, not imported; the first reason counts."""
+        """Refuse a tree of sessions, or another stream; the first reason is kept."""
         self._database.execute(
             "INSERT OR IGNORE INTO refused VALUES (?, ?, ?)", (_key(root), place, _key(why))
         )
 
     def refusals(self) -> list[Refusal]:
-        """All that is refused, in the order of the source."""
+        """List all refusals, in the order of the source."""
         rows = self._database.execute("SELECT root, place, why FROM refused ORDER BY place")
         return [Refusal(_name(root), place, _name(why)) for root, place, why in rows]
 
     def some_await(self) -> bool:
-        """True if something is left for another round, once all is written."""
+        """True if streams are left for another round; call `write_all` first."""
         return bool(self._database.execute("SELECT 1 FROM streams WHERE awaits LIMIT 1").fetchone())
 
     def verdict(self, stream: str) -> tuple[int, int] | None:
-        """Say what of a stream is to be copied, once all is written.
+        """Say which part of a stream to copy; call `write_all` first.
 
         Args:
             stream: Its name.
@@ -163,13 +163,13 @@ class StreamNotes:
         return note.known, note.place
 
     def open_sessions(self) -> Iterator[tuple[str, StreamNote]]:
-        """The sessions that have no end, once all is written."""
+        """List the sessions without an end; call `write_all` first."""
         rows = self._database.execute("SELECT stream, note FROM streams WHERE is_open")
         for stream, note in rows:
             yield _name(stream), _decoder.decode(note)
 
     def close(self) -> None:
-        """Throw the notes away."""
+        """Delete the notes."""
         self._database.close()
 
 

@@ -73,7 +73,7 @@ _TABLES: dict[str, tuple[dict[str, type], tuple[str, ...]]] = {
 
 
 class ExportedLists(msgspec.Struct, frozen=True):
-    """The number of rows of each kind in the target database after an export.
+    """The number of rows of each kind that an export wrote, replaced rows included.
 
     Attributes:
         path: The database.

@@ -39,7 +39,7 @@ class Batch(msgspec.Struct, frozen=True):
     position: int
 
     def write(self, timeout: float | None) -> bool:
-        """Write the rows in one transaction with their checkpoint.
+        """Write the changed rows and their checkpoint in one transaction.
 
         Args:
             timeout: Seconds to wait for others, None for as long as anybody does.
@@ -64,7 +64,7 @@ class Batch(msgspec.Struct, frozen=True):
         return True
 
     def write_in_parts(self) -> None:
-        """Write rows that nobody reads yet, in transactions that keep nobody waiting.
+        """Write rows that nobody reads yet, in short transactions.
 
         Raises:
             LogDamaged: A session begins twice.
@@ -99,7 +99,7 @@ class Batches:
         size: int,
         failed: Callable[[View, ViewError], None] | None = None,
     ) -> Iterator[Batch]:
-        """Apply the log to views; each batch has to be written before the next is asked for.
+        """Apply events to views; write each batch before asking for the next.
 
         Args:
             views: The views, and how far the rows of each are.

@@ -49,7 +49,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     known: str
 
     def ahead_of(self, view: View) -> bool:
-        """Tell whether a newer library built the rows.
+        """True if a newer version of lllm built the rows.
 
         Args:
             view: The view as this library has it.
@@ -68,7 +68,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 def known_events(view: View) -> str:
-    """Write down the event types and versions that a view's rows are built from.
+    """List the event types and versions that a view's rows are built from.
 
     Args:
         view: The view.
@@ -86,7 +86,7 @@ def _known(types: frozenset[str]) -> str:
 
 
 def is_stale(view: View, found: Checkpoint | None) -> bool:
-    """Tell whether a view's rows have to be built anew.
+    """True if a view's rows have to be rebuilt.
 
     Args:
         view: The view as this library has it.
@@ -101,12 +101,12 @@ def is_stale(view: View, found: Checkpoint | None) -> bool:
 
 
 def has_checkpoints(database: Database) -> bool:
-    """Tell whether a database has ever had rows of views."""
+    """True if a database has ever stored rows of views."""
     return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"))
 
 
 def can_go_on(database: Database, views: Sequence[View]) -> bool:
-    """Tell whether a database has rows of all these views, none of which are built anew."""
+    """True if a database has rows of all these views and none have to be rebuilt."""
     if not has_checkpoints(database):
         return False
     found = read_checkpoints(database)
@@ -136,7 +136,7 @@ def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
 
 
 def replace_damaged(database: Database) -> None:
-    """Begin with an empty table of checkpoints where a page of the old one is damaged.
+    """Replace the table of checkpoints by an empty one if a page of it is damaged.
 
     SQLite can't remove what it can't read, so the old one gets another name. Every view is built
     anew then.
@@ -163,7 +163,7 @@ def replace_damaged(database: Database) -> None:
 
 
 def advance(connection: sqlite3.Connection, generations: Mapping[View, int], position: int) -> None:
-    """Write how far views have come, in the transaction that writes their rows.
+    """Store the position up to which views are built, in the transaction of their rows.
 
     Args:
         connection: In that transaction.

@@ -102,17 +102,17 @@ class Projector:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Ask the database anew what stands in it."""
+        """Read the state of the database again."""
         self._idle = None
 
     # -- where things stand
 
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """Read how far the rows of each view are, also of views that others registered."""
+        """Read up to which position each view is built, unregistered views included."""
         return read_checkpoints(self.database)
 
     def stale(self) -> list[View]:
-        """Find the views whose rows have to be built anew.
+        """Find the views whose rows have to be rebuilt.
 
         Returns:
             Those that have no rows yet, or whose rows an older version built, or tell of events
@@ -128,7 +128,7 @@ class Projector:
         return [view for view in self.views if view.name in stale | ahead]
 
     def lost_end(self) -> LogDamaged | None:
-        """Ask the log whether its end is missing.
+        """Check if the last events of the log are missing.
 
         Returns:
             The damage, None where the end is there or this log can't tell.
@@ -141,7 +141,7 @@ class Projector:
         return None
 
     def buildable(self) -> list[View]:
-        """Find the views whose rows this version may build: no newer one has built them."""
+        """Find the views that this version may build, because no newer one has."""
         found = self.checkpoints()
         return [
             view
@@ -150,7 +150,7 @@ class Projector:
         ]
 
     def lag(self) -> int:
-        """Tell how many positions the rows are behind the head of the log."""
+        """Count the positions that the rows are behind the head of the log."""
         found = self.checkpoints()
         positions = [found[view.name].position for view in self.views if view.name in found]
         if len(positions) < len(self.views):
@@ -200,7 +200,7 @@ class Projector:
         return done
 
     def alone(self, timeout: float | None = None) -> LockPair:
-        """Hold the lock of whoever projects.
+        """Hold the lock that lets one process at a time project.
 
         Args:
             timeout: Seconds to wait, None for as long as anybody does.
@@ -220,7 +220,7 @@ class Projector:
         )
 
     def pull(self, head: int, timeout: float | None = None) -> bool:
-        """Apply the log to every view whose rows this library can go on with.
+        """Apply the log to every view whose rows this version can continue.
 
         Whoever calls it holds the lock (`alone`).
 

@@ -83,7 +83,7 @@ def rebuild(
     stale: bool = False,
     progress: Progress | None = None,
 ) -> Rebuilt:
-    """Build the rows of views anew from the log, or compare them with what it says.
+    """Rebuild the rows of views from the log, or compare them with the log.
 
     Rows that a newer lllm built are left as they are.
 

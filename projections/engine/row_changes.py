@@ -251,7 +251,7 @@ class Changes:
         self._tables[table].delete(key)
 
     def drop(self, view: View) -> None:
-        """Forget what a view has changed since the last write.
+        """Forget the changes of one view since the last write.
 
         Args:
             view: The view, which raised.
@@ -260,12 +260,12 @@ class Changes:
             self._tables[table.name].forget()
 
     def forget(self) -> None:
-        """Forget all changes and rows: what is known of these may not be so any more."""
+        """Forget all changes and cached rows, because they may be out of date."""
         for changes in self._tables.values():
             changes.forget()
 
     def statements(self) -> Iterator[Statement]:
-        """Write down the changes, and forget them on the way.
+        """Make the SQL statements for all changes, and forget the changes.
 
         Yields:
             SQL and the parameters of each time that it is run, to be executed in this order.

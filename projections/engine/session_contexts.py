@@ -36,7 +36,7 @@ class Contexts:
         self._cache: OrderedDict[str, SessionContext] = OrderedDict()
 
     def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
-        """Put an event together with the session that it is about.
+        """Make the ViewEvent of an event, with the session that it is about.
 
         Args:
             event: The event.
@@ -54,7 +54,7 @@ class Contexts:
         return ViewEvent(event, payload, self.of(about if isinstance(about, str) else event.stream))
 
     def of(self, session_id: str) -> SessionContext | None:
-        """Look a session up; None where this log does not know it."""
+        """Look up the context of a session; None if this log does not have it."""
         found = self._cache.get(session_id)
         if found is not None:
             self._cache.move_to_end(session_id)
@@ -115,7 +115,7 @@ class Contexts:
 
 
 def stored_contexts(database: Database, generation: int | None = None) -> Contexts:
-    """Make the contexts for a pass over the log, by the rows of the sessions.
+    """Make the Contexts for a pass over the log, which read the rows of sessions.
 
     Args:
         database: Where the rows are.

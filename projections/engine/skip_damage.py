@@ -15,7 +15,7 @@ _logger = logging.getLogger("lllm.store")
 def skip_corrupt_events(
     log: LogBackend, types: Sequence[str], after: int, upto: int
 ) -> Iterator[Recorded]:
-    """Read what can be read of some types of events.
+    """Read the readable events of some types.
 
     Args:
         log: The log.
@@ -33,7 +33,7 @@ def skip_corrupt_events(
 
 
 def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator[Recorded]:
-    """Read what can be read of one stream.
+    """Read the readable events of one stream.
 
     Args:
         log: The log.

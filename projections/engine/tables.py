@@ -12,7 +12,7 @@ from lllm.projections.view import View
 
 
 def generation_table(table: str, generation: int) -> str:
-    """Name the table that holds one generation of rows.
+    """The name of the table that stores one generation of rows.
 
     Args:
         table: The name of the table of a view.
@@ -25,7 +25,7 @@ def generation_table(table: str, generation: int) -> str:
 
 
 def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:
-    """Make the empty tables and indexes of one generation of a view.
+    """Create the empty tables and indexes for one generation of a view.
 
     Args:
         connection: In a transaction.
@@ -50,7 +50,7 @@ def create_tables(connection: sqlite3.Connection, view: View, generation: int) -
 
 
 def show_generation(connection: sqlite3.Connection, view: View, generation: int) -> None:
-    """Let the plain names of a view's tables stand for one generation.
+    """Make the plain names of a view's tables refer to one generation.
 
     Args:
         connection: In a transaction.

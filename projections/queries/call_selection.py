@@ -51,7 +51,7 @@ class Walk(msgspec.Struct):
 def walk(
     connection: sqlite3.Connection, wanted: CallFilter, sort: CallSort, cursor: CallCursor | None
 ) -> Walk:
-    """Choose the index that leaves the fewest attempts to look at.
+    """Choose the index with which the fewest attempts have to be read.
 
     Args:
         connection: Reads how many there are of what.

@@ -101,7 +101,7 @@ def list_calls(
     cursor: CallCursor | None,
     sort: CallSort,
 ) -> list[FoundCall]:
-    """List the attempts that a filter means.
+    """List the attempts that a filter selects.
 
     Known trade-off (accepted): there is no index by first token or tokens, so every attempt that
     the other filters select is looked at for these.

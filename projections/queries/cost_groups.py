@@ -59,7 +59,7 @@ def sum_costs_by(
     by: Sequence[Group],
     zone: dt.tzinfo = dt.UTC,
 ) -> dict[Keys, Sums]:
-    """Sum up by groups what sessions cost with all below them.
+    """Sum the costs of sessions, with all below them, by groups.
 
     An attempt counts for its own tactic, model, agent and day, and for the tags of the session that
     is meant, which it is in or below.
@@ -154,7 +154,7 @@ def _names_of_cells(connection: sqlite3.Connection) -> dict[object, dict[str, st
 def sum_costs_by_tags(
     connection: sqlite3.Connection, wanted: Filter, names: Sequence[str]
 ) -> tuple[dict[Keys, Sums], dict[Keys, int]]:
-    """Sum up by the values of tags what sessions cost with all below them.
+    """Sum the costs of sessions, with all below them, by the values of tags.
 
     Args:
         connection: Reads the rows.
@@ -182,7 +182,7 @@ def sum_costs_by_tags(
 
 
 def tag_names(by: Iterable[Group]) -> list[str]:
-    """The names of the tags among some groups, in their order."""
+    """List the names of the tags among some groups, in order."""
     return [group.tag for group in by if group.tag]
 
 

@@ -18,7 +18,7 @@ NOTHING: Sums = dict.fromkeys(SUMS, 0)
 
 
 def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
-    """Count the sessions that a summary is about.
+    """Count the sessions that a cost summary includes.
 
     Args:
         connection: Reads the rows.
@@ -77,7 +77,7 @@ class SessionCost(NamedTuple):
 
 
 def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[SessionCost]:
-    """Read what sessions cost with all below them, cell by cell.
+    """Read the costs of sessions, with all below them, cell by cell.
 
     Args:
         connection: Reads the rows.
@@ -102,7 +102,7 @@ def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[
 
 
 def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
-    """Sum up what sessions cost with all below them.
+    """Sum the costs of sessions, with all below them.
 
     Args:
         connection: Reads the rows.
@@ -143,19 +143,19 @@ def _of_tag(
 
 
 def cube_scope(wanted: Filter) -> tuple[str, list[object]]:
-    """The condition, and its parameters, for the rows of a cube `c` that a filter means."""
+    """The SQL condition, with its parameters, for the cube rows `c` that a filter selects."""
     return with_partition(wanted, "c.scope", storable(wanted.tactic or ""))
 
 
 def with_partition(wanted: Filter, column: str, value: str) -> tuple[str, list[object]]:
-    """The condition, and its parameters, that a column has a value, in the partition asked for."""
+    """The SQL condition, with parameters, for a column's value within the filter's partition."""
     if wanted.partition is None:
         return f"{column} = ?", [value]
     return f"{column} = ? AND c.partition = ?", [value, storable(wanted.partition)]
 
 
 def plus(before: Sums, amounts: Iterable[object]) -> Sums:
-    """Add amounts to sums.
+    """Add amounts to existing sums.
 
     Args:
         before: The sums so far.

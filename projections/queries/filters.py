@@ -55,5 +55,5 @@ class CallFilter(msgspec.Struct, frozen=True):
 
     @property
     def fails(self) -> bool:
-        """True if only attempts that failed are meant."""
+        """True if the filter selects only failed attempts."""
         return self.of.state == "failure" or self.statuses is not None or self.error is not None

@@ -40,7 +40,7 @@ class FoundSession(msgspec.Struct, frozen=True):
 
 
 def find(database: Database, session_id: str, *, below: bool = True) -> FoundSession | None:
-    """Look up where a session stands in the log.
+    """Find the place of a session in the log.
 
     Args:
         database: Reads the rows.
@@ -75,7 +75,7 @@ def _statements_about(
 
 
 def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
-    """Read the events of the sessions found, and what was said of them later.
+    """Read the events of the given sessions, and later statements about them.
 
     Args:
         log: The log.
@@ -127,7 +127,7 @@ def read_definitions(
 
 
 def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
-    """Find what the log says of events that could not be written, where some are missing.
+    """Find the log's notes about events of sessions that could not be written.
 
     Args:
         log: The log.

@@ -16,7 +16,7 @@ _AT_ONCE = 500  # keys; SQLite bounds the parameters of a statement
 
 
 def convert_rows(rows: object, kind: type[T], table: str) -> T:
-    """Check that rows have the types that lllm writes, since SQLite types no columns.
+    """Check that the values of rows have the expected types, which SQLite does not enforce.
 
     Args:
         rows: What was read.

@@ -36,7 +36,7 @@ class Selection(msgspec.Struct):
     root: str = "f.session"
 
     def add(self, condition: str, *parameters: object) -> None:
-        """Demand one more condition.
+        """Add a condition that sessions must also meet.
 
         Args:
             condition: SQL, with a question mark for each of the parameters.
@@ -52,7 +52,7 @@ class Selection(msgspec.Struct):
 
 
 def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selection]:
-    """Find the sessions that a filter means.
+    """Make the SQL selections for a filter.
 
     Args:
         connection: Reads how many sessions have each tag, state, tactic and partition.
@@ -168,7 +168,7 @@ class FacetNumber(NamedTuple):
 
 
 def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
-    """Look a facet up.
+    """Look up the number of a facet, and how many sessions have it.
 
     Args:
         connection: Reads the rows.
@@ -189,5 +189,5 @@ def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
 
 
 def tag_number(connection: sqlite3.Connection, name: str, value: str) -> FacetNumber:
-    """Look a tag up, as `facet_number` does; `name` and `value` are as a user gives them."""
+    """Look up the number of a tag, like `facet_number`, by the user's name and value."""
     return facet_number(connection, ("tag", storable(name), storable(value)))

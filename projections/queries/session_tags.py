@@ -19,11 +19,11 @@ class HasRoot(Protocol):
 
     @property
     def root(self) -> int:
-        """The number of the session at the top, its own for a root."""
+        """The number of the root session; a root's own number."""
 
 
 def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int, dict[str, str]]:
-    """Read the tags of sessions, with those that they have from their roots.
+    """Read the tags of sessions, including those inherited from their roots.
 
     Args:
         connection: Reads the rows.
@@ -61,7 +61,7 @@ def _own_tags(
 def tags_by_number(
     connection: sqlite3.Connection, numbers: Collection[int]
 ) -> dict[int, tuple[str, str]]:
-    """Name tags.
+    """Find the names and values of tags by their numbers.
 
     Args:
         connection: Reads the rows.

@@ -87,7 +87,7 @@ def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
 
 @contextmanager
 def reading(database: Database) -> Iterator[sqlite3.Connection]:
-    """Hold a connection on which all queries see one state of the rows."""
+    """Provide a connection on which all queries see the same state of the rows."""
     with database.snapshot() as connection:
         connection.execute("BEGIN")
         yield connection
@@ -99,7 +99,7 @@ def reading(database: Database) -> Iterator[sqlite3.Connection]:
 def list_sessions(
     connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: StartCursor | None
 ) -> list[SessionRow]:
-    """List the sessions that a filter means, newest first.
+    """List the sessions that a filter selects, newest first.
 
     Args:
         connection: Reads the rows.
@@ -129,7 +129,7 @@ def list_sessions(
 def most_expensive_sessions(
     connection: sqlite3.Connection, wanted: Filter, limit: int | None, cursor: CostCursor | None
 ) -> list[SessionRow]:
-    """List the sessions that a filter means, the most expensive first.
+    """List the sessions that a filter selects, the most expensive first.
 
     Known trade-off (accepted): every session selected is looked at. An index by cost would be
     written anew for each batch of a rebuild, since costs come in parts.
@@ -164,7 +164,7 @@ def most_expensive_sessions(
 
 
 def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:
-    """Read the row of the session with an id.
+    """Read the row of a session by its id.
 
     Args:
         connection: Reads the rows.
@@ -180,7 +180,7 @@ def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow 
 
 
 def numbered_session(connection: sqlite3.Connection, number: int) -> SessionRow | None:
-    """Read the row of the session with a number, as `find_session` does by its id."""
+    """Read the row of a session by its number; see `find_session`."""
     return _one_session(connection, "s.number = ?", number)
 
 
@@ -191,7 +191,7 @@ def _one_session(connection: sqlite3.Connection, where: str, value: str | int) -
 
 
 def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> list[SessionRow]:
-    """Read the sessions that began after the one with a number, at any depth, in their order.
+    """Read, in order, the sessions that began after the one with a given number.
 
     Args:
         connection: Reads the rows.
@@ -226,12 +226,12 @@ def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int
 
 
 def count_all(connection: sqlite3.Connection) -> int:
-    """Count the sessions at any depth."""
+    """Count all sessions, children included."""
     return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
 
 def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
-    """Find the sessions whose ids begin with a prefix.
+    """Find the session ids that begin with a prefix.
 
     Args:
         connection: Reads the rows.
@@ -250,7 +250,7 @@ def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> li
 
 
 def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
-    """Read a session and all below it.
+    """Read a session and all sessions below it.
 
     Args:
         connection: Reads the rows.
@@ -277,7 +277,7 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
 
 
 def definition_position(connection: sqlite3.Connection, stream: str) -> int | None:
-    """Find where in the log the definition of an agent stands.
+    """Find the position of an agent's definition in the log.
 
     Args:
         connection: Reads the rows.

@@ -144,12 +144,12 @@ class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def cost(self) -> InvokeCost:
-        """What its attempts cost together, failed and refused ones too."""
+        """The cost of all attempts, including failed and refused ones."""
         return total(trace.cost for trace in self._traces())
 
     @property
     def wasted_cost(self) -> InvokeCost:
-        """What attempts cost whose answer was thrown away, or never came whole."""
+        """The cost of attempts whose answer was rejected or incomplete."""
         return total(trace.cost for trace in self._traces() if trace.wasted)
 
     def _traces(self) -> Iterator[InvokeTrace]:
@@ -211,34 +211,34 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def total_cost(self) -> InvokeCost:
-        """What all attempts of this call and of those below it cost."""
+        """The cost of all attempts of this call and of the calls below it."""
         return total(trace.cost for trace in self._traces())
 
     @property
     def agent_cost(self) -> InvokeCost:
-        """What the attempts of this call cost, without those of the calls below it."""
+        """The cost of this call's own attempts, without the calls below it."""
         calls = [call for calls in self.agent_sessions.values() for call in calls]
         own = [trace.cost for trace in self.invoke_traces]
         return total([*own, *(call.cost for call in calls)])
 
     @property
     def sub_tactic_cost(self) -> InvokeCost:
-        """What the calls of other tactics cost, with everything below them."""
+        """The cost of all calls of other tactics below this one."""
         below = [one for sessions in self.sub_tactic_sessions.values() for one in sessions]
         return total(session.total_cost for session in below)
 
     @property
     def agent_call_count(self) -> int:
-        """How many times this call had an agent respond; calls below it are not counted."""
+        """How often this call asked an agent to respond; calls below don't count."""
         return sum(map(len, self.agent_sessions.values()))
 
     @property
     def sub_tactic_call_count(self) -> int:
-        """How many times this call called another tactic; calls further below are not counted."""
+        """How often this call directly called another tactic."""
         return sum(map(len, self.sub_tactic_sessions.values()))
 
     def summary(self) -> dict[str, object]:
-        """Say in five fields what came of the call.
+        """Summarize the result of the call in five fields.
 
         Returns:
             tactic, state, agent_calls, sub_tactic_calls, and total_cost in US dollars.
@@ -253,7 +253,7 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def wasted_cost(self) -> InvokeCost:
-        """What attempts of this call and those below it cost in vain (`InvokeTrace.wasted`)."""
+        """The cost of wasted attempts, calls below included (`InvokeTrace.wasted`)."""
         return total(trace.cost for trace in self._traces() if trace.wasted)
 
     def _traces(self) -> Iterator[InvokeTrace]:

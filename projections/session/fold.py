@@ -26,7 +26,7 @@ ReadValue = Callable[[object], object]
 def fold(
     events: Iterable[Recorded], session_id: str, read_value: ReadValue = from_plain
 ) -> TacticCallSession | None:
-    """Make the session that events tell of, with those below it.
+    """Build the session, with those below it, from its events.
 
     Args:
         events: In the order of the log; those of other sessions and definitions are passed over.

@@ -21,7 +21,7 @@ _OUTPUT_PARTS = ("output", "reasoning", "audio_out", "image_out", "video_out", "
 
 
 def dollars(nanos: int) -> float:
-    """Turn nano-dollars into US dollars.
+    """Convert nano-dollars to US dollars.
 
     Args:
         nanos: Nano-dollars.
@@ -33,7 +33,7 @@ def dollars(nanos: int) -> float:
 
 
 def nanos(amount: float) -> int:
-    """Turn US dollars into nano-dollars.
+    """Convert US dollars to nano-dollars.
 
     Args:
         amount: US dollars.
@@ -45,7 +45,7 @@ def nanos(amount: float) -> int:
 
 
 def tool_fees(price: Price) -> int:
-    """Sum up what of a price are fees of tools, and no tokens.
+    """Sum the fees for tools in a price, which are not for tokens.
 
     Args:
         price: The price of an attempt.
@@ -99,7 +99,7 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, usage: Usage | None, price: Price | None) -> InvokeCost:
-        """Make the cost of one attempt from what its event says.
+        """Make the cost of one attempt from its event.
 
         Args:
             usage: What it used, None where nobody said.

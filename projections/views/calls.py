@@ -276,7 +276,7 @@ def _error_columns(error: Error) -> dict[str, Value]:
 
 
 def size_of(amount: int | None) -> int:
-    """Sort an amount into a size, of which an index can be kept.
+    """Map an amount to a size class, for which an index is cheap to maintain.
 
     Args:
         amount: Nanoseconds or nano-dollars, None where it is not known.

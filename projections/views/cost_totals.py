@@ -40,7 +40,7 @@ class CostTotals(msgspec.Struct, gc=False):
     audio_output_tokens: int = 0
 
     def count(self, billed: Billed) -> None:
-        """Add one attempt, or that the answer of one was refused.
+        """Add one attempt to the sums, or the refusal of its answer.
 
         Args:
             billed: The event that says so.

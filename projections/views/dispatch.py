@@ -11,7 +11,7 @@ Handlers = Mapping[type, Callable[..., None]]
 
 
 def hand_out(batch: Sequence[ViewEvent], handlers: Handlers) -> None:
-    """Hand each event that is about a session to the handler of its type.
+    """Pass each event about a session to the handler of its type.
 
     Args:
         batch: Events in order; those about no session, and of other types, are passed over.
@@ -25,7 +25,7 @@ def hand_out(batch: Sequence[ViewEvent], handlers: Handlers) -> None:
 
 
 def number_of(rows: Rows, table: str, key: Key, column: str, counter: str) -> tuple[int, bool]:
-    """Look up the number of a key; a new key gets the next one.
+    """Look up the number of a key; a new key gets the next number.
 
     So numbers follow the events, wherever a batch ends.
 

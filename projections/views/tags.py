@@ -138,7 +138,7 @@ class TagsView:
 
 
 def numbers_in(facets: object) -> list[int]:
-    """Read the numbers of facets out of a row.
+    """Read the numbers of facets from a row.
 
     Args:
         facets: The column `facets` of `session_tags`, None where a session has no row there.

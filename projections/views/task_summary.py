@@ -9,7 +9,7 @@ TASK_LENGTH = 200  # characters that a row keeps; the session has it all
 
 
 def task_line(task: object) -> str | None:
-    """Take the first line of a task that says something, or of its JSON where it is no text.
+    """Take the first non-empty line of a task; a task that is not text is shown as JSON.
 
     Args:
         task: Its recorded form.
@@ -29,7 +29,7 @@ def task_line(task: object) -> str | None:
 
 
 def first_line(text: str) -> str | None:
-    """Take the first line of a text that is not empty.
+    """Take the first non-empty line of a text.
 
     Args:
         text: Any text.

@@ -75,18 +75,18 @@ class Tail:
         self.close()
 
     def in_place(self) -> bool:
-        """True if the segment that is open is the one that its path leads to, or none is open."""
+        """False if the path of the open segment now leads to another file."""
         return self._file is None or is_at(self.segment.path, self._opened)
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
+        """Close the file; the next append opens it again."""
         self._size = -1
         if self._file is not None:
             self._file = None
             close_own(self._fd, self._opened)
 
     def ready(self) -> int:
-        """Find the active segment, move a torn tail aside, begin a new segment when it is time.
+        """Open the active segment, move a torn tail aside, and begin a new segment if it is due.
 
         Returns:
             The position where the next append begins.
@@ -264,7 +264,7 @@ class Tail:
         return self._file
 
     def write(self, position: int, *pieces: bytes) -> None:
-        """Add all of some pieces to the segment, or nothing.
+        """Append all of the given pieces to the segment, or none of them.
 
         Args:
             position: Where the log ends, as `ready` gave it.
@@ -302,7 +302,7 @@ class Tail:
                 rest[0] = rest[0][written:]
 
     def sync(self) -> None:
-        """Wait until what was written survives the loss of power, where that was asked for.
+        """Flush what was written to the disk, if the log's durability asks for it.
 
         Known trade-off (accepted): where this fails, what was written stays. Readers may have seen
         it already, and whoever tries again finds it.
@@ -311,7 +311,7 @@ class Tail:
             sync(self._file)
 
     def note(self, end: int) -> None:
-        """Note how far the log has come, when `sync` has returned.
+        """Note the new end of the log after `sync`.
 
         Args:
             end: The position where the append ended.

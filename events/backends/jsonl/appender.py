@@ -46,7 +46,7 @@ class Appender:
         *,
         read_much: bool,
     ) -> Sequence[int] | None:
-        """Store events that are not there yet; see LogBackend.
+        """Store the events that the log does not have yet; see LogBackend.
 
         Args:
             events: All of them, or none, are stored.

@@ -225,7 +225,7 @@ class LocalFileBackend:
             return health_of(self, head, read_bytes)
 
     def rows_database(self) -> Database:
-        """The file that projections keep their rows in, opened when first asked for.
+        """The file for the rows of projections, opened when first asked for.
 
         Raises:
             LogUnavailable: It can't be opened.
@@ -249,7 +249,7 @@ class LocalFileBackend:
         return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """See AppendsWithoutWaiting; None, too, where much that others wrote must be read first."""
+        """See AppendsWithoutWaiting; also None if many new events must be read first."""
         return self._append(events, timeout=0, read_much=False)
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:

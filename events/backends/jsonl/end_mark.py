@@ -49,7 +49,7 @@ class HighWater:
         self._lock = lock
 
     def read(self) -> int | None:
-        """The highest position that was given; None where nothing is noted.
+        """Read the highest position that the log has given; None if none is noted.
 
         It is 0 where the machine was started again since events were noted that nobody had synced.
         """
@@ -57,7 +57,7 @@ class HighWater:
         return None if note is None else note.counts
 
     def lost_with_power(self, end: int) -> int:
-        """How many bytes behind the end of the log were lost with power, as far as is noted.
+        """How many bytes at the end of the log a power failure lost, if that is known.
 
         Args:
             end: The position where the log ends.
@@ -72,11 +72,11 @@ class HighWater:
             return None
 
     def in_place(self) -> bool:
-        """True if the note is there, in the file that others find under its name."""
+        """True if the open note is the file that other processes find by its path."""
         return self._lock.in_place() and bool(self.read())
 
     def write(self, position: int, *, synced: bool) -> None:
-        """Note how far the log has come.
+        """Note the highest position of the log.
 
         Where that can't be, as on a full disk, the note stays too low: the events are in the log
         already.
@@ -105,7 +105,7 @@ class _Note(NamedTuple):
 
 @cache
 def machine_start() -> bytes:
-    """What tells one start of this machine from another; empty where Linux does not say it.
+    """An id of the machine's current boot; empty on systems other than Linux.
 
     Source: https://man7.org/linux/man-pages/man4/random.4.html, boot_id.
     """
@@ -117,7 +117,7 @@ def machine_start() -> bytes:
 
 
 def noted_in(lock: Path) -> int | None:
-    """Read what is noted in the file of a lock that others may hold; see `HighWater.read`.
+    """Read the note in a lock file that others may hold; see `HighWater.read`.
 
     Args:
         lock: The lock file.
@@ -130,7 +130,7 @@ def noted_in(lock: Path) -> int | None:
 
 
 def reached_by(rows: Database) -> int:
-    """The position that the rows of a log have come to.
+    """Read the position up to which the rows of a log are built.
 
     Args:
         rows: The database of the rows.
@@ -145,7 +145,7 @@ def reached_by(rows: Database) -> int:
 
 
 def check_end(folder: Path, lock: Path, reached_by_rows: Callable[[], int]) -> None:
-    """Look whether a log ends where it ended when it was last written.
+    """Check that a log ends at the position it had when it was last written.
 
     Args:
         folder: Of the log.
@@ -173,7 +173,7 @@ def _read(content: bytes) -> _Note | None:
 
 
 def lost_end(folder: Path, file: Path | None, end: int, reached: int) -> LogDamaged:
-    """The error for a log that ends before what was acknowledged.
+    """Make the error for a log that ends before events that were acknowledged.
 
     Args:
         folder: Of the log.

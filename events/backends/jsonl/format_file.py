@@ -14,7 +14,7 @@ _NAME = "log.json"
 
 
 def has_format(folder: Path) -> bool:
-    """True if a folder says that it holds a log, of a format that is known here.
+    """True if a folder contains a log in a format that this version supports.
 
     Args:
         folder: The folder.
@@ -42,7 +42,7 @@ def has_format(folder: Path) -> bool:
 
 
 def write_format(folder: Path, *, mode: int, durable: bool) -> None:
-    """Make a folder a log.
+    """Write log.json into a folder, which makes it a log.
 
     Args:
         folder: The folder.

@@ -75,7 +75,7 @@ _decode_line = decoder(_Line).decode
 
 
 def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
-    """Write the lines of one append.
+    """Encode the events of one append as lines.
 
     Args:
         events: All that is appended together.
@@ -91,7 +91,7 @@ def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
 
 
 def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]]:
-    """Write the lines of one append in pieces, so that a long payload is not copied.
+    """Encode the lines of one append in pieces, so that a long payload is not copied.
 
     Args:
         events: All that is appended together.
@@ -147,7 +147,7 @@ def _payload(data: bytes) -> tuple[bytes, ...]:
 
 
 def decode(position: int, line: bytes) -> Recorded:
-    """Read the event of one line.
+    """Decode the event of one line.
 
     One event has one line, with its fields in order and without spaces, its digest in lower case
     and every text escaped in one way: no digest covers how a line is written.
@@ -193,7 +193,7 @@ def _is_written_so(found: _Line, line: bytes) -> bool:
 
 
 def stream_prefix(stream: str) -> bytes:
-    """How the lines of a stream begin, and no others.
+    """The bytes with which every line of a stream begins, and no other line.
 
     Args:
         stream: The name of the stream.
@@ -202,7 +202,7 @@ def stream_prefix(stream: str) -> bytes:
 
 
 def type_field(type_: str) -> bytes:
-    """What `type_of` gives for the lines of a type.
+    """The value that `type_of` returns for lines of an event type.
 
     Args:
         type_: As "llm.responded".
@@ -211,7 +211,7 @@ def type_field(type_: str) -> bytes:
 
 
 def type_of(line: bytes) -> bytes:
-    """The type of a line, as its JSON string has it.
+    """The event type of a line, still encoded as a JSON string.
 
     The first match is the field itself: inside a stream's name the quotes would be escaped.
 
@@ -223,7 +223,7 @@ def type_of(line: bytes) -> bytes:
 
 
 def stream_of(line: bytes) -> str:
-    """The stream that a line belongs to, "" where a damaged line does not say.
+    """The stream that a line belongs to; "" if a damaged line does not tell.
 
     Args:
         line: A line, damaged or not.
@@ -247,7 +247,7 @@ _CUT_NUMBER = re.compile(rb"[-+.eE0-9]*\Z")
 
 
 def is_beginning(line: bytes) -> bool:
-    """True if some bytes are the beginning of a line, and not all of it.
+    """True if some bytes are the beginning of a line, but not a complete line.
 
     Args:
         line: Bytes from where a line begins.
@@ -292,7 +292,7 @@ class Append(NamedTuple):
 
 
 def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
-    """Gather lines into appends.
+    """Group lines into appends.
 
     Args:
         lines: In order.
@@ -322,7 +322,7 @@ def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
 
 
 def said_by(line: bytes) -> tuple[NewEvent, int] | None:
-    """Read the event that a line says, however it is written.
+    """Decode the event of a line that another tool may have reformatted.
 
     Args:
         line: A line, damaged or not.
@@ -340,7 +340,7 @@ def said_by(line: bytes) -> tuple[NewEvent, int] | None:
 
 
 def more_of(line: bytes) -> int | None:
-    """How many events of its append follow that of a line; None where it is no whole line.
+    """How many events of the same append follow a line; None if the line is incomplete.
 
     Args:
         line: A line, damaged or not.

@@ -39,7 +39,7 @@ _WAIT_SECONDS = 10.0  # for those who write the log
 
 
 def repair_folder(log: LocalFileBackend) -> Repaired:
-    """Mend a log, while nobody writes to it.
+    """Repair a log while nobody writes to it.
 
     Args:
         log: The log, not opened to be read only.

@@ -38,7 +38,7 @@ class Restored(msgspec.Struct):
 
 
 def restore(content: bytes, salt_of: Callable[[str], bytes]) -> Restored:
-    """Make the lines of a log of what a tool made of them.
+    """Restore the original lines of a log from lines that a tool has rewritten.
 
     Args:
         content: The bytes, which begin where an append does.

@@ -116,7 +116,7 @@ class End(NamedTuple):
 
 
 def end_of(folder: Path) -> End:
-    """Find where a log ends.
+    """Find the end of a log.
 
     Args:
         folder: The folder of the log.
@@ -133,7 +133,7 @@ def end_of(folder: Path) -> End:
 
 
 def whole_end(file: FileIO, *, known: bool = False) -> int:
-    """Find where the last whole append of a segment ends: the file's size, but for a torn tail.
+    """Find the end of a segment's last complete append: the file's size without a torn tail.
 
     What looks like the end of an append among other bytes is not taken for one, and nothing with a
     whole append behind it is called a tail.

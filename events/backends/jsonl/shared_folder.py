@@ -42,7 +42,7 @@ class JSONLFolder:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The child opens files of its own, and relies on nothing that the parent remembered.
+        """Make the child open its own files, and forget what the parent has read.
 
         Another thread may have been in the middle of an append.
         """
@@ -52,7 +52,7 @@ class JSONLFolder:
         self.streams = StreamIndex(self.path)
 
     def write_lock(self) -> FairFileLock:
-        """The lock between the processes that write."""
+        """The lock that a process holds while it writes."""
         lock = self._write_lock
         if lock is None:
             make_folder(self.locks, mode=folder_mode(self.mode))  # a backup has none

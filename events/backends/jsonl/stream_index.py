@@ -46,7 +46,7 @@ class StreamIndex:
         self._own: dict[str, int] = {}  # streams written by this process -> their last seq
 
     def are_next(self, events: Sequence[NewEvent]) -> bool:
-        """True if these are the next events of streams that this process has written.
+        """True if these events follow directly on those this process wrote to their streams.
 
         Args:
             events: What is to be appended.
@@ -60,7 +60,7 @@ class StreamIndex:
         return True
 
     def doubt(self, events: Sequence[NewEvent]) -> None:
-        """Forget the streams of events that are about to be written.
+        """Forget the streams of events before they are written, in case the write fails.
 
         Until they are noted, an interrupt may have come between, and nobody knows whether they are
         stored.
@@ -86,7 +86,7 @@ class StreamIndex:
             self.upto = start + ends[-1]
 
     def last(self, stream: str) -> tuple[int, int]:
-        """The highest seq of a stream and its position; (0, 0) where the stream is not known.
+        """The highest seq of a stream and its position; (0, 0) if the stream is unknown.
 
         Args:
             stream: The name of the stream.
@@ -98,7 +98,7 @@ class StreamIndex:
             self._last[name] = (seq, position)
 
     def catch_up(self, active: Segment, upto: int) -> None:
-        """Read what was added up to a position.
+        """Read the events that were added up to a position.
 
         Args:
             active: The segment that the position lies in.

@@ -44,7 +44,7 @@ class TailState(NamedTuple):
 
 
 def tail_state(file: FileIO, end: int, size: int) -> TailState:
-    """Tell what the bytes of a segment behind its last whole append are.
+    """Classify the bytes of a segment that follow its last complete append.
 
     Args:
         file: The segment, open to read.
@@ -99,7 +99,7 @@ def _is_beginning(line: bytes) -> bool:
 
 
 def damaged_tail(segment: Segment, end: int, size: int) -> LogDamaged:
-    """The error for a log that has damage behind its last whole append.
+    """Make the error for a log with damage after its last complete append.
 
     Args:
         segment: The last file of the log.
@@ -115,7 +115,7 @@ def damaged_tail(segment: Segment, end: int, size: int) -> LogDamaged:
 
 
 def set_aside(file: FileIO, segment: Segment, begin: int, size: int) -> Path:
-    """Move the end of a segment into a file of its own beside the log.
+    """Move the end of a segment into a separate file beside the log.
 
     The file is whole, and on the disk, before anything is cut off. Its name says the position and
     the content, so that doing it again after a crash makes no second one.
@@ -161,7 +161,7 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 
 def files_set_aside(folder: Path) -> list[Path]:
-    """The files with what was moved aside, until somebody has looked and removed them.
+    """List the files with bytes that were moved aside and not yet removed by somebody.
 
     Args:
         folder: The folder of the log.

@@ -185,7 +185,7 @@ class SQLiteBackend(ReadsEventRows):
         return _reopen, (self.path, self.durability, self.read_only, self.mode)
 
     def rows_database(self) -> Database:
-        """The file that projections keep their rows in: the log's own."""
+        """The database for the rows of projections, which is the log's own file."""
         return self.database
 
     def readable(self) -> Readable:

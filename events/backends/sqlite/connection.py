@@ -33,7 +33,7 @@ class Connection(sqlite3.Connection):
     serial = 0
 
     def set_up(self, durability: Durability) -> None:
-        """Say how it writes, and that it trusts no file.
+        """Configure durability and caching, and distrust the contents of the file.
 
         Args:
             durability: As of Database.
@@ -48,13 +48,13 @@ class Connection(sqlite3.Connection):
         self.execute("PRAGMA cell_size_check=ON")
 
     def set_up_to_write(self) -> None:
-        """Set up the one connection of the process that writes."""
+        """Configure the only writing connection of the process."""
         self.execute(f"PRAGMA cache_size=-{_WRITER_CACHE >> 10}")
         self.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
 
     @contextmanager
     def waiting(self, seconds: float) -> Iterator[None]:
-        """A `with` in which SQLite waits so long for what others hold.
+        """A `with` that sets how long SQLite waits for locks of others.
 
         Args:
             seconds: 0 to wait for nothing.
@@ -66,7 +66,7 @@ class Connection(sqlite3.Connection):
             self.execute(f"PRAGMA busy_timeout={_TRY_MILLISECONDS}")
 
     def close_file(self, *, checkpoint: bool) -> None:
-        """Close it.
+        """Close the connection.
 
         Args:
             checkpoint: Whether it may copy the write-ahead log into the file, if it is the last one
@@ -78,7 +78,7 @@ class Connection(sqlite3.Connection):
 
 
 def connect(path: Path | str, factory: type[Connection], *, uri: bool = False) -> Connection:
-    """Open a connection that threads may hand over, and that begins no transaction by itself.
+    """Open a connection that several threads can use, without automatic transactions.
 
     Args:
         path: The file, ":memory:", or a URI.
@@ -92,7 +92,7 @@ def connect(path: Path | str, factory: type[Connection], *, uri: bool = False) -
 
 
 def bound_rows(connection: sqlite3.Connection) -> None:
-    """Have SQLite refuse a row that is longer than any event, before it reads it into memory.
+    """Make SQLite refuse rows longer than any event before it reads them into memory.
 
     It knows by the row's header (https://sqlite.org/limits.html).
 
@@ -103,7 +103,7 @@ def bound_rows(connection: sqlite3.Connection) -> None:
 
 
 def is_busy(error: sqlite3.OperationalError) -> bool:
-    """True if SQLite had to wait for another connection for too long.
+    """True if SQLite gave up waiting for another connection.
 
     Args:
         error: What a statement raised.

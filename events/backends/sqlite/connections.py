@@ -60,7 +60,7 @@ class Readers:
         self._shut_by = 0  # the thread that forks, while no use may begin
 
     def renew(self) -> deque[Connection]:
-        """Begin with new connections; those in use are dropped when they are given back.
+        """Replace all connections; those in use are closed when they are given back.
 
         Returns:
             Those that were free, and those that were lent and are idle, for the caller to close.
@@ -71,20 +71,20 @@ class Readers:
         return before
 
     def shut(self) -> None:
-        """Let no use begin, until `open_again`."""
+        """Prevent new reads until `open_again`."""
         self._shut_by = get_ident()
 
     def open_again(self) -> None:
-        """Let uses begin."""
+        """Allow new reads."""
         self._shut_by = 0
 
     @property
     def is_forking(self) -> bool:
-        """True while this thread forks: it would wait for itself."""
+        """True if this thread is forking and would thus wait for itself."""
         return self._shut_by == get_ident()
 
     def enter(self, use: object) -> dict[object, int]:
-        """Count a use as under way, once uses may begin.
+        """Count a read as begun, once reads are allowed.
 
         Args:
             use: What it is known by.
@@ -107,14 +107,14 @@ class Readers:
             time.sleep(_POLL)
 
     def after_fork(self) -> None:
-        """Forget the uses of other threads: they went on in the parent, with its connections."""
+        """Forget the reads of other threads, which only the parent continues."""
         self.free = deque()
         self.lent = set()
         self.under_way = {}
         self._shut_by = 0
 
     def wait(self, seconds: float) -> bool:
-        """Wait until no use is under way. None may begin meanwhile.
+        """Wait until no read is in progress, while new reads are prevented.
 
         Args:
             seconds: How long to wait at most.

@@ -23,7 +23,7 @@ _PAGES = 1000  # of a database, between two reports of how far the copy is
 
 
 def copy_database(database: Database, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Copy a database as it is now.
+    """Copy a database as it is at this moment.
 
     Args:
         database: The original, which others may go on writing.

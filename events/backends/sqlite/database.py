@@ -113,7 +113,7 @@ class Database:
         self._prepare(schema)
 
     def pause(self) -> bool:
-        """Let other threads end what they do inside of SQLite, and close all connections, to fork.
+        """Before a fork: wait for other threads to leave SQLite, and close all connections.
 
         Threads that only wait for a lock are not waited for.
 
@@ -143,7 +143,7 @@ class Database:
         self._writer.nesting.run_queued()
 
     def after_fork(self) -> None:
-        """Leave the parent's connections alone: closing one here could take its locks away."""
+        """Abandon the parent's connections: closing them here could release its locks."""
         self._torn = self._torn or (self.path != ":memory:" and bool(self._readers.under_way))
         self._inherited += [self._writer.connection, *self._readers.free, *self._readers.lent]
         self._writer.after_fork()
@@ -191,7 +191,7 @@ class Database:
         return True
 
     def prepare_again(self, schema: Sequence[str]) -> None:
-        """See that a file that is opened once more still is what it was.
+        """Check that a file that is opened again is still the same log.
 
         Args:
             schema: Statements that make a new file.
@@ -205,7 +205,7 @@ class Database:
             self._prepare(schema)
 
     def in_place(self) -> bool:
-        """True if the path leads to the file that is open, and the lock's to the lock that is."""
+        """True if the paths of the file and its lock still lead to what is open."""
         try:
             self._file.check()
         except LogUnavailable:
@@ -225,7 +225,7 @@ class Database:
     # -- writing
 
     def at_write(self) -> bool:
-        """True in the middle of a write of this thread, where another write would wait for itself.
+        """True if this thread is inside a write, so that a second one would wait for itself.
 
         That is in a signal handler, and in what the garbage collector ends; see `nesting` for what
         can be done.
@@ -233,7 +233,7 @@ class Database:
         return self._writer.is_nested()
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """Have some work done when the write that is under way in this thread has ended.
+        """Queue work until this thread's current write has ended.
 
         Args:
             work: Called once.
@@ -241,7 +241,7 @@ class Database:
         self._writer.nesting.queue(work)
 
     def write(self, *, timeout: float | None = None) -> Writing:
-        """Begin a transaction that nobody else writes beside.
+        """Begin a write transaction, which excludes all other writers.
 
         It is committed at the end of the `with`, and rolled back when anything is raised.
 
@@ -256,7 +256,7 @@ class Database:
         return Writing(self._writer, timeout)
 
     def insert(self, sql: str, values: Row) -> int:
-        """Run one INSERT, a transaction of its own.
+        """Run one INSERT in its own transaction.
 
         Args:
             sql: The statement.
@@ -273,7 +273,7 @@ class Database:
     # -- reading
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Give all rows of a SELECT. Nothing stays open behind it.
+        """Return all rows of a SELECT.
 
         Args:
             sql: The statement.
@@ -287,7 +287,7 @@ class Database:
             return connection.execute(sql, parameters).fetchall()
 
     def snapshot(self) -> AbstractContextManager[Connection]:
-        """Give a connection to read with; between BEGIN and COMMIT it sees one state of the file.
+        """Get a connection for reading; between BEGIN and COMMIT it sees one state of the file.
 
         Returns:
             A `with`, whose value is the connection. Entering it raises LogUnavailable where the
@@ -298,7 +298,7 @@ class Database:
         return Reading(self._readers)
 
     def state(self) -> tuple[int, int]:
-        """Give something that differs after every commit, by whichever process.
+        """Return a value that changes with every commit, by any process.
 
         It may differ without one, too.
         """
@@ -309,7 +309,7 @@ class Database:
             return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
-        """Give a connection for a user's own questions; see `lent_connection`. Give it back.
+        """Get a read-only connection for a user's SQL, to be given back; see `lent_connection`.
 
         Args:
             prepare: Makes what is temporary in it, as long as it takes more than questions.
@@ -334,7 +334,7 @@ class Database:
         return lent
 
     def has_lent(self, connection: LentConnection) -> bool:
-        """True until a connection is given back, or closed because the file is opened anew.
+        """True until the connection is given back, or closed because the file is reopened.
 
         Args:
             connection: One that was lent.

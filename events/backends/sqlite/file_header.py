@@ -20,7 +20,7 @@ _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 
 
 def refuse_others(file: Path) -> None:
-    """Raise LogError for a file that is something else, before anything is made beside it.
+    """Raise LogError if a file is not one of lllm's, before anything is created beside it.
 
     The header is read through SQLite, and never by opening the file: it may be open in this process
     already, which would lose its locks when another descriptor of it is closed
@@ -43,7 +43,7 @@ def refuse_others(file: Path) -> None:
 
 
 def refuse_parts(file: Path) -> None:
-    """Refuse a file that SQLite keeps beside a database.
+    """Refuse a file that SQLite creates beside a database, such as `-wal`.
 
     Opened as a database, it would lose the locks on it (see `refuse_others`).
 
@@ -62,7 +62,7 @@ def refuse_parts(file: Path) -> None:
 def is_ours(
     connection: sqlite3.Connection, path: Path | str, version: int, schema: Sequence[str]
 ) -> bool:
-    """True if a file holds what lllm made in it; False for a file with nothing in it.
+    """True if a file is a database of lllm; False if it is empty.
 
     Args:
         connection: To the file.
@@ -129,7 +129,7 @@ def _refuse_strange(
 
 
 def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
-    """The names in a file that are lllm's: the log, and tables and views of rows.
+    """List the tables and views of lllm in a file: the log, and the rows of projections.
 
     Args:
         schema: The type, name, tbl_name and sql of each entry of sqlite_master.
@@ -171,7 +171,7 @@ class FileErrors:
 
 
 def raise_translated(error: BaseException | None, path: Path | str) -> None:
-    """Raise the error of ours that an error of sqlite3 or the file system amounts to.
+    """Raise lllm's error for an error of sqlite3 or of the file system.
 
     For any other error, nothing happens: whoever has it raises it.
 

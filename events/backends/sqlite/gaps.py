@@ -22,7 +22,7 @@ _OF_A_PART = {
 
 
 def of_a_part(error: LogError) -> LogError:
-    """Give back an error that is about a part of a file; raise any other, which is about all of it.
+    """Return an error that concerns a part of a file; raise one that concerns the whole file.
 
     Args:
         error: What reading raised.
@@ -35,7 +35,7 @@ def of_a_part(error: LogError) -> LogError:
 
 
 def is_unreadable_page(error: LogError) -> bool:
-    """True if SQLite met a page that it can't make sense of.
+    """True if SQLite failed on a damaged page.
 
     Nobody knows yet which positions of the log that concerns, if any.
 
@@ -47,7 +47,7 @@ def is_unreadable_page(error: LogError) -> bool:
 
 
 def steps_behind(distance: int) -> int:
-    """How far to go from a position, by how far it is from where the trying began.
+    """The step to the next position to try, which grows with the distance from the gap's start.
 
     Args:
         distance: In positions.
@@ -56,7 +56,7 @@ def steps_behind(distance: int) -> int:
 
 
 def end_of_gap(is_bad: Callable[[int], bool], first: int, upto: int) -> int:
-    """The first position behind one that can't be read of which that can't be said.
+    """Find the first position after a gap for which `is_bad` is false.
 
     Args:
         is_bad: Whether a position can't be read.
@@ -77,7 +77,7 @@ def end_of_gap(is_bad: Callable[[int], bool], first: int, upto: int) -> int:
 
 
 def positions(first: int, last: int) -> str:
-    """Some positions as a sentence begins with them.
+    """Format a range of positions as the beginning of a sentence.
 
     Args:
         first: The first of them.

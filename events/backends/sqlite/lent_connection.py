@@ -78,7 +78,7 @@ class LentCursor(sqlite3.Cursor):
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:
-        """See sqlite3.Cursor, which takes statements that write only.
+        """See sqlite3.Cursor; it is only for statements that write.
 
         Raises:
             LogReadOnly: Always.
@@ -87,7 +87,7 @@ class LentCursor(sqlite3.Cursor):
         raise self.connection.refusal(sql.split(None, 1)[0].upper() if sql.split() else "This")
 
     def executescript(self, sql_script: str) -> LentCursor:
-        """See sqlite3.Cursor. A script has no rows, so it asks nothing.
+        """See sqlite3.Cursor; a script returns no rows.
 
         Raises:
             LogReadOnly: Always.
@@ -147,7 +147,7 @@ class LentConnection(Connection):
     _use: AbstractContextManager[Connection] | None = None
 
     def lend(self, path: Path | str, database: Database | None) -> None:
-        """From now on, only questions are answered.
+        """From now on, allow only statements that read.
 
         Args:
             path: What errors call the store.
@@ -164,12 +164,12 @@ class LentConnection(Connection):
 
     @property
     def is_lent(self) -> bool:
-        """True until it is given back, or closed by lllm."""
+        """True until the connection is given back, or closed by lllm."""
         return self._database is not None and self._database.has_lent(self)
 
     @property
     def idle(self) -> bool:
-        """True while no statement is under way."""
+        """True if no statement is in progress."""
         return self._use is None
 
     def _authorize(
@@ -193,7 +193,7 @@ class LentConnection(Connection):
         return sqlite3.SQLITE_DENY
 
     def refusal(self, what: str) -> LogReadOnly:
-        """The error of a statement that is more than a question.
+        """Make the error for a statement that does not only read.
 
         Args:
             what: The statement's kind, as a sentence begins with it.
@@ -205,7 +205,7 @@ class LentConnection(Connection):
         )
 
     def explain(self, error: BaseException) -> None:
-        """Raise the error of ours that an error of a statement amounts to, where there is one.
+        """Raise lllm's error for an error of a statement, if there is one.
 
         Args:
             error: What the statement raised.
@@ -223,7 +223,7 @@ class LentConnection(Connection):
             raise_translated(error, self._path)
 
     def begin(self, cursor: LentCursor) -> None:
-        """Count a statement as under way.
+        """Count a statement as in progress.
 
         Args:
             cursor: Whose statement it is.
@@ -249,7 +249,7 @@ class LentConnection(Connection):
             )
 
     def finish(self) -> None:
-        """End every statement, even one that has rows left."""
+        """End every statement, including those with unread rows."""
         for cursor in list(self._statements):
             cursor.close()
         if self.in_transaction:
@@ -281,12 +281,12 @@ class LentConnection(Connection):
                 give_back()
 
     def cursor(self, factory: object = None) -> LentCursor:  # type: ignore[override]
-        """See sqlite3.Connection; the cursor is always one that is counted."""
+        """See sqlite3.Connection; the result is always a LentCursor."""
         del factory
         return super().cursor(LentCursor)
 
     def execute(self, sql: str, parameters: Any = ()) -> LentCursor:
-        """See sqlite3.Connection, which would not always use a cursor that is counted."""
+        """See sqlite3.Connection; the statement always runs in a LentCursor."""
         return self.cursor().execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:

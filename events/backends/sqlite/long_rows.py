@@ -34,7 +34,7 @@ _ADDED = """SELECT 1 FROM sqlite_schema WHERE tbl_name = 'events' AND (
 
 
 def insert_by_pieces(connection: sqlite3.Connection, event: NewEvent) -> int | None:
-    """Insert an event whose payload SQLite never holds whole, in a transaction that is open.
+    """Insert an event with a long payload piece by piece, in an open transaction.
 
     Args:
         connection: Of the log's file.
@@ -64,7 +64,7 @@ def insert_by_pieces(connection: sqlite3.Connection, event: NewEvent) -> int | N
 def filled(
     connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], column: int
 ) -> list[tuple[object, ...]]:
-    """Rows with the payloads that `DATA` left out.
+    """Complete rows with the long payloads that `DATA` left out.
 
     Args:
         connection: What they were read with.

@@ -22,7 +22,7 @@ class OpenedFile:
         self._identity: tuple[int, int] | None = None
 
     def found(self) -> tuple[int, int] | None:
-        """The device and inode of what stands there, None where nothing does."""
+        """Find the device and inode of the file at the path; None if there is none."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
@@ -30,7 +30,7 @@ class OpenedFile:
         return found.st_dev, found.st_ino
 
     def note(self, before: tuple[int, int] | None) -> None:
-        """Note which file is open, from now on.
+        """Remember the file at the path as the open one.
 
         Args:
             before: What `found` gave before it was opened: a repair may put another file there
@@ -39,7 +39,7 @@ class OpenedFile:
         self._identity = before or self.found()
 
     def check(self) -> None:
-        """Compare what stands there with the file that is open, if one is noted.
+        """Check that the path still leads to the open file, if one was noted.
 
         Raises:
             LogUnavailable: It is another, or there is none.

@@ -41,7 +41,7 @@ class SalvagedRows:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's files, which the parent removes."""
+        """Forget the temporary files, which the parent removes."""
         self._lock = threading.Lock()
         if self._remove is not None:
             self._remove.detach()
@@ -49,7 +49,7 @@ class SalvagedRows:
         self._looked_upto = -1
 
     def query(self, sql: str, parameters: Sequence[object], *, upto: int) -> list[Row]:
-        """Give what a SELECT finds among them; nothing where the pages can't be copied.
+        """Run a SELECT on the recovered rows; no rows if the pages can't be copied.
 
         Args:
             sql: The statement, as for the log's own table.
@@ -65,7 +65,7 @@ class SalvagedRows:
         return [] if database is None else database.query(sql, parameters)
 
     def all_of(self) -> Database:
-        """Give the whole log, as far as its pages hold it.
+        """Return all recovered rows of the log.
 
         Raises:
             LogUnavailable: They can't be copied.

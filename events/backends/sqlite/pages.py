@@ -78,11 +78,11 @@ class Pages:
             self._wal.close()
 
     def sizes(self) -> list[int]:
-        """Page sizes to try: the one that the file says, or all where the header is damaged."""
+        """The page sizes to try: that of the header, or all if the header is damaged."""
         return [self.said_size] if self.said_size else _SIZES
 
     def page(self, number: int) -> bytes:
-        """Give the bytes of a page; what is missing of it at the end of the file is missing.
+        """Read a page; it is shorter if the file ends within it.
 
         Args:
             number: From 1.
@@ -95,7 +95,7 @@ class Pages:
         return self._file.read(self.page_size) or b""
 
     def cells(self, number: int) -> Iterator[Cell]:
-        """What can be made sense of in a leaf page of a table; nothing of any other page.
+        """Read the rows in a leaf page of a table; none for any other page.
 
         Args:
             number: Of the page, from 1.
@@ -134,7 +134,7 @@ class Pages:
         return Cell(signed(rowid), size, page[at : at + local], overflow)
 
     def payload(self, cell: Cell) -> bytes | None:
-        """Give all of a cell's payload; None where a page of it is not there.
+        """Read the whole payload of a row; None if one of its pages is missing.
 
         Args:
             cell: As `cells` gave it.
@@ -215,7 +215,7 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """Read a number that takes from one to nine bytes (https://sqlite.org/fileformat2.html#varint).
+    """Decode an integer of one to nine bytes (https://sqlite.org/fileformat2.html#varint).
 
     Args:
         data: Bytes of a page.
@@ -237,7 +237,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def signed(value: int) -> int:
-    """A number of 64 bits in two's complement.
+    """Convert an unsigned 64-bit integer to a signed one (two's complement).
 
     Args:
         value: The same, unsigned.
@@ -246,7 +246,7 @@ def signed(value: int) -> int:
 
 
 def kinds_of(record: bytes) -> tuple[list[int], int] | None:
-    """Read the header of a record.
+    """Decode the header of a record into its serial types.
 
     Args:
         record: A cell's payload.
@@ -267,7 +267,7 @@ def kinds_of(record: bytes) -> tuple[list[int], int] | None:
 
 
 def size_of(kind: int) -> int:
-    """Bytes of a value of a serial type (https://sqlite.org/fileformat2.html#record_format).
+    """Size in bytes of a serial type (https://sqlite.org/fileformat2.html#record_format).
 
     Args:
         kind: The serial type.
@@ -276,7 +276,7 @@ def size_of(kind: int) -> int:
 
 
 def values_of(record: bytes, kinds: list[int], at: int) -> list[Value] | None:
-    """Read the values of a record, text as bytes too where it is no UTF-8.
+    """Decode the values of a record; a text that is not UTF-8 is returned as bytes.
 
     Args:
         record: A cell's payload.

@@ -70,7 +70,7 @@ class ReadOnlyDatabase(Database):
                 raise LogUnavailable(f"{self.path} is empty: no log was ever written to it.")
 
     def write(self, *, timeout: float | None = None) -> Writing:
-        """Refuse to write.
+        """Raise an error, since this database can't be written.
 
         Raises:
             LogReadOnly: Always.
@@ -79,7 +79,7 @@ class ReadOnlyDatabase(Database):
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     def insert(self, sql: str, values: Row) -> int:
-        """Refuse to write; see `write`."""
+        """Raise an error; see `write`."""
         del sql, values
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 

@@ -57,7 +57,7 @@ class Salvaged(NamedTuple):
 
 
 def copy_of(path: Path, folder: Path) -> Path:
-    """Copy a database that may be open, with its write-ahead log, without opening it.
+    """Copy the files of a database and its write-ahead log, which may be open, byte by byte.
 
     Args:
         path: The file.
@@ -78,7 +78,7 @@ def copy_of(path: Path, folder: Path) -> Path:
 
 
 def salvage(copy: Path, target: Path, *, head: int = 0) -> Salvaged:
-    """Make a log of what the pages of a damaged one hold.
+    """Build a log from the readable pages of a damaged one.
 
     Args:
         copy: A copy of the file, with that of its write-ahead log beside it.

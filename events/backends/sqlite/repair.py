@@ -60,7 +60,7 @@ _ORDER = ("table", "index", "view", "trigger")  # in which a schema can be made
 
 
 def repair_database(path: Path, *, head: int = 0) -> Repaired:
-    """Put a whole file in the place of a damaged one that nobody has open.
+    """Replace a damaged file, which nobody has open, with a repaired one.
 
     Args:
         path: The file.
@@ -78,7 +78,7 @@ def repair_database(path: Path, *, head: int = 0) -> Repaired:
 
 
 def repair_log(log: SQLiteBackend) -> Repaired:
-    """Repair an SQLite log where a page of it is damaged; the log is closed for that.
+    """Repair an SQLite log with a damaged page; this closes the log.
 
     Of an event that was changed or taken out, no page says what was written.
 

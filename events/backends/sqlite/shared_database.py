@@ -112,7 +112,7 @@ class SharedDatabase(Database):
         return self._open().state()
 
     def close(self) -> None:
-        """Give the share back; the last one closes every connection."""
+        """Give the share back; the last share closes every connection."""
         self._closed = True
         self._give_back()
 
@@ -128,7 +128,7 @@ def open_shared(
     read_only: bool = False,
     mode: int | None = None,
 ) -> tuple[SharedDatabase, Liveness | None]:
-    """Open an SQLite file by a share of the connections that this process has to it.
+    """Open an SQLite file, sharing the connections that this process has to it.
 
     Where others of this process write the file, one that only reads shares their connections.
 

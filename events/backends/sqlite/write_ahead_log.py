@@ -35,7 +35,7 @@ class WriteAheadLog:
         self._descriptor = -1  # SQLite's, as it was last seen
 
     def is_due(self, *, unwaited: bool = False) -> bool:
-        """True if it is long enough to be copied.
+        """True if the write-ahead log is long enough for a checkpoint.
 
         Args:
             unwaited: Whether whoever asks must not wait, and leaves it to others as long as it can.
@@ -47,7 +47,7 @@ class WriteAheadLog:
         return size >= (self.checkpoint_at * _UNWAITED if unwaited else self.checkpoint_at)
 
     def sync(self) -> None:
-        """Put it on the disk, while others go on.
+        """Flush the write-ahead log to the disk, while others write.
 
         To copy it, SQLite waits for that first, which takes longer than all the rest, and would do
         so under the lock.
@@ -55,7 +55,7 @@ class WriteAheadLog:
         self._descriptor = sync_open_file(self.path, self._descriptor)
 
     def copy(self, connection: Connection) -> None:
-        """Copy it into the database, without waiting for readers; the lock is held.
+        """Run a checkpoint without waiting for readers; the caller holds the lock.
 
         Args:
             connection: The one that writes.

@@ -75,7 +75,7 @@ class Writer:
         self._inserts = -1  # the first of a process looks at the log's size; it may be its last
 
     def after_fork(self) -> None:
-        """Forget the locks of the parent, and its connection to a file."""
+        """Forget the parent's locks, and its connection if the database is a file."""
         if self.wal is not None:
             self.connection = None
         self.thread_lock = FairThreadLock()
@@ -84,7 +84,7 @@ class Writer:
     # -- locks and uses
 
     def locked(self, timeout: float | None = None) -> LockPair:
-        """A `with` that holds both locks; see LockPair.
+        """A `with` that holds the locks between threads and processes; see LockPair.
 
         Args:
             timeout: Seconds to wait for others, None for as long as anybody waits.
@@ -93,7 +93,7 @@ class Writer:
 
     @contextmanager
     def locked_to_fork(self) -> Iterator[bool]:
-        """A `with` before a fork: its value is whether the lock between processes could be had."""
+        """A `with` around a fork; its value is True if the lock between processes is held."""
         mine = self.thread_lock.acquire(timeout=0)
         locked = False
         lock = self.file_lock
@@ -109,7 +109,7 @@ class Writer:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """A `with` in which no fork begins, or only after a second."""
+        """A `with` during which a fork waits for up to a second."""
         use = object()
         under_way = self._readers.enter(use)
         try:
@@ -118,21 +118,21 @@ class Writer:
             under_way.pop(use, None)
 
     def settle_use(self) -> None:
-        """Take back the count of a use that an interrupt left: nobody writes."""
+        """Undo a count of use that an interrupt left behind."""
         if not self.nesting.is_inside() and self.thread_lock.acquire(timeout=0):
             self._readers.under_way.pop(self.use, None)
             self.thread_lock.release()
 
     def is_nested(self) -> bool:
-        """True where this thread is in the middle of a write or fork, and would wait for itself."""
+        """True if this thread is inside a write or fork, and would wait for itself."""
         return self.nesting.is_inside() or self._readers.is_forking
 
     def refusal_of_nested(self) -> LogUnavailable:
-        """The error of a write within another of the same thread."""
+        """Make the error for a write inside another write of the same thread."""
         return LogUnavailable(f"{self.path}: this thread is at a write already.")
 
     def begin_use(self, held: LockPair | None = None) -> Connection:
-        """Count the connection as in use, and make it ready.
+        """Count the connection as in use, and prepare it.
 
         Args:
             held: The locks that its user holds.
@@ -144,13 +144,13 @@ class Writer:
         return self.ready(held)
 
     def end_use(self) -> None:
-        """Count the connection as no more in use."""
+        """Count the connection as no longer in use."""
         self._readers.under_way.pop(self.use, None)
         if self.is_closed:
             self._disconnect()
 
     def ready(self, held: LockPair | None = None) -> Connection:
-        """Give the connection, which is made where there is none, without what an interrupt left.
+        """Get the connection, opened if needed, without leftovers of an interrupted write.
 
         Args:
             held: The locks that its user holds.
@@ -169,7 +169,7 @@ class Writer:
         return connection
 
     def disconnect(self, *, checkpoint: bool) -> None:
-        """Close the connection, unless it is in the middle of a transaction.
+        """Close the connection, unless a transaction is open.
 
         Args:
             checkpoint: Whether it may copy the write-ahead log; see Connection.close_file.
@@ -218,7 +218,7 @@ class Writer:
                 self.end_use()
 
     def may_try_again(self, error: sqlite3.OperationalError, held: LockPair) -> bool:
-        """True if a program that writes without our lock file may let go of the file in time.
+        """True if a program that writes without lllm's lock may release the file in time.
 
         Args:
             error: What the statement raised that had to wait for it.
@@ -229,11 +229,11 @@ class Writer:
     # -- checkpoints
 
     def checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
-        """See WriteAheadLog.is_due; False in memory."""
+        """See WriteAheadLog.is_due; always False in memory."""
         return self.wal is not None and self.wal.is_due(unwaited=unwaited)
 
     def checkpoint(self, timeout: float | None = None) -> None:
-        """Copy the write-ahead log into the database. Where that can't be, the next one tries.
+        """Run a checkpoint; if that fails now, the next checkpoint does the work.
 
         Args:
             timeout: Seconds to wait for other writers, None for a second.
@@ -341,7 +341,7 @@ class Writing:
             self._held.exit()
 
     def abandon(self) -> None:
-        """Roll back what is not committed, and let others write; doing so twice does nothing.
+        """Roll back an open transaction and release the locks; twice does nothing.
 
         An interrupt may come where a `with` ends and before anything of this class is called, so
         whoever must leave nothing behind calls this in a `finally` around it.

@@ -27,7 +27,7 @@ _SIGNS: dict[Severity, tuple[str, str]] = {
 
 
 def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
-    """Print what was found of a store.
+    """Print the result of examining a store.
 
     Args:
         checkup: What was found.
@@ -114,7 +114,7 @@ def _view_text(view: ViewFacts) -> str:
 
 
 def show_backup(made: BackedUp) -> None:
-    """Print where a backup lies, and how far it goes.
+    """Print the path of a backup and its last position.
 
     Args:
         made: The backup.

@@ -49,7 +49,7 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """Make a console for standard error, as `stdout` does."""
+    """Make a console for standard error; see `stdout`."""
     return _console(stderr=True, width=None if sys.stderr.isatty() else _UNBOUNDED)
 
 
@@ -61,7 +61,7 @@ def _console(*, stderr: bool = False, width: int | None) -> Console:
 
 
 def show(console: Console, *renderables: RenderableType) -> None:
-    """Print, without the spaces that tables leave at the ends of lines.
+    """Print an object, without the spaces that tables leave at the ends of lines.
 
     Args:
         console: Where to print.
@@ -78,7 +78,7 @@ def show(console: Console, *renderables: RenderableType) -> None:
 
 
 def plain_table(*, header: bool = True) -> Table:
-    """Make an empty table without lines, its columns two spaces apart.
+    """Make an empty table without lines, with two spaces between columns.
 
     Args:
         header: True if the names of the columns are shown.
@@ -93,7 +93,7 @@ def plain_table(*, header: bool = True) -> Table:
 
 
 def wished_width(console: Console, table: Table) -> int:
-    """Measure how many columns a table would like to have.
+    """Measure the width in columns that a table needs to be shown in full.
 
     Args:
         console: Where it is to be printed.
@@ -111,7 +111,7 @@ def show_rows(
     rows: Iterable[Iterable[RenderableType]],
     offset: str | None,
 ) -> None:
-    """Print the first table that has the room it would like to have, else rows of several lines.
+    """Print the first table that fits the width, or else several lines for each row.
 
     Args:
         console: Where to print.
@@ -130,7 +130,7 @@ def show_rows(
 
 
 def sign(state: State) -> Text:
-    """Make the sign of a state, which says it without colour.
+    """The symbol for a session's state, which is readable without colour.
 
     Args:
         state: The state of a session, a call or a tool.
@@ -143,13 +143,13 @@ def sign(state: State) -> Text:
 
 
 def state_text(state: State) -> Text:
-    """Make a state with its sign, as `sign` does."""
+    """A session's state with its symbol; see `sign`."""
     mark, style = _SIGNS[state]
     return Text(f"{mark} {state}", style)
 
 
 def joined(parts: Sequence[str | Text], separator: str = " · ") -> Text:
-    """Join the parts that are not empty.
+    """Join the texts that are not empty.
 
     Args:
         parts: Texts; styles of the parts are kept.
@@ -167,7 +167,7 @@ def joined(parts: Sequence[str | Text], separator: str = " · ") -> Text:
 
 
 def labelled(label: str, value: str | Text) -> Text:
-    """Put a dim label before a value.
+    """Put a dim label in front of a value.
 
     Args:
         label: What the value is; it may be somebody else's word.

@@ -17,7 +17,7 @@ from lllm.terminal_safe import visible_lines
 
 
 def show_csv(columns: Sequence[object], lines: Iterable[Sequence[object]]) -> int:
-    """Print a heading and lines, each as it comes; on a terminal, what could harm becomes escapes.
+    """Print CSV line by line; on a terminal, dangerous characters are escaped.
 
     Args:
         columns: The names of the columns.
@@ -42,7 +42,7 @@ def _write(cells: Sequence[object]) -> None:
 
 
 def exact_dollars(amount: float) -> str:
-    """Write US dollars to the nano-dollar.
+    """Format US dollars exactly, to the nano-dollar.
 
     Args:
         amount: US dollars.

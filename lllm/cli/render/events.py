@@ -65,7 +65,7 @@ class EventLines:
         self._day = ""
 
     def show(self, event: Recorded) -> None:
-        """Print one event; on a terminal it is cut at the edge, so that it stays one line.
+        """Print an event; on a terminal it is cut to fit one line.
 
         Args:
             event: The event.

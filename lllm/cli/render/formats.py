@@ -17,7 +17,7 @@ _MOST = 1 << 63  # nanoseconds or nano-dollars; more than this is nobody's time 
 
 
 def shortened(value: object, limit: int) -> str:
-    """Write any value as one line of text, JSON where it is no text itself.
+    """Format any value as one line of text; a value that is not text is shown as JSON.
 
     Args:
         value: The value.
@@ -33,7 +33,7 @@ def shortened(value: object, limit: int) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Cut a line of text, its end an ellipsis.
+    """Cut a line of text to a length, ending with an ellipsis.
 
     Args:
         text: The line.
@@ -46,7 +46,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def error_line(error: str) -> str:
-    """Take the first line of an error, without the package of its type.
+    """Take the first line of an error, with the type's name but not its package.
 
     Args:
         error: "package.Type: message".
@@ -60,7 +60,7 @@ def error_line(error: str) -> str:
 
 
 def money(amount: float, unpriced: int = 0) -> str:
-    """Write an amount of money.
+    """Format an amount of money.
 
     Args:
         amount: US dollars.
@@ -84,7 +84,7 @@ def money(amount: float, unpriced: int = 0) -> str:
 
 
 def nano_dollars(count: int) -> str:
-    """Write nano-dollars as US dollars; what nobody pays is shown as the number that it is.
+    """Format nano-dollars as US dollars; an impossible amount is shown as a plain number.
 
     Args:
         count: Nano-dollars.
@@ -98,7 +98,7 @@ def nano_dollars(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write how long something took.
+    """Format a duration.
 
     Args:
         seconds: Seconds, None where it has not ended.
@@ -120,7 +120,7 @@ def duration(seconds: float | None) -> str:
 
 
 def nanoseconds(count: int | None) -> str:
-    """Write how long something took; what no clock counts is shown as the number that it is.
+    """Format nanoseconds as a duration; an impossible one is shown as a plain number.
 
     Args:
         count: Nanoseconds, None where it has not ended.
@@ -134,7 +134,7 @@ def nanoseconds(count: int | None) -> str:
 
 
 def tokens(prompt: int, completion: int, cached: int = 0) -> str:
-    """Write how many tokens went in and came out.
+    """Format the numbers of input and output tokens.
 
     Args:
         prompt: Tokens of input.
@@ -149,7 +149,7 @@ def tokens(prompt: int, completion: int, cached: int = 0) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a count of things, such as "1 call" or "2 calls".
+    """Format a count with its noun, such as "1 call" or "2 calls".
 
     Args:
         number: How many.
@@ -162,7 +162,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def moment(time: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
-    """Write a time with its offset, in a form that `--after` takes back.
+    """Format a time with its offset, in a form that `--after` accepts.
 
     Args:
         time: The time.
@@ -176,7 +176,7 @@ def moment(time: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
 
 
 def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
-    """Find the offset that all of some times have in a zone, for a heading.
+    """Find the UTC offset that all of some times share in a zone, for a heading.
 
     Args:
         times: The times.
@@ -192,7 +192,7 @@ def one_offset(times: Iterable[dt.datetime], zone: dt.tzinfo) -> str | None:
 def moment_below(
     time: dt.datetime, zone: dt.tzinfo, offset: str | None, *, seconds: bool = False
 ) -> str:
-    """Write a time; with its offset, where no heading has said it.
+    """Format a time, with its offset if the heading does not show it.
 
     Args:
         time: The time.
@@ -207,7 +207,7 @@ def moment_below(
 
 
 def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
-    """Write the time of day to the millisecond, without its offset.
+    """Format the time of day to the millisecond, without its offset.
 
     Args:
         nanoseconds_utc: Nanoseconds UTC.
@@ -223,7 +223,7 @@ def clock(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
 
 
 def day(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
-    """Write the day and its offset, for a heading above times of day.
+    """Format a day and its UTC offset, as a heading above times of day.
 
     Args:
         nanoseconds_utc: Nanoseconds UTC.
@@ -240,7 +240,7 @@ def day(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
 
 
 def clock_suffix(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
-    """Write the offset that stands behind a time of day that has no heading.
+    """Format the offset after a time of day that has no heading.
 
     Args:
         nanoseconds_utc: Nanoseconds UTC.
@@ -256,7 +256,7 @@ def clock_suffix(nanoseconds_utc: int, zone: dt.tzinfo) -> str:
 
 
 def tag_list(tags: dict[str, str]) -> str:
-    """Write tags as they are given on the command line.
+    """Format tags in the way they are written on the command line.
 
     Args:
         tags: The tags.

@@ -11,7 +11,7 @@ from lllm.terminal_safe import UNSAFE
 
 
 def show_json(text: str) -> None:
-    """Print JSON as it is; on a terminal, what could harm it becomes JSON's escapes for the same.
+    """Print JSON; on a terminal, dangerous characters are replaced by JSON escapes.
 
     Args:
         text: JSON, or lines of it.
@@ -22,7 +22,7 @@ def show_json(text: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """Write every character of JSON that is not plain as an escape, but for line ends.
+    """Escape every character of a JSON text that is not plain, except line ends.
 
     Args:
         text: JSON, or lines of it.
@@ -39,7 +39,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def array(items: Iterable[object]) -> str:
-    """Write an array with one item on each line.
+    """Format an array with one item on each line.
 
     Args:
         items: Whatever JSON can say.

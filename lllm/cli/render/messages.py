@@ -43,7 +43,7 @@ Exchanges = Mapping[int, SentAndGot]  # by the ordinal of the request
 
 
 def exchanges_of(events: Iterable[Event]) -> Exchanges:
-    """Find what each request of a session sent and got.
+    """Find the messages that each request of a session sent and received.
 
     Args:
         events: The payloads of the session, in order.
@@ -85,7 +85,7 @@ def _tool_results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
 
 
 def add_exchange(node: Tree, trace: InvokeTrace, exchange: SentAndGot) -> None:
-    """Put messages and tools below an attempt.
+    """Add messages and tools below an attempt.
 
     Args:
         node: The attempt's node of the tree.

@@ -33,7 +33,7 @@ _ONE = Decimal("0.001")  # US dollars for a million tokens: a nano-dollar for ea
 
 
 def price_breakdown(trace: InvokeTrace) -> str:
-    """Write tokens times rates and what they come to, or who says the price.
+    """Format a price as tokens times rates, or name its source.
 
     Args:
         trace: The attempt.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on stderr while inside, where that is a terminal.
+    """A `with` that shows a progress bar on stderr, if that is a terminal.
 
     Args:
         title: What is being done.

@@ -65,7 +65,7 @@ def print_csv(rows: TimedRows, limit: int | None) -> int:
 
 
 def print_table(rows: TimedRows, limit: int) -> int:
-    """Print a table, or a line for each value where it has not the room; nothing is cut.
+    """Print rows as a table, or one line for each value if that does not fit.
 
     Args:
         rows: The rows.

@@ -106,7 +106,7 @@ def show_schema(database: StoreDatabase, seconds: float, *, as_json: bool, as_nl
 
 
 def tables_of(database: StoreDatabase, seconds: float) -> list[TableInfo]:
-    """List what can be asked.
+    """List the tables that queries can use.
 
     Args:
         database: The database.

@@ -10,7 +10,7 @@ _LONG = 80  # characters shown of a value
 
 
 def difference_text(difference: Difference) -> str:
-    """Say on one line which row differs, and in which columns.
+    """Describe on one line which row differs, and in which columns.
 
     Args:
         difference: The difference.

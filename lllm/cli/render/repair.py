@@ -14,7 +14,7 @@ _LINES = 50  # of damage that is left, which may be as much as the log is long
 
 
 def show(repaired: Repaired) -> None:
-    """Print what a repair did.
+    """Print the result of a repair.
 
     Args:
         repaired: What it did.

@@ -58,7 +58,7 @@ class Details(msgspec.Struct, frozen=True):
 def read_details(
     store: LogStore, session: TacticCallSession, *, at: PointInTime | None = None
 ) -> Details:
-    """Read from the log what the tree shows beside the session itself.
+    """Read the details that the tree shows beside the session itself from the log.
 
     Args:
         store: The store.
@@ -100,7 +100,7 @@ def _replayed(store: LogStore, session_id: str) -> tuple[str | None, InvokeCost 
 def show_session(
     console: Console, record: SessionRecord, details: Details, zone: dt.tzinfo
 ) -> None:
-    """Print a session as a tree, and below it the traceback of a failed one.
+    """Print a session as a tree, followed by the traceback if it failed.
 
     Args:
         console: Where to print.

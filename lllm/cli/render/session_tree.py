@@ -11,7 +11,7 @@ from lllm.projections.session.call_session import InvokeTrace, TacticCallSession
 
 
 def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
-    """Walk a session and all below it.
+    """Iterate over a session and all sessions below it.
 
     Args:
         session: The session at the top.
@@ -32,7 +32,7 @@ def family(session: TacticCallSession) -> Iterator[TacticCallSession]:
 
 
 def attempts(session: TacticCallSession) -> Iterator[InvokeTrace]:
-    """Walk the attempts to call a model in one session, without those below it.
+    """Iterate over the attempts in one session, without the sessions below it.
 
     Args:
         session: The session.

@@ -18,7 +18,7 @@ _LONG = 500  # characters of what is wrong
 
 
 def show(verified: Verified, as_json: bool) -> None:
-    """Print what a check found.
+    """Print the result of a verification.
 
     Args:
         verified: What it found.
