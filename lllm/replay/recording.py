@@ -117,8 +117,8 @@ class RecordedSession:
     children: list[RecordedSession] = field(default_factory=list)
     calls: dict[tuple[str, str], list[RecordedCall]] = field(default_factory=dict)
     """By agent and alias of the dialog, in their order."""
-    siblings: list[RecordedSession] = field(default_factory=list)
-    """The children of its parent, itself among them."""
+    parent: RecordedSession | None = None
+    """The session above, where it is replayed, too."""
     captured: list[LLMRequested] = field(default_factory=list)
     """Requests of captured clients, which belong to no agent."""
     tools: dict[int, RecordedTool] = field(default_factory=dict)
@@ -136,18 +136,29 @@ class RecordedSession:
         return self.started.tactic_path
 
     @property
+    def stopped_by(self) -> RecordedSession | None:
+        """The first call below it whose error ended it; None where it ended of itself."""
+        end = self.end
+        if not isinstance(end, SessionFailed):
+            return None
+        for child in self.children:
+            failed = child.end
+            if isinstance(failed, SessionFailed) and not failed.cancelled:
+                error = failed.error
+                if (error.type, error.message) == (end.error.type, end.error.message):
+                    return child
+        return None
+
+    @property
     def may_be_cut_off(self) -> bool:
-        """True where a call of the same parent failed while this one ran.
+        """True where the error of a call beside it, of the same parent, ended that one.
 
         How far it gets before that stops it is up to the threads.
         """
-        return any(
-            isinstance(one.end, SessionFailed)
-            and one.began < (self.ended or one.began + 1)
-            and self.began < (one.ended or 0)
-            for one in self.siblings
-            if one is not self
-        )
+        beside = None if self.parent is None else self.parent.stopped_by
+        if beside is None or beside is self:
+            return False
+        return self.ended is None or self.ended > beside.began
 
     @property
     def is_stopped(self) -> bool:

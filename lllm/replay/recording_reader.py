@@ -66,7 +66,7 @@ def _root(
         above = one.started.ancestors[-1].session_id if one.started.ancestors else ""
         if above in sessions and one.session_id != session_id:
             sessions[above].children.append(one)
-            one.siblings = sessions[above].children
+            one.parent = sessions[above]
             if one.started.parent_tool is not None:
                 within = sessions[above].children_in_tool
                 within.setdefault(one.started.parent_tool, []).append(one)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import msgspec
@@ -10,10 +13,12 @@ import msgspec
 from lllm.agents.effects import Steps
 from lllm.events.model import (
     AgentFailed,
+    Error,
     LLMFailed,
     LLMRefused,
     LLMResponded,
     Origin,
+    SessionFailed,
     SessionStarted,
     SessionSucceeded,
 )
@@ -23,7 +28,7 @@ from lllm.replay.active import E
 from lllm.replay.answering import GoesLive, answered
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
-from lllm.replay.outcome import FREE
+from lllm.replay.outcome import FREE, tool_failure
 from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
 from lllm.sessions.budget import Budget
 from lllm.sessions.host import SessionHost
@@ -53,6 +58,7 @@ class ReplayedSession:
         self.recorded = recorded
         self.place = place
         self._comparing = Comparing(replay.host.redact, replay.ignored)
+        self._made_in = _thread_and_task()
         self._given: set[int] = set()  # the ids of recorded prices that are still held
         self._billed: set[int] = set()  # requests that a model was really asked
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
@@ -88,6 +94,9 @@ class ReplayedSession:
             session_id=None if child is None else child.session_id,
             child=number,
         )
+        stopped_by = None if child is not None else self._stopped_by()
+        if stopped_by is not None:
+            raise tool_failure(stopped_by)
         if child is None:
             why = f"A call of {started.tactic_path!r} was never recorded here."
             try:
@@ -100,6 +109,18 @@ class ReplayedSession:
         self._replay.begun.add(child)
         return replayed
 
+    def _stopped_by(self) -> Error | None:
+        """The error of a recorded call that ended this session, where calls run beside each other.
+
+        How many others begin before it stops them is up to the threads. One that was not recorded
+        can't be answered, and fails like that one.
+        """
+        if self.recorded is None or self._made_in == _thread_and_task():
+            return None  # what is called where this session runs is beside no other
+        child = self.recorded.stopped_by
+        failed = None if child is None else child.end
+        return failed.error if isinstance(failed, SessionFailed) else None
+
     def _child(self, started: SessionStarted) -> tuple[RecordedSession | None, bool]:
         """The recorded child that begins so, and whether its task is another one."""
         path = started.tactic_path
@@ -110,7 +131,7 @@ class ReplayedSession:
                 child = equal.popleft()
                 if left.pop(child.session_id, None) is not None:
                     return child, False
-        if not left:
+        if not left or self._stopped_by() is not None:
             return None, True
         same = [one for one in left.values() if one.started.ordinal == started.ordinal]
         child = same[0] if same else next(iter(left.values()))
@@ -300,6 +321,16 @@ class ReplayedSession:
             self._replay.left_out.add(child)
             for price in child.prices():
                 budget.spend(price)
+
+
+def _thread_and_task() -> tuple[int, int | None]:
+    """What runs this code."""
+    asyncio = sys.modules.get("asyncio")  # where nobody has it, there is no task
+    task = None
+    if asyncio is not None:
+        with suppress(RuntimeError):
+            task = asyncio.current_task()
+    return threading.get_ident(), None if task is None else id(task)
 
 
 def told(attempt: RecordedAttempt) -> str:

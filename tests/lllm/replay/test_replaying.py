@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import random
 import re
 import signal
 import subprocess
@@ -316,6 +317,35 @@ def test_equal_sessions_at_once_get_their_own(store: LogStore) -> None:
     assert len({text for _, text in told}) == count
     outer.inner = Inner(equal, log_store=store)  # type: ignore[attr-defined]
     assert outer.replay(recorded) == told
+
+
+def test_calls_that_a_failure_stops(store: LogStore) -> None:
+    """How many calls begin before one that fails stops them is up to the threads: the replay fails
+    as the recording did, and neither more of them nor fewer are a difference."""
+
+    class Sub(Program, register=False):
+        name = "sub"
+
+    def fails(tactic: Any, task: object) -> object:
+        answer = asks(tactic, task)
+        if task == 2:
+            raise ValueError("two")
+        return answer
+
+    def made(script: Any) -> Program:
+        program = Program(lambda self, _: self.sub.bcall(range(8), max_workers=3), log_store=store)
+        vars(program)["sub"] = Sub(fails, script, log_store=store)
+        return program
+
+    def slowly(_: Request) -> str:
+        time.sleep(random.random() * 0.002)
+        return "ok"
+
+    for _ in range(8):
+        recorded = record(made(slowly))
+        with pytest.raises(ValueError, match="two") as caught:
+            made(None).replay(recorded)
+        assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_child_with_another_task_is_told(store: LogStore) -> None:
