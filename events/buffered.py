@@ -143,7 +143,7 @@ class BufferedLog:
             return self._hold(events, error)
 
     def _comes_between(self, events: Sequence[NewEvent]) -> bool:
-        """Hold events without a lock, if nothing may be waited for; False if it may."""
+        """Hold events without locking if the caller must not wait; False if it may."""
         nests = self._nests
         if nests is not None and nests.at_write():
             self._came_between.append(tuple(events))
@@ -191,7 +191,7 @@ class BufferedLog:
         return ()
 
     def _leave_out(self, events: Sequence[NewEvent], error: AppendTooLarge) -> Sequence[int]:
-        """Count as lost what is too large for the log, instead of holding it for ever."""
+        """Count events that are too large for the log as lost."""
         with self._lock:
             self._count_lost(events, str(error))
         warnings.warn(

@@ -133,7 +133,7 @@ def _upcaster(
 def _decode_slowly(
     event: Recorded, kind: type[Event], lift: Callable[[dict[str, object]], dict[str, object]]
 ) -> Event:
-    """Decode with Python's own decoder, which takes what msgspec refuses (lone surrogates)."""
+    """Decode with Python's json, which accepts lone surrogates that msgspec refuses."""
     try:
         return msgspec.convert(lift(json.loads(event.data)), kind)
     except Exception as error:  # an upcaster may stumble over an odd payload in any way

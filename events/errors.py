@@ -72,7 +72,7 @@ class LogDamaged(LogError):
         self.stream = stream
 
     def __reduce__(self) -> tuple[Callable[..., LogDamaged], tuple[str, int, str]]:
-        """Pickled by its fields: an error must come home from a worker process."""
+        """Pickle the error by its fields, for worker processes."""
         return _damaged, (str(self), self.position, self.stream)
 
 
@@ -138,7 +138,7 @@ class ImportRefused(StoreError):
         self.known = known
 
     def __reduce__(self) -> tuple[Callable[..., ImportRefused], tuple[object, ...]]:
-        """Pickled by its fields: an error must come home from a worker process."""
+        """Pickle the error by its fields, for worker processes."""
         fields = (str(self), self.refused, self.sessions, self.events, self.known)
         return _import_refused, fields
 
@@ -232,7 +232,7 @@ class InvokeError(LllmError):
         self.unfinished = unfinished
 
     def __reduce__(self) -> tuple[Callable[..., InvokeError], tuple[str, dict[str, object]]]:
-        """Pickled by its fields: an error must come home from a worker process."""
+        """Pickle the error by its fields, for worker processes."""
         return _invoke_error, (str(self), vars(self))
 
 
@@ -267,7 +267,7 @@ class BudgetExceeded(LllmError):
         self.limit_usd = limit_usd
 
     def __reduce__(self) -> tuple[Callable[..., BudgetExceeded], tuple[str, float, float]]:
-        """Pickled by its fields: an error must come home from a worker process."""
+        """Pickle the error by its fields, for worker processes."""
         return _budget_exceeded, (str(self), self.spent_usd, self.limit_usd)
 
 

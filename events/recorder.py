@@ -105,7 +105,7 @@ class Recorder:
 
     @cached_property  # asked once: it takes as long as a quarter of an append
     def _unwaited(self) -> AppendsWithoutWaiting | None:
-        """The log, if it can say at once that it would have to wait."""
+        """The log as AppendsWithoutWaiting, if it has that ability."""
         return self.log if isinstance(self.log, AppendsWithoutWaiting) else None
 
     @property
@@ -206,13 +206,13 @@ class Recorder:
         self._ended = True  # not sooner: the session would be left without an end
 
     def _is_added(self, payloads: _Payloads) -> bool:
-        """True if this is the last that was staged, or is still to be sealed."""
+        """True if an event is the last one staged, or is still to be sealed."""
         return bool(payloads) and (
             payloads is self._sealed[0] or any(one is payloads for one in tuple(self._unsealed))
         )
 
     def _seal(self) -> None:
-        """Give what is staged its places in the stream; needs the lock."""
+        """Give staged events their places in the stream; the caller holds the lock."""
         if not self._unsealed:
             return
         if self._seals.is_inside():
@@ -274,7 +274,7 @@ class Recorder:
             self._append_staged()
 
     def _append_staged(self, unwaited: AppendsWithoutWaiting | None = None) -> bool:
-        """Append all that is staged; False where an `unwaited` append would have to wait."""
+        """Append all staged events; False if an `unwaited` append would have to wait."""
         if self._commits.is_inside():
             return True  # a signal handler interrupted this, which commits what the handler staged
         try:
@@ -313,7 +313,7 @@ class Recorder:
             await in_thread(self.commit)
 
     def _commit_at_once(self) -> bool:
-        """Commit, if nothing has to be waited for; False where something has."""
+        """Commit if that needs no waiting; False if it does."""
         log = self._unwaited
         if log is None or self._undefined:
             return False

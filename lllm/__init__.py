@@ -122,7 +122,7 @@ if not TYPE_CHECKING:  # type checkers go by the names that are imported `as` th
 
 
 def _clone() -> str | None:
-    """The top folder of the clone that this file is part of, None where it was installed.
+    """The top folder of the repository clone with this file; None if lllm is installed.
 
     A clone has lllm.events and lllm.projections beside this package, an installation inside of it.
     Beside an installed package may stand anybody's folder named events, so the clone must say in

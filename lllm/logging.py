@@ -50,7 +50,7 @@ _setup = ThreadLock()
 def setup_logging(
     level: str | int = "INFO", json: bool = False, stream: TextIO | None = None
 ) -> None:
-    """Show lllm's log lines, coloured, or as one JSON object a line. Calling it again changes how.
+    """Show lllm's log lines, coloured or as JSON lines. Calling it again changes the format.
 
     Handlers of the root logger (files, services, pytest's caplog) get the lines too, but for those
     that write to the terminal, where each line would stand twice. Colours are for a terminal;
@@ -133,7 +133,7 @@ class SessionFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Set the attributes that the record has not got.
+        """Set `session` and `agent` on a record that lacks them.
 
         Args:
             record: The record.
@@ -149,7 +149,7 @@ class SessionFilter(logging.Filter):
 
 
 def add_session(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """Add `session` and `agent` inside a call, and nothing outside, as a processor of structlog.
+    """Add `session` and `agent` to lines logged inside a call; a processor for structlog.
 
     Args:
         _logger: Of structlog, not used.
@@ -195,7 +195,7 @@ class ColoredFormatter(logging.Formatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text."""
+        """Format a record as text."""
         return self._formatter.format(record)
 
 

@@ -24,7 +24,7 @@ UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    """Put a text on one line, everything in it that is no plain character as an escape.
+    """Escape a text to one safe line.
 
     Args:
         text: Anybody's.
@@ -36,7 +36,7 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """Keep the lines of a text, as a traceback, and make all else in it an escape.
+    """Escape a text of several lines, such as a traceback; line ends are kept.
 
     Args:
         text: Anybody's.

@@ -36,7 +36,7 @@ Moment = str | dt.date  # of which datetime is a kind
 
 
 class _Local(dt.tzinfo):
-    """The zone that this machine is in, or that the variable TZ names, with its changes of offset.
+    """The local time zone, of this machine or of the variable TZ.
 
     What `datetime.astimezone()` gives is the offset of one moment only.
     """
@@ -83,7 +83,7 @@ LOCAL: Final = _Local()
 
 
 def now() -> dt.datetime:
-    """The clock of all that is said relative to it."""
+    """The current time, to which relative times such as `7d` refer."""
     return dt.datetime.now(dt.UTC)
 
 
@@ -147,7 +147,7 @@ def _no_zone(name: str) -> ValueError:
 
 
 def zone_name(zone: dt.tzinfo) -> str:
-    """Name a zone as people know it.
+    """The name of a time zone, for people.
 
     Args:
         zone: A tzinfo.
@@ -167,7 +167,7 @@ def zone_name(zone: dt.tzinfo) -> str:
 def parse_time(
     text: str, zone: dt.tzinfo = dt.UTC, *, at: dt.datetime | None = None
 ) -> dt.datetime:
-    """Read a time as people write it.
+    """Parse a time as people write it.
 
     Args:
         text: `now`; `today` or `yesterday`, the midnight with which they begin; `12h`, `30m`,
@@ -223,7 +223,7 @@ def _python_iso(text: str) -> str:
 
 
 def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
-    """Find the moment with which a day begins; where clocks skip midnight, when they do.
+    """Find the moment at which a day begins, also where clocks skip midnight.
 
     Args:
         day: The day.
@@ -236,7 +236,7 @@ def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
 
 
 def in_zone(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
-    """Make a moment aware.
+    """Make a datetime aware.
 
     Args:
         moment: One that names no offset is of the zone.
@@ -251,7 +251,7 @@ def in_zone(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
 def nanoseconds_of(
     moment: Moment, tz: str | dt.tzinfo = dt.UTC, *, at: dt.datetime | None = None
 ) -> int:
-    """Turn a time that a program or a person gave into nanoseconds UTC.
+    """Convert a time given by a program or a person to nanoseconds UTC.
 
     Args:
         moment: A datetime; a date, for the midnight with which it begins; or what `parse_time`
@@ -283,7 +283,7 @@ def nanoseconds_of(
 
 
 def datetime_of(nanoseconds: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
-    """Turn nanoseconds UTC into an aware datetime, to the microsecond.
+    """Convert nanoseconds UTC to an aware datetime, to the microsecond.
 
     Args:
         nanoseconds: Since 1970.
@@ -300,7 +300,7 @@ def datetime_of(nanoseconds: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
 
 
 def offset_of(moment: dt.datetime) -> str:
-    """Write the offset of an aware moment, to stand in a heading.
+    """Format the UTC offset of an aware datetime for a heading.
 
     Args:
         moment: The moment.
@@ -312,7 +312,7 @@ def offset_of(moment: dt.datetime) -> str:
 
 
 def suffix_of(moment: dt.datetime, *, utc: str = " UTC") -> str:
-    """Write the offset of an aware moment, to stand behind a time; `parse_time` takes it back.
+    """Format the UTC offset of an aware datetime to follow a time; `parse_time` accepts it.
 
     Args:
         moment: The moment.
@@ -328,7 +328,7 @@ def suffix_of(moment: dt.datetime, *, utc: str = " UTC") -> str:
 
 
 def shown_time(moment: dt.datetime, zone: dt.tzinfo, *, seconds: bool = False) -> str:
-    """Write a moment in a zone; `suffix_of` tells the offset.
+    """Format a time in a zone, without its offset; see `suffix_of`.
 
     Args:
         moment: The moment.

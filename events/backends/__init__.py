@@ -128,7 +128,7 @@ def _has_mark(kind: BackendKind, folder: Path) -> bool:
 
 @cache
 def _kinds() -> tuple[BackendKind, ...]:
-    """All kinds: those of this package, then those of others by their names.
+    """List all kinds of backends: lllm's own first, then those of other packages by name.
 
     Raises:
         ConfigError: Two claim the same scheme or suffix.

@@ -23,7 +23,7 @@ class NoOpBackend:
         return "NoOpBackend()"
 
     def __reduce__(self) -> tuple[type[NoOpBackend], tuple[()]]:
-        """Pickle it as nothing: it keeps nothing."""
+        """Pickle the backend without any state."""
         return NoOpBackend, ()
 
     def after_fork(self) -> None:

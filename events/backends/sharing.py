@@ -41,7 +41,7 @@ _tokens = count()
 
 
 class _Entry(Generic[T]):
-    """A thing that is open, and who uses it."""
+    """An open file or folder, and its users."""
 
     def __init__(self, key: _Key, options: Mapping[str, object]) -> None:
         self.key = key
@@ -173,7 +173,7 @@ class Registry(Generic[T]):
         return found
 
     def _made(self, entry: _Entry[T], path: Path, key: _Key, make: Callable[[], T]) -> T | None:
-        """Give the thing of an entry, or make it; None where the path leads elsewhere by now."""
+        """Get or open the file of an entry; None if the path now leads elsewhere."""
         if entry.made_by == get_ident():
             raise LogUnavailable(
                 f"{path} is just being opened by this thread, which a signal handler interrupted. "

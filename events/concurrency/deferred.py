@@ -34,7 +34,7 @@ Work = Callable[[], object]
 
 
 class _Queue:
-    """The work that waits, and who does it."""
+    """The queued work, and the thread that does it."""
 
     def __init__(self) -> None:
         self.waiting: deque[Work] = deque()  # append and popleft are atomic and take no lock
@@ -44,7 +44,7 @@ class _Queue:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the work: the parent does it."""
+        """Forget the queued work, which the parent does."""
         self.waiting = deque()
         self.closings = deque()
         self._turn = _thread.allocate_lock()
@@ -52,14 +52,14 @@ class _Queue:
         _collection.after_fork()
 
     def start(self) -> None:
-        """Have the waiting work done by a thread; waits for nothing."""
+        """Start a thread for the queued work, without waiting."""
         # Not threading.Thread: its `start` waits until the new thread runs.
         if self and not self._turn.locked():
             with suppress(RuntimeError):  # no more threads; the next `settle` does it
                 _thread.start_new_thread(self.work, (0.0,))
 
     def work(self, patience: float) -> None:
-        """Do the waiting work, unless another thread is at it for over `patience` seconds."""
+        """Do the queued work; gives up if another thread does it for over `patience` seconds."""
         until = time.monotonic() + patience
         # Work that is queued behind the last look is seen here, once the turn was given back.
         while self and self._worker != threading.get_ident():
@@ -76,7 +76,7 @@ class _Queue:
         return bool(self.waiting or self.closings)
 
     def _next(self) -> Work | None:
-        """Take out the next work."""
+        """Take the next work from the queue."""
         until = time.monotonic() + _LONGEST
         while self and not self.waiting and _collection.is_of_another and time.monotonic() < until:
             time.sleep(_POLL)  # what is collected now may bring work for what is to be closed
@@ -94,7 +94,7 @@ class _Queue:
             del work  # it may hold what was dropped
 
     def wait(self, patience: float) -> None:
-        """Do the waiting work, and wait for what another thread has begun."""
+        """Do the queued work, and wait for work that another thread has begun."""
         until = time.monotonic() + patience
         self.work(patience)
         if self._worker == threading.get_ident():
@@ -149,7 +149,7 @@ def by_collector() -> bool:
 
 
 class _Collection:
-    """Tells whether the garbage collector is at work, and where: one thread collects at a time.
+    """Knows if the garbage collector is running, and in which thread.
 
     The collector calls each of `gc.callbacks` as it starts and stops. What a signal handler raises
     there (Ctrl-C) is lost, so no Python code may run there. These are methods of built-in types: a
@@ -164,23 +164,23 @@ class _Collection:
         )
 
     def after_fork(self) -> None:
-        """The thread that collected is not in the child."""
+        """Forget a collection in a thread that is not in the child."""
         if not self.is_mine:
             self._phases["stop"] = self._phases.pop("stop")
 
     @property
     def goes_on(self) -> bool:
-        """True while any thread collects."""
+        """True while any thread collects garbage."""
         return next(reversed(self._phases)) == "start"
 
     @property
     def is_mine(self) -> bool:
-        """True while this thread collects."""
+        """True while this thread collects garbage."""
         return self.goes_on and getattr(self._here, "start", None) is self._phases["start"]
 
     @property
     def is_of_another(self) -> bool:
-        """True while another thread collects."""
+        """True while another thread collects garbage."""
         return self.goes_on and not self.is_mine
 
 

@@ -76,7 +76,7 @@ class FairFileLock(FileLock):
         self._leave_queue()
 
     def _wait(self, began: float, until: float) -> bool:
-        """Take it from others, or behind those that queue for it."""
+        """Wait for the lock, after the others that queue for it."""
         try:
             return self._queue_up(began, until)
         finally:
@@ -157,7 +157,7 @@ class FairThreadLock(RobustLock):
         self._turn_ends = None
 
     def _wait_in_turn(self, thread: int, frame: FrameType | None, timeout: float) -> bool:
-        """Take it from others, or while others wait for it."""
+        """Wait for the lock, taking turns with other waiters."""
         now = time.monotonic()
         if self._last == thread:
             if self._turn_ends is None:

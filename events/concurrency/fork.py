@@ -56,7 +56,7 @@ class Pausable(Protocol):
 
 
 class _Paused(threading.local):
-    """What a fork of this thread has paused, and until when it waits."""
+    """The objects that a fork of this thread has paused, and its deadline."""
 
     def __init__(self) -> None:
         self.things: list[Pausable] = []

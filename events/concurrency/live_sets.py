@@ -29,7 +29,7 @@ class LiveSet(Generic[T]):
         self._refs.discard(ref(thing))
 
     def __iter__(self) -> Iterator[T]:
-        """Those that are there now, whatever comes or goes meanwhile."""
+        """Iterate over a snapshot of the live objects."""
         for one in tuple(self._refs):
             thing = one()
             if thing is not None:

@@ -116,7 +116,7 @@ class RobustLock:
             lock.release()
 
     def _take(self, frame: FrameType | None, timeout: float) -> bool:
-        """Take the lock, waiting for those that have it."""
+        """Acquire the lock, waiting for its holders."""
         del frame  # what waits in turns claims another lock with it
         if self._locks[len(self._locks) - 1].acquire(blocking=False):
             self._turns += 1
@@ -138,7 +138,7 @@ class RobustLock:
                 return False
 
     def _left_behind(self, lock: threading.RLock) -> bool:
-        """Whether a lock is held for a function that is over.
+        """True if the lock is held for a function that has ended.
 
         The order matters, since the others go on meanwhile. A thread that is at work claims the
         lock before it takes it, counts the turn, and gives up its claim after the lock: where it
@@ -212,7 +212,7 @@ def _last_index(claims: Claims, frame: FrameType | None) -> int:
 
 
 def _owner(lock: threading.RLock) -> int | None:
-    """The thread that has an RLock; None where nobody has, or the lock doesn't tell."""
+    """The thread that holds an RLock; None if nobody does, or it is unknown."""
     found = _OWNER.search(repr(lock))
     return (int(found[1]) or None) if found else None
 

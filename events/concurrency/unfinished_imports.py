@@ -20,7 +20,7 @@ class _Unfinished:
     """Clears, in a forked child, the imports that other threads of the parent had begun."""
 
     def after_fork(self) -> None:
-        """Forget them, and their locks."""
+        """Remove unfinished imports, and their locks."""
         locks = getattr(_bootstrap, "_module_locks", {})
         names = list(_imported_by_others(locks))
         for name in names:
@@ -34,7 +34,7 @@ class _Unfinished:
 
 
 def _imported_by_others(locks: dict[str, object]) -> Iterator[str]:
-    """The modules whose lock another thread had.
+    """The modules whose import lock another thread held.
 
     `importlib._bootstrap` keeps weak references to the locks, by the modules' names (CPython 3.11
     to 3.14).

@@ -59,7 +59,7 @@ class Job:
 
 
 class _Workers:
-    """The jobs that wait, and the threads that do them."""
+    """The queued jobs, and the threads that run them."""
 
     def __init__(self) -> None:
         self._begin()
@@ -71,16 +71,16 @@ class _Workers:
         self._starting: dict[object, float] = {}  # and since when, by the monotonic clock
 
     def after_fork(self) -> None:
-        """Forget the jobs: the parent's threads do them."""
+        """Forget the jobs, which the parent's threads run."""
         self._begin()
 
     def add(self, job: Job) -> None:
-        """Have a job done."""
+        """Queue a job."""
         self._waiting.append(job)
         self.start()
 
     def again(self, job: Job) -> None:
-        """Have a job done that waits longer than it should, unless a thread is at it."""
+        """Queue a job again if it got lost, and replace threads that died."""
         if not (job.is_over or job.is_at_work or job in tuple(self._waiting)):
             self._waiting.append(job)
         alive = thread_frames()
@@ -93,7 +93,7 @@ class _Workers:
         self.start()
 
     def start(self) -> None:
-        """Start one more thread, where there is work for it."""
+        """Start another thread if jobs are waiting."""
         if self._waiting and len(self._at_work) + len(self._starting) < _MOST:
             token = object()
             self._starting[token] = time.monotonic()

@@ -81,7 +81,7 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
 
 
 def _opened(path: Path | str, flags: int, mode: int) -> tuple[int, bool]:
-    """Open a file; gives the descriptor, and whether the file was made."""
+    """Open a file; returns the descriptor, and whether the file was created."""
     if not flags & os.O_CREAT:
         return os.open(path, flags), False
     if flags & os.O_EXCL:
@@ -392,7 +392,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _is_other(path: Path | str) -> bool:
-    """True if something that is no regular file stands there."""
+    """True if something other than a regular file is at the path."""
     try:
         return not stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:

@@ -104,7 +104,7 @@ def _check_free(path: Path, original: Path | None) -> None:
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """A `with` whose value is where the copy grows: a private folder, which is gone afterwards."""
+    """A `with` whose value is a private folder for the growing copy, removed afterwards."""
     folder = path.with_name(f"{path.name}.partial")
     make_folder(folder)
     if not _is_draft(folder):

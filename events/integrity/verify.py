@@ -128,7 +128,7 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
 
 
 class _Stream:
-    """How far a stream has come.
+    """The state of one stream during the check.
 
     seq: of its last event so far, _ENDED where nothing may come any more. proven: a digest fitted
     with the salt. told: there is no salt to check with, and that was said, or need not be.
@@ -153,7 +153,7 @@ class _Gap(msgspec.Struct):
 
 
 class _Check:
-    """Compares each event with what was seen before it."""
+    """Checks each event against those before it."""
 
     def __init__(self) -> None:
         self.streams = 0
@@ -200,7 +200,7 @@ class _Check:
         return stream
 
     def _can_not_be_checked(self, event: Recorded, stream: _Stream) -> bool:
-        """True if a digest does not fit because the salt is lost, and not because of a change."""
+        """True if a digest can't be checked because the salt is lost."""
         if stream.proven or (stream.seq == 0 and not stream.told):
             self._damage(event, "it is not what was written: its digest does not fit its content")
             return False
@@ -229,7 +229,7 @@ class _Check:
             self._damage(event, f"it stands behind event {stream.seq} of its stream")
 
     def _is_known_lost(self, count: int, event: Recorded, stream: _Stream) -> bool:
-        """True if the log itself told of the events that are missing before one."""
+        """True if the log itself records the loss of the events missing before one."""
         begin, end = sorted((event.time, event.time if stream.time is None else stream.time))
         for gap in self._gaps:
             began = stream.time is None or begin <= gap.last_time

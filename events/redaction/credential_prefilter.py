@@ -48,7 +48,7 @@ _KEYS = (
 
 
 def _named_backwards() -> re.Pattern[bytes]:
-    """For a text from its end to its beginning: a joiner, and behind it the end of a name.
+    """A pattern for reversed text: a separator, then the end of a secret's name.
 
     `re` takes long over alternatives, so two letters are looked at before them.
     """

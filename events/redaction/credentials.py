@@ -46,7 +46,7 @@ _HEADER, _COOKIE, _STRONG, _WEAK, _AUTH = "authorization", "cookie", "strong", "
 
 
 def _meaning(name: str) -> tuple[str, str] | None:
-    """How sure a name makes one of its value, and the kind of secret; None for any other name."""
+    """How likely a name marks a secret, and which kind; None for ordinary names."""
     plain = _CAMEL.sub("_", name).lower().replace("-", "_").replace(".", "_").strip("_")
     plain = _NUMBERED.sub("", plain)
     if plain.endswith("authorization"):
@@ -83,7 +83,7 @@ _CREDENTIAL = re.compile(r"[^\s\"'`,;<>\\]+")
 
 
 def _authorization(value: str, *, whole: bool) -> tuple[int, int] | None:
-    """Where the credential is in what an Authorization header says.
+    """Find the credential in the value of an Authorization header.
 
     `whole` says that the value is all of one text, and not the rest of a line that may go on in
     prose.
@@ -185,7 +185,7 @@ _OF_NAMES = string.ascii_letters + string.digits + "_.-"
 
 
 def _trailing(text: str) -> int:
-    """How many characters at the end of a text may be of a name."""
+    """How many characters at the end of a text may belong to a name."""
     return len(text) - len(text.rstrip(_OF_NAMES))
 
 
@@ -202,7 +202,7 @@ _SETTING = re.compile(r"(?:login\s+\S+|ENV|setx|setenv|export)\s+\Z")
 
 
 def _names(text: str) -> Iterator[tuple[int, int]]:
-    """Where names stand that may be those of secrets."""
+    """Find the places of names that may mark secrets."""
     lower = text.lower()
     if len(lower) != len(text):
         lower = text  # rare letters grow; ASCII in small letters is found all the same
@@ -276,7 +276,7 @@ def _value(
 
 
 def _closed(text: str, quote: str, at: int, end: int) -> int:
-    """Where a quoted text ends: at the same quote, escaped as often."""
+    """Find the end of a quoted text: the same quote, escaped equally often."""
     closing = re.compile(rf"(?<!\\){re.escape(quote)}").search(text, at, at + _LONGEST)
     if closing is not None and (closing.start() < end or "\n" not in text[at : closing.start()]):
         return closing.start()

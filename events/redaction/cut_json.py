@@ -115,7 +115,7 @@ def cut_known(payload: dict[str, object], found: Counter[str]) -> dict[str, obje
 
 
 def _ours_kept(name: str, value: object, knife: _Knife) -> object:
-    """The fields of lllm's own that stay: ids and enumerations in their form.
+    """The fields of lllm's own that are kept, such as ids.
 
     Paths are a user's words.
     """
@@ -131,7 +131,7 @@ def _ours_kept(name: str, value: object, knife: _Knife) -> object:
 
 @cache
 def _given(kind: type[Event]) -> frozenset[str]:
-    """The fields that hold what a user gave."""
+    """The fields with content that a user gave."""
     fields = msgspec.structs.fields(kind)
     return frozenset(field.name for field in fields if field.type is object) - {_COUNTS}
 
@@ -140,13 +140,13 @@ class _Cuts(Protocol):
     """Cuts one kind of secrets out of texts, members and numbers."""
 
     def text(self, text: str) -> str:
-        """A text without secrets."""
+        """Cut secrets out of a text."""
 
     def member(self, name: str, text: str) -> str:
-        """The value of a member of this name, without secrets."""
+        """Cut secrets out of the value of a member of this name."""
 
     def number(self, number: int) -> object:
-        """A mark where a number is a secret, else the number."""
+        """Return a mark if a number is a secret, else the number."""
 
 
 class _Known:
@@ -166,7 +166,7 @@ class _Known:
 
 
 class _Patterns:
-    """Cuts what a user's patterns fit."""
+    """Cuts whatever a user's patterns match."""
 
     def __init__(self, patterns: Sequence[Pattern], found: Counter[str]) -> None:
         self._patterns = patterns
@@ -198,13 +198,13 @@ _NAMES, _VALUES = ("name", "key", "header"), "value"  # of a header, as HAR and 
 
 
 class _Knife:
-    """Walks through one payload and cuts each value in it."""
+    """Walks through a payload and cuts secrets out of each value."""
 
     def __init__(self, cuts: _Cuts) -> None:
         self._cuts = cuts
 
     def value(self, value: object, *, numbers: bool) -> object:
-        """Any JSON value without secrets; `numbers` says that a number may be one."""
+        """Cut secrets out of a JSON value; `numbers` says that a number may be one."""
         if type(value) is str:
             return self._cuts.text(value)
         if type(value) is dict:
@@ -216,7 +216,7 @@ class _Knife:
         return value
 
     def member(self, name: str, value: object, *, numbers: bool) -> object:
-        """The value of a member of this name."""
+        """Cut secrets out of the value of a member."""
         if type(value) is str:
             return self._cuts.member(name, value)
         if type(value) is list:
@@ -234,7 +234,7 @@ class _Knife:
         return self.value(value, numbers=numbers)
 
     def _list(self, items: list[object], numbers: bool) -> list[object]:
-        """A list without secrets.
+        """Cut secrets out of a list.
 
         A pair may be a header, or an item of a dict; what follows an option is its value.
         """
@@ -267,7 +267,7 @@ class _Knife:
 
 
 def _text_of(value: object) -> str | None:
-    """The text of a value that is one, or that is marked bytes."""
+    """The text of a value that is a text, or marked bytes."""
     if type(value) is str:
         return value
     if type(value) is dict and type(inside := value.get("base64")) is str and len(inside) < 200:
@@ -282,7 +282,7 @@ def _in_base64(was: str, text: str, cut: str, encoding: str) -> dict[str, object
 
 
 def _unused(key: str, taken: dict[str, object]) -> str:
-    """A free key in an object: two secrets leave the same mark."""
+    """Find an unused key for an object in which two secret keys get the same mark."""
     number, free = 1, key
     while free in taken:
         number += 1

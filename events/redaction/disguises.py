@@ -30,7 +30,7 @@ _HYPHENS = frozenset("\u2010\u2011\u2212\ufe58\ufe63")
 
 
 def _without_disguise(match: re.Match[str]) -> str:
-    """What stands for a piece of noise."""
+    """Decode one escape or other piece of noise."""
     kind, said = match.lastgroup, match[match.lastgroup or 0]
     if kind in ("percent", "x", "u"):
         character = chr(int(said, 16))
@@ -128,7 +128,7 @@ def wrapped(text: str) -> Iterator[list[tuple[int, int]]]:
 
 
 def _part_before(text: str, at: int) -> tuple[int, int] | None:
-    """The run of key characters that ends where a line does."""
+    """Find the run of key characters at the end of a line."""
     line = text[max(0, at - _LONGEST) : at]
     escaped = _ESCAPED_RETURN.search(line[-18:])
     line = line[: len(line) - len(escaped[0])] if escaped else line.rstrip("\r\\")

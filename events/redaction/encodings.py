@@ -151,7 +151,7 @@ _FIRST_DIGITS = bytes(97 if chr(c) in "0234567" else 32 for c in range(256))
 
 
 def _strings_in_base64(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
-    """Decode base64 from a place on, and give what can be read in it.
+    """Decode base64 from a place on, and return the readable parts.
 
     Only what is near to such a place is decoded.
     """

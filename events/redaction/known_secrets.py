@@ -100,7 +100,7 @@ _ONE_MARK = re.compile(r"\[redacted: [a-z0-9-]+\]")
 
 
 def _replaced(text: str, spans: Iterator[Span] | list[Span], found: Counter[str]) -> str:
-    """A text with marks in place of spans; of those that overlap, one mark for all of them."""
+    """Replace spans of a text by marks; overlapping spans get one mark."""
     parts: list[str] = []
     at = 0
     for start, end, name in sorted(spans, key=lambda span: (span[0], -span[1])):
@@ -132,7 +132,7 @@ def _spans(text: str) -> Iterator[Span]:
 
 
 def _long_runs(text: str) -> str:
-    """The runs of a text that are long enough for a key."""
+    """Find runs of a text that are long enough for a key."""
     data = text.encode("ascii", "replace")
     classes = data.translate(_CLASSES)
     runs: list[str] = []
@@ -146,7 +146,7 @@ def _long_runs(text: str) -> str:
 
 
 def _with_rest(text: str, end: int) -> int:
-    """The end of a secret that goes on in the next lines, where a terminal broke it."""
+    """Find the end of a secret that a terminal wrapped over several lines."""
     while more := NEXT_LINE.match(text, end):
         if not _goes_on(more[1]):
             break
@@ -155,7 +155,7 @@ def _with_rest(text: str, end: int) -> int:
 
 
 def _goes_on(piece: str) -> bool:
-    """True if a line is the rest of a secret, and not a word or name."""
+    """True if a line continues a secret, and is not a word or name."""
     return (
         len(piece) >= 4
         and any(c.isdigit() for c in piece)
@@ -166,7 +166,7 @@ def _goes_on(piece: str) -> bool:
 
 
 def _over_lines(text: str) -> Iterator[Span]:
-    """Find keys that line breaks split into parts which are none by themselves."""
+    """Find keys that line breaks split into parts too short to be recognised."""
     for parts in wrapped(text):
         whole = "".join([text[start:end] for start, end in parts]).encode("ascii", "replace")
         if len(whole) < _RUN or not (may_begin(whole) or _JWT.search(whole)):
@@ -206,7 +206,7 @@ def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
 
 
 def _in_encoded(text: str, found: Counter[str], depth: int) -> str:
-    """Cut secrets that stand inside of base64 and hex."""
+    """Cut secrets out of base64 and hex."""
     parts: list[str] = []
     at = 0
     for match in BASE64_RUN.finditer(text):

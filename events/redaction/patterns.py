@@ -114,7 +114,7 @@ _ESCAPES = (
 
 
 def _begun(prefix: str) -> str:
-    """Behind a prefix: that a key has its beginning there.
+    """A pattern that checks, after a prefix, that a key begins with it.
 
     `re` finds a literal fast, so the prefix comes first.
     """
@@ -144,7 +144,7 @@ EMAIL = Pattern(
 
 
 def _is_luhn(text: str) -> bool:
-    """The check digit of ISO/IEC 7812-1 annex B."""
+    """True if the Luhn check digit fits (ISO/IEC 7812-1 annex B)."""
     digits = [int(character) for character in reversed(text) if character in "0123456789"]
     doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
     return (sum(digits[::2]) + doubled) % 10 == 0

@@ -33,7 +33,7 @@ _LINES = 320  # bytes of the lines around an indented line break
 
 
 def _classes(odd: str) -> bytes:
-    """A table of what each byte is to a look for secrets.
+    """Make the table that classifies bytes for the search.
 
     a: of keys, and the backslash, since an escaped line break ends no run. !: to be undone.
     """
@@ -84,7 +84,7 @@ def may_hold_secret(data: bytes) -> bool:
 def _may_hold(
     data: bytes, depth: int, places: Sequence[int] = _AT_ONCE, cut_off: list[int] | None = None
 ) -> bool:
-    """True if a known secret may stand in a text that is inside of so many encodings (`depth`).
+    """True if a text inside `depth` encodings may hold a known secret.
 
     places: where base64 may begin in a long run that the text begins with. cut_off: gets the place
     of a run that the text ends within.
@@ -106,7 +106,7 @@ def _may_hold(
 
 
 class _Runs:
-    """The runs of a text that are long enough for a key, or for what encodes one.
+    """The runs of a text that are long enough for a key, or an encoded one.
 
     depth, places: as in `_may_hold`.
     """
@@ -143,7 +143,7 @@ class _Runs:
         return bool(self._begun) and self._is_one_begun()
 
     def _is_alone_with_secret(self, run: bytes, at: int, length: int) -> bool:
-        """True if a run that belongs to nothing around it may hold a secret."""
+        """True if a run that stands alone may hold a secret."""
         if _is_hex(run):
             return length >= _HEX_ENCODED and self._is_hex_encoded(run)
         if not run.translate(None, _WORDS):
@@ -159,7 +159,7 @@ class _Runs:
         return False
 
     def _is_joined_with_secret(self, run: bytes, at: int, end: int) -> bool:
-        """True if a run may hold a secret together with what stands around it."""
+        """True if a run, together with the text around it, may hold a secret."""
         if end - at > _BLOB and b"\\" not in run:
             return self._is_blob_with_secret(run, at, end)
         if not run.translate(None, _WORDS):
@@ -245,7 +245,7 @@ def _is_uuid(data: bytes, at: int, end: int) -> bool:
 
 
 def _without_uuids(data: bytes) -> bytes:
-    """The classes of a text, UUIDs taken for blanks."""
+    """The classes of a text in which UUIDs count as blanks."""
     shapes = data.translate(_SHAPES)
     for behind in (b" ", b"s"):
         shapes = shapes.replace(b" " + _UUID + behind, b" " + _BLANKS + behind)
@@ -253,24 +253,24 @@ def _without_uuids(data: bytes) -> bytes:
 
 
 def _is_hex(run: bytes) -> bool:
-    """True if a run is of hex digits and dashes, as no key is but those that begin with `fc-`."""
+    """True if a run is only hex digits and dashes, which only keys beginning with `fc-` are."""
     return not run.translate(None, _HEX) and b"fc-" not in run
 
 
 def _is_signed(data: bytes, at: int) -> bool:
-    """True if a name in front says that this is a signature, as of a URL."""
+    """True if the name before a run says that it is a signature, as in a URL."""
     return data[max(0, at - 10) : at].lower().endswith((b"sig=", b"signature="))
 
 
 def _parts_around(data: bytes, at: int, end: int) -> bytes:
-    """A run with what dots and colons part from it."""
+    """A run together with parts that dots and colons separate from it."""
     times = 7 if b"\\u00" in data[at:end] else 1  # UTF-16: a zero behind each character
     around = data[max(0, at - _LEFT * times) : end + _RIGHT * times]
     return unescaped(around) if b"\\" in around else around
 
 
 def _lines_around(data: bytes, at: int, end: int) -> Iterator[bytes]:
-    """A run with the lines around it, joined, where it begins or ends with an indented line."""
+    """A run joined with the lines around it, if an indented line continues it."""
     before = data[max(0, at - 99) : at].rstrip()
     if (
         before.endswith(b"\\n")

@@ -338,7 +338,7 @@ class Agent:
         *,
         on_loop: bool = False,
     ) -> Steps[Message[T]]:
-        """What `respond` and `arespond` do, for `drive` and `adrive`."""
+        """The shared steps of `respond` and `arespond`, for `drive` and `adrive`."""
         if prompt is not None:
             self.receive_prompt(prompt, prompt_args)
         if inspect.iscoroutinefunction(on_text):

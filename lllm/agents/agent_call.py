@@ -158,7 +158,7 @@ class AgentCall:
             self._recorder.commit()
 
     def _loop(self) -> Steps[tuple[int, Message]]:
-        """Ask until an answer can be taken; returns it with its number in the session."""
+        """Ask until an answer is accepted; returns it with its number in the session."""
         step = 0
         while True:
             step += 1
@@ -182,7 +182,7 @@ class AgentCall:
             )
 
     def _answer(self, step: int) -> Steps[LLMResponded]:
-        """One answer of the model, however many attempts it takes."""
+        """Get one answer of the model, in as many attempts as allowed."""
         budget, model = self._agent.session.budget, self._agent.config.model_name
         attempt = 0
         while True:

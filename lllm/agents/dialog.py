@@ -56,7 +56,7 @@ class Piece(str):
     """How often that answer has been asked for, this time included."""
 
     def __new__(cls, text: str, *, request: int, attempt: int) -> Piece:
-        """Make a piece of a text that was heard."""
+        """Make a piece from a text."""
         piece = super().__new__(cls, text)
         piece.request = request
         piece.attempt = attempt

@@ -182,7 +182,7 @@ class RunTools(msgspec.Struct, frozen=True):
 
     @contextmanager
     def _reports_end(self, index: int) -> Iterator[list[object]]:
-        """Call `ended` behind the `with`, in which the list gets what the tool returned."""
+        """A `with` around a tool that calls `ended` with the tool's result."""
         began = time.perf_counter_ns()
         returned: list[object] = []
         try:

@@ -149,7 +149,7 @@ class ModelCalls:
     def _begin(
         self, request: int, step: int, attempt: int, tool_choice: Literal["none"] | None
     ) -> Attempt:
-        """Stage `llm.requested`; returns the attempt, whose end is to follow."""
+        """Stage `llm.requested`, and return the attempt."""
         config, dialog, invoker = self._config, self._dialog, self._config.invoker
         sent = sent_in(dialog.contents, config.model_args)
         self._recorder.stage(
@@ -190,7 +190,7 @@ class ModelCalls:
         )
 
     def _text_listener(self, request: int, attempt: int) -> OnText | None:
-        """What the invoker hands each piece of text to; None where nobody asks for them."""
+        """The callback for each piece of text; None if nobody needs the pieces."""
         on_text, heard = self._on_text, self._heard
         if on_text is None:
             return None

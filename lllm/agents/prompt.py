@@ -198,7 +198,7 @@ def _placeholders(template: str, path: str) -> tuple[str, ...]:
 
 
 def _names(template: str) -> Iterator[str]:
-    """The name of every placeholder, also those in a format specifier: `{x:{width}}`."""
+    """The names of all placeholders, including those in format specifiers: `{x:{width}}`."""
     for _, name, specifier, _ in string.Formatter().parse(template):
         if name is not None:
             yield name
@@ -223,7 +223,7 @@ def _format_schema(format_: object, path: str) -> dict[str, object] | None:
 
 
 def _without_fence(text: str) -> str:
-    """The inside of the one code fence in a text; the text itself if there isn't exactly one."""
+    """The content of the only code fence in a text; the text itself if there isn't exactly one."""
     # Not splitlines(): a JSON text may hold U+2028 and its like.
     lines = text.split("\n")
     fences = [i for i, line in enumerate(lines) if line.strip().lower() in _FENCES]

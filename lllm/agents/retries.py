@@ -124,7 +124,7 @@ class Retries:
         )
 
     def _backoff(self, error: InvokeError) -> int:
-        """Choose the wait where the provider names none, in nanoseconds.
+        """Choose a wait if the provider names none, in nanoseconds.
 
         It doubles each time, less up to a half of it at random. A replay has the recorded one.
         """

@@ -242,7 +242,7 @@ class Tactic(TacticCalls):
         )
 
     def _parent_of_call(self) -> Parent | None:
-        """The innermost session that is running where the tactic is called; None for a root."""
+        """The current session, which becomes the call's parent; None for a root."""
         running, bound = running_session(), self._parent
         if bound is None or (bound.replaying is None and above_of(running) is not None):
             return running
@@ -250,7 +250,7 @@ class Tactic(TacticCalls):
         return running if inside else bound
 
     def _host(self, parent: Parent | None, return_session: bool) -> SessionHost:
-        """Where a call is written: into the tactic's own store, else where its parent is."""
+        """The place to record a call: the tactic's own store, else that of the parent."""
         replay = above_of(parent)
         if replay is not None:
             return replay.host
@@ -269,7 +269,7 @@ class Tactic(TacticCalls):
         return host
 
     def _warn_once(self) -> None:
-        """Warn, once for each class of tactics, that calls are not kept."""
+        """Warn, once for each tactic class, that calls are not stored."""
         with _warning.held():
             warned = not self._warns or type(self) in _warned
             _warned.add(type(self))
@@ -282,7 +282,7 @@ class Tactic(TacticCalls):
             )
 
     def _running(self, scope: SessionScope) -> Self:
-        """The copy that one call runs on: agents of its own, sub-tactics bound to its session."""
+        """Copy the tactic for one call, with its own agents and bound sub-tactics."""
         running = self._copy_with(
             subtactics.bind_all(vars(self), Tactic, lambda tactic: tactic._bind_to(scope))
         )
@@ -293,7 +293,7 @@ class Tactic(TacticCalls):
         return running
 
     def _bind_to(self, parent: Parent) -> Self:
-        """A copy whose calls are children of a running call."""
+        """Copy the tactic so that its calls are children of a running call."""
         bound = self._copy_with(vars(self))
         bound._parent = parent
         if bound.log_store is not None and session_host(bound.log_store) is parent.host:
@@ -316,7 +316,7 @@ class _Agents(dict[str, Agent]):
 
 
 class _Quick(Tactic, register=False):
-    """The tactic of `Tactic.quick`."""
+    """The tactic behind `Tactic.quick`."""
 
     name = "quick"
     _warns = False  # who asks in one line knows whether there is a store

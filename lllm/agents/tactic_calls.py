@@ -23,14 +23,14 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class _Calls(Protocol[R_co]):
-    """A tactic, to a type checker: what its `call` returns, calling it returns."""
+    """For type checkers: a tactic whose calls return what its `call` returns."""
 
     @property
     def call(self) -> Callable[..., R_co]: ...
 
 
 class _CallsAsync(Protocol[R_co]):
-    """A tactic whose `call` is an `async def`."""
+    """For type checkers: a tactic whose `call` is an `async def`."""
 
     @property
     def call(self) -> Callable[..., Awaitable[R_co]]: ...

@@ -126,7 +126,7 @@ class ToolCalls:
     def _begin(
         self, request: int, call: ToolCall, index: int, refusal: ParseError | None = None
     ) -> _Run:
-        """Stage a call of a tool; it ends at once where it is refused or can't be run."""
+        """Stage a tool call; it ends at once if it is refused or can't run."""
         number = self._recorder.ordinal("tool")
         run = _Run(call, number, self._recorder.ordinal("message"), time.perf_counter_ns())
         plain: object = None
@@ -186,7 +186,7 @@ class ToolCalls:
                 self._tell(run)
 
     def _batch(self, waiting: Sequence[_Run]) -> Steps[list[_Run]]:
-        """Run those that nothing stands for; returns those that wait for another one's result."""
+        """Run tools whose result isn't known; returns those that wait for another's result."""
         batch: list[_Run] = []
         later: list[_Run] = []
         keys = set[tuple[str, bytes]]()
@@ -216,7 +216,7 @@ class ToolCalls:
         return self._tools[name]
 
     def _repeats(self, run: _Run) -> bool:
-        """Whether the result of an earlier call stands for this one, which then ends."""
+        """True if an earlier call's result is used for this one, which then ends."""
         if run.key is None or run.key not in self._ran:
             return False
         first, result = self._ran[run.key]
@@ -224,7 +224,7 @@ class ToolCalls:
         return True
 
     def _end(self, run: _Run, value: object, error: BaseException | None, elapsed: int) -> None:
-        """Stage how a tool ended, unless it was left, and that has been staged."""
+        """Stage the end of a tool, unless that is already staged."""
         if error is not None:
             self._fail(run, error, elapsed)
             return
@@ -262,7 +262,7 @@ class ToolCalls:
             _logger.warning("tool %s failed: %s: %s", run.call.name, details.type, message)
 
     def _stage_end(self, run: _Run, event: ToolReturned | ToolFailed) -> bool:
-        """Stage the end of a tool; False where it has one."""
+        """Stage the end of a tool; False if it already has one."""
         with self._ending.held():
             if run.number not in self._open:
                 return False

@@ -28,7 +28,7 @@ class Finding(Exception):
 
 
 class _ReaderGone(Exception):
-    """Whoever read our output has stopped."""
+    """The reader of the output has stopped reading."""
 
 
 class CommandLine(click.Group):
@@ -100,7 +100,7 @@ def _print_error(message: str) -> None:
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Print what a store logs while a command runs as lines of the command."""
+    """Print log lines of a store as lines of the command on stderr."""
     # Without a handler, `logging` would print it as it is, with whatever somebody wrote into the
     # store.
     logger, handler = logging.getLogger("lllm.store"), _StderrHandler(logging.WARNING)
@@ -120,5 +120,5 @@ class _StderrHandler(logging.Handler):
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning as one line, without the place in the code that gave it."""
+    """Print a warning as one line, without its place in the code."""
     _print_error(str(message))

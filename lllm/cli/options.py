@@ -126,7 +126,7 @@ def as_groups(
 
 
 def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | None) -> None:
-    """Keep the zone that is asked for, behind the command or before it."""
+    """Remember the zone given before or after the command."""
     name = "UTC" if given is True else given
     if not name:
         return

@@ -65,7 +65,7 @@ class Player:
             before = event.time
 
     def _wait(self, pause: int) -> bool:
-        """Let a pause pass.
+        """Wait for the length of a pause.
 
         Args:
             pause: Nanoseconds between two events, below 0 where a clock was set back.

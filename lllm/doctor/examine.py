@@ -77,7 +77,7 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
 
 @contextmanager
 def _noting_errors(troubles: list[str]) -> Iterator[None]:
-    """A `with` that notes what goes wrong inside, so that the look goes on."""
+    """A `with` that notes errors, so that the examination continues."""
     try:
         yield
     except (LllmError, OSError, sqlite3.Error) as error:
@@ -118,7 +118,7 @@ def _log(
 
 
 def _search(store: LogStore, head: int, troubles: list[str]) -> tuple[tuple[Gap, ...], int]:
-    """The gaps of a log, and how many of its sessions were erased."""
+    """Find the gaps of a log, and count the erased sessions."""
     gaps, erased = [], 0
     for event in _readable(store, head, troubles):
         payload = codec.decode(event)
@@ -130,7 +130,7 @@ def _search(store: LogStore, head: int, troubles: list[str]) -> tuple[tuple[Gap,
 
 
 def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recorded]:
-    """What can be read of the events that `_search` looks for."""
+    """Read the readable events that `_search` needs."""
     after = 0
     while after < head and len(troubles) < _TROUBLES:
         began = after
@@ -196,7 +196,7 @@ def _views(rows: ReadModel, head: int, found: Mapping[str, Checkpoint]) -> Itera
 
 
 def _leftovers(rows: ReadModel, found: Mapping[str, Checkpoint]) -> tuple[str, ...]:
-    """The tables that a stopped rebuild left: of views of ours, but of no generation in use."""
+    """Find tables that a stopped rebuild left behind."""
     shown = {
         table.name: found[view.name].generation if view.name in found else 0
         for view in rows.projector.views
@@ -211,7 +211,7 @@ def _leftovers(rows: ReadModel, found: Mapping[str, Checkpoint]) -> tuple[str, .
 
 
 def _rows_file(store: LogStore, rows: ReadModel) -> Database:
-    """The file that rows belong in; they may be elsewhere, where a page of it is damaged."""
+    """The file where rows belong, even if a damaged page has moved them into memory."""
     backend = store.backend
     return backend.rows_database() if isinstance(backend, KeepsRows) else rows.database
 

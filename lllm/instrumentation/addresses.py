@@ -18,7 +18,7 @@ _REGION = re.compile(r"/locations/([^/]+)/")
 
 
 def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
-    """Add to the body of a request the model and the wish for a stream that its address says.
+    """Add the model, and the option to stream, from a request's URL to its body.
 
     Args:
         body: As it is sent; what it says itself wins.
@@ -37,7 +37,7 @@ def with_address(body: Mapping[str, object], path: str) -> Mapping[str, object]:
 
 
 def region_of(path: str) -> str | None:
-    """Read the region that an address of Vertex names in its path.
+    """Read the region from the path of a Vertex URL.
 
     Args:
         path: Of the address, as it is sent: quoted.

@@ -158,7 +158,7 @@ class BodiesBegun:
         self._begun: tuple[_Begun, ...] = ()
 
     def read(self, content: bytes, operation: Operation, path: str) -> Body:
-        """Read a body.
+        """Parse a request body.
 
         Args:
             content: It, as JSON.
@@ -185,7 +185,7 @@ class BodiesBegun:
         return _read(content, _decoder.decode(content), form, path)
 
     def remember(self, body: Body) -> None:
-        """Have later bodies compared with this one, all of whose messages are in the log by now."""
+        """Remember a body, all of whose messages are in the log, to compare later ones with."""
         begun = _begun_of(body)
         if begun is None or not begun.ends:
             return

@@ -44,7 +44,7 @@ P = ParamSpec("P")
 def _one_at_a_time(
     method: Callable[Concatenate[Call, P], None],
 ) -> Callable[Concatenate[Call, P], None]:
-    """Make a method a step of a call, which the end of its session in another thread may meet.
+    """A decorator that lets only one thread at a time run a step of a call.
 
     No step begins while another runs, none once the call is over, and none in a forked child.
     """
@@ -112,16 +112,16 @@ class Call:
 
     @property
     def asks_for_stream(self) -> bool:
-        """True if the provider was asked to answer piece by piece."""
+        """True if the request asks for a streamed answer."""
         return self._asked is not None and self._asked.stream
 
     def clean(self, text: str) -> str:
-        """Cut out of the text of an error what must not be told."""
+        """Remove secrets from the text of an error."""
         return self._secrets.cut_error(text)
 
     @_one_at_a_time
     def requested(self, content: bytes, headers: Mapping[str, str], path: str) -> None:
-        """Stage an attempt that is about to be sent.
+        """Stage the event of an attempt that is about to be sent.
 
         Args:
             content: The body, as JSON.
@@ -153,7 +153,7 @@ class Call:
 
     @_one_at_a_time
     def sent(self) -> None:
-        """Begin to wait for the model: what was staged is durable."""
+        """Begin to wait for the answer; the event of the attempt is written by now."""
         if self._attempt is not None:
             asked = self._attempt.asked
             self._exchange = Exchange(
@@ -188,7 +188,7 @@ class Call:
         )
 
     def _definition(self, asked: CapturedRequest) -> str | None:
-        """Write what seldom changes, once for each log, and name it."""
+        """Write the facts that seldom change once for each log, and return their name."""
         if not (asked.tools or asked.lasting):
             return None
         return self._recorder.define(
@@ -206,7 +206,7 @@ class Call:
 
     @_one_at_a_time
     def received(self, got: Whole) -> None:
-        """Stage what a whole HTTP answer says."""
+        """Stage the events for a complete HTTP answer."""
         exchange = self._exchange
         if exchange is None:
             return
@@ -221,12 +221,12 @@ class Call:
             self._answered(answer)
 
     def ends_now(self, status: int) -> bool:
-        """Tell whether only the session's end follows an answer, so that both are one append."""
+        """True if only the session's end follows an answer, so that one append can write both."""
         return self.alone and is_answer(status)
 
     @_one_at_a_time
     def opened(self, head: Head) -> None:
-        """Take in that an answer begins whose body the caller reads, by its status and headers."""
+        """Handle the status and headers of an answer whose body the caller reads."""
         self.streaming = True
         self._head = head
         self._heard = Heard(head, self._take, at_end=not self.asks_for_stream)
@@ -235,7 +235,7 @@ class Call:
 
     @_one_at_a_time
     def heard(self, chunk: bytes) -> None:
-        """Take in a piece of its body."""
+        """Handle a piece of the answer's body."""
         if self._heard is not None:
             self._heard.add(chunk)
 
@@ -252,7 +252,7 @@ class Call:
 
     @_one_at_a_time
     def finished(self, error: BaseException | None, *, whole: bool, left: str = _CLOSED) -> None:
-        """Stage what a body said, when it has come to its end, or the caller to his.
+        """Stage the events of a body when it ends, or when the caller stops reading.
 
         Args:
             error: What cut it off, None where nothing did.
@@ -293,7 +293,7 @@ class Call:
 
     @_one_at_a_time
     def failed(self, error: BaseException) -> None:
-        """Stage that the attempt failed; does nothing where none is under way."""
+        """Stage the failure of the attempt; does nothing if no attempt is in progress."""
         self._failed(error)
 
     def _failed(self, error: BaseException, *, cancelled: bool = False) -> None:
@@ -312,7 +312,7 @@ class Call:
     # -- the end
 
     def leave(self, error: BaseException | None) -> None:
-        """End the call, and its session, if it is its own; do nothing where it was over before.
+        """End the call, and its session if it has its own; a second call does nothing.
 
         Args:
             error: What it failed with, None where it did not.
@@ -391,5 +391,5 @@ class Call:
 
 
 def is_answer(status: int) -> bool:
-    """Tell whether an HTTP status stands for an answer; the SDKs take all others for errors."""
+    """True if an HTTP status is a success; the SDKs treat all others as errors."""
     return 200 <= status < 300

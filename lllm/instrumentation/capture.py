@@ -27,7 +27,7 @@ def capture(
     ask_for_usage: bool = False,
     provider: str | None = None,
 ) -> ClientT:
-    """Have every chat, responses, messages and embeddings call of a client recorded.
+    """Record every chat, responses, messages and embeddings call of a client.
 
     Inside `with store.session(...)`, a tactic or a function under `@store.tactic(...)` a call
     belongs to that session; outside of any it is a session of its own in `log_store`. Streams are
@@ -69,7 +69,7 @@ def capture(
 
 
 def release(client: ClientT) -> ClientT:
-    """Stop recording a client that was captured, and the copies that it made.
+    """Stop recording a client, and the copies that were made of it.
 
     It stays open, and calls that are under way are recorded to their end. Releasing a client that
     is not captured does nothing.
@@ -98,7 +98,7 @@ def captured(
     ask_for_usage: bool = False,
     provider: str | None = None,
 ) -> Iterator[ClientT]:
-    """Have a client recorded inside a `with`: `with lllm.captured(client, log_store=store):`.
+    """Record a client inside a `with`: `with lllm.captured(client, log_store=store):`.
 
     At the end the client is what it was before: released, or captured as it had been. It stays
     open, while `with capture(client)` closes it, as the SDK's own `with` does.

@@ -37,7 +37,7 @@ class ClientEndpoint:
     def of(
         cls, sdk: str, base_url: object, *keys: object, provider: str | None = None
     ) -> ClientEndpoint:
-        """Make that of a client of an SDK.
+        """Make the ClientEndpoint of an SDK's client.
 
         Args:
             sdk: Its name.
@@ -60,7 +60,7 @@ class ClientEndpoint:
         return cls(goes, tuple(key for key in keys if isinstance(key, str)))
 
     def secrets_with(self, headers: Mapping[str, str]) -> Secrets:
-        """Collect what must not be told of a request.
+        """Collect the secrets of the client and of one request.
 
         Args:
             headers: Of the request; they may have keys that the client did not have before.

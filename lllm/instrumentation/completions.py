@@ -17,7 +17,7 @@ API = "completions"
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """Read the answer in a provider's JSON.
+    """Read an Answer from a provider's JSON.
 
     Args:
         body: The provider's JSON.

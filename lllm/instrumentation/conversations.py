@@ -41,22 +41,22 @@ class ConversationDigest:
 
     @property
     def last_ordinal(self) -> int | None:
-        """The ordinal of its last message; None while it is empty."""
+        """The ordinal of the last message; None if there is none."""
         return self._ordinals[-1] if self._ordinals else None
 
     def add(self, ordinal: int, digest: bytes) -> None:
-        """Append a message, by the ordinal under which an event carries it, and its digest."""
+        """Append a message, given its digest and its ordinal in the events."""
         self._digests += digest
         self._ordinals.append(ordinal)
 
     def forked(self, number: int, *, upto: int) -> ConversationDigest:
-        """Make a conversation that begins with its first `upto` messages."""
+        """Make a conversation of the first `upto` messages."""
         return ConversationDigest(
             number, self._ordinals[:upto], self._digests[: upto * _DIGEST_BYTES]
         )
 
     def digest(self, salt: bytes, *, asked: object) -> str:
-        """Make the digest of a request that asks for its next message; see `Dialog`."""
+        """Make the digest of a request for the next message; see `Dialog`."""
         return request_digest(salt, asked, (bytes(self._digests),))
 
 
@@ -83,7 +83,7 @@ class Conversations:
     def going_on(
         self, contents: Sequence[Content], beginnings: list[bytes] | None = None
     ) -> ConversationDigest:
-        """Find the dialog that goes on with these messages; stage what is new of them as events.
+        """Find the dialog that some messages continue; new messages are staged as events.
 
         Args:
             contents: The messages.
@@ -136,12 +136,12 @@ class Conversations:
         return dialog
 
     def left(self, dialog: ConversationDigest) -> None:
-        """Stop waiting for an answer in a dialog."""
+        """Stop expecting an answer in a dialog."""
         with self._lock.held():
             self._waiting.discard(dialog.number)
 
     def answered(self, dialog: ConversationDigest, ordinal: int, content: Content) -> None:
-        """Add to a dialog its answer, which stands in an event of its own."""
+        """Add an answer, which has its own event, to its dialog."""
         digest, compared = digests_of(content)
         with self._lock.held():
             self._enter(dialog, ordinal, digest, chained(self._wholes[dialog.number], compared))

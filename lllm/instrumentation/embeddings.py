@@ -19,7 +19,7 @@ API = "embeddings"
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """Read the vectors in a provider's JSON.
+    """Read the vectors from a provider's JSON.
 
     Args:
         body: The provider's JSON.

@@ -31,7 +31,7 @@ _making = ThreadLock()
 
 
 def instrument(*names: str) -> None:
-    """Change something of Python for this process, so that lllm sees more: `instrument("threads")`.
+    """Switch on a process-wide change, by which lllm records more: `instrument("threads")`.
 
     "threads" has every thread that is started, and all work that is submitted to a
     ThreadPoolExecutor, run in the session that is running there and then, and spend of its budget.
@@ -49,7 +49,7 @@ def instrument(*names: str) -> None:
 
 
 def uninstrument(*names: str) -> None:
-    """Undo `instrument`; what is not instrumented stays as it is.
+    """Undo `instrument`; does nothing if it was not called.
 
     Threads and work that have begun go on in their session.
 

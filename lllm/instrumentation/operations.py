@@ -46,7 +46,7 @@ _BY_PATH = {
 
 
 def operation_of(method: str, path: str) -> Operation | None:
-    """Find what an SDK is about to call.
+    """Find the kind of API call that an SDK is about to make.
 
     Args:
         method: Of HTTP.
@@ -72,7 +72,7 @@ _NO_MODEL = re.compile(
 
 
 def unrecorded(method: str, path: str) -> str | None:
-    """Find out whether a call that is not recorded may run a model.
+    """Find out if a call that is not recorded may run a model.
 
     Images, audio, moderations, reranking, batches and whatever else is posted may.
 

@@ -49,14 +49,14 @@ class Heard:
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take in a piece that came from the connection just now."""
+        """Add a piece that has just arrived."""
         self._waiting.append((time.perf_counter_ns(), chunk))
         self._size += len(chunk)
         if self._size >= _BATCH and not self._waits:
             self.read()
 
     def read(self) -> None:
-        """Read what waits."""
+        """Parse the bytes that are waiting."""
         waiting, self._waiting, self._size = self._waiting, [], 0
         for came, chunk in self._decoded(waiting):
             self._take(chunk, came)

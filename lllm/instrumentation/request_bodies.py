@@ -56,14 +56,14 @@ class ConversationForm(msgspec.Struct, frozen=True):
     said: tuple[str, ...]
 
     def read(self, body: Mapping[str, object]) -> CapturedRequest:
-        """Read what a whole body asks."""
+        """Parse a whole body."""
         messages = self.first(body)
         for one in items(body.get(self.key)):
             messages += self.each(one)
         return self.asked(body, messages)
 
     def asked(self, body: Mapping[str, object], contents: list[Content]) -> CapturedRequest:
-        """Read what a body asks beside its messages, which have been read."""
+        """Parse everything in a body except its messages, which are already parsed."""
         return _captured_request(body, contents, *self.said)
 
 
@@ -86,12 +86,12 @@ def _instructions(body: Mapping[str, object]) -> list[Content]:
 
 
 def of_completions(body: Mapping[str, object]) -> CapturedRequest:
-    """Read a body of the older completions API: each prompt a message."""
+    """Parse a body of the older completions API: each prompt becomes a message."""
     return _of_plain_texts(body, "prompt")
 
 
 def of_embeddings(body: Mapping[str, object]) -> CapturedRequest:
-    """Read a body of the embeddings API: each text, or list of tokens, a message."""
+    """Parse a body of the embeddings API: each text or list of tokens becomes a message."""
     return _of_plain_texts(body, "input")
 
 

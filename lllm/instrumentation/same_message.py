@@ -16,7 +16,7 @@ _CALLS = ("tool_use", "function_call", "custom_tool_call")
 
 
 def digests_of(content: Content) -> tuple[bytes, bytes]:
-    """Make the digests of a message.
+    """Make the digests by which a message is recognised.
 
     Args:
         content: The message.
@@ -84,5 +84,5 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def chained(before: bytes, digest: bytes) -> bytes:
-    """Make what stands for a beginning of that of one message less and the digest of the last."""
+    """Make the digest of a list of messages from that of all but the last, and the last one's."""
     return hashlib.sha256(before + digest).digest()

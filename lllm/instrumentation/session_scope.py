@@ -30,7 +30,7 @@ class SessionResolver:
         self._unrecorded: set[tuple[str, bool]] = set()
 
     def session_of(self, name: str) -> tuple[SessionScope | None, bool]:
-        """Find the session of a call.
+        """Find or begin the session of a call.
 
         Args:
             name: Of the session, if it is the call's own.
@@ -72,7 +72,7 @@ class SessionResolver:
             )
 
     def tell_of_unrecorded(self, sdk: str, path: str) -> None:
-        """Warn once of calls that are not recorded, and once more where a budget misses their cost.
+        """Warn once of calls that are not recorded, and once if a budget misses their cost.
 
         Args:
             sdk: That makes them.

@@ -24,7 +24,7 @@ ClientOf = Callable[[object], object | None]
 
 
 def clients_inside(given: object, client_of: ClientOf) -> list[object]:
-    """Find the clients that something has as attributes.
+    """Find the clients among the attributes of an object.
 
     Args:
         given: Anything.
@@ -43,7 +43,7 @@ def clients_inside(given: object, client_of: ClientOf) -> list[object]:
 
 
 def holder_of(given: object, client_of: ClientOf) -> str | None:
-    """Find the attribute of something under which is what has clients.
+    """Find the attribute of an object that contains clients.
 
     Args:
         given: Anything.

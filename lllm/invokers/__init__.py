@@ -95,19 +95,19 @@ class Invoker(Protocol):
 
     @property
     def provider(self) -> str:
-        """Who bills, as genai-prices names it ("openai"), or a name of one's own."""
+        """The provider that bills, by its name in genai-prices ("openai") or another name."""
 
     @property
     def api(self) -> str:
-        """The dialect spoken ("chat.completions")."""
+        """The dialect of the API ("chat.completions")."""
 
     @property
     def host(self) -> str | None:
-        """Where the requests go, None for an embedded model."""
+        """The host that requests go to, None for an embedded model."""
 
     @property
     def port(self) -> int | None:
-        """The port there, None for an embedded model."""
+        """The port that requests go to, None for an embedded model."""
 
     def invoke(self, request: Request) -> Answer:
         """Call the model and wait for its answer.
@@ -131,7 +131,7 @@ class Streams(Protocol):
     """Additional methods of an invoker that can pass on an answer's text as it arrives."""
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """Call the model, and hand on the text of its answer as it comes.
+        """Call the model, and pass on the text of its answer as it arrives.
 
         Args:
             request: What is asked.
@@ -146,4 +146,4 @@ class Streams(Protocol):
         """
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an event loop, on which on_text is called."""
+        """Do what `stream` does on an event loop, where on_text is called."""

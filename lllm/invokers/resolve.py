@@ -100,7 +100,7 @@ class PerModel(Protocol):
     """An additional method of an invoker that can call several providers."""
 
     def for_model(self, model: str) -> Invoker:
-        """Get the invoker for one model, by whose name the provider is told."""
+        """Get the invoker for one model, with the provider that its name implies."""
 
 
 class ByName:
@@ -110,7 +110,7 @@ class ByName:
         self._made: dict[_Place, Invoker] = {}
 
     def named(self, name: str) -> Invoker:
-        """Make the invoker of a name; see the function `named`."""
+        """Make the invoker with a given name; see the function `named`."""
         if name == "scripted":
             raise ConfigError(
                 "The scripted invoker needs its script: make it with ScriptedInvoker([...]) and "
@@ -148,7 +148,7 @@ def named(name: str) -> Invoker:
 
 
 def resolve_invoker(model: str) -> Invoker:
-    """Make the invoker for a model whose configuration names none.
+    """Make the invoker for a model when the configuration names no invoker.
 
     With OPENAI_BASE_URL set, a name that tells no provider goes there.
 
@@ -166,7 +166,7 @@ def resolve_invoker(model: str) -> Invoker:
 
 
 def check_key(model: str) -> None:
-    """Look for the key of a model that `resolve_invoker` takes, sooner than its first call would.
+    """Check early that the API key for a model is set.
 
     Args:
         model: By its name.

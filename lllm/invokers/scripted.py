@@ -69,7 +69,7 @@ def reply(
     model: str | None = None,
     finish: Finish | None = None,
 ) -> ScriptedReply:
-    """Script an answer whose usage, model or finish the script decides; see ScriptedReply.
+    """Script an answer with a given usage, model or finish reason; see ScriptedReply.
 
     Args:
         text: What the model says.
@@ -87,7 +87,7 @@ def reply(
 def tool_call(
     name: str, arguments: Mapping[str, object] | str = "{}", *, call_id: str = ""
 ) -> ToolCall:
-    """Script a wish to run a tool.
+    """Script a request to run a tool.
 
     Args:
         name: Of the tool.
@@ -102,7 +102,7 @@ def tool_call(
 
 
 def tool_calls(*calls: ToolCall, text: str = "") -> ScriptedReply:
-    """Script several tool calls in one answer, with what the model says beside them.
+    """Script several tool calls in one answer, with text beside them.
 
     Args:
         *calls: As `tool_call` makes them.
@@ -133,7 +133,7 @@ def rate_limited(retry_after: float | None = None) -> InvokeError:
 
 
 def server_error(status: int = 500) -> InvokeError:
-    """Script a 5xx, which another attempt may not meet.
+    """Script a 5xx status, which may be retried.
 
     Args:
         status: Of HTTP.
@@ -150,7 +150,7 @@ def server_error(status: int = 500) -> InvokeError:
 
 
 def timed_out() -> InvokeError:
-    """Script that no answer comes within the time.
+    """Script a timeout.
 
     Returns:
         The error, to be a reply.
@@ -159,7 +159,7 @@ def timed_out() -> InvokeError:
 
 
 def bad_request(message: str = "the request is not valid") -> InvokeError:
-    """Script a 400, which no retry mends.
+    """Script a 400 status, which is not retried.
 
     Args:
         message: What the provider says.
@@ -176,7 +176,7 @@ def bad_request(message: str = "the request is not valid") -> InvokeError:
 
 
 def cut_off(text: str, *, usage: Usage | None = None) -> InvokeError:
-    """Script a stream that ends in the middle.
+    """Script a stream that breaks off.
 
     Args:
         text: What came of it.
@@ -220,7 +220,7 @@ class ScriptedInvoker:
         return f"ScriptedInvoker(provider={self.provider!r})"
 
     def invoke(self, request: Request) -> Answer:
-        """Give the next reply of the script as an answer.
+        """Return the next reply of the script as an answer.
 
         Args:
             request: What is asked.
@@ -242,7 +242,7 @@ class ScriptedInvoker:
         return _answer(self._choose(request), request)
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `invoke` does, with on_text called word by word."""
+        """Return the next reply, passing its text to on_text word by word."""
         began = time.perf_counter_ns()
         try:
             return _as_stream(self.invoke(request), on_text, began)

@@ -22,7 +22,7 @@ _HEADERS = frozenset({"headers", "extraheaders", "defaultheaders"})  # nothing i
 
 
 def without_secrets(params: Mapping[str, object]) -> dict[str, object]:
-    """Hide the values of parameters that are named as secrets, at any depth.
+    """Hide the values of parameters whose names mean a secret, at any depth.
 
     Args:
         params: What a model is called with.

@@ -40,7 +40,7 @@ _one_load = ForkSafeLock(order=0)
 
 
 def load_package(path: str | Path, runtime: Runtime | None = None) -> Package:
-    """Register the tactics of a package and of all it depends on.
+    """Register the tactics of a package and of all its dependencies.
 
     Every .py file below the folders of `[tactics] paths` is imported, under a module name of its
     own, unless it was imported already; relative imports reach whatever lies in the package.

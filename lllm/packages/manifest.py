@@ -78,7 +78,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def file(self) -> Path:
-        """The lllm.toml itself."""
+        """The path of the lllm.toml."""
         return self.root / FILE_NAME
 
 
@@ -190,5 +190,5 @@ def _manifest_above(folder: Path) -> Manifest | None:
 
 
 def forget_manifests() -> None:
-    """Have `nearest_manifest` look at every folder again."""
+    """Clear the cache of `nearest_manifest`."""
     _manifest_above.cache_clear()

@@ -38,7 +38,7 @@ _paths: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 
 def tactic_path(cls: type) -> str:
-    """The stable path of a tactic, by which its sessions are found.
+    """The stable path of a tactic, which identifies it in recorded sessions.
 
     Args:
         cls: The tactic's class.
@@ -80,7 +80,7 @@ def tactic_name(cls: type) -> str:
 
 
 def forget_paths() -> None:
-    """Have `tactic_path` look at every lllm.toml again."""
+    """Clear the cache of `tactic_path`."""
     forget_manifests()
     _paths.clear()
 
@@ -158,7 +158,7 @@ class Runtime:
             return tuple(self._packages.values())
 
     def register(self, cls: type) -> None:
-        """Make a tactic known by its stable path.
+        """Register a tactic under its stable path.
 
         One that only inherits its name is left out: it would take its parent's place. Warns where
         another file of the same package defines the same name; the later one counts.
@@ -206,7 +206,7 @@ class Runtime:
         return tactics[path]
 
     def resolve(self, query: str) -> str:
-        """Find the stable path of a tactic by a name.
+        """Find the stable path of a tactic by its name.
 
         `my_project::analyzer` is one already. In `my_project:v2/analyzer` and `shared:analyzer`
         the package is a name or an alias; the part before the last slash only says where the
@@ -241,7 +241,7 @@ class Runtime:
         return _only_one(sorted(aliased), name)
 
     def defined_in(self, file: Path) -> list[type]:
-        """The registered classes of a file; without those that its functions make.
+        """The registered classes of a file, except those that are made inside functions.
 
         Args:
             file: The file.
@@ -254,7 +254,7 @@ class Runtime:
             return [cls for name, cls in found.items() if "<locals>" not in name]
 
     def add(self, packages: Mapping[Path, Package]) -> None:
-        """Make loaded packages and all their tactics known.
+        """Register loaded packages and all their tactics.
 
         Args:
             packages: The packages by their roots.

@@ -22,7 +22,7 @@ _TICK = -10
 
 
 def fits_event(*amounts: object) -> bool:
-    """True if an event can hold these amounts: whole numbers within the bounds of `Amount`."""
+    """True if amounts are whole numbers within the bounds of `Amount`."""
     if all(type(amount) is int and -_USUAL < amount < _USUAL for amount in amounts):
         return True  # as nearly all are, which is sooner seen than checked
     try:
@@ -33,7 +33,7 @@ def fits_event(*amounts: object) -> bool:
 
 
 def number(value: object) -> Decimal | None:
-    """Read a number that is not negative, from JSON or from a user.
+    """Parse a non-negative number from JSON or from a user.
 
     A float is taken for the shortest decimal that reads back as it, which is what was written.
 
@@ -66,7 +66,7 @@ def nanos_of(dollars: Decimal) -> int | None:
 
 
 def rounded(exact: Decimal, shift: int) -> int:
-    """Round an exact amount half-even to a whole number.
+    """Round an exact amount to a whole number, half to even.
 
     Args:
         exact: The amount.
@@ -82,7 +82,7 @@ def rounded(exact: Decimal, shift: int) -> int:
 
 
 def billed_of(raw: object) -> int | None:
-    """Read what a provider itself says a call cost, from its usage.
+    """Read from a usage what the provider says the call cost.
 
     Args:
         raw: The usage as the provider sent it.
@@ -111,7 +111,7 @@ def billed_of(raw: object) -> int | None:
 
 
 def billed_by(headers: Mapping[str, str]) -> int | None:
-    """Read what a gateway says a call cost, from the header in which LiteLLM's proxy does.
+    """Read from the header of LiteLLM's proxy what a call cost.
 
     https://docs.litellm.ai/docs/proxy/response_headers. The proxy says a cost of nothing of models
     whose price it does not know, too, so that says nothing.

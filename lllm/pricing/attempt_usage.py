@@ -71,7 +71,7 @@ class AttemptUsage:
         self._has_audio = any(part.kind == "audio" for part in content.parts) if content else False
 
     def samplings(self, usage: Usage) -> tuple[list[SampledUsage], bool]:
-        """Split the valid usage by the times that a model was asked; see `samplings_of`.
+        """Split the valid usage into samplings of the model; see `samplings_of`.
 
         Returns:
             The times, and whether each is known, as it is where the model was asked once.
@@ -83,7 +83,7 @@ class AttemptUsage:
         return samplings, known or not (self.charges.hosted or len(samplings) > 1)
 
     def uncounted_kind(self, usage: Usage, tariff: Tariff) -> str | None:
-        """Find a kind of token that has a rate of its own, and that the valid usage does not count.
+        """Find a kind of token that has its own rate but no count in the valid usage.
 
         Returns:
             What the usage lacks, as the end of a sentence; None where it lacks nothing.
@@ -107,7 +107,7 @@ class AttemptUsage:
         return None
 
     def unconfirmed_tier(self, answered: str | None) -> str | None:
-        """Name the service tier that was asked for, if the answer does not say which it was given.
+        """The requested service tier, if the answer does not say which tier was used.
 
         It need not be the same: https://platform.openai.com/docs/api-reference/chat/object.
 
@@ -130,7 +130,7 @@ class AttemptUsage:
 
 
 def samplings_of(usage: Usage, raw: object) -> tuple[list[SampledUsage], bool]:
-    """Split the usage of an answer into the times that a model was asked for it.
+    """Split the usage of an answer into the samplings of the model that it took.
 
     A usage of Anthropic's may list them as `iterations`; those of an advisor, another model's, are
     in nothing else:

@@ -153,7 +153,7 @@ class Tariff(NamedTuple):
         return cls(tokens, request, texts, effective, dict(counted or {}), whole)
 
     def times(self, factor: Decimal) -> Tariff:
-        """Make a tariff whose rates of tokens are multiplied by a factor."""
+        """Make a tariff with its token rates multiplied by a factor."""
         rates = {unit.name: EXACT.multiply(rate, factor) for unit, rate in self.tokens}
         return Tariff.of(
             rates, self.request, self.effective, counted=self.counted, whole=self.whole
@@ -180,14 +180,14 @@ def bill(
     version: str | None,
     charges: Charges = NOTHING,
 ) -> Price:
-    """Bill a usage at the rates of one tariff; see `bill_all`."""
+    """Calculate the bill of a usage at the rates of one tariff; see `bill_all`."""
     return bill_all([Sampling(usage, tariff)], source=source, version=version, charges=charges)
 
 
 def bill_all(
     samplings: Sequence[Sampling], *, source: str, version: str | None, charges: Charges
 ) -> Price:
-    """Add up what all samplings of an attempt cost.
+    """Add up the bills of all samplings of an attempt.
 
     Args:
         samplings: What was used at which rates, the answering model's first.

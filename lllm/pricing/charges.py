@@ -69,7 +69,7 @@ _SEARCHING_MODELS = ("-search-preview", "-search-api")
 def charges_of(
     usage: Usage | None, raw: Mapping[str, object], content: Content | None, model: str
 ) -> Charges:
-    """Find what one attempt used beside the tokens of its usage.
+    """Find the billed items of an attempt beside the tokens of its usage.
 
     Args:
         usage: In our terms, None where there is none that makes sense.

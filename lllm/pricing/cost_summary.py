@@ -98,7 +98,7 @@ class SummarySums(msgspec.Struct, frozen=True):
 
 
 def grouping(group_by: str | Sequence[str] | None) -> tuple[Group, ...]:
-    """Read the `group_by` that a store is asked for.
+    """Parse a user's `group_by`.
 
     Args:
         group_by: A word or several, None for no groups.
@@ -126,14 +126,14 @@ def _group_of(word: str) -> Group:
 
 
 def leading_tags(by: Sequence[Group]) -> list[str]:
-    """List the tags that stand before all other groups."""
+    """List the tags at the beginning of the groups, before any other kind of group."""
     return [group.tag for group in takewhile(lambda group: group.tag, by)]
 
 
 def recorded(
     connection: sqlite3.Connection, wanted: Filter, by: Sequence[Group], zone: dt.tzinfo
 ) -> SummarySums:
-    """Sum what the selected sessions cost, as they were priced when they happened.
+    """Sum the recorded costs of the selected sessions.
 
     Args:
         connection: To the rows.
@@ -166,7 +166,7 @@ def summary_of_costs(
     prices: str = "recorded",
     as_model: str | None = None,
 ) -> CostSummary:
-    """Write sums in a user's words, the most expensive groups first.
+    """Make a CostSummary from sums, with the most expensive groups first.
 
     Args:
         found: The sums.
@@ -197,7 +197,7 @@ def summary_of_costs(
 
 
 def line_of(sums: Sums) -> CostLine:
-    """Write sums of the cost rows in a user's words."""
+    """Make a CostLine from sums."""
     return CostLine(
         total_cost_usd=dollars(sums["cost_nanos"]),
         recorded_cost_usd=dollars(sums.get("recorded_nanos", sums["cost_nanos"])),

@@ -16,7 +16,7 @@ _UNSENT = frozenset({
 
 
 def is_unserved(error: BaseException) -> bool:
-    """Tell whether the provider certainly did nothing, so that nothing can have been billed.
+    """True if the provider certainly did nothing, so that nothing was billed.
 
     A timeout after the request was sent, a 5xx, a connection that broke may have cost something.
 
@@ -36,7 +36,7 @@ def is_unserved(error: BaseException) -> bool:
 
 
 def http_status(error: BaseException) -> int | None:
-    """Read the HTTP status that an error of httpx, requests or an SDK stands for.
+    """Find the HTTP status behind an error of httpx, requests or an SDK.
 
     Args:
         error: Any error.
@@ -52,7 +52,7 @@ def http_status(error: BaseException) -> int | None:
 
 
 def was_unsent(error: BaseException) -> bool:
-    """Tell whether an error came before the request was sent.
+    """True if an error happened before the request was sent.
 
     Args:
         error: Of an HTTP library, or of an SDK that raised it because of one.

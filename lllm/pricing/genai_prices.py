@@ -52,7 +52,7 @@ class Tariffs(NamedTuple):
     by_length: tuple[Tariff, ...]
 
     def of(self, input_tokens: int) -> Tariff:
-        """Look up the tariff of a request by the tokens of its input."""
+        """Get the tariff for a request by its number of input tokens."""
         return self.by_length[bisect_left(self.upto, input_tokens)]
 
 
@@ -75,7 +75,7 @@ class Listed:
         self._tier_constraints = _constraints(variant.constraint for variant in variants)
 
     def tariffs(self, at: int, service_tier: str | None = None) -> Tariffs | None:
-        """Look up the rates at a time.
+        """Get the rates at a time.
 
         Args:
             at: Nanoseconds UTC.
@@ -207,7 +207,7 @@ def _candidates(provider: str, model: str) -> Iterator[tuple[str | None, str]]:
 
 
 def is_known(provider: str) -> bool:
-    """Tell whether it is known who bills for a provider.
+    """True if lllm knows who bills for requests to a provider.
 
     Args:
         provider: A name of genai-prices, one of `BY_MODEL_NAME`, or a host.
@@ -232,18 +232,18 @@ def _provider(name: str) -> str | None:
 
 
 def is_ready() -> bool:
-    """Tell whether the price data was read; if not, the first price takes tenths of a second."""
+    """True if the price data is loaded; loading it takes tenths of a second."""
     return _snapshot.cache_info().currsize > 0
 
 
 def make_ready() -> None:
-    """Read the price data now."""
+    """Load the price data now."""
     _snapshot()
     version()
 
 
 def make_ready_aside() -> None:
-    """Have the price data read beside the event loop that runs this, unless it was read before."""
+    """Load the price data in the background of an event loop, unless it is loaded."""
     import asyncio
 
     if not is_ready():
@@ -261,7 +261,7 @@ def _snapshot() -> DataSnapshot:
 
 @cache
 def version() -> str:
-    """Look up the version of the price data that is installed."""
+    """The installed version of the price data."""
     with importing():
         from importlib.metadata import version as version_of
 

@@ -80,7 +80,7 @@ def listed_price(
 
 
 def listed_fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
-    """Look up what the price data knows of a model beside its tokens.
+    """Look up a model's fees other than for tokens.
 
     Args:
         provider: Who bills, as genai-prices names it.

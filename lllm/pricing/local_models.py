@@ -16,7 +16,7 @@ _HOSTED_ENDINGS = ("-cloud", ":cloud")
 
 
 def local_provider(host: str | None, port: int | None) -> str | None:
-    """Name the maker of a server on this machine, by the port that the maker has given it.
+    """Recognise a server on this machine by its default port.
 
     Args:
         host: Where the server answers.
@@ -33,7 +33,7 @@ def local_provider(host: str | None, port: int | None) -> str | None:
 def why_free(
     provider: str, model: str, *, host: str | None = None, port: int | None = None
 ) -> str | None:
-    """Explain why a model costs nothing, where it runs on a machine of one's own.
+    """Explain why a model on the user's own machine costs nothing.
 
     Args:
         provider: Who bills; the host itself where nobody was named.

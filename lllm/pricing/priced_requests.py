@@ -49,7 +49,7 @@ def sent_in(
     *,
     before: frozenset[str] = frozenset(),
 ) -> Sent:
-    """Find what a request asks for that has a price of its own.
+    """Find the media and the service tier in a request.
 
     Args:
         contents: The messages that are sent.

@@ -120,7 +120,7 @@ _AT_GATEWAYS = {
 
 
 def provider_of(host: str) -> str | None:
-    """Look up who answers at a host.
+    """Find the provider that answers at a host.
 
     Args:
         host: A name; a subdomain counts as its host.
@@ -134,7 +134,7 @@ def provider_of(host: str) -> str | None:
 
 
 def provider_at(url: str) -> str | None:
-    """Look up who bills what is asked at a base URL.
+    """Find the provider that bills for requests to a base URL.
 
     Args:
         url: A web address; for anything else nothing is raised, and nobody bills.

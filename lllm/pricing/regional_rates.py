@@ -44,7 +44,7 @@ _NAMED = ("foundation-model", "inference-profile")
 
 
 def dearer_region(provider: str, host: str | None, region: str | None = None) -> str | None:
-    """Tell whether a provider charges more in the region where a call went.
+    """True if a provider charges more in the region of a call.
 
     Args:
         provider: Who bills, as genai-prices names it.
@@ -63,7 +63,7 @@ def dearer_region(provider: str, host: str | None, region: str | None = None) ->
 
 
 def billed_names(provider: str, model: str, asked: str | None) -> tuple[str, ...]:
-    """Name the models by whose rates a call may be billed, the best name first.
+    """List the model names whose rates may apply to a call, the best match first.
 
     Args:
         provider: Who bills, as genai-prices names it.
@@ -86,7 +86,7 @@ def billed_names(provider: str, model: str, asked: str | None) -> tuple[str, ...
 
 
 def made_elsewhere(provider: str, model: str) -> tuple[str, str] | None:
-    """Name the maker of a model that Bedrock serves, and the model as its maker calls it.
+    """The maker of a model on Bedrock, and the maker's own name for the model.
 
     Args:
         provider: Who bills, as genai-prices names it.

@@ -178,7 +178,7 @@ def repriced(
     zone: dt.tzinfo,
     new: Repricing,
 ) -> SummarySums:
-    """Sum what the selected sessions cost at other prices, or as they are recorded.
+    """Sum what the selected sessions would cost at other prices, and what is recorded.
 
     Args:
         log: With the events.

@@ -49,7 +49,7 @@ class UnreadableUsageError(ValueError):
 
 
 def of_chat(raw: object) -> Usage | None:
-    """Read a usage of Chat Completions, whose input and output include all their details.
+    """Read a usage of Chat Completions; its input and output counts include all details.
 
     https://platform.openai.com/docs/api-reference/chat/object#chat-object-usage
 
@@ -63,7 +63,7 @@ def of_chat(raw: object) -> Usage | None:
 
 
 def of_responses(raw: object) -> Usage | None:
-    """Read a usage of the Responses API, whose input and output include all their details.
+    """Read a usage of the Responses API; its input and output counts include all details.
 
     https://platform.openai.com/docs/api-reference/responses/object#responses/object-usage
 
@@ -122,7 +122,7 @@ def of_embeddings(raw: object) -> Usage | None:
 
 
 def unreadable(raw: object) -> str:
-    """Explain why what a provider sent can't be read as a usage.
+    """Explain why a provider's usage can't be read.
 
     Args:
         raw: As the provider sent it, None for nothing.
@@ -148,7 +148,7 @@ def _quoted(value: object) -> str:
 
 
 def validation_error(usage: Usage) -> str | None:
-    """Find what in a usage contradicts itself, or can't be.
+    """Find a contradiction or an impossible count in a usage.
 
     Args:
         usage: In our terms; an invoker of a user's own may give anything.
@@ -172,7 +172,7 @@ def validation_error(usage: Usage) -> str | None:
 
 
 def within_limits(usage: Usage | None) -> Usage | None:
-    """Pass on a usage only if an event can hold it.
+    """Return a usage if an event can hold its counts, else None.
 
     The bounds are those of `events.model.Amount`; what is beyond them would be written, and could
     not be read again.
@@ -244,7 +244,7 @@ def _cached(usage: Usage) -> int:
 
 
 def message_usage(raw: object) -> Usage:
-    """Read the usage of one answer, or of one part of it, as Anthropic counts.
+    """Read the usage of an answer, or of a part of it, as Anthropic counts.
 
     Args:
         raw: A usage, or an iteration in it, as the provider sent it.
@@ -269,7 +269,7 @@ def message_usage(raw: object) -> Usage:
 
 
 def added(one: Usage, other: Usage) -> Usage:
-    """Add two usages, count by count."""
+    """Add two usages."""
     return Usage(*map(add, astuple(one), astuple(other)))
 
 

@@ -13,7 +13,7 @@ _OF_GOOGLE = {
 
 
 def with_details(raw: object) -> object:
-    """Turn details that are a list of modalities into counts by name.
+    """Convert details that list modalities to counts by name.
 
     Args:
         raw: A usage as the provider sent it; gateways to Google have such lists.
@@ -47,7 +47,7 @@ def _are_modalities(value: object) -> bool:
 
 
 def traffic_of(raw: object) -> str | None:
-    """Read from a usage how Vertex served the request.
+    """Read from a Vertex usage how the request was served.
 
     What is provisioned is not billed by the token, and what is asked for as flex or priority has
     other rates:

@@ -61,7 +61,7 @@ class PriceTable:
 
     @classmethod
     def of(cls, given: object) -> PriceTable:
-        """Make a table of what a user gives.
+        """Make a table from the prices that a user gives.
 
         Args:
             given: A dict of a model to its rates in US dollars for a million tokens, as numbers or
@@ -107,7 +107,7 @@ class PriceTable:
         charges: Charges = NOTHING,
         fees: Mapping[str, Decimal] | None = None,
     ) -> Price | None:
-        """Price one attempt. Nothing is raised.
+        """Price one attempt. Never raises.
 
         Args:
             usage: What it used, None where there is nothing that makes sense; see

@@ -53,7 +53,7 @@ class Attempt(msgspec.Struct, frozen=True):
     sent: Sent = NOTHING
 
     def responded(self, answer: Answer, *, message: int) -> LLMResponded:
-        """Make the event of an attempt that was answered.
+        """Make the event for an answered attempt.
 
         Args:
             answer: What came.
@@ -97,7 +97,7 @@ class Attempt(msgspec.Struct, frozen=True):
     def failed(
         self, error: BaseException, *, said: str = "", clean: Callable[[str], str] = str
     ) -> LLMFailed:
-        """Make the event of an attempt that failed, or was cancelled.
+        """Make the event for a failed or cancelled attempt.
 
         Args:
             error: What was raised.

@@ -63,7 +63,7 @@ class Budget:
             budget = budget.above
 
     def check(self, what: str) -> None:
-        """Ask for leave before something that costs.
+        """Raise BudgetExceeded if the budget is spent; called before anything that costs.
 
         Args:
             what: It, in words.
@@ -91,7 +91,7 @@ class Budget:
                 )
 
     def misses(self, what: str) -> bool:
-        """Note that something is called whose cost is not recorded.
+        """Note a call whose cost is not recorded.
 
         Args:
             what: The path of the API.
@@ -110,7 +110,7 @@ class Budget:
         return text
 
     def charge(self, attempt: LLMResponded | LLMFailed) -> None:
-        """Count what an attempt cost; a failed one that nobody says used anything cost nothing.
+        """Add the cost of an attempt; a failed one without reported usage adds nothing.
 
         Args:
             attempt: The event of its end.
@@ -119,7 +119,7 @@ class Budget:
             self.spend(attempt.price)
 
     def spend(self, price: Price) -> None:
-        """Count a price, here and in the budgets above.
+        """Add a price to this budget and to the budgets above it.
 
         Args:
             price: Of what has happened.
@@ -145,7 +145,7 @@ class Budget:
         return _budget_left, (self.left(), on_unpriced_there, unknown)
 
     def left(self) -> int | None:
-        """Say how much is left in the tightest of the budgets.
+        """The amount left in the tightest of the budgets.
 
         Returns:
             Nano-dollars; None without any limit.
@@ -173,7 +173,7 @@ def _warn(limit: int, reason: str | None) -> None:
 
 
 def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
-    """Make the budget of one call from what a user gives.
+    """Make the budget of one call from the user's arguments.
 
     Args:
         budget_usd: US dollars, None for no limit.
@@ -189,7 +189,7 @@ def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
 
 
 def on_unpriced(given: object) -> OnUnpriced:
-    """Check what a user wants done at an attempt without a price.
+    """Check the user's choice of what happens when an attempt has no price.
 
     Args:
         given: "warn" or "stop".
@@ -206,7 +206,7 @@ def on_unpriced(given: object) -> OnUnpriced:
 
 
 def limit_of(budget_usd: float | None) -> int | None:
-    """Turn a user's limit into nano-dollars.
+    """Convert a user's limit to nano-dollars.
 
     Args:
         budget_usd: US dollars, None for no limit.

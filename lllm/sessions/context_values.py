@@ -57,7 +57,7 @@ class _Entered(_During[T]):
 
 
 def during(variable: ContextVar[T], value: T) -> AbstractContextManager[None]:
-    """Have a context variable hold a value inside a `with`.
+    """Set a context variable inside a `with`.
 
     Args:
         variable: One with a default.

@@ -28,7 +28,7 @@ carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", de
 
 
 def running_session() -> SessionScope | None:
-    """Find the innermost session that runs the code which asks.
+    """Find the innermost session that the running code is in.
 
     Returns:
         The session; None outside of any.
@@ -37,7 +37,7 @@ def running_session() -> SessionScope | None:
 
 
 def running() -> tuple[SessionScope | None, int | None]:
-    """Find the innermost session that runs the code which asks, and the tool in it.
+    """Find the innermost session that the running code is in, and the tool in it.
 
     Returns:
         The session, None outside of any, and the ordinal of the tool, None outside of one.
@@ -73,28 +73,28 @@ class CurrentSession:
 
     @property
     def log_context(self) -> dict[str, str]:
-        """What a line that is logged inside belongs to."""
+        """The fields that log lines inside the session get."""
         return {"session": self.recorder.session_id}
 
     @property
     def runs_here(self) -> bool:
-        """True if the code that asks is inside, so that this is its context's current session."""
+        """True if the running code is in this session."""
         # Only the frame of a generator that does not run has nobody above it.
         runs = self._frame is None or self._frame.f_back is not None
         return runs and not self._left and not self.is_lost()
 
     def is_lost(self) -> bool:
-        """True if its `with` was left, and an interrupt kept that from ending the session."""
+        """True if its `with` ended, but an interrupt prevented the session's end."""
         return self._exit is not None and self._exit() is None and not self._over
 
     @property
     def is_over(self) -> bool:
-        """True if its end is told to all that must know."""
+        """True if the session's end is recorded everywhere it must be."""
         return self._over
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """A `with` around one step of what runs in pieces, which makes it current inside."""
+        """A `with` that makes the session current for one step of a generator."""
         with (
             during(current, cast("SessionScope", self)),
             during(current_tool, None),

@@ -22,7 +22,7 @@ Opening = Callable[[object, dict[str, object]], SessionScope]
 
 
 def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]:
-    """Put a session around each call of a function.
+    """Wrap a function, so that each call of it is a session.
 
     A generator's session begins with its first step, and is current within its steps only. What
     the generator yields is the delivery.

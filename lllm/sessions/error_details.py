@@ -12,7 +12,7 @@ from lllm.replay.outcome import recorded_failure
 
 
 def describe(error: BaseException, clean: Callable[[str], str] = str) -> Error:
-    """Make what an event holds of an exception.
+    """Make the recorded form of an exception.
 
     Args:
         error: The exception.
@@ -55,7 +55,7 @@ def _attribute(error: BaseException, name: str) -> object:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Tell the wish to stop a program from a fault of it.
+    """True if an exception stops the program or task on purpose and is not a fault.
 
     Args:
         error: What was raised.

@@ -12,7 +12,7 @@ from lllm.projections.session.fold import fold
 
 
 def fold_finished(log: BufferedLog, recorder: Recorder) -> TacticCallSession:
-    """Load the session that a recorder has ended, with those below it.
+    """Load a session that has just ended, with those below it.
 
     It is made of what stands in the log from its first event on, then of what still waits in memory
     to be written.

@@ -100,7 +100,7 @@ class _OpenStreaming(_Streaming):
 def steps(
     function: Callable[..., object], opening: Opening
 ) -> Callable[..., Generator[object, object, object]]:
-    """Put a session around each generator of a generator function.
+    """Wrap a generator function, so that each generator is a session.
 
     Args:
         function: The generator function.
@@ -149,7 +149,7 @@ def steps(
 def async_steps(
     function: Callable[..., object], opening: Opening
 ) -> Callable[..., AsyncGenerator[object, object]]:
-    """Put a session around each generator of an asynchronous generator function.
+    """Wrap an asynchronous generator function, so that each generator is a session.
 
     Args:
         function: The generator function.

@@ -16,7 +16,7 @@ _MANAGERS = ("contextlib", "_pytest.fixtures", "pytest_asyncio.plugin")
 
 
 def frame_of_generator(frame: FrameType | None) -> FrameType | None:
-    """Find the generator that a `with` stands in.
+    """Find the generator that contains a `with`.
 
     Args:
         frame: Of the code that enters the `with`. A generator under `@contextmanager` stands for
@@ -37,7 +37,7 @@ def frame_of_generator(frame: FrameType | None) -> FrameType | None:
 
 
 def is_async(frame: FrameType) -> bool:
-    """True if a frame is of an asynchronous generator."""
+    """True if a frame belongs to an asynchronous generator."""
     return bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
 
 
@@ -55,7 +55,7 @@ _warned = False
 
 
 def warn_of_async_generator(frame: FrameType) -> None:
-    """Warn once that a `with` around a yield is the wrong way, and say which is right.
+    """Warn once of a `with` around a yield, and say what to use instead.
 
     Args:
         frame: Of the generator.

@@ -21,15 +21,15 @@ class SessionHost(Protocol):
 
     @property
     def log(self) -> BufferedLog:
-        """Takes the events of all sessions."""
+        """The log for the events of all sessions."""
 
     @property
     def definitions(self) -> Definitions:
-        """The definitions of agents that this log is known to have."""
+        """The agent definitions that the log is known to have."""
 
     @property
     def redact(self) -> Redact | None:
-        """Filters every payload before it is written; None for lllm's own rules alone."""
+        """The user's filter for payloads; None for lllm's own rules alone."""
 
     @property
     def prices(self) -> PriceTable | None:
@@ -37,21 +37,21 @@ class SessionHost(Protocol):
 
     @property
     def partition(self) -> str:
-        """The partition of sessions that name none."""
+        """The partition of sessions that don't name one."""
 
     @property
     def spans_processes(self) -> bool:
-        """True if another process can write here too, so that this can be pickled."""
+        """True if other processes can write here too, so that it can be pickled."""
 
     @property
     def persists(self) -> bool:
-        """True if what is written can be read again."""
+        """True if written sessions can be read again."""
 
     def owner(self) -> str:
-        """The name of the lock that this process holds while it lives; "" where there is none."""
+        """The name of the lock that this process holds while it lives; "" if there is none."""
 
     def session_ended(self) -> None:
-        """Have lists and sums follow a root session whose events are durable.
+        """Update lists and sums after the end of a root session.
 
         An interrupt may have it called twice for a session.
         """
@@ -72,22 +72,22 @@ class Parent(Protocol):
 
     @property
     def host(self) -> SessionHost | None:
-        """Where it is written; None where this process can't write there."""
+        """Where the session is written; None if this process can't write there."""
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
-        """The ancestors of its children, root first."""
+        """The ancestors of the session's children, root first."""
 
     @property
     def budget(self) -> Budget:
-        """Pays for what its children spend."""
+        """The budget from which the session's children are paid."""
 
     @property
     def replaying(self) -> Replaying | None:
-        """What it is answered by, where it is replayed."""
+        """The replay that answers for this session, if it is replayed."""
 
     def next_child(self) -> int | None:
-        """The number of its next child; None where that can't be counted."""
+        """The number of the next child; None if children can't be counted."""
 
 
 class CarriedParent(msgspec.Struct, frozen=True):
@@ -99,8 +99,8 @@ class CarriedParent(msgspec.Struct, frozen=True):
 
     @property
     def replaying(self) -> None:
-        """See Parent: a replay does not leave its process."""
+        """See Parent; None, because a replay does not extend to other processes."""
 
     def next_child(self) -> int | None:
-        """None: children in several processes have no order of their own."""
+        """See Parent; None, because children in several processes have no order."""
         return None

@@ -46,12 +46,12 @@ class InMemorySessionHost:
         self.definitions = Definitions()
 
     def owner(self) -> str:
-        """Name no lock: no process needs to ask whether this one is alive."""
+        """Return "", because no other process can read this log."""
         return ""
 
     def session_ended(self) -> None:
-        """Do nothing: there are no rows."""
+        """Do nothing, because there are no rows."""
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
-        """Fold the session from what was kept; see SessionHost."""
+        """Build the session from the events in memory; see SessionHost."""
         return fold_finished(self.log, recorder)

@@ -45,7 +45,7 @@ class ExitOf:
 
 
 def looked_up_for(scope: EndsWithWith) -> Watch | None:
-    """Find what the `with` holds that enters a scope just now.
+    """Find the exit callable that the `with` which is entering a scope holds.
 
     Args:
         scope: What is entered.

@@ -21,10 +21,10 @@ class OpenCall(Protocol):
     """A model call in progress."""
 
     def settle(self) -> None:
-        """Stage its end, with what was heard so far, and record nothing more of it."""
+        """Stage the call's end with what arrived so far, and record no more of it."""
 
     def settle_at_exit(self) -> None:
-        """Stage its end and make that durable: nobody else will."""
+        """Stage and commit the call's end when the interpreter exits."""
 
 
 class OpenCalls:
@@ -34,17 +34,17 @@ class OpenCalls:
         self._calls: dict[OpenCall, None] = {}  # whose changes are atomic
 
     def add(self, call: OpenCall) -> None:
-        """Take in a call that begins."""
+        """Add a call that begins."""
         self._calls[call] = None
         watch(call)
 
     def remove(self, call: OpenCall) -> None:
-        """Take out a call that is over."""
+        """Remove a call that has ended."""
         self._calls.pop(call, None)
         unwatch(call)
 
     def settle(self) -> None:
-        """Stage the end of each that is still open, because their session ends."""
+        """Stage the end of each open call, because the session ends."""
         for call in list(self._calls):
             try:
                 call.settle()
@@ -60,7 +60,7 @@ _exiting = False
 
 
 def watch(call: OpenCall) -> None:
-    """Have a call settled at the exit of the interpreter, while somebody holds it.
+    """Settle a call when the interpreter exits, if the call still exists then.
 
     Args:
         call: It is under way.
@@ -76,7 +76,7 @@ def watch(call: OpenCall) -> None:
 
 
 def unwatch(call: OpenCall) -> None:
-    """Settle a call no more, because it is over.
+    """Stop watching a call that has ended.
 
     Args:
         call: What `watch` was given.
@@ -86,7 +86,7 @@ def unwatch(call: OpenCall) -> None:
 
 
 def exiting() -> bool:
-    """True if the interpreter exits, and stores are closed: nothing more can be recorded."""
+    """True if the interpreter is exiting and stores are closed, so nothing can be recorded."""
     return _exiting
 
 

@@ -49,13 +49,13 @@ class Scope(Protocol):
 
     @property
     def is_of_call(self) -> bool:
-        """True if it is the own session of a single captured call."""
+        """True if the session was made for a single captured call."""
 
     def is_lost(self) -> bool:
-        """True if its `with` was left, and an interrupt kept that from ending the session."""
+        """True if its `with` ended, but an interrupt prevented the session's end."""
 
     def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
-        """End it, and make that durable.
+        """End the session, and commit its end.
 
         Args:
             error: What it failed with, None where it succeeded.
@@ -70,7 +70,7 @@ class PlainDelivery(msgspec.Struct, frozen=True):
 
 
 def delivered(recorder: Recorder) -> object:
-    """Turn what a session delivers into its recorded form.
+    """Convert a session's result to its recorded form.
 
     Args:
         recorder: Has the delivery.
@@ -97,7 +97,7 @@ _gone: set[Watch] = set()
 
 
 def watch_of(thing: object, session_id: str = "") -> Watch:
-    """Watch what a session needs for as long as it lasts.
+    """Watch an object whose lifetime decides when a session is over.
 
     Args:
         thing: What is watched.
@@ -194,7 +194,7 @@ _registry = _Registry()
 
 
 def begin(scope: Scope) -> None:
-    """Have the end of a session written, whatever interrupts it.
+    """Register a session, so that its end is written even after an interrupt.
 
     Args:
         scope: The session, which begins now.
@@ -203,7 +203,7 @@ def begin(scope: Scope) -> None:
 
 
 def forget(recorder: Recorder) -> None:
-    """Take a session out whose end is written, or can't be any more.
+    """Remove a session whose end is written or can no longer be written.
 
     Args:
         recorder: Of the session.
@@ -212,7 +212,7 @@ def forget(recorder: Recorder) -> None:
 
 
 def scopes() -> Iterator[Scope]:
-    """The sessions that are open, as far as somebody holds them."""
+    """List the open sessions that somebody still holds."""
     for one in tuple(_registry.open.values()):
         scope = one.scope
         if scope is not None:
@@ -242,7 +242,7 @@ def open_elsewhere(host: SessionHost | None) -> Scope | None:
 
 
 def settle_lost() -> None:
-    """Write the ends that an interrupt kept sessions from writing.
+    """Write the ends of sessions that an interrupt prevented from ending.
 
     Where one can't be written, the error is dropped: the `with` has raised it. The store tries once
     more when it is closed.
@@ -259,7 +259,7 @@ def settle_lost() -> None:
 
 
 def settle_lost_aside() -> None:
-    """Do what `settle_lost` does in another thread, for who must not wait."""
+    """Do what `settle_lost` does in another thread, for callers that must not wait."""
     if any(one.session_id in _registry.open for one in tuple(_gone)):
         deferred.later(settle_lost)
     else:
@@ -287,7 +287,7 @@ def settle_all(log: BufferedLog) -> None:
 
 
 def forget_all(log: BufferedLog) -> int:
-    """Take out all sessions of a log that is closed, since nothing more can be written to it.
+    """Remove all sessions of a closed log, since nothing more can be written to it.
 
     Args:
         log: The log.

@@ -104,7 +104,7 @@ class SessionScope(CurrentSession):
             self._started = msgspec.structs.replace(self._started, origin=self.replaying.origin)
 
     def unbilled(self, event: E) -> E:
-        """What is written of an attempt or its end: in a replay it costs nothing.
+        """Return the event to record; in a replay it has no cost.
 
         Args:
             event: With its cost, which the budget is charged with.
@@ -113,7 +113,7 @@ class SessionScope(CurrentSession):
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
-        """The ancestors of its children, root first."""
+        """The ancestors of the session's children, root first."""
         return self.recorder.lineage
 
     def next_child(self) -> int | None:
@@ -121,7 +121,7 @@ class SessionScope(CurrentSession):
         return None if self.recorder.in_child else self.recorder.ordinal("child")
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
-        """Into another process goes where it is written and what stands above its children."""
+        """Pickle the session as a CarriedParent for another process."""
         if self.replaying is not None:
             raise ReplayError(
                 f"Session {self.recorder.session_id} is a replay, which runs in one process: call "
@@ -132,7 +132,7 @@ class SessionScope(CurrentSession):
 
     @property
     def is_of_call(self) -> bool:
-        """Whether it is the own session of a single captured call."""
+        """True if the session was made for a single captured call."""
         return self._started.kind == "call"
 
     def _is_told(self) -> None:
@@ -207,7 +207,7 @@ class SessionScope(CurrentSession):
         __exit__ = ExitOf(_exit_with)
 
     def settle(self, error: BaseException | None) -> None:
-        """Do what an interrupt kept `leave` from; where nothing did, this does nothing.
+        """Finish the work of an interrupted `leave`; otherwise do nothing.
 
         An interrupt may come before the first step of `__exit__`, so that a `with` alone does not
         end a session whatever comes: who must be sure calls this behind it.
@@ -219,7 +219,7 @@ class SessionScope(CurrentSession):
             self.leave(error)
 
     def asettle(self, error: BaseException) -> None:
-        """Do on an event loop, where a thread may be storing the end, what `settle` does.
+        """Do what `settle` does on an event loop, where a thread may be storing the end.
 
         Args:
             error: What the session failed with.
@@ -229,7 +229,7 @@ class SessionScope(CurrentSession):
             self.settle(error)
 
     def begin_apart(self, clean: Callable[[str], str] = str) -> None:
-        """Begin it for what no code runs inside of: it becomes nobody's current session.
+        """Begin the session without making it anybody's current session.
 
         It ends with `leave` or `aleave`.
 
@@ -252,7 +252,7 @@ class SessionScope(CurrentSession):
         _logger.log(level, text, self.recorder.tactic_path, *values, extra=self.log_context)
 
     def leave(self, error: BaseException | None, *, follow: bool = True) -> None:
-        """End it, and make that durable.
+        """End the session, and commit its end.
 
         Args:
             error: What it failed with, None where it succeeded.
@@ -320,7 +320,7 @@ class SessionScope(CurrentSession):
         __aexit__ = ExitOf(_aexit_with)
 
     async def aleave(self, error: BaseException | None) -> None:
-        """End it on an event loop, and make that durable.
+        """End the session and commit its end, on an event loop.
 
         Args:
             error: What it failed with, None where it succeeded.
@@ -354,7 +354,7 @@ class SessionScope(CurrentSession):
 
 
 class _EnteredScope(SessionScope):
-    """One whose `with` was entered, and whose end is not told yet: it is ended where it is dropped.
+    """A session whose `with` is still open; it is ended if it is dropped.
 
     It is a class of its own so that no finalizer runs for a session that has ended as it should:
     what a signal handler raises in a finalizer (Ctrl-C) is lost.

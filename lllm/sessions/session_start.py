@@ -31,7 +31,7 @@ def started_event(
     parent: Parent | None,
     budget: int | None,
 ) -> SessionStarted:
-    """Make the first event of a session that begins in this process.
+    """Make the first event of a session.
 
     Args:
         recorder: Writes the session.
@@ -72,7 +72,7 @@ def started_event(
 
 
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
-    """Copy tags into a dict of their own.
+    """Check tags, and copy them into a new dict.
 
     Args:
         tags: What a user gave, None for none.

@@ -44,7 +44,7 @@ class _Here(msgspec.Struct, frozen=True):
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function run in the session that is running here; see `LogStore.carry`.
+    """Make a function run in the current session; see `LogStore.carry`.
 
     Args:
         function: A function or a coroutine function.
@@ -82,7 +82,7 @@ class Executor(ThreadPoolExecutor):
     """
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run some work in a thread, in the session of the code that submits it.
+        """Run work in a thread, in the session of the code that submits it.
 
         Args:
             fn: What to run.
@@ -110,7 +110,7 @@ class ThreadsInstrument:
         self._ours: dict[tuple[type, str], tuple[object, object]] = {}  # and what was there
 
     def on(self) -> None:
-        """Carry sessions from now on; doing so twice does nothing."""
+        """Start carrying sessions into threads; doing so twice does nothing."""
         self._on = True
         if (threading.Thread, "start") not in self._ours:
             self._replace(threading.Thread, "start", self._start(threading.Thread.start))
@@ -118,7 +118,7 @@ class ThreadsInstrument:
             self._replace(ThreadPoolExecutor, "submit", self._submit(ThreadPoolExecutor.submit))
 
     def off(self) -> None:
-        """Carry no more sessions; what runs goes on in its own."""
+        """Stop carrying sessions into threads; running threads keep theirs."""
         self._on = False
         for (kind, name), (ours, before) in list(self._ours.items()):
             if vars(kind)[name] is ours:

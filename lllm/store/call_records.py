@@ -95,7 +95,7 @@ class CallRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 def record_of(found: FoundCall, sort: CallSort) -> CallRecord:
-    """Make a list's line from an attempt's row.
+    """Make the CallRecord of an attempt from its row.
 
     Args:
         found: The row with the tags of its session.
@@ -187,7 +187,7 @@ def call_filter_of(
 
 
 def _error_asked(error: int | str) -> tuple[tuple[int, int] | None, str | None]:
-    """The statuses, or else the text, that an error is asked for by."""
+    """Split the user's `error` filter into statuses or a text."""
     if isinstance(error, int) and not isinstance(error, bool):
         return (error, error), None
     if not isinstance(error, str) or not error.strip():
@@ -203,7 +203,7 @@ def _error_asked(error: int | str) -> tuple[tuple[int, int] | None, str | None]:
 def call_list(
     wanted: CallFilter, sort: CallSort, limit: int | None, cursor: str | None
 ) -> Callable[[Database], list[CallRecord]]:
-    """Check what a list of attempts is asked for, before anything is read.
+    """Check the arguments of a list of attempts before anything is read.
 
     Args:
         wanted: Which attempts.

@@ -32,7 +32,7 @@ def interrupt_dead(
     redact: Redact | None,
     behind: bool,
 ) -> bool:
-    """Write of every running session whose process is known to be dead that it was interrupted.
+    """Record an interruption for every running session whose process is known to be dead.
 
     Sessions of another host that write this log are left alone: nobody here can know.
 
@@ -64,7 +64,7 @@ _heard_of: dict[str, int] = {}  # by session: when the last event was written th
 
 
 def _is_silent(log: BufferedLog, session: session_queries.Running) -> bool:
-    """True if nothing was heard of a session for a day."""
+    """True if a session has written nothing for a day."""
     latest = time.time_ns() - _SILENCE
     if max(session.started, _heard_of.get(session.id, 0)) > latest:
         return False
@@ -76,7 +76,7 @@ def _is_silent(log: BufferedLog, session: session_queries.Running) -> bool:
 
 
 def interrupt(log: BufferedLog, session: session_queries.Running, redact: Redact | None) -> bool:
-    """State that a session was interrupted.
+    """Record that a session was interrupted.
 
     Args:
         log: Where it stands.

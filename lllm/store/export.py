@@ -22,7 +22,7 @@ _DEEPEST = 200  # levels of sessions; Python's reader of JSON follows 1,000 of l
 
 
 def as_recorded(plain: object) -> object:
-    """Keep a user's value in the form in which it stands in its event.
+    """Convert a user's value to its form in the event.
 
     Args:
         plain: That form.
@@ -34,7 +34,7 @@ def as_recorded(plain: object) -> object:
 
 
 def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
-    """Write a session as indented JSON, with its tags and total cost.
+    """Format a session as indented JSON, with its tags and total cost.
 
     Sessions that stand below each other in more levels than readers of JSON follow are members of a
     list at its end, `deeper_sessions`, and named where they belong by
@@ -58,7 +58,7 @@ def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
 
 
 def _take_deeper(session: TacticCallSession) -> list[TacticCallSession]:
-    """Put names in the place of the sessions that stand too deep, and return these sessions."""
+    """Replace sessions that are nested too deeply by their names, and return them."""
     deeper: list[TacticCallSession] = []
     waiting = [(session, 1)]
     while waiting:
@@ -79,7 +79,7 @@ def _fields(struct: msgspec.Struct) -> dict[str, object]:
 
 
 def _indented(value: object, encoder: json.JSONEncoder) -> str:
-    """A value as `json.dumps` would write it, however deep it is nested."""
+    """Format a value like `json.dumps`, however deeply it is nested."""
     text: list[str] = []
     open_: list[tuple[Iterator[tuple[str, object]], str]] = []  # what is being written, its end
     member: tuple[str, object] | None = ("", value)
@@ -121,7 +121,7 @@ def _new_line(level: int) -> str:
 
 
 def _json(value: object) -> object:
-    """A Struct as its fields; numbers that JSON's readers don't take as they are recorded."""
+    """Convert a Struct to its fields, and numbers that JSON readers reject to recorded forms."""
     if isinstance(value, msgspec.Struct):
         return _fields(value)
     if isinstance(value, tuple):  # a field of ours; values of a user's are JSON
@@ -145,7 +145,7 @@ class ExportedLine(msgspec.Struct):
 
 
 def as_jsonl(events: Sequence[Recorded]) -> str:
-    """Write events as one JSON object a line.
+    """Format events as one JSON object a line.
 
     `data` is the payload, byte for byte. Where that is no JSON on one line, as in a damaged log, it
     is kept in a string, `text`, or in `base64`.
@@ -177,7 +177,7 @@ def _line(event: Recorded) -> ExportedLine:
 
 
 def _is_json(data: bytes) -> bool:
-    """Whether bytes are JSON that can stand in a line of others as it is."""
+    """True if bytes are JSON that can be part of a line as they are."""
     if b"\n" in data or b"\r" in data:
         return False
     try:

@@ -39,7 +39,7 @@ class Closing:
         _closings[self._number] = self
 
     def __call__(self) -> None:
-        """Close it all. Doing so twice does nothing."""
+        """Close everything. Doing so twice does nothing."""
         if _closings.pop(self._number, None) is None:
             return
         deferred.settle()  # what was dropped, or interrupted the collector, is written here yet
@@ -65,7 +65,7 @@ _closings: dict[int, Closing] = {}  # of the stores that are open in this proces
 
 @atexit.register
 def _close_all() -> None:
-    """What was dropped ends first: a stream that is recorded needs its store."""
+    """Close all stores; dropped streams, which need their store, are ended first."""
     deferred.settle()
     for closing in reversed(list(_closings.values())):
         closing()

@@ -132,7 +132,7 @@ def export_lists(place: ReadModel, path: Path) -> ExportedLists:
 
 
 class _Page(msgspec.Struct, frozen=True):
-    """What there is to write of some sessions. last: the greatest of their numbers."""
+    """The rows to export for some sessions. last: the greatest of their numbers."""
 
     last: int
     ids: list[str]
@@ -140,7 +140,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 def _page(rows: Database, after: int) -> _Page | None:
-    """The sessions behind a number; None where there are no more."""
+    """Read the next sessions after a number; None if there are no more."""
     with session_queries.reading(rows) as connection:
         sessions = session_queries.sessions_after(connection, after, _PAGE)
         if not sessions:
@@ -212,7 +212,7 @@ def _time(nanoseconds: int) -> str:
 
 
 def _refuse_stores(path: Path) -> None:
-    """Raise StoreError for what is there and is no database, or a store's: of this one, or another.
+    """Raise StoreError if a file exists that is not a database, or is a store.
 
     It is asked through SQLite, in a way that changes nothing; see `file_header.refuse_others`.
     """
@@ -237,7 +237,7 @@ def _refuse_stores(path: Path) -> None:
 
 
 def _make_tables(target: sqlite_utils.Database, path: Path) -> None:
-    """Make what is missing. Raises StoreError where something else has the name of a table."""
+    """Create missing tables. Raises StoreError if something else has a table's name."""
     for name, (columns, key) in _TABLES.items():
         table = target.table(name)
         if name in target.view_names() or (table.exists() and tuple(table.pks) != key):
@@ -254,7 +254,7 @@ def _make_tables(target: sqlite_utils.Database, path: Path) -> None:
 def _replace(
     target: sqlite_utils.Database, name: str, ids: Sequence[str], records: Sequence[_Record]
 ) -> None:
-    """Write the rows of some sessions; what they had before and have no more goes."""
+    """Replace the rows of some sessions."""
     table, (_, key) = target.table(name), _TABLES[name]
     if name in ("tags", "costs"):
         table.delete_where(f"session_id IN ({', '.join('?' * len(ids))})", list(ids))

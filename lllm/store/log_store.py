@@ -168,7 +168,7 @@ class LogStore:
         return f"LogStore({self.backend!r})"
 
     def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[StoreSessionHost]]:
-        """Into another process goes how to open the store; it is opened there once."""
+        """Pickle the store by its settings; another process opens it once."""
         return _store_on, (self._host,)
 
     # -- writing
@@ -298,7 +298,7 @@ class LogStore:
         )  # fmt: skip
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Have a function run in the session that is running here, whichever thread calls it.
+        """Make a function run in the current session, whichever thread calls it.
 
         As `pool.map(store.carry(work), items)`. What it spends comes out of the session's budget.
 
@@ -536,7 +536,7 @@ class LogStore:
         )
 
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
-        """Read the events of one session, then what was said of it later.
+        """Read the events of one session, and later statements about it.
 
         Args:
             session_id: The whole id; or what `save_error` returned, for that error.
@@ -553,7 +553,7 @@ class LogStore:
         return self._reader.events(session_id, at=at)
 
     def follow(self, *, after: int | None = None, poll: float = 0.1) -> Iterator[Recorded]:
-        """Read the events of all sessions as they are written, by any process, without end.
+        """Iterate over the events of all sessions as any process writes them, without end.
 
         Args:
             after: The position to begin behind, None for now.
@@ -574,7 +574,7 @@ class LogStore:
         *,
         at: PointInTime | None = None,
     ) -> str:
-        """Export a session as text that stands alone.
+        """Export a session as a self-contained text.
 
         Args:
             session_id: The whole id.
@@ -596,7 +596,7 @@ class LogStore:
     def import_sessions(
         self, *sources: str | os.PathLike[str] | LogBackend, progress: Progress | None = None
     ) -> ImportedSessions:
-        """Append sessions that were recorded elsewhere, with their tags, agents and errors.
+        """Import sessions recorded elsewhere, with their tags, agents and errors.
 
         The logs of five machines become one. Every event is checked against its digest, and gets a
         new position. What is here already is not stored twice, and a session of which a part is
@@ -634,7 +634,7 @@ class LogStore:
         prices: OtherPrices = "recorded",
         as_model: str | None = None,
     ) -> CostSummary:
-        """Sum up what the selected sessions cost, with everything below them.
+        """Sum the costs of the selected sessions, with everything below them.
 
         Args:
             tactic_path: As for `list_sessions`, as are the other filters.
@@ -676,7 +676,7 @@ class LogStore:
         return summary_of_costs(self._reader.ask(summed), by, zone, new.asked, as_model)
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
-        """Copy the log as it is at one moment, while others go on writing to it.
+        """Copy the log as it is at one moment, while others write to it.
 
         To restore it, copy it back.
 
@@ -693,7 +693,7 @@ class LogStore:
         return back_up(self.backend, local_path(destination))
 
     def database(self) -> StoreDatabase:
-        """Open the store as a database of sqlite-utils, for questions in SQL of your own.
+        """Open the store as a read-only database of sqlite-utils, for your own SQL.
 
         As `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`. It is
         brought up to date first, as a list is. `lllm query --schema` explains its tables; the
@@ -741,11 +741,11 @@ class LogStore:
 
     @property
     def lag(self) -> int:
-        """How far the rows are behind the log, in positions; 0 after a read that caught up."""
+        """The number of positions that the rows are behind the log."""
         return self._rows.projector.lag()
 
     def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
-        """Build every view anew from the events, while others go on reading and writing.
+        """Rebuild every view from the events, while others read and write.
 
         Args:
             check: Replace nothing, and compare what is there with what the events say.
@@ -763,7 +763,7 @@ class LogStore:
     # -- closing
 
     def close(self) -> None:
-        """Write what waits and let go of every file; closing twice does nothing."""
+        """Write held events and close every file; closing twice does nothing."""
         self._host.close()
 
     def __enter__(self) -> LogStore:
@@ -776,7 +776,7 @@ class LogStore:
 
 
 def session_host(store: LogStore) -> StoreSessionHost:
-    """What sessions that are written to a store ask it for; no part of the public API.
+    """Get the SessionHost of a store; not part of the public API.
 
     Args:
         store: An open store.
@@ -791,7 +791,7 @@ _sent_stores: dict[StoreSessionHost, LogStore] = {}  # of hosts that live as lon
 
 
 def _store_on(host: StoreSessionHost) -> LogStore:
-    """The store that another process sent."""
+    """Make the store that another process sent."""
     store = object.__new__(LogStore)
     store._attach(host)
     return _sent_stores.setdefault(host, store)  # in one step, whichever thread asks

@@ -46,7 +46,7 @@ class Until:
         return datetime_of(self._time * _MICROSECOND).isoformat().replace("+00:00", "Z")
 
     def narrowed(self, found: FoundSession) -> FoundSession:
-        """Leave out what begins behind a position, so that it is not read.
+        """Leave out events after a position, so that they are not read.
 
         Args:
             found: Where a session stands.
@@ -68,7 +68,7 @@ class Until:
         )
 
     def of(self, events: Sequence[Recorded]) -> list[Recorded]:
-        """Select what was written by then.
+        """Select the events that were written by then.
 
         Args:
             events: Of sessions, in the order of the log.
@@ -88,7 +88,7 @@ class Until:
         return selected
 
     def not_begun(self, found: FoundSession) -> StoreError:
-        """The error for a session that began later.
+        """Make the error for a session that began later.
 
         Args:
             found: The session.
@@ -104,7 +104,7 @@ class Until:
 
 
 def tags_in(events: Sequence[Recorded], session_id: str) -> dict[str, str]:
-    """The tags of a session's own, as some events tell of them.
+    """Read a session's own tags from events.
 
     Args:
         events: Of the session, and about it, in the order of the log.

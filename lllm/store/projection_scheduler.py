@@ -27,11 +27,11 @@ class CatchesUp(Protocol):
     """An object that brings rows up to date: a Projector, or a ReadModel that has one."""
 
     def catch_up(self, *, timeout: float) -> bool:
-        """Follow the log; see `Projector.catch_up`."""
+        """Bring the rows up to date; see `Projector.catch_up`."""
 
 
 class _Later:
-    """Some work that a thread does after a while, unless it is cancelled.
+    """Work that a thread does after a delay, unless it is cancelled.
 
     Not a threading.Timer: its `start` waits until the new thread runs. An exception that somebody
     sets in the thread that starts it (PyThreadState_SetAsyncExc) may come out in the new one before
@@ -51,7 +51,7 @@ class _Later:
             self.finished.set()
 
     def cancel(self) -> None:
-        """Don't do it, if it has not begun."""
+        """Cancel the work, if it has not begun."""
         self.finished.set()
 
 
@@ -73,11 +73,11 @@ class CatchUp:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The parent's thread is not there; what it was to do, it does in the parent."""
+        """Forget the scheduled work, which the parent's thread does in the parent."""
         self._later = None
 
     def session_ended(self) -> None:
-        """Bring rows up to date now, or soon where that was done just before."""
+        """Bring rows up to date now, or soon if that was done just before."""
         now = time.monotonic()
         with self._lock.held():
             if self._closed:
@@ -120,7 +120,7 @@ class CatchUp:
         return True
 
     def close(self) -> None:
-        """Do now what was to be done soon."""
+        """Do the scheduled work now."""
         with self._lock.held():
             later, self._later = self._later, None
         if later is not None:

@@ -80,7 +80,7 @@ class TimedRows:
             raise
 
     def close(self) -> None:
-        """Ask for no more rows; nothing stays open."""
+        """End the statement; no more rows are fetched."""
         with suppress(sqlite3.ProgrammingError):  # the store may be closed already
             self._cursor.close()
             self._connection.set_progress_handler(None, _STEPS)
@@ -97,15 +97,15 @@ class TimedRows:
         return time.monotonic() > self._until
 
     def begin(self) -> None:
-        """Count the time from now on: the database works."""
+        """Start the clock, because the database begins to work."""
         self._until = time.monotonic() + self._left
 
     def stop(self) -> None:
-        """Count no more time: the database has come to a row."""
+        """Stop the clock, because the database has found a row."""
         self._left = max(0.0, self._until - time.monotonic())
 
     def explain(self, error: BaseException) -> None:
-        """Raise the error of lllm's that an error of sqlite3 amounts to.
+        """Raise lllm's error for an error of sqlite3.
 
         Args:
             error: What was raised; any other is left to its way.
@@ -135,7 +135,7 @@ class TimedRows:
 
 
 class _Clock:
-    """A `with` around what the database does."""
+    """A `with` that measures the time the database takes."""
 
     def __init__(self, rows: TimedRows) -> None:
         self._rows = rows

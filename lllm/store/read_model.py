@@ -65,11 +65,11 @@ class ReadModel:
             self._move_to_memory(damage, left)
 
     def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock."""
+        """Make a new lock: another thread of the parent may have held the old one."""
         self._moving = threading.Lock()
 
     def build_stale(self) -> None:
-        """Build the rows that this library can't go on with."""
+        """Rebuild the rows that this version can't continue."""
         try:
             if not self.database.read_only and self.projector.stale():
                 self.rebuild(stale=True)
@@ -77,7 +77,7 @@ class ReadModel:
             self._leave(self.database, error)
 
     def ask(self, question: Callable[[Database], T]) -> T:
-        """Ask the rows something; where a page of them is damaged, ask rows made anew in memory.
+        """Run a query on the rows; if a page of them is damaged, on rows rebuilt in memory.
 
         Args:
             question: Asked of one database, and perhaps once more of another.
@@ -96,7 +96,7 @@ class ReadModel:
         return question(self.database)
 
     def catch_up(self, *, timeout: float = 1.0) -> bool:
-        """Have the rows follow the log.
+        """Bring the rows up to date with the log.
 
         Args:
             timeout: Seconds to wait for another process that is at it.
@@ -117,7 +117,7 @@ class ReadModel:
     def rebuild(
         self, *, stale: bool = False, check: bool = False, progress: Progress | None = None
     ) -> Rebuilt:
-        """Build the rows anew; see `lllm.projections.engine.rebuild`.
+        """Rebuild the rows; see `lllm.projections.engine.rebuild`.
 
         Rows that were left for those in memory are built anew in their place, and used again.
 
@@ -141,7 +141,7 @@ class ReadModel:
         return built
 
     def in_memory(self, damage: LogError) -> Database:
-        """Make the rows in memory, because a page of those in the file can't be read.
+        """Rebuild the rows in memory, because a page of the stored ones can't be read.
 
         Args:
             damage: What told of it.
@@ -157,7 +157,7 @@ class ReadModel:
         return self.database
 
     def _leave(self, database: Database, error: LogError) -> None:
-        """Go on in memory if `database` has a damaged page; raise any other error."""
+        """Switch to rows in memory if `database` has a damaged page; raise any other error."""
         if not is_unreadable_page(error) or database.path == ":memory:":
             raise error
         with self._moving:
@@ -182,7 +182,7 @@ class ReadModel:
 
 
 def _lock_file(database: Database, name: str) -> Path | None:
-    """A lock file of the rows; None where no other process can get at them."""
+    """The path of the rows' lock file; None if no other process can reach the rows."""
     return None if database.lock_folder is None else database.lock_folder / name
 
 

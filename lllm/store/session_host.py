@@ -82,7 +82,7 @@ class StoreSessionHost:
         self.rows.build_stale()
 
     def __reduce__(self) -> tuple[Callable[..., StoreSessionHost], tuple[StoreSettings]]:
-        """Into another process goes how to open the store; it is opened there once."""
+        """Pickle the store by its settings; another process opens it once."""
         return _reopened, (self.settings,)
 
     @property
@@ -99,7 +99,7 @@ class StoreSessionHost:
             return ""
 
     def session_ended(self) -> None:
-        """See SessionHost: the rows follow now, or soon."""
+        """See SessionHost; the rows are updated now, or soon."""
         self._scheduler.session_ended()
 
     def load_finished(self, recorder: Recorder) -> TacticCallSession:
@@ -117,7 +117,7 @@ _opening = ThreadLock()
 
 
 def _reopened(settings: StoreSettings) -> StoreSessionHost:
-    """The host that another process sent: opened by the first tactic that brings it."""
+    """Get the host that another process sent, opening its store the first time."""
     backend = settings.backend
     key = pickle.dumps(
         (backend, settings.partition, settings.on_error, settings.redact, settings.views,

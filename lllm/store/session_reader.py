@@ -53,7 +53,7 @@ class SessionReader:
         self._redact = redact
 
     def catch_up(self) -> None:
-        """Have the rows follow the log, and find the sessions whose process died."""
+        """Bring the rows up to date, and find the sessions whose process died."""
         settle_lost()
         self._log.write_held()
         behind = not self._caught_up()
@@ -66,7 +66,7 @@ class SessionReader:
             self._caught_up()
 
     def interrupt(self, session_ids: Collection[str]) -> None:
-        """State that sessions without an end, whose process is known to be dead, were interrupted.
+        """Record an interruption for open sessions whose process is known to be dead.
 
         Args:
             session_ids: Their ids; those that have ended are left alone.
@@ -89,7 +89,7 @@ class SessionReader:
             return False
 
     def ask(self, question: Callable[[Database], T]) -> T:
-        """Ask the rows something once they are up to date.
+        """Run a query on the rows after bringing them up to date.
 
         Args:
             question: May be asked twice, of another database, where a page can't be read.
@@ -144,7 +144,7 @@ class SessionReader:
     def read(
         self, session_id: str, *, below: bool = True, at: PointInTime | None = None
     ) -> tuple[loading.FoundSession, list[Recorded]]:
-        """Read the events of a session and what was said of it later, in the order of the log.
+        """Read the events of a session, and later statements about it, in log order.
 
         Args:
             session_id: The whole id.
@@ -222,7 +222,7 @@ class SessionReader:
         return fold_finished(self._log, recorder)
 
     def recording(self, session_id: str) -> list[Recorded]:
-        """The events that a replay of a session needs.
+        """Read the events that a replay of a session needs.
 
         Args:
             session_id: The whole id.

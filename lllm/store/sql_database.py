@@ -64,7 +64,7 @@ class StoreDatabase(sqlite_utils.Database):
 
     @property
     def conn(self) -> sqlite3.Connection:
-        """The connection to read with; an error of sqlite3 once this was closed."""
+        """The connection for reading; raises an error of sqlite3 once it is closed."""
         if self._file.path != ":memory:" and not self._closed:
             with self._file.snapshot():  # which notices a file that has changed
                 there = self._lent.is_lent
@@ -77,7 +77,7 @@ class StoreDatabase(sqlite_utils.Database):
         """Set by sqlite-utils, to what it was given."""
 
     def use_rows_in_memory(self, damage: LogDamaged) -> bool:
-        """Read rows made anew in memory, since a page of those in the file can't be read.
+        """Use rows rebuilt in memory, because a page of the stored ones can't be read.
 
         What is still being read ends.
 
@@ -113,7 +113,7 @@ class StoreDatabase(sqlite_utils.Database):
         return copy
 
     def close(self) -> None:
-        """Let go of the connection; the store stays open. Closing twice does nothing."""
+        """Close the connection; the store stays open. Closing twice does nothing."""
         self._closed = True
         if self._file.path == ":memory:":
             self._lent.close()
@@ -123,7 +123,7 @@ class StoreDatabase(sqlite_utils.Database):
 
 
 def _put_before(lent: LentConnection, rows: Database) -> None:
-    """Let the names of rows in memory stand for a copy of these, and not for what is in the file.
+    """Make the names of the views' tables refer to a copy of the rows in memory.
 
     SQLite looks for a name among the temporary ones first.
     """

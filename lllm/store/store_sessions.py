@@ -28,7 +28,7 @@ def open_session(
     partition: str | None,
     budget: Budget,
 ) -> SessionScope:
-    """Make a session below the one that is running here, which pays for it.
+    """Make a session below the current one, which pays for it.
 
     Args:
         host: Where it is written. The running session is its parent if it is written there, too.

@@ -100,7 +100,7 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
 
 def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSummary:
-    """Make a list's line from a session's row.
+    """Make the SessionSummary of a session from its row.
 
     Args:
         row: The row.
@@ -139,7 +139,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
 def session_list(
     wanted: Filter, sort: Sort, limit: int | None, cursor: str | None
 ) -> Callable[[Database], list[SessionSummary]]:
-    """Check what a list of sessions is asked for, before anything is read.
+    """Check the arguments of a list of sessions before anything is read.
 
     Args:
         wanted: Which sessions.

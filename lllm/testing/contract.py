@@ -82,7 +82,7 @@ class AppendContract:
     """Tests for every log, even one that stores nothing."""
 
     def open_log(self, folder: Path) -> LogBackend:
-        """Open the log in this folder anew: two calls give two objects for the same log.
+        """Open the log in this folder; two calls return two objects for the same log.
 
         Where a log keeps nothing outside of the object, the folder does not matter.
 
@@ -93,7 +93,7 @@ class AppendContract:
 
     @pytest.fixture
     def log(self, tmp_path: Path) -> Iterator[LogBackend]:
-        """A log that is new and empty."""
+        """A new, empty log."""
         log = self.open_log(tmp_path)
         yield log
         log.close()
@@ -117,14 +117,14 @@ class AppendContract:
         assert log.head() == 0
 
     def test_threads_get_positions_of_their_own(self, log: LogBackend) -> None:
-        """No two of the events that several threads append get the same position."""
+        """Events that several threads append all get different positions."""
         with ThreadPoolExecutor(WRITERS) as threads:
             tasks = [threads.submit(append_batches, log, f"s{n}", 20) for n in range(WRITERS)]
         positions = [position for task in tasks for position in task.result()]
         assert len(set(positions)) == len(positions) == WRITERS * 20 * 3
 
     def test_without_waiting(self, log: LogBackend) -> None:
-        """An append that must not wait does what `append` does, where nobody else is writing."""
+        """With no other writer, `try_append` does the same as `append`."""
         if isinstance(log, AppendsWithoutWaiting):
             first = log.try_append(batch("s", 0))
             second = log.append(batch("s", 1))
@@ -142,7 +142,7 @@ class LogContract(AppendContract):
     """Tests for every log whose events can be read."""
 
     def test_read_back(self, log: LogBackend) -> None:
-        """What is read is what was appended, in its order, with the positions that append gave.
+        """Events are read as they were appended, in order, at the returned positions.
 
         The last of them is the head.
         """
@@ -155,14 +155,14 @@ class LogContract(AppendContract):
 
     @pytest.mark.parametrize("name", PAYLOADS)
     def test_data_is_verbatim(self, log: LogBackend, name: str) -> None:
-        """A payload comes back byte for byte, whatever is in it."""
+        """A payload is read byte for byte as it was appended, whatever it contains."""
         events = [event("s", 1, PAYLOADS[name]), event("s", 2)]
         log.append(events)
         log.append([event("s", 3, PAYLOADS[name])])
         assert without_positions(log.read()) == [*events, event("s", 3, PAYLOADS[name])]
 
     def test_names(self, log: LogBackend) -> None:
-        """Streams and types may be called anything, and are told apart exactly."""
+        """Streams and types may have any names, and similar names are not confused."""
         events = [event(name, 1, type_=name) for name in NAMES]
         log.append(events)
         for one in events:
@@ -172,7 +172,7 @@ class LogContract(AppendContract):
         assert len(list(log.read())) == len(NAMES)
 
     def test_many_pages(self, log: LogBackend) -> None:
-        """Reading goes on to the end, however much there is."""
+        """A read continues to the end of a long log."""
         events = [event(f"s{n % 3}", n // 3 + 1, b'"%02000d"' % n) for n in range(1500)]
         for first in range(0, 1500, 100):
             log.append(events[first : first + 100])
@@ -180,7 +180,7 @@ class LogContract(AppendContract):
         assert without_positions(log.read(stream="s1")) == events[1::3]
 
     def test_range(self, log: LogBackend) -> None:
-        """A read begins behind `after` and ends with `upto`, whether events stand there or not."""
+        """A read covers positions above `after` up to `upto`, even if no events are there."""
         positions = [position for n in range(4) for position in log.append(batch("s", n))]
         edges = [0, *positions, positions[-1] + 1, positions[0] - 1, 2**62]
         for after in edges:
@@ -190,7 +190,7 @@ class LogContract(AppendContract):
                 assert found == [place for place in positions if after < place <= last]
 
     def test_one_stream(self, log: LogBackend) -> None:
-        """A read of one stream gives its events only, in the range that was asked for."""
+        """A read of one stream returns only its events, in the given range."""
         log.append([event("a", 1), event("ab", 1), event("a", 2)])
         positions = log.append([event("a", 3), event("b", 1), event("a", 4)])
         read = log.read(stream="a", after=positions[0] - 1, upto=positions[1])
@@ -199,7 +199,7 @@ class LogContract(AppendContract):
         assert list(log.read(stream="nobody")) == []
 
     def test_some_types(self, log: LogBackend) -> None:
-        """A read by type gives the events of these types only, in the range that was asked for."""
+        """A read by type returns only events of these types, in the given range."""
         kinds = ["x", "x.y", "y", "x", "z"]
         positions = log.append([event("s", n + 1, type_=kind) for n, kind in enumerate(kinds)])
         assert [one.seq for one in read_types(log, {"x", "z"})] == [1, 4, 5]
@@ -208,14 +208,14 @@ class LogContract(AppendContract):
         assert list(read_types(log, ())) == []
 
     def test_read_is_of_now(self, log: LogBackend) -> None:
-        """A read without `upto` ends with what the log held when it was asked."""
+        """A read without `upto` ends at the log's head at the time of the call."""
         log.append(batch("s", 0))
         read = log.read()
         log.append(batch("s", 1))
         assert without_positions(read) == batch("s", 0)
 
     def test_append_while_reading(self, log: LogBackend) -> None:
-        """While somebody reads, others append, and nothing that was read has to be finished."""
+        """Appends work while a read is in progress that is never finished."""
         log.append(batch("s", 0))
         read = log.read()
         next(read)
@@ -226,7 +226,7 @@ class LogContract(AppendContract):
         assert len(list(read)) == 2
 
     def test_append_again(self, log: LogBackend) -> None:
-        """Events that are appended again are not stored twice; their positions are returned."""
+        """Events that are appended again are not stored twice; positions are the same."""
         first = list(log.append(batch("s", 0)))
         second = list(log.append(batch("s", 1)))
         assert list(log.append(batch("s", 0))) == first
@@ -234,7 +234,7 @@ class LogContract(AppendContract):
         assert without_positions(log.read()) == batch("s", 0) + batch("s", 1)
 
     def test_append_again_and_more(self, log: LogBackend) -> None:
-        """Events that are stored already may come again with others behind them, which are."""
+        """An append of stored events followed by new ones stores the new ones."""
         first = list(log.append(batch("s", 0)))
         positions = list(log.append(batch("s", 0) + batch("s", 1)))
         assert positions[:3] == first
@@ -243,7 +243,7 @@ class LogContract(AppendContract):
 
     @pytest.mark.parametrize("place", [0, 1, 2])
     def test_conflict(self, log: LogBackend, place: int) -> None:
-        """Another event in the place of a stored one is refused, with all that came with it.
+        """An append with another event at a stored event's place is refused as a whole.
 
         The log goes on.
         """
@@ -257,13 +257,13 @@ class LogContract(AppendContract):
         assert without_positions(log.read()) == [*batch("s", 0), event("t", 1), *batch("s", 1)]
 
     def test_conflict_with_itself(self, log: LogBackend) -> None:
-        """Two events of one append can't stand in the same place."""
+        """An append with two events at the same place is refused."""
         with pytest.raises(AppendConflict):
             log.append([event("s", 1), event("t", 1), event("s", 1, b'"another"')])
         assert list(log.read()) == []
 
     def test_threads(self, log: LogBackend) -> None:
-        """What several threads append is all there, each stream in its order.
+        """Everything that several threads append is stored, each stream in order.
 
         A reader meanwhile sees whole appends only, none twice, and none that turns up before what
         it saw.
@@ -283,7 +283,7 @@ class LogContract(AppendContract):
             assert [one.position for one in mine] == task.result()
 
     def test_reader_that_stops(self, log: LogBackend) -> None:
-        """A read that is given up leaves nothing behind that would keep the log from closing."""
+        """A read that is abandoned does not keep the log from closing."""
         log.append(batch("s", 0))
         read = log.read()
         next(read)
@@ -313,7 +313,7 @@ class SharedLogContract(LogContract):
         again.close()
 
     def test_two_openings(self, log: LogBackend, tmp_path: Path) -> None:
-        """What one opening of a log appended, another sees at once, and refuses to store again."""
+        """A second object for a log sees the first one's events, and does not store them again."""
         other = self.open_log(tmp_path)
         for number in range(5):
             other.append([event(f"other{number}", 1)])
@@ -327,7 +327,7 @@ class SharedLogContract(LogContract):
         other.close()
 
     def test_processes(self, log: LogBackend, tmp_path: Path) -> None:
-        """What several processes append at once is all there, each stream in its order.
+        """Everything that several processes append is stored, each stream in order.
 
         The positions are those that they were told.
         """
@@ -340,7 +340,7 @@ class SharedLogContract(LogContract):
             assert [one.position for one in mine] == positions
 
     def test_race(self, log: LogBackend, tmp_path: Path) -> None:
-        """Of several processes that write the same stream, one writes it.
+        """If several processes write the same stream, exactly one succeeds.
 
         To the others it is there already, or in conflict where theirs differs.
         """
@@ -355,7 +355,7 @@ class SharedLogContract(LogContract):
         assert sorted(winners) == list(range(10))
 
     def test_fork(self, log: LogBackend) -> None:
-        """After a fork, in the middle of other threads' appends, child and parent both go on."""
+        """After a fork during other threads' appends, parent and child can both append."""
         stop = threading.Event()
 
         def go_on(stream: str) -> int:
@@ -375,7 +375,7 @@ class SharedLogContract(LogContract):
         assert [counts[f"parent{n}"] for n in range(2)] == [3 * task.result() for task in tasks]
 
     def test_kill(self, log: LogBackend, tmp_path: Path) -> None:
-        """Of a process that is killed while it appends, every append that returned is there.
+        """When a process is killed during appends, every append that returned is stored.
 
         None is there in part, and what it was at can be appended again.
         """

@@ -31,7 +31,7 @@ PATIENCE = 60.0  # seconds after which something that never comes is a failure
 def event(
     stream: str, seq: int, data: bytes = b"{}", *, type_: str = "test.happened", time: int = 0
 ) -> NewEvent:
-    """Make an event to append; the same arguments give the same digest.
+    """Make an event; the same arguments give the same digest.
 
     Args:
         stream: The name of the stream.
@@ -56,7 +56,7 @@ def batch(stream: str, number: int, size: int = 3) -> list[NewEvent]:
 
 
 def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
-    """What was read, as it was appended.
+    """Convert events that were read to the form in which they were appended.
 
     Args:
         events: As a log gave them.
@@ -65,7 +65,7 @@ def without_positions(events: Iterable[Recorded]) -> list[NewEvent]:
 
 
 def append_batches(log: LogBackend, stream: str, count: int) -> list[int]:
-    """Append so many batches of one stream.
+    """Append a number of batches to one stream.
 
     Args:
         log: Any backend.
@@ -79,7 +79,7 @@ def append_batches(log: LogBackend, stream: str, count: int) -> list[int]:
 
 
 def append_in_process(open_log: OpenLog, folder: Path, number: int) -> list[int]:
-    """Append a stream of this process's own, at the same time as others do.
+    """Append a stream of this process's own, at the same time as other processes.
 
     Args:
         open_log: Opens the log.
@@ -124,7 +124,7 @@ def race_in_process(open_log: OpenLog, folder: Path, number: int) -> tuple[list[
 
 
 def append_until_killed(open_log: OpenLog, folder: Path, sending: Connection) -> None:
-    """Append one batch after another, and say of each that it is stored.
+    """Append batches until killed, and report each that is stored.
 
     Args:
         open_log: Opens the log.
@@ -140,7 +140,7 @@ def append_until_killed(open_log: OpenLog, folder: Path, sending: Connection) ->
 
 
 def fork(run: Callable[[], object]) -> int:
-    """Run something in a forked child, which ends at once.
+    """Run a function in a forked child, which then exits.
 
     Args:
         run: What the child does.
@@ -190,7 +190,7 @@ def _processes() -> ProcessPoolExecutor:
 def in_processes(
     run: Callable[[OpenLog, Path, int], T], open_log: OpenLog, folder: Path
 ) -> list[T]:
-    """Run something in several processes that set out together.
+    """Run a function in several processes that start together.
 
     Args:
         run: Called with `open_log`, `folder` and the number of the process.

@@ -25,7 +25,7 @@ _VALIDATORS = ("BeforeValidator", "AfterValidator", "PlainValidator", "WrapValid
 
 
 def in_terms_of_msgspec(hint: object) -> object:
-    """Give a type hint in a form that msgspec understands.
+    """Convert a type hint to a form that msgspec understands.
 
     Args:
         hint: Any type hint.
@@ -77,7 +77,7 @@ def _annotated(inner: object, metadata: Iterable[object]) -> object:
 
 
 def _flat(metadata: Iterable[object]) -> Iterator[object]:
-    """All metadata, also what stands inside of a pydantic Field."""
+    """List all metadata, including that inside a pydantic Field."""
     for item in metadata:
         yield item
         group = getattr(item, "metadata", None)
@@ -86,7 +86,7 @@ def _flat(metadata: Iterable[object]) -> Iterator[object]:
 
 
 def _meta_arguments(item: object) -> dict[str, object]:
-    """The bounds and texts of another library's object, as arguments of msgspec.Meta."""
+    """Convert another library's metadata object to arguments of msgspec.Meta."""
     documentation = getattr(item, "documentation", None)
     if isinstance(documentation, str):  # typing_extensions.Doc
         return {"description": documentation}

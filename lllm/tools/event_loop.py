@@ -20,7 +20,7 @@ _LONGEST_GOODBYE = 2.0  # seconds for what is cancelled to write that it was
 
 
 def run(call: Callable[[], object]) -> object:
-    """Call a function in this thread, and wait for what it returns.
+    """Call a function in this thread, and wait for its result.
 
     What is awaitable runs on an event loop of its own, in another thread where this one has a loop
     running, as in a notebook.
@@ -51,7 +51,7 @@ def run(call: Callable[[], object]) -> object:
 
 
 async def arun(call: Callable[[], object], *, is_async: bool) -> object:
-    """Call a function from an event loop, and wait for what it returns.
+    """Call a function from an event loop, and wait for its result.
 
     Args:
         call: The function, with its arguments.

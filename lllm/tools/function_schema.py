@@ -46,7 +46,7 @@ class Arguments:
         self.schema = _schema(self._struct, self._parameters, tool_name)
 
     def read(self, text: str) -> dict[str, object]:
-        """Read the arguments that a model sent.
+        """Parse and check the arguments that a model sent.
 
         Args:
             text: JSON. Empty text is no arguments.
@@ -123,7 +123,7 @@ def _check(parameter: inspect.Parameter, tool_name: str) -> None:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    """The hints of the parameters. That of what it returns needn't resolve: no model needs it."""
+    """The type hints of the parameters; the hint of the return value is ignored."""
     inner = _function_with_hints(function)
     annotations = dict(getattr(inner, "__annotations__", {}))
     annotations.pop("return", None)
@@ -134,7 +134,7 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
 
 
 def _function_with_hints(function: Callable[..., object]) -> Callable[..., object]:
-    """The function inside of decorators, partials and objects with __call__."""
+    """Find the function inside decorators, partials and objects with __call__."""
     while True:
         inner = inspect.unwrap(function)
         if isinstance(inner, functools.partial):
@@ -146,12 +146,12 @@ def _function_with_hints(function: Callable[..., object]) -> Callable[..., objec
 
 
 def _fields(parameters: _Parameters) -> list[tuple[str, str]]:
-    """(field, parameter) of each: a parameter may have a name that no field of a Struct can."""
+    """Pair each parameter with a valid field name of a Struct."""
     return [(f"field_{index}", name) for index, name in enumerate(parameters)]
 
 
 def _struct(parameters: _Parameters) -> type[msgspec.Struct]:
-    """A Struct with the parameters as its fields; those that a model leaves out are UNSET."""
+    """Make a Struct with the parameters as fields; arguments that a model omits are UNSET."""
     # Not the function's own defaults: they may be what no Struct can hold.
     return msgspec.defstruct(
         "Arguments",
@@ -195,7 +195,7 @@ def _schema(
 
 
 def _what_has_no_json(parameters: _Parameters, tool_name: str) -> str:
-    """The beginning of an error, which names the parameter whose hint has no JSON form."""
+    """The beginning of an error message: it names the parameter without a JSON form."""
     for name, parameter in parameters.items():
         try:
             schema_of(_struct({name: parameter}))

@@ -58,7 +58,7 @@ class PydanticModel(Protocol):
 
 
 def schema_of(kind: type) -> dict[str, object]:
-    """The JSON schema of a type, in the form that providers take.
+    """The JSON schema of a type, in the form that providers accept.
 
     Args:
         kind: A Struct, a dataclass, a pydantic model, or any type that msgspec can decode.
@@ -110,7 +110,7 @@ class _PydanticSchemas:
 
 
 def _at_root(schema: dict[str, object]) -> dict[str, object]:
-    """The schema with the type that its root refers to in place of the root."""
+    """Replace the root of a schema, which is a reference, by the type that it refers to."""
     schema = dict(schema)
     definitions = dict(cast(Mapping[str, object], schema.pop("$defs", {})))
     reference = schema.get("$ref")
@@ -123,7 +123,7 @@ def _at_root(schema: dict[str, object]) -> dict[str, object]:
 
 
 def read_json(text: str, kind: type[T]) -> T:
-    """Read JSON as an instance of a type; nothing is coerced that JSON itself tells apart.
+    """Parse JSON as an instance of a type; JSON types are not converted into each other.
 
     Args:
         text: The JSON text.
@@ -182,7 +182,7 @@ def _convert(kind: type, value: object) -> object:
 
 
 def explain(error: Exception) -> str:
-    """The message of a validator's error as a sentence.
+    """Convert a validator's error message to a sentence.
 
     Args:
         error: A ValueError of a parser, or pydantic's ValidationError.

@@ -20,7 +20,7 @@ class RecordedResult(msgspec.Struct, frozen=True):
 
 
 def result_text(value: object) -> str:
-    """A value as a model reads it: text as it is, everything else as JSON.
+    """Convert a value to text for a model: text stays as it is, all else becomes JSON.
 
     None is `null`, for only the tool's description knows whether that means "done" or "nothing
     found". Dates, sets, enums, models, arrays and frames take their customary JSON forms, and an
@@ -37,7 +37,7 @@ def result_text(value: object) -> str:
 
 
 def result_forms(value: object) -> tuple[str, object]:
-    """A value as a model reads it, and as the log keeps it beside that.
+    """Convert a value to its text for a model and its form for the log.
 
     Args:
         value: Any value, such as what a tool returned.
@@ -68,6 +68,6 @@ def _json_text(value: object, plain: object) -> str:
 
 
 def _customary_form(value: object) -> object:
-    """What JSON customarily says of an object that msgspec does not know."""
+    """The usual JSON form of an object that msgspec does not know."""
     dump = getattr(type(value), "model_dump", None)
     return dump(value, mode="json") if callable(dump) else readable(to_plain(value))

@@ -101,7 +101,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def is_async(self) -> bool:
-        """True if it is an `async def`, or an object that is called as one."""
+        """True if the function is an `async def`, or an object with an async `__call__`."""
         function = self.function
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - of an object that is called
@@ -109,11 +109,11 @@ class Tool(Generic[P, R_co]):
 
     @property
     def definition(self) -> ToolDefinition:
-        """What the model is told of the tool."""
+        """The description of the tool for the model."""
         return ToolDefinition(self.name, self.description, self.schema)
 
     def parse_arguments(self, text: str) -> dict[str, object]:
-        """Read the arguments that a model sent.
+        """Parse and check the arguments that a model sent.
 
         Args:
             text: JSON. Empty text is no arguments.
@@ -128,7 +128,7 @@ class Tool(Generic[P, R_co]):
         return self._arguments.read(text)
 
     def run(self, arguments: Mapping[str, object]) -> object:
-        """Call the function from plain code, and wait for what it returns.
+        """Call the function from synchronous code, and wait for its result.
 
         An `async def` runs on an event loop of its own, in another thread where this one has a
         loop running already, as in a notebook.
@@ -145,7 +145,7 @@ class Tool(Generic[P, R_co]):
         return run(partial(self._call, arguments))
 
     async def arun(self, arguments: Mapping[str, object]) -> object:
-        """Call the function from an event loop, and wait for what it returns.
+        """Call the function from an event loop, and wait for its result.
 
         A plain function runs in a thread, so as not to hold up the loop.
 
@@ -214,7 +214,7 @@ def tool(
 
 
 def as_tool(function: Callable[..., object]) -> Tool[..., object]:
-    """Make a function a tool, unless it is one already.
+    """Make a function a tool, unless it already is one.
 
     Args:
         function: A plain function, or a tool.

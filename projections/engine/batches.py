@@ -140,7 +140,7 @@ class Batches:
             yield Batch(self._database, changes, generations, position)
 
     def _changes_of(self, generations: Mapping[View, int]) -> Changes:
-        """Make empty changes, or take those of last time, whose statements are made already."""
+        """Make empty changes, or reuse those of the last batch."""
         changes = self._changes
         if changes is None or changes.generations != generations:
             changes = self._changes = Changes(dict(generations))
@@ -151,7 +151,7 @@ class Batches:
 def _apply(
     views: Mapping[View, Checkpoint], changes: Changes, batch: Sequence[ViewEvent]
 ) -> list[tuple[View, ViewError]]:
-    """Hand each view what it wants; returns those that raised."""
+    """Pass each view the events that it needs; returns the views that raised."""
     types = [one.event.type for one in batch]
     first = batch[0].event.position
     failures: list[tuple[View, ViewError]] = []
@@ -178,7 +178,7 @@ def _view_error(view: View, batch: Sequence[ViewEvent], error: Exception) -> Vie
 
 @contextmanager
 def _errors_named(upto: int) -> Iterator[None]:
-    """Raise what SQLite says of rows that can't be written as what is wrong with log or rows."""
+    """Raise errors of SQLite while rows are written as errors of the log or the rows."""
     try:
         yield
     except sqlite3.IntegrityError as error:

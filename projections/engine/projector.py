@@ -40,7 +40,7 @@ _PATIENCE = 0.05  # seconds that a write waits at least, of whoever need not cat
 
 
 class _Alone(LockPair):
-    """Holds the lock of whoever projects, on a file that is open meanwhile."""
+    """Holds the lock that lets one process at a time project, with its file open meanwhile."""
 
     __slots__ = ("_file",)
 
@@ -252,6 +252,6 @@ class Projector:
         return all(batch.write(timeout) for batch in batches)
 
     def _stop(self, view: View, error: ViewError) -> None:
-        """Leave a view where it is: one of a user's own may raise anything, and others go on."""
+        """Stop updating a view that raised, so that the others can continue."""
         self._stopped.add(view)
         _logger.error("%s It stays where it is; the other views go on.", error, exc_info=error)

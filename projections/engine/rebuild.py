@@ -139,7 +139,7 @@ def _only_rebuild(lock: Path | None) -> Iterator[None]:
 
 
 class _Building:
-    """Views, the generation that is being filled for each, and how far that is."""
+    """The views that are being rebuilt, and the generation and position of each."""
 
     def __init__(self, projector: Projector, generations: dict[View, int]) -> None:
         self.generations = generations
@@ -149,7 +149,7 @@ class _Building:
         self._contexts = stored_contexts(projector.database, of_sessions)
 
     def feed(self, upto: int, progress: Progress | None) -> None:
-        """Fill the new rows up to a position."""
+        """Build the new rows up to a position."""
         if upto <= self.position:
             return
         starts = {
@@ -256,7 +256,7 @@ def _row(
 
 
 def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
-    """Drop every generation of these views that is not shown: old rows, or a stopped rebuild's."""
+    """Drop every generation of these views that is not in use."""
     found, names = projector.checkpoints(), _tables(projector)
     for view in views:
         shown = found[view.name].generation if view.name in found else 0
@@ -272,13 +272,13 @@ def _tables(projector: Projector) -> list[str]:
 
 
 def _generations(table: Table, names: Sequence[str]) -> list[int]:
-    """Find the generations of a table that are there, by the names of all tables."""
+    """Find the existing generations of a table from the names of all tables."""
     pattern = re.compile(rf"{table.name}_v(\d+)", re.ASCII)
     return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
 
 
 def _drop_if_possible(projector: Projector, name: str) -> None:
-    """Remove a table; one with a damaged page, which SQLite can't remove, stays in nobody's way."""
+    """Drop a table; one with a damaged page, which SQLite can't drop, stays unused."""
     try:
         _drop(projector, name)
     except LogError as error:
@@ -288,7 +288,7 @@ def _drop_if_possible(projector: Projector, name: str) -> None:
 
 
 def _drop(projector: Projector, name: str) -> None:
-    """Remove a table in chunks, so that nobody waits long: dropping a large one takes long."""
+    """Drop a table in chunks, so that no other writer waits long."""
     columns = _key_of(projector, name)
     key, marks = ", ".join(columns), ", ".join("?" * len(columns))
     many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
@@ -304,7 +304,7 @@ def _drop(projector: Projector, name: str) -> None:
 
 
 def _key_of(projector: Projector, name: str) -> list[str]:
-    """Read the key of a table as it is: that of an older version may have been another."""
+    """Read the key columns of a stored table, which an older version may have defined."""
     rows = projector.database.query(
         f"SELECT name FROM pragma_table_info('{name}') WHERE pk ORDER BY pk"
     )

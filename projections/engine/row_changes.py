@@ -24,7 +24,7 @@ _Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
 
 
 class _Change(msgspec.Struct, gc=False):
-    """What a batch does to one row.
+    """The change of a batch to one row.
 
     puts, adds: the columns that are set or added to. deleted: what was stored goes. kept: the row
     is there in the end.
@@ -55,7 +55,7 @@ class _Change(msgspec.Struct, gc=False):
         self.adds = adds
 
     def applied_to(self, row: Mapping[str, Value]) -> dict[str, Value]:
-        """A row of all columns as it is after this."""
+        """Apply the change to a row of all columns."""
         return {
             **row,
             **self.puts,
@@ -64,7 +64,7 @@ class _Change(msgspec.Struct, gc=False):
 
 
 class _SetChanges:
-    """The changes to a table whose rows are nothing but their key: which are there in the end."""
+    """The changes to a table whose rows consist of a key only: which keys exist in the end."""
 
     def __init__(self, table: Table, generation: int) -> None:
         self.name = generation_table(table.name, generation)
@@ -158,7 +158,7 @@ class _RowChanges:
         self.known[key] = None
 
     def _find(self, key: Key, read: _Read) -> dict[str, Value] | None:
-        """A row as it is stored, with what is changed since. One that was deleted is known."""
+        """Read a stored row with all changes since; None if it was deleted."""
         change = self.changes.get(key)
         if change is None:
             return self._stored(key, read)
@@ -275,7 +275,7 @@ class Changes:
 
 
 def _in_order(rows: list[Key]) -> list[Key]:
-    """Sort rows as their table does, so that each page of it is written once."""
+    """Sort rows in the order of their table, so that each page is written once."""
     with suppress(TypeError):  # a column that holds texts beside numbers
         rows.sort()
     return rows

@@ -105,7 +105,7 @@ class Contexts:
         )
 
     def _keep(self, context: SessionContext, *, stored: bool = False) -> SessionContext:
-        """Remember a context; one whose row is `stored` is the first to be forgotten."""
+        """Cache a context; those whose row is `stored` are dropped first."""
         self._cache[context.session_id] = context
         if stored:
             self._cache.move_to_end(context.session_id, last=False)

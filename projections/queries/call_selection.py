@@ -99,7 +99,7 @@ _Condition = tuple[str, *tuple[object, ...]]  # and its parameters
 
 
 def _along_index(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) -> Selection:
-    """Attempts along an index that ends with their start."""
+    """Read attempts along an index that ends with their start."""
     selection = Selection("calls AS c", [], [])
     selection.add(*walked)
     _add_times(selection, wanted.of, "c.started")
@@ -110,7 +110,7 @@ def _along_index(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condi
 def _of_sessions(
     wanted: CallFilter, kinds: Sequence[int] | None, sessions: str, parameters: Sequence[object]
 ) -> Selection:
-    """Attempts of some sessions; `sessions` is a SELECT of their numbers, as `session`."""
+    """Read the attempts of some sessions; `sessions` is a SELECT of their numbers."""
     source = f"({sessions}) AS f CROSS JOIN calls AS c ON c.session = f.session"
     selection = Selection(source, [], [*parameters])
     _add_times(selection, wanted.of, "+c.started")
@@ -127,7 +127,7 @@ def _add_times(selection: Selection, wanted: Filter, column: str) -> None:
 
 
 def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] | None) -> None:
-    """Add the conditions that are looked up in each row."""
+    """Add the conditions that no index covers, which are checked in each row."""
     if kinds is not None:
         selection.add(f"+c.kind IN ({', '.join(map(str, kinds))})")
     if wanted.slower is not None:
@@ -164,7 +164,7 @@ def _state_condition(state: str, statuses: tuple[int, int] | None) -> _Condition
 
 
 def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | None:
-    """Look up the numbers of the kinds that are meant; None where all are."""
+    """Look up the numbers of the kinds that the filter selects; None if all are."""
     where: list[str] = []
     parameters: list[object] = []
     if wanted.of.tactic is not None:
@@ -183,7 +183,7 @@ def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | No
 
 
 def _pattern(name: str) -> str:
-    """Write a name for LIKE, which takes small and capital letters for the same.
+    """Convert a name to a pattern for LIKE, which ignores case.
 
     See https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators.
     """
@@ -191,7 +191,7 @@ def _pattern(name: str) -> str:
 
 
 def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSort) -> bool:
-    """Tell whether kinds can be walked one by one: they and, to be sorted, theirs are few."""
+    """True if there are few enough kinds to read each of them by an index."""
     if len(kinds) > _FEW_KINDS:
         return False
     if sort not in _SIZES:
@@ -208,7 +208,7 @@ _SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
 def _room_beside(
     connection: sqlite3.Connection, condition: _Condition, room: int | None = None
 ) -> int | None:
-    """Count how many of `room` rows are left beside those under a condition; None for none."""
+    """Subtract from `room` the rows under a condition; None if there are more than that."""
     room = _FEW_ROWS if room is None else room
     sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
     left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])
@@ -221,7 +221,7 @@ def _room_beside(
 def _sizes(
     connection: sqlite3.Connection, column: str, last: int | None, least: int | None
 ) -> Iterator[int]:
-    """Look up the sizes that there are, the largest first, from that of the `last` amount seen.
+    """Look up the existing size classes, largest first, from that of the `last` amount on.
 
     Sizes below that of the amount `least` are left out.
     """
@@ -253,7 +253,7 @@ _TAGGED = """SELECT session FROM facets WHERE facet = ?
 
 
 def _rare_tag(connection: sqlite3.Connection, wanted: Filter) -> int | None:
-    """The number of the tag that the fewest sessions have, where these are few."""
+    """The number of the tag with the fewest sessions, if these are few."""
     found = [tag_number(connection, name, value) for name, value in wanted.tags.items()]
     rarest = min(found, key=lambda tag: tag.roots + tag.children, default=None)
     if rarest is None or rarest.roots + rarest.children > _FEW_SESSIONS:

@@ -160,7 +160,7 @@ def _keys(
     cursor: CallCursor | None,
     sort: CallSort,
 ) -> Iterator[CallCursor]:
-    """Find the cursor of each attempt (what is sorted by, session, request), in order."""
+    """Find the cursors of attempts (sort value, session, request), in order."""
     how = walk(connection, wanted, sort, cursor)
     # Where rows do not come in order, all of them are sorted first, and some looked at then.
     tags = wanted.of.tags if sort == "started" else {}
@@ -195,7 +195,7 @@ _MAY_HAVE = """EXISTS (
 def _read_page(
     connection: sqlite3.Connection, page: Sequence[CallCursor], tags: dict[str, str]
 ) -> list[FoundCall]:
-    """Read the attempts of a page whose sessions have the tags."""
+    """Read a page of attempts, limited to sessions that have the tags."""
     marks = ", ".join(["(?, ?)"] * len(page))
     sql = f"""SELECT {_ROW} FROM (VALUES {marks}) AS p
         CROSS JOIN calls AS c ON c.session = p.column1 AND c.request = p.column2

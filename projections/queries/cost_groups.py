@@ -103,7 +103,7 @@ def sum_costs_by(
 
 
 def _define_day_of_quarter(connection: sqlite3.Connection, zone: dt.tzinfo) -> None:
-    """Give SQL the function `day_of_quarter`, for the days of a zone."""
+    """Define the SQL function `day_of_quarter` for a time zone."""
     # They are looked up before, so that no code of Python's runs within a query: Ctrl-C would end
     # there as an error of SQLite's.
     days = DaysOfQuarters(zone)
@@ -118,7 +118,7 @@ def _define_day_of_quarter(connection: sqlite3.Connection, zone: dt.tzinfo) -> N
 def _sums_of_quarters(
     connection: sqlite3.Connection, wanted: Filter, fields: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Row]]:
-    """Sum up the quarters of an hour of the cube by some fields."""
+    """Sum the quarter hours of the cube by some fields."""
     where, parameters = cube_scope(wanted)
     places = ", ".join(str(place) for place in range(1, len(fields) + 1))
     sql = (
@@ -194,7 +194,7 @@ def _sums_of_sessions(
     tags: Sequence[str],
     sums: str,
 ) -> Iterator[tuple[dict[str, str], Row]]:
-    """Sum up the sessions selected by some fields and by the tags among `tags` that they have.
+    """Sum the selected sessions by some fields and by their values of `tags`.
 
     `source` joins what is summed to the sessions. There may be several sums of the same tags.
     """
@@ -223,7 +223,7 @@ def _sums_of_sessions(
 def _tags_among(
     connection: sqlite3.Connection, rows: Sequence[Row], names: Sequence[str]
 ) -> dict[int, tuple[str, str]]:
-    """Name the tags among the facets that rows begin with, by the facets' numbers."""
+    """Find the tags among the facets with which rows begin, by the facets' numbers."""
     numbers = {number for row in rows for facets in row[:2] for number in numbers_in(facets)}
     tags = tags_by_number(connection, numbers)
     return {number: tag for number, tag in tags.items() if tag[0] in names}

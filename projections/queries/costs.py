@@ -49,7 +49,7 @@ def answered_by_cube(wanted: Filter) -> bool:
 
 
 def _only_tag(wanted: Filter) -> tuple[str, str] | None:
-    """The tag, if the pre-aggregated `tag_costs` table can answer this filter."""
+    """The filter's tag, if the pre-aggregated `tag_costs` table can answer it."""
     others = (wanted.tactic, wanted.state, wanted.after, wanted.before)
     if len(wanted.tags) != 1 or others != (None, None, None, None):
         return None
@@ -132,7 +132,7 @@ def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
 def _of_tag(
     connection: sqlite3.Connection, wanted: Filter, name: str, value: str
 ) -> tuple[int, ...]:
-    """Read how many roots have a tag, and what they cost."""
+    """Read how many root sessions have a tag, and what they cost."""
     where, parameters = with_partition(wanted, "c.name", storable(name))
     sql = (
         f"SELECT ifnull(sum(sessions), 0), {SUMMED} FROM tag_costs AS c"

@@ -65,7 +65,7 @@ def find(database: Database, session_id: str, *, below: bool = True) -> FoundSes
 def _statements_about(
     connection: sqlite3.Connection, rows: Sequence[SessionRow]
 ) -> list[tuple[int, str]]:
-    """Find what was said of sessions after they began, as tags that were added, in order."""
+    """Find statements about sessions, such as later tags, in order."""
     found: list[tuple[int, str]] = []
     for row in rows:
         found += connection.execute(

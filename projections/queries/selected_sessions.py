@@ -77,7 +77,7 @@ class SelectedSessions:
             return SelectedSession(row.tactic, tags)
 
     def _above(self, connection: sqlite3.Connection, row: SessionRow) -> SessionRow | None:
-        """Find the selected session that one is, or is below."""
+        """Find the selected session that a session is, or is below."""
         # The selected do not stand below each other, so whichever is found is the one.
         found: SessionRow | None = row
         if row.number not in self and row.root in self:

@@ -108,7 +108,7 @@ def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Sel
 
 
 def _among_replays(connection: sqlite3.Connection, wanted: Filter) -> Selection:
-    """Replays have no facets; there are few, and each is looked at."""
+    """Select replays by looking at each, since they are few and have no facets."""
     selection = Selection(_REPLAYS, ["1"], [])
     for column, value in (
         ("tactic", wanted.tactic), ("state", wanted.state), ("partition", wanted.partition)
@@ -122,7 +122,7 @@ def _among_replays(connection: sqlite3.Connection, wanted: Filter) -> Selection:
 
 
 def _among_children(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Selection | None:
-    """Children have the tags of their root, but for those that they have themselves."""
+    """Select child sessions, which inherit the tags of their root."""
     tags = [facet for facet in facets if facet[0] == "tag"]
     numbers = [facet_number(connection, facet) for facet in facets if facet not in tags]
     if not all(found.children for found in numbers):

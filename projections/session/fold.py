@@ -60,7 +60,7 @@ def fold(
 
 
 def _nest(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]) -> None:
-    """Put each session into its parent's."""
+    """Put each session into its parent."""
     above: dict[str, str] = {}
     for parent, child in children:
         session = child.session
@@ -71,7 +71,7 @@ def _nest(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]) -> 
 
 
 def _is_above(session_id: str, other: str | None, above: Mapping[str, str]) -> bool:
-    """True if a session is another or stands above it: then it can't be below it, too."""
+    """True if a session is another one, or an ancestor of it."""
     while other is not None and other != session_id:
         other = above.get(other)
     return other is not None

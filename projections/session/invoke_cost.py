@@ -136,7 +136,7 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         )
 
     def __add__(self, other: InvokeCost) -> InvokeCost:
-        """Add two costs; the rates of single attempts say nothing about a sum and are left out."""
+        """Add two costs; the rates of single attempts are left out."""
         return total((self, other))
 
 

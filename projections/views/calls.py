@@ -184,13 +184,13 @@ class _Attempts:
             begun.update(columns)
 
     def write(self) -> None:
-        """Write those that began in this batch."""
+        """Write the attempts that began in this batch."""
         for key, columns in self._new.items():
             self._rows.put("calls", key, **columns)
 
 
 class _Kinds:
-    """The numbers of the kinds that one batch meets."""
+    """The numbers of the kinds that occur in one batch."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -198,7 +198,7 @@ class _Kinds:
         self._places: dict[Value, tuple[str, str]] = {}
 
     def of(self, *names: str) -> int:
-        """The number of the kind that has these names, which are those of _KIND."""
+        """The number of the kind with these names, which are those of _KIND."""
         found = self._numbers.get(names)
         if found is None:
             key = (*map(storable, names),)
@@ -220,7 +220,7 @@ class _Kinds:
 
 
 def _end_columns(end: LLMResponded | LLMFailed) -> dict[str, Value]:
-    """What the end of an attempt changes in its row."""
+    """The columns that the end of an attempt changes in its row."""
     price, elapsed = end.price, end.elapsed
     nanos = None if price is None else price.nanos
     columns: dict[str, Value] = {

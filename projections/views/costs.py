@@ -159,7 +159,7 @@ class CostsView:
 
 
 class _Sums:
-    """What a batch adds to all sums, so that each row is added to once."""
+    """Collects what a batch adds to all sums, so that each row is updated once."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -171,7 +171,7 @@ class _Sums:
         self._retagged: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
     def count(self, session: SessionContext, billed: Billed, event: Recorded) -> None:
-        """Count an attempt, or that an answer was refused."""
+        """Add an attempt, or the refusal of an answer."""
         place = (session.number, quarter_of(event.time), billed.asked, billed.agent)
         found = self._spent.get(place)
         if found is None:
@@ -179,7 +179,7 @@ class _Sums:
         found[1].count(billed)
 
     def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
-        """Count a new session, and its tags if it is a root."""
+        """Add a new session, and its tags if it is a root."""
         if session.is_replay:
             return
         if session.parent is None:
@@ -191,7 +191,7 @@ class _Sums:
             self._sessions[session.tactic_path, session.partition] += 1
 
     def tag(self, root: SessionContext, change: SessionTagged, _: Recorded) -> None:
-        """Change the tags of a root: whatever it cost so far goes with it."""
+        """Change the tags of a root; the cost so far moves to the new tags."""
         if root.parent is not None or root.is_replay:
             return
         before = self._tags_of(root)
@@ -214,7 +214,7 @@ class _Sums:
         return found
 
     def write(self) -> None:
-        """Add what was gathered."""
+        """Write the collected sums."""
         roots = dict(self._new_roots)
         totals = self._add_spent(roots)
         self._add_by_tag(roots, totals)
@@ -223,7 +223,7 @@ class _Sums:
             self._rows.add("session_counts", scope, sessions=sessions)
 
     def _add_spent(self, roots: dict[int, SessionContext]) -> _Added:
-        """Add to the cells and the cube; returns what is added to the totals of sessions.
+        """Update the cells and the cube; returns what to add to the totals of sessions.
 
         The roots under which something was spent are put into `roots`.
         """
@@ -259,7 +259,7 @@ class _Sums:
         return totals
 
     def _add_by_tag(self, roots: Mapping[int, SessionContext], totals: _Added) -> None:
-        """Add to the tags of roots what is new, and move what is stored from tag to tag."""
+        """Add new costs to the tags of roots, and move stored costs between tags."""
         tags = _Added("tag_costs", ("sessions", *SUMS))
         for number, root in roots.items():
             sums = (int(number in self._new_roots), *_summed(totals.get((number,), _NOTHING)))
@@ -282,7 +282,7 @@ class _Sums:
 
 
 class _Added(defaultdict[Key, list[_Amounts]]):
-    """What is added to each row of a table."""
+    """The amounts to add to each row of a table."""
 
     def __init__(self, table: str, columns: tuple[str, ...] = SUMS) -> None:
         super().__init__(list)
@@ -290,7 +290,7 @@ class _Added(defaultdict[Key, list[_Amounts]]):
         self._columns = columns
 
     def under(self, root: SessionContext, tags: Mapping[str, str], sums: _Amounts) -> None:
-        """Add to each tag of a root."""
+        """Add amounts to each tag of a root."""
         for name, value in tags.items():
             self[name, value, root.partition].append(sums)
 

@@ -131,7 +131,7 @@ class SessionsView:
 
 
 class _TaskLines:
-    """What the sessions of a batch are asked, and how often they had an agent respond.
+    """The task of each session in a batch, and how often it called an agent.
 
     They are asked their task or, where they have none, the first that a user says in them.
     """
@@ -169,7 +169,7 @@ class _TaskLines:
 
 
 class _RunningSessions:
-    """Who runs after a batch. Most sessions end in the one that they begin in, and cost nothing."""
+    """The sessions that still run after a batch."""
 
     def __init__(self) -> None:
         self._new: dict[int, SessionStarted] = {}

@@ -153,7 +153,7 @@ def numbers_in(facets: object) -> list[int]:
 
 
 class _Entries:
-    """A facet's number, and how many sessions a batch puts under it, less those it takes away."""
+    """A facet's number, and the change of its session count in a batch."""
 
     __slots__ = ("children", "number", "roots")
 
@@ -164,7 +164,7 @@ class _Entries:
 
 
 class _Facets:
-    """The facets of one batch: each one's number is looked up once, and its count added to once."""
+    """The facets of one batch; each number is looked up once, and each count written once."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -173,7 +173,7 @@ class _Facets:
         self._new: dict[int, tuple[SessionContext, str]] = {}
 
     def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
-        """Put a new session under the facets that it has from the first."""
+        """Add a new session to its first facets."""
         if session.parent is None or session.outermost:  # no other call is in a list
             self._new[session.number] = (session, "running")
             self._of(("state", "", "running"))
@@ -186,14 +186,14 @@ class _Facets:
     def end(
         self, session: SessionContext, end: SessionSucceeded | SessionFailed, _: Recorded
     ) -> None:
-        """Put a session under the state that it ended in."""
+        """Add a session to the facet of its final state."""
         state = "success" if isinstance(end, SessionSucceeded) else "failure"
         self._move(session, ("running", "interrupted"), state)
 
     def interrupt(
         self, session: SessionContext, _: SessionInterrupted, statement: Recorded
     ) -> None:
-        """Put a session that still runs among the interrupted."""
+        """Move a running session to the interrupted ones."""
         self._keep_statement(session, statement)
         self._move(session, ("running",), "interrupted")
 
@@ -214,7 +214,7 @@ class _Facets:
         changes: Mapping[str, str],
         removed: Collection[str],
     ) -> None:
-        """Take the tags of some names from a session, and give it others."""
+        """Remove the tags of some names from a session, and add others."""
         numbers = list(before)
         gone = {storable(name) for name in (*changes, *removed)} if before else set()
         for number in before:
@@ -233,7 +233,7 @@ class _Facets:
         self._rows.put("session_tags", (session.number,), facets=facets)
 
     def _move(self, session: SessionContext, before: Collection[str], after: str) -> None:
-        """Put a session under another state, if it is under one of those before."""
+        """Move a session to another state, if it has one of the expected states."""
         begun = self._new.get(session.number)
         if begun is not None:
             if begun[1] in before:
@@ -243,7 +243,7 @@ class _Facets:
             self._enter(session, ("state", "", after))
 
     def _enter(self, session: SessionContext, facet: Facet) -> int:
-        """Put a session under a facet that it is not under, if a list shows it there.
+        """Add a session to a facet, if it is not there and lists show it there.
 
         Returns the number of the facet.
         """
@@ -261,7 +261,7 @@ class _Facets:
         return entries.number
 
     def _leave(self, session: SessionContext, facet: Facet) -> bool:
-        """Take a session from under a facet; False where it was not there."""
+        """Remove a session from a facet; False if it was not there."""
         table = "facets" if session.parent is None else "child_facets"
         if facet not in self._entries and self._rows.get("facet_numbers", facet) is None:
             return False
@@ -277,7 +277,7 @@ class _Facets:
         return True
 
     def _of(self, facet: Facet) -> _Entries:
-        """The entries of a facet, which are looked up once."""
+        """The entries of a facet, looked up once."""
         entries = self._entries.get(facet)
         if entries is None:
             table, counter = _FACET_NUMBERS.name, _FACET_COUNTER.name
@@ -291,7 +291,7 @@ class _Facets:
         return entries
 
     def write(self) -> None:
-        """Write what is known only at the end: states, and how many sessions each facet has."""
+        """Write states and session counts at the end of the batch."""
         for session, state in self._new.values():
             self._enter(session, ("state", "", state))
         for facet, entries in self._entries.items():

@@ -120,7 +120,7 @@ class Tail:
         return self.segment.begin + end
 
     def _reached(self) -> int:
-        """The highest position that was given, as far as that is noted."""
+        """Read the highest position that is noted as given."""
         noted = None if self.high_water is None else self.high_water.read()
         return noted or 0
 
@@ -135,7 +135,7 @@ class Tail:
             )  # fmt: skip
 
     def _enter_later(self, end: int, reached: int) -> None:
-        """Go on in a segment that a repair has begun behind a lost end.
+        """Switch to a segment that a repair has begun after a lost end.
 
         Raises:
             LogDamaged: None is there, so the end of the log is lost.
@@ -147,7 +147,7 @@ class Tail:
         self._enter(last)
 
     def _mend(self, file: FileIO, end: int, size: int) -> int:
-        """Move aside what a write that was cut short has left; returns where the log ends then.
+        """Move an unfinished write aside, and return the new end of the log.
 
         Raises:
             LogDamaged: Something else stands there.
@@ -175,7 +175,7 @@ class Tail:
         return state.end
 
     def _let_go_of_others(self) -> None:
-        """Forget a descriptor that somebody closed: its number may be another file's by now.
+        """Forget a descriptor that somebody else closed and that may now be another file.
 
         The descriptor's offset, which an append does not use, tells. fstat takes four times as
         long, and so does the write behind it, for which Linux then makes a new time stamp.
@@ -187,7 +187,7 @@ class Tail:
             self._size = -1
 
     def _size_in_place(self) -> int | None:
-        """The size of the open segment, if it is still the one to write to; None to look again.
+        """The size of the open segment; None if the folder must be searched again.
 
         It is, where no file in the folder was made, moved or deleted since it was looked for.
         """
@@ -198,7 +198,7 @@ class Tail:
         return os.lseek(self._fd, 0, os.SEEK_END)
 
     def _last_named(self) -> int:
-        """When a name in the folder last changed; -1 for a moment ago.
+        """The time of the last change of names in the folder; -1 if it was just now.
 
         Another change might get the same time stamp then.
         """
@@ -230,7 +230,7 @@ class Tail:
         return self._file
 
     def _is_replaced(self) -> bool:
-        """True if another file stands in place of the open segment, or behind it.
+        """True if another file has replaced the open segment, or follows it.
 
         What tells how far this log had come must still be there.
         """
@@ -291,7 +291,7 @@ class Tail:
             self._size = end
 
     def _write_all(self, file: FileIO, pieces: Sequence[bytes]) -> None:
-        """Write all of some pieces, in one write unless the system takes less than all."""
+        """Write all pieces, in one system call if possible."""
         rest = [memoryview(piece) for piece in pieces if piece]
         while rest:
             some = rest[:_MOST]

@@ -107,7 +107,7 @@ class Appender:
         return [stored[event.stream, event.seq] for event in events]
 
     def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:
-        """Part events into those that the log lacks, and the positions of the others."""
+        """Split events into new ones, and the positions of those already stored."""
         new: dict[Place, NewEvent] = {}
         stored: dict[Place, int] = {}
         known = self._known(events)
@@ -124,7 +124,7 @@ class Appender:
         return list(new.values()), stored
 
     def _known(self, events: Sequence[NewEvent]) -> dict[Place, Recorded]:
-        """Find what stands in the places of some events, with one look for each stream."""
+        """Find the stored events at the places of some events, reading each stream once."""
         wanted: dict[str, set[int]] = {}
         for event in events:
             wanted.setdefault(event.stream, set()).add(event.seq)
@@ -143,7 +143,7 @@ class Appender:
         return known
 
     def _read_on(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
-        """Read a stream's events as far as they can be read, and go on behind damage."""
+        """Read all readable events of a stream, skipping damage."""
         while True:
             try:
                 yield from events_of_stream(self._folder.path, stream, after, upto)

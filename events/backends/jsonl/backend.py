@@ -126,14 +126,14 @@ class LocalFileBackend:
         return f"LocalFileBackend({str(self.path)!r})"
 
     def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, int, bool, int | None]]:
-        """Pickle it by its path; another process opens the folder anew."""
+        """Pickle the backend by its path; another process opens the folder again."""
         given = self.path, self.durability, self.segment_bytes, self.read_only, self.mode
         return _reopen, given
 
     # -- opening
 
     def _open_folder(self) -> Share[JSONLFolder]:
-        """Open what the stores of the folder share, with the options of this one."""
+        """Open the shared state of the folder, with this store's options."""
         path, mode, durable = self.path, self.mode, self.durability == "power"
 
         def make() -> JSONLFolder:
@@ -169,7 +169,7 @@ class LocalFileBackend:
                 write_format(self.path, mode=self._shared.mode, durable=self.durability == "power")
 
     def _note_end(self) -> None:
-        """Note how far the log has come, where no append has noted it and rows tell.
+        """Note the log's end from the position of its rows, if no append has noted it.
 
         What builds the rows anew would forget it.
         """
@@ -185,7 +185,7 @@ class LocalFileBackend:
             return  # a log that can't be written can be read
 
     def _reached_by_rows(self) -> int:
-        """The position that the rows have come to; 0 where there are none that can be read."""
+        """The position of the rows; 0 if there are none that can be read."""
         try:
             return end_mark.reached_by(self.rows_database()) if self.rows_path.exists() else 0
         except LogError:
@@ -294,7 +294,7 @@ class LocalFileBackend:
             return end.position
 
     def _head_at_rest(self, segment: segments.Segment, end: segments.End) -> int:
-        """The head of a log with bytes behind its last whole append.
+        """Find the head of a log that has bytes after its last complete append.
 
         An append that lacks its last newline alone was acknowledged, unless somebody writes it just
         now; the next append adds the newline.
@@ -311,7 +311,7 @@ class LocalFileBackend:
         return end.position
 
     def _report_damage(self, segment: segments.Segment, size: int) -> None:
-        """Warn once that the log ends in damage: a reader may get a part of what is there.
+        """Warn once that the log's end is damaged, so that reads may be incomplete.
 
         What may be a write under way is not spoken of.
         """

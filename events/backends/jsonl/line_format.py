@@ -42,7 +42,7 @@ _Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a dige
 
 
 class _Line(msgspec.Struct, kw_only=True):
-    """A line, whose fields are written in this order."""
+    """The fields of a line, in the order in which they are written."""
 
     stream: str
     seq: _Number
@@ -127,7 +127,7 @@ def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]
 
 
 def _begun(event: NewEvent | _Line, digest: bytes) -> bytes:
-    """A line up to its payload."""
+    """Encode a line up to its payload."""
     return _LINE_BEGUN % (
         _encode(event.stream), event.seq, event.time, _encode(event.type), event.version, digest,
     )  # fmt: skip
@@ -178,7 +178,7 @@ def decode(position: int, line: bytes) -> Recorded:
 
 
 def _is_written_so(found: _Line, line: bytes) -> bool:
-    """True if a line is written as `encode_append` would write what it says."""
+    """True if a line is byte for byte what `encode_append` would write."""
     if len(line) <= _LONG or found.data is msgspec.UNSET:
         return _encode(found) == line  # formatting it takes three times as long
     data = memoryview(found.data)  # which is the longest part, and not copied

@@ -82,7 +82,7 @@ def _mend_all(log: LocalFileBackend) -> list[Mended]:
 
 
 def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mended]) -> Path | None:
-    """Begin a segment where the lost end of a log ended, so that no position is given twice.
+    """Begin a segment after the lost end of a log, so that no position is given twice.
 
     Where the last file was mended, its end is where the log ends.
     """
@@ -102,7 +102,7 @@ def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mend
 
 
 class _Salts:
-    """The salts that stand in the first events of streams, read when one is asked for."""
+    """The salts in the first events of streams, read when first needed."""
 
     def __init__(self, log: LocalFileBackend) -> None:
         self._log = log
@@ -118,12 +118,12 @@ class _Salts:
         return self._salts.get(stream, b"")
 
     def forget(self) -> None:
-        """Forget what was read: a file was mended, and has more salts now."""
+        """Clear the cache, because a repaired file has more salts."""
         self._salts = None
 
 
 def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended | None:
-    """Mend a file where all of it can be put back, or it is the last and its end is damaged."""
+    """Repair a file that can be restored in full, or the last file if its end is damaged."""
     with open_to_read(segment.path) as file:
         size = file.seek(0, os.SEEK_END)
         begin = segments.whole_end(file)
@@ -145,7 +145,7 @@ def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended 
 
 
 def _keep(segment: Segment, size: int) -> Path:
-    """Copy a file to one that is named by its content; doing it again makes the same one."""
+    """Copy a file under a name made from its content, so that a repeated copy has the same name."""
     digest = sha256()
     with open_to_read(segment.path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -77,7 +77,7 @@ def _plain_text(content: bytes) -> bytes:
 def _event_of(
     line: bytes, salts: dict[str, bytes], salt_of: Callable[[str], bytes]
 ) -> tuple[NewEvent, int] | None:
-    """The event of a line, and how many of its append follow it."""
+    """The event of a line, and how many events of its append follow."""
     found = line_format.said_by(line.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\0"))
     if found is None:
         return None
@@ -101,7 +101,7 @@ def _event_of(
 
 
 def _payloads(event: NewEvent) -> Iterator[bytes]:
-    """What a payload may have been before another tool wrote it anew."""
+    """The possible original forms of a payload that another tool rewrote."""
     yield event.data
     values = codec.values(event.data)
     if values is None:
@@ -120,7 +120,7 @@ def _payloads(event: NewEvent) -> Iterator[bytes]:
 
 
 def _appends(found: list[tuple[NewEvent, int]]) -> Iterator[list[NewEvent]]:
-    """Gather events into the appends that wrote them; those of an incomplete one stand alone."""
+    """Group events into appends; the events of an incomplete append stay separate."""
     append: list[NewEvent] = []
     due: int | None = None
     for event, more in found:

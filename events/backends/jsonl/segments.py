@@ -183,7 +183,7 @@ def _is_line(line: bytes) -> bool:
 
 
 def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
-    """Where the last line that ends an append ends in some bytes of a file; 0 where none does.
+    """Find where the last complete append in some bytes ends; 0 if there is none.
 
     The bytes are those of the file from `begin` on. Each is read once, however many lines look as
     if they ended an append.
@@ -203,7 +203,7 @@ def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
 
 
 def _find_before(file: FileIO, needle: bytes, end: int) -> int:
-    """The offset just behind the last `needle` that ends at `end` or before; 0 where none does."""
+    """The offset after the last `needle` that ends at or before `end`; 0 if there is none."""
     window = _WINDOW
     while end > 0:
         begin = max(0, end - window)
@@ -270,7 +270,7 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _end_of_line(file: FileIO, start: int, stop: int) -> int:
-    """The offset behind the next newline between two offsets; 0 where there is none."""
+    """The offset after the next newline between two offsets; 0 if there is none."""
     while start < stop and (page := read_at(file, start, min(_PAGE, stop - start))):
         found = page.find(b"\n")
         if found >= 0:
@@ -370,7 +370,7 @@ def _events_of(
 
 
 def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:
-    """The damage, grown by many lines behind it that begin no event.
+    """Extend a damage by the lines after it that do not begin an event.
 
     Each by itself would be an error that whoever reads on begins anew behind.
     """
@@ -407,7 +407,7 @@ def events_of_stream(folder: Path, stream: str, after: int, upto: int) -> Iterat
 
 
 def _of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
-    """Tells which damaged lines concern the reader of one stream: its own, and those of nobody.
+    """True for damaged lines that may belong to a given stream.
 
     Args:
         prefix: How the lines of the stream begin; see `line_format.stream_prefix`.

@@ -79,7 +79,7 @@ def tail_state(file: FileIO, end: int, size: int) -> TailState:
 
 
 def _before_nuls(file: FileIO, begin: int, end: int) -> int:
-    """Where the zeros begin that a part of a file ends in."""
+    """The offset at which the trailing zeros of a part of a file begin."""
     while end > begin:
         start = max(begin, end - _BLOCK)
         found = len(read_at(file, start, end - start).rstrip(b"\0"))
@@ -90,7 +90,7 @@ def _before_nuls(file: FileIO, begin: int, end: int) -> int:
 
 
 def _is_beginning(line: bytes) -> bool:
-    """True if a text is the beginning of a line, and not all of it."""
+    """True if a text is the beginning of a line, but not a complete line."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(line)  # a character may be cut
     except UnicodeDecodeError:

@@ -144,7 +144,7 @@ class SQLiteBackend(ReadsEventRows):
         )  # fmt: skip
 
     def _read_from_pages(self, path: Path, salvaged: SalvagedRows, error: LogError) -> None:
-        """Read what the pages of a file hold that SQLite can't open.
+        """Read the events of a file that SQLite can't open from its pages.
 
         Raises:
             LogError: They hold nothing; it is the error that SQLite's became.
@@ -163,7 +163,7 @@ class SQLiteBackend(ReadsEventRows):
         self.liveness = Liveness(locks, mode=folder_mode(mode))
 
     def _refuse_damage(self, damage: LogDamaged) -> None:
-        """Raise the damage that the log was opened with, unless the file was put right since."""
+        """Raise the damage found at opening, unless the file was repaired since."""
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         path = Path(self.path)
@@ -179,7 +179,7 @@ class SQLiteBackend(ReadsEventRows):
         return f"SQLiteBackend({str(self.path)!r})"
 
     def __reduce__(self) -> tuple[_Reopen, tuple[Path, Durability, bool, int | None]]:
-        """Pickle it by its path; another process opens the file anew."""
+        """Pickle the backend by its path; another process opens the file again."""
         if isinstance(self.path, str):
             raise TypeError("A store in memory can't go to another process; give it a file.")
         return _reopen, (self.path, self.durability, self.read_only, self.mode)
@@ -273,7 +273,7 @@ class SQLiteBackend(ReadsEventRows):
     def _insert_new(
         self, connection: sqlite3.Connection, events: Sequence[NewEvent]
     ) -> Sequence[int]:
-        """Insert what is not stored already.
+        """Insert the events that are not stored yet.
 
         After an error that left it unclear, the events come again, perhaps with others behind them.
         """
@@ -299,7 +299,7 @@ class SQLiteBackend(ReadsEventRows):
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path | Literal[":memory:"]:
-    """The file that a path leads to, or ":memory:"."""
+    """The absolute path of a file, or ":memory:"."""
     file = sqlite_path(path)
     if file == MEMORY:
         return ":memory:"
@@ -314,7 +314,7 @@ def _absolute(path: str | os.PathLike[str]) -> Path | Literal[":memory:"]:
 
 
 def _can_have_pages(error: LogError, path: Path) -> bool:
-    """True if a file that SQLite can't open may be a log whose first pages are damaged."""
+    """True if a file that SQLite can't open may be a log with damaged first pages."""
     if isinstance(error, LogDamaged):
         return True
     code = getattr(error.__cause__, "sqlite_errorcode", None)
@@ -350,7 +350,7 @@ def _insert_long(connection: sqlite3.Connection, events: Sequence[NewEvent]) -> 
 
 
 def _forget(connection: sqlite3.Connection, _: Sequence[NewEvent]) -> Sequence[int]:
-    """Let go of the pages that a long payload filled the connection's cache with."""
+    """Release the cache pages that a long payload used."""
     connection.execute("PRAGMA shrink_memory")
     return ()
 

@@ -69,7 +69,7 @@ def _last_position(connection: sqlite3.Connection) -> int:
 
 
 def _check_copy(source: sqlite3.Connection, copy: Path) -> None:
-    """Compare what a copy and the original say of themselves.
+    """Check that a copy has the same format, size and last position as the original.
 
     Raises:
         LogError: They differ.

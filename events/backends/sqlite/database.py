@@ -95,7 +95,7 @@ class Database:
                 raise
 
     def _open_file(self, lock: Path | None, schema: Sequence[str]) -> None:
-        """Look at what is there, make what is missing, and connect."""
+        """Check the file, create what is missing, and connect."""
         file = self.path if isinstance(self.path, Path) else None
         if file is not None:
             check_database(file)
@@ -129,7 +129,7 @@ class Database:
         return True
 
     def _rest(self) -> None:
-        """Close all connections; nobody uses one.
+        """Close all connections, while none is in use.
 
         The last one that is closed checkpoints, and has the file to itself then. So the lock is
         taken where it can be had, to make nobody wait inside of SQLite, and done without otherwise.

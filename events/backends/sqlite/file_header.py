@@ -92,7 +92,7 @@ def is_ours(
 def _refuse_strange(
     connection: sqlite3.Connection, path: Path | str, schema: Sequence[str]
 ) -> None:
-    """Refuse a table or view of lllm's that is not as lllm makes it, and a trigger on one.
+    """Refuse lllm's tables and views if somebody changed them or added a trigger.
 
     A statement of ours would run what somebody else wrote (https://sqlite.org/security.html).
     Tables, views and triggers of a user's own may stand beside them.

@@ -123,7 +123,7 @@ class LentCursor(sqlite3.Cursor):
 
 
 class _ReadingCursor(LentCursor):
-    """A cursor whose rows are not all read: its statement ends where it is dropped.
+    """A cursor with unread rows; its statement ends when the cursor is dropped.
 
     It is a class of its own, so that no finalizer runs for one that is read to its end: what a
     signal handler raises in a finalizer (Ctrl-C) is lost.
@@ -135,7 +135,7 @@ class _ReadingCursor(LentCursor):
 
 
 def _as_text(text: bytes) -> str:
-    """Text of a database that somebody may have damaged or forged."""
+    """Decode text of a database that may be damaged or forged."""
     return text.decode(errors="backslashreplace")
 
 

@@ -82,7 +82,7 @@ def filled(
 
 
 def _payload(connection: sqlite3.Connection, position: object) -> bytes | None:
-    """Read the payload of a row; None where it has none, which is damage."""
+    """Read the payload of a row; None if it is missing, which is damage."""
     if not isinstance(position, int):
         return None
     kind, length = connection.execute(_LENGTH, (position,)).fetchone() or (None, 0)
@@ -101,7 +101,7 @@ def _payload(connection: sqlite3.Connection, position: object) -> bytes | None:
 
 @contextmanager
 def _few_pages_kept(connection: sqlite3.Connection) -> Iterator[None]:
-    """A `with` in which a long payload does not fill the cache of a connection."""
+    """A `with` that keeps a long payload from filling the connection's cache."""
     size = connection.execute("PRAGMA cache_size").fetchone()[0]
     connection.execute(f"PRAGMA cache_size=-{_CACHE}")
     try:

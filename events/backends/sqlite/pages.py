@@ -164,7 +164,7 @@ class Pages:
         return size if magic in (_WAL_LITTLE, _WAL_BIG) and size in _SIZES else None
 
     def _index_wal(self) -> None:
-        """Note the pages of all committed transactions in the write-ahead log.
+        """Index the pages of all committed transactions in the write-ahead log.
 
         It ends with the first frame that is not of this log, or not whole.
         """
@@ -196,7 +196,7 @@ class Pages:
 
 
 def _page_size(begin: bytes) -> int | None:
-    """The page size by the header of a file; None where there is no header."""
+    """Read the page size from the header of a file; None if there is no header."""
     if len(begin) < HEADER_BYTES or not begin.startswith(_MAGIC):
         return None
     said = int.from_bytes(begin[16:18], "big")
@@ -205,7 +205,7 @@ def _page_size(begin: bytes) -> int | None:
 
 
 def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """The checksum of a frame (section 4.2 of the format)."""
+    """Compute the checksum of a frame (section 4.2 of the format)."""
     one, two = sums
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):

@@ -111,7 +111,7 @@ class ReadOnlyDatabase(Database):
         return _SHARED_PATIENCE if os.path.exists(f"{self.path}-shm") else _PATIENCE
 
     def _look(self) -> bool:
-        """True if others have the file open; connections to another state of it are dropped."""
+        """Check for changes: True if others have the file open; old connections are dropped."""
         with FileErrors(self.path), self._writer.thread_lock:
             found = os.stat(self.path)
             shared = os.path.exists(f"{self.path}-shm")
@@ -166,7 +166,7 @@ class ReadOnlyDatabase(Database):
 
 
 class _SharedLock:
-    """While it is held, no writer of lllm's commits.
+    """A shared lock that keeps lllm's writers from committing.
 
     Where there is no lock file, there is none. A writer that has it for long is frozen, and not
     waited for.
@@ -193,7 +193,7 @@ class _SharedLock:
         return True
 
     def release(self) -> None:
-        """Let writers go on; releasing twice does nothing."""
+        """Release the lock; doing so twice does nothing."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

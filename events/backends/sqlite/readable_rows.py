@@ -69,7 +69,7 @@ class ReadableRows(Readable):
         super().__init__(log)
 
     def _last(self) -> int:
-        """The last position, by whichever part of the file can still tell.
+        """Find the last position from any readable part of the file.
 
         The event there may itself be lost.
         """
@@ -117,7 +117,7 @@ class ReadableRows(Readable):
         return iter(found)
 
     def _in_order(self, rows: list[Row], behind: Value = None) -> Iterator[Recorded | Damage]:
-        """Rows in the order of the file, with a Damage where one is missing or misplaced.
+        """Iterate over rows in file order, with a Damage for each missing or misplaced one.
 
         `behind` is the position of the row behind them, if there is one.
         """
@@ -148,7 +148,7 @@ class ReadableRows(Readable):
         return Damage.of(event, f"it stands behind position {self._due - 1}")
 
     def _one_by_one(self) -> Iterator[Recorded | Damage]:
-        """Read rows from a position on, each by itself, to behind the first that can't be read."""
+        """Read rows one at a time, through the first that can't be read."""
         self._is_whole = False
         for _ in range(_PAGE):
             position = self._look
@@ -166,7 +166,7 @@ class ReadableRows(Readable):
             yield from self._in_order(rows)
 
     def _from_pages(self, first: int, last: int, error: LogError) -> Iterator[Recorded | Damage]:
-        """Read from the file's pages the positions that SQLite can't read."""
+        """Read positions that SQLite can't read from the file's pages."""
         due, after, found = first, first - 1, 0
         while self._salvaged is not None and after < last:
             rows = self._salvaged.query(_BEHIND, (after,), upto=self.upto)
@@ -216,7 +216,7 @@ class ReadableRows(Readable):
         return Damage(last, stream, names[0][1] if len(names) == 1 else 0, what)
 
     def _names(self, first: int, last: int) -> list[tuple[str, int]]:
-        """Find the streams of some positions by the index, which is another part of the file."""
+        """Find the streams of some positions in the index, which may be intact."""
         try:
             rows = self._database.query(_NAMES, (first, last))
         except LogError as error:
@@ -226,7 +226,7 @@ class ReadableRows(Readable):
                 for name, seq in rows]  # fmt: skip
 
     def _unindexed(self) -> Iterator[Damage]:
-        """Rows that the index by stream does not lead to.
+        """Find rows that are missing from the index by stream.
 
         A session would be loaded without them.
         """

@@ -97,7 +97,7 @@ class ReadsEventRows:
         return rows
 
     def _all(self, after: int, upto: int) -> Iterator[Recorded]:
-        """The events of a range of positions, which have no holes.
+        """Read the events of a range of positions, and check that none is missing.
 
         SQLite believes a damaged row that says another position, and would end the page there, or
         begin it again.
@@ -123,7 +123,7 @@ class ReadsEventRows:
                 yield from self._recorded([row])
 
     def _around(self, after: int, count: int, upto: int) -> Iterator[Recorded]:
-        """Read events that SQLite can't read together: from their pages, or each by itself."""
+        """Read events near a damaged page: from their pages, or one at a time."""
         rows = self._from_pages(_NEXT, (after, count), upto)
         if [row[0] for row in rows] == list(range(after + 1, after + 1 + count)):
             return iter(self._recorded(rows))
@@ -134,7 +134,7 @@ class ReadsEventRows:
         return [] if self.salvaged is None else self.salvaged.query(whole, parameters, upto=upto)
 
     def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
-        """Events each by itself, up to the first that can't be read.
+        """Read events one at a time, up to the first that can't be read.
 
         LogDamaged then names all that can't behind it. The log ends at `upto`.
         """
@@ -156,7 +156,7 @@ class ReadsEventRows:
             yield from self._recorded(rows)
 
     def _end_of_gap(self, first: int, upto: int) -> int:
-        """The first position behind a lost one that SQLite or a page has."""
+        """Find the first readable position after a lost one."""
         found = self._from_pages(_NEXT, (first, 1), upto)
         last = min(cast(int, found[0][0]) - 1, upto) if found else upto
         return end_of_gap(self._is_lost, first, last)
@@ -169,7 +169,7 @@ class ReadsEventRows:
             return True
 
     def _of_stream(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
-        """The events of one stream without the help of the index, which may be damaged.
+        """Read the events of one stream without the index, which may be damaged.
 
         Damage that the index knows to be another stream's is passed over.
         """
@@ -201,7 +201,7 @@ class ReadsEventRows:
         parameters: tuple[object, ...],
         around: Callable[[int], Iterator[Recorded]],
     ) -> Iterator[Recorded]:
-        """The events that a statement finds, page by page.
+        """Read the events of a statement page by page.
 
         Where a page of the file is damaged that the statement needs, `around` reads on behind a
         position.
@@ -222,7 +222,7 @@ class ReadsEventRows:
             after = last
 
     def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
-        """Make events of rows, whose columns may hold values of any type."""
+        """Make events from rows, whose columns may have values of any type."""
         try:
             return msgspec.convert(rows, _EVENTS)
         except msgspec.ValidationError:
@@ -230,7 +230,7 @@ class ReadsEventRows:
             raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None
 
     def _damaged(self, position: int, found: object = None) -> LogDamaged:
-        """The error for a position that can't be read; `found` is the position in its place."""
+        """Make the error for an unreadable position; `found` is the position in its place."""
         return LogDamaged(
             f"{self.path} is damaged: position {position} is missing, or its row says another. "
             "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "

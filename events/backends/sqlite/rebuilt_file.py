@@ -112,7 +112,7 @@ def _sizes(copy: Path) -> list[int]:
 
 
 def _find(copy: Path, page_size: int, found: sqlite3.Connection) -> tuple[int, int]:
-    """Note all that looks like an event; how many that are, and the last position ever given.
+    """Collect everything that looks like an event, and the last position ever given.
 
     SQLite keeps that position in a row of its own.
     """
@@ -201,14 +201,14 @@ _Row = tuple[int, Recorded]
 
 
 def _by_position(found: sqlite3.Connection) -> Iterator[list[_Row]]:
-    """Group what was found by position; an event may stand in several pages."""
+    """Group candidates by position; an event may be found in several pages."""
     rows = found.execute(f"SELECT rowid, {_EVENT} FROM found ORDER BY position, rowid")
     for _, same in groupby(rows, key=lambda row: row[1]):
         yield [(row[0], Recorded(*row[1:])) for row in same]
 
 
 def _judged(salts: Callable[[str], list[bytes]], same: list[_Row]) -> tuple[int | None, list[int]]:
-    """Pick the candidate that fits its digest, if one does, and the others that have a payload."""
+    """Choose the candidate that matches its digest, if any, and the others with a payload."""
     others = []
     for rowid, event in same:
         try:

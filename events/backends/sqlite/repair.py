@@ -107,7 +107,7 @@ def _has_damaged_pages(log: SQLiteBackend) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """A `with` in which nobody else has the file open, or opens it."""
+    """A `with` during which nobody else can have the file open."""
     folder = path.with_name(f"{path.name}-lllm")
     make_folder(folder, mode=folder_mode(mode_like(folder, path)))
     lock = FileLock(folder / "write.lock")
@@ -173,7 +173,7 @@ def _replaced(path: Path, head: int) -> Repaired:
 
 
 def _keep(path: Path) -> Path:
-    """Copy a file and its write-ahead log; the name says the file's content."""
+    """Copy a file and its write-ahead log under a name made from the file's content."""
     draft = path.with_name(f"{path.name}.kept")
     copy_by_another_process(str(path), draft)
     copy = path.with_name(f"{path.name}-{_digest(draft)[:16]}{SUFFIX}")

@@ -60,7 +60,7 @@ def _real_invoker(model: str) -> Invoker:
 
 
 def _refuse_others(store: LogStore, path: str) -> None:
-    """Refuse a store in use: what is logged stays there, and a demo's costs are nobody's."""
+    """Refuse a store in use, because the demo's sessions and costs would stay in it."""
     if any(one.partition != PARTITION for one in store.list_sessions(limit=1)):
         raise StoreError(
             f"{path}, which {VARIABLE} names, is in use for other sessions. Give the demo a store "

@@ -21,7 +21,7 @@ _ROWS = 1000  # of a table, unless --limit says otherwise
 def _as_parameters(
     ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]
 ) -> dict[str, str | int]:
-    """Read names and values; what is written as SQLite writes a whole number is one."""
+    """Parse names and values; a value written like an integer of SQLite becomes one."""
     found: dict[str, str | int] = {}
     for name, text in pairs:
         if name in found:

@@ -45,7 +45,7 @@ def show_calls(console: Console, records: Sequence[CallRecord], zone: dt.tzinfo)
 def _table(
     records: Sequence[CallRecord], zone: dt.tzinfo, offset: str | None, longest: int
 ) -> Table:
-    """Make a table that shows `longest` characters of an error."""
+    """Make a table with errors cut to `longest` characters."""
     started = "STARTED" if offset is None else f"STARTED ({offset})"
     table = plain_table()
     columns: list[tuple[str, Callable[[CallRecord], Text]]] = [
@@ -78,7 +78,7 @@ def _table(
 def _lines(
     one: CallRecord, zone: dt.tzinfo, offset: str | None, room: int
 ) -> Iterator[Text | Padding]:
-    """Make the lines of an attempt, with `room` columns for an error."""
+    """Format an attempt as several lines, with `room` columns for an error."""
     yield joined(
         (
             visible(one.session_id),
@@ -107,7 +107,7 @@ def _first_token(one: CallRecord) -> str:
 
 
 def _model(one: CallRecord) -> str:
-    """Name the model that answered, else the one that was asked."""
+    """The model that answered, or else the requested one."""
     return visible(one.model or one.asked)
 
 
@@ -122,7 +122,7 @@ def _cost(one: CallRecord) -> Text:
 
 
 def _error(one: CallRecord, longest: int) -> Text:
-    """Say in one line what went wrong, the status first, in `longest` characters."""
+    """Format an error on one line, status first, in `longest` characters."""
     if one.error is None or one.error_type is None:
         return Text()
     line = formats.error_line(one.error).removeprefix(_OURS)

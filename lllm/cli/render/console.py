@@ -30,7 +30,7 @@ _SIGNS: dict[State, tuple[str, str]] = {
 
 
 class _Console(Console):
-    """A console whose reader may go away, which is for the whole command to notice."""
+    """A console that ends the command if its reader has stopped reading."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

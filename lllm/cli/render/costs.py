@@ -68,7 +68,7 @@ def _heading(summary: CostSummary, by: Sequence[str]) -> str:
 
 
 def _columns(summary: CostSummary) -> list[Column]:
-    """List the columns that have something to say."""
+    """List the columns that are not empty."""
     columns: list[Column] = [("COST", _total)]
     if _is_repriced(summary):
         columns += [
@@ -127,7 +127,7 @@ def _is_repriced(summary: CostSummary) -> bool:
 
 
 def _basis_line(summary: CostSummary) -> str:
-    """Say what the costs are made with."""
+    """Name the prices that the costs are calculated with."""
     prices = {
         "recorded": "the prices of the day of each call",
         "current": "today's prices",

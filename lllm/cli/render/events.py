@@ -83,7 +83,7 @@ class EventLines:
 
 
 def _event_line(event: Recorded, clock: str, *, with_session: bool) -> Text:
-    """Write position, session, seq, time of day, type, and what the payload says in short."""
+    """Format an event: position, session, seq, time, type and a short payload."""
     payload = codec.values(event.data)
     fields: Mapping[str, object] = payload if isinstance(payload, dict) else {"data": payload}
     line = Text.assemble((f"{event.position:>6} ", "dim"))
@@ -122,7 +122,7 @@ def _field_text(name: str, value: object) -> str:
 
 
 def _content_text(content: Mapping[str, object]) -> str:
-    """Write what a message says, or the tools that it asks for."""
+    """Format the text of a message, or the tools that it asks for."""
     parts, calls = content.get("parts"), content.get("tool_calls")
     texts = [
         result_text(part.get("text") or f"[{result_text(part.get('kind'))}]")

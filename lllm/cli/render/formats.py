@@ -84,7 +84,7 @@ def money(amount: float, unpriced: int = 0) -> str:
 
 
 def nano_dollars(count: int) -> str:
-    """Format nano-dollars as US dollars; an impossible amount is shown as a plain number.
+    """Format nano-dollars as US dollars; an absurdly large amount is shown unconverted.
 
     Args:
         count: Nano-dollars.
@@ -120,7 +120,7 @@ def duration(seconds: float | None) -> str:
 
 
 def nanoseconds(count: int | None) -> str:
-    """Format nanoseconds as a duration; an impossible one is shown as a plain number.
+    """Format nanoseconds as a duration; an absurdly large one is shown unconverted.
 
     Args:
         count: Nanoseconds, None where it has not ended.

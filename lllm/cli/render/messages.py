@@ -65,7 +65,7 @@ def exchanges_of(events: Iterable[Event]) -> Exchanges:
 
 
 def _tool_results(payloads: Iterable[Event]) -> dict[int, list[Content | None]]:
-    """Find what came of the tools that each answer asked for; None where nobody said it.
+    """Find the results of the tools that each answer asked for; None if unknown.
 
     Ids may come again: a result is for the last call with its id that has none yet.
     """
@@ -108,7 +108,7 @@ def add_exchange(node: Tree, trace: InvokeTrace, exchange: SentAndGot) -> None:
 
 
 def _message_lines(content: Content, label: str) -> Iterator[Text]:
-    """Make the lines of a message: its text, and what else it has."""
+    """Format a message as lines: its text, and its other parts."""
     if content.text:
         yield labelled(label, formats.shortened(content.text, _LONG))
     others = [part for part in content.parts if part.kind != "text"]

@@ -60,12 +60,12 @@ def price_breakdown(trace: InvokeTrace) -> str:
 
 
 def _dollars(amount: int) -> str:
-    """Write nano-dollars as US dollars, to the last digit that is not zero."""
+    """Format nano-dollars as US dollars, without trailing zeros."""
     return f"${_plain(Decimal(amount).scaleb(-9))}"
 
 
 def _products(trace: InvokeTrace) -> tuple[list[str], Decimal] | None:
-    """Write tokens of each kind times their rate, and sum up the nano-dollars that they make.
+    """Format tokens times rate for each kind, and sum the nano-dollars.
 
     None where the price was not made so, or by rules that this lllm doesn't know.
     """
@@ -89,7 +89,7 @@ def _products(trace: InvokeTrace) -> tuple[list[str], Decimal] | None:
 
 
 def _billed_tokens(usage: Usage, rates: dict[str, Decimal], kind: str) -> int:
-    """Count the tokens billed at the rate of one kind: the bill where that alone costs."""
+    """Count the tokens billed at one kind's rate."""
     alone = {name: _ONE if name == kind else Decimal(0) for name in rates}
     return bill(usage, Tariff.of(alone, None), source="", version=None).nanos or 0
 
@@ -108,7 +108,7 @@ def _rates(texts: dict[str, str]) -> dict[str, Decimal] | None:
 
 
 def _plain(amount: Decimal) -> str:
-    """Write a number without an exponent, to the cent at least."""
+    """Format a number without an exponent, with at least two decimals."""
     text = f"{amount.normalize():f}"
     whole, _, rest = text.partition(".")
     return f"{whole}.{rest:0<2}"

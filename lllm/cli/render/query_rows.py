@@ -95,7 +95,7 @@ def _first(rows: TimedRows, limit: int | None) -> Iterator[tuple[Cell, ...]]:
 
 
 def _write(json_text: str) -> None:
-    """Print a part; on a terminal, what could harm it becomes escapes."""
+    """Print a part of the output; on a terminal, dangerous characters are escaped."""
     sys.stdout.write(harmless(json_text) if sys.stdout.isatty() else json_text)
 
 
@@ -120,7 +120,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
 def _value_lines(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[Cell]]
 ) -> Iterator[Iterable[Text]]:
-    """Make a line for each value, for a narrow terminal, which wraps what is long."""
+    """Format a row as one line for each value, for a narrow terminal."""
     names = [visible(name) for name in columns]
     width = min(max(map(len, names)), _WIDEST_NAME, console.width // 2)
     for number, row in enumerate(rows, start=1):

@@ -58,7 +58,7 @@ class Details(msgspec.Struct, frozen=True):
 def read_details(
     store: LogStore, session: TacticCallSession, *, at: PointInTime | None = None
 ) -> Details:
-    """Read the details that the tree shows beside the session itself from the log.
+    """Read from the log the details that the tree shows.
 
     Args:
         store: The store.
@@ -173,7 +173,7 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
 
 
 def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:
-    """Add what happened in a session, in the order in which it began, and how it ended.
+    """Add the contents of a session in the order of their start, and its end.
 
     Sessions below it are shown down to `levels`: rich leaves out, in silence, what has no room.
     """
@@ -212,7 +212,7 @@ def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels
 
 
 def _price_source(trace: InvokeTrace) -> str:
-    """Name whose prices are taken, in which version."""
+    """Name the source and version of the prices."""
     if trace.price != "priced":
         return ""
     return visible(f"{trace.price_source or ''} {trace.price_version or ''}".strip())
@@ -319,7 +319,7 @@ def _token_text(cost: InvokeCost) -> str:
 
 
 def _cost_text(cost: InvokeCost, wasted: InvokeCost) -> Text:
-    """Write tokens and money, where anything was spent."""
+    """Format tokens and money; empty if nothing was spent."""
     if not (cost.total_tokens or cost.cost or cost.unpriced_calls):
         return Text()
     parts = [f"{formats.money(cost.tool_cost)} for tools"] if cost.tool_cost else []

@@ -42,7 +42,7 @@ def show_list(console: Console, summaries: Sequence[SessionSummary], zone: dt.tz
 def _table(
     summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None, longest: int
 ) -> Table:
-    """Make a table that shows `longest` characters of a task or an error."""
+    """Make a table with tasks and errors cut to `longest` characters."""
     tasks = any(one.task for one in summaries)
     errors = any(one.error for one in summaries)
     started = "STARTED" if offset is None else f"STARTED ({offset})"
@@ -75,7 +75,7 @@ def _table(
 def _lines(
     one: SessionSummary, zone: dt.tzinfo, offset: str | None, room: int
 ) -> Iterator[Text | Padding]:
-    """Make the lines of a session, with `room` columns for a task or an error."""
+    """Format a session as several lines, with `room` columns for a task or an error."""
     yield joined(
         (
             visible(one.session_id),
@@ -103,12 +103,12 @@ def _lines(
 
 
 def _error(one: SessionSummary, longest: int) -> Text:
-    """Make one line of what a session failed with, of `longest` characters."""
+    """Format a session's error on one line of `longest` characters."""
     return Text(formats.cut(formats.error_line(one.error or ""), longest), "red")
 
 
 def _calls(one: SessionSummary) -> str:
-    """Count the calls that were answered, and those that failed."""
+    """Format the counts of answered and failed calls."""
     return f"{one.calls:,} + {one.failed_calls:,} failed" if one.failed_calls else f"{one.calls:,}"
 
 

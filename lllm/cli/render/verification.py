@@ -61,7 +61,7 @@ def _damage_line(damage: Damage) -> str:
 
 
 def _stream_name(stream: str) -> str:
-    """Name a session as `lllm show` takes it; a statement about one has a dash in its name."""
+    """Name a session for `lllm show`; statements have a dash in their names."""
     if "-" in stream:
         return f"statement {shortened(stream, 3 * SHORT_ID)}"
     return f"session {visible(stream[:SHORT_ID])}"

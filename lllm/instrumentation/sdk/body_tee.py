@@ -19,7 +19,7 @@ class Stream(Protocol):
 
     def __iter__(self) -> Iterator[bytes]: ...
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
 
 
 class AsyncStream(Protocol):
@@ -27,7 +27,7 @@ class AsyncStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None:
-        """Read no more."""
+        """Stop reading."""
 
 
 class Copied:
@@ -48,7 +48,7 @@ class Copied:
 
     @property
     def whole(self) -> bool:
-        """True once the connection had no more to give."""
+        """True if the body was read to its end."""
         return self._end.whole
 
     @whole.setter
@@ -56,12 +56,12 @@ class Copied:
         self._end.whole = whole
 
     def drop(self, error: BaseException | None) -> None:
-        """End it where nothing can be waited for."""
+        """End the body in code that must not wait."""
         if self.end():
             self._end.tell_later(error)
 
     def end(self) -> bool:
-        """Note that it is over; return whether it was not before."""
+        """Note the end of the body; True if it had not ended before."""
         return self._end.come()
 
 
@@ -141,7 +141,7 @@ class Copying(Copied):
         self._tell(None)
 
     def close(self) -> None:
-        """Take in that the caller has read enough, or all."""
+        """Note that the caller stops reading, at the end or before it."""
         try:
             self._inner.close()
         finally:
@@ -182,18 +182,18 @@ class AsyncCopying(Copied):
         return _AsyncPieces(self, aiter(self._inner))
 
     def came(self, chunk: bytes) -> None:
-        """Take in a piece."""
+        """Handle a piece of the body."""
         self._seen(chunk)
 
     async def aclose(self) -> None:
-        """Take in that the caller has read enough, or all."""
+        """Note that the caller stops reading, at the end or before it."""
         try:
             await self._inner.aclose()
         finally:
             await self.tell(None)
 
     async def tell(self, error: BaseException | None) -> None:
-        """Tell that it is over, if it was not before, and what cut it off."""
+        """Report the end of the body once, with the error that cut it off."""
         if self.end():
             await self._ended(error, whole=self.whole)
 
@@ -238,19 +238,19 @@ class Broken:
         raise self._error
 
     def close(self) -> None:
-        """It is closed."""
+        """Do nothing: the body is already closed."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         raise self._error
         yield b""  # which makes it a generator
 
     async def aclose(self) -> None:
-        """It is closed."""
+        """Do nothing: the body is already closed."""
 
 
 @cache
 def of_library(kind: type, response: type, wanted: str) -> type:
-    """Make a kind of stream one that a library takes.
+    """Make a stream class that is also a subclass of the HTTP library's own stream class.
 
     Args:
         kind: Of this module.

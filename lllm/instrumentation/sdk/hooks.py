@@ -106,13 +106,13 @@ class Listener:
         self._replaced: dict[str, tuple[object, object]] = {}  # ours, and what the client had
 
     def replace(self, name: str, by: Callable[[Callable[..., object]], object]) -> None:
-        """Put another method into the place of one of the client; `by` makes it of the old one."""
+        """Replace a method of the client; `by` makes the new one from the old one."""
         before, ours = vars(self.client).get(name), by(getattr(self.client, name))
         self._replaced[name] = ours, before
         setattr(self.client, name, ours)
 
     def put_back(self) -> bool:
-        """Give the client its methods back.
+        """Restore the client's methods.
 
         Returns:
             True if all are there; one that somebody else has replaced meanwhile stays.
@@ -128,15 +128,15 @@ class Listener:
         return not self._replaced
 
     def of_request(self, original: Callable[..., object]) -> Callable[..., object]:
-        """Make what takes the place of the SDK's `request`."""
+        """Make the replacement for the SDK's `request`."""
         raise NotImplementedError
 
     def of_send(self, original: Callable[..., object]) -> Callable[..., object]:
-        """Make what takes the place of `send` of its httpx client."""
+        """Make the replacement for `send` of the client's httpx client."""
         raise NotImplementedError
 
     def begun(self, options: _Options, recording: Recording) -> Call | None:
-        """Begin the call that the SDK is asked for; None for one that is not recorded."""
+        """Begin to record a call of the SDK; None if it is not recorded."""
         operation = operation_of(options.method, options.url)
         if operation is None:
             path = unrecorded(options.method, options.url)

@@ -24,7 +24,7 @@ _METHODS = ("request", "copy", "with_options")
 
 
 def clients_of(given: object) -> list[object]:
-    """Find the clients of an SDK that something is, or has inside, as a chat model of LangChain.
+    """Find the SDK clients that an object is or contains, such as a chat model of LangChain.
 
     Args:
         given: What a user wants captured.
@@ -59,7 +59,7 @@ def _advice(given: object) -> str:
 
 
 def listen(client: object, recording: Recording) -> None:
-    """Have the calls of a client recorded, and those of the copies that it makes.
+    """Record the calls of a client, and of the copies that are made of it.
 
     Of one that is captured already, and of its copies, the calls that begin from now on are
     recorded like this.
@@ -83,13 +83,13 @@ def listen(client: object, recording: Recording) -> None:
 
 
 def recording_of(client: object) -> Recording | None:
-    """Look up how the calls of a client are recorded; None where they are not."""
+    """Get the options with which a client is recorded; None if it is not."""
     listener = _listener_of(client)
     return None if listener is None else listener.family.recording
 
 
 def release(client: object) -> None:
-    """Record the calls of a client, and of the copies it made, no longer.
+    """Stop recording a client, and the copies that were made of it.
 
     It becomes what it was; where another library has wrapped it meanwhile, that stays, and what is
     below does nothing. Calls that are under way are recorded to their end.

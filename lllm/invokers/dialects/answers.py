@@ -32,7 +32,7 @@ class Use(NamedTuple):
 
 
 def use_of(whole: Mapping[str, object], read: Callable[[object], Usage | None]) -> Use:
-    """Read what a body says of the price of its answer.
+    """Read the facts about the price from the body of an answer.
 
     Args:
         whole: The body.
@@ -57,7 +57,7 @@ def build_answer(
     request_id: str | None,
     fingerprint: str | None = None,
 ) -> Answer:
-    """Build an answer.
+    """Build an Answer.
 
     Args:
         whole: The body, in which its id stands.
@@ -89,7 +89,7 @@ def build_answer(
 
 
 def answer_without(what: str, use: Use, request_id: str | None) -> InvokeError:
-    """Make the error for a body that holds no answer; another attempt may bring one.
+    """Make the error for a body without an answer, which may be tried again.
 
     Args:
         what: It lacks, as "message".

@@ -150,7 +150,7 @@ def _part(part: Part) -> dict[str, object]:
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """Read the answer in a provider's JSON.
+    """Read an Answer from a provider's JSON.
 
     Args:
         body: The provider's JSON.
@@ -231,7 +231,7 @@ def text_of(content: object) -> str:
 
 
 def thought_of(content: object) -> str:
-    """Read the reasoning in a message's `content`, where Mistral's pieces have some.
+    """Read the reasoning from a message's `content`, which some Mistral models put there.
 
     Args:
         content: A text, or a list of pieces; see `text_of`.
@@ -243,7 +243,7 @@ def thought_of(content: object) -> str:
 
 
 def others_of(content: object) -> list[dict[str, object]]:
-    """List the pieces of a message's `content` that are more than a text or a thought.
+    """List the pieces of a message's `content` that are neither text nor reasoning.
 
     Args:
         content: A text, or a list of pieces; see `text_of`.

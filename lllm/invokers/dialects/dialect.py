@@ -26,7 +26,7 @@ class Assembly(Protocol):
     """A streamed answer that is being joined from its events."""
 
     def take(self, event: Mapping[str, object]) -> str:
-        """Take in the next event.
+        """Add the next event.
 
         An event that is unknown, or not as documented, is passed over.
 
@@ -42,27 +42,27 @@ class Assembly(Protocol):
 
     @property
     def begun(self) -> bool:
-        """True if anything that the model said has come.
+        """True if any output of the model has arrived.
 
         That is text, reasoning, a refusal, or a piece of a tool call.
         """
 
     @property
     def complete(self) -> bool:
-        """True if the provider has said why the model stopped, so that the answer is whole.
+        """True if the provider has sent the reason why the model stopped.
 
         Its usage may still come.
         """
 
     @property
     def settled(self) -> bool:
-        """True if the usage that has come is the provider's last word, though the answer failed.
+        """True if the usage so far is final, even though the answer failed.
 
         That of an answer that was cut off may still have grown.
         """
 
     def body(self) -> dict[str, object]:
-        """Put together what has come so far, in the form of an answer that was not streamed.
+        """Join what has arrived, in the form of an answer that was not streamed.
 
         It may be asked for at any time.
 
@@ -113,7 +113,7 @@ class Dialect:
 
 
 def no_payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """Stand for the payload of a dialect that is only recorded: no agent asks in it.
+    """Raise an error: this dialect is only recorded, and agents can't use it.
 
     Raises:
         NotImplementedError: Always.
@@ -124,7 +124,7 @@ def no_payload(request: Request, *, stream: bool = False) -> dict[str, object]:
 def refuse_params(
     request: Request, *names: str, why: str = "lllm decides it for each request"
 ) -> None:
-    """Refuse params that are not the caller's to set.
+    """Refuse parameters that callers must not set.
 
     Args:
         request: With the params.
@@ -140,7 +140,7 @@ def refuse_params(
 
 
 def schema_name(schema: Mapping[str, object]) -> str:
-    """Name the schema of an answer by its title, as OpenAI takes it.
+    """Name the schema of an answer after its title, in the characters that OpenAI allows.
 
     https://platform.openai.com/docs/api-reference/chat/create#chat-create-response_format: at most
     64 letters, digits, underscores and dashes.
@@ -157,12 +157,12 @@ def schema_name(schema: Mapping[str, object]) -> str:
 
 
 def data_of(part: Part) -> object:
-    """Read the data of a part, with bytes in base64."""
+    """Read the data of a part; bytes are encoded in base64."""
     return base64.b64encode(part.data).decode() if isinstance(part.data, bytes) else part.data
 
 
 def not_carried(part: Part, dialect: str) -> InvokeError:
-    """Make the error for a part of a message that a dialect can't carry.
+    """Make the error for a part of a message that a dialect can't express.
 
     Args:
         part: Of the message.
@@ -179,7 +179,7 @@ def not_carried(part: Part, dialect: str) -> InvokeError:
 
 
 def more_of(said: Mapping[str, object], known: Collection[str]) -> tuple[Part, ...]:
-    """Keep what a provider says beside the fields that have words of ours.
+    """Keep the fields of a provider's JSON that lllm has no field for.
 
     Args:
         said: The provider's JSON.

@@ -19,7 +19,7 @@ _BLOCK = 1 << 16  # characters of pieces that are kept as they came
 
 
 def grow(whole: dict[str, object], name: str, piece: object, *, joins: bool = False) -> None:
-    """Take a piece of a field into what has come of it; null says nothing.
+    """Append a piece of a field to the earlier pieces; null is ignored.
 
     Args:
         whole: What has come; it is changed, and the piece becomes part of it.
@@ -57,7 +57,7 @@ class GrowingText:
         self._text: str | None = None  # all of it, once it was asked for; then it stands here alone
 
     def append(self, piece: str) -> None:
-        """Take in the next piece."""
+        """Append the next piece."""
         if self._text is not None:
             self._new, self._length, self._text = [self._text], len(self._text), None
         self._new.append(piece)
@@ -71,7 +71,7 @@ class GrowingText:
         self._length = 0
 
     def text(self) -> str:
-        """Join all that came."""
+        """Join all pieces."""
         if self._text is None:
             if self._before:
                 self._take()

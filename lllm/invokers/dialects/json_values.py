@@ -26,7 +26,7 @@ def text(value: object) -> str | None:
 
 
 def arguments_text(given: object, *, ascii_only: bool = True) -> str:
-    """Write what a tool is called with as one text.
+    """Convert a tool's arguments to one text.
 
     Args:
         given: A text, which is passed on as it is, valid JSON or not; or its JSON.

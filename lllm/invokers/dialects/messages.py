@@ -194,7 +194,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """Read the answer in a provider's JSON.
+    """Read an Answer from a provider's JSON.
 
     What a model refuses ends with a part of kind "refusal": the reason, where one is given, with
     `stop_details` as its data. What it had said before stays what it is. A turn that the provider

@@ -32,17 +32,17 @@ class MessagesStream:
 
     @property
     def begun(self) -> bool:
-        """True if a block has something in it."""
+        """True if any block has content."""
         return any(block.begun for block in self._blocks.values())
 
     @property
     def complete(self) -> bool:
-        """True if it is known why the message stopped; that it did is all that may come then."""
+        """True if the reason why the message stopped is known."""
         return self._message.get("stop_reason") is not None
 
     @property
     def settled(self) -> bool:
-        """See Assembly. What a message begins with counts an output that is a placeholder."""
+        """See Assembly. The output count at the start of a message is a placeholder."""
         return self.complete
 
     def take(self, event: Mapping[str, object]) -> str:

@@ -159,7 +159,7 @@ def _input(part: Part) -> Item:
 
 
 def answer(body: object, *, model: str, request_id: str | None) -> Answer:
-    """Read the answer in a provider's JSON.
+    """Read an Answer from a provider's JSON.
 
     Items that have no words of ours, as of tools that the provider runs, are parts of their own
     kind, whole.

@@ -44,7 +44,7 @@ class Access:
     headers_env: str
 
     def key(self) -> str:
-        """Find the key: the one that was given, or the environment's as it is now.
+        """Get the key: the given one, or the current one of the environment.
 
         Returns:
             The key; "" for none where none is needed.
@@ -66,7 +66,7 @@ class Access:
         return key.text
 
     def secrets(self, *used: str | None) -> Secrets:
-        """Collect all that must not be told.
+        """Collect all texts that must not be shown.
 
         Args:
             *used: The keys and tokens that a client was made with.
@@ -88,7 +88,7 @@ def access(
     headers_env: str,
     provider: str | None = None,
 ) -> Access:
-    """Make the access to a base URL.
+    """Make the Access for a base URL.
 
     Args:
         base_url: A web address.

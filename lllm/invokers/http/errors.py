@@ -56,7 +56,7 @@ _SECOND = 1_000_000_000
 def from_response(
     status: int, headers: Mapping[str, str], text: str, *, host: str, secrets: Secrets
 ) -> InvokeError:
-    """Make the error that an HTTP answer stands for.
+    """Make the error for an HTTP answer.
 
     Args:
         status: Of the answer.
@@ -95,7 +95,7 @@ def from_response(
 
 
 def from_event(body: object) -> InvokeError:
-    """Make the error that an event in the middle of a stream tells of.
+    """Make the error for an error event in the middle of a stream.
 
     Args:
         body: The event's JSON, with the error in it ({"error": {...}}) or the error itself.
@@ -115,7 +115,7 @@ def from_event(body: object) -> InvokeError:
 
 
 def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> InvokeError:
-    """Make an error anew, without what must not be told.
+    """Copy an error without secrets.
 
     Args:
         error: The one to make anew.
@@ -159,7 +159,7 @@ class _Used(Protocol):
 
 
 def with_use(error: InvokeError, used: _Used) -> InvokeError:
-    """Note in an error what the provider used all the same, since that is billed.
+    """Add the usage of a failed request to its error, because it is billed.
 
     Args:
         error: Is changed.
@@ -174,7 +174,7 @@ def with_use(error: InvokeError, used: _Used) -> InvokeError:
 
 
 def error_of(body: object) -> tuple[str | None, str | None]:
-    """Read the message and the code of an error.
+    """Read the message and the code from the JSON of an error.
 
     Google puts an error that comes in place of a stream into a list; Amazon has a "Message", too.
 
@@ -199,7 +199,7 @@ def error_of(body: object) -> tuple[str | None, str | None]:
 
 
 def status_of(body: object) -> int:
-    """Find the status that an error stands for which came in an answer of status 200.
+    """Find the HTTP status that fits an error which came with status 200.
 
     OpenRouter answers 200 once it has begun, and puts the status into the error's code
     (https://openrouter.ai/docs/api-reference/errors); others name a type.
@@ -221,7 +221,7 @@ def status_of(body: object) -> int:
 
 
 def tells_error(body: object) -> bool:
-    """Tell whether an answer of status 200 is an error.
+    """True if an answer of status 200 contains an error.
 
     Args:
         body: The provider's JSON.
@@ -254,7 +254,7 @@ def _status(value: object) -> int | None:
 
 
 def is_retryable(status: int, code: str | None) -> bool:
-    """Tell whether the same request may succeed later.
+    """True if the same request may succeed later.
 
     Args:
         status: Of HTTP.
@@ -282,7 +282,7 @@ def request_id(headers: Mapping[str, str], secrets: Secrets) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -> int | None:
-    """Read how long a provider asks to wait.
+    """Read how long the provider asks to wait.
 
     Retry-After is seconds or a date (RFC 9110, section 10.2.3); retry-after-ms is OpenAI's finer
     one and comes first.

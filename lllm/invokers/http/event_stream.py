@@ -42,7 +42,7 @@ class EventStreamDecoder:
         self._buffer: _Buffer | None = None
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """Read the JSON of each event that this chunk makes whole.
+        """Read the JSON of each event that this chunk completes.
 
         An exception in the stream comes as an event of type "error", as Anthropic sends them.
 

@@ -21,7 +21,7 @@ _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)")
 
 
 def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None:
-    """Find how long to wait until the last limit that is used up is reset.
+    """Find how long to wait until all exhausted limits are reset.
 
     A limit that has something left is passed over, whenever it is reset.
 

@@ -25,7 +25,7 @@ class Secret:
         return "<secret>"
 
     def fits_a_header(self) -> bool:
-        """Tell whether it can be sent as a token of an Authorization header."""
+        """True if the secret can be sent as a token of an Authorization header."""
         return self.text.isascii() and self.text.isprintable() and " " not in self.text
 
 
@@ -46,13 +46,13 @@ class Secrets:
         return "Secrets()"
 
     def cut(self, text: str) -> str:
-        """Cut these very secrets out of a model's text; nothing else of it is touched."""
+        """Cut exactly these secrets out of a model's text."""
         for secret in self._texts:
             text = text.replace(secret, MARK)
         return text
 
     def cut_values(self, value: object) -> object:
-        """Cut these secrets out of all texts and names in a JSON value.
+        """Cut these secrets out of all texts and keys in a JSON value.
 
         Args:
             value: The JSON value.
@@ -72,7 +72,7 @@ class Secrets:
         return value
 
     def cut_error(self, text: str) -> str:
-        """Cut out of an error's text also what only looks like a credential.
+        """Cut these secrets, and whatever looks like a credential, out of an error's text.
 
         OpenAI quotes keys with asterisks in the middle.
         """

@@ -24,7 +24,7 @@ class Decoder:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Read the data of each event that this chunk makes whole.
+        """Read the data of each event that this chunk completes.
 
         Args:
             chunk: The next bytes of the body.

@@ -24,7 +24,7 @@ _HEADERS = {
 
 
 def tier_of(headers: Mapping[str, str], provider: str) -> str | None:
-    """Read the service tier that headers name.
+    """Read the service tier from headers.
 
     Args:
         headers: Of a request or of an answer, without regard to case.

@@ -31,7 +31,7 @@ class _Model(Protocol):
 
 
 def read(response: object, asked: Request, secrets: Secrets) -> Answer:
-    """Read the answer that a response of LiteLLM's is.
+    """Read the Answer from a response of LiteLLM.
 
     Args:
         response: As LiteLLM returned it.
@@ -104,7 +104,7 @@ class LiteLLMStream:
         self._model: object = None
 
     def take(self, chunk: object) -> str:
-        """Take in one of LiteLLM's chunks; return its text."""
+        """Add a chunk of LiteLLM, and return its text."""
         event = _mapping(_json_of(chunk, self._secrets))
         # The chunk itself names the model that was asked, and its last not even beside it another.
         self._model = _kept_beside(chunk).get("provider_response_model") or self._model
@@ -115,7 +115,7 @@ class LiteLLMStream:
 
     @property
     def ended(self) -> bool:
-        """True if the provider said why the model stopped.
+        """True if the provider has sent the reason why the model stopped.
 
         Where it did not, LiteLLM has the last chunk say "stop".
         """
@@ -123,14 +123,14 @@ class LiteLLMStream:
         return any(getattr(self.source, name, None) is not None for name in names)
 
     def answer(self) -> Answer:
-        """Put together all that came. Raises InvokeError where nothing did."""
+        """Join all chunks. Raises InvokeError if there is no answer in them."""
         body = self._assembly.body() | {"usage": self._usage()}
         whole = json.loads(self._secrets.cut(json.dumps(body)))  # one may have come in two pieces
         found = _answer(whole, self.asked, self.source, self._secrets)
         return replace(found, first_token=self._first)
 
     def cut_off(self, failure: InvokeError) -> InvokeError:
-        """Note in a failure what had come before it.
+        """Add the partial answer to a failure.
 
         Args:
             failure: Is changed.
@@ -161,7 +161,7 @@ class LiteLLMStream:
         return None
 
     def close(self) -> None:
-        """End the connection of an answer that is still coming."""
+        """Close the connection of an unfinished answer."""
         for stream in self._streams():
             close = getattr(stream, "close", None)
             with suppress(Exception):  # it is of no use any more either way

@@ -25,7 +25,7 @@ _LONGEST_QUOTE = 500  # characters of what is no JSON
 
 
 def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeError:
-    """Make the error that one of LiteLLM's stands for.
+    """Make the error for one of LiteLLM's exceptions.
 
     Args:
         error: What LiteLLM raised.

@@ -55,7 +55,7 @@ _NOT_PARAMS = (
 
 
 def provider_of(model: str) -> str:
-    """Find who answers to a model by LiteLLM's name for it.
+    """Find the provider of a model by LiteLLM's name for the model.
 
     Args:
         model: As "gemini/gemini-2.5-flash".
@@ -113,7 +113,7 @@ class LiteLLMInvoker:
         return f"LiteLLMInvoker(provider={self.provider!r}, host={self.host!r}, port={self.port})"
 
     def for_model(self, model: str) -> LiteLLMInvoker:
-        """Make an invoker like this with the provider that a model's name tells.
+        """Make a copy of this invoker with the provider of a given model.
 
         Args:
             model: By LiteLLM's name for it.
@@ -129,7 +129,7 @@ class LiteLLMInvoker:
         return copied
 
     def invoke(self, request: Request) -> Answer:
-        """Ask, and wait for the answer.
+        """Call the model, and wait for its answer.
 
         Args:
             request: What is asked.
@@ -164,7 +164,7 @@ class LiteLLMInvoker:
         raise failure
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """Ask, and hand on the answer's text as it comes.
+        """Call the model, and pass on the text of its answer as it arrives.
 
         Args:
             request: What is asked.
@@ -184,7 +184,7 @@ class LiteLLMInvoker:
         return self._finished_answer(coming)
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an event loop, on which on_text is called."""
+        """Do what `stream` does on an event loop, where on_text is called."""
         coming = LiteLLMStream(request, await on_loop(), self._secrets())
         async with aclosing(self._atexts(coming)) as texts:
             async for text in texts:

@@ -40,13 +40,13 @@ class Library(Protocol):
 
 
 def is_loaded() -> bool:
-    """Tell whether `library` returns at once."""
+    """True if `library` returns without importing anything."""
     return library.cache_info().currsize > 0
 
 
 @cache
 def library() -> Library:
-    """Get the package, imported if it isn't yet."""
+    """Get the LiteLLM package, importing it if needed."""
     if _NAME not in sys.modules:
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # or it asks the network
     with importing():
@@ -57,7 +57,7 @@ def library() -> Library:
 
 
 async def on_loop() -> Library:
-    """Get the package for the running event loop, with which what it connects is closed."""
+    """Get the package for the running event loop; its connections are closed with the loop."""
     found = library() if is_loaded() else await asyncio.to_thread(library)
     await _connections.close_with(asyncio.get_running_loop())
     return found
@@ -136,7 +136,7 @@ async def _close(client: object) -> None:
 
 
 def keys() -> list[str]:
-    """List the credentials that LiteLLM may send, of the environment and of its own settings.
+    """List the credentials that LiteLLM may send, from the environment and its settings.
 
     Each provider has variables of its own (https://docs.litellm.ai/docs/providers), so the names
     decide: whatever is called a key, a token, a secret or a password.

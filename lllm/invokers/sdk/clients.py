@@ -28,7 +28,7 @@ class SyncClient(Protocol):
         """Close its connections."""
 
     def platform_headers(self) -> Mapping[str, str]:
-        """Tell the machine and its Python."""
+        """Headers that describe the machine and its Python."""
 
 
 class AsyncClient(Protocol):
@@ -38,7 +38,7 @@ class AsyncClient(Protocol):
         """Close its connections."""
 
     def platform_headers(self) -> Mapping[str, str]:
-        """Tell the machine and its Python."""
+        """Headers that describe the machine and its Python."""
 
 
 S = TypeVar("S", bound=SyncClient)
@@ -68,13 +68,13 @@ class Clients(Generic[S, A]):
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Have a child make clients of its own: two processes can't read from one connection."""
+        """Make the child use new clients: two processes can't share a connection."""
         self._lock = threading.RLock()
         self._of_threads = None
         self._by_loop = {}
 
     def of_threads(self) -> S:
-        """Get the client for calls that wait. Raises what making it raises."""
+        """Get the client for synchronous calls, making it if needed."""
         with self._lock:
             if self._of_threads is None:
                 with importing():
@@ -84,7 +84,7 @@ class Clients(Generic[S, A]):
             return self._of_threads
 
     async def of_running_loop(self) -> A:
-        """Get the client of the event loop that runs this. Raises what making it raises."""
+        """Get the client for the running event loop, making it if needed."""
         loop = asyncio.get_running_loop()
         found = self._by_loop.get(loop)
         if found is None:
@@ -106,14 +106,14 @@ class Clients(Generic[S, A]):
             return self._by_loop[loop]
 
     def close(self) -> None:
-        """Close the connections of the threads."""
+        """Close the connections of the synchronous client."""
         with self._lock:
             client, self._of_threads = self._of_threads, None
         if client is not None:
             client.close()
 
     def close_all(self) -> None:
-        """Close every connection, those of a loop as soon as it runs."""
+        """Close every connection; those of an event loop are closed when it next runs."""
         self.close()
         for loop, found in list(self._by_loop.items()):
             with suppress(RuntimeError):  # the loop was closed meanwhile

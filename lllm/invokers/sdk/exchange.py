@@ -47,7 +47,7 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, without regard to case."""
+        """The headers; their names are case-insensitive."""
 
 
 class Whole(Response, Protocol):
@@ -109,7 +109,7 @@ class Exchange:
     # -- an answer in one piece
 
     def answered(self, response: Whole) -> Answer:
-        """Read the answer that a body holds.
+        """Read the Answer from a complete body.
 
         Args:
             response: The whole HTTP answer, of a status that stands for one.
@@ -157,7 +157,7 @@ class Exchange:
     # -- an answer in pieces
 
     def opened(self, response: Response) -> None:
-        """Take in that a stream begins, by its status and headers."""
+        """Handle the status and headers of a stream."""
         self._begin(response)
         kind = response.headers.get("content-type", "")
         self._in_one_piece = "application/json" in kind
@@ -165,7 +165,7 @@ class Exchange:
             self._decoder = EventStreamDecoder()
 
     def feed(self, chunk: bytes, came: int | None = None) -> Iterator[str]:
-        """Take in the next chunk of the body.
+        """Handle the next chunk of the body.
 
         Args:
             chunk: Bytes.
@@ -197,7 +197,7 @@ class Exchange:
                 yield text
 
     def rest(self, response: Response) -> str:
-        """Read an answer that came in one piece where a stream was asked for, now that it is whole.
+        """Read an answer that came in one piece although a stream was asked for.
 
         Args:
             response: Status and headers.
@@ -215,11 +215,11 @@ class Exchange:
 
     @property
     def complete(self) -> bool:
-        """True if all of the answer has come, so that nothing is lost by a stream that ends."""
+        """True if the whole answer has arrived, so that a broken stream loses nothing."""
         return self._whole is not None or self._assembly.complete
 
     def ended(self) -> Answer:
-        """Put together the answer that the stream brought, now that it is over.
+        """Make the Answer from the stream, which has ended.
 
         Returns:
             The answer.
@@ -242,7 +242,7 @@ class Exchange:
     # -- a failure
 
     def refused(self, response: Response, text: str) -> InvokeError:
-        """Make the error that an HTTP answer stands for.
+        """Make the error for an HTTP answer that is no success.
 
         Args:
             response: Status and headers.
@@ -254,7 +254,7 @@ class Exchange:
         return self._from_response(response.status_code, response.headers, text)
 
     def failure(self, error: Exception) -> InvokeError:
-        """Make the error to raise instead of one of the SDK or of its transport.
+        """Make lllm's error for an error of the SDK or its transport.
 
         Args:
             error: Theirs, or an InvokeError.

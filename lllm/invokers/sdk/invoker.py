@@ -56,16 +56,16 @@ class Sdk(Protocol[S, A]):
     """How to use one SDK. It holds no reference to its invoker, which can thus be dropped."""
 
     def client(self) -> S:
-        """Make a new client. Raises ConfigError where there is no key that can be sent."""
+        """Make a new client. Raises ConfigError if there is no usable key."""
 
     def async_client(self) -> A:
         """Make a new client for an event loop. Raises as `client` does."""
 
     def credentials(self, client: S | A) -> tuple[str | None, ...]:
-        """List what a client was made with and must not be told."""
+        """List the secrets that a client was made with."""
 
     def ask(self, client: S, body: Body) -> Whole:
-        """Send a request, and wait for all of the answer."""
+        """Send a request, and wait for the complete answer."""
 
     async def aask(self, client: A, body: Body) -> Whole:
         """Do what `ask` does on an event loop."""
@@ -113,7 +113,7 @@ class SdkInvoker(Generic[S, A]):
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Have the child make clients of its own."""
+        """Make the child use new clients."""
         self._closer.detach()
         _inherited.append(self._clients)
         self._begin()
@@ -131,13 +131,13 @@ class SdkInvoker(Generic[S, A]):
         return f"{name}(provider={self.provider!r}, host={self.host!r}, port={self.port})"
 
     def close(self) -> None:
-        """Close the connections of the threads; a later call opens new ones."""
+        """Close the connections of threads; a later call opens new ones."""
         self._clients.close()
 
     # -- calls
 
     def invoke(self, request: Request) -> Answer:
-        """Ask, and wait for the answer.
+        """Call the model, and wait for its answer.
 
         Args:
             request: What is asked.
@@ -172,7 +172,7 @@ class SdkInvoker(Generic[S, A]):
         raise failure
 
     def stream(self, request: Request, on_text: OnText) -> Answer:
-        """Ask, and hand on the answer's text as it comes.
+        """Call the model, and pass on the text of its answer as it arrives.
 
         Args:
             request: What is asked.
@@ -193,7 +193,7 @@ class SdkInvoker(Generic[S, A]):
         return exchange.ended()
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:
-        """Do what `stream` does on an asyncio event loop, on which on_text is called."""
+        """Do what `stream` does on an asyncio event loop, where on_text is called."""
         client = await self._clients.of_running_loop()
         body, exchange = self._prepared(request, client, stream=True)
         async with aclosing(self._atexts(client, body, exchange)) as texts:

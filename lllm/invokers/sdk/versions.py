@@ -21,7 +21,7 @@ SUPPORTED = {"openai": ("2.34", "4"), "anthropic": ("2.0", "3"), "litellm": ("1.
 
 
 def require(sdk: str) -> None:
-    """Check that an SDK can be used.
+    """Check that an SDK is installed in a supported version.
 
     Args:
         sdk: A key of `SUPPORTED`. The extra that brings it has the same name.
