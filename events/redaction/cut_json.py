@@ -24,8 +24,8 @@ from typing import Protocol
 import msgspec
 
 from lllm.events.model import Event
-from lllm.events.redaction.encodings import decoded
-from lllm.events.redaction.known_secrets import cut_member, cut_secrets, readable
+from lllm.events.redaction.encodings import decoded, readable
+from lllm.events.redaction.known_secrets import cut_member, cut_secrets
 from lllm.events.redaction.patterns import Pattern
 from lllm.events.redaction.prefilter import may_hold_secret
 from lllm.events.values.json_values import MARK

@@ -1,4 +1,4 @@
-"""Decodes readable base64 and hex, because secrets may be encoded in them."""
+"""Finds secrets inside of base64 and hex, which are decoded where what they say can be read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 BASE64_RUN = re.compile(
     r"[A-Za-z0-9+/_-]{60,}(?:(?:\r?\n|(?:\\+r)?\\+n)[ \t]*[A-Za-z0-9+/_-]{4,})+={0,2}"
@@ -17,6 +17,56 @@ _HEX_RUN = re.compile(r"[0-9a-f]{40,}|[0-9A-F]{40,}")
 _LONG = 8_192  # characters, from which on a run is taken to begin where its base64 does
 _PRINTABLE = bytes(97 if 32 <= c < 127 or c in (0, 9, 10, 13) else 32 for c in range(256))
 _READABLE = 16 * b"a"
+
+
+def cut_encoded(text: str, cut: Callable[[str], str]) -> str:
+    """Cut secrets that stand inside of base64 and hex.
+
+    Args:
+        text: Any.
+        cut: Puts marks for the secrets of a decoded text.
+
+    Returns:
+        The text, in which what held a secret is encoded again.
+    """
+    parts: list[str] = []
+    at = 0
+    for match in BASE64_RUN.finditer(text):
+        new = _cut_base64(match[0], cut)
+        if new != match[0]:
+            parts += (text[at : match.start()], new)
+            at = match.end()
+    text = "".join((*parts, text[at:]))
+    for start, end, data in reversed(list(hex_runs(text))):
+        inside = data.decode("latin-1")
+        new = cut(inside)
+        if new != inside:
+            text = text[:start] + new.encode("latin-1", "replace").hex() + text[end:]
+    return text
+
+
+def _cut_base64(run: str, cut: Callable[[str], str]) -> str:
+    for at, data in decodings(run):
+        text, encoding = readable(data)
+        new = cut(text)
+        if new != text:
+            return encoded_again(run, at, new.encode(encoding, "surrogatepass"))
+    return run
+
+
+def readable(data: bytes) -> tuple[str, str]:
+    """Read bytes as a text.
+
+    Args:
+        data: The bytes.
+
+    Returns:
+        The text, and the encoding that makes the same bytes of it again.
+    """
+    try:
+        return data.decode("utf-8", "surrogatepass"), "utf-8"
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), "latin-1"
 
 
 def decodings(run: str) -> Iterator[tuple[int, bytes]]:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from lllm.events.redaction import credential_forms, credentials
 from lllm.events.redaction.credentials import Span
 from lllm.events.redaction.disguises import NEXT_LINE, Plain, wrapped
-from lllm.events.redaction.encodings import BASE64_RUN, decodings, encoded_again, hex_runs
+from lllm.events.redaction.encodings import cut_encoded
 from lllm.events.redaction.issuer_key_prefilter import may_begin
 from lllm.events.redaction.issuer_keys import issuer_keys
 from lllm.events.redaction.prefilter import may_hold_secret
@@ -72,7 +73,7 @@ def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = 
         spans = [(plain.origin(a), plain.origin(b - 1, end=True), name) for a, b, name in seen]
         text = _replaced(text, spans, found)
     if depth < _DEEPEST:
-        text = _in_encoded(text, found, depth + 1)
+        text = cut_encoded(text, partial(cut_secrets, found=found, depth=depth + 1))
     return text
 
 
@@ -203,45 +204,3 @@ def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
         if key.prefix in joined:
             for start, end in key.spans(joined):
                 yield at + start, at + end, key.name
-
-
-def _in_encoded(text: str, found: Counter[str], depth: int) -> str:
-    """Cut secrets out of base64 and hex."""
-    parts: list[str] = []
-    at = 0
-    for match in BASE64_RUN.finditer(text):
-        new = _in_base64(match[0], found, depth)
-        if new != match[0]:
-            parts += (text[at : match.start()], new)
-            at = match.end()
-    text = "".join((*parts, text[at:]))
-    for start, end, data in reversed(list(hex_runs(text))):
-        inside = data.decode("latin-1")
-        cut = cut_secrets(inside, found, depth=depth)
-        if cut != inside:
-            text = text[:start] + cut.encode("latin-1", "replace").hex() + text[end:]
-    return text
-
-
-def _in_base64(run: str, found: Counter[str], depth: int) -> str:
-    for at, data in decodings(run):
-        text, encoding = readable(data)
-        cut = cut_secrets(text, found, depth=depth)
-        if cut != text:
-            return encoded_again(run, at, cut.encode(encoding, "surrogatepass"))
-    return run
-
-
-def readable(data: bytes) -> tuple[str, str]:
-    """Decode bytes as text.
-
-    Args:
-        data: The bytes.
-
-    Returns:
-        The text, and the encoding that makes the same bytes of it again.
-    """
-    try:
-        return data.decode("utf-8", "surrogatepass"), "utf-8"
-    except UnicodeDecodeError:
-        return data.decode("latin-1"), "latin-1"

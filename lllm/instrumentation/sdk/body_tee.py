@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Protocol
 
 from lllm.events.concurrency import deferred
+from lllm.instrumentation.sdk.abandoned_streams import BodyEnded, OpenBodyEnd
 
 
 class Stream(Protocol):
@@ -44,7 +45,7 @@ class Copied:
 
     def __init__(self, seen: Callable[[bytes], None], dropped: BodyEnded) -> None:
         self._seen = seen
-        self._end = _OpenEnd(dropped)
+        self._end = OpenBodyEnd(dropped)
 
     @property
     def whole(self) -> bool:
@@ -63,44 +64,6 @@ class Copied:
     def end(self) -> bool:
         """Note the end of the body; True if it had not ended before."""
         return self._end.come()
-
-
-class _End:
-    """The end of a body: whether it came, and who is told where nobody waits for it."""
-
-    def __init__(self, dropped: BodyEnded) -> None:
-        self._dropped = dropped
-        self._came = False
-        self.whole = False
-
-    def come(self) -> bool:
-        """Note that it came; returns whether it had not before."""
-        before, self._came = self._came, True
-        self.__class__ = _End
-        return not before
-
-    def tell_later(self, error: BaseException | None) -> None:
-        """Tell of it in a thread of its own."""
-        deferred.later(partial(self._dropped, error, whole=self.whole))
-
-
-class _OpenEnd(_End):
-    """An end that has not come: it comes where the body is dropped.
-
-    It is a class of its own so that no finalizer runs for a body that was read; see
-    `lllm.sessions.session`.
-    """
-
-    def __del__(self) -> None:
-        if self.come():
-            self.tell_later(None)
-
-
-class BodyEnded(Protocol):
-    """A callback for the end of a body."""
-
-    def __call__(self, error: BaseException | None, *, whole: bool) -> None:
-        """Take it in: what cut the body off, and whether all of it came."""
 
 
 class AsyncEnded(Protocol):

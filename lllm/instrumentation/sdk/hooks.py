@@ -18,7 +18,8 @@ from lllm.instrumentation.completions import COMPLETIONS
 from lllm.instrumentation.errors import RecorderAbort, isolate_recording_errors
 from lllm.instrumentation.operations import operation_of, unrecorded
 from lllm.instrumentation.partial_answers import Head
-from lllm.instrumentation.sdk.body_tee import AsyncCopying, BodyEnded, Broken, Copying, of_library
+from lllm.instrumentation.sdk.abandoned_streams import BodyEnded
+from lllm.instrumentation.sdk.body_tee import AsyncCopying, Broken, Copying, of_library
 from lllm.instrumentation.session_scope import ClientFamily, Recording
 from lllm.invokers.dialects.catalog import CHAT
 from lllm.invokers.sdk.exchange import Read, Whole
