@@ -3,6 +3,7 @@
     0    done
     1    nothing was found, or a check failed
     2    what was asked can't be done: an option, a path, a store that can't be opened
+    125  `lllm replay` has no verdict, which `git bisect run` takes as: skip this commit
     130  stopped with Ctrl-C
 
 A reader that goes away (`lllm ls | head`) ends the command quietly.
@@ -17,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -25,6 +27,43 @@ from lllm.events.errors import LllmError, SessionNotFound
 
 class Finding(Exception):
     """Ends a command with exit code 1: nothing was found, or a check failed."""
+
+
+class NoVerdict(Exception):
+    """A command that judges code for `git bisect run` can't. The message says why."""
+
+
+class JudgingCommand(click.Command):
+    """A command for `git bisect run`: whatever goes wrong is no verdict of the code.
+
+    Git takes 1 to 124 and 126 to 127 as a verdict, and 125 as none
+    (https://git-scm.com/docs/git-bisect#_bisect_run).
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """See click.Command."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            raise NoVerdict(error.format_message()) from error
+
+    def invoke(self, ctx: click.Context) -> object:
+        """See click.Command."""
+        try:
+            result: object = super().invoke(ctx)
+            return result
+        except click.ClickException as error:
+            raise NoVerdict(error.format_message()) from error
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise NoVerdict(_error_text(error)) from error
 
 
 class _ReaderGone(Exception):
@@ -75,6 +114,9 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
             return 130
         except _ReaderGone:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except NoVerdict as error:
+            _print_error(str(error))
+            return 125
         except (Finding, SessionNotFound) as error:
             _print_error(str(error))
             return 1

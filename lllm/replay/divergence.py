@@ -12,8 +12,9 @@ from typing import Literal
 import msgspec
 
 # changed: a request differs; unrecorded: one that was never made; missing: a recorded one that was
-# not made; task: a session begins with another task; tool: a tool that ran gave something else
-Kind = Literal["changed", "unrecorded", "missing", "task", "tool"]
+# not made; task: a session begins with another task; tool: a tool that ran gave something else;
+# end: another delivery or error, where many sessions are replayed
+Kind = Literal["changed", "unrecorded", "missing", "task", "tool", "end"]
 
 
 class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +60,8 @@ class ReplayDivergence(BaseException):
     Attributes:
         kind: "changed" for a request that differs, "unrecorded" for one that was never made,
             "missing" for a recorded one that was not made, "task" for a session that begins with
-            another task, "tool" for a tool that ran and gave something else.
+            another task, "tool" for a tool that ran and gave something else, "end" for another
+            delivery or error after equal requests.
         place: Where.
         differs: What differs there: messages, tools, params, model, output_schema, tool_choice.
         diff: A unified diff of that; empty where there is nothing to compare.

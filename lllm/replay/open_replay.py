@@ -123,8 +123,8 @@ def call_again(
             f"{path!r}."
         )
     started = recording.started
-    task = _task(tactic, recording)
-    options = _made(started.options, recording, "options")
+    task = recorded_task(tactic.call, recording)
+    options = recorded_options(recording)
     budget = None if started.budget is None else dollars(started.budget)
     with replay:
         return tactic(
@@ -149,12 +149,38 @@ def _made(plain: object, recording: RecordedSession, what: str) -> object:
     return value
 
 
-def _task(tactic: ReplayableTactic, recording: RecordedSession) -> object:
-    """The recorded task, of the type that the tactic's `call` names."""
+def recorded_options(recording: RecordedSession) -> object:
+    """What a session was called with besides its task.
+
+    Args:
+        recording: The session.
+
+    Returns:
+        The options by name; None where there are none.
+
+    Raises:
+        ReplayError: They can't be made again.
+    """
+    return _made(recording.started.options, recording, "options")
+
+
+def recorded_task(call: Callable[..., object], recording: RecordedSession) -> object:
+    """The recorded task, of the type that a tactic's `call`, or a function, names.
+
+    Args:
+        call: What it is for.
+        recording: The session.
+
+    Returns:
+        The task.
+
+    Raises:
+        ReplayError: It can't be made again.
+    """
     task = _made(recording.started.task, recording, "task")
     if not isinstance(task, dict):
         return task
-    kind = _task_type(tactic.call)
+    kind = _task_type(call)
     try:
         if isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, msgspec.Struct)):
             return msgspec.convert(task, warm_msgspec(kind))

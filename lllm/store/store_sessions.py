@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from lllm.replay.active import above_of
 from lllm.sessions.budget import Budget, OnUnpriced, budget_of
@@ -14,6 +14,17 @@ from lllm.sessions.session import SessionScope
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+DECORATED = "__lllm_tactic__"  # the attribute of a function
+
+
+class DecoratedTactic(NamedTuple):
+    """What a function under `@store.tactic` is known by."""
+
+    path: str
+    """The stable path of its sessions."""
+    host: SessionHost
+    """Where they are written."""
 
 
 def open_session(
@@ -84,6 +95,8 @@ def tactic_decorator(
                 budget=budget_of(budget_usd, budget_unpriced),
             )  # fmt: skip
 
-        return session_around(function, opening)
+        decorated = session_around(function, opening)
+        vars(decorated)[DECORATED] = DecoratedTactic(path, host)
+        return decorated
 
     return decorate

@@ -1,0 +1,193 @@
+"""Replays many sessions in worker processes, which may die of what the code does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
+
+import msgspec
+
+from lllm.replay.recording import read_recording
+from lllm.replay.replay import Replay
+from lllm.replay.target import ReplayTarget, load_target
+from lllm.replay.verdict import ReplayResult, failed, verdict_of
+from lllm.sessions.in_memory import InMemorySessionHost
+from lllm.store.log_store import LogStore, session_host
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+_AT_ONCE = 16  # sessions that a worker is handed, so that handing takes no time
+_MOST_DEATHS = 5  # of workers, before no more is tried
+
+
+class _Job(NamedTuple):
+    """What each worker replays with."""
+
+    store: str
+    using: str
+
+
+class ReplayWorkers:
+    """Processes that replay sessions of a store with today's code; use it in a `with`.
+
+    Args:
+        store: The path or URL of the store. It is only read.
+        using: The code, as `load_target` reads it. It is imported by the workers alone.
+        jobs: How many processes.
+    """
+
+    def __init__(self, store: str, using: str, jobs: int) -> None:
+        self._job = _Job(store, using)
+        self._jobs = jobs
+        self._processes: set[BaseProcess] = set()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def tactic_path(self) -> str | None:
+        """The stable path whose sessions the code can replay; None for a function without one.
+
+        Raises:
+            ConfigError: The code can't be imported, or is none.
+            BrokenProcessPool: Importing it ended the process.
+        """
+        return self._submit(_path_of, self._job).result()
+
+    def replay(
+        self, session_ids: Sequence[str], progress: Progress | None = None
+    ) -> list[ReplayResult]:
+        """Replay sessions.
+
+        Args:
+            session_ids: Whole ids.
+            progress: Is told how many are done, of how many.
+
+        Returns:
+            What came of each, in their order. One that ended its process has failed.
+        """
+        found: dict[str, ReplayResult] = {}
+        size = max(1, min(_AT_ONCE, len(session_ids) // (self._jobs * 4)))
+        deaths = 0
+        while left := [one for one in session_ids if one not in found]:
+            try:
+                for done in self._results(left, size):
+                    found[done.session_id] = done
+                    if progress is not None:
+                        progress(len(found), len(session_ids))
+            except BrokenProcessPool:
+                self._stop()
+                if size == 1 and self._jobs == 1:
+                    deaths += 1
+                    [culprit, *_] = [one for one in left if one not in found]
+                    found[culprit] = failed(culprit, "The code ended its process.")
+                if deaths == _MOST_DEATHS:
+                    why = f"It was not tried: the code ended {deaths} processes before."
+                    rest = [one for one in left if one not in found]
+                    found |= {one: failed(one, why) for one in rest}
+                size = self._jobs = 1  # so that the next death has one culprit
+        return [found[one] for one in session_ids]
+
+    def _results(self, session_ids: Sequence[str], size: int) -> Iterator[ReplayResult]:
+        parts = [session_ids[first : first + size] for first in range(0, len(session_ids), size)]
+        futures: list[Future[list[ReplayResult]]] = []
+        broken: BrokenProcessPool | None = None
+        try:
+            for part in parts:
+                futures.append(self._submit(_replay_each, self._job, part))
+        except BrokenProcessPool as error:
+            broken = error
+        for future in as_completed(futures):
+            try:
+                results = future.result()
+            except BrokenProcessPool as error:
+                broken = error
+            else:
+                yield from results
+        if broken is not None:
+            raise broken
+
+    def _submit(self, function: Callable[..., T], *given: object) -> Future[T]:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # the code gets a process like its own
+            self._pool = ProcessPoolExecutor(self._jobs, context, initializer=_begin)
+        before = set(multiprocessing.active_children())
+        future = self._pool.submit(function, *given)
+        self._processes |= set(multiprocessing.active_children()) - before
+        return future
+
+    def _stop(self) -> None:
+        """End the processes, whatever threads the code has left in them."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in self._processes:
+                process.terminate()
+            for process in self._processes:
+                process.join()
+        self._pool, self._processes = None, set()
+
+
+# -- in a worker
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it, without a traceback
+    os.dup2(2, 1)  # what the code prints is no part of the command's output
+    sys.path.insert(0, os.getcwd())
+    # `git bisect` changes files faster than the times by which Python knows a stale .pyc file.
+    sys.dont_write_bytecode = True
+
+
+class _Opened(NamedTuple):
+    target: ReplayTarget
+    store: LogStore
+
+
+_opened: dict[_Job, _Opened] = {}
+
+
+def _open(job: _Job) -> _Opened:
+    if job not in _opened:
+        target = load_target(job.using)
+        _opened[job] = _Opened(target, LogStore.open(job.store, read_only=True, make=False))
+    return _opened[job]
+
+
+def _path_of(job: _Job) -> str | None:
+    return _open(job).target.tactic_path
+
+
+def _replay_each(job: _Job, session_ids: Sequence[str]) -> list[ReplayResult]:
+    opened = _open(job)
+    return [_replay_one(opened, one) for one in session_ids]
+
+
+def _replay_one(opened: _Opened, session_id: str) -> ReplayResult:
+    began = time.perf_counter()
+    host = session_host(opened.store)
+    own = opened.target.own_host or host
+    try:
+        events = host.reader.recording(session_id)
+        recording = read_recording(events, session_id, repr(opened.store.backend))
+        in_memory = InMemorySessionHost(
+            persists=True, partition=own.partition, redact=own.redact, prices=own.prices
+        )
+        result = verdict_of(opened.target, Replay(recording, in_memory))
+    except Exception as error:  # one session that can't be read keeps no other from being replayed
+        result = failed(session_id, str(error) or type(error).__name__)
+    return msgspec.structs.replace(result, seconds=time.perf_counter() - began)
