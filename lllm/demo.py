@@ -14,7 +14,7 @@ import msgspec
 from lllm import LogStore, Prompt, Tactic, tool
 from lllm.agents.config import Config
 from lllm.invokers import Invoker
-from lllm.invokers.scripted import Script, rate_limited, tool_call, tool_calls
+from lllm.invokers.scripted import Script, ScriptedInvoker, rate_limited, tool_call, tool_calls
 
 MODEL = "gpt-4o-mini"  # the one whose list prices the embedded model is given
 
@@ -134,6 +134,15 @@ def config(invoker: Invoker, model: str) -> Config:
             {"name": "editor", "system_prompt": "Correct the spelling; return the text alone."},
         ],
     }
+
+
+def replayed_desk() -> AnswerTicket:
+    """Make the desk as `lllm replay --using lllm.demo:replayed_desk` needs it: no model is asked.
+
+    Returns:
+        The tactic.
+    """
+    return AnswerTicket(config(ScriptedInvoker([]), MODEL))
 
 
 # -- what happens in the demo

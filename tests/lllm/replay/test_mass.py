@@ -84,11 +84,11 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
     return code, out, err
 
 
-def edit(folder: Path, old: str, new: str) -> None:
-    """Change the desk's code."""
-    text = (folder / "desk.py").read_text()
+def edit(folder: Path, old: str, new: str, file: str = "desk.py") -> None:
+    """Change the code."""
+    text = (folder / file).read_text()
     assert old in text
-    (folder / "desk.py").write_text(text.replace(old, new))
+    (folder / file).write_text(text.replace(old, new))
 
 
 def test_the_same_code_is_the_same(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -170,13 +170,11 @@ def test_a_session_that_can_not_be_replayed(desk: Path, capfd: pytest.CaptureFix
 
 def test_functions(tmp_path: Path, capfd: pytest.CaptureFixture[str],
                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    """A function under @store.tactic is taken as it is, its arguments are those of then, and the
-    `redact` of its store is that of the comparison."""
+    """A function under @store.tactic is taken as it is, its arguments are those of then but for the
+    task, which its store redacts, and that `redact` is the comparison's, too."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plain.py").write_text(
-        "import re\n"
         "from lllm import LogStore, SQLiteBackend\n"
-        "from lllm.events.redaction.patterns import Pattern\n"
         "store = LogStore(SQLiteBackend('runs.db'), redact=[lambda type, data: {**data, 'task': 0}"
         " if 'task' in data else data])\n"
         "@store.tactic('sums')\n"
@@ -187,8 +185,12 @@ def test_functions(tmp_path: Path, capfd: pytest.CaptureFixture[str],
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     code, out, err = run(capfd, "--using", "plain:total", "--jobs", 1, "--json")
     [result] = json.loads(out)["results"]
+    assert (code, result["verdict"]) == (0, "same"), err
+    edit(tmp_path, "sum(others)", "len(others)", file="plain.py")
+    code, out, err = run(capfd, "--using", "plain:total", "--jobs", 1, "--json")
+    [result] = json.loads(out)["results"]
     assert (code, result["kind"], result["differs"]) == (1, "end", ["delivery"]), err
-    assert "-14" in result["diff"]
+    assert '-  "delivery": 14,' in result["diff"]
 
 
 @pytest.mark.slow
