@@ -16,7 +16,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 
-from lllm.replay.recording import read_recording
+from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import Replay
 from lllm.replay.target import ReplayTarget, load_target
 from lllm.replay.verdict import ReplayResult, failed, verdict_of
