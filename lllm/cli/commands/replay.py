@@ -39,10 +39,10 @@ def replay(
     as_json: bool,
     **filters: Unpack[Filters],
 ) -> int:
-    """Run recorded sessions through today's code, answered from the log.
+    """Run recorded sessions through today's code.
 
-    No model is called, no tool runs, and nothing is written. Without --tactic, all sessions of the
-    tactic that CODE makes are replayed that fit; see `lllm ls`.
+    They are answered from the log: no model is called, no tool runs, and nothing is written.
+    Without --tactic, all sessions of the tactic that CODE makes are replayed that fit.
 
     Exit code 0 means that all were the same, 1 that at least one diverged, and 125 anything else:
     no session fits, or one can't be replayed, or CODE can't be imported. So `git bisect run lllm
