@@ -27,7 +27,7 @@ class AnswersSessions(Protocol):
     def host(self) -> SessionHost:
         """Where the sessions of the replay are written."""
 
-    def begin(self, started: SessionStarted, recorder: Recorder, /) -> Replaying:
+    def begin(self, started: SessionStarted, recorder: Recorder, /) -> Replaying | None:
         """Find what a session that begins below is answered from.
 
         Args:
@@ -35,7 +35,7 @@ class AnswersSessions(Protocol):
             recorder: Writes it.
 
         Returns:
-            What answers it.
+            What answers it; None where it runs live, as in a recording of a test.
 
         Raises:
             ReplayDivergence: No such session was recorded here.
@@ -104,4 +104,6 @@ def above_of(parent: HasReplay | None) -> AnswersSessions | None:
     Returns:
         None outside of any replay.
     """
-    return active_replay.get() if parent is None else parent.replaying
+    if parent is None or parent.replaying is None:
+        return active_replay.get()
+    return parent.replaying

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import msgspec
@@ -116,7 +117,28 @@ def call_again(
         ReplayDivergence: The tactic does something else than it did.
         ReplayInterrupted: The recording ends before the tactic does.
     """
-    recording = replay.recording
+    call = recorded_call(tactic, path, replay.recording, return_session=return_session)
+    with replay:
+        return call()
+
+
+def recorded_call(
+    tactic: ReplayableTactic, path: str, recording: RecordedSession, *, return_session: bool = False
+) -> Callable[[], object]:
+    """Make the call that a recorded session is of.
+
+    Args:
+        tactic: The tactic.
+        path: Its stable path.
+        recording: The session.
+        return_session: Return the call's own session, and not what it returns.
+
+    Returns:
+        A function that calls the tactic with the recorded task, options, tags and budget.
+
+    Raises:
+        ReplayError: The session is of another tactic, or its task can't be made again.
+    """
     if recording.tactic_path != path:
         raise ReplayError(
             f"Session {recording.session_id} is a call of {recording.tactic_path!r}, not of "
@@ -125,16 +147,15 @@ def call_again(
     started = recording.started
     task = recorded_task(tactic.call, recording)
     options = recorded_options(recording)
-    budget = None if started.budget is None else dollars(started.budget)
-    with replay:
-        return tactic(
-            task,
-            tags=started.tags,
-            metadata=from_plain(started.metadata),
-            return_session=return_session,
-            budget_usd=budget,
-            **(dict(options) if isinstance(options, Mapping) else {}),
-        )
+    return partial(
+        tactic,
+        task,
+        tags=started.tags,
+        metadata=from_plain(started.metadata),
+        return_session=return_session,
+        budget_usd=None if started.budget is None else dollars(started.budget),
+        **(dict(options) if isinstance(options, Mapping) else {}),
+    )
 
 
 def _made(plain: object, recording: RecordedSession, what: str) -> object:

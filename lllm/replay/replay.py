@@ -20,6 +20,7 @@ from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPl
 from lllm.replay.ignored import Ignore, Ignored
 from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession
 from lllm.replay.replayed_session import ReplayedSession, told
+from lllm.replay.shapes import VerifiedShapes
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import carried, current, current_tool
 from lllm.sessions.host import SessionHost
@@ -66,6 +67,7 @@ class Replay:
         self.divergences: list[ReplayDivergence] = []
         self.requests: list[JudgedRequest] = []
         self.interrupted: ReplayInterrupted | None = None
+        self.verified: VerifiedShapes | None = None  # asks the live model as well
         self.lock = ThreadLock()
         self.begun: set[RecordedSession] = set()
         self.left_out: set[RecordedSession] = set()  # within tools that did not run

@@ -171,6 +171,10 @@ class ReplayedSession:
 
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
         """See Replaying."""
+        verified = self._replay.verified
+        if verified is not None:
+            place = msgspec.structs.replace(self.place, agent=agent, dialog=dialog)
+            steps = verified.verified(steps, place)
         return answered(self, steps, agent, dialog, budget)
 
     def unbilled(self, event: E) -> E:

@@ -7,12 +7,14 @@ import importlib
 import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import cast
 
 from lllm.agents.tactic import Tactic
 from lllm.events.errors import ConfigError
 from lllm.packages.registry import tactic_path
-from lllm.replay.open_replay import call_again, recorded_options, recorded_task
+from lllm.replay.open_replay import recorded_call, recorded_options, recorded_task
+from lllm.replay.recording import RecordedSession
 from lllm.replay.replay import Replay
 from lllm.sessions.host import SessionHost
 from lllm.store.log_store import session_host
@@ -54,8 +56,35 @@ class ReplayTarget:
         decorated = decorated_tactic(self._code)
         return None if decorated is None else decorated.host
 
-    def call(self, replay: Replay) -> None:
-        """Call it as it was called in a recorded session.
+    def recorded_call(self, recording: RecordedSession) -> Callable[[], object]:
+        """Make the call that a recorded session is of.
+
+        Args:
+            recording: The session.
+
+        Returns:
+            A function that makes it; what it returns is a coroutine or generator where the code is.
+
+        Raises:
+            ReplayError: The session is of another tactic, or its task can't be made again.
+        """
+        if isinstance(self._code, Tactic):
+            return recorded_call(self._code, tactic_path(type(self._code)), recording)
+        function = cast("Callable[..., object]", self._code)
+        signature = inspect.signature(function)
+        options = recorded_options(recording)
+        arguments = dict(options) if isinstance(options, Mapping) else {}
+        first = next(iter(signature.parameters), None)
+        if first is not None and first not in arguments:
+            arguments[first] = recorded_task(function, recording)
+        given = signature.bind_partial()
+        given.arguments.update(
+            {name: arguments[name] for name in signature.parameters if name in arguments}
+        )
+        return partial(function, *given.args, **given.kwargs)
+
+    def replay(self, replay: Replay) -> None:
+        """Call it as it was called in a recorded session, to its end.
 
         Args:
             replay: Of the session, not entered yet.
@@ -65,23 +94,9 @@ class ReplayTarget:
             ReplayDivergence: The code does something else than it did.
             ReplayInterrupted: The recording ends before the code does.
         """
-        if isinstance(self._code, Tactic):
-            call_again(self._code, tactic_path(type(self._code)), replay, return_session=False)
-            return
-        function = cast("Callable[..., object]", self._code)
-        signature = inspect.signature(function)
-        options = recorded_options(replay.recording)
-        arguments = dict(options) if isinstance(options, Mapping) else {}
-        given = signature.bind_partial()
-        names = iter(signature.parameters)
-        first = next(names, None)
-        if first is not None and first not in arguments:
-            given.arguments[first] = recorded_task(function, replay.recording)
-        given.arguments.update(
-            {name: arguments[name] for name in signature.parameters if name in arguments}
-        )
+        call = self.recorded_call(replay.recording)
         with replay:
-            _exhaust(function(*given.args, **given.kwargs))
+            _exhaust(call())
 
 
 def decorated_tactic(function: object) -> DecoratedTactic | None:

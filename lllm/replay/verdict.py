@@ -71,7 +71,7 @@ def verdict_of(target: ReplayTarget, replay: Replay) -> ReplayResult:
     own, path = recording.session_id, recording.tactic_path
     same = ReplayResult(session_id=own, tactic_path=path, verdict="same")
     try:
-        target.call(replay)
+        target.replay(replay)
     except KeyboardInterrupt:
         raise
     except ReplayInterrupted as interrupted:

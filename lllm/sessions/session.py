@@ -101,6 +101,7 @@ class SessionScope(CurrentSession):
         self.replaying: Replaying | None = None
         if above is not None:
             self.replaying = above.begin(self._started, self.recorder)
+        if self.replaying is not None:
             self._started = msgspec.structs.replace(self._started, origin=self.replaying.origin)
 
     def unbilled(self, event: E) -> E:

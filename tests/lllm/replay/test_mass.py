@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from lllm import LogStore
+from lllm import ConfigError, LogStore
 from lllm.cli import cli, main
 from lllm.logging import sqlite_store
+from lllm.replay.target import load_target
 
 LLLM = Path(sys.executable).with_name("lllm")
 
@@ -94,11 +95,13 @@ def edit(folder: Path, old: str, new: str, file: str = "desk.py") -> None:
 def test_the_same_code_is_the_same(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Sessions that succeeded and one that failed come out as they were: exit code 0, and nothing
     is written into the store. What the code prints is not on stdout."""
-    before = LogStore.open(desk / "runs.db", read_only=True).log.head()
+    with sqlite_store(desk / "runs.db") as store:
+        before = store.log.head()
     code, out, err = run(capfd, "--using", "desk:make", "--jobs", 2)
     assert (code, out) == (0, "3 sessions: 3 same, 0 diverged, 0 failed.\n")
     assert err.count("this is no output of the command") == 3
-    assert LogStore.open(desk / "runs.db", read_only=True).log.head() == before
+    with sqlite_store(desk / "runs.db") as store:
+        assert store.log.head() == before
     assert not (desk / "__pycache__").exists()
 
 
@@ -142,10 +145,7 @@ def test_what_is_no_verdict(desk: Path, capfd: pytest.CaptureFixture[str]) -> No
         ([], "Missing option '--using'"),
         (["--using", "desk:make", "--jobs", "0"], "--jobs"),
         (["--using", "desk:make", "--junit", "no/folder.xml"], "no/folder.xml"),
-        (["--using", "desk"], "my_module:make_tactic"),
-        (["--using", "nowhere:make"], "No module named 'nowhere'"),
         (["--using", "broken:make"], "SystemExit: 0 ("),
-        (["--using", "nothing:make"], "3 is neither"),
         (["--using", "nothing:dies"], "terminated abruptly"),
         (["--using", "desk:make", "--tag", "task=three", "--tactic", "desk"], "No session of 'de"),
     ):
@@ -154,6 +154,27 @@ def test_what_is_no_verdict(desk: Path, capfd: pytest.CaptureFixture[str]) -> No
         assert told in err
         assert err.startswith("lllm: ")
         assert err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("desk", "my_module:make_tactic"),
+        ("nowhere:make", "No module named 'nowhere'"),
+        ("desk:other", "no attribute 'other'"),
+        ("desk:PROMPT", "'You are precise.' is neither"),
+        ("desk:Desk.call", "missing 2 required"),
+    ],
+)
+def test_code_that_can_not_be_used(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    """What is wrong with the code is told in one sentence, whatever importing it raised."""
+    monkeypatch.syspath_prepend(desk)
+    monkeypatch.delitem(sys.modules, "desk", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    with pytest.raises(ConfigError, match=told):
+        load_target(name)
 
 
 @pytest.mark.slow

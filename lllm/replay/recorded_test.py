@@ -1,0 +1,157 @@
+"""One test of the pytest plugin, which runs against a recorded session: what its fixture gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lllm.events.errors import ReplayError
+from lllm.events.redaction.redact import Redact, checked
+from lllm.events.values.json_values import from_plain
+from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted
+from lllm.replay.ignored import Ignore
+from lllm.replay.live_recording import LiveRecording
+from lllm.replay.open_replay import recorded_task
+from lllm.replay.recording import RecordedSession
+from lllm.replay.recording_file import read_file
+from lllm.replay.recording_reader import read_recording
+from lllm.replay.replay import JudgedRequest, Replay
+from lllm.replay.shapes import VerifiedShapes
+from lllm.replay.target import ReplayTarget
+from lllm.sessions.in_memory import InMemorySessionHost
+
+Mode = Literal["replay", "record", "verify"]
+
+_ANEW = "Record it anew with `pytest --lllm-record`, or by `lllm export ID --format jsonl`."
+
+
+class RecordedTest:
+    """What the fixture `lllm_replay` gives; the test runs inside of its replay.
+
+    Args:
+        path: The file of the recorded session.
+        mode: "replay" to answer from it, "record" to run live and write it, "verify" to answer from
+            it and ask the live model as well.
+        ignore: As for `LogStore.replay`.
+        live_tools: See there.
+        redact: As for `LogStore`: what is cut out of recordings, and out of what is compared.
+
+    Attributes:
+        path: The file.
+        mode: The mode.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        mode: Mode,
+        *,
+        ignore: Iterable[Ignore] = (),
+        live_tools: Collection[str] = (),
+        redact: Redact | None = None,
+    ) -> None:
+        self.path = path
+        self.mode = mode
+        self._ignore = ignore
+        self._live_tools = live_tools
+        self._redact = checked(redact)
+        self._recording: RecordedSession | None = None
+        self._replay: Replay | None = None
+
+    @property
+    def recording(self) -> RecordedSession:
+        """The recorded session; in "record", the one that is about to be replaced.
+
+        Raises:
+            ReplayError: There is none, or it can't be read.
+        """
+        if self._recording is None:
+            if not self.path.exists():
+                raise ReplayError(f"There is no recording {self.path}. {_ANEW}")
+            self._recording = read_recording(read_file(self.path), None, str(self.path))
+        return self._recording
+
+    @property
+    def task(self) -> object:
+        """What the recorded session was asked."""
+        return recorded_task(lambda: None, self.recording)
+
+    @property
+    def delivery(self) -> object:
+        """What the recorded session delivered, in its recorded form; None where it failed."""
+        return None if self.recording.end is None else from_plain(self.recording.end.delivery)
+
+    @property
+    def requests(self) -> list[JudgedRequest]:
+        """The requests that were compared so far, with what came of it."""
+        return [] if self._replay is None else self._replay.requests
+
+    def call(self, code: object) -> object:
+        """Call a tactic, or a function under `@store.tactic`, as it was called then.
+
+        Args:
+            code: The tactic or function.
+
+        Returns:
+            What it returns; a coroutine where the function is one.
+
+        Raises:
+            ReplayError: The session is of another tactic, or its task can't be made again.
+        """
+        return ReplayTarget(code, "lllm_replay.call").recorded_call(self.recording)()
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """Run the test inside.
+
+        Raises:
+            Failed: pytest's own, with what differs.
+        """
+        try:
+            if self.mode == "record":
+                yield from self._record()
+            else:
+                yield from self._answer()
+        except (ReplayDivergence, ReplayInterrupted, ReplayError) as found:
+            notes = "\n".join(getattr(found, "__notes__", ()))
+            told = f"{self.path}: {found}\n{notes}".rstrip("\n")
+            if isinstance(found, ReplayDivergence) and self.mode == "replay":
+                told += f"\nIf the code is right, the recording is stale. {_ANEW}"
+            raise pytest.fail.Exception(told, pytrace=False) from None
+
+    def _answer(self) -> Iterator[None]:
+        replay = self._replay = Replay(
+            self.recording,
+            InMemorySessionHost(persists=True, redact=self._redact),
+            ignore=self._ignore,
+            live_tools=self._live_tools,
+        )
+        shapes = None
+        if self.mode == "verify":
+            shapes = replay.verified = VerifiedShapes(replay.recording)
+        with replay:
+            yield
+        if replay.session_id is None:
+            raise ReplayError(
+                f"The test called nothing of {self.recording.tactic_path!r}, whose session "
+                f"{self.recording.session_id} the recording is of. {_ANEW}"
+            )
+        if shapes is not None and shapes.differences:
+            raise ReplayError("\n".join(["The live model answers otherwise.", *shapes.differences]))
+
+    def _record(self) -> Iterator[None]:
+        with LiveRecording(self._redact) as live:
+            yield
+        text = live.exported()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        try:
+            new.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(new, self.path)
+        finally:
+            new.unlink(missing_ok=True)
