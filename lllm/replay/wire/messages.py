@@ -1,0 +1,156 @@
+"""A recorded answer as Anthropic's Messages API sends it: the inverse of that dialect's two readers.
+
+https://platform.claude.com/docs/en/api/messages and, for streams,
+https://platform.claude.com/docs/en/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from lllm.events.model import Part, ToolCall
+from lllm.invokers import Answer
+from lllm.invokers.dialects.json_values import items, mapping
+from lllm.replay.wire.pieces import JSON, named_value, pieces_of
+
+# Whose input comes in pieces: https://platform.claude.com/docs/en/build-with-claude/streaming
+_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+_BESIDE = ("context_management",)  # stands beside the delta of a message, not in it
+
+
+def body(answer: Answer) -> JSON:
+    """Build the answer that came in one piece.
+
+    Args:
+        answer: What was recorded.
+
+    Returns:
+        The JSON.
+    """
+    blocks, more = _said(answer)
+    return _head(answer) | {"content": blocks, "stop_sequence": None} | more | _end(answer)
+
+
+def events(answer: Answer, *, finished: bool = True) -> Iterator[JSON]:
+    """Build the answer as the events of a stream, each with its `type`.
+
+    Args:
+        answer: What was recorded.
+        finished: False for an answer that broke off.
+
+    Yields:
+        The JSON of each event.
+    """
+    blocks, more = _said(answer)
+    usage = dict(mapping(answer.usage_raw))
+    counts = isinstance(usage.get("output_tokens"), int)
+    begun = usage | ({"output_tokens": 0} if counts else {})
+    empty = {"content": [], "stop_reason": None, "stop_sequence": None}
+    yield {"type": "message_start", "message": _head(answer) | empty | {"usage": begun}}
+    for index, block in enumerate(blocks):
+        start, deltas = _grown(block)
+        yield {"type": "content_block_start", "index": index, "content_block": start}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    if finished:
+        beside = {name: more.pop(name) for name in _BESIDE if name in more}
+        delta = {"stop_reason": answer.finish_raw, "stop_sequence": None} | more
+        told = ("output_tokens", "server_tool_use")
+        used = {name: usage[name] for name in told if name in usage}
+        yield {"type": "message_delta", "delta": delta, "usage": used} | beside
+        yield {"type": "message_stop"}
+
+
+def _head(answer: Answer) -> JSON:
+    return {
+        "id": answer.response_id or "",
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+    }
+
+
+def _end(answer: Answer) -> JSON:
+    end: JSON = {"stop_reason": answer.finish_raw}
+    return end if answer.usage_raw is None else end | {"usage": answer.usage_raw}
+
+
+def _said(answer: Answer) -> tuple[list[JSON], JSON]:
+    """The blocks of a message, and what stands beside them."""
+    blocks: list[JSON] = []
+    more: JSON = {}
+    for part in answer.content.parts:
+        data = part.data
+        if part.kind == "refusal" and not _is_block(data):
+            if data is not None:
+                more["stop_details"] = data
+            elif part.text:
+                more["stop_details"] = {"type": "refusal", "explanation": part.text}
+        elif named_value(part.kind, data):
+            more |= mapping(data)
+        else:
+            blocks.append(_block(part))
+    if not any(block.get("type") == "tool_use" for block in blocks):
+        blocks += [_tool_use(call) for call in answer.content.tool_calls]
+    return blocks, more
+
+
+def _is_block(data: object) -> bool:
+    return isinstance(data, Mapping) and data.get("type") == "text"
+
+
+def _block(part: Part) -> JSON:
+    if isinstance(part.data, dict):
+        return part.data
+    if part.kind == "reasoning":
+        return {"type": "thinking", "thinking": part.text or "", "signature": ""}
+    return {"type": "text", "text": part.text or ""}
+
+
+def _tool_use(call: ToolCall) -> JSON:
+    return {
+        "type": "tool_use",
+        "id": call.id,
+        "name": call.name,
+        "input": _input(call.arguments),
+    }
+
+
+def _input(arguments: str) -> object:
+    """What a tool is called with: an object, or the text as it came where it is no JSON."""
+    if not arguments:
+        return None
+    try:
+        found: object = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    same = json.dumps(found, ensure_ascii=False) == arguments
+    return found if same and not isinstance(found, str) else arguments
+
+
+def _grown(block: JSON) -> tuple[JSON, list[JSON]]:
+    """What a block begins with, and what it grows by."""
+    kind = block.get("type")
+    start = dict(block)
+    deltas: list[JSON] = []
+    for field in ("text", "thinking"):
+        said = block.get(field)
+        if kind == field and isinstance(said, str):
+            start[field] = ""
+            deltas += [{"type": f"{field}_delta", field: piece} for piece in pieces_of(said)]
+    if kind == "text" and isinstance(block.get("citations"), list):
+        start["citations"] = []
+        cited = items(block["citations"])
+        deltas += [{"type": "citations_delta", "citation": one} for one in cited]
+    if kind == "thinking" and isinstance(block.get("signature"), str):
+        start["signature"] = ""
+        deltas.append({"type": "signature_delta", "signature": block["signature"]})
+    if kind in _CALLS and (given := block.get("input")):
+        start["input"] = {}
+        written = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        deltas += [
+            {"type": "input_json_delta", "partial_json": piece} for piece in pieces_of(written)
+        ]
+    return start, deltas
