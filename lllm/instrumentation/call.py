@@ -16,19 +16,22 @@ from typing import Concatenate, ParamSpec
 import msgspec
 
 from lllm.events.errors import InvokeError
-from lllm.events.model import AgentDefined, LLMRequested, Price
+from lllm.events.model import AgentDefined, LLMFailed, LLMRequested, LLMResponded, Price
 from lllm.events.values.json_values import to_plain
 from lllm.instrumentation.addresses import region_of
 from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.conversations import ConversationDigest, conversations_of
 from lllm.instrumentation.operations import Operation
 from lllm.instrumentation.partial_answers import Head, Heard
+from lllm.instrumentation.replayed_requests import read_whole
 from lllm.instrumentation.request_bodies import CapturedRequest
 from lllm.invokers import Answer
 from lllm.invokers.http.tiers import tier_of
 from lllm.invokers.sdk.exchange import Exchange, Read, Whole
 from lllm.invokers.secret_params import without_secrets
 from lllm.pricing.priced_requests import Sent, sent_in
+from lllm.replay.active import AnsweredAttempt, AnswersClient
+from lllm.replay.outcome import answer_of, failure_of
 from lllm.sessions.attempt import Attempt
 from lllm.sessions.error_details import is_cancellation
 from lllm.sessions.open_calls import unwatch, watch
@@ -67,6 +70,7 @@ class Call:
         session: It belongs to.
         operation: What is asked for.
         endpoint: Where it goes.
+        name: What is called, as "openai.chat".
         alone: True if the session is this call's own, and ends with it.
 
     Attributes:
@@ -74,15 +78,26 @@ class Call:
         alone: As given.
         streaming: True while its answer is on the way to the caller.
         outcome: What it failed with, as far as is known.
+        recorded: What answers the attempt that is under way, in a replay.
     """
 
     def __init__(
-        self, session: SessionScope, operation: Operation, endpoint: ClientEndpoint, *, alone: bool
+        self,
+        session: SessionScope,
+        operation: Operation,
+        endpoint: ClientEndpoint,
+        name: str,
+        *,
+        alone: bool,
     ) -> None:
         self.session = session
         self.alone = alone
         self.streaming = False
         self.outcome: BaseException | None = None
+        self.recorded: AnsweredAttempt | None = None
+        self._answers: AnswersClient | None = None  # in a replay, from the first attempt on
+        self._live = False  # in a replay that asks the model itself from some difference on
+        self._name = name
         self._recorder = session.recorder
         self._conversations = conversations_of(session.recorder)
         self._operation = operation
@@ -115,6 +130,11 @@ class Call:
         """True if the request asks for a streamed answer."""
         return self._asked is not None and self._asked.stream
 
+    @property
+    def is_replayed(self) -> bool:
+        """True if it is answered from the log, and nothing is sent."""
+        return self.session.replaying is not None and not self._live
+
     def clean(self, text: str) -> str:
         """Remove secrets from the text of an error."""
         return self._secrets.cut_error(text)
@@ -135,6 +155,8 @@ class Call:
         body = self._conversations.bodies.read(content, self._operation, path)
         asked = body.asked
         self.session.budget.check(f"the next call of {asked.model}")
+        if self.is_replayed:
+            self._look_up(content, path)
         if self._dialog is None:
             self._dialog = self._conversations.going_on(asked.contents, body.beginnings)
             self._conversations.bodies.remember(body)
@@ -150,6 +172,17 @@ class Call:
             began=time.perf_counter_ns(), prices=self.session.host.prices,
             host=self._access.host, port=self._access.port, region=self._region, sent=sent,
         )  # fmt: skip
+
+    def _look_up(self, content: bytes, path: str) -> None:
+        """Find what answers an attempt in a replay. Raises ReplayDivergence."""
+        replaying = self.session.replaying
+        self.recorded = None
+        if self._answers is None and replaying is not None:
+            whole = read_whole(content, self._operation, path, self._name)
+            self._answers = replaying.ask_client(whole)
+        if self._answers is not None:
+            self.recorded = self._answers.attempt(self._tried + 1)
+        self._live = self.recorded is None
 
     @_one_at_a_time
     def sent(self) -> None:
@@ -300,13 +333,15 @@ class Call:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
+        if self.recorded is not None and isinstance(self.recorded.end, LLMFailed):
+            error = failure_of(self.recorded.end, retried=True, wait=None)
         failed = attempt.failed(error, clean=self.clean)
         cancelled = cancelled or failed.cancelled
         price = failed.price
         if cancelled and price is None and self._exchange is not None:
             price = Price("unpriced", reason="It was left before the provider said what it used.")
         failed = msgspec.structs.replace(failed, cancelled=cancelled, price=price)
-        self._recorder.stage(failed)
+        self._recorder.stage(self.session.unbilled(failed))
         self.session.budget.charge(failed)
 
     # -- the end
@@ -383,10 +418,12 @@ class Call:
         attempt, self._attempt = self._attempt, None
         if attempt is None or self._dialog is None:
             return
+        if self.recorded is not None and isinstance(self.recorded.end, LLMResponded):
+            answer = answer_of(self.recorded.end)
         responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
         # Before it is staged: both need a copy of the content, and a long one is not held twice.
         self._conversations.answered(self._dialog, responded.message, answer.content)
-        self._recorder.stage(responded)
+        self._recorder.stage(self.session.unbilled(responded))
         self.session.budget.charge(responded)
 
 

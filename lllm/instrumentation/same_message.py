@@ -26,11 +26,11 @@ def digests_of(content: Content) -> tuple[bytes, bytes]:
         an answer and for what a client makes of it when it sends it again.
     """
     digest = message_digest(content)
-    again = _sent_again(content)
+    again = sent_again(content)
     return digest, digest if again is content else message_digest(again)
 
 
-def _sent_again(content: Content) -> Content:
+def sent_again(content: Content) -> Content:
     """Write a message in the one way in which all clients could send it again.
 
     Frameworks write arguments in another way, and leave out what only an answer says: thoughts

@@ -40,8 +40,8 @@ class SessionResolver:
         """
         above = running_session()
         replay = above_of(above)
-        if replay is not None:
-            replay.refuse_captured(name)
+        if replay is not None and (above is None or not above.recorder.is_open):
+            return SessionScope(replay.host, name, name, kind="call"), True
         if above is not None and above.recorder.is_open:
             return above, False
         lost = None

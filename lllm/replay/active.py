@@ -13,6 +13,8 @@ from lllm.events.model import LLMFailed, LLMRefused, LLMResponded, Origin, Sessi
 if TYPE_CHECKING:
     from lllm.agents.effects import Steps
     from lllm.events.recorder import Recorder
+    from lllm.replay.client_requests import ClientRequest
+    from lllm.replay.wire.http_answer import HttpAnswer
     from lllm.sessions.budget import Budget
     from lllm.sessions.host import SessionHost
 
@@ -42,13 +44,13 @@ class AnswersSessions(Protocol):
         """
 
     def refuse_captured(self, client: str) -> None:
-        """Keep a captured client from calling its model.
+        """Keep a captured client from a call that is not recorded, and so can't be answered.
 
         Args:
-            client: The name of what calls.
+            client: What it calls.
 
         Raises:
-            ReplayDivergence: Always, until such calls are answered, too.
+            ReplayDivergence: Always, but where the model itself is asked.
         """
 
 
@@ -72,6 +74,19 @@ class Replaying(AnswersSessions, Protocol):
             The same steps, without what is answered.
         """
 
+    def ask_client(self, asked: ClientRequest) -> AnswersClient | None:
+        """Answer one call of a captured client.
+
+        Args:
+            asked: What is asked.
+
+        Returns:
+            What answers its attempts; None where the model itself is to be asked.
+
+        Raises:
+            ReplayDivergence: It asks something else than was recorded.
+        """
+
     def unbilled(self, event: E) -> E:
         """What is written of an attempt: it is the recorded one, and costs nothing again.
 
@@ -81,6 +96,40 @@ class Replaying(AnswersSessions, Protocol):
         Returns:
             The event with the cost 0.
         """
+
+
+class AnswersClient(Protocol):
+    """What the attempts of one call of a captured client are answered by."""
+
+    def attempt(self, number: int) -> AnsweredAttempt | None:
+        """Answer one attempt.
+
+        Args:
+            number: Which one of the call, from 1.
+
+        Returns:
+            What answers it; None where the model itself is to be asked from here on.
+
+        Raises:
+            ReplayDivergence: It was not made.
+            ReplayInterrupted: The recording ends here.
+        """
+
+
+class AnsweredAttempt(Protocol):
+    """A recorded attempt of an SDK."""
+
+    @property
+    def end(self) -> LLMResponded | LLMFailed:
+        """What came of it."""
+
+    @property
+    def http(self) -> HttpAnswer:
+        """The HTTP answer."""
+
+    @property
+    def until_cancelled(self) -> int | None:
+        """Nanoseconds to wait for a timer that cancels it, as then; None where it is answered."""
 
 
 class HasReplay(Protocol):

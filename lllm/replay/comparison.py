@@ -136,14 +136,14 @@ class Comparing:
         before: list[str] = []
         after: list[str] = []
         for number in range(max(index - 1, 0), len(recorded)):
-            before += _message_lines(
+            before += message_lines(
                 self._plain(content_of(recorded[number][1]), "messages", str(number))
             )
         for number in range(max(index - 1, 0), len(now)):
             content = now[number]
             if number < len(recorded):
                 content = self.redacted_message(content, recorded[number][1])
-            after += _message_lines(self._plain(content, "messages", str(number)))
+            after += message_lines(self._plain(content, "messages", str(number)))
         return (_kind_of_message(index, now, recorded),), False, (before, after)
 
     # -- everything else
@@ -198,8 +198,8 @@ class Comparing:
                 ignored = True
                 continue
             differs.append(name)
-            before += _lines(name, plain[0])
-            after += _lines(name, plain[1])
+            before += setting_lines(name, plain[0])
+            after += setting_lines(name, plain[1])
         return tuple(differs), ignored, (before, after)
 
     # -- other texts
@@ -256,7 +256,8 @@ def _kind_of_message(
     return "system prompt" if roles == {"system"} else "messages"
 
 
-def _message_lines(plain: object) -> Iterator[str]:
+def message_lines(plain: object) -> Iterator[str]:
+    """A message, as JSON values, as lines of a diff."""
     if not isinstance(plain, dict):
         yield str(plain)
         return
@@ -283,7 +284,8 @@ def _list(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _lines(name: str, plain: object) -> list[str]:
+def setting_lines(name: str, plain: object) -> list[str]:
+    """A setting of a request as lines of a diff."""
     if isinstance(plain, str) or plain is None:
         return [f"{name}: {plain if plain is not None else '-'}"]
     return [f"{name}:", *json.dumps(plain, indent=2, ensure_ascii=False, default=str).splitlines()]

@@ -28,12 +28,14 @@ class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
     """It is the nth child of its parent; None for the session that is replayed."""
     agent: str | None = None
     """The agent; None where the session as a whole is meant."""
+    client: str | None = None
+    """What a captured client calls, as "openai.chat"; None where an agent asks."""
     dialog: str | None = None
-    """The alias of the agent's dialog."""
+    """The alias of the agent's dialog, or the conversation of the client."""
     respond: int | None = None
     """Which `respond()` in that dialog, from 1."""
     step: int | None = None
-    """Which turn of the model within that, from 1."""
+    """Which turn of the model within that, or which call of clients in the session, from 1."""
     attempt: int | None = None
     """Which try of that turn, from 1."""
     tool: str | None = None
@@ -45,6 +47,10 @@ class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
             told.append(f"child {self.child} of its parent")
         if self.agent is not None:
             told += [f"agent {self.agent!r}", f"dialog {self.dialog!r}"]
+        if self.client is not None:
+            told.append(f"captured client {self.client!r}")
+            if self.dialog is not None:
+                told.append(repr(self.dialog))
         for name in ("respond", "step", "attempt"):
             number: int | None = getattr(self, name)
             if number is not None:

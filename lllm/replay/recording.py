@@ -32,6 +32,7 @@ from lllm.events.model import (
     ToolFailed,
     ToolReturned,
 )
+from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 
 MessageEvent: TypeAlias = MessageAdded | LLMResponded | ToolReturned | ToolFailed
 
@@ -119,8 +120,8 @@ class RecordedSession:
     """By agent and alias of the dialog, in their order."""
     parent: RecordedSession | None = None
     """The session above, where it is replayed, too."""
-    captured: list[LLMRequested] = field(default_factory=list)
-    """Requests of captured clients, which belong to no agent."""
+    captured: dict[int, ClientCall] = field(default_factory=dict)
+    """Calls of captured clients, which belong to no agent, by step."""
     tools: dict[int, RecordedTool] = field(default_factory=dict)
     calls_in_tool: dict[int, list[RecordedCall]] = field(default_factory=dict)
     """What ran within a tool of this session: its agents,"""
@@ -129,6 +130,8 @@ class RecordedSession:
     _dialogs: dict[int, _Dialog] = field(default_factory=dict)
     _calls: dict[int, RecordedCall] = field(default_factory=dict)
     _requests: dict[int, RecordedAttempt] = field(default_factory=dict)
+    _of_clients: dict[int, ClientAttempt] = field(default_factory=dict)
+    _open_tools: set[int] = field(default_factory=set)
 
     @property
     def tactic_path(self) -> str:
@@ -185,9 +188,11 @@ class RecordedSession:
     def prices(self) -> Iterator[Price]:
         """What each attempt of it and below it cost."""
         for one in self.family():
-            for attempt in one.attempts():
-                if attempt.end is not None and attempt.end.price is not None:
-                    yield attempt.end.price
+            ends = [attempt.end for attempt in one.attempts()]
+            ends += [attempt.end for attempt in one._of_clients.values()]
+            for end in ends:
+                if end is not None and end.price is not None:
+                    yield end.price
 
     # -- reading
 
@@ -196,6 +201,8 @@ class RecordedSession:
         taking = _TAKING.get(type(payload))
         if isinstance(payload, AgentStarted):
             self._begin_call(payload, definitions)
+        elif isinstance(payload, LLMRequested) and payload.call is None:
+            self._ask_client(payload, definitions)
         elif taking is not None:
             taking(self, event, payload)
 
@@ -219,6 +226,7 @@ class RecordedSession:
 
     def _called_tool(self, _: Recorded, called: ToolCalled) -> None:
         tool = self.tools[called.tool] = RecordedTool(called)
+        self._open_tools.add(called.tool)
         attempt = self._requests.get(called.request)
         if attempt is not None:
             attempt.tools.append(tool)
@@ -226,8 +234,6 @@ class RecordedSession:
     def _say(self, dialog: int | None, event: MessageEvent) -> None:
         found = self._dialogs.get(dialog or 0)
         if found is None:
-            if self.captured:  # whose conversations no agent opens
-                return
             raise self._broken(f"dialog {dialog} never began")
         found.own.append((event.message, event))
 
@@ -252,20 +258,30 @@ class RecordedSession:
         return self._calls[number]
 
     def _request(self, _: Recorded, requested: LLMRequested) -> None:
-        if requested.call is None:
-            self.captured.append(requested)
-            return
-        call = self._call(requested.call)
+        call = self._call(requested.call or 0)
         attempt = RecordedAttempt(call, requested)
         self._requests[requested.request] = attempt
         call.attempts[requested.step, requested.attempt] = attempt
 
+    def _ask_client(self, requested: LLMRequested, definitions: dict[str, AgentDefined]) -> None:
+        call = self.captured.get(requested.step)
+        if call is None:
+            defined = definitions.get(requested.definition or "")
+            if defined is None and requested.definition is not None:
+                raise self._broken(f"the definition of request {requested.request} is missing")
+            tools = frozenset(self._open_tools)
+            call = self.captured[requested.step] = ClientCall(requested.step, defined, tools)
+        attempt = ClientAttempt(requested)
+        call.attempts[requested.attempt] = self._of_clients[requested.request] = attempt
+
     def _end_request(self, event: Recorded, end: LLMResponded | LLMFailed) -> None:
-        attempt = self._requests.get(end.request)
+        attempt = self._requests.get(end.request) or self._of_clients.get(end.request)
         if attempt is None:
-            return  # of a captured client
+            raise self._broken(f"request {end.request} never began")
         attempt.end = end
         attempt.after = max(event.time - self.began, 0)
+        if isinstance(attempt, ClientAttempt):
+            attempt.ended = event.time
         if isinstance(end, LLMResponded):
             self._say(attempt.requested.dialog, end)
 
@@ -274,6 +290,7 @@ class RecordedSession:
         if tool is None:
             raise self._broken(f"tool {end.tool} never began")
         tool.end = end
+        self._open_tools.discard(end.tool)
         attempt = self._requests.get(tool.called.request)
         if attempt is not None:
             self._say(attempt.requested.dialog, end)

@@ -18,6 +18,7 @@ from lllm.replay.active import active_replay
 from lllm.replay.comparison import Verdict
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.ignored import Ignore, Ignored
+from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession
 from lllm.replay.replayed_session import ReplayedSession, told
 from lllm.replay.shapes import VerifiedShapes
@@ -59,7 +60,6 @@ class Replay:
             raise ConfigError(
                 f'on_divergence is "raise", "report" or "live", not {on_divergence!r}.'
             )
-        _check(recording)
         self.recording = recording
         self.host = host
         self.ignored = Ignored(ignore)
@@ -72,6 +72,7 @@ class Replay:
         self.begun: set[RecordedSession] = set()
         self.left_out: set[RecordedSession] = set()  # within tools that did not run
         self.within_tools: set[RecordedCall] = set()  # that did not run
+        self.asked_by_clients: set[ClientAttempt] = set()
         self._asked: set[RecordedAttempt] = set()
         self._reports = on_divergence != "raise"
         self.may_go_live = on_divergence == "live"
@@ -131,7 +132,7 @@ class Replay:
             return
         place, recorded_next = missing[0]
         others = "".join(f"\n- {other}" for other, _ in missing[1:])
-        what = "A recorded request was not made" if place.agent else "A recorded call was not made"
+        what = "A recorded request was not made" if place.dialog else "A recorded call was not made"
         more = f", and {len(missing) - 1} more:{others}" if others else ""
         self.divergences.append(
             ReplayDivergence(
@@ -165,6 +166,17 @@ class Replay:
                         ),
                         told(attempt),
                     )  # fmt: skip
+            for client_call in session.captured.values():
+                missed = self.missing_of_client(session, client_call)
+                if missed is not None:
+                    requested = missed.requested
+                    yield (
+                        msgspec.structs.replace(
+                            place, client=requested.operation, dialog=client_call.place,
+                            step=client_call.step, attempt=requested.attempt,
+                        ),
+                        told(missed),
+                    )  # fmt: skip
             waiting += reversed(session.children)
 
     def is_missing(self, attempt: RecordedAttempt) -> bool:
@@ -175,6 +187,18 @@ class Replay:
         if end is None or (isinstance(end, LLMFailed) and end.cancelled):
             return False
         return not session.may_be_cut_off
+
+    def missing_of_client(self, session: RecordedSession, call: ClientCall) -> ClientAttempt | None:
+        """The first recorded attempt of a client's call that was not made and should have been."""
+        if session.is_stopped or session.may_be_cut_off:
+            return None
+        for attempt in call.attempts.values():
+            end = attempt.end
+            if end is None or (isinstance(end, LLMFailed) and end.cancelled):
+                continue
+            if attempt not in self.asked_by_clients:
+                return attempt
+        return None
 
     # -- sessions
 
@@ -206,27 +230,32 @@ class Replay:
         replayed.compare_task(started)
         return replayed
 
-    def refuse_captured(self, client: str) -> NoReturn:
+    def refuse_captured(self, client: str) -> None:
         """See AnswersSessions."""
         self.refuse(client, ReplayPlace(tactic=self.recording.tactic_path))
 
-    def refuse(self, client: str, place: ReplayPlace) -> NoReturn:
-        """Keep a captured client from calling its model in a session of this replay.
+    def refuse(self, client: str, place: ReplayPlace) -> None:
+        """Keep a captured client from a call that is not recorded.
 
         Args:
-            client: The name of what calls.
+            client: What it calls.
             place: Where.
+
+        Raises:
+            ReplayDivergence: Always, but where the model itself is asked.
         """
+        if self.is_live:
+            return
         self.differ(
             ReplayDivergence(
-                f"A captured client ({client}) calls its model in a replay. Calls of captured "
-                "clients are not answered from the log yet, and no model is called in a replay.",
+                f"A captured client calls {client} in a replay. Such calls are not recorded, so "
+                "the log has no answer, and nothing is called in a replay.",
                 kind="unrecorded",
                 place=place,
             ),
-            can_go_on=False,
+            can_go_on=self.may_go_live,
         )
-        raise AssertionError("a captured client can't go on")
+        self.is_live = True
 
     # -- verdicts
 
@@ -239,6 +268,15 @@ class Replay:
             verdict: What came of it.
         """
         self._asked.add(attempt)
+        self.requests.append(JudgedRequest(place, verdict))
+
+    def judge_client(self, place: ReplayPlace, verdict: Verdict) -> None:
+        """Keep what came of comparing a request of a captured client.
+
+        Args:
+            place: Where it is made.
+            verdict: What came of it.
+        """
         self.requests.append(JudgedRequest(place, verdict))
 
     def differ(self, divergence: ReplayDivergence, *, can_go_on: bool = True) -> None:
@@ -269,13 +307,3 @@ class Replay:
         if self.interrupted is None:
             self.interrupted = interrupted
         raise interrupted
-
-
-def _check(recording: RecordedSession) -> None:
-    for session in recording.family():
-        if session.captured:
-            raise ReplayError(
-                f"Session {session.session_id} can't be replayed: it has "
-                f"{len(session.captured)} calls of captured clients, which are not answered from "
-                "the log yet."
-            )

@@ -26,9 +26,13 @@ from lllm.events.recorder import Recorder
 from lllm.invokers import Request
 from lllm.replay.active import E
 from lllm.replay.answering import GoesLive, answered
+from lllm.replay.answering_clients import AnsweredClient
+from lllm.replay.client_calls import ClientCalls
+from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.outcome import FREE, tool_failure
+from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
 from lllm.sessions.budget import Budget
 from lllm.sessions.host import SessionHost
@@ -61,6 +65,7 @@ class ReplayedSession:
         self._made_in = _thread_and_task()
         self._given: set[int] = set()  # the ids of recorded prices that are still held
         self._billed: set[int] = set()  # requests that a model was really asked
+        self.clients: ClientCalls | None = None  # from the first call of a client on
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
         self._by_task: dict[tuple[str, bytes], deque[RecordedSession]] = {}
         self._left: dict[str, dict[str, RecordedSession]] = {}  # children, by tactic and id
@@ -158,9 +163,71 @@ class ReplayedSession:
             )
         )
 
-    def refuse_captured(self, client: str) -> NoReturn:
+    def refuse_captured(self, client: str) -> None:
         """See AnswersSessions."""
         self._replay.refuse(client, self.place)
+
+    # -- captured clients
+
+    def ask_client(self, asked: ClientRequest) -> AnsweredClient | None:
+        """See Replaying."""
+        if self.is_live:
+            return None
+        try:
+            return self._ask_client(asked)
+        except GoesLive:
+            return None
+
+    def _ask_client(self, asked: ClientRequest) -> AnsweredClient:
+        place = msgspec.structs.replace(self.place, client=asked.client)
+        call, found, again = self._client_calls().serve(asked)
+        if call is None:
+            why = (
+                "A captured client asks the same once more than in the recording."
+                if again
+                else "A captured client asks where nothing more was recorded."
+            )
+            self.unrecorded_client(place, why)
+        place = msgspec.structs.replace(place, dialog=call.place, step=call.step)
+        self._replay.judge_client(place, found.verdict)
+        if found.verdict == "diverged":
+            for attempt in call.attempts.values():
+                self.attempted(attempt)
+            self._replay.differ(
+                ReplayDivergence(
+                    "A captured client asks something else than in the recording.",
+                    kind="changed",
+                    place=msgspec.structs.replace(place, attempt=1),
+                    differs=found.differs,
+                    diff=found.diff,
+                    recorded_next=told_of_client(call),
+                )
+            )
+            self._go_live()
+        return AnsweredClient(self, call, asked, place)
+
+    def _client_calls(self) -> ClientCalls:
+        with self._replay.lock.held():
+            if self.clients is None:
+                comparing = ClientComparing(self._replay.host.redact, self._replay.ignored)
+                recorded = self.recorded or self._replay.recording
+                self.clients = ClientCalls(recorded, comparing)
+            return self.clients
+
+    def attempted(self, attempt: ClientAttempt) -> None:
+        """See ClientJudge."""
+        self._replay.asked_by_clients.add(attempt)
+        if attempt.end is not None:
+            self._given.add(id(attempt.end.price))
+
+    def unrecorded_client(self, place: ReplayPlace, why: str) -> NoReturn:
+        """See ClientJudge."""
+        self._unrecorded(None, place, why)
+
+    def broke_client(self, place: ReplayPlace, why: str) -> NoReturn:
+        """See ClientJudge."""
+        self._go_live()
+        self.broke(place, why)
 
     # -- agents
 
@@ -254,6 +321,10 @@ class ReplayedSession:
         recorded = self.recorded
         if recorded is None:
             return "nothing."
+        for call in recorded.captured.values():
+            if self._replay.missing_of_client(recorded, call) is not None:
+                requested = call.requested
+                return f"a captured client asked {requested.model}, and {told_of_client(call)}"
         left = (one for one in recorded.attempts() if self._replay.is_missing(one))
         attempt = next(left, None)
         if attempt is not None:
@@ -308,6 +379,9 @@ class ReplayedSession:
             tool = waiting.pop()
             for child in session.children_in_tool.get(tool, ()):
                 self._leave_out(child, budget)
+            for client_call in session.captured.values():
+                if tool in client_call.tools:
+                    self._leave_out_client(client_call, budget)
             for call in session.calls_in_tool.get(tool, ()):
                 if call in self._replay.within_tools:
                     continue
@@ -316,6 +390,16 @@ class ReplayedSession:
                     waiting += [one.called.tool for one in attempt.tools]
                     if attempt.end is not None and attempt.end.price is not None:
                         budget.spend(attempt.end.price)
+
+    def _leave_out_client(self, call: ClientCall, budget: Budget) -> None:
+        """A call of a client that ran within a tool, which is answered from the log."""
+        self._client_calls().set_aside(call)
+        for attempt in call.attempts.values():
+            if attempt in self._replay.asked_by_clients:
+                continue
+            self.attempted(attempt)
+            if attempt.end is not None and attempt.end.price is not None:
+                budget.spend(attempt.end.price)
 
     def _leave_out(self, child: RecordedSession, budget: Budget) -> None:
         """A session that ran within a tool, which is answered from the log."""
@@ -337,7 +421,12 @@ def _thread_and_task() -> tuple[int, int | None]:
     return threading.get_ident(), None if task is None else id(task)
 
 
-def told(attempt: RecordedAttempt) -> str:
+def told_of_client(call: ClientCall) -> str:
+    """What came of a recorded call of a captured client, in words."""
+    return told(list(call.attempts.values())[-1])
+
+
+def told(attempt: RecordedAttempt | ClientAttempt) -> str:
     """What came of a recorded attempt, in words."""
     end = attempt.end
     if end is None:

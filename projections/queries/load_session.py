@@ -16,7 +16,7 @@ from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded, check_digest
-from lllm.events.model import AgentStarted, LogGap
+from lllm.events.model import AgentStarted, LLMRequested, LogGap
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.rows import convert_rows
@@ -113,8 +113,11 @@ def read_definitions(
         LogDamaged: One is not what was written.
         ViewError: Somebody else wrote a row.
     """
-    payloads = [codec.decode(event) for event in events if event.type == AgentStarted.type]
-    streams = {payload.definition for payload in payloads if isinstance(payload, AgentStarted)}
+    streams = {
+        payload.definition
+        for payload in map(codec.decode, filter(_may_refer, events))
+        if isinstance(payload, AgentStarted | LLMRequested) and payload.definition is not None
+    }
     definitions: list[Recorded] = []
     with session_queries.reading(database) as connection:
         places = {
@@ -124,6 +127,20 @@ def read_definitions(
         if position is not None:
             definitions += _verified(log.read(after=position - 1, upto=position, stream=stream))
     return sorted(definitions, key=lambda event: event.position)
+
+
+def _may_refer(event: Recorded) -> bool:
+    """Tell whether an event may refer to a definition that no other one refers to.
+
+    What an agent asks refers to the definition that its call began with.
+    """
+    if event.type == AgentStarted.type:
+        return True
+    return (
+        event.type == LLMRequested.type
+        and b'"definition":"' in event.data
+        and (b'"call":null' in event.data or b'"call":' not in event.data)
+    )
 
 
 def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:

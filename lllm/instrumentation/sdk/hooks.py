@@ -20,11 +20,14 @@ from lllm.instrumentation.operations import operation_of, unrecorded
 from lllm.instrumentation.partial_answers import Head
 from lllm.instrumentation.sdk.abandoned_streams import BodyEnded
 from lllm.instrumentation.sdk.body_tee import AsyncCopying, Broken, Copying, of_library
+from lllm.instrumentation.sdk.recorded_responses import async_response_of, response_of
 from lllm.instrumentation.session_scope import ClientFamily, Recording
 from lllm.invokers.dialects.catalog import CHAT
 from lllm.invokers.sdk.exchange import Read, Whole
 from lllm.pricing.genai_prices import make_ready_aside
+from lllm.replay.active import above_of
 from lllm.sessions.context_values import during
+from lllm.sessions.current_session import running_session
 from lllm.sessions.open_calls import exiting
 
 # The call that the SDK is making just now, for the attempts that it sends.
@@ -152,10 +155,24 @@ class Listener:
         self._to_http(self)  # some frameworks give a client a new one with each event loop
         if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
             _ask_for_usage(options)
-        call = Call(session, operation, self._endpoint(recording.provider), alone=alone)
+        name = f"{self._sdk}.{operation.name}"
+        call = Call(session, operation, self._endpoint(recording.provider), name, alone=alone)
         if alone:
             session.begin_apart(call.clean)
         return call
+
+    def refuse_in_replay(self, options: _Options) -> None:
+        """Keep a call that is not recorded from being made in a replay.
+
+        Args:
+            options: What the SDK is asked for.
+
+        Raises:
+            ReplayDivergence: It is made in a replay.
+        """
+        replay = above_of(running_session())
+        if replay is not None:
+            replay.refuse_captured(f"{self._sdk} {options.method.upper()} {options.url}")
 
     def _endpoint(self, provider: str | None) -> ClientEndpoint:
         """Find out where the calls go, as the client has it now."""
@@ -180,6 +197,7 @@ class SyncListener(Listener):
             with isolate_recording_errors():
                 call = self.begun(options, recording)
             if call is None:
+                self.refuse_in_replay(options)
                 with during(_under_way, None):
                     return original(cast_to, options, **how)
             try:
@@ -213,7 +231,12 @@ class SyncListener(Listener):
                 call.session.recorder.commit()
                 call.sent()
             try:
-                response: _Response = original(request, **how)  # type: ignore[assignment] # httpx's
+                got = (
+                    response_of(call.recorded, request, streams=how.get("stream") is True)
+                    if call.is_replayed
+                    else original(request, **how)
+                )
+                response: _Response = got  # type: ignore[assignment] # httpx's
             except BaseException as error:
                 with isolate_recording_errors(failing=True):
                     call.failed(error)
@@ -262,6 +285,7 @@ class AsyncListener(Listener):
             with isolate_recording_errors():
                 call = self.begun(options, recording)
             if call is None:
+                self.refuse_in_replay(options)
                 with during(_under_way, None):
                     return await awaited(cast_to, options, **how)
             try:
@@ -297,7 +321,12 @@ class AsyncListener(Listener):
                 await call.session.recorder.acommit()
                 call.sent()
             try:
-                response = await awaited(request, **how)
+                if call.is_replayed:
+                    streams = how.get("stream") is True
+                    got = await async_response_of(call.recorded, request, streams=streams)
+                    response: _Response = got  # type: ignore[assignment] # httpx's
+                else:
+                    response = await awaited(request, **how)
             except BaseException as error:
                 with isolate_recording_errors(failing=True):
                     call.failed(error)

@@ -23,7 +23,7 @@ _LEVELS = {
     "search_results": _WHOLE, "prompt_filter_results": _WHOLE, "prompt_logprobs": _WHOLE,
     "timings": _WHOLE,
 }  # fmt: skip
-_GROWING = ("content", "reasoning_content", "refusal")
+_FIELDS = {"reasoning": "reasoning_content", "text": "content", "refusal": "refusal"}
 
 
 def body(answer: Answer, *, created: int) -> JSON:
@@ -65,7 +65,7 @@ def events(answer: Answer, *, created: int, finished: bool = True) -> Iterator[J
         return head | {"choices": [first | more]}
 
     yield chunk({"role": "assistant", "content": "", "refusal": None})
-    for name in ("reasoning_content", "content", "refusal"):
+    for name in _FIELDS.values():
         said = message.pop(name, None)
         listed = items(said)
         texts = [text_of([one]) for one in listed if _is_text(one)] if listed else [said]
@@ -117,12 +117,8 @@ def _said(parts: Sequence[Part]) -> tuple[JSON, JSON, JSON, list[JSON]]:
             levels[level].update(mapping(data))
         elif isinstance(data, dict):
             pieces.append(data)
-        elif part.kind == "reasoning":
-            message["reasoning_content"] = part.text
-        elif part.kind == "refusal":
-            message["refusal"] = part.text
-        elif part.kind == "text":
-            message["content"] = f"{message.get('content') or ''}{part.text or ''}"
+        elif part.kind in _FIELDS:
+            message[_FIELDS[part.kind]] = part.text
     if pieces:
         own = str(message.get("content") or "").removesuffix(text_of(pieces))
         text = [{"type": "text", "text": own}] if own else []

@@ -1,4 +1,4 @@
-"""A recorded answer as Anthropic's Messages API sends it: the inverse of that dialect's two readers.
+"""A recorded answer as Anthropic's Messages API sends it: the inverse of its two readers.
 
 https://platform.claude.com/docs/en/api/messages and, for streams,
 https://platform.claude.com/docs/en/build-with-claude/streaming.
@@ -46,7 +46,7 @@ def events(answer: Answer, *, finished: bool = True) -> Iterator[JSON]:
     usage = dict(mapping(answer.usage_raw))
     counts = isinstance(usage.get("output_tokens"), int)
     begun = usage | ({"output_tokens": 0} if counts else {})
-    empty = {"content": [], "stop_reason": None, "stop_sequence": None}
+    empty: JSON = {"content": [], "stop_reason": None, "stop_sequence": None}
     yield {"type": "message_start", "message": _head(answer) | empty | {"usage": begun}}
     for index, block in enumerate(blocks):
         start, deltas = _grown(block)

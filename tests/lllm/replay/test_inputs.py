@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 from pydantic import BaseModel
 
@@ -22,11 +21,9 @@ from lllm import (
     ReplayError,
     SessionNotFound,
     SQLiteBackend,
-    capture,
     tool,
 )  # fmt: skip
 from lllm.replay.ignored import Ignored
-from tests.support.loopback import Loopback, text
 from tests.support.replayed import Program, asks, record
 
 Lines = list[dict[str, Any]]
@@ -237,28 +234,3 @@ def test_options_that_can_not_be(store: LogStore, recorded: str, tmp_path: Path)
         with pytest.raises(LogReadOnly, match="record=False"):
             program.replay(recorded)
         assert program.replay(recorded, record=False) == "hi"
-
-
-def test_captured_clients_are_refused(store: LogStore, recorded: str) -> None:
-    """Their calls can't be answered from the log yet: a session with some is not replayed, and in a
-    replay they call nobody."""
-    with Loopback() as server:
-        server.answers(text("Hello."))
-        client = capture(openai.OpenAI(base_url=server.url, api_key="sk-test"), log_store=store)
-
-        def say(*_: object) -> object:
-            asked = client.chat.completions.create(
-                model="gpt-4o-mini", messages=[{"role": "user", "content": "hi"}]
-            )
-            return asked.choices[0].message.content
-
-        with_captured = record(Program(say, [], log_store=store))
-        assert store.load_session(with_captured).delivery == "Hello."
-        with pytest.raises(ReplayError, match="captured clients"):
-            store.replay(with_captured)
-        before = len(server.requests)
-        from lllm import ReplayDivergence
-
-        with pytest.raises(ReplayDivergence, match="captured client"), store.replay(recorded):
-            Program(say, log_store=store)("task")
-        assert len(server.requests) == before

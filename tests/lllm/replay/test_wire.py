@@ -23,8 +23,10 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
 WORDS = st.text("abc de\n€", min_size=1, max_size=120)
 VALUES = st.recursive(
     st.integers(-9, 9) | st.booleans() | WORDS,
-    lambda inner: st.lists(inner, min_size=1, max_size=2)
-    | st.dictionaries(st.sampled_from("xyz"), inner, min_size=1, max_size=2),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=2)
+        | st.dictionaries(st.sampled_from("xyz"), inner, min_size=1, max_size=2)
+    ),
     max_leaves=4,
 )
 OBJECTS = st.dictionaries(st.sampled_from(["q", "n", "ä"]), VALUES, max_size=2)
@@ -174,7 +176,11 @@ THOUGHTS = st.builds(
 BLOCKS = st.one_of(
     st.builds(lambda text: {"type": "text", "text": text}, WORDS),
     st.builds(
-        lambda text: {"type": "text", "text": text, "citations": [{"type": "c", "cited_text": "x"}]},
+        lambda text: {
+            "type": "text",
+            "text": text,
+            "citations": [{"type": "c", "cited_text": "x"}],
+        },
         WORDS,
     ),
     THOUGHTS,
@@ -241,14 +247,18 @@ def test_arguments_that_are_no_object(text: str) -> None:
 
 ITEMS = st.one_of(
     st.builds(
-        lambda texts, more: {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [{"type": "output_text", "text": one, "annotations": []} for one in texts],
-        }
-        | more,
+        lambda texts, more: (
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [
+                    {"type": "output_text", "text": one, "annotations": []} for one in texts
+                ],
+            }
+            | more
+        ),
         st.lists(WORDS, min_size=1, max_size=2),
         st.sampled_from([{}, {"phase": "commentary"}]),
     ),
@@ -280,14 +290,16 @@ ITEMS = st.one_of(
     st.just({"id": "ws_1", "type": "web_search_call", "status": "completed"}),
 )
 FUNCTIONS = st.builds(
-    lambda number, name, text, more: {
-        "id": f"fc_{number}",
-        "type": "function_call",
-        "call_id": f"call_{number}",
-        "name": name,
-        "arguments": text,
-    }
-    | more,
+    lambda number, name, text, more: (
+        {
+            "id": f"fc_{number}",
+            "type": "function_call",
+            "call_id": f"call_{number}",
+            "name": name,
+            "arguments": text,
+        }
+        | more
+    ),
     st.integers(1, 99),
     NAMES,
     OBJECTS.map(json.dumps) | TEXTS,
@@ -369,7 +381,10 @@ def test_an_answer_that_broke_off() -> None:
         (CHAT, lambda: chat_completions.events(answer, created=5, finished=False)),
         (MESSAGES, lambda: messages.events(answer, finished=False)),
         (RESPONSES, lambda: responses.events(answer, created=5, asked={}, finished=False)),
-        (COMPLETIONS, lambda: texts_and_vectors.completion_events(answer, created=5, finished=False)),
+        (
+            COMPLETIONS,
+            lambda: texts_and_vectors.completion_events(answer, created=5, finished=False),
+        ),
     ]
     for dialect, events in made:
         assembly = dialect.assembly()

@@ -1,0 +1,43 @@
+"""Reads a request of a captured client whole, as a replay compares it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from lllm.instrumentation.addresses import with_address
+from lllm.instrumentation.operations import Operation
+from lllm.replay.client_requests import ClientRequest
+
+_decoder = msgspec.json.Decoder(dict[str, object])
+
+
+def read_whole(content: bytes, operation: Operation, path: str, name: str) -> ClientRequest:
+    """Read a body with all of its messages, those that the session has read before among them.
+
+    Args:
+        content: The body, as JSON.
+        operation: What is asked for.
+        path: Of the address, quoted.
+        name: What is called, as "openai.chat".
+
+    Returns:
+        What it asks.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON, or not that of an object.
+    """
+    body: Mapping[str, object] = with_address(_decoder.decode(content), path)
+    asked = operation.reads(body)
+    return ClientRequest(
+        client=name,
+        operation=operation.name,
+        api=operation.dialect.name,
+        model=asked.model,
+        contents=asked.contents,
+        tools=asked.tools,
+        params={**asked.lasting, **asked.params},
+        stream=asked.stream,
+        body=body,
+    )

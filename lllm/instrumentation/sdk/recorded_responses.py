@@ -1,0 +1,177 @@
+"""Gives an SDK the recorded answer of an attempt, as a response of its own HTTP library.
+
+Nothing is sent. The SDK parses the response as any other, so that what it returns, or raises, is of
+its own types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, cast
+
+from lllm.events.errors import ReplayError
+from lllm.instrumentation.errors import RecorderAbort
+from lllm.instrumentation.sdk.body_tee import of_library
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from lllm.replay.active import AnsweredAttempt
+    from lllm.replay.wire.http_answer import HttpAnswer
+
+_AWS = "vnd.amazon.eventstream"
+
+
+class _Library(Protocol):
+    """What of httpx or httpx2 is needed."""
+
+    Response: type
+
+
+class RecordedBody:
+    """The body of a recorded answer.
+
+    Args:
+        http: The answer.
+        library: That the SDK sends with, whose errors break the body off.
+    """
+
+    def __init__(self, http: HttpAnswer, library: ModuleType) -> None:
+        self._http = http
+        self._library = library
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._http.body()
+        if self._http.broken is not None:
+            raise transport_error(self._http, self._library)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class AsyncRecordedBody:
+    """The same on an event loop.
+
+    Args:
+        http: The answer.
+        library: That the SDK sends with.
+    """
+
+    def __init__(self, http: HttpAnswer, library: ModuleType) -> None:
+        self._pieces = iter(RecordedBody(http, library))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await asyncio.sleep(0)  # other tasks run between two pieces, as they would
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def response_of(answered: AnsweredAttempt | None, request: object, *, streams: bool) -> object:
+    """Make the response of a recorded attempt.
+
+    Args:
+        answered: The attempt; None where its request could not be read.
+        request: That the SDK is about to send.
+        streams: True if the SDK reads the body itself.
+
+    Returns:
+        A response of httpx or httpx2.
+
+    Raises:
+        Exception: The error of the HTTP library that the recorded attempt met.
+        RecorderAbort: The log does not have enough to answer it.
+    """
+    kind, wanted = RecordedBody, "SyncByteStream"
+    return _response(answered, request, kind if streams else None, wanted)
+
+
+async def async_response_of(
+    answered: AnsweredAttempt | None, request: object, *, streams: bool
+) -> object:
+    """Make the response of a recorded attempt on an event loop.
+
+    Args:
+        answered: See `response_of`.
+        request: See there.
+        streams: See there.
+
+    Returns:
+        A response of httpx or httpx2.
+
+    Raises:
+        Exception: See `response_of`.
+        RecorderAbort: See there.
+        CancelledError: No timer cancelled the call in the time in which one did.
+    """
+    if answered is not None and answered.until_cancelled is not None:
+        await asyncio.sleep(answered.until_cancelled / 1_000_000_000)
+        raise asyncio.CancelledError
+    kind, wanted = AsyncRecordedBody, "AsyncByteStream"
+    return _response(answered, request, kind if streams else None, wanted)
+
+
+def _response(
+    answered: AnsweredAttempt | None, request: object, kind: type | None, wanted: str
+) -> object:
+    if answered is None:
+        raise RecorderAbort(
+            ReplayError(
+                "The log has not enough to answer this call, and nothing is called in a replay."
+            )
+        )
+    if _AWS in _header(request, "accept") or _of_bedrock_stream(request):
+        raise RecorderAbort(
+            ReplayError("Streams of Amazon Bedrock can't be answered from the log yet.")
+        )
+    library = sys.modules[type(request).__module__.partition(".")[0]]
+    http = answered.http
+    if not http.status:
+        raise transport_error(http, library)
+    make = cast("_Library", library).Response
+    if kind is None:
+        content = b"".join(http.body())
+        response = make(http.status, headers=http.headers, content=content, request=request)
+    else:
+        body = of_library(kind, make, wanted)(http, library)
+        response = make(http.status, headers=http.headers, stream=body, request=request)
+    response.elapsed = timedelta(microseconds=answered.end.elapsed // 1000)
+    return response
+
+
+def _header(request: object, name: str) -> str:
+    return str(request.headers.get(name, ""))  # type: ignore[attr-defined] # httpx's
+
+
+def _of_bedrock_stream(request: object) -> bool:
+    path = request.url.raw_path  # type: ignore[attr-defined] # httpx's
+    return b"/invoke-with-response-stream" in path
+
+
+def transport_error(http: HttpAnswer, library: ModuleType) -> Exception:
+    """Make the error of the HTTP library that a recorded attempt met.
+
+    Args:
+        http: That says which.
+        library: httpx or httpx2.
+
+    Returns:
+        It; of one that the library does not know, an error of the network.
+    """
+    broken = http.broken
+    name, message = ("ReadError", "") if broken is None else (broken.kind, broken.message)
+    base: type[Exception] = library.TransportError
+    kind = getattr(library, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        kind = library.ReadError
+    return cast("Exception", kind(message))
