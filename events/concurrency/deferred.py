@@ -171,7 +171,7 @@ class _Collection:
     @property
     def goes_on(self) -> bool:
         """True while any thread collects garbage."""
-        return next(reversed(self._phases)) == "start"
+        return list(self._phases)[-1] == "start"  # in one step: another thread may begin
 
     @property
     def is_mine(self) -> bool:

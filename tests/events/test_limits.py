@@ -22,7 +22,7 @@ from lllm.events.backends.sqlite import (
     backend as sqlite,
 )
 from lllm.events.backends.sqlite import (
-    connections as readers,
+    connection as readers,
 )
 from lllm.events.backends.sqlite import (
     rebuilt_file as salvage,

@@ -31,8 +31,9 @@ SAID = {
     "LogStore.export_session": {"format": "json"},
     "LogStore.follow": {"poll": 0.1},
     "LogStore.list_calls": {"sort": "started"},
-    "LogStore.list_sessions": {"sort": "started"},
+    "LogStore.list_sessions": {"sort": "started", "replays": False},
     "LogStore.rebuild": {"check": False},
+    "LogStore.replay": {"on_divergence": "raise", "record": True},
     "LogStore.session": {"budget_unpriced": "warn"},
     "LogStore.tactic": {"budget_unpriced": "warn"},
     "NoOpBackend.read": {"after": 0},
@@ -46,13 +47,15 @@ SAID = {
     "Tactic.bcall": {"fail_fast": True, "return_session": False, "return_sessions": False},
     "Tactic.ccall": {"fail_fast": True, "return_session": False},
     "Tactic.quick": {"system_prompt": ""},
+    "Tactic.replay": {"return_session": False, "on_divergence": "raise", "record": True},
     "capture": {"ask_for_usage": False},
     "captured": {"ask_for_usage": False},
-    "tool": {"repeat": False},
+    "tool": {"repeat": False, "replay": "log"},
 }
 # What is made by lllm alone, or is Python's own.
 OTHERS = {
     "AgentCallSession", "TacticCallSession", "InvokeCost", "InvokeError", "LogDamaged", "Executor",
+    "ImportRefused", "Replay", "ReplayDivergence",
 }  # fmt: skip
 
 

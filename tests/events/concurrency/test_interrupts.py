@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -511,7 +510,7 @@ def test_a_call_leaves_no_session_behind(what: str, again: int, tmp_path: Path) 
 def test_a_fork_that_is_interrupted_ends_what_it_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the pausing before a fork is interrupted, what has paused goes on behind it."""
     # What other tests left in this process would make it hundreds of times as long.
-    monkeypatch.setattr(fork, "_pausable", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(fork, "_pausable", {})
     lock = ForkSafeLock(0)
     for at in range(1, steps(fork._pause_all)):
         interrupted(fork._pause_all, at)

@@ -184,11 +184,14 @@ def test_a_lock_of_rows_that_can_not_be_had(
     nowhere = tmp_path / "file" / "a.lock"
     with pytest.raises(LogUnavailable):
         projector._Alone(RobustLock(), nowhere, None)
-    with pytest.raises(LogUnavailable), rebuild._alone(nowhere):
+    with pytest.raises(LogUnavailable), rebuild._only_rebuild(nowhere):
         pass
     with monkeypatch.context() as patched:
         patched.setattr(FileLock, "acquire", _no_locks)
-        with pytest.raises(LogUnavailable, match="No locks"), rebuild._alone(tmp_path / "a.lock"):
+        with (
+            pytest.raises(LogUnavailable, match="No locks"),
+            rebuild._only_rebuild(tmp_path / "a.lock"),
+        ):
             pass
 
 
@@ -209,7 +212,7 @@ def test_who_waits_for_another_process_sleeps(tmp_path: Path) -> None:
 
 def test_loads_pause_before_imports_and_these_before_decoders() -> None:
     """A fork takes them in the order in which one may need another, so no two wait in a ring."""
-    order = fork._pausable
+    order = {thing: order for order, things in fork._pausable.items() for thing in things}
     assert order[loader._one_load] < order[imports._one] < order[decoders._one]
 
 

@@ -163,6 +163,7 @@ def test_no_finalizer_runs(
     for _ in range(2):  # what earlier tests dropped
         gc.collect()
         deferred.settle()
+    gc.freeze()
     found: set[str] = set()
 
     def profile(frame: FrameType, event: str, _: object) -> None:

@@ -166,7 +166,7 @@ def test_a_session_that_the_collector_ends(
         first = numbers()
         next(first)
         with store._rows.database.write():
-            monkeypatch.setattr(deferred._collection, "is_mine", True)
+            monkeypatch.setattr(deferred._Collection, "is_mine", True)
             first.close()
             monkeypatch.undo()
         deferred.settle()
@@ -189,7 +189,7 @@ def test_what_the_collector_left_is_written_before_the_store_closes(
     store = LogStore(open_backend())
     scope = store.session("script")
     scope.__enter__()
-    monkeypatch.setattr(deferred._collection, "is_mine", True)
+    monkeypatch.setattr(deferred._Collection, "is_mine", True)
     scope.__exit__(None, None, None)
     monkeypatch.undo()
     store.close()
