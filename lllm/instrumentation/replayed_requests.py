@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
+from lllm.events.concurrency.decoders import decoder
 from lllm.instrumentation.addresses import with_address
 from lllm.instrumentation.operations import Operation
 from lllm.replay.client_requests import ClientRequest
 
-_decoder = msgspec.json.Decoder(dict[str, object])
+_decoder = decoder(dict[str, object])
 
 
 def read_whole(content: bytes, operation: Operation, path: str, name: str) -> ClientRequest:
