@@ -164,7 +164,9 @@ class _Attempts:
         key = (session.number, end.request)
         row = self._new.get(key) or self._rows.get("calls", key)
         if row is None:  # what was asked can't be read: it counts all the same
-            begun: dict[str, Value] = {"started": event.time - end.elapsed, "step": 0, "attempt": 1}
+            # A forged event may say that it lasted longer than time does.
+            started = min(max(event.time - end.elapsed, -(2**63)), 2**63 - 1)
+            begun: dict[str, Value] = {"started": started, "step": 0, "attempt": 1}
             self._new[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
         provider, host = self._kinds.place(row["kind"]) if row else ("", "")
         model = end.model or ""
