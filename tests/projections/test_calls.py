@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events import codec
+from lllm.events.envelope import NewEvent
 from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Usage
 from lllm.projections.engine import projector
 from lllm.projections.queries import call_selection
@@ -490,3 +491,26 @@ def test_sizes_from_a_least_amount(least: int | None, found: list[int]) -> None:
         connection.executemany("INSERT INTO calls VALUES (?)", [(size,) for size in few.values()])
         sizes = call_selection._sizes(connection, "elapsed_size", None, least)
         assert list(sizes) == [few[name] for name in found]
+
+
+def test_a_forged_end_that_began_before_time(tmp_path: Path) -> None:
+    """An end without its request has a row wherever its start would lie, and lists go on."""
+    began = NewEvent(
+        "a", 1, 0, "session.started", 1, b'{"tactic_path":"a","name":"a","salt":""}', _ANY
+    )
+    ends = [
+        NewEvent(
+            "a", seq, time, "llm.failed", 1,
+            b'{"request":%d,"asked":"a","error":{"type":"a","message":"a"},"elapsed":%d}'
+            % (seq, elapsed),
+            _ANY,
+        )
+        for seq, time, elapsed in ((2, -(2**63), 1), (3, 2**63 - 1, -1))
+    ]  # fmt: skip
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        store.log.append([began, *ends])
+        assert {one.request for one in store.list_calls()} == {2, 3}
+        assert store.rebuild(check=True).difference is None
+
+
+_ANY = b"\0" * 32  # a digest; rows do not look at it
