@@ -12,7 +12,7 @@ from functools import cache
 from typing import Protocol
 
 from lllm.events.concurrency import deferred
-from lllm.instrumentation.sdk.abandoned_streams import BodyEnded, OpenBodyEnd
+from lllm.instrumentation.sdk.abandoned_streams import BodyEnd, BodyEnded, OpenBodyEnd
 
 
 class Stream(Protocol):
@@ -32,7 +32,7 @@ class AsyncStream(Protocol):
 
 
 class Copied:
-    """The state of a body that is copied: if it has ended, and whom to notify.
+    """A body that is copied.
 
     Args:
         seen: Called with each piece that came.
@@ -40,30 +40,12 @@ class Copied:
             it.
 
     Attributes:
-        whole: True if the connection had no more to give.
+        end: Its end, which comes once.
     """
 
     def __init__(self, seen: Callable[[bytes], None], dropped: BodyEnded) -> None:
         self._seen = seen
-        self._end = OpenBodyEnd(dropped)
-
-    @property
-    def whole(self) -> bool:
-        """True if the body was read to its end."""
-        return self._end.whole
-
-    @whole.setter
-    def whole(self, whole: bool) -> None:
-        self._end.whole = whole
-
-    def drop(self, error: BaseException | None) -> None:
-        """End the body in code that must not wait."""
-        if self.end():
-            self._end.tell_later(error)
-
-    def end(self) -> bool:
-        """Note the end of the body; True if it had not ended before."""
-        return self._end.come()
+        self.end: BodyEnd = OpenBodyEnd(dropped)
 
 
 class AsyncEnded(Protocol):
@@ -100,7 +82,7 @@ class Copying(Copied):
         except BaseException as error:
             self._tell(error)
             raise
-        self.whole = True
+        self.end.whole = True
         self._tell(None)
 
     def close(self) -> None:
@@ -111,10 +93,11 @@ class Copying(Copied):
             self._tell(None)
 
     def _tell(self, error: BaseException | None) -> None:
-        if deferred.by_collector():
-            self.drop(error)
-        elif self.end():
-            self._ended(error, whole=self.whole)
+        if self.end.come():
+            if deferred.by_collector():
+                self.end.tell_later(error)
+            else:
+                self._ended(error, whole=self.end.whole)
 
 
 class AsyncCopying(Copied):
@@ -157,8 +140,8 @@ class AsyncCopying(Copied):
 
     async def tell(self, error: BaseException | None) -> None:
         """Report the end of the body once, with the error that cut it off."""
-        if self.end():
-            await self._ended(error, whole=self.whole)
+        if self.end.come():
+            await self._ended(error, whole=self.end.whole)
 
 
 class _AsyncPieces:
@@ -179,7 +162,7 @@ class _AsyncPieces:
         try:
             chunk = await anext(self._inner)
         except StopAsyncIteration:
-            self._copying.whole = True
+            self._copying.end.whole = True
             await self._copying.tell(None)
             raise
         except GeneratorExit:
