@@ -13,7 +13,7 @@ from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.replay.active import active_replay
 from lllm.sessions.context_values import during
-from lllm.sessions.current_session import carried, current, current_tool
+from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost
 from lllm.store.export import as_jsonl
@@ -37,9 +37,7 @@ class LiveRecording:
         """See AnswersSessions: captured clients call their model, too."""
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(during(current, None))
-        self._stack.enter_context(during(carried, None))
-        self._stack.enter_context(during(current_tool, None))
+        self._stack.enter_context(outside_of_sessions())
         self._stack.enter_context(during(active_replay, self))
         return self
 

@@ -20,10 +20,10 @@ from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPl
 from lllm.replay.ignored import Ignore, Ignored
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession
-from lllm.replay.replayed_session import ReplayedSession, told
+from lllm.replay.replayed_session import ReplayedSession, outcome_text
 from lllm.replay.shapes import VerifiedShapes
 from lllm.sessions.context_values import during
-from lllm.sessions.current_session import carried, current, current_tool
+from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
 
 OnDivergence = Literal["raise", "report", "live"]
@@ -98,9 +98,7 @@ class Replay:
     # -- the block
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(during(current, None))
-        self._stack.enter_context(during(carried, None))
-        self._stack.enter_context(during(current_tool, None))
+        self._stack.enter_context(outside_of_sessions())
         self._stack.enter_context(during(active_replay, self))
         return self
 
@@ -164,7 +162,7 @@ class Replay:
                             place, agent=call.started.agent, dialog=call.alias,
                             respond=call.nth, step=requested.step, attempt=requested.attempt,
                         ),
-                        told(attempt),
+                        outcome_text(attempt),
                     )  # fmt: skip
             for client_call in session.captured.values():
                 missed = self.missing_of_client(session, client_call)
@@ -175,7 +173,7 @@ class Replay:
                             place, client=requested.operation, dialog=client_call.place,
                             step=client_call.step, attempt=requested.attempt,
                         ),
-                        told(missed),
+                        outcome_text(missed),
                     )  # fmt: skip
             waiting += reversed(session.children)
 

@@ -27,6 +27,13 @@ current_tool: ContextVar[int | None] = ContextVar("lllm_tool", default=None)  # 
 carried: ContextVar[SessionScope | None] = ContextVar("lllm_carried_session", default=None)
 
 
+@contextmanager
+def outside_of_sessions() -> Iterator[None]:
+    """A `with` in which no session is current, whatever is around it."""
+    with during(current, None), during(carried, None), during(current_tool, None):
+        yield
+
+
 def running_session() -> SessionScope | None:
     """Find the innermost session that the running code is in.
 

@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar, cast
 import msgspec
 
 from lllm.sessions.context_values import during
-from lllm.sessions.current_session import carried, current, current_tool, running
+from lllm.sessions.current_session import carried, current_tool, outside_of_sessions, running
 from lllm.sessions.session import SessionScope
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ class _Here(msgspec.Struct, frozen=True):
         """Run what is inside there, in whichever thread."""
         scope = self.scope
         if scope is None:
-            with during(current, None), during(carried, None), during(current_tool, None):
+            with outside_of_sessions():
                 yield
         else:
             with scope.attached(), during(carried, scope), during(current_tool, self.tool):
