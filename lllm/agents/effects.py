@@ -244,6 +244,31 @@ class Wait(msgspec.Struct, frozen=True):
         return None
 
 
+def carried_out(steps: Steps[T], carry_out: Callable[[Effect], Steps[object]]) -> Steps[T]:
+    """Have every effect of some steps carried out in another way.
+
+    Args:
+        steps: What yields the effects.
+        carry_out: The steps in place of an effect; what they return or raise is its result.
+
+    Returns:
+        Steps that return what the given ones do.
+    """
+    advance: Callable[[], Effect] = partial(next, steps)
+    while True:
+        try:
+            effect = advance()
+        except StopIteration as stop:
+            returned: T = stop.value
+            return returned
+        try:
+            result = yield from carry_out(effect)
+        except BaseException as error:
+            advance = partial(steps.throw, error)
+        else:
+            advance = partial(steps.send, result)
+
+
 def drive(steps: Steps[T], recorder: Recorder) -> T:
     """Run effects in this thread.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import msgspec
 
-from lllm.agents.effects import Effect, Invoke, RunTool, RunTools, Steps, Wait
+from lllm.agents.effects import Effect, Invoke, RunTool, RunTools, Steps, Wait, carried_out
 from lllm.agents.tool_calls import failure_text
 from lllm.events.model import Error, LLMFailed, ToolFailed, ToolReturned
 from lllm.invokers import Request
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LEFT = "It was left before its end when the session was recorded, so there is nothing to replay."
+LEFT = "It was left before its end when the session was recorded, so there is nothing to replay."
 
 
 class GoesLive(BaseException):
@@ -80,20 +80,7 @@ class Judge(Protocol):
 def answered(judge: Judge, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
     """See `lllm.replay.active.Replaying`."""
     call, place = judge.call(agent, dialog)
-    answers = _Answers(judge, call, place, budget)
-    advance: Callable[[], Effect] = partial(next, steps)
-    while True:
-        try:
-            effect = advance()
-        except StopIteration as stop:
-            returned: T = stop.value
-            return returned
-        try:
-            result = yield from answers.carry_out(effect)
-        except BaseException as error:
-            advance = partial(steps.throw, error)
-        else:
-            advance = partial(steps.send, result)
+    return (yield from carried_out(steps, _Answers(judge, call, place, budget).carry_out))
 
 
 class _UntilCancelled:
@@ -171,7 +158,7 @@ class _Answers:
         return answer_of(end)
 
     def _stopped(self, error: Error, after: int, place: ReplayPlace) -> Steps[None]:
-        broke = partial(self._judge.broke, place, _LEFT)
+        broke = partial(self._judge.broke, place, LEFT)
         if error.type == CANCELLED_TASK:
             yield _UntilCancelled(after, broke)
         broke()
@@ -189,31 +176,21 @@ class _Answers:
         return recorded, place
 
     def _tool(self, effect: RunTool) -> Steps[object]:
+        recorded, place = self._recorded(effect)
         if self._judge.runs(effect.tool):
-            recorded, place = self._recorded(effect)
             try:
                 value = yield effect
             except Exception as error:
                 self._compare(None, error, recorded, place)
-                return self._result(effect)
-            self._compare(value, None, recorded, place)
-            return self._result(effect)
-        recorded, place = self._recorded(effect)
+            else:
+                self._compare(value, None, recorded, place)
+            return _result(recorded)
         end = recorded.end
         if isinstance(end, ToolFailed) and is_stop(end.error):
             after = 0 if self._last is None else self._last.after + end.elapsed
             yield from self._stopped(end.error, after, place)
         self._judge.spend(recorded, self._budget)
-        return self._result(effect)
-
-    def _result(self, effect: RunTool) -> RecordedResult:
-        """What was recorded of a tool. Raises the error that was."""
-        recorded, _ = self._recorded(effect)
-        end = recorded.end
-        if isinstance(end, ToolReturned):
-            return RecordedResult(end.content.text, end.value)
-        assert end is not None
-        raise tool_failure(end.error)
+        return _result(recorded)
 
     def _compare(
         self,
@@ -239,7 +216,7 @@ class _Answers:
                 stopped = (end.error, after, place)
                 continue
             self._judge.spend(recorded, self._budget)
-            self._tell(effect, index)
+            _tell(effect, index, recorded)
         if running:
             yield RunTools(
                 tuple(effect.runs[index] for index in running),
@@ -250,15 +227,6 @@ class _Answers:
         if stopped is not None:
             yield from self._stopped(*stopped)
         return None
-
-    def _tell(self, effect: RunTools, index: int) -> None:
-        """Hand on the recorded end of one of several tools."""
-        try:
-            value = self._result(effect.runs[index])
-        except Exception as error:
-            effect.ended(index, None, error, 0)
-        else:
-            effect.ended(index, value, None, 0)
 
     def _ran(
         self,
@@ -276,7 +244,26 @@ class _Answers:
             return
         recorded, place = self._recorded(effect.runs[index])
         self._compare(value, error, recorded, place)
-        self._tell(effect, index)
+        _tell(effect, index, recorded)
+
+
+def _result(recorded: RecordedTool) -> RecordedResult:
+    """What was recorded of a tool that has an end. Raises the error that was."""
+    end = recorded.end
+    if isinstance(end, ToolReturned):
+        return RecordedResult(end.content.text, end.value)
+    assert end is not None
+    raise tool_failure(end.error)
+
+
+def _tell(effect: RunTools, index: int, recorded: RecordedTool) -> None:
+    """Hand on the recorded end of one of several tools."""
+    try:
+        value = _result(recorded)
+    except Exception as error:
+        effect.ended(index, None, error, 0)
+    else:
+        effect.ended(index, value, None, 0)
 
 
 def _at(

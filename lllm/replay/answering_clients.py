@@ -7,7 +7,7 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from lllm.events.model import LLMFailed, LLMResponded
-from lllm.replay.answering import GoesLive
+from lllm.replay.answering import LEFT, GoesLive
 from lllm.replay.client_requests import ClientRequest
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.outcome import CANCELLED_TASK, is_stop
@@ -15,7 +15,6 @@ from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.wire.http_answer import HttpAnswer, WireRequest, of_failure, of_response
 
 _SECOND = 1_000_000_000
-_LEFT = "It was left before its end when the session was recorded, so there is nothing to replay."
 
 
 class ClientJudge(Protocol):
@@ -84,7 +83,7 @@ class AnsweredClient:
         if not stopped or (asked.stream and http.status):
             return RecordedHttp(end, http)
         if end.error.type != CANCELLED_TASK:
-            self._judge.broke_client(place, _LEFT)
+            self._judge.broke_client(place, LEFT)
         return RecordedHttp(end, http, until_cancelled=attempt.after)
 
     def _wire(self, attempt: ClientAttempt) -> WireRequest:

@@ -27,8 +27,6 @@ class ClientCall:
     """Which of the session's, from 1."""
     definition: AgentDefined | None
     """The tools, and what else seldom changes."""
-    tools: frozenset[int]
-    """The tools of agents that were running: it may stand within one of them."""
     attempts: dict[int, ClientAttempt] = field(default_factory=dict)
 
     @property

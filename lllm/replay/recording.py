@@ -126,7 +126,9 @@ class RecordedSession:
     calls_in_tool: dict[int, list[RecordedCall]] = field(default_factory=dict)
     """What ran within a tool of this session: its agents,"""
     children_in_tool: dict[int, list[RecordedSession]] = field(default_factory=dict)
-    """and sessions below it."""
+    """sessions below it,"""
+    clients_in_tool: dict[int, list[ClientCall]] = field(default_factory=dict)
+    """and captured clients that were asked while it was open."""
     _dialogs: dict[int, _Dialog] = field(default_factory=dict)
     _calls: dict[int, RecordedCall] = field(default_factory=dict)
     _requests: dict[int, RecordedAttempt] = field(default_factory=dict)
@@ -269,8 +271,9 @@ class RecordedSession:
             defined = definitions.get(requested.definition or "")
             if defined is None and requested.definition is not None:
                 raise self._broken(f"the definition of request {requested.request} is missing")
-            tools = frozenset(self._open_tools)
-            call = self.captured[requested.step] = ClientCall(requested.step, defined, tools)
+            call = self.captured[requested.step] = ClientCall(requested.step, defined)
+            for tool in self._open_tools:
+                self.clients_in_tool.setdefault(tool, []).append(call)
         attempt = ClientAttempt(requested)
         call.attempts[requested.attempt] = self._of_clients[requested.request] = attempt
 

@@ -200,7 +200,7 @@ class ReplayedSession:
                     place=msgspec.structs.replace(place, attempt=1),
                     differs=found.differs,
                     diff=found.diff,
-                    recorded_next=told_of_client(call),
+                    recorded_next=client_outcome_text(call),
                 )
             )
             self._go_live()
@@ -286,7 +286,7 @@ class ReplayedSession:
                     place=place,
                     differs=found.differs,
                     diff=found.diff,
-                    recorded_next=told(attempt),
+                    recorded_next=outcome_text(attempt),
                 )
             )
             self._go_live()
@@ -324,12 +324,12 @@ class ReplayedSession:
         for call in recorded.captured.values():
             if self._replay.missing_of_client(recorded, call) is not None:
                 requested = call.requested
-                return f"a captured client asked {requested.model}, and {told_of_client(call)}"
+                return f"a captured client asked {requested.model}, and {client_outcome_text(call)}"
         left = (one for one in recorded.attempts() if self._replay.is_missing(one))
         attempt = next(left, None)
         if attempt is not None:
             asked = f"agent {attempt.call.started.agent!r} asked {attempt.requested.model}"
-            return f"{asked} (step {attempt.requested.step}), and {told(attempt)}"
+            return f"{asked} (step {attempt.requested.step}), and {outcome_text(attempt)}"
         if isinstance(recorded.end, SessionSucceeded):
             return "nothing: the session succeeded."
         return "nothing: the session failed."
@@ -379,9 +379,8 @@ class ReplayedSession:
             tool = waiting.pop()
             for child in session.children_in_tool.get(tool, ()):
                 self._leave_out(child, budget)
-            for client_call in session.captured.values():
-                if tool in client_call.tools:
-                    self._leave_out_client(client_call, budget)
+            for client_call in session.clients_in_tool.get(tool, ()):
+                self._leave_out_client(client_call, budget)
             for call in session.calls_in_tool.get(tool, ()):
                 if call in self._replay.within_tools:
                     continue
@@ -421,22 +420,22 @@ def _thread_and_task() -> tuple[int, int | None]:
     return threading.get_ident(), None if task is None else id(task)
 
 
-def told_of_client(call: ClientCall) -> str:
+def client_outcome_text(call: ClientCall) -> str:
     """What came of a recorded call of a captured client, in words."""
-    return told(list(call.attempts.values())[-1])
+    return outcome_text(list(call.attempts.values())[-1])
 
 
-def told(attempt: RecordedAttempt | ClientAttempt) -> str:
+def outcome_text(attempt: RecordedAttempt | ClientAttempt) -> str:
     """What came of a recorded attempt, in words."""
     end = attempt.end
     if end is None:
         return "no answer was recorded."
     if isinstance(end, LLMFailed):
         return f"the call failed: {end.error.type}: {_short(end.error.message)}"
-    return f"{end.model} answered {_said(end)}"
+    return f"{end.model} answered {_answer_text(end)}"
 
 
-def _said(end: LLMResponded) -> str:
+def _answer_text(end: LLMResponded) -> str:
     calls = [f"{call.name}({_short(call.arguments)})" for call in end.content.tool_calls]
     text = [repr(_short(end.content.text))] if end.content.text or not calls else []
     return ", ".join([*text, *calls])

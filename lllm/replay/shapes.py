@@ -7,13 +7,12 @@ one, and each answer is checked by itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from lllm.agents.effects import Effect, Invoke, Steps
+from lllm.agents.effects import Effect, Invoke, Steps, carried_out
 from lllm.events.errors import ConfigError
 from lllm.events.model import Content
 from lllm.invokers import Answer
@@ -75,23 +74,14 @@ class VerifiedShapes:
         Returns:
             The same steps; behind each answered call of the model comes a live one.
         """
-        advance: Callable[[], Effect] = partial(next, steps)
-        while True:
-            try:
-                effect = advance()
-            except StopIteration as stop:
-                returned: T = stop.value
-                return returned
-            try:
-                result = yield effect
-                if isinstance(effect, Invoke) and isinstance(result, Answer):
-                    quiet = msgspec.structs.replace(effect, on_text=None)
-                    live = yield _AskLive(quiet)
-                    self._compare(result.content, live, effect, place)
-            except BaseException as error:
-                advance = partial(steps.throw, error)
-            else:
-                advance = partial(steps.send, result)
+        return carried_out(steps, partial(self._ask_both, place))
+
+    def _ask_both(self, place: ReplayPlace, effect: Effect) -> Steps[object]:
+        result = yield effect
+        if isinstance(effect, Invoke) and isinstance(result, Answer):
+            live = yield _AskLive(msgspec.structs.replace(effect, on_text=None))
+            self._compare(result.content, live, effect, place)
+        return result
 
     def _compare(self, recorded: Content, live: object, effect: Invoke, place: ReplayPlace) -> None:
         where = msgspec.structs.replace(place, step=effect.step, attempt=effect.attempt)
@@ -101,8 +91,8 @@ class VerifiedShapes:
         then, now = shape_of(recorded), shape_of(live.content)
         if not alike(then, now):
             self.differences.append(
-                f"At {where}, the answer's shape differs.\n- recorded: {_told(then)}\n"
-                f"+ live:     {_told(now)}"
+                f"At {where}, the answer's shape differs.\n- recorded: {_shape_text(then)}\n"
+                f"+ live:     {_shape_text(now)}"
             )
 
 
@@ -165,5 +155,5 @@ def alike(recorded: Shape, live: Shape) -> bool:
     return recorded == live
 
 
-def _told(shape: Shape) -> str:
+def _shape_text(shape: Shape) -> str:
     return json.dumps(shape, ensure_ascii=False)
