@@ -145,6 +145,9 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The date from which the rates hold, YYYY-MM-DD, where the source says one."""
     reason: str | None = None
     """Why there is no price, why it is nothing, or what its rates take for granted."""
+    recorded: Amount | None = None
+    """Nano-dollars that an answer cost where it was first given, of a replay or a fork to which the
+    log gave it again, for nothing; None for all others, and where nobody knew."""
 
 
 class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -454,11 +457,38 @@ class MessageAdded(Event, frozen=True, kw_only=True):
     content: Content
     """What it says."""
     why: str
-    """Who added it: "system", "user", "retry" (what was wrong with an answer) or "limit"."""
+    """Who added it: "system", "user", "retry" (what was wrong with an answer), "limit", or "edit"
+    (the change that a fork makes, and what it brings along to another dialog)."""
     prompt: str | None = None
     """The path of the prompt that it was made of, None for a text as it is."""
     prompt_args: object = None
     """What was filled into that prompt, JSON."""
+
+
+class SessionEdited(Event, frozen=True, kw_only=True):
+    """A fork changes something; what follows is no longer as in the session that it is made from.
+
+    Only what is changed is said. A changed message enters the dialog by a `message.added`, and a
+    changed result of a tool by its `tool.returned`.
+    """
+
+    type: ClassVar[str] = "session.edited"
+    call: Number
+    """The number of the agent call in which it happens."""
+    step: Number
+    """The turn of the model that is the first with the change, from 1."""
+    attempt: Number = 1
+    """The try of that turn, from 1."""
+    message: str | None = None
+    """The new text of the user's message that is answered there."""
+    tool: Number | None = None
+    """The number of the tool whose result is another one."""
+    model: str | None = None
+    """The model that the agent asks from there on."""
+    params: object = None
+    """The parameters that it sends otherwise from there on, JSON."""
+    prompt: str | None = None
+    """The text of its system prompt from there on."""
 
 
 class LLMRequested(Event, frozen=True, kw_only=True):
@@ -727,7 +757,7 @@ EVENTS: dict[str, type[Event]] = {
     for kind in (
         SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
         SessionErased, AgentDefined, AgentStarted, AgentSucceeded, AgentFailed, DialogOpened,
-        MessageAdded, LLMRequested, LLMResponded, LLMFailed, LLMRefused, ToolCalled, ToolReturned,
-        ToolFailed, RetryScheduled, ErrorRecorded, LogGap,
+        MessageAdded, SessionEdited, LLMRequested, LLMResponded, LLMFailed, LLMRefused, ToolCalled,
+        ToolReturned, ToolFailed, RetryScheduled, ErrorRecorded, LogGap,
     )
 }  # fmt: skip

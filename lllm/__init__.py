@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lllm.agents.dialog import Dialog as Dialog
     from lllm.agents.dialog import Message as Message
     from lllm.agents.dialog import Piece as Piece
+    from lllm.agents.edits import Edit as Edit
     from lllm.agents.prompt import Prompt as Prompt
     from lllm.agents.tactic import Tactic as Tactic
     from lllm.agents.tactic import build_tactic as build_tactic
@@ -76,6 +77,8 @@ if TYPE_CHECKING:
     from lllm.projections.session.invoke_cost import InvokeCost as InvokeCost
     from lllm.replay.divergence import ReplayDivergence as ReplayDivergence
     from lllm.replay.divergence import ReplayInterrupted as ReplayInterrupted
+    from lllm.replay.divergence import ReplayPlace as ReplayPlace
+    from lllm.replay.fork import Fork as Fork
     from lllm.replay.replay import Replay as Replay
     from lllm.sessions.threads import Executor as Executor
     from lllm.store.call_records import CallRecord as CallRecord
@@ -88,6 +91,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "lllm.agents.agent": "Agent",
     "lllm.agents.dialog": "Dialog Message Piece",
+    "lllm.agents.edits": "Edit",
     "lllm.agents.prompt": "Prompt",
     "lllm.agents.tactic": "Tactic build_tactic",
     "lllm.events.backends.jsonl.backend": "LocalFileBackend",
@@ -107,7 +111,8 @@ _HOMES = {
     "lllm.packages.registry": "Runtime",
     "lllm.projections.session.call_session": "AgentCallSession TacticCallSession",
     "lllm.projections.session.invoke_cost": "InvokeCost",
-    "lllm.replay.divergence": "ReplayDivergence ReplayInterrupted",
+    "lllm.replay.divergence": "ReplayDivergence ReplayInterrupted ReplayPlace",
+    "lllm.replay.fork": "Fork",
     "lllm.replay.replay": "Replay",
     "lllm.sessions.threads": "Executor",
     "lllm.store.call_records": "CallRecord",

@@ -162,7 +162,7 @@ MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLi
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
-Replay ReplayDivergence ReplayError ReplayInterrupted
+Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork
 """
 
 
@@ -190,7 +190,7 @@ def test_the_public_names() -> None:
 
 STORE = """
 backend backup carry close database events export_cost_summary export_lists export_session find_id
-follow import_sessions
+follow fork import_sessions
 lag list_calls list_sessions load_session load_session_record log open partition prices
 read_only rebuild redact replay save_error session tactic tag
 """

@@ -8,8 +8,10 @@ answer the current one, and is one agent call in the session's record (see
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
+
+import msgspec
 
 from lllm.agents.agent_call import respond
 from lllm.agents.answer_stream import AnswerStream
@@ -35,9 +37,15 @@ class Agent:
     Args:
         config: What the agent is.
         session: The session of the call.
+        with_model: Makes its configuration for another model; None where nobody can.
     """
 
-    def __init__(self, config: AgentConfig, session: SessionScope) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        session: SessionScope,
+        with_model: Callable[[str], AgentConfig] | None = None,
+    ) -> None:
         self.config = config
         self.name = config.name
         self.session = session
@@ -45,6 +53,7 @@ class Agent:
         self._dialogs: dict[str, Dialog] = {}
         self._current: Dialog | None = None
         self._prompts: dict[str, Prompt] = {}  # the last with a format or tools, by alias
+        self._with_model = with_model
         self.calls = 0
 
     def __repr__(self) -> str:
@@ -355,6 +364,25 @@ class Agent:
         return respond(self, dialog, on_text, on_loop=on_loop)
 
     # -- what a call is made with
+
+    def with_model(self, model: str) -> AgentConfig:
+        """The agent's configuration as it is now, but for its model, its invoker and its provider.
+
+        Args:
+            model: The name of another model.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ConfigError: Nobody knows the model.
+        """
+        if self._with_model is None:
+            return msgspec.structs.replace(self.config, model_name=model)
+        made = self._with_model(model)
+        return msgspec.structs.replace(
+            self.config, model_name=model, invoker=made.invoker, provider=made.provider
+        )
 
     def prompt_of(self, dialog: Dialog) -> Prompt:
         """The prompt that defines the form of an answer.

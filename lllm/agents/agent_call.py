@@ -10,8 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from lllm.agents.dialog import Dialog, Message
-from lllm.agents.effects import Commit, Steps, Wait
+from lllm.agents.edits import TurnEdit, apply_edit
+from lllm.agents.effects import BeginTurn, Commit, Steps, Wait
 from lllm.agents.model_calls import ENDED, ModelCalls, OnPiece
 from lllm.agents.retries import Retries
 from lllm.agents.tool_calls import NO_MORE, ToolCalls
@@ -24,8 +27,10 @@ from lllm.events.model import (
     Content,
     Limits,
     LLMResponded,
+    SessionEdited,
 )
 from lllm.events.values.json_values import to_plain
+from lllm.invokers.secret_params import without_secrets
 from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import current, running
@@ -79,6 +84,7 @@ class AgentCall:
             recorder, dialog, agent.tools_of(dialog), config.max_interrupt_steps,
             at_once=config.max_parallel_tools, on_loop=on_loop,
         )  # fmt: skip
+        self._on_text = on_text
         self._number = recorder.ordinal("call")
         self._retries = Retries(config, agent.session, self._number)
         self._ending = threading.RLock()
@@ -183,11 +189,15 @@ class AgentCall:
 
     def _answer(self, step: int) -> Steps[LLMResponded]:
         """Get one answer of the model, in as many attempts as allowed."""
-        budget, model = self._agent.session.budget, self._agent.config.model_name
+        session = self._agent.session
         attempt = 0
         while True:
             attempt += 1
-            budget.check(f"the next call of {model}")
+            if session.replaying is not None:
+                changed = yield BeginTurn(step, attempt)
+                if isinstance(changed, TurnEdit):
+                    self._change(changed, step, attempt)
+            session.budget.check(f"the next call of {self._agent.config.model_name}")
             request = self._recorder.ordinal("request")
             try:
                 answer = yield from self._model.ask(
@@ -199,6 +209,29 @@ class AgentCall:
                 return answer
             yield Commit(self._recorder)
             yield Wait(wait)
+
+    def _change(self, changed: TurnEdit, step: int, attempt: int) -> None:
+        """Go on with what a fork changes."""
+        edit = changed.edit
+        event = SessionEdited(call=self._number, step=step, attempt=attempt, tool=changed.tool)
+        if edit is None:
+            self._recorder.stage(event)
+            return
+        params = edit.parameters
+        self._recorder.stage(
+            msgspec.structs.replace(
+                event,
+                message=edit.message,
+                model=edit.model,
+                params=None if params is None else to_plain(without_secrets(dict(params))),
+                prompt=edit.prompt,
+            )
+        )
+        apply_edit(self._agent, self._dialog, edit)
+        self._prompt = self._agent.prompt_of(self._dialog)
+        self._model = ModelCalls(
+            self._agent, self._dialog, self._number, self._on_text, self._ending
+        )
 
     def _run_tools(self, answer: LLMResponded) -> Steps[None]:
         request, calls = answer.request, answer.content.tool_calls

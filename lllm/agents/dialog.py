@@ -166,6 +166,20 @@ class Dialog:
         """
         self._entries.append(_Entry(ordinal, content, message_digest(content)))
 
+    def restart(self, number: int, kept: int) -> int | None:
+        """Go on as another dialog, with the first messages of this one.
+
+        Args:
+            number: The number of the other dialog in the session.
+            kept: How many messages are kept.
+
+        Returns:
+            The number of the last message that is kept within the session; None if none is.
+        """
+        del self._entries[kept:]
+        self.number = number
+        return self.last_ordinal
+
     def forked(self, number: int, alias: str) -> Dialog:
         """Make a new dialog that begins with the messages of this one.
 

@@ -62,6 +62,28 @@ class Commit(msgspec.Struct, frozen=True):
         return None
 
 
+class BeginTurn(msgspec.Struct, frozen=True):
+    """Asks what a fork changes before the model is asked; the result is a TurnEdit, or None.
+
+    Only a replayed or forked session yields it.
+
+    Args:
+        step: Which answer of the agent call comes next.
+        attempt: Which try of it.
+    """
+
+    step: int
+    attempt: int
+
+    def run(self) -> object:
+        """See Effect."""
+        return None
+
+    async def arun(self) -> object:
+        """See Effect."""
+        return None
+
+
 class Invoke(msgspec.Struct, frozen=True):
     """Calls a model once; the result is an Answer.
 

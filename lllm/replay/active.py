@@ -58,8 +58,8 @@ class Replaying(AnswersSessions, Protocol):
     """What one session of a replay is answered by."""
 
     @property
-    def origin(self) -> Origin:
-        """The session that this one replays."""
+    def origin(self) -> Origin | None:
+        """The session that this one replays or forks; None where it is new in a fork."""
 
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
         """Answer the calls of models and the tools of one agent call.

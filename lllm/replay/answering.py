@@ -7,13 +7,23 @@ and streams share this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import msgspec
 
-from lllm.agents.effects import Effect, Invoke, RunTool, RunTools, Steps, Wait, carried_out
+from lllm.agents.edits import TurnEdit
+from lllm.agents.effects import (
+    BeginTurn,
+    Effect,
+    Invoke,
+    RunTool,
+    RunTools,
+    Steps,
+    Wait,
+    carried_out,
+)
 from lllm.agents.tool_calls import failure_text
 from lllm.events.model import Error, LLMFailed, ToolFailed, ToolReturned
 from lllm.invokers import Request
@@ -61,6 +71,14 @@ class Judge(Protocol):
         asked.
         """
 
+    def changed(
+        self, call: RecordedCall | None, place: ReplayPlace, tool: int | None
+    ) -> TurnEdit | None:
+        """What a fork changes before the model is asked at a place.
+
+        `tool` is the number of the tool that was last answered with a result of the fork's.
+        """
+
     def runs(self, tool: Tool[..., object]) -> bool:
         """True for a tool that runs, whatever is recorded of it."""
 
@@ -71,10 +89,10 @@ class Judge(Protocol):
         """Take what ran within a tool as answered: its result is, and it is paid for."""
 
     def unrecorded_tool(self, call: RecordedCall | None, place: ReplayPlace) -> NoReturn:
-        """A tool runs that did not. Raises ReplayDivergence or ReplayInterrupted."""
+        """A tool runs that did not. Raises ReplayDivergence, ReplayInterrupted or GoesLive."""
 
     def broke(self, place: ReplayPlace, why: str) -> NoReturn:
-        """The recording ends here. Raises ReplayInterrupted."""
+        """The recording ends here. Raises ReplayInterrupted or GoesLive."""
 
 
 def answered(judge: Judge, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
@@ -118,9 +136,14 @@ class _Answers:
         self._budget = budget
         self._last: RecordedAttempt | None = None  # whose answer was given last
         self._live = judge.is_live  # the model is asked, and tools run
+        self._edited_tool: int | None = None  # the number of one with a result of the fork's
 
     def carry_out(self, effect: Effect) -> Steps[object]:
         """Answer an effect, or have it carried out."""
+        if isinstance(effect, BeginTurn):
+            place = msgspec.structs.replace(self._place, step=effect.step, attempt=effect.attempt)
+            tool, self._edited_tool = self._edited_tool, None
+            return self._judge.changed(self._call, place, tool)
         if self._live:
             return (yield effect)
         if isinstance(effect, Invoke):
@@ -136,12 +159,14 @@ class _Answers:
     # -- models
 
     def _invoke(self, effect: Invoke) -> Steps[object]:
-        place = _at(self._place, effect)
         try:
-            attempt = self._judge.ask(self._call, place, effect.request)
+            return (yield from self._answer(effect, _at(self._place, effect)))
         except GoesLive:
             self._live = True
-            return (yield effect)
+        return (yield effect)
+
+    def _answer(self, effect: Invoke, place: ReplayPlace) -> Steps[object]:
+        attempt = self._judge.ask(self._call, place, effect.request)
         end = attempt.end
         if end is None:
             self._judge.broke(place, "The process ended while the model was asked.")
@@ -176,8 +201,17 @@ class _Answers:
         return recorded, place
 
     def _tool(self, effect: RunTool) -> Steps[object]:
+        try:
+            return (yield from self._answer_tool(effect))
+        except GoesLive:
+            self._live = True
+        return (yield effect)
+
+    def _answer_tool(self, effect: RunTool) -> Steps[object]:
         recorded, place = self._recorded(effect)
-        if self._judge.runs(effect.tool):
+        if recorded.is_edited:
+            self._edited_tool = effect.ordinal
+        elif self._judge.runs(effect.tool):
             try:
                 value = yield effect
             except Exception as error:
@@ -204,43 +238,62 @@ class _Answers:
 
     def _tools(self, effect: RunTools) -> Steps[object]:
         running: list[int] = []
+        live: set[int] = set()
+        left: list[int] = []
         stopped: tuple[Error, int, ReplayPlace] | None = None
         for index, run in enumerate(effect.runs):
-            recorded, place = self._recorded(run)
-            if self._judge.runs(run.tool):
+            try:
+                recorded, place = self._recorded(run)
+            except GoesLive:
+                live.add(index)
+                running.append(index)
+                continue
+            if recorded.is_edited:
+                self._edited_tool = run.ordinal
+            elif self._judge.runs(run.tool):
                 running.append(index)
                 continue
             end = recorded.end
             if isinstance(end, ToolFailed) and is_stop(end.error):
                 after = 0 if self._last is None else self._last.after + end.elapsed
                 stopped = (end.error, after, place)
+                left.append(index)
                 continue
             self._judge.spend(recorded, self._budget)
             _tell(effect, index, recorded)
-        if running:
+        yield from self._run(effect, running, live)
+        if stopped is not None:
+            try:
+                yield from self._stopped(*stopped)
+            except GoesLive:
+                yield from self._run(effect, left, set(left))
+        return None
+
+    def _run(self, effect: RunTools, indexes: Sequence[int], live: Set[int]) -> Steps[None]:
+        """Run some of several tools; those that are not live are compared with the recording."""
+        if indexes:
+            self._live = self._live or bool(live)
             yield RunTools(
-                tuple(effect.runs[index] for index in running),
+                tuple(effect.runs[index] for index in indexes),
                 effect.at_once,
-                partial(self._ran, effect, running),
+                partial(self._ran, effect, indexes, live),
                 effect.recorder,
             )
-        if stopped is not None:
-            yield from self._stopped(*stopped)
-        return None
 
     def _ran(
         self,
         effect: RunTools,
-        running: list[int],
+        indexes: Sequence[int],
+        live: Set[int],
         ran: int,
         value: object,
         error: BaseException | None,
         elapsed: int,
     ) -> None:
         """One of several tools ran, and has ended: see ToolEnded."""
-        index = running[ran]
-        if error is not None and not isinstance(error, Exception):
-            effect.ended(index, None, error, elapsed)
+        index = indexes[ran]
+        if index in live or (error is not None and not isinstance(error, Exception)):
+            effect.ended(index, value, error, elapsed)
             return
         recorded, place = self._recorded(effect.runs[index])
         self._compare(value, error, recorded, place)

@@ -42,11 +42,14 @@ class ClientCalls:
                 key = comparing.without_ignored(form).key
                 self._equal_but_for_ignored.setdefault(key, deque()).append(step)
 
-    def serve(self, asked: ClientRequest) -> tuple[ClientCall | None, Comparison, bool]:
+    def serve(
+        self, asked: ClientRequest, *, only_equal: bool = False
+    ) -> tuple[ClientCall | None, Comparison, bool]:
         """Find the recorded call that a request stands for, and take it.
 
         Args:
             asked: The request.
+            only_equal: No other call is taken where none is equal.
 
         Returns:
             The call, None where there is none left; what came of comparing; and whether an equal
@@ -68,7 +71,7 @@ class ClientCalls:
                 if found is not None:
                     return found, Comparison("ignored"), True
                 again = again or key in self._equal_but_for_ignored
-            nearest = None if again else self._nearest(redacted)
+            nearest = None if again or only_equal else self._nearest(redacted)
             if nearest is None:
                 return None, Comparison("diverged"), again
             del self._left[nearest.step]

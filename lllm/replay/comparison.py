@@ -149,7 +149,7 @@ class Comparing:
     # -- everything else
 
     def _settings(self, request: Request, attempt: RecordedAttempt) -> _Settled:
-        requested, definition = attempt.requested, attempt.call.definition
+        requested, definition = attempt.requested, attempt.definition
         params = to_plain(without_secrets(request.params))
         now: dict[str, object] = {
             "model": request.model,

@@ -20,8 +20,8 @@ Kind = Literal["changed", "unrecorded", "missing", "task", "tool", "end"]
 class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
     """A place in a session, told by what stands there and not by when it came."""
 
-    tactic: str
-    """The stable path of the tactic."""
+    tactic: str | None = None
+    """The stable path of the tactic; a place without one may be in any."""
     session_id: str | None = None
     """The recorded session; None where none was found."""
     child: int | None = None
@@ -42,11 +42,13 @@ class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
     """The tool that the answer there asks for."""
 
     def __str__(self) -> str:
-        told = [f"tactic {self.tactic!r}"]
+        told = [] if self.tactic is None else [f"tactic {self.tactic!r}"]
         if self.child is not None:
             told.append(f"child {self.child} of its parent")
         if self.agent is not None:
-            told += [f"agent {self.agent!r}", f"dialog {self.dialog!r}"]
+            told.append(f"agent {self.agent!r}")
+            if self.dialog is not None:
+                told.append(f"dialog {self.dialog!r}")
         if self.client is not None:
             told.append(f"captured client {self.client!r}")
             if self.dialog is not None:

@@ -7,25 +7,32 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_type_hints
 
 import msgspec
 
+from lllm.agents.edits import Edit
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, LogReadOnly, ReplayError
 from lllm.events.values.json_values import from_plain, to_plain
 from lllm.projections.session.invoke_cost import dollars
+from lllm.replay.fork import Fork
+from lllm.replay.fork_point import ForkAt
 from lllm.replay.ignored import Ignore
 from lllm.replay.recording import RecordedSession
 from lllm.replay.recording_file import is_file, read_file
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import OnDivergence, Replay
+from lllm.sessions.budget import OnUnpriced
 from lllm.sessions.host import SessionHost
 from lllm.sessions.in_memory import InMemorySessionHost
 
 if TYPE_CHECKING:
     from lllm.store.session_host import StoreSessionHost
+
+
+R = TypeVar("R")
 
 
 class ReplayableTactic(Protocol):
@@ -63,24 +70,60 @@ def open_replay(
         ConfigError: An option can't be.
         LogReadOnly: The store can't be written to, and the replay is to be recorded.
     """
-    events: Iterable[Recorded]
-    if is_file(session):
-        source, session_id = str(os.fspath(session)), None
-        events = read_file(session)
-    elif store is None:
-        raise ConfigError(
-            f"Session {session!r} is in no store: give the tactic its log_store, or the path of "
-            "an exported .jsonl file instead of an id."
-        )
-    else:
-        session_id = str(session)
-        source = repr(store.settings.backend)
-        events = store.reader.recording(session_id)
-    recording = read_recording(events, session_id, source)
+    recording = read_recording(*_read(session, store))
     return Replay(
         recording, _host(store, record), on_divergence=on_divergence, ignore=ignore,
         live_tools=live_tools,
     )  # fmt: skip
+
+
+def open_fork(
+    session: str | os.PathLike[str],
+    store: StoreSessionHost | None,
+    *,
+    at: ForkAt,
+    edit: Edit | None,
+    on_divergence: OnDivergence,
+    ignore: Iterable[Ignore],
+    live_tools: Collection[str],
+) -> Fork:
+    """Open a fork of a session.
+
+    Args:
+        session: Its id in the store, or the path of a file that it was exported to as jsonl.
+        store: Where it is recorded, and where the fork is; None where there is none.
+        at: See `LogStore.fork`, as for the others.
+        edit: See there.
+        on_divergence: See there.
+        ignore: See there.
+        live_tools: See there.
+
+    Raises:
+        SessionNotFound: There is no such session.
+        LogDamaged: An event is not what was written.
+        ReplayError: The session can't be forked, or not there.
+        ConfigError: An option can't be.
+        LogReadOnly: The store can't be written to.
+    """
+    return Fork(
+        *_read(session, store), _host(store, True), at=at, edit=edit, on_divergence=on_divergence,
+        ignore=ignore, live_tools=live_tools,
+    )  # fmt: skip
+
+
+def _read(
+    session: str | os.PathLike[str], store: StoreSessionHost | None
+) -> tuple[list[Recorded], str | None, str]:
+    """The events of a session, its id where that is known, and where they come from."""
+    if is_file(session):
+        return read_file(session), None, str(os.fspath(session))
+    if store is None:
+        raise ConfigError(
+            f"Session {session!r} is in no store: give the tactic its log_store, or the path of "
+            "an exported .jsonl file instead of an id."
+        )
+    session_id = str(session)
+    return store.reader.recording(session_id), session_id, repr(store.settings.backend)
 
 
 def _host(store: StoreSessionHost | None, record: bool) -> SessionHost:
@@ -117,14 +160,24 @@ def call_again(
         ReplayDivergence: The tactic does something else than it did.
         ReplayInterrupted: The recording ends before the tactic does.
     """
-    call = recorded_call(tactic, path, replay.recording, return_session=return_session)
+    call: Callable[[], object] = recorded_call(
+        tactic, path, replay.recording, return_session=return_session
+    )
     with replay:
         return call()
 
 
 def recorded_call(
-    tactic: ReplayableTactic, path: str, recording: RecordedSession, *, return_session: bool = False
-) -> Callable[[], object]:
+    tactic: ReplayableTactic,
+    path: str,
+    recording: RecordedSession,
+    *,
+    return_session: bool = False,
+    method: Callable[..., R] | None = None,
+    tags: Mapping[str, str] | None = None,
+    budget_usd: float | None = None,
+    budget_unpriced: OnUnpriced | None = None,
+) -> Callable[[], R]:
     """Make the call that a recorded session is of.
 
     Args:
@@ -132,6 +185,10 @@ def recorded_call(
         path: Its stable path.
         recording: The session.
         return_session: Return the call's own session, and not what it returns.
+        method: How it is called; None for the tactic itself.
+        tags: Added to the recorded ones.
+        budget_usd: US dollars that it may spend; None for what it might then.
+        budget_unpriced: As for a call.
 
     Returns:
         A function that calls the tactic with the recorded task, options, tags and budget.
@@ -147,13 +204,15 @@ def recorded_call(
     started = recording.started
     task = recorded_task(tactic.call, recording)
     options = recorded_options(recording)
+    recorded_budget = None if started.budget is None else dollars(started.budget)
     return partial(
-        tactic,
+        cast("Callable[..., R]", tactic if method is None else method),
         task,
-        tags=started.tags,
+        tags={**started.tags, **(tags or {})},
         metadata=from_plain(started.metadata),
         return_session=return_session,
-        budget_usd=None if started.budget is None else dollars(started.budget),
+        budget_usd=recorded_budget if budget_usd is None else budget_usd,
+        budget_unpriced=budget_unpriced,
         **(dict(options) if isinstance(options, Mapping) else {}),
     )
 

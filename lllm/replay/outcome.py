@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import builtins
 
+import msgspec
+
 from lllm.events.errors import InvokeError, ParseError
 from lllm.events.model import Error, LLMFailed, LLMResponded, Price
 from lllm.invokers import Answer, Finish
@@ -18,7 +20,28 @@ _CANCELLED = ("KeyboardInterrupt", "SystemExit", "GeneratorExit")
 CANCELLED_TASK = "asyncio.exceptions.CancelledError"
 _RETRYABLE = (408, 409, 425, 429)
 
-FREE = Price("free", nanos=0, reason="It is a replay: the answer comes from the log.")
+_FREE = Price("free", nanos=0, reason="The answer comes from the log, and is not paid for again.")
+
+
+def price_of_answered(price: Price | None) -> Price:
+    """The price of an attempt that is answered from the log: nothing, with what it cost then.
+
+    Args:
+        price: What it cost when it was recorded; None where nobody said.
+    """
+    recorded = None if price is None else price.nanos
+    return _FREE if recorded is None else msgspec.structs.replace(_FREE, recorded=recorded)
+
+
+def first_price(price: Price | None) -> Price | None:
+    """What an attempt cost when its answer was first given: before any replay or fork of it.
+
+    Args:
+        price: As it is recorded.
+    """
+    if price is None or price.recorded is None:
+        return price
+    return msgspec.structs.replace(price, nanos=price.recorded, recorded=None)
 
 
 class RecordedAnswer(Answer, frozen=True, kw_only=True):

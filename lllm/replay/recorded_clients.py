@@ -12,6 +12,8 @@ class ClientAttempt:
     """One attempt of the SDK."""
 
     requested: LLMRequested
+    position: int
+    """Of its start in the log."""
     end: LLMResponded | LLMFailed | None = None
     ended: int = 0
     """Nanoseconds UTC."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ReplayError
 from lllm.events.model import (
@@ -23,8 +25,10 @@ from lllm.events.model import (
     LLMRequested,
     LLMResponded,
     MessageAdded,
+    Origin,
     Price,
     RetryScheduled,
+    SessionEdited,
     SessionFailed,
     SessionStarted,
     SessionSucceeded,
@@ -32,6 +36,7 @@ from lllm.events.model import (
     ToolFailed,
     ToolReturned,
 )
+from lllm.replay.outcome import first_price
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 
 MessageEvent: TypeAlias = MessageAdded | LLMResponded | ToolReturned | ToolFailed
@@ -43,6 +48,10 @@ class RecordedTool:
 
     called: ToolCalled
     end: ToolReturned | ToolFailed | None = None
+    ended: int = 0
+    """The position of its end in the log; 0 where it has none."""
+    is_edited: bool = False
+    """True where a fork gave it another result."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +60,9 @@ class RecordedAttempt:
 
     call: RecordedCall
     requested: LLMRequested
+    definition: AgentDefined
+    position: int
+    """Of its start in the log."""
     end: LLMResponded | LLMFailed | None = None
     after: int = 0
     """Nanoseconds from the session's start to the end of the attempt."""
@@ -80,9 +92,18 @@ class RecordedCall:
     nth: int
     """The nth in dialogs of this alias of the agent."""
     definition: AgentDefined
+    position: int
+    """Of its start in the log."""
     attempts: dict[tuple[int, int], RecordedAttempt] = field(default_factory=dict)
     """By step and attempt."""
     end: AgentSucceeded | AgentFailed | None = None
+    ended: int = 0
+    """The position of its end in the log; 0 where it has none."""
+
+    @property
+    def last(self) -> RecordedAttempt | None:
+        """The attempt that began last."""
+        return list(self.attempts.values())[-1] if self.attempts else None
 
 
 @dataclass(eq=False, slots=True)
@@ -115,6 +136,10 @@ class RecordedSession:
     end: SessionSucceeded | SessionFailed | None = None
     ended: int | None = None
     """Nanoseconds UTC; None where it has no end."""
+    last: Recorded | None = None
+    """The last of its events."""
+    edits: dict[tuple[int, int, int], SessionEdited] = field(default_factory=dict)
+    """What a fork changed, by agent call, step and attempt."""
     children: list[RecordedSession] = field(default_factory=list)
     calls: dict[tuple[str, str], list[RecordedCall]] = field(default_factory=dict)
     """By agent and alias of the dialog, in their order."""
@@ -139,6 +164,11 @@ class RecordedSession:
     def tactic_path(self) -> str:
         """The stable path of its tactic."""
         return self.started.tactic_path
+
+    @property
+    def forked(self) -> Origin:
+        """The origin of a fork that has all of these events."""
+        return Origin(self.session_id, "fork", None if self.last is None else self.last.seq)
 
     @property
     def stopped_by(self) -> RecordedSession | None:
@@ -179,6 +209,10 @@ class RecordedSession:
         """All attempts of its agents, in their order."""
         return iter(self._requests.values())
 
+    def agent_calls(self) -> Iterator[RecordedCall]:
+        """All calls of its agents, in their order."""
+        return iter(self._calls.values())
+
     def family(self) -> Iterator[RecordedSession]:
         """This session and all below it."""
         waiting = [self]
@@ -200,11 +234,14 @@ class RecordedSession:
 
     def take(self, event: Recorded, payload: Event, definitions: dict[str, AgentDefined]) -> None:
         """Add the next event of the session."""
+        self.last = event
         taking = _TAKING.get(type(payload))
         if isinstance(payload, AgentStarted):
-            self._begin_call(payload, definitions)
+            self._begin_call(event, payload, definitions)
         elif isinstance(payload, LLMRequested) and payload.call is None:
-            self._ask_client(payload, definitions)
+            self._ask_client(event, payload, definitions)
+        elif isinstance(payload, LLMRequested):
+            self._request(event, payload, definitions)
         elif taking is not None:
             taking(self, event, payload)
 
@@ -218,8 +255,15 @@ class RecordedSession:
     def _added(self, _: Recorded, added: MessageAdded) -> None:
         self._say(added.dialog, added)
 
-    def _ended_call(self, _: Recorded, end: AgentSucceeded | AgentFailed) -> None:
-        self._call(end.call).end = end
+    def _ended_call(self, event: Recorded, end: AgentSucceeded | AgentFailed) -> None:
+        call = self._call(end.call)
+        call.end, call.ended = end, event.position
+
+    def _edited(self, _: Recorded, edited: SessionEdited) -> None:
+        self.edits[edited.call, edited.step, edited.attempt] = edited
+        tool = self.tools.get(edited.tool or 0)
+        if tool is not None:
+            tool.is_edited = True
 
     def _retried(self, _: Recorded, retry: RetryScheduled) -> None:
         attempt = self._requests.get(retry.request)
@@ -239,7 +283,9 @@ class RecordedSession:
             raise self._broken(f"dialog {dialog} never began")
         found.own.append((event.message, event))
 
-    def _begin_call(self, started: AgentStarted, definitions: dict[str, AgentDefined]) -> None:
+    def _begin_call(
+        self, event: Recorded, started: AgentStarted, definitions: dict[str, AgentDefined]
+    ) -> None:
         dialog = self._dialogs.get(started.dialog)
         if dialog is None:
             raise self._broken(f"dialog {started.dialog} never began")
@@ -248,7 +294,7 @@ class RecordedSession:
             raise self._broken(f"the definition of agent {started.agent!r} is missing")
         alias = dialog.opened.alias
         calls = self.calls.setdefault((started.agent, alias), [])
-        call = RecordedCall(self, started, alias, len(calls) + 1, definition)
+        call = RecordedCall(self, started, alias, len(calls) + 1, definition, event.position)
         calls.append(call)
         self._calls[started.call] = call
         if started.parent_tool is not None:
@@ -259,13 +305,18 @@ class RecordedSession:
             raise self._broken(f"agent call {number} never began")
         return self._calls[number]
 
-    def _request(self, _: Recorded, requested: LLMRequested) -> None:
+    def _request(
+        self, event: Recorded, requested: LLMRequested, definitions: dict[str, AgentDefined]
+    ) -> None:
         call = self._call(requested.call or 0)
-        attempt = RecordedAttempt(call, requested)
+        definition = definitions.get(requested.definition or "", call.definition)
+        attempt = RecordedAttempt(call, requested, definition, event.position)
         self._requests[requested.request] = attempt
         call.attempts[requested.step, requested.attempt] = attempt
 
-    def _ask_client(self, requested: LLMRequested, definitions: dict[str, AgentDefined]) -> None:
+    def _ask_client(
+        self, event: Recorded, requested: LLMRequested, definitions: dict[str, AgentDefined]
+    ) -> None:
         call = self.captured.get(requested.step)
         if call is None:
             defined = definitions.get(requested.definition or "")
@@ -274,25 +325,26 @@ class RecordedSession:
             call = self.captured[requested.step] = ClientCall(requested.step, defined)
             for tool in self._open_tools:
                 self.clients_in_tool.setdefault(tool, []).append(call)
-        attempt = ClientAttempt(requested)
+        attempt = ClientAttempt(requested, event.position)
         call.attempts[requested.attempt] = self._of_clients[requested.request] = attempt
 
     def _end_request(self, event: Recorded, end: LLMResponded | LLMFailed) -> None:
         attempt = self._requests.get(end.request) or self._of_clients.get(end.request)
         if attempt is None:
             raise self._broken(f"request {end.request} never began")
-        attempt.end = end
+        price = first_price(end.price)
+        attempt.end = end if price is end.price else msgspec.structs.replace(end, price=price)
         attempt.after = max(event.time - self.began, 0)
         if isinstance(attempt, ClientAttempt):
             attempt.ended = event.time
         if isinstance(end, LLMResponded):
             self._say(attempt.requested.dialog, end)
 
-    def _end_tool(self, _: Recorded, end: ToolReturned | ToolFailed) -> None:
+    def _end_tool(self, event: Recorded, end: ToolReturned | ToolFailed) -> None:
         tool = self.tools.get(end.tool)
         if tool is None:
             raise self._broken(f"tool {end.tool} never began")
-        tool.end = end
+        tool.end, tool.ended = end, event.position
         self._open_tools.discard(end.tool)
         attempt = self._requests.get(tool.called.request)
         if attempt is not None:
@@ -307,9 +359,9 @@ _TAKING: dict[type, Callable[..., None]] = {
     SessionFailed: RecordedSession._ended,
     DialogOpened: RecordedSession._opened,
     MessageAdded: RecordedSession._added,
+    SessionEdited: RecordedSession._edited,
     AgentSucceeded: RecordedSession._ended_call,
     AgentFailed: RecordedSession._ended_call,
-    LLMRequested: RecordedSession._request,
     LLMResponded: RecordedSession._end_request,
     LLMFailed: RecordedSession._end_request,
     RetryScheduled: RecordedSession._retried,

@@ -9,6 +9,7 @@ from typing import Literal, NoReturn, Self
 
 import msgspec
 
+from lllm.agents.edits import TurnEdit
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ConfigError, ReplayError
 from lllm.events.model import LLMFailed, SessionStarted
@@ -77,6 +78,8 @@ class Replay:
         self._reports = on_divergence != "raise"
         self.may_go_live = on_divergence == "live"
         self.is_live = False  # something differed, and what begins from then on asks its model
+        self.goes_on = False  # a fork: behind the end of the recording, the model is asked
+        self.went_on = False  # it came to the end of the recording, and behind it
         self._recorder: Recorder | None = None
         self._stack = ExitStack()
 
@@ -242,7 +245,7 @@ class Replay:
         Raises:
             ReplayDivergence: Always, but where the model itself is asked.
         """
-        if self.is_live:
+        if self.is_live or self.went_on:
             return
         self.differ(
             ReplayDivergence(
@@ -254,6 +257,20 @@ class Replay:
             can_go_on=self.may_go_live,
         )
         self.is_live = True
+
+    @property
+    def bills(self) -> bool:
+        """True where models may be asked, whose answers cost what they cost."""
+        return self.may_go_live or self.goes_on
+
+    def changed(self, place: ReplayPlace, tool: int | None) -> TurnEdit | None:  # noqa: ARG002
+        """What is changed before the model is asked at a place; a replay changes nothing.
+
+        Args:
+            place: Where.
+            tool: The number of the tool that was answered with another result.
+        """
+        return None
 
     # -- verdicts
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import msgspec
 
+from lllm.agents.edits import TurnEdit, turn_edit
 from lllm.agents.effects import Steps
 from lllm.events.model import (
     AgentFailed,
@@ -31,7 +32,7 @@ from lllm.replay.client_calls import ClientCalls
 from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
-from lllm.replay.outcome import FREE, tool_failure
+from lllm.replay.outcome import price_of_answered, tool_failure
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
 from lllm.sessions.budget import Budget
@@ -82,10 +83,13 @@ class ReplayedSession:
         return self._replay.host
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> Origin | None:
         """See Replaying."""
-        recorded = self.recorded or self._replay.recording
-        return Origin(recorded.session_id, "fork" if self._replay.may_go_live else "replay")
+        replay, recorded = self._replay, self.recorded
+        if replay.goes_on:
+            return None if recorded is None else recorded.forked
+        one = recorded or replay.recording
+        return Origin(one.session_id, "fork" if replay.may_go_live else "replay")
 
     def begin(self, started: SessionStarted, _: Recorder, /) -> ReplayedSession:
         """See AnswersSessions."""
@@ -138,6 +142,8 @@ class ReplayedSession:
                     return child, False
         if not left or self._stopped_by() is not None:
             return None, True
+        if self._is_open and self._made_in != _thread_and_task():
+            return None, True  # which one of those beside each other comes first is up to threads
         same = [one for one in left.values() if one.started.ordinal == started.ordinal]
         child = same[0] if same else next(iter(left.values()))
         del left[child.session_id]
@@ -180,7 +186,8 @@ class ReplayedSession:
 
     def _ask_client(self, asked: ClientRequest) -> AnsweredClient:
         place = msgspec.structs.replace(self.place, client=asked.client)
-        call, found, again = self._client_calls().serve(asked)
+        beside = self._is_open and self._made_in != _thread_and_task()
+        call, found, again = self._client_calls().serve(asked, only_equal=beside)
         if call is None:
             why = (
                 "A captured client asks the same once more than in the recording."
@@ -226,7 +233,6 @@ class ReplayedSession:
 
     def broke_client(self, place: ReplayPlace, why: str) -> NoReturn:
         """See ClientJudge."""
-        self._go_live()
         self.broke(place, why)
 
     # -- agents
@@ -234,7 +240,13 @@ class ReplayedSession:
     @property
     def is_live(self) -> bool:
         """See Judge."""
-        return self._replay.is_live
+        return self._replay.is_live or (self._replay.goes_on and self.recorded is None)
+
+    @property
+    def _is_open(self) -> bool:
+        """True in a fork whose point is in this session."""
+        recorded = self.recorded
+        return self._replay.goes_on and recorded is not None and recorded.end is None
 
     def answered(self, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
         """See Replaying."""
@@ -251,10 +263,10 @@ class ReplayedSession:
                 return event
             return msgspec.structs.replace(event, cost=0)
         asked = event.price is not None and id(event.price) not in self._given
-        if asked and self._replay.may_go_live:
+        if asked and self._replay.bills:
             self._billed.add(event.request)
             return event
-        return msgspec.structs.replace(event, price=FREE)
+        return msgspec.structs.replace(event, price=price_of_answered(event.price))
 
     def call(self, agent: str, dialog: str) -> tuple[RecordedCall | None, ReplayPlace]:
         """See Judge."""
@@ -275,6 +287,8 @@ class ReplayedSession:
         attempt = None if call is None else call.attempts.get(key)
         if call is None or attempt is None:
             self._unrecorded(call, place, "The model is asked where it was not asked before.")
+        if attempt.end is None:
+            self._go_on()
         messages = call.session.messages(attempt.requested)
         found = self._comparing.compare(request, attempt, messages)
         self._replay.judged(attempt, place, found.verdict)
@@ -301,9 +315,24 @@ class ReplayedSession:
             self._replay.is_live = True
             raise GoesLive
 
+    def _go_on(self) -> None:
+        """Go on behind the end of the recording, in a fork."""
+        if self._replay.goes_on:
+            self._replay.went_on = True
+            raise GoesLive
+
+    def changed(
+        self, call: RecordedCall | None, place: ReplayPlace, tool: int | None
+    ) -> TurnEdit | None:
+        """See Judge."""
+        key = (place.step or 0, place.attempt or 0)
+        edited = None if call is None else call.session.edits.get((call.started.call, *key))
+        return self._replay.changed(place, tool) if edited is None else turn_edit(edited, tool)
+
     def _unrecorded(self, call: RecordedCall | None, place: ReplayPlace, why: str) -> NoReturn:
         recorded = self.recorded
         if recorded is not None and recorded.is_stopped:
+            self._go_on()
             self._go_live()
             end = None if call is None else call.end
             if end is None or (isinstance(end, AgentFailed) and end.cancelled):
@@ -336,6 +365,8 @@ class ReplayedSession:
 
     def broke(self, place: ReplayPlace, why: str) -> NoReturn:
         """See Judge."""
+        self._go_on()
+        self._go_live()
         recorded = self.recorded or self._replay.recording
         self._replay.interrupt(
             ReplayInterrupted(

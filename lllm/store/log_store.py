@@ -47,7 +47,10 @@ from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_li
 from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
+    from lllm.agents.edits import Edit
     from lllm.importing.merge import ImportedSessions
+    from lllm.replay.fork import Fork
+    from lllm.replay.fork_point import ForkAt
     from lllm.replay.ignored import Ignore
     from lllm.replay.replay import OnDivergence, Replay
     from lllm.store.list_export import ExportedLists
@@ -295,6 +298,54 @@ class LogStore:
         return open_replay(
             session_id, self._host, on_divergence=on_divergence, ignore=ignore,
             live_tools=live_tools, record=record,
+        )  # fmt: skip
+
+    def fork(
+        self,
+        session_id: str | os.PathLike[str],
+        *,
+        at: ForkAt = None,
+        edit: Edit | None = None,
+        on_divergence: OnDivergence = "raise",
+        ignore: Iterable[Ignore] = (),
+        live_tools: Collection[str] = (),
+    ) -> Fork:
+        """Go on from a point of a recorded session: `with store.fork(session_id): tactic(task)`.
+
+        Up to the point, agents and captured clients are answered from the log, and no tool runs.
+        From there on models are asked and tools run, in all threads and tasks. What the past cost
+        is not billed again.
+
+        Args:
+            session_id: The whole id, or the path of a file that `lllm export --format jsonl` wrote.
+            at: Where: a ReplayPlace, which says as much as tells one turn of the model (or, with
+                `tool`, one tool) from the others, and is the point before it; a position of the
+                log, as `lllm events` shows them (of a file, the number of a line); a datetime, date
+                or text as `lllm.times.parse_time` reads them; None for where it broke. Of a session
+                that failed, that is before the turn that failed.
+            edit: What is changed there, of an agent; None for nothing.
+            on_divergence: What is done where the code asks something else before the point, as for
+                `replay`.
+            ignore: As for `replay`.
+            live_tools: Names of tools that run before the point, too; see `replay`.
+
+        Returns:
+            The fork, for a `with`.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
+            ReplayError: The session can't be forked, or not there.
+            ConfigError: An option can't be.
+            TypeError: `at` is none of these.
+            ValueError: `at` is a text that is no time.
+            LogReadOnly: The store can't be written to.
+        """
+        from lllm.replay.open_replay import open_fork
+
+        return open_fork(
+            session_id, self._host, at=at, edit=edit, on_divergence=on_divergence, ignore=ignore,
+            live_tools=live_tools,
         )  # fmt: skip
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:

@@ -24,6 +24,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "session.succeeded": ("elapsed", "delivery"),
     "session.failed": ("elapsed", "error"),
     "session.interrupted": ("about", "last_seq"),
+    "session.edited": ("step", "message", "tool", "model", "params", "prompt"),
     "session.tagged": ("about", "set", "removed", "by"),
     "session.erased": ("about", "by", "reason"),
     "agent.defined": ("name", "model"),

@@ -1,0 +1,308 @@
+"""Finds the point of a fork: what of a recorded session is its past, and which turn comes next.
+
+The past is what the log had up to a position. Nothing in it was caused by anything behind it,
+however threads and tasks ran beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from lllm.events.errors import ReplayError
+from lllm.events.model import AgentFailed, LLMFailed, SessionFailed, ToolFailed
+from lllm.replay.divergence import ReplayPlace
+from lllm.replay.outcome import is_stop
+from lllm.replay.recorded_clients import ClientAttempt, ClientCall
+from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
+from lllm.store.point_in_time import PointInTime, Until
+
+ForkAt: TypeAlias = ReplayPlace | PointInTime | None
+_MOST_NAMED = 5  # places in the message of an error
+
+
+class ForkPoint(msgspec.Struct, frozen=True):
+    """Where a session is forked.
+
+    Attributes:
+        until: Selects the events of the past.
+        place: What the user named; None where it was no place.
+    """
+
+    until: Until
+    place: ReplayPlace | None = None
+
+
+def find_point(recording: RecordedSession, at: ForkAt) -> ForkPoint:
+    """Find the point that the user names.
+
+    Args:
+        recording: The whole session.
+        at: A place, a position of the log, a time, or None for where it broke.
+
+    Returns:
+        The point.
+
+    Raises:
+        ReplayError: There is no such place, or more than one; or it did not break.
+        TypeError: It is none of these.
+        ValueError: It is a text that is no time.
+    """
+    if at is None:
+        return ForkPoint(Until(_before_break(recording)))
+    if not isinstance(at, ReplayPlace):
+        return ForkPoint(Until(at))
+    found = [(place, one) for place, one in _places(recording, at) if _fits(at, place)]
+    if not found:
+        raise ReplayError(
+            f"Session {recording.session_id} has no place {_told(at)}; it has "
+            f"{_listed([place for place, _ in _places(recording, ReplayPlace())])}."
+        )
+    if len(found) > 1:
+        raise ReplayError(
+            f"{_told(at)} names more than one place of session {recording.session_id}: "
+            f"{_listed([place for place, _ in found])}. Name one of them."
+        )
+    [(place, one)] = found
+    if isinstance(one, RecordedTool):
+        return ForkPoint(Until(one.ended - 1 if one.ended else last_position(recording)), place)
+    return ForkPoint(Until(one.position - 1), place)
+
+
+def _told(place: ReplayPlace) -> str:
+    return f"({place})" if str(place) else "(any)"
+
+
+def _listed(places: Sequence[ReplayPlace]) -> str:
+    named = [f"({place})" for place in places[:_MOST_NAMED]]
+    if len(places) > _MOST_NAMED:
+        named.append(f"and {len(places) - _MOST_NAMED} more")
+    return "; ".join(named) or "none at all"
+
+
+def _fits(wanted: ReplayPlace, place: ReplayPlace) -> bool:
+    for name in ReplayPlace.__struct_fields__:
+        value = getattr(wanted, name)
+        if value is not None and value != getattr(place, name):
+            return False
+    return wanted.attempt is not None or wanted.tool is not None or place.attempt == 1
+
+
+def place_of(
+    recording: RecordedSession, call: RecordedCall, step: int, attempt: int
+) -> ReplayPlace:
+    """The place of a turn of the model.
+
+    Args:
+        recording: The session that is replayed or forked.
+        call: The agent call.
+        step: The turn.
+        attempt: The try of it.
+    """
+    session = call.session
+    return ReplayPlace(
+        tactic=session.tactic_path,
+        session_id=session.session_id,
+        child=None if session is recording else session.started.ordinal,
+        agent=call.started.agent,
+        dialog=call.alias,
+        respond=call.nth,
+        step=step,
+        attempt=attempt,
+    )
+
+
+def _places(
+    recording: RecordedSession, wanted: ReplayPlace
+) -> Iterator[tuple[ReplayPlace, RecordedAttempt | RecordedTool | ClientAttempt]]:
+    """All turns of the model, or all tools where one is wanted."""
+    for session in recording.family():
+        for attempt in session.attempts():
+            requested = attempt.requested
+            place = place_of(recording, attempt.call, requested.step, requested.attempt)
+            if wanted.tool is None:
+                yield place, attempt
+                continue
+            for tool in attempt.tools:
+                for name in {tool.called.name, tool.called.call_id}:
+                    yield msgspec.structs.replace(place, tool=name), tool
+        for call in session.captured.values() if wanted.tool is None else ():
+            for one in call.attempts.values():
+                yield _place_of_client(recording, session, call, one), one
+
+
+def _place_of_client(
+    recording: RecordedSession, session: RecordedSession, call: ClientCall, attempt: ClientAttempt
+) -> ReplayPlace:
+    return ReplayPlace(
+        tactic=session.tactic_path,
+        session_id=session.session_id,
+        child=None if session is recording else session.started.ordinal,
+        client=attempt.requested.operation,
+        dialog=call.place,
+        step=call.step,
+        attempt=attempt.requested.attempt,
+    )
+
+
+# -- where it broke
+
+
+def _before_break(recording: RecordedSession) -> int:
+    """The last position before what ended a session otherwise than it should."""
+    end = recording.end
+    if end is None:
+        return last_position(recording)
+    if not isinstance(end, SessionFailed):
+        raise ReplayError(
+            f"Session {recording.session_id} succeeded, so there is no place where it broke. Say "
+            "where to fork it: at=ReplayPlace(agent=..., step=...), a position or a time."
+        )
+    return _before_break_of(_broken_session(recording))
+
+
+def _broken_session(recording: RecordedSession) -> RecordedSession:
+    """The innermost session whose error or cancellation ended those above."""
+    found = recording
+    while True:
+        end = found.end
+        below = [one for one in found.children if isinstance(one.end, SessionFailed)]
+        below = [one for one in below if isinstance(end, SessionFailed) and _same(one.end, end)]
+        if not below:
+            return found
+        found = max(below, key=_own_last)
+
+
+def last_position(recording: RecordedSession) -> int:
+    """The position of the last event of a session and of those below it."""
+    return max(map(_own_last, recording.family()))
+
+
+def _own_last(session: RecordedSession) -> int:
+    return 0 if session.last is None else session.last.position
+
+
+def _same(one: object, end: SessionFailed) -> bool:
+    """True if an error ended a call and what is above it."""
+    if not isinstance(one, SessionFailed):
+        return False
+    return (one.error.type, one.error.message) == (end.error.type, end.error.message) or (
+        one.cancelled and end.cancelled
+    )
+
+
+def _before_break_of(session: RecordedSession) -> int:
+    end = session.end
+    before_end = _own_last(session) - 1
+    if not isinstance(end, SessionFailed):
+        return before_end
+    calls = [call for call in session.agent_calls() if call.end is not None]
+    call = max(calls, key=lambda one: one.ended, default=None)
+    if call is not None and isinstance(call.end, AgentFailed) and _error_of(call, end):
+        return _before_break_of_call(call)
+    clients = list(session.captured.values())
+    attempts = list(clients[-1].attempts.values()) if clients else []
+    if attempts and isinstance(attempts[-1].end, LLMFailed):
+        return attempts[0].position - 1
+    return before_end
+
+
+def _error_of(call: RecordedCall, end: SessionFailed) -> bool:
+    failed = call.end
+    return isinstance(failed, AgentFailed) and (
+        failed.error.type == end.error.type or (failed.cancelled and end.cancelled)
+    )
+
+
+def _before_break_of_call(call: RecordedCall) -> int:
+    """Before the turn of the model that failed, or the tool that was stopped."""
+    last = call.last
+    if last is None:
+        return call.ended - 1
+    stopped = [
+        tool.ended
+        for tool in last.tools
+        if isinstance(tool.end, ToolFailed) and is_stop(tool.end.error)
+    ]
+    if stopped:
+        return min(stopped) - 1
+    failed = last.end is None or isinstance(last.end, LLMFailed)
+    error = "" if not isinstance(call.end, AgentFailed) else call.end.error.type
+    if failed or (not last.tools and error.endswith("AgentError")):  # the answer was refused
+        return call.attempts[last.requested.step, 1].position - 1
+    return call.ended - 1
+
+
+# -- the turn that comes next
+
+
+def next_turn(whole: RecordedSession, past: RecordedSession, *, of_tool: bool) -> ReplayPlace:
+    """The turn of the model that is the first behind a point, where no place names it.
+
+    Args:
+        whole: The session as it was recorded.
+        past: What it had at the point.
+        of_tool: The result of a tool is changed, so an answer that asks for tools comes before it.
+
+    Returns:
+        Its place in the past.
+
+    Raises:
+        ReplayError: More than one agent was at work then, or none is behind the point.
+    """
+    at_work = [call for one in past.family() for call in one.agent_calls() if call.end is None]
+    with_tools = [call for call in at_work if call.last is not None and call.last.tools]
+    in_tools = [call for call in with_tools if _has_open_tool(call)]
+    found = with_tools if of_tool else [call for call in at_work if call not in in_tools] or at_work
+    if len(found) > 1:
+        places = [turn_after(past, call) for call in found]
+        raise ReplayError(
+            f"At the point of the fork, {len(found)} agent calls of session {past.session_id} were "
+            f"at work: {_listed(places)}. Name the place that the edit is for: at=ReplayPlace(...)."
+        )
+    if found:
+        return turn_after(past, found[0])
+    begun = {
+        (one.session_id, call.started.call) for one in past.family() for call in one.agent_calls()
+    }
+    later = [
+        call
+        for one in whole.family()
+        for call in one.agent_calls()
+        if (one.session_id, call.started.call) not in begun
+    ]
+    if of_tool or not later:
+        what = "no tool was called" if of_tool else "no agent was asked"
+        raise ReplayError(
+            f"Behind the point of the fork {what} in session {past.session_id}, so there is "
+            "nothing that the edit could change. Choose another point."
+        )
+    return place_of(whole, min(later, key=_begun_at), 1, 1)
+
+
+def _begun_at(call: RecordedCall) -> int:
+    return call.position
+
+
+def _has_open_tool(call: RecordedCall) -> bool:
+    return call.last is not None and any(tool.end is None for tool in call.last.tools)
+
+
+def turn_after(past: RecordedSession, call: RecordedCall) -> ReplayPlace:
+    """The turn that comes next in an agent call that is at work.
+
+    Args:
+        past: The session that it belongs to, or stands below of.
+        call: The call.
+    """
+    last = call.last
+    if last is None:
+        return place_of(past, call, 1, 1)
+    step, attempt = last.requested.step, last.requested.attempt
+    if last.end is None:
+        return place_of(past, call, step, attempt)
+    if isinstance(last.end, LLMFailed):
+        return place_of(past, call, step, attempt + 1)
+    return place_of(past, call, step + 1, 1)
