@@ -61,7 +61,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 "Edit changes a message or a tool's result: what is answered is one of them."
             )
-        if not self.changes_tool and self.without_tool is None:
+        if not self.changes_tool and not self._changes_agent:
             raise ConfigError(
                 "Edit changes nothing: give message, tool_result, model, parameters or prompt."
             )
@@ -72,10 +72,14 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
         return self.tool_result is not _NONE
 
     @property
+    def _changes_agent(self) -> bool:
+        rest = (self.message, self.model, self.parameters, self.prompt)
+        return any(one is not None for one in rest)
+
+    @property
     def without_tool(self) -> Edit | None:
         """The rest of it: all but the result of a tool; None where that is nothing."""
-        rest = (self.message, self.model, self.parameters, self.prompt)
-        if all(one is None for one in rest):
+        if not self._changes_agent:
             return None
         return msgspec.structs.replace(self, tool_result=_NONE, tool=None)
 
