@@ -71,6 +71,12 @@ def noting() -> list[Any]:
     return [tool_call("note", {"text": "1"}), tool_call("note", {"text": "2"}), "done"]
 
 
+def both_tools() -> list[Any]:
+    """Both tools at once, and an answer."""
+    asked = tool_call("note", {"text": "1"}), tool_call("look", {"what": "2"})
+    return [tool_calls(*asked), "done"]
+
+
 class Model:
     """A live model, which remembers what it was asked."""
 
@@ -169,11 +175,7 @@ def test_a_position_and_a_time(store: LogStore) -> None:
 
 def test_before_a_tool(store: LogStore) -> None:
     """A place with a tool is the point before it runs: it runs again, those before it don't."""
-    script = [
-        tool_calls(tool_call("note", {"text": "1"}), tool_call("look", {"what": "2"})),
-        "done",
-    ]
-    recorded = record(Program(asking, script, tools=[note, look], log_store=store))
+    recorded = record(Program(asking, both_tools(), tools=[note, look], log_store=store))
     ran.clear()
     model = Model("other")
     fork = Program(asking, model, tools=[note, look], log_store=store)
@@ -291,11 +293,7 @@ def test_another_result_of_a_tool(store: LogStore) -> None:
 
 def test_the_result_of_one_of_several_tools(store: LogStore) -> None:
     """Which tool is named where the answer asked for several; one that failed then, succeeds."""
-    script = [
-        tool_calls(tool_call("note", {"text": "1"}), tool_call("look", {"what": "2"})),
-        "done",
-    ]
-    recorded = record(Program(asking, script, tools=[note, look], log_store=store))
+    recorded = record(Program(asking, both_tools(), tools=[note, look], log_store=store))
     at = ReplayPlace(step=2)
     with pytest.raises(ReplayError, match=r"there are: note \(.*\), look \(.*\). Name one"):
         forked(store, recorded, Model(), at, Edit(tool_result="x"), asking)
@@ -515,7 +513,7 @@ def test_a_step_of_a_child(store: LogStore) -> None:
     class Sub(Program, register=False):
         name = "sub"
 
-    def do(tactic: Any, task: object) -> object:
+    def do(tactic: Any, _: object) -> object:
         return [asks(tactic, "before"), tactic.sub("x"), asks(tactic, "after", alias="2")]
 
     def made(script: Any) -> Program:
@@ -574,7 +572,7 @@ def test_two_agents_at_work(store: LogStore) -> None:
     recorded = record(Program(both, lambda _: "then", "a", "b", log_store=store))
     at = seq_of(store, recorded, "llm.requested", 1).position
     program = Program(both, lambda _: "now", "a", "b", log_store=store)
-    with pytest.raises(ReplayError, match="2 agent calls .* were at work: .*agent 'a'.*agent 'b'"):
+    with pytest.raises(ReplayError, match=r"2 agent calls .* were at work: .*agent 'a'.*agent 'b'"):
         program.fork(recorded, at=at, edit=Edit(message="x"))
 
 

@@ -110,7 +110,7 @@ def test_answers_that_were_refused(store: LogStore) -> None:
     def parse(text: str) -> int:
         return int(text)
 
-    def do(tactic: Any, task: object) -> object:
+    def do(tactic: Any, _: object) -> object:
         agent = tactic.agents["a"]
         agent.open()
         agent.receive_prompt(Prompt("number", "A number", parser=parse))
@@ -181,7 +181,7 @@ def test_a_result_given_by_hand(store: LogStore) -> None:
 
     @tool(name="note", description="Takes a note.")
     def stopped(text: str) -> str:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(text)
 
     def do(tactic: Any, task: object) -> object:
         return [asks(tactic, task), asks(tactic, task, alias="2")]
@@ -208,7 +208,7 @@ def test_a_result_given_by_hand(store: LogStore) -> None:
 def test_a_program_that_was_stopped(store: LogStore) -> None:
     """Ctrl-C and a cancelled task are where it broke, too: what they cut off is asked anew."""
 
-    async def do(tactic: Any, task: object) -> object:
+    async def do(tactic: Any, _: object) -> object:
         agent = tactic.agents["a"]
         agent.open()
         agent.receive("one")
@@ -246,7 +246,7 @@ def test_a_child_that_failed(store: LogStore) -> None:
     class Sub(Program, register=False):
         name = "sub"
 
-    def do(tactic: Any, task: object) -> object:
+    def do(tactic: Any, _: object) -> object:
         first = tactic.sub("good")
         with suppress(InvokeError):
             tactic.sub("bad once")  # the code goes on; this is the past
