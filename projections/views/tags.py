@@ -174,7 +174,8 @@ class _Facets:
 
     def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
         """Add a new session to its first facets."""
-        if session.parent is None or session.outermost:  # no other call is in a list
+        listed = session.parent is None or session.outermost
+        if listed and not session.is_replay:  # replays are found without facets
             self._new[session.number] = (session, "running")
             self._of(("state", "", "running"))
             self._enter(session, ("tactic", "", session.tactic_path))

@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from lllm import LogStore, SQLiteBackend
-from lllm.events.model import Usage
+from lllm.events.model import Origin, SessionStarted, SessionSucceeded, Usage
+from lllm.events.recorder import Recorder
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.tables import create_tables, generation_table
@@ -125,6 +127,31 @@ def test_following_the_log_in_several_batches(
     followed = rows_of(history.store)
     history.store.rebuild()
     assert rows_of(history.store) == followed
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_replays_in_several_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A replay, which has no facets, leaves the same rows wherever a batch ends, and no number
+    for a state, tactic or partition that only it has."""
+    monkeypatch.setattr(projector, "BATCH", size)
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        for mode in get_args(get_type_hints(Origin)["mode"]):
+            recorder = Recorder(store.log, mode)
+            recorder.stage(
+                SessionStarted(
+                    tactic_path=mode, name=mode, salt=recorder.salt, partition=mode,
+                    tags={"env": mode}, origin=Origin(session="a", mode=mode),
+                )
+            )  # fmt: skip
+            recorder.end(SessionSucceeded(elapsed=0))
+            recorder.commit()
+        listed = {one.tactic_path for one in store.list_sessions(replays=True)}
+        assert listed == {"replay", "fork", "import"}
+        assert store.rebuild(check=True).difference is None
+        kinds = {row[:3] for row in rows_of(store)["facet_numbers"]}
+        assert {kind for kind in kinds if "replay" in kind} == {("tag", "env", "replay")}
 
 
 class Behind:
