@@ -27,7 +27,7 @@ from lllm.events.backend import (
     read_types,
 )
 from lllm.events.concurrency import deferred
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict, AppendTooLarge, LogError, LogReadOnly, LogUnavailable

@@ -24,7 +24,7 @@ from itertools import count
 
 from lllm.events.backend import AppendsWithoutWaiting, LogBackend
 from lllm.events.concurrency import deferred
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.nesting import Nesting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task

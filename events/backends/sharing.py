@@ -20,7 +20,7 @@ from threading import get_ident
 from typing import Generic, Protocol, TypeVar
 
 from lllm.events.concurrency import deferred
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import LogError, LogUnavailable
 

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 
 _logger = logging.getLogger("lllm.store")
 _LONGEST = 5.0  # seconds that `settle` waits for the thread to finish

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.robust_locks import RobustLock
 from lllm.events.errors import LogUnavailable

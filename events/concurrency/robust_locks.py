@@ -16,7 +16,11 @@ import time
 from types import FrameType, TracebackType
 
 from lllm.events.concurrency import locks
-from lllm.events.concurrency.fork import fork_begins_within, pause_at_fork, register_after_fork
+from lllm.events.concurrency.fork_handlers import (
+    fork_begins_within,
+    pause_at_fork,
+    register_after_fork,
+)
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.thread_frames import thread_frames
 

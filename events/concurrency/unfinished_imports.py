@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib import _bootstrap
 from threading import get_ident
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 
 
 class _Unfinished:

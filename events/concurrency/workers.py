@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.thread_frames import thread_frames
 
 LOOK_SECONDS = 0.05  # between two looks at whether a thread is at some work

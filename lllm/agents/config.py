@@ -14,7 +14,7 @@ import msgspec
 from lllm.agents.prompt import Prompt
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
-from lllm.invokers.resolve import ByName, PerModel
+from lllm.invokers.model_names import ByName, PerModel
 from lllm.tools.tool import Tool, as_tool
 
 Config = Mapping[str, object]
@@ -36,7 +36,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The tools that the model may ask for in any dialog."""
     invoker: Invoker
     """How the model is called: an object, or a name; without one the model's name decides
-    (`lllm.invokers.resolve`)."""
+    (`lllm.invokers.model_names`)."""
     provider: str
     """Who bills the calls, as genai-prices names them; the invoker's own where it knows."""
     max_exception_retry: int = 3

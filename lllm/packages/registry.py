@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import ConfigError
 from lllm.packages.manifest import forget_manifests, nearest_manifest
 

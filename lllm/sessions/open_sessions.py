@@ -22,7 +22,7 @@ import msgspec
 
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import deferred
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.thread_frames import thread_frames
 from lllm.events.errors import LogError
 from lllm.events.model import Error, SessionFailed

@@ -16,7 +16,7 @@ from typing import TypeVar
 from lllm.events.backend import KeepsRows, LogBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.gaps import is_unreadable_page
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.engine.checkpoints import can_go_on
 from lllm.projections.engine.projector import Projector

@@ -17,7 +17,7 @@ from lllm.events.backend import KeepsRows, KnowsItsEnd, LogBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.file_header import FileErrors
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.errors import LogDamaged, ViewError

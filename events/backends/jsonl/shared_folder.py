@@ -9,7 +9,7 @@ from lllm.events.backends.jsonl.end_mark import HighWater
 from lllm.events.backends.jsonl.stream_index import StreamIndex
 from lllm.events.backends.sharing import Registry
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.concurrency.nesting import Nesting
 from lllm.events.concurrency.robust_locks import LockPair

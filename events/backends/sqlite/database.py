@@ -29,7 +29,11 @@ from lllm.events.backends.sqlite.opened_file import OpenedFile
 from lllm.events.backends.sqlite.writer import SHORT_SECONDS, Writer, Writing
 from lllm.events.concurrency import locks
 from lllm.events.concurrency.fair_locks import FairFileLock
-from lllm.events.concurrency.fork import fork_begins_within, pause_at_fork, register_after_fork
+from lllm.events.concurrency.fork_handlers import (
+    fork_begins_within,
+    pause_at_fork,
+    register_after_fork,
+)
 from lllm.events.concurrency.locks import kept_waiting
 from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import check_database, make_database, make_folder

@@ -19,7 +19,7 @@ from typing import cast
 from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.backends.sqlite.rebuilt_file import copy_of, salvage
 from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogUnavailable
 
 _logger = logging.getLogger("lllm.store")

@@ -18,7 +18,7 @@ from lllm.cli.render.session_list import show_list
 from lllm.demo import MODEL, SCRIPT, TICKETS, AnswerTicket, config
 from lllm.events.errors import ConfigError, MissingExtra, StoreError
 from lllm.invokers import Invoker
-from lllm.invokers.resolve import check_key, resolve_invoker
+from lllm.invokers.model_names import check_key, resolve_invoker
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.store.log_store import LogStore
 from lllm.terminal_safe import visible

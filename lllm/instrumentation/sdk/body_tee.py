@@ -12,7 +12,7 @@ from functools import cache
 from typing import Protocol
 
 from lllm.events.concurrency import deferred
-from lllm.instrumentation.sdk.abandoned_streams import BodyEnd, BodyEnded, OpenBodyEnd
+from lllm.instrumentation.sdk.body_end import BodyEnd, BodyEnded, OpenBodyEnd
 
 
 class Stream(Protocol):

@@ -12,16 +12,16 @@ from functools import wraps
 from operator import is_not
 from typing import Protocol
 
-from lllm.instrumentation.call import Call, is_answer
+from lllm.instrumentation.captured_call import Call, is_answer
 from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.completions import COMPLETIONS
 from lllm.instrumentation.errors import RecorderAbort, isolate_recording_errors
 from lllm.instrumentation.operations import operation_of, unrecorded
-from lllm.instrumentation.partial_answers import Head
-from lllm.instrumentation.sdk.abandoned_streams import BodyEnded
+from lllm.instrumentation.sdk.body_end import BodyEnded
 from lllm.instrumentation.sdk.body_tee import AsyncCopying, Broken, Copying, of_library
 from lllm.instrumentation.sdk.recorded_responses import async_response_of, response_of
 from lllm.instrumentation.session_scope import ClientFamily, Recording
+from lllm.instrumentation.streamed_answers import Head
 from lllm.invokers.dialects.catalog import CHAT
 from lllm.invokers.sdk.exchange import Read, Whole
 from lllm.pricing.genai_prices import make_ready_aside

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from lllm.events.errors import ConfigError
 from lllm.invokers.http.secrets import Secret, Secrets
 from lllm.pricing.local_models import local_provider
-from lllm.pricing.providers import provider_at, provider_of
+from lllm.pricing.provider_hosts import provider_at, provider_of
 
 # Who bills at an address that nobody knows.
 VARIABLE = "LLLM_PROVIDER"

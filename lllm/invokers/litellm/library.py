@@ -19,7 +19,7 @@ from importlib import import_module
 from inspect import isawaitable
 from typing import Protocol, cast
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.imports import importing
 
 _NAME = "litellm"

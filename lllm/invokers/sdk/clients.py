@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.imports import importing
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import msgspec
 
 from lllm.events.concurrency import deferred
-from lllm.events.concurrency.fork import register_after_fork
+from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.invokers.sdk.clients import AsyncClient, Clients, SyncClient
 from lllm.invokers.sdk.exchange import Exchange, Response, Whole
 

@@ -28,7 +28,7 @@ from lllm.events import codec
 from lllm.events import recorder as recorder_module
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency import fork
+from lllm.events.concurrency import fork_handlers
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.concurrency.imports import importing
 from lllm.events.concurrency.locks import FileLock
@@ -510,16 +510,16 @@ def test_a_call_leaves_no_session_behind(what: str, again: int, tmp_path: Path) 
 def test_a_fork_that_is_interrupted_ends_what_it_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the pausing before a fork is interrupted, what has paused goes on behind it."""
     # What other tests left in this process would make it hundreds of times as long.
-    monkeypatch.setattr(fork, "_pausable", {})
+    monkeypatch.setattr(fork_handlers, "_pausable", {})
     lock = ForkSafeLock(0)
-    for at in range(1, steps(fork._pause_all)):
-        interrupted(fork._pause_all, at)
-        fork._resume_all()
+    for at in range(1, steps(fork_handlers._pause_all)):
+        interrupted(fork_handlers._pause_all, at)
+        fork_handlers._resume_all()
         in_another_thread(lambda: _fair(lock))
-    for at in range(1, steps(fork._resume_all)):
-        fork._pause_all()
-        interrupted(fork._resume_all, at)
-        fork._resume_all()
+    for at in range(1, steps(fork_handlers._resume_all)):
+        fork_handlers._pause_all()
+        interrupted(fork_handlers._resume_all, at)
+        fork_handlers._resume_all()
         in_another_thread(lambda: _fair(lock))
 
 

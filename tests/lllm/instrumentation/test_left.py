@@ -20,7 +20,7 @@ import pytest
 
 from lllm import BudgetExceeded, LogStore, SQLiteBackend, capture
 from lllm.events.model import LLMFailed, LLMResponded
-from lllm.instrumentation.call import Call
+from lllm.instrumentation.captured_call import Call
 from lllm.sessions.current_session import running_session
 from tests.lllm.instrumentation.asking import (
     ASKED,

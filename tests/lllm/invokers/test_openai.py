@@ -17,7 +17,7 @@ from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Request
 from lllm.invokers.http.errors import retry_after
 from lllm.invokers.openai import OpenAIInvoker
-from lllm.pricing.providers import PROVIDERS
+from lllm.pricing.provider_hosts import PROVIDERS
 from tests.support.loopback import (
     Loopback,
     Reply,

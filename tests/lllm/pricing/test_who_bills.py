@@ -16,7 +16,7 @@ from lllm.invokers.litellm import LiteLLMInvoker
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.pricing.genai_prices import is_known
 from lllm.pricing.price import price
-from lllm.pricing.providers import PROVIDERS, provider_at
+from lllm.pricing.provider_hosts import PROVIDERS, provider_at
 from tests.lllm.instrumentation.asking import ASKED, CHAT, chat_client, only
 from tests.support import loopback
 from tests.support.loopback import Loopback

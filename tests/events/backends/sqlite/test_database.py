@@ -269,7 +269,7 @@ def test_forking_after_an_interrupt(tmp_path: Path) -> None:
 def test_forking_beside_a_long_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that is forked while another thread stays in a transaction can't use the file, and is
     told so; its parent goes on."""
-    monkeypatch.setattr("lllm.events.concurrency.fork._LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("lllm.events.concurrency.fork_handlers._LONGEST_PAUSE", 0.05)
     database = open_database(tmp_path)
     inside, leave = threading.Event(), threading.Event()
 

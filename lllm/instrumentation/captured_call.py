@@ -22,22 +22,20 @@ from lllm.instrumentation.addresses import region_of
 from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.conversations import ConversationDigest, conversations_of
 from lllm.instrumentation.operations import Operation
-from lllm.instrumentation.partial_answers import Head, Heard
 from lllm.instrumentation.replayed_requests import read_whole
 from lllm.instrumentation.request_bodies import CapturedRequest
+from lllm.instrumentation.streamed_answers import CLOSED, Head, StreamedAnswer
 from lllm.invokers import Answer
 from lllm.invokers.http.tiers import tier_of
-from lllm.invokers.sdk.exchange import Exchange, Read, Whole
+from lllm.invokers.sdk.exchange import Exchange, Whole
 from lllm.invokers.secret_params import without_secrets
 from lllm.pricing.priced_requests import Sent, sent_in
 from lllm.replay.active import AnsweredAttempt, AnswersClient
 from lllm.replay.outcome import answer_of, failure_of
 from lllm.sessions.attempt import Attempt
-from lllm.sessions.error_details import is_cancellation
 from lllm.sessions.open_calls import unwatch, watch
 from lllm.sessions.session import SessionScope
 
-_CLOSED = "The caller closed the stream before its end."
 _ENDED = "The session ended before the call did."
 _EXIT = "The program ended before the call did."
 
@@ -106,10 +104,7 @@ class Call:
         self._secrets = endpoint.secrets
         self._steps = threading.RLock()
         self._left = False
-        self._heard: Heard | None = None
-        self._head: Head | None = None
-        self._body: list[bytes] = []  # of an answer that was not asked for as a stream
-        self._broken: InvokeError | None = None  # an error that the provider sent in the stream
+        self._streamed: StreamedAnswer | None = None
         self._step = self._recorder.ordinal("captured call")
         self._tried = 0
         self._region: str | None = None  # that the address names
@@ -261,68 +256,34 @@ class Call:
     def opened(self, head: Head) -> None:
         """Handle the status and headers of an answer whose body the caller reads."""
         self.streaming = True
-        self._head = head
-        self._heard = Heard(head, self._take, at_end=not self.asks_for_stream)
         if self._exchange is not None:
-            self._exchange.opened(head)
+            self._streamed = StreamedAnswer(self._exchange, head, as_stream=self.asks_for_stream)
 
     @_one_at_a_time
     def heard(self, chunk: bytes) -> None:
         """Handle a piece of the answer's body."""
-        if self._heard is not None:
-            self._heard.add(chunk)
-
-    def _take(self, chunk: bytes, came: int) -> None:
-        exchange = self._exchange
-        if not self.asks_for_stream:
-            self._body.append(chunk)
-        elif exchange is not None and self._broken is None:
-            try:
-                for _ in exchange.feed(chunk, came):
-                    pass  # the caller has it already
-            except InvokeError as error:
-                self._broken = error
+        if self._streamed is not None:
+            self._streamed.add(chunk)
 
     @_one_at_a_time
-    def finished(self, error: BaseException | None, *, whole: bool, left: str = _CLOSED) -> None:
+    def finished(self, error: BaseException | None, *, whole: bool, left: str = CLOSED) -> None:
         """Stage the events of a body when it ends, or when the caller stops reading.
 
         Args:
             error: What cut it off, None where nothing did.
-            whole: True if there was nothing more.
-            left: What is said of it where the caller wanted no more.
+            whole: True if the connection had no more to give.
+            left: Why there is no more, where the caller left a body that had more.
         """
-        exchange, heard, head = self._exchange, self._heard, self._head
-        self._heard = None
         self.outcome = error
-        if exchange is None or heard is None or head is None:
+        streamed, self._streamed = self._streamed, None
+        if streamed is None:
             return
-        heard.read()
-        if exchange.done:
-            # SDKs read on behind the provider's end mark, and pass over what goes wrong there.
-            self.outcome = error = None
-        try:
-            if self._broken is not None:
-                raise self._broken
-            if not self.asks_for_stream and error is None and (whole or self._body):
-                self.received(Read(head, self._body))
-                return
-            if whole:
-                exchange.rest(head)
-            if error is None and (exchange.complete or exchange.done or whole):
-                self._answered(exchange.ended())
-                return
-        except InvokeError as told:
-            self.outcome = told
-            self._failed(exchange.failure(told))
-            return
-        self.outcome = GeneratorExit(left) if error is None else error
-        cancelled = is_cancellation(self.outcome)
-        why = left if error is None else _CLOSED
-        if not cancelled:
-            why = f"The stream was cut off: {type(error).__name__}: {error}"
-        failure = exchange.failure(InvokeError(why, retryable=False))
-        self._failed(failure, cancelled=cancelled)
+        end = streamed.end(error, whole=whole, left=left)
+        self.outcome = end.outcome
+        if end.answer is not None:
+            self._answered(end.answer)
+        elif end.failure is not None:
+            self._failed(end.failure, cancelled=end.cancelled)
 
     @_one_at_a_time
     def failed(self, error: BaseException) -> None:
@@ -385,8 +346,7 @@ class Call:
 
     def _close(self) -> None:
         self._left = True
-        self._heard = self._exchange = self._asked = None
-        self._body = []
+        self._streamed = self._exchange = self._asked = None
         if self.alone:
             unwatch(self)
         else:

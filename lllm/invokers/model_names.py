@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from lllm.events.concurrency.imports import importing
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
-from lllm.pricing.providers import provider_of
+from lllm.pricing.provider_hosts import provider_of
 
 _LOCAL = "ollama"  # the provider that needs no key
 

@@ -1,4 +1,4 @@
-"""Judges the facts about a store: one remark for each finding, with advice.
+"""Judges the facts about a store, and gives advice: one remark for each finding, the worst first.
 
 Nothing is asked here; whatever is judged was gathered before. A problem needs somebody to act now,
 a warning before long, a note is good to know.

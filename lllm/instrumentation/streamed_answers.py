@@ -1,0 +1,181 @@
+"""Reads an answer while the caller streams it, and tells how it ended: whole, failed or left early.
+
+The bytes are read in batches and dropped, so that what stays in memory is what the model said. A
+compressed body waits for its end: only httpx knows all the compressions that it asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from lllm.events.errors import InvokeError
+from lllm.invokers import Answer
+from lllm.invokers.sdk.exchange import Exchange, Read
+from lllm.sessions.error_details import is_cancellation
+
+CLOSED = "The caller closed the stream before its end."
+_BATCH = 1 << 16  # bytes; most streams are shorter, and cost their reader nothing before their end
+
+
+class Head:
+    """Status and headers of an HTTP answer, without its body.
+
+    Args:
+        response: Of httpx or httpx2.
+        decoded: True if the body comes as it was before it was compressed.
+    """
+
+    content = b""
+
+    def __init__(self, response: object, *, decoded: bool = False) -> None:
+        self.kind = type(response)
+        self.status_code: int = response.status_code  # type: ignore[attr-defined] # httpx's
+        self.headers: Mapping[str, str] = response.headers  # type: ignore[attr-defined] # as above
+        if decoded:
+            left = {**self.headers}  # whose names are in lower case
+            left.pop("content-encoding", None)
+            self.headers = left
+
+
+class StreamEnd(NamedTuple):
+    """What came of an answer that the caller streamed.
+
+    Attributes:
+        answer: The answer, None where it failed or was left early.
+        failure: Why there is no answer, with what had arrived until then.
+        cancelled: True if the caller wanted no more, or the task was cancelled.
+        outcome: What the call failed with, None where it did not.
+    """
+
+    answer: Answer | None = None
+    failure: InvokeError | None = None
+    cancelled: bool = False
+    outcome: BaseException | None = None
+
+
+class StreamedAnswer:
+    """The answer to one attempt, read from its body as the caller receives it.
+
+    Args:
+        exchange: Reads the answer to the attempt.
+        head: Status and headers, which came before the body.
+        as_stream: True if the request asked the provider for a streamed answer. SDKs also let the
+            caller stream the body of one that comes whole.
+    """
+
+    def __init__(self, exchange: Exchange, head: Head, *, as_stream: bool) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._as_stream = as_stream
+        self._unread = _UnreadBody(head, self._take, at_end=not as_stream)
+        self._whole_body: list[bytes] = []  # of an answer that was not asked for as a stream
+        self._broken: InvokeError | None = None  # an error that the provider sent in the stream
+        exchange.opened(head)
+
+    def add(self, chunk: bytes) -> None:
+        """Add a piece of the body that has just arrived."""
+        self._unread.add(chunk)
+
+    def _take(self, chunk: bytes, came: int) -> None:
+        if not self._as_stream:
+            self._whole_body.append(chunk)
+        elif self._broken is None:
+            try:
+                for _ in self._exchange.feed(chunk, came):
+                    pass  # the caller has it already
+            except InvokeError as error:
+                self._broken = error
+
+    def end(self, error: BaseException | None, *, whole: bool, left: str) -> StreamEnd:
+        """Tell what came of the answer.
+
+        Args:
+            error: What cut the body off, None where nothing did.
+            whole: True if the connection had no more to give.
+            left: Why there is no more, where the caller left a body that had more.
+
+        Returns:
+            The answer, or why there is none.
+        """
+        self._unread.read()
+        if self._exchange.done:
+            # SDKs read on behind the provider's end mark, and pass over what goes wrong there.
+            error = None
+        try:
+            answer = self._answer(whole=whole, cut_off=error is not None)
+        except InvokeError as told:
+            return StreamEnd(failure=self._exchange.failure(told), outcome=told)
+        if answer is not None:
+            return StreamEnd(answer)
+        outcome = GeneratorExit(left) if error is None else error
+        cancelled = is_cancellation(outcome)
+        why = left
+        if not cancelled:
+            why = f"The stream was cut off: {type(error).__name__}: {error}"
+        elif error is not None:
+            why = CLOSED
+        failure = self._exchange.failure(InvokeError(why, retryable=False))
+        return StreamEnd(failure=failure, cancelled=cancelled, outcome=outcome)
+
+    def _answer(self, *, whole: bool, cut_off: bool) -> Answer | None:
+        """Read the answer, None where its end did not come. Raises InvokeError."""
+        exchange = self._exchange
+        if self._broken is not None:
+            raise self._broken
+        if not self._as_stream and not cut_off and (whole or self._whole_body):
+            return exchange.answered(Read(self._head, self._whole_body))
+        if whole:
+            exchange.rest(self._head)
+        if not cut_off and (exchange.complete or exchange.done or whole):
+            return exchange.ended()
+        return None
+
+
+class _UnreadBody:
+    """The bytes of a body that have arrived and are not parsed yet.
+
+    Args:
+        head: What they are the body of.
+        take: Reads a piece, with the time of `time.perf_counter_ns` when it came.
+        at_end: True to read all at the end only.
+    """
+
+    def __init__(self, head: Head, take: Callable[[bytes, int], None], *, at_end: bool) -> None:
+        self._head = head
+        self._take = take
+        self._waits = at_end or head.headers.get("content-encoding") is not None
+        self._waiting: list[tuple[int, bytes]] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Add a piece; read all where a batch is full."""
+        self._waiting.append((time.perf_counter_ns(), chunk))
+        self._size += len(chunk)
+        if self._size >= _BATCH and not self._waits:
+            self.read()
+
+    def read(self) -> None:
+        """Parse the bytes that are waiting."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        for came, chunk in self._decoded(waiting):
+            self._take(chunk, came)
+
+    def _decoded(self, raw: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        encoding = self._head.headers.get("content-encoding")
+        if encoding is None:
+            yield from raw
+            return
+        came = [0]
+
+        def again() -> Iterator[bytes]:
+            for came[0], chunk in raw:
+                yield chunk
+
+        headers = {"content-encoding": encoding}
+        copy = self._head.kind(  # type: ignore[call-arg] # a Response of httpx or httpx2
+            200, headers=headers, content=again()
+        )
+        for chunk in copy.iter_bytes():  # type: ignore[attr-defined] # as above
+            yield came[0], chunk
