@@ -7,7 +7,7 @@ compressed body waits for its end: only httpx knows all the compressions that it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from lllm.events.errors import InvokeError
@@ -69,24 +69,26 @@ class StreamedAnswer:
         self._exchange = exchange
         self._head = head
         self._as_stream = as_stream
-        self._unread = _UnreadBody(head, self._take, at_end=not as_stream)
+        self._unread = _UnreadBody(head, at_end=not as_stream)
         self._whole_body: list[bytes] = []  # of an answer that was not asked for as a stream
         self._broken: InvokeError | None = None  # an error that the provider sent in the stream
         exchange.opened(head)
 
     def add(self, chunk: bytes) -> None:
         """Add a piece of the body that has just arrived."""
-        self._unread.add(chunk)
+        if self._unread.add(chunk):
+            self._read()
 
-    def _take(self, chunk: bytes, came: int) -> None:
-        if not self._as_stream:
-            self._whole_body.append(chunk)
-        elif self._broken is None:
-            try:
-                for _ in self._exchange.feed(chunk, came):
-                    pass  # the caller has it already
-            except InvokeError as error:
-                self._broken = error
+    def _read(self) -> None:
+        for came, chunk in self._unread.pieces():
+            if not self._as_stream:
+                self._whole_body.append(chunk)
+            elif self._broken is None:
+                try:
+                    for _ in self._exchange.feed(chunk, came):
+                        pass  # the caller has it already
+                except InvokeError as error:
+                    self._broken = error
 
     def end(self, error: BaseException | None, *, whole: bool, left: str) -> StreamEnd:
         """Tell what came of the answer.
@@ -99,7 +101,7 @@ class StreamedAnswer:
         Returns:
             The answer, or why there is none.
         """
-        self._unread.read()
+        self._read()
         if self._exchange.done:
             # SDKs read on behind the provider's end mark, and pass over what goes wrong there.
             error = None
@@ -134,33 +136,29 @@ class StreamedAnswer:
 
 
 class _UnreadBody:
-    """The bytes of a body that have arrived and are not parsed yet.
+    """The bytes of a body that have arrived and are not read yet.
 
     Args:
-        head: What they are the body of.
-        take: Reads a piece, with the time of `time.perf_counter_ns` when it came.
+        head: Status and headers of the answer.
         at_end: True to read all at the end only.
     """
 
-    def __init__(self, head: Head, take: Callable[[bytes, int], None], *, at_end: bool) -> None:
+    def __init__(self, head: Head, *, at_end: bool) -> None:
         self._head = head
-        self._take = take
         self._waits = at_end or head.headers.get("content-encoding") is not None
         self._waiting: list[tuple[int, bytes]] = []
         self._size = 0
 
-    def add(self, chunk: bytes) -> None:
-        """Add a piece; read all where a batch is full."""
+    def add(self, chunk: bytes) -> bool:
+        """Add a piece that has just arrived; return whether it is time to read."""
         self._waiting.append((time.perf_counter_ns(), chunk))
         self._size += len(chunk)
-        if self._size >= _BATCH and not self._waits:
-            self.read()
+        return self._size >= _BATCH and not self._waits
 
-    def read(self) -> None:
-        """Parse the bytes that are waiting."""
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Hand out the pieces, each with the time of `time.perf_counter_ns` when it came."""
         waiting, self._waiting, self._size = self._waiting, [], 0
-        for came, chunk in self._decoded(waiting):
-            self._take(chunk, came)
+        return self._decoded(waiting)
 
     def _decoded(self, raw: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
         encoding = self._head.headers.get("content-encoding")
