@@ -88,6 +88,19 @@ def replayed_by(started: SessionStarted) -> str | None:
     return origin.session if origin is not None and origin.mode == "replay" else None
 
 
+def forked_from(started: SessionStarted) -> str | None:
+    """Find the id of the session that a new session is a fork of.
+
+    Args:
+        started: How the new one begins.
+
+    Returns:
+        The id of the other session; None where it is no fork.
+    """
+    origin = started.origin
+    return origin.session if origin is not None and origin.mode == "fork" else None
+
+
 class SessionContext(msgspec.Struct, frozen=True, gc=False):
     """The facts about a session that its first event gives.
 

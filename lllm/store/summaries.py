@@ -52,6 +52,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         partition: Whose it is.
         error: "Type: message" of a failed one.
         replays: The id of the session that this one replays, None for all others.
+        forks: The id of the session that this one is a fork of, None for all others.
         cursor: Give it to `list_sessions`, asked for the same order, to go on behind this one.
     """
 
@@ -74,6 +75,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     partition: str
     error: str | None
     replays: str | None
+    forks: str | None
     cursor: str
 
 
@@ -132,6 +134,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         partition=row.partition,
         error=error,
         replays=row.replays,
+        forks=row.forks,
         cursor=f"{row.started}.{row.id}" if sort == "started" else f"cost.{cost}.{row.number}",
     )
 

@@ -42,6 +42,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
         ordinal: Which child of its parent it is, from 1.
         task: The first line of what it was asked.
         replays: The id of the session that it replays.
+        forks: The id of the session that it is a fork of.
         cost_nanos: Nano-dollars.
         wasted_nanos: Nano-dollars of these whose answer was thrown away or never came whole.
     """
@@ -65,6 +66,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     task: str | None
     agent_calls: int | None
     replays: str | None
+    forks: str | None
     calls: int | None
     failed_calls: int | None
     unpriced_calls: int | None

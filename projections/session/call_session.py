@@ -8,7 +8,7 @@ import msgspec
 
 from lllm.events.model import Content, Error, State, Usage
 from lllm.events.table_rows import TableRow
-from lllm.projections.session.invoke_cost import InvokeCost, total
+from lllm.projections.session.invoke_cost import InvokeCost, dollars, nanos, total
 
 
 class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
@@ -41,6 +41,8 @@ class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
         elapsed: Nanoseconds, None while it has not ended.
         first_token: Nanoseconds to the first piece of a stream, None without one.
         wasted: True if its answer was thrown away, or never came whole.
+        recorded_cost: US dollars that the answer cost at first, which a replay or a fork has from
+            the log for nothing; None for all others, and where nobody knew.
     """
 
     request: int
@@ -67,6 +69,7 @@ class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
     elapsed: int | None = None
     first_token: int | None = None
     wasted: bool = False
+    recorded_cost: float | None = None
 
 
 class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
@@ -255,6 +258,12 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
     def wasted_cost(self) -> InvokeCost:
         """The cost of wasted attempts, calls below included (`InvokeTrace.wasted`)."""
         return total(trace.cost for trace in self._traces() if trace.wasted)
+
+    @property
+    def recorded_cost(self) -> float:
+        """US dollars that answers from the log cost at first: of a replay, or a fork's past."""
+        known = (trace.recorded_cost or 0.0 for trace in self._traces())
+        return dollars(sum(nanos(one) for one in known))
 
     def _traces(self) -> Iterator[InvokeTrace]:
         waiting = [self]

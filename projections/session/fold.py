@@ -18,7 +18,7 @@ from lllm.projections.session.call_session import (
     TacticCallSession,
     ToolInterrupt,
 )
-from lllm.projections.session.invoke_cost import InvokeCost
+from lllm.projections.session.invoke_cost import InvokeCost, dollars
 
 ReadValue = Callable[[object], object]
 
@@ -248,6 +248,8 @@ def _bill(trace: InvokeTrace, payload: model.LLMResponded | model.LLMFailed) -> 
         trace.price_reason = payload.price.reason
         trace.rates = payload.price.rates
         trace.parts = payload.price.parts
+        recorded = payload.price.recorded
+        trace.recorded_cost = None if recorded is None else dollars(recorded)
 
 
 _HANDLERS: dict[type, Callable[..., None]] = {

@@ -24,6 +24,7 @@ from lllm.projections.view import (
     SessionContext,
     Table,
     ViewEvent,
+    forked_from,
     replayed_by,
     storable,
 )
@@ -51,6 +52,7 @@ _SESSIONS = Table(
         "task": "TEXT",
         "agent_calls": "INTEGER",
         "replays": "TEXT",
+        "forks": "TEXT",
     },
     key=("number",),
     indexes=(
@@ -63,7 +65,8 @@ _SESSIONS = Table(
         "Every call of a tactic and every captured session, at any depth. number is the position "
         "of its first event, and names it in all other tables; parent and root are such numbers. "
         "started and ended are nanoseconds UTC, elapsed nanoseconds. replays is the id of the "
-        "session that a replay repeats, and NULL for all others."
+        "session that a replay repeats, forks that of the session that a fork goes on from, and "
+        "both are NULL for all others."
     ),
 )
 
@@ -90,7 +93,7 @@ class SessionsView:
     """One row for each session."""
 
     name = "sessions"
-    version = 4
+    version = 5
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
     types: Collection[str] = (
         "session.started",
@@ -207,6 +210,9 @@ def _put_start(rows: Rows, started: SessionStarted, session: SessionContext) -> 
     replays = replayed_by(started)
     if replays is not None:
         rows.put("sessions", key, replays=storable(replays))
+    forks = forked_from(started)
+    if forks is not None:
+        rows.put("sessions", key, forks=storable(forks))
     if session.parent is not None:
         rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
 

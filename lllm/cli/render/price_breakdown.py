@@ -45,6 +45,8 @@ def price_breakdown(trace: InvokeTrace) -> str:
         return ""
     if trace.price in ("free", "unpriced"):
         why = f": {formats.shortened(trace.price_reason, _LONG)}" if trace.price_reason else ""
+        if trace.recorded_cost is not None:
+            why += f" It cost {_dollars(nanos(trace.recorded_cost))}."
         return f"{trace.price}{why}"
     sum_ = _dollars(nanos(trace.cost.cost))
     products = _products(trace)

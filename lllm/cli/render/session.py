@@ -17,7 +17,7 @@ from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events import codec
 from lllm.events.errors import LogError, SessionNotFound
-from lllm.events.model import Error, RetryScheduled, SessionStarted
+from lllm.events.model import Error, Origin, RetryScheduled, SessionStarted
 from lllm.projections.session.call_session import (
     AgentCallSession,
     InvokeTrace,
@@ -25,7 +25,6 @@ from lllm.projections.session.call_session import (
     ToolInterrupt,
 )
 from lllm.projections.session.invoke_cost import InvokeCost
-from lllm.projections.view import replayed_by
 from lllm.store.log_store import LogStore
 from lllm.store.point_in_time import PointInTime
 from lllm.store.summaries import SessionRecord
@@ -45,13 +44,13 @@ class Details(msgspec.Struct, frozen=True):
         retries: Why and after which wait a call was made again, by the session and the ordinal of
             the request that it follows.
         exchanges: What calls outside of any agent sent and got, by session.
-        replays: The id of the session that this one replays, None where it is no replay.
-        recorded_cost: What that one cost, None where this store does not have it.
+        origin: The session that this one replays or is a fork of; None for most.
+        recorded_cost: What a replayed one cost, None where this store does not have it.
     """
 
     retries: Mapping[tuple[str, int], RetryScheduled]
     exchanges: Mapping[str, Exchanges]
-    replays: str | None = None
+    origin: Origin | None = None
     recorded_cost: InvokeCost | None = None
 
 
@@ -82,19 +81,19 @@ def read_details(
                 retries[one.session_id, payload.request] = payload
         if one.invoke_traces:
             exchanges[one.session_id] = exchanges_of(payloads)
-    return Details(retries, exchanges, *_replayed(store, session.session_id))
+    return Details(retries, exchanges, *_origin(store, session.session_id))
 
 
-def _replayed(store: LogStore, session_id: str) -> tuple[str | None, InvokeCost | None]:
-    """The session that one replays, and what that cost."""
+def _origin(store: LogStore, session_id: str) -> tuple[Origin | None, InvokeCost | None]:
+    """The session that one is made from, and what that cost where it is replayed."""
     started = codec.decode(next(store.events(session_id)))
-    replays = replayed_by(started) if isinstance(started, SessionStarted) else None
-    if replays is None:
-        return None, None
+    origin = started.origin if isinstance(started, SessionStarted) else None
+    if origin is None or origin.mode != "replay":
+        return origin, None
     try:
-        return replays, store.load_session(replays).total_cost
+        return origin, store.load_session(origin.session).total_cost
     except (SessionNotFound, LogError):  # it came from a file, or is damaged
-        return replays, None
+        return origin, None
 
 
 def show_session(
@@ -151,12 +150,8 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
     session = record.session
     yield joined((labelled("id", visible(session.session_id)),
                   f"started {formats.moment(record.timestamp, zone, seconds=True)}"))  # fmt: skip
-    if details.replays is not None:
-        cost = details.recorded_cost
-        spent = (
-            "" if cost is None else f"which cost {formats.money(cost.cost, cost.unpriced_calls)}"
-        )
-        yield joined((labelled("replays", visible(details.replays)), spent))
+    if details.origin is not None:
+        yield _origin_text(details.origin, details.recorded_cost, session)
     if record.tags:
         yield labelled("tags", Text(formats.tag_list(record.tags), "cyan"))
     if session.partition:
@@ -170,6 +165,17 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
     )
     if prices:
         yield labelled("prices", ", ".join(prices))
+
+
+def _origin_text(origin: Origin, cost: InvokeCost | None, session: TacticCallSession) -> Text:
+    if origin.mode == "fork":
+        at = "" if origin.at is None else f"from behind its event {origin.at:,}"
+        shared = f"the past cost {formats.money(session.recorded_cost)} there"
+        spent = shared if session.recorded_cost else ""
+        return joined((labelled("fork of", visible(origin.session)), at, spent))
+    spent = "" if cost is None else f"which cost {formats.money(cost.cost, cost.unpriced_calls)}"
+    label = "replays" if origin.mode == "replay" else "imported from"
+    return joined((labelled(label, visible(origin.session)), spent))
 
 
 def _add_inside(tree: Tree, session: TacticCallSession, details: Details, levels: int) -> None:

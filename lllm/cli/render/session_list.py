@@ -59,7 +59,7 @@ def _table(
         table.add_row(
             Text(visible(one.session_id)),
             state_text(one.state),
-            Text(visible(one.tactic_path)),
+            Text.assemble(visible(one.tactic_path), (_fork(one), "dim")),
             Text(formats.moment_below(one.timestamp, zone, offset)),
             Text(formats.duration(one.elapsed)),
             Text(_calls(one)),
@@ -87,7 +87,7 @@ def _lines(
     )
     details = joined(
         (
-            Text(visible(one.tactic_path), "bold"),
+            Text.assemble((visible(one.tactic_path), "bold"), (_fork(one), "dim")),
             f"{_calls(one)} call{'s' if _calls(one) != '1' else ''}",
             f"{one.prompt_tokens + one.completion_tokens:,} tokens",
             _cost(one) if one.calls else "",
@@ -100,6 +100,11 @@ def _lines(
         yield Padding(task, (0, 0, 0, _INDENT), expand=False)
     if one.error:
         yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
+
+
+def _fork(one: SessionSummary) -> str:
+    """The mark of a fork."""
+    return " (fork)" if one.forks else ""
 
 
 def _error(one: SessionSummary, longest: int) -> Text:

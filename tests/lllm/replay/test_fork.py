@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lllm import (
     BudgetExceeded,
@@ -18,9 +19,12 @@ from lllm import (
     ReplayError,
     ReplayPlace,
     SessionNotFound,
+    SQLiteBackend,
     TacticCallSession,
     tool,
 )  # fmt: skip
+from lllm.cli.program import cli
+from lllm.cli.render.formats import money
 from lllm.events import codec
 from lllm.events import model as model_events
 from lllm.invokers import Request
@@ -588,3 +592,32 @@ def test_an_exported_file(store: LogStore, tmp_path: Path) -> None:
     lines = file.read_text().splitlines()
     number = next(at for at, line in enumerate(lines, 1) if '"llm.responded"' in line)
     assert Program(twice, Model("new"), log_store=store).fork(file, at=number) == ["one", "new"]
+
+
+def test_what_the_command_line_says(tmp_path: Path) -> None:
+    """Lists mark forks, `lllm show` says what a fork is of and what its past cost, and
+    `lllm events` what was changed. So it is after a rebuild."""
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path)) as store:
+        recorded = recorded_twice(store)
+        session = forked(store, recorded, Model("new"), ReplayPlace(respond=2), Edit(message="?"))
+        for _ in range(2):
+            told = {one.session_id: one.forks for one in store.list_sessions()}
+            assert told == {recorded: None, session.session_id: recorded}
+            assert store.rebuild(check=True).difference is None
+            store.rebuild()
+        first = store.load_session(recorded)
+        cost = attempts(first)[0].cost.cost
+        assert nanos(session.recorded_cost) == nanos(cost)
+        assert first.recorded_cost == 0
+        at = seq_of(store, recorded, "llm.requested", 1).seq - 1
+
+    def said(*command: str) -> str:
+        return CliRunner().invoke(cli, [*command, "--store", str(path)]).output
+
+    assert said("ls").count("program (fork)") == 1
+    shown = said("show", session.session_id)
+    assert f"fork of {recorded} · from behind its event {at} · the past cost {money(cost)}" in shown
+    assert f"is not paid for again. It cost ${cost:.9f}".rstrip("0") in shown
+    assert "fork of" not in said("show", recorded)
+    assert "session.edited     step=1 message=?" in said("events", session.session_id)
