@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 import click
 
-from lllm.cli.commands import calls, cost, importing, maintenance, play, query, replay, sessions
+from lllm.cli.commands import (
+    calls,
+    cost,
+    diff,
+    importing,
+    maintenance,
+    play,
+    query,
+    replay,
+    sessions,
+)  # fmt: skip
 from lllm.cli.exit_codes import CommandLine, run
 from lllm.cli.options import given_before, store_option, zone, zone_options
 from lllm.version import __version__
@@ -77,7 +87,8 @@ def demo(store: str | None, model: str | None) -> None:
 
 
 for command in (
-    sessions.ls, sessions.show_, calls.calls, sessions.events, play.play, replay.replay,
+    sessions.ls, sessions.show_, calls.calls, sessions.events, play.play, diff.diff,
+    replay.replay,
     sessions.tail, cost.cost,
     query.query, sessions.export, importing.import_,
     maintenance.tag, maintenance.rebuild, maintenance.verify, maintenance.repair,

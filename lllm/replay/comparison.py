@@ -295,9 +295,11 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def diff_of(recorded: Sequence[str], now: Sequence[str]) -> str:
+def diff_of(
+    recorded: Sequence[str], now: Sequence[str], names: tuple[str, str] = ("recorded", "now")
+) -> str:
     """A unified diff of two texts in lines."""
-    lines = unified_diff(recorded, now, "recorded", "now", n=_CONTEXT, lineterm="")
+    lines = unified_diff(recorded, now, *names, n=_CONTEXT, lineterm="")
     return "\n".join(line for line in lines if not line.startswith("@@"))
 
 

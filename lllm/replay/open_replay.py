@@ -70,7 +70,7 @@ def open_replay(
         ConfigError: An option can't be.
         LogReadOnly: The store can't be written to, and the replay is to be recorded.
     """
-    recording = read_recording(*_read(session, store))
+    recording = read_recording(*read_session(session, store))
     return Replay(
         recording, _host(store, record), on_divergence=on_divergence, ignore=ignore,
         live_tools=live_tools,
@@ -106,15 +106,29 @@ def open_fork(
         LogReadOnly: The store can't be written to.
     """
     return Fork(
-        *_read(session, store), _host(store, True), at=at, edit=edit, on_divergence=on_divergence,
-        ignore=ignore, live_tools=live_tools,
+        *read_session(session, store), _host(store, True), at=at, edit=edit,
+        on_divergence=on_divergence, ignore=ignore, live_tools=live_tools,
     )  # fmt: skip
 
 
-def _read(
+def read_session(
     session: str | os.PathLike[str], store: StoreSessionHost | None
 ) -> tuple[list[Recorded], str | None, str]:
-    """The events of a session, its id where that is known, and where they come from."""
+    """Read the events of a session, with those below it.
+
+    Args:
+        session: Its id in the store, or the path of a file that it was exported to as jsonl.
+        store: The store; None where there is none.
+
+    Returns:
+        The events, the session's id where that is known, and where they come from.
+
+    Raises:
+        SessionNotFound: There is no such session.
+        LogDamaged: An event is not what was written.
+        ReplayError: The file can't be read.
+        ConfigError: It is an id, and there is no store.
+    """
     if is_file(session):
         return read_file(session), None, str(os.fspath(session))
     if store is None:

@@ -136,8 +136,10 @@ class RecordedSession:
     end: SessionSucceeded | SessionFailed | None = None
     ended: int | None = None
     """Nanoseconds UTC; None where it has no end."""
+    first: int = 0
+    """The position of the first of its events in the log."""
     last: Recorded | None = None
-    """The last of its events."""
+    """The last of them."""
     edits: dict[tuple[int, int, int], SessionEdited] = field(default_factory=dict)
     """What a fork changed, by agent call, step and attempt."""
     children: list[RecordedSession] = field(default_factory=list)
@@ -209,6 +211,11 @@ class RecordedSession:
         """All attempts of its agents, in their order."""
         return iter(self._requests.values())
 
+    @property
+    def message_count(self) -> int:
+        """How many messages entered its dialogs."""
+        return sum(len(dialog.own) for dialog in self._dialogs.values())
+
     def agent_calls(self) -> Iterator[RecordedCall]:
         """All calls of its agents, in their order."""
         return iter(self._calls.values())
@@ -234,6 +241,7 @@ class RecordedSession:
 
     def take(self, event: Recorded, payload: Event, definitions: dict[str, AgentDefined]) -> None:
         """Add the next event of the session."""
+        self.first = self.first or event.position
         self.last = event
         taking = _TAKING.get(type(payload))
         if isinstance(payload, AgentStarted):

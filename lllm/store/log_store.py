@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lllm.replay.fork_point import ForkAt
     from lllm.replay.ignored import Ignore
     from lllm.replay.replay import OnDivergence, Replay
+    from lllm.replay.session_diff import SessionDiff
     from lllm.store.list_export import ExportedLists
     from lllm.store.sql_database import StoreDatabase
 
@@ -347,6 +348,32 @@ class LogStore:
             session_id, self._host, at=at, edit=edit, on_divergence=on_divergence, ignore=ignore,
             live_tools=live_tools,
         )  # fmt: skip
+
+    def diff(self, a: str | os.PathLike[str], b: str | os.PathLike[str]) -> SessionDiff:
+        """Compare two recorded sessions: where they first differ, what they delivered and took.
+
+        They are the same where the same was asked, answered and delivered at the same places; ids,
+        tags, times and costs do not count.
+
+        Args:
+            a: The whole id of a session, or the path of a file that `lllm export --format jsonl`
+                wrote.
+            b: The same of the other.
+
+        Returns:
+            How they differ.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event is not what was written.
+            ReplayError: One of them is cut off, erased, or of a newer lllm.
+        """
+        from lllm.replay.open_replay import read_session
+        from lllm.replay.session_diff import ReadSession, diff_sessions
+
+        return diff_sessions(
+            ReadSession(*read_session(a, self._host)), ReadSession(*read_session(b, self._host))
+        )
 
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:
         """Make a function run in the current session, whichever thread calls it.

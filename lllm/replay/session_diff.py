@@ -1,0 +1,292 @@
+"""Compares two recorded sessions: where they first differ, what they delivered, what they took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from lllm.events.envelope import Recorded
+from lllm.events.model import LLMFailed, LLMResponded, State
+from lllm.projections.session.fold import fold
+from lllm.replay.comparison import diff_of, json_lines
+from lllm.replay.divergence import ReplayPlace
+from lllm.replay.recorded_clients import ClientAttempt
+from lllm.replay.recording import RecordedAttempt, RecordedSession
+from lllm.replay.recording_reader import read_recording
+from lllm.replay.session_steps import (
+    Key,
+    Lines,
+    Parts,
+    SessionStep,
+    StepKind,
+    StepReader,
+    paired_children,
+)
+
+Side = Literal["a", "b"]
+# How many steps come before it, the step in A and in B.
+_Pair = tuple[int, SessionStep | None, SessionStep | None]
+_NAMES = ("A", "B")
+_WHAT: dict[StepKind, str] = {
+    "session": "the call",
+    "request": "the request to the model",
+    "answer": "the answer of the model",
+    "tool": "the tool",
+    "end": "the end of the session",
+}
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A step at which two sessions differ.
+
+    Attributes:
+        kind: What happens there: "session" (it begins), "request", "answer", "tool" or "end".
+        place: Where.
+        only_in: "a" or "b" where the other one does not have the step; None where both have.
+        differs: What differs of it, as ("messages", "model").
+        message: The same in words.
+        diff: A unified diff, whole, of the first difference; empty for the others, which mostly
+            follow from it.
+    """
+
+    kind: StepKind
+    place: ReplayPlace
+    only_in: Side | None = None
+    differs: tuple[str, ...] = ()
+    message: str
+    diff: str = ""
+
+
+class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one session took, with those below it.
+
+    Attributes:
+        session_id: The session.
+        source: The store or the file that it is in.
+        tactic_path: Its tactic.
+        state: "success", "failure", "running" or "interrupted".
+        sessions: It, and those below.
+        agent_calls: How often an agent was asked to respond.
+        messages: In all dialogs.
+        calls: Attempts to call a model that were answered.
+        failed_calls: Those that failed.
+        tools: Runs of tools.
+        prompt_tokens: Of the input.
+        completion_tokens: Of the output.
+        cost: US dollars.
+        recorded_cost: US dollars that answers from the log cost at first, of a replay or a fork.
+        unpriced_calls: Calls whose price nobody knows.
+        elapsed: Seconds; None where it has no end.
+    """
+
+    session_id: str
+    source: str
+    tactic_path: str
+    state: State
+    sessions: int
+    agent_calls: int
+    messages: int
+    calls: int
+    failed_calls: int
+    tools: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    recorded_cost: float
+    unpriced_calls: int
+    elapsed: float | None
+
+
+class SessionDiff(msgspec.Struct, frozen=True, kw_only=True):
+    """How two sessions differ.
+
+    They are the same where the same was asked, answered and delivered at the same places. What they
+    took does not count, nor do ids, tags and times.
+
+    Attributes:
+        a: What the one took.
+        b: What the other took.
+        differences: Where they differ, in the order of the steps.
+        steps: How many steps they have in common, those that differ among them.
+        delivery: A unified diff of what they delivered; empty where that is the same.
+    """
+
+    a: SessionFigures
+    b: SessionFigures
+    differences: tuple[Difference, ...]
+    steps: int
+    delivery: str
+
+    @property
+    def same(self) -> bool:
+        """True if they do not differ."""
+        return not self.differences
+
+    @property
+    def first(self) -> Difference | None:
+        """The first difference, which most others follow from; None where there is none."""
+        return self.differences[0] if self.differences else None
+
+
+class ReadSession(msgspec.Struct, frozen=True):
+    """A session that is compared.
+
+    Attributes:
+        events: Its own, those of the sessions below it, and what they refer to.
+        session_id: Its id; None for the one that all others are below.
+        source: Where it comes from.
+    """
+
+    events: Sequence[Recorded]
+    session_id: str | None
+    source: str
+
+
+def diff_sessions(a: ReadSession, b: ReadSession) -> SessionDiff:
+    """Compare two sessions.
+
+    Args:
+        a: The one.
+        b: The other.
+
+    Returns:
+        How they differ.
+
+    Raises:
+        ReplayError: One can't be read.
+    """
+    one, other = (read_recording(side.events, side.session_id, side.source) for side in (a, b))
+    steps_a, steps_b = _all_steps(one, other)
+    by_key = {step.key: (rank, step) for rank, step in enumerate(steps_b)}
+    pairs: list[_Pair] = []
+    for rank, step in enumerate(steps_a):
+        other_rank, theirs = by_key.pop(step.key, (rank, None))
+        pairs.append((max(rank, other_rank), step, theirs))
+    common = sum(theirs is not None for _, _, theirs in pairs)
+    pairs += [(rank, None, step) for rank, step in by_key.values()]
+    pairs.sort(key=_rank)
+    found = [(ours, theirs) for _, ours, theirs in pairs if _difference(ours, theirs) is not None]
+    differences = [_difference(*pair, with_diff=not at) for at, pair in enumerate(found)]
+    before, after = _delivery(one), _delivery(other)
+    return SessionDiff(
+        a=_figures(a, one),
+        b=_figures(b, other),
+        differences=tuple(one for one in differences if one is not None),
+        steps=common,
+        delivery=diff_of(before, after, _NAMES),
+    )
+
+
+def _rank(pair: _Pair) -> int:
+    return pair[0]
+
+
+def _all_steps(
+    a: RecordedSession, b: RecordedSession
+) -> tuple[list[SessionStep], list[SessionStep]]:
+    """The steps of two sessions and of those below them, in the order of the log."""
+    readers = StepReader(a), StepReader(b)
+    steps: tuple[list[SessionStep], list[SessionStep]] = ([], [])
+    waiting: list[tuple[RecordedSession | None, RecordedSession | None, Key]] = [(a, b, ())]
+    while waiting:
+        one, other, path = waiting.pop()
+        for side, session in enumerate((one, other)):
+            if session is not None:
+                steps[side].extend(readers[side].steps_of(session, path))
+        pairs = paired_children(one, other)
+        waiting += [(*pair, (*path, number)) for number, pair in enumerate(pairs)]
+    for found in steps:
+        found.sort(key=_position)
+    return steps
+
+
+def _position(step: SessionStep) -> int:
+    return step.position
+
+
+# -- one step
+
+
+def _difference(
+    a: SessionStep | None, b: SessionStep | None, *, with_diff: bool = False
+) -> Difference | None:
+    """How a step of two sessions differs; None where it does not."""
+    step = a or b
+    assert step is not None
+    ours, theirs = ({} if one is None else one.parts() for one in (a, b))
+    differs = [name for name in (ours or theirs) if ours.get(name, []) != theirs.get(name, [])]
+    if a is not None and b is not None and not differs:
+        return None
+    what = _WHAT[step.kind]
+    only_in: Side | None = "a" if b is None else "b" if a is None else None
+    if only_in is None:
+        which = "" if differs == [step.kind] else f": {', '.join(differs)}"
+        message = f"{what.capitalize()} differs{which}."
+    else:
+        message = f"Only {only_in.upper()} has {what} there."
+    return Difference(
+        kind=step.kind,
+        place=step.place,
+        only_in=only_in,
+        differs=() if only_in else tuple(differs),
+        message=message,
+        diff=_diff(ours, theirs, differs) if with_diff else "",
+    )
+
+
+def _diff(ours: Parts, theirs: Parts, differs: Sequence[str]) -> str:
+    before: list[str] = []
+    after: list[str] = []
+    for name in differs:
+        one, other = ours.get(name, []), theirs.get(name, [])
+        same = _same_beginning(one, other)
+        before += [line for lines in one[same:] for line in lines]
+        after += [line for lines in other[same:] for line in lines]
+    return diff_of(before, after, _NAMES)
+
+
+def _same_beginning(a: Sequence[Lines], b: Sequence[Lines]) -> int:
+    """How many messages need not be shown: all that are the same, but for the last of them."""
+    pairs = zip(a, b, strict=False)
+    same = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
+    return max(same - 1, 0)
+
+
+def _delivery(session: RecordedSession) -> list[str]:
+    delivery = None if session.end is None else session.end.delivery
+    return [] if delivery is None else json_lines(delivery)
+
+
+# -- figures
+
+
+def _figures(side: ReadSession, recording: RecordedSession) -> SessionFigures:
+    session = fold(side.events, recording.session_id)
+    assert session is not None  # it is recorded, so that it began
+    family = list(recording.family())
+    attempts: list[RecordedAttempt | ClientAttempt] = []
+    for one in family:
+        attempts += one.attempts()
+        for call in one.captured.values():
+            attempts += call.attempts.values()
+    cost = session.total_cost
+    return SessionFigures(
+        session_id=recording.session_id,
+        source=side.source,
+        tactic_path=recording.tactic_path,
+        state=session.state,
+        sessions=len(family),
+        agent_calls=sum(1 for one in family for _ in one.agent_calls()),
+        messages=sum(one.message_count for one in family),
+        calls=sum(isinstance(one.end, LLMResponded) for one in attempts),
+        failed_calls=sum(isinstance(one.end, LLMFailed) for one in attempts),
+        tools=sum(len(one.tools) for one in family),
+        prompt_tokens=cost.prompt_tokens,
+        completion_tokens=cost.completion_tokens,
+        cost=cost.cost,
+        recorded_cost=session.recorded_cost,
+        unpriced_calls=cost.unpriced_calls,
+        elapsed=None if session.elapsed is None else session.elapsed / 1_000_000_000,
+    )

@@ -1,0 +1,247 @@
+"""What happened in a session, step by step, in the form in which two sessions are compared.
+
+Two steps of different sessions are the same step where they stand at the same place: never by when
+they came. Ids that a provider draws anew for each call, and reasoning that only it can read, are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from lllm.events.model import (
+    AgentDefined,
+    Content,
+    LLMFailed,
+    LLMRequested,
+    LLMResponded,
+    SessionFailed,
+    SessionSucceeded,
+    ToolFailed,
+)
+from lllm.replay.comparison import content_of, json_lines, message_lines, setting_lines, task_key
+from lllm.replay.divergence import ReplayPlace
+from lllm.replay.recorded_clients import ClientAttempt
+from lllm.replay.recording import MessageEvent, RecordedAttempt, RecordedSession, RecordedTool
+
+StepKind = Literal["session", "request", "answer", "tool", "end"]
+Key: TypeAlias = tuple[object, ...]
+Lines: TypeAlias = tuple[str, ...]
+# What is compared, by what it is called: texts in lines, of messages one each.
+Parts: TypeAlias = Mapping[str, Sequence[Lines]]
+
+
+class SessionStep(msgspec.Struct, frozen=True):
+    """One step: a session begins or ends, a model is asked or answers, a tool gives its result.
+
+    Attributes:
+        key: The same for the same step of another session.
+        kind: What happens.
+        place: Where.
+        position: In the log.
+        parts: Reads what is compared.
+    """
+
+    key: Key
+    kind: StepKind
+    place: ReplayPlace
+    position: int
+    parts: Callable[[], Parts]
+
+
+def paired_children(
+    a: RecordedSession | None, b: RecordedSession | None
+) -> Iterator[tuple[RecordedSession | None, RecordedSession | None]]:
+    """Pair the sessions below two sessions: by tactic and task, then by tactic and order.
+
+    Args:
+        a: A session; None where there is none.
+        b: The other.
+
+    Yields:
+        Two that belong together, or one that stands alone.
+    """
+    left = [] if b is None else list(b.children)
+    alone: list[RecordedSession] = []
+    for one in () if a is None else a.children:
+        task = task_key(one.started.task)
+        for other in left:
+            if other.tactic_path == one.tactic_path and task_key(other.started.task) == task:
+                left.remove(other)
+                yield one, other
+                break
+        else:
+            alone.append(one)
+    for one in alone:
+        same = [two for two in left if two.tactic_path == one.tactic_path]
+        left = [two for two in left if two not in same[:1]]
+        yield one, same[0] if same else None
+    for two in left:
+        yield None, two
+
+
+class StepReader:
+    """Reads the steps of one side of a comparison.
+
+    Args:
+        root: The session at the top.
+    """
+
+    def __init__(self, root: RecordedSession) -> None:
+        self._root = root
+        self._messages: dict[int, Lines] = {}  # by the id of the event, which the session holds
+
+    def steps_of(self, session: RecordedSession, path: Key) -> Iterator[SessionStep]:
+        """The steps of one session, without those below it.
+
+        Args:
+            session: The session.
+            path: What its keys begin with.
+        """
+        place = ReplayPlace(
+            tactic=session.tactic_path,
+            child=None if session is self._root else session.started.ordinal,
+        )
+        yield SessionStep(
+            (*path, "session"), "session", place, session.first, partial(_start, session)
+        )
+        for attempt in session.attempts():
+            call, requested = attempt.call, attempt.requested
+            here = msgspec.structs.replace(
+                place, agent=call.started.agent, dialog=call.alias, respond=call.nth,
+                step=requested.step, attempt=requested.attempt,
+            )  # fmt: skip
+            key = (*path, "agent", here.agent, here.dialog, here.respond, here.step, here.attempt)
+            yield from self._attempt(session, attempt, attempt.definition, key, here)
+            for index, tool in enumerate(attempt.tools):
+                there = msgspec.structs.replace(here, tool=tool.called.name)
+                at = tool.ended or attempt.position
+                yield SessionStep((*key, index), "tool", there, at, partial(_tool, tool))
+        for client in session.captured.values():
+            for one in client.attempts.values():
+                here = msgspec.structs.replace(
+                    place, client=one.requested.operation, dialog=client.place, step=client.step,
+                    attempt=one.requested.attempt,
+                )  # fmt: skip
+                key = (*path, "client", here.step, here.attempt)
+                yield from self._attempt(session, one, client.definition, key, here)
+        last = session.first if session.last is None else session.last.position
+        yield SessionStep((*path, "end"), "end", place, last, partial(_end, session.end))
+
+    def _attempt(
+        self,
+        session: RecordedSession,
+        attempt: RecordedAttempt | ClientAttempt,
+        definition: AgentDefined | None,
+        key: Key,
+        place: ReplayPlace,
+    ) -> Iterator[SessionStep]:
+        asked = partial(self._request, session, attempt.requested, definition)
+        yield SessionStep((*key, "request"), "request", place, attempt.position, asked)
+        if attempt.end is not None:
+            answered = partial(_answer, attempt.end)
+            yield SessionStep((*key, "answer"), "answer", place, attempt.position, answered)
+
+    def _request(
+        self, session: RecordedSession, requested: LLMRequested, definition: AgentDefined | None
+    ) -> Parts:
+        messages = [event for _, event in session.messages(requested)]
+        roles = [content_of(event).role for event in messages]
+        said = next((at for at, role in enumerate(roles) if role != "system"), len(roles))
+        lines = [*map(self._message, messages)]
+        parts: Parts = {"system prompt": lines[:said], "messages": lines[said:]}
+        return {**parts, **_settings(requested, definition)}
+
+    def _message(self, event: MessageEvent) -> Lines:
+        lines = self._messages.get(id(event))
+        if lines is None:
+            lines = self._messages[id(event)] = _message_lines(content_of(event))
+        return lines
+
+
+# -- lines
+
+
+def _lines(value: object) -> Lines:
+    return () if value is None else tuple(json_lines(value))
+
+
+def _start(session: RecordedSession) -> Parts:
+    return {
+        "tactic": [(session.tactic_path,)],
+        "task": [_lines(session.started.task)],
+        "options": [_lines(session.started.options)],
+    }
+
+
+def _message_lines(content: Content) -> Lines:
+    return tuple(message_lines(_comparable(content)))
+
+
+def _comparable(content: Content) -> object:
+    """A message as JSON values, without what a provider draws anew."""
+    plain: dict[str, object] = {"role": content.role}
+    plain["parts"] = [
+        {"kind": part.kind, "text": part.text}
+        if part.kind == "reasoning"
+        else msgspec.to_builtins(part)
+        for part in content.parts
+    ]
+    plain["tool_calls"] = [
+        {"name": call.name, "arguments": call.arguments, "id": ""} for call in content.tool_calls
+    ]
+    return plain
+
+
+def _settings(requested: LLMRequested, definition: AgentDefined | None) -> Parts:
+    params = requested.params
+    if definition is not None and params is None:
+        params = definition.params
+    elif definition is not None and isinstance(params, dict):
+        params = {**(definition.params if isinstance(definition.params, dict) else {}), **params}
+    tools = () if definition is None else definition.tools
+    found: dict[str, object] = {
+        "model": requested.model,
+        "params": params or None,
+        "tools": msgspec.to_builtins(tools) or None,
+        "output schema": None if definition is None else definition.output_schema,
+        "tool choice": requested.tool_choice,
+    }
+    return {
+        name: [] if value is None else [tuple(setting_lines(name, value))]
+        for name, value in found.items()
+    }
+
+
+def _answer(end: LLMResponded | LLMFailed) -> Parts:
+    if isinstance(end, LLMResponded):
+        return {"answer": [_message_lines(end.content)], "error": []}
+    return {"answer": [], "error": [_error(end.error.type, end.error.message)]}
+
+
+def _error(kind: str, message: str) -> Lines:
+    return (f"{kind}:", *message.splitlines())
+
+
+def _tool(tool: RecordedTool) -> Parts:
+    end = tool.end
+    result: Lines = ("(it has no end)",) if end is None else tuple(end.content.text.splitlines())
+    return {
+        "arguments": [_lines(tool.called.arguments)],
+        "result": [result],
+        "error": [(end.error.type,)] if isinstance(end, ToolFailed) else [],
+    }
+
+
+def _end(end: SessionSucceeded | SessionFailed | None) -> Parts:
+    delivery = None if end is None else end.delivery
+    failed = end if isinstance(end, SessionFailed) else None
+    return {
+        "delivery": [_lines(delivery)],
+        "error": [] if failed is None else [_error(failed.error.type, failed.error.message)],
+        "state": [("it has no end",)] if end is None else [],
+    }
