@@ -57,6 +57,7 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm demo                        make a store to look at
       lllm ls --state failure          the calls that failed, newest first
       lllm show 01m845q0r4             one call as a tree: agents, tools, retries, costs
+      lllm diff 01m845q0r4 01m846c2za  where two calls first differ
       lllm calls --sort elapsed        the slowest calls of a model
       lllm cost --by tag:customer      what was spent, and on whom
       lllm tail                        events as they are written

@@ -38,7 +38,7 @@ _WHAT: dict[StepKind, str] = {
 }
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class SessionDifference(msgspec.Struct, frozen=True, kw_only=True):
     """A step at which two sessions differ.
 
     Attributes:
@@ -115,7 +115,7 @@ class SessionDiff(msgspec.Struct, frozen=True, kw_only=True):
 
     a: SessionFigures
     b: SessionFigures
-    differences: tuple[Difference, ...]
+    differences: tuple[SessionDifference, ...]
     steps: int
     delivery: str
 
@@ -125,7 +125,7 @@ class SessionDiff(msgspec.Struct, frozen=True, kw_only=True):
         return not self.differences
 
     @property
-    def first(self) -> Difference | None:
+    def first(self) -> SessionDifference | None:
         """The first difference, which most others follow from; None where there is none."""
         return self.differences[0] if self.differences else None
 
@@ -211,7 +211,7 @@ def _position(step: SessionStep) -> int:
 
 def _difference(
     a: SessionStep | None, b: SessionStep | None, *, with_diff: bool = False
-) -> Difference | None:
+) -> SessionDifference | None:
     """How a step of two sessions differs; None where it does not."""
     step = a or b
     assert step is not None
@@ -226,7 +226,7 @@ def _difference(
         message = f"{what.capitalize()} differs{which}."
     else:
         message = f"Only {only_in.upper()} has {what} there."
-    return Difference(
+    return SessionDifference(
         kind=step.kind,
         place=step.place,
         only_in=only_in,

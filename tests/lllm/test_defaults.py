@@ -33,6 +33,7 @@ SAID = {
     "LogStore.list_calls": {"sort": "started"},
     "LogStore.list_sessions": {"sort": "started", "replays": False},
     "LogStore.rebuild": {"check": False},
+    "LogStore.fork": {"on_divergence": "raise"},
     "LogStore.replay": {"on_divergence": "raise", "record": True},
     "LogStore.session": {"budget_unpriced": "warn"},
     "LogStore.tactic": {"budget_unpriced": "warn"},
@@ -47,6 +48,8 @@ SAID = {
     "Tactic.bcall": {"fail_fast": True, "return_session": False, "return_sessions": False},
     "Tactic.ccall": {"fail_fast": True, "return_session": False},
     "Tactic.quick": {"system_prompt": ""},
+    "Tactic.afork": {"on_divergence": "raise", "return_session": False},
+    "Tactic.fork": {"on_divergence": "raise", "return_session": False},
     "Tactic.replay": {"return_session": False, "on_divergence": "raise", "record": True},
     "capture": {"ask_for_usage": False},
     "captured": {"ask_for_usage": False},
@@ -55,7 +58,7 @@ SAID = {
 # What is made by lllm alone, or is Python's own.
 OTHERS = {
     "AgentCallSession", "TacticCallSession", "InvokeCost", "InvokeError", "LogDamaged", "Executor",
-    "ImportRefused", "Replay", "ReplayDivergence",
+    "Fork", "ImportRefused", "Replay", "ReplayDivergence",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from lllm.terminal_safe import visible
 
 _LINES = 30  # of a diff
 _LONGEST = 160  # characters of a line of it
+_SAYING_SO = 60  # characters that it takes to say what is left out
 _BEFORE = 60  # characters before the first that differs
 _STYLES = {"+": "green", "-": "red"}
 
@@ -139,7 +140,7 @@ def _run(lines: Sequence[str], at: int, sign: str) -> Sequence[str]:
 
 def _window(line: str, differs: int) -> str:
     """A part of a line, with what differs in it; how much is left out is said."""
-    if len(line) <= _LONGEST:
+    if len(line) <= _LONGEST + _SAYING_SO:
         return line
     begin = max(0, min(differs - _BEFORE, len(line) - _LONGEST))
     end = begin + _LONGEST

@@ -29,8 +29,8 @@ from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.store.export import as_jsonl
 
 COMMANDS = (
-    "demo", "ls", "show", "calls", "events", "play", "replay", "tail", "cost", "query", "export",
-    "import", "tag", "rebuild", "verify", "repair", "doctor", "backup",
+    "demo", "ls", "show", "calls", "events", "play", "diff", "replay", "tail", "cost", "query",
+    "export", "import", "tag", "rebuild", "verify", "repair", "doctor", "backup",
 )  # fmt: skip
 
 
