@@ -160,19 +160,35 @@ def _before_break(recording: RecordedSession) -> int:
             f"Session {recording.session_id} succeeded, so there is no place where it broke. Say "
             "where to fork it: at=ReplayPlace(agent=..., step=...), a position or a time."
         )
-    return _before_break_of(_broken_session(recording))
-
-
-def _broken_session(recording: RecordedSession) -> RecordedSession:
-    """The innermost session whose error or cancellation ended those above."""
-    found = recording
+    began = _last_beginning(recording)
+    broken = recording
     while True:
-        end = found.end
-        below = [one for one in found.children if isinstance(one.end, SessionFailed)]
-        below = [one for one in below if isinstance(end, SessionFailed) and _same(one.end, end)]
+        below = [one for one in broken.children if _broke(one.end, end, _own_last(one) > began)]
         if not below:
-            return found
-        found = max(below, key=_own_last)
+            break
+        broken = max(below, key=_own_last)
+    return _before_break_of(broken, began)
+
+
+def _last_beginning(recording: RecordedSession) -> int:
+    """The position at which anything of a session began last: a session, a request or a tool."""
+    found = [1]
+    for one in recording.family():
+        found += [one.first, *(attempt.position for attempt in one.attempts())]
+        for client in one.captured.values():
+            found += [attempt.position for attempt in client.attempts.values()]
+    return max(found)
+
+
+def _broke(one: object, end: SessionFailed, nothing_began: bool) -> bool:
+    """True if the failure of a call or a session is what ended the session above it.
+
+    It has the same error, or nothing began behind it: then the code made another error of it.
+    """
+    if not isinstance(one, SessionFailed | AgentFailed):
+        return False
+    same = (one.error.type, one.error.message) == (end.error.type, end.error.message)
+    return same or (one.cancelled and end.cancelled) or nothing_began
 
 
 def last_position(recording: RecordedSession) -> int:
@@ -184,36 +200,23 @@ def _own_last(session: RecordedSession) -> int:
     return 0 if session.last is None else session.last.position
 
 
-def _same(one: object, end: SessionFailed) -> bool:
-    """True if an error ended a call and what is above it."""
-    if not isinstance(one, SessionFailed):
-        return False
-    return (one.error.type, one.error.message) == (end.error.type, end.error.message) or (
-        one.cancelled and end.cancelled
-    )
-
-
-def _before_break_of(session: RecordedSession) -> int:
-    end = session.end
+def _before_break_of(session: RecordedSession, began: int) -> int:
     before_end = _own_last(session) - 1
+    end = session.end
     if not isinstance(end, SessionFailed):
         return before_end
-    calls = [call for call in session.agent_calls() if call.end is not None]
-    call = max(calls, key=lambda one: one.ended, default=None)
-    if call is not None and isinstance(call.end, AgentFailed) and _error_of(call, end):
-        return _before_break_of_call(call)
+    calls = [one for one in session.agent_calls() if _broke(one.end, end, one.ended > began)]
+    if calls:
+        return _before_break_of_call(max(calls, key=_ended))
     clients = list(session.captured.values())
     attempts = list(clients[-1].attempts.values()) if clients else []
-    if attempts and isinstance(attempts[-1].end, LLMFailed):
+    if attempts and isinstance(attempts[-1].end, LLMFailed) and attempts[-1].position == began:
         return attempts[0].position - 1
     return before_end
 
 
-def _error_of(call: RecordedCall, end: SessionFailed) -> bool:
-    failed = call.end
-    return isinstance(failed, AgentFailed) and (
-        failed.error.type == end.error.type or (failed.cancelled and end.cancelled)
-    )
+def _ended(call: RecordedCall) -> int:
+    return call.ended
 
 
 def _before_break_of_call(call: RecordedCall) -> int:

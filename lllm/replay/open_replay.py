@@ -146,8 +146,9 @@ def _host(store: StoreSessionHost | None, record: bool) -> SessionHost:
     if record and store.persists:
         if store.read_only:
             raise LogReadOnly(
-                f"{store.settings.backend!r} is open to be read only, so no replay can be recorded "
-                "in it; replay(..., record=False) writes nothing."
+                f"{store.settings.backend!r} is open to be read only, so no replay or fork can be "
+                "recorded in it. replay(..., record=False) writes nothing; a fork of an exported "
+                "file is written where its tactic's calls are."
             )
         return store
     return InMemorySessionHost(

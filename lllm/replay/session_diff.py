@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from lllm.events.envelope import Recorded
+from lllm.events.errors import ReplayError
 from lllm.events.model import LLMFailed, LLMResponded, State
 from lllm.projections.session.fold import fold
 from lllm.replay.comparison import diff_of, json_lines
@@ -157,7 +158,10 @@ def diff_sessions(a: ReadSession, b: ReadSession) -> SessionDiff:
     Raises:
         ReplayError: One can't be read.
     """
-    one, other = (read_recording(side.events, side.session_id, side.source) for side in (a, b))
+    try:
+        one, other = (read_recording(side.events, side.session_id, side.source) for side in (a, b))
+    except ReplayError as error:
+        raise ReplayError(f"The sessions can't be compared. {error}") from error
     steps_a, steps_b = _all_steps(one, other)
     by_key = {step.key: (rank, step) for rank, step in enumerate(steps_b)}
     pairs: list[_Pair] = []

@@ -125,8 +125,8 @@ class SessionScope(CurrentSession):
         """Pickle the session as a CarriedParent for another process."""
         if self.replaying is not None:
             raise ReplayError(
-                f"Session {self.recorder.session_id} is a replay, which runs in one process: call "
-                "its sub-tactics in this process or its threads."
+                f"Session {self.recorder.session_id} is a replay or a fork, which runs in one "
+                "process: call its sub-tactics in this process or its threads."
             )
         host = self.host if self.host.spans_processes else None
         return CarriedParent, (host, self.lineage, self.budget)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
+import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lllm import (
     BudgetExceeded,
     ConfigError,
     Edit,
+    LogReadOnly,
     LogStore,
     ReplayDivergence,
     ReplayError,
     ReplayPlace,
     SessionNotFound,
     SQLiteBackend,
+    Tactic,
     TacticCallSession,
     tool,
 )  # fmt: skip
@@ -27,9 +34,15 @@ from lllm.cli.program import cli
 from lllm.cli.render.formats import money
 from lllm.events import codec
 from lllm.events import model as model_events
+from lllm.events.backends.memory import MemoryBackend
+from lllm.events.statements import append_statement
 from lllm.invokers import Request
-from lllm.invokers.scripted import tool_call, tool_calls
+from lllm.invokers.scripted import Reply, tool_call, tool_calls
+from lllm.projections.queries import load_session as loading
 from lllm.projections.session.invoke_cost import nanos
+from lllm.store.export import as_jsonl
+from lllm.store.log_store import session_host
+from tests.lllm.replay.test_property import Action, actions, outcome, replies, tactic_of, tree
 from tests.support.replayed import Program, asks, comparable, record
 
 ran: list[str] = []
@@ -259,6 +272,8 @@ def forked(
     """A fork with one change."""
     program = Program(do, model, tools=[note, look], log_store=store)
     session: TacticCallSession = program.fork(recorded, at=at, edit=edit, return_session=True)
+    again = Program(do, tools=[note, look], log_store=store).replay(session.session_id)
+    assert again == session.delivery  # the change is made again
     return session
 
 
@@ -621,3 +636,121 @@ def test_what_the_command_line_says(tmp_path: Path) -> None:
     assert f"is not paid for again. It cost ${cost:.9f}".rstrip("0") in shown
     assert "fork of" not in said("show", recorded)
     assert "session.edited     step=1 message=?" in said("events", session.session_id)
+
+
+def test_an_erased_session(store: LogStore, tmp_path: Path) -> None:
+    """What was erased is neither forked nor compared."""
+    recorded = recorded_twice(store)
+    erased = model_events.SessionErased(
+        about=recorded, by="somebody", reason="asked for", events=1, tactic_path="program",
+        state="success", started=1, salt=b"s" * 32,
+    )  # fmt: skip
+    append_statement(store.log, f"erased-{recorded}", erased, salt=erased.salt)
+    file = tmp_path / "erased.jsonl"
+    statement = as_jsonl([*store.log.read(stream=f"erased-{recorded}")])
+    file.write_text(store.export_session(recorded, "jsonl") + statement)
+    with pytest.raises(ReplayError, match="it was erased by somebody"):
+        Program(twice, log_store=store).fork(file, at=ReplayPlace(respond=2))
+    with pytest.raises(ReplayError, match=r"can't be compared\. .* erased by somebody"):
+        store.diff(recorded, file)
+
+
+def test_a_model_of_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is asked follows from the name of the other model, as in a configuration."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+
+    class Named(Tactic, register=False):
+        name = "named"
+
+        def call(self, _: object) -> object:
+            agent = self.agents["a"]
+            changed = agent.with_model("groq/llama-3.3-70b")
+            return [agent.config.provider, changed.provider, changed.model_name, changed.name]
+
+    config = {"agent_configs": [{"name": "a", "model_name": "gpt-4o"}]}
+    with LogStore(MemoryBackend()) as store:
+        told = Named(config, log_store=store)("task")
+    assert told == ["openai", "groq", "groq/llama-3.3-70b", "a"]
+
+
+def test_a_read_only_store(tmp_path: Path) -> None:
+    """A fork is written, so the store has to be; a file is forked elsewhere."""
+    path = tmp_path / "runs.db"
+    with LogStore(SQLiteBackend(path)) as store:
+        recorded = recorded_twice(store)
+    with LogStore(SQLiteBackend(path, read_only=True)) as store:
+        program = Program(twice, log_store=store)
+        with pytest.raises(LogReadOnly, match="no replay or fork can be recorded"):
+            program.fork(recorded, at=ReplayPlace(respond=2))
+
+
+# -- whatever a tactic does
+
+
+def told_by_request(seed: int, given_replies: list[Reply]) -> Any:
+    """What the model says: told by what it is asked alone, so that a fork is told the same."""
+
+    def choose(request: Request) -> Reply:
+        return random.Random(f"{seed}{request.agent}{request.messages!r}").choice(given_replies)
+
+    return choose
+
+
+def plain(value: Any) -> Any:
+    """Events without what is up to chance and to the stack, siblings in any order."""
+    if isinstance(value, dict):
+        chance = ("traceback", "wait")
+        return {name: plain(one) for name, one in value.items() if name not in chance}
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], list):
+        return [plain(value[0]), sorted((plain(one) for one in value[1]), key=repr)]
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def billed(store: LogStore, session_id: str) -> list[tuple[int, int]]:
+    """Where each attempt of a session and of those below it ended, and what it cost."""
+    events = loading.read_sessions(store.log, session_host(store).reader.find(session_id))
+    prices = [(event.position, getattr(codec.decode(event), "price", None)) for event in events]
+    return [(position, price.nanos or 0) for position, price in prices if price is not None]
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    actions, st.lists(replies, min_size=1, max_size=6), st.integers(0, 5), st.booleans(),
+    st.sampled_from([1, 3]), st.floats(0, 1),
+)  # fmt: skip
+def test_a_fork_goes_on_anywhere(
+    task: list[Action], given_replies: list[Reply], seed: int, on_loop: bool, parallel: int,
+    where: float,
+) -> None:  # fmt: skip
+    """Whatever a tactic does, and wherever it is forked: where the model says the same as then, the
+    fork delivers the same, writes the same, and costs exactly what was not answered by then. So it
+    is for a session that broke there."""
+    with LogStore(MemoryBackend()) as store, TemporaryDirectory() as folder:
+
+        def made() -> Any:
+            script = told_by_request(seed, given_replies)
+            return tactic_of(store, script, on_loop=on_loop, parallel=parallel)
+
+        told = outcome(lambda: made()(task))
+        recorded = store.list_sessions(limit=1)[0].session_id
+        whole = plain(tree(store, recorded))
+        events = loading.read_sessions(store.log, session_host(store).reader.find(recorded))
+        at = events[int(where * (len(events) - 2))].position
+        kept = {(event.stream, event.seq) for event in events if event.position <= at}
+        lines = store.export_session(recorded, "jsonl").splitlines(keepends=True)
+        file = Path(folder, "broken.jsonl")
+        read = [(line, json.loads(line)) for line in lines]
+        file.write_text("".join(
+            line for line, one in read
+            if (one["stream"], one["seq"]) in kept or one["type"] == "agent.defined"
+        ))  # fmt: skip
+        later = sum(nanos for position, nanos in billed(store, recorded) if position > at)
+        for opened in (store.fork(recorded, at=at), store.fork(file)):
+            tactic = made()
+            with opened as fork:
+                assert outcome(lambda: tactic(task)) == told  # noqa: B023 - called at once
+            assert not fork.divergences
+            assert fork.session_id is not None
+            assert plain(tree(store, fork.session_id)) == whole
+            assert sum(nanos for _, nanos in billed(store, fork.session_id)) == later
+            assert store.diff(recorded, fork.session_id).same

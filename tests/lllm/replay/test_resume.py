@@ -122,6 +122,26 @@ def test_answers_that_were_refused(store: LogStore) -> None:
     assert costs(store, fork)[0] == 0
 
 
+def test_code_that_made_another_error_of_it(store: LogStore) -> None:
+    """It broke where the model failed last, where nothing came behind it but the program's own
+    error; what failed earlier is the past."""
+
+    def wrapped(tactic: Any, _: object) -> object:
+        told = []
+        for number in range(3):
+            try:
+                told.append(asks(tactic, str(number), alias=str(number)))
+            except InvokeError as error:
+                if number:
+                    raise RuntimeError("the desk is closed") from error
+        return told
+
+    script = [bad_request(), "1", bad_request()]
+    recorded = record(Program(wrapped, script, log_store=store))
+    assert store.load_session(recorded).state == "failure"
+    assert resumed(store, recorded, wrapped, ["new"])[0] == ["1", "new"]
+
+
 KILLED = """
 import os, signal, sys
 from lllm import LogStore, SQLiteBackend, tool
