@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -347,6 +347,48 @@ def test_threads_go_on(store: LogStore) -> None:
     assert fork.fork(recorded, at=ReplayPlace(agent="b")) == ["then", "now", "now"]
 
 
+def in_threads(store: LogStore, names: str, work: Callable[[str], None]) -> None:
+    """Runs threads one after the other, so that their order is known."""
+    for name in names:
+        thread = threading.Thread(target=store.carry(work), args=(name,))
+        thread.start()
+        thread.join()
+
+
+def test_threads_in_another_order(store: LogStore) -> None:
+    """What a thread begins that was not recorded is live, though what another one recorded is left;
+    where the session itself runs, another task is a divergence."""
+    told: dict[str, object] = {}
+
+    class Sub(Program, register=False):
+        name = "sub"
+
+    def made(names: str, script: Any) -> Program:
+        def do(tactic: Any, _: object) -> None:
+            def work(name: str) -> None:
+                told[name] = tactic.sub(name)
+
+            in_threads(store, names, work)
+
+        program = Program(do, script, log_store=store)
+        vars(program)["sub"] = Sub(lambda tactic, task: asks(tactic, task), script, log_store=store)
+        return program
+
+    recorded = record(made("ab", lambda _: "then"))
+    first = store.load_session(recorded).sub_tactic_sessions["sub"][0].session_id
+    at = [event.position for event in store.events(first)][-1]
+    made("ba", lambda _: "now").fork(recorded, at=at)
+    assert told == {"a": "then", "b": "now"}
+
+    def other(tactic: Any, _: object) -> object:
+        return tactic.sub("b")
+
+    program = Program(other, log_store=store)
+    vars(program)["sub"] = Sub(lambda tactic, task: asks(tactic, task), log_store=store)
+    with pytest.raises(ReplayDivergence, match="begins with another task"):
+        program.fork(recorded, at=at)
+
+
 def test_a_damaged_session(tmp_path: Path) -> None:
     """A session that is damaged is not forked."""
     path = tmp_path / "runs.db"
@@ -431,3 +473,24 @@ def test_a_captured_client_goes_on(server: Loopback, client: Any, store: LogStor
         )
     with pytest.raises(ReplayDivergence), store.fork(summary.session_id):
         job("y")
+
+
+def test_captured_clients_in_threads(server: Loopback, client: Any, store: LogStore) -> None:
+    """A call that was not recorded is live, though another thread comes to a recorded one later."""
+    told: dict[str, str] = {}
+
+    def job(names: str) -> str:
+        def work(name: str) -> None:
+            told[name] = ask(client, name)
+
+        with store.session("job") as session:
+            in_threads(store, names, work)
+        return session.session_id
+
+    server.answers(text("then"), text("then"))
+    recorded = job("ab")
+    ends = [event.position for event in store.events(recorded) if event.type == "llm.responded"]
+    server.answers(text("now"))
+    with store.fork(recorded, at=ends[0]):
+        job("ba")
+    assert told == {"a": "then", "b": "now"}
