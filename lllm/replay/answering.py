@@ -35,7 +35,7 @@ from lllm.replay.outcome import (
     is_stop,
     tool_failure,
 )
-from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedTool
+from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.sessions.error_details import describe
 from lllm.tools.results import RecordedResult, result_forms
 from lllm.tools.tool import Tool

@@ -30,7 +30,7 @@ from lllm.events.values.json_values import to_plain
 from lllm.invokers import Request
 from lllm.invokers.secret_params import without_secrets
 from lllm.replay.ignored import Ignored
-from lllm.replay.recording import MessageEvent, RecordedAttempt
+from lllm.replay.recorded_agents import MessageEvent, RecordedAttempt
 
 Verdict = Literal["same", "ignored", "diverged"]
 

@@ -18,7 +18,8 @@ from lllm.replay.comparison import content_of
 from lllm.replay.divergence import ReplayDivergence, ReplayPlace
 from lllm.replay.fork_point import ForkAt, ForkPoint, find_point, next_turn
 from lllm.replay.ignored import Ignore
-from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession
+from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall
+from lllm.replay.recording import RecordedSession
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import OnDivergence, Replay
 from lllm.sessions.host import SessionHost

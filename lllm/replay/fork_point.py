@@ -15,8 +15,9 @@ from lllm.events.errors import ReplayError
 from lllm.events.model import AgentFailed, LLMFailed, SessionFailed, ToolFailed
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.outcome import is_stop
+from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
+from lllm.replay.recording import RecordedSession
 from lllm.store.point_in_time import PointInTime, Until
 
 ForkAt: TypeAlias = ReplayPlace | PointInTime | None

@@ -33,8 +33,9 @@ from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.outcome import price_of_answered, tool_failure
+from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedAttempt, RecordedCall, RecordedSession, RecordedTool
+from lllm.replay.recording import RecordedSession
 from lllm.sessions.budget import Budget
 from lllm.sessions.host import SessionHost
 from lllm.tools.tool import Tool

@@ -13,8 +13,9 @@ from lllm.events.model import LLMFailed, LLMResponded, State
 from lllm.projections.session.fold import fold
 from lllm.replay.comparison import diff_of, json_lines
 from lllm.replay.divergence import ReplayPlace
+from lllm.replay.recorded_agents import RecordedAttempt
 from lllm.replay.recorded_clients import ClientAttempt
-from lllm.replay.recording import RecordedAttempt, RecordedSession
+from lllm.replay.recording import RecordedSession
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.session_steps import (
     Key,

@@ -25,8 +25,9 @@ from lllm.events.model import (
 )
 from lllm.replay.comparison import content_of, json_lines, message_lines, setting_lines, task_key
 from lllm.replay.divergence import ReplayPlace
+from lllm.replay.recorded_agents import MessageEvent, RecordedAttempt, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt
-from lllm.replay.recording import MessageEvent, RecordedAttempt, RecordedSession, RecordedTool
+from lllm.replay.recording import RecordedSession
 
 StepKind = Literal["session", "request", "answer", "tool", "end"]
 Key: TypeAlias = tuple[object, ...]
