@@ -19,6 +19,7 @@ from lllm.events.model import (
     AgentDefined,
     AgentStarted,
     Event,
+    LLMRequested,
     LogGap,
     SessionFailed,
     SessionInterrupted,
@@ -28,6 +29,7 @@ from lllm.events.model import (
 from lllm.importing.known_events import KnownEvents
 from lllm.importing.stream_notes import StreamNote, StreamNotes
 
+_REFERRING = (AgentStarted.type, LLMRequested.type)  # to a definition
 _ENDS = (SessionSucceeded.type, SessionFailed.type)
 _DEFINITION = "definition-"
 # Statements of which any two with the same name say the same.
@@ -153,10 +155,12 @@ class StreamChecks:
             gap = codec.decode(event)
             if isinstance(gap, LogGap):
                 self._gaps.append([gap.lost, gap.first_time, gap.last_time])
-        elif event.type == AgentStarted.type and self._bad_definitions:
-            started = codec.decode(event)
-            if isinstance(started, AgentStarted) and started.definition in self._bad_definitions:
-                raise _Refused(f"{started.definition}, which {_named(event)} needs, was refused")
+        elif event.type in _REFERRING and self._bad_definitions:
+            referring = codec.decode(event)
+            if not isinstance(referring, AgentStarted | LLMRequested):
+                return
+            if referring.definition in self._bad_definitions:
+                raise _Refused(f"{referring.definition}, which {_named(event)} needs, was refused")
 
     def _are_known_lost(self, count: int, event: Recorded, note: StreamNote) -> bool:
         """True if so many events were never written, as the source says itself."""

@@ -7,7 +7,8 @@ is checked on the way.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 
 import msgspec
@@ -16,7 +17,7 @@ from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded, check_digest
-from lllm.events.model import AgentStarted, LLMRequested, LogGap
+from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.rows import convert_rows
@@ -113,9 +114,10 @@ def read_definitions(
         LogDamaged: One is not what was written.
         ViewError: Somebody else wrote a row.
     """
+    edited = {event.stream for event in events if event.type == SessionEdited.type}
     streams = {
         payload.definition
-        for payload in map(codec.decode, filter(_may_refer, events))
+        for payload in map(codec.decode, filter(partial(_may_refer, edited), events))
         if isinstance(payload, AgentStarted | LLMRequested) and payload.definition is not None
     }
     definitions: list[Recorded] = []
@@ -129,17 +131,18 @@ def read_definitions(
     return sorted(definitions, key=lambda event: event.position)
 
 
-def _may_refer(event: Recorded) -> bool:
+def _may_refer(edited: Container[str], event: Recorded) -> bool:
     """Tell whether an event may refer to a definition that no other one refers to.
 
-    What an agent asks refers to the definition that its call began with.
+    What an agent asks refers to the definition that its call began with, but in a fork that was
+    edited.
     """
     if event.type == AgentStarted.type:
         return True
     return (
         event.type == LLMRequested.type
         and b'"definition":"' in event.data
-        and (b'"call":null' in event.data or b'"call":' not in event.data)
+        and (event.stream in edited or b'"call":null' in event.data or b'"call":' not in event.data)
     )
 
 

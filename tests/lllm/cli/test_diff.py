@@ -131,6 +131,14 @@ def test_a_fork_differs_from_its_origin(store: LogStore) -> None:
     assert found.b.messages == found.a.messages + 1
 
 
+def test_the_place_of_a_difference_is_a_point(store: LogStore) -> None:
+    """A session can be forked where it first differs from another one."""
+    one, other = (record(Program(twice, ["one", name], log_store=store)) for name in ("x", "y"))
+    first = store.diff(one, other).first
+    assert first is not None
+    assert Program(twice, ["z"], log_store=store).fork(one, at=first.place) == ["one", "z"]
+
+
 def test_more_and_less(store: LogStore) -> None:
     """A step that only one of them has, another task, and sessions below."""
 

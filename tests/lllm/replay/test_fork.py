@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm import (
+    EMAIL,
     BudgetExceeded,
     ConfigError,
     Edit,
@@ -344,7 +345,7 @@ def test_another_model(store: LogStore) -> None:
     assert float(rates[1]["input"]) == 2.5e-6
 
 
-def test_other_parameters(store: LogStore) -> None:
+def test_other_parameters(store: LogStore, tmp_path: Path) -> None:
     """Parameters are added to those that there are; a secret among them is not written."""
     recorded = record(Program(twice, ["1", "2"], log_store=store, model_args={"top_p": 0.5}))
     model = Model("new")
@@ -355,6 +356,25 @@ def test_other_parameters(store: LogStore) -> None:
     assert request.params["top_p"] == 0.5
     assert request.params["temperature"] == 0.1
     assert b"sk-1234" not in b"".join(event.data for event in store.events(session.session_id))
+    again = Program(twice, log_store=store, model_args={"top_p": 0.5})
+    assert again.replay(session.session_id) == session.delivery
+    file = tmp_path / "fork.jsonl"  # which holds the other definition, too
+    file.write_text(store.export_session(session.session_id, "jsonl"))
+    assert again.replay(file) == session.delivery
+
+
+def test_an_edit_is_redacted() -> None:
+    """What the store's `redact` cuts from messages is cut from a changed one, and a replay of the
+    fork is the same all the same."""
+    with LogStore(MemoryBackend(), redact=[EMAIL]) as store:
+        recorded = recorded_twice(store)
+        model = Model("new")
+        edit = Edit(message="mail me at ann@example.org", prompt="Mail ann@example.org.")
+        session = forked(store, recorded, model, ReplayPlace(respond=2), edit)
+        assert model.texts == ["mail me at ann@example.org"]
+        written = b"".join(event.data for event in store.events(session.session_id))
+        assert b"ann@example" not in written
+        assert b"mail me at" in written
 
 
 def test_another_prompt(store: LogStore) -> None:

@@ -194,6 +194,8 @@ def test_a_process_that_was_killed(tmp_path: Path, where: str) -> None:
         assert sum(one or 0 for one in costs(store, fork)) == nanos(
             store.export_cost_summary()["total_cost_usd"]
         ) - sum(one or 0 for one in costs(store, summary.session_id))
+        program = Program(twice, ["live"], log_store=store, **agent)
+        assert program.replay(summary.session_id, on_divergence="live") == ["one", "live"]
 
 
 def test_a_result_given_by_hand(store: LogStore) -> None:
@@ -494,3 +496,22 @@ def test_captured_clients_in_threads(server: Loopback, client: Any, store: LogSt
     with store.fork(recorded, at=ends[0]):
         job("ba")
     assert told == {"a": "then", "b": "now"}
+
+
+@pytest.mark.usefixtures("client")
+def test_between_the_attempts_of_a_client(server: Loopback, store: LogStore) -> None:
+    """What an SDK tried is tried no more; the attempt at the point goes to the model."""
+    patient = capture(chat_client(server, max_retries=2), log_store=store)
+    busy = failure(500, headers={"retry-after-ms": "1"})
+    server.answers(busy, busy, text("then"))
+    with store.session("job") as session:
+        assert ask(patient, "x") == "then"
+    server.answers(text("now"))
+    sent = len(server.requests)
+    at = ReplayPlace(client="chat", attempt=3)
+    with store.fork(session.session_id, at=at) as fork, store.session("job"):
+        assert ask(patient, "x") == "now"
+    assert len(server.requests) == sent + 1
+    assert [one.state for one in fork.load_session().invoke_traces] == [
+        "failure", "failure", "success",
+    ]  # fmt: skip
