@@ -6,12 +6,12 @@ import atexit
 from contextlib import ExitStack
 from itertools import count
 
-from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import deferred
 from lllm.events.concurrency.liveness import Liveness
 from lllm.sessions import open_sessions
 from lllm.store.projection_scheduler import CatchUp
+from lllm.store.read_model import ReadModel
 
 
 class Closing:
@@ -19,7 +19,7 @@ class Closing:
 
     Args:
         log: Closed, once the events that wait were written.
-        database: Of the rows.
+        rows: What lists and sums are read from.
         catch_up: What brings the rows up to date.
         liveness: The lock of this process, None where there is none.
     """
@@ -27,12 +27,12 @@ class Closing:
     def __init__(
         self,
         log: BufferedLog,
-        database: Database,
+        rows: ReadModel,
         catch_up: CatchUp,
         liveness: Liveness | None,
     ) -> None:
         self._log = log
-        self._database = database
+        self._rows = rows
         self._catch_up = catch_up
         self._liveness = liveness
         self._number = next(_numbers)
@@ -48,7 +48,7 @@ class Closing:
         # stays where a session has no end in the log: that is what tells that its writer is gone.
         with ExitStack() as closing:
             closing.callback(self._let_go)
-            closing.callback(self._database.close)
+            closing.callback(self._rows.close)
             closing.callback(self._log.close)
             closing.callback(self._catch_up.close)
 

@@ -137,8 +137,17 @@ class ReadModel:
             database, projector = self._left, self._projector_of(self._left)
         lock = _lock_file(database, "rebuild.lock")
         built = rebuild(projector, lock=lock, stale=stale, check=check, progress=progress)
-        self.projector, self.database, self._left = projector, database, None
+        before, self._left = self.database, None
+        self.projector, self.database = projector, database
+        if before is not database:
+            before.close()  # whoever just asks it is answered from `database`
         return built
+
+    def close(self) -> None:
+        """Close the rows, and the file that was left for rows in memory."""
+        self.database.close()
+        if self._left is not None:
+            self._left.close()
 
     def in_memory(self, damage: LogError) -> Database:
         """Rebuild the rows in memory, because a page of the stored ones can't be read.
@@ -157,7 +166,12 @@ class ReadModel:
         return self.database
 
     def _leave(self, database: Database, error: LogError) -> None:
-        """Switch to rows in memory if `database` has a damaged page; raise any other error."""
+        """Switch to rows in memory if `database` has a damaged page; raise any other error.
+
+        Where another thread has switched already, the question is only asked once more.
+        """
+        if database is not self.database:
+            return
         if not is_unreadable_page(error) or database.path == ":memory:":
             raise error
         with self._moving:

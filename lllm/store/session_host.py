@@ -75,7 +75,7 @@ class StoreSessionHost:
         self._scheduler = CatchUp(self.rows)
         if self._liveness is not None:
             self._liveness.use()
-        self._closing = Closing(self.log, self.rows.database, self._scheduler, self._liveness)
+        self._closing = Closing(self.log, self.rows, self._scheduler, self._liveness)
         # The collector may drop it anywhere, also where this thread holds a lock.
         self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
         self._dropped.atexit = False

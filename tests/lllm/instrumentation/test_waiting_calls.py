@@ -23,7 +23,8 @@ import lllm.sessions.session
 from lllm import LogStore, ParseError, Prompt, SQLiteBackend, Tactic, tool
 from lllm.agents.agent_call import AgentCall
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.errors import LogDamaged
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.errors import LogDamaged, LogError
 from lllm.events.model import Content
 from lllm.events.recorder import Recorder
 from lllm.instrumentation import conversations
@@ -165,6 +166,28 @@ def test_rows_move_to_memory_once(store: LogStore) -> None:
     assert moved is not left
     place._leave(left, damage)  # by another that met it, too
     assert place.database is moved
+
+    def rebuilt_meanwhile(database: Database) -> list[tuple[object, ...]]:
+        if database is moved:
+            store.rebuild()
+        return list(database.query("SELECT 1"))
+
+    assert place.ask(rebuilt_meanwhile) == [(1,)]
+    assert place.database is left
+    with pytest.raises(LogError):
+        moved.query("SELECT 1")
+
+
+def test_rows_in_memory_are_closed_with_their_store(store: LogStore) -> None:
+    """And so is the file that was left for them."""
+    place = store._rows
+    left, damage = place.database, LogDamaged("damaged", position=0)
+    damage.__cause__ = sqlite3.DatabaseError("malformed")
+    moved = place.in_memory(damage)
+    store.close()
+    for database in (left, moved):
+        with pytest.raises(LogError):
+            database.query("SELECT 1")
 
 
 # -- calls
