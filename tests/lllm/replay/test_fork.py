@@ -568,6 +568,54 @@ def test_a_step_of_a_child(store: LogStore) -> None:
     assert model.texts == ["why?", "after"]
 
 
+def test_within_a_tool(store: LogStore) -> None:
+    """A point within what a tool does: the tool runs again, and what it had from models and
+    sub-tactics comes from the log up to there. Behind the tool, it is left out as a whole."""
+
+    class Sub(Program, register=False):
+        name = "sub"
+
+    def made(script: Any) -> Program:
+        @tool(name="delegate", description="Has others do it.")
+        def delegate(text: str) -> str:
+            ran.append(text)
+            first = sub(text)
+            return f"{first}, {asks(running[0], 'helped', agent='b')}"
+
+        running: list[Any] = []
+
+        def do(tactic: Any, task: object) -> object:
+            running.append(tactic)
+            nonlocal sub
+            sub = tactic.sub
+            return asks(tactic, task)
+
+        sub: Any = None
+        program = Program(do, script, "a", "b", tools=[delegate], log_store=store)
+        vars(program)["sub"] = Sub(twice, script, log_store=store)
+        return program
+
+    def then(request: Request) -> Any:
+        said = request.messages[-1].text
+        return tool_call("delegate", {"text": "x"}) if said == "task" else f"<{said[:9]}>"
+
+    recorded = record(made(then))
+    ran.clear()
+    for at, asked, again in (
+        (ReplayPlace(tactic="sub", respond=2), ["and then? <x>", "helped", "result"], ["x"]),
+        (ReplayPlace(agent="b"), ["helped", "result"], ["x"]),
+        (ReplayPlace(agent="a", step=2), ["result"], []),
+    ):
+        model = Model(*["new"] * len(asked))
+        session = made(model).fork(recorded, at=at, return_session=True)
+        assert session.delivery == "new"
+        assert [*model.texts[:-1], "result"] == asked
+        assert ran == again
+        prices = [price for _, price in billed(store, session.session_id)]
+        assert sum(price > 0 for price in prices) == len(asked)
+        ran.clear()
+
+
 def test_on_an_event_loop(store: LogStore) -> None:
     """`afork` does the same; tasks beside each other go on where each of them was."""
 
