@@ -17,7 +17,7 @@ from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.cli.render.session_tree import attempts, family
 from lllm.events import codec
 from lllm.events.errors import LogError, SessionNotFound
-from lllm.events.model import Error, Origin, RetryScheduled, SessionStarted
+from lllm.events.model import Error, Origin, RetryScheduled, SessionEdited, SessionStarted
 from lllm.projections.session.call_session import (
     AgentCallSession,
     InvokeTrace,
@@ -44,12 +44,14 @@ class Details(msgspec.Struct, frozen=True):
         retries: Why and after which wait a call was made again, by the session and the ordinal of
             the request that it follows.
         exchanges: What calls outside of any agent sent and got, by session.
+        edits: What a fork changed, by the session, the agent call, the step and the attempt.
         origin: The session that this one replays or is a fork of; None for most.
         recorded_cost: What a replayed one cost, None where this store does not have it.
     """
 
     retries: Mapping[tuple[str, int], RetryScheduled]
     exchanges: Mapping[str, Exchanges]
+    edits: Mapping[tuple[str, int, int, int], SessionEdited]
     origin: Origin | None = None
     recorded_cost: InvokeCost | None = None
 
@@ -69,19 +71,23 @@ def read_details(
     """
     retries: dict[tuple[str, int], RetryScheduled] = {}
     exchanges: dict[str, Exchanges] = {}
+    edits: dict[tuple[str, int, int, int], SessionEdited] = {}
     for one in family(session):
-        wanted = None if one.invoke_traces else RetryScheduled.type
+        wanted = None if one.invoke_traces else (RetryScheduled.type, SessionEdited.type)
         payloads = [
             codec.decode(event)
             for event in store.events(one.session_id, at=at)
-            if wanted is None or event.type == wanted
+            if wanted is None or event.type in wanted
         ]
         for payload in payloads:
             if isinstance(payload, RetryScheduled):
                 retries[one.session_id, payload.request] = payload
+            elif isinstance(payload, SessionEdited):
+                key = (one.session_id, payload.call, payload.step, payload.attempt)
+                edits[key] = payload
         if one.invoke_traces:
             exchanges[one.session_id] = exchanges_of(payloads)
-    return Details(retries, exchanges, *_origin(store, session.session_id))
+    return Details(retries, exchanges, edits, *_origin(store, session.session_id))
 
 
 def _origin(store: LogStore, session_id: str) -> tuple[Origin | None, InvokeCost | None]:
@@ -241,6 +247,9 @@ def _add_call(tree: Tree, session_id: str, call: AgentCallSession, details: Deta
     )
     for step, traces in call.invoke_traces.items():
         for trace in traces:
+            edit = details.edits.get((session_id, call.call, step, trace.attempt))
+            if edit is not None:
+                branch.add(_edit_line(edit))
             node = _add_attempt(branch, trace)
             if trace is traces[-1]:
                 for tool in call.interrupts.get(step, ()):
@@ -301,6 +310,17 @@ def _tool_line(tool: ToolInterrupt) -> Text:
     if tool.elapsed is not None:
         line.append(f"  {formats.nanoseconds(tool.elapsed)}", "dim")
     return line
+
+
+def _edit_line(edit: SessionEdited) -> Text:
+    changes = (
+        ("message", edit.message), ("result of tool", edit.tool), ("model", edit.model),
+        ("parameters", edit.params), ("system prompt", edit.prompt),
+    )  # fmt: skip
+    told = [
+        f"{name} {formats.shortened(value, _SHORT)}" for name, value in changes if value is not None
+    ]
+    return Text.assemble(("✎ changed here: ", "yellow"), ", ".join(told))
 
 
 def _retry_line(retry: RetryScheduled) -> Text:

@@ -702,7 +702,9 @@ def test_what_the_command_line_says(tmp_path: Path) -> None:
     shown = said("show", session.session_id)
     assert f"fork of {recorded} · from behind its event {at} · the past cost {money(cost)}" in shown
     assert f"is not paid for again. It cost ${cost:.9f}".rstrip("0") in shown
+    assert "✎ changed here: message ?" in shown
     assert "fork of" not in said("show", recorded)
+    assert "changed here" not in said("show", recorded)
     assert "session.edited     step=1 message=?" in said("events", session.session_id)
 
 
