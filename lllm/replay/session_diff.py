@@ -17,15 +17,8 @@ from lllm.replay.recorded_agents import RecordedAttempt
 from lllm.replay.recorded_clients import ClientAttempt
 from lllm.replay.recording import RecordedSession
 from lllm.replay.recording_reader import read_recording
-from lllm.replay.session_steps import (
-    Key,
-    Lines,
-    Parts,
-    SessionStep,
-    StepKind,
-    StepReader,
-    paired_children,
-)
+from lllm.replay.session_pairs import client_numbers, paired_children
+from lllm.replay.session_steps import Key, Lines, Parts, SessionStep, StepKind, StepReader
 
 Side = Literal["a", "b"]
 # How many steps come before it, the step in A and in B.
@@ -197,9 +190,10 @@ def _all_steps(
     waiting: list[tuple[RecordedSession | None, RecordedSession | None, Key]] = [(a, b, ())]
     while waiting:
         one, other, path = waiting.pop()
+        numbers = client_numbers((readers[0], one), (readers[1], other))
         for side, session in enumerate((one, other)):
             if session is not None:
-                steps[side].extend(readers[side].steps_of(session, path))
+                steps[side].extend(readers[side].steps_of(session, path, numbers[side]))
         pairs = paired_children(one, other)
         waiting += [(*pair, (*path, number)) for number, pair in enumerate(pairs)]
     for found in steps:

@@ -7,7 +7,7 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -23,10 +23,10 @@ from lllm.events.model import (
     SessionSucceeded,
     ToolFailed,
 )
-from lllm.replay.comparison import content_of, json_lines, message_lines, setting_lines, task_key
+from lllm.replay.comparison import content_of, json_lines, message_lines, setting_lines
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.recorded_agents import MessageEvent, RecordedAttempt, RecordedTool
-from lllm.replay.recorded_clients import ClientAttempt
+from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedSession
 
 StepKind = Literal["session", "request", "answer", "tool", "end"]
@@ -54,37 +54,6 @@ class SessionStep(msgspec.Struct, frozen=True):
     parts: Callable[[], Parts]
 
 
-def paired_children(
-    a: RecordedSession | None, b: RecordedSession | None
-) -> Iterator[tuple[RecordedSession | None, RecordedSession | None]]:
-    """Pair the sessions below two sessions: by tactic and task, then by tactic and order.
-
-    Args:
-        a: A session; None where there is none.
-        b: The other.
-
-    Yields:
-        Two that belong together, or one that stands alone.
-    """
-    left = [] if b is None else list(b.children)
-    alone: list[RecordedSession] = []
-    for one in () if a is None else a.children:
-        task = task_key(one.started.task)
-        for other in left:
-            if other.tactic_path == one.tactic_path and task_key(other.started.task) == task:
-                left.remove(other)
-                yield one, other
-                break
-        else:
-            alone.append(one)
-    for one in alone:
-        same = [two for two in left if two.tactic_path == one.tactic_path]
-        left = [two for two in left if two not in same[:1]]
-        yield one, same[0] if same else None
-    for two in left:
-        yield None, two
-
-
 class StepReader:
     """Reads the steps of one side of a comparison.
 
@@ -96,12 +65,26 @@ class StepReader:
         self._root = root
         self._messages: dict[int, Lines] = {}  # by the id of the event, which the session holds
 
-    def steps_of(self, session: RecordedSession, path: Key) -> Iterator[SessionStep]:
+    def asked(self, session: RecordedSession, client: ClientCall) -> Hashable:
+        """What a captured client asked, to find an equal call of another session by.
+
+        Args:
+            session: The session.
+            client: A call of it.
+        """
+        parts = self._request(session, client.requested, client.definition)
+        return tuple((name, tuple(lines)) for name, lines in parts.items())
+
+    def steps_of(
+        self, session: RecordedSession, path: Key, clients: Mapping[int, int]
+    ) -> Iterator[SessionStep]:
         """The steps of one session, without those below it.
 
         Args:
             session: The session.
             path: What its keys begin with.
+            clients: Numbers of the calls of captured clients, by their step: the same for the same
+                call of another session.
         """
         place = ReplayPlace(
             tactic=session.tactic_path,
@@ -128,7 +111,7 @@ class StepReader:
                     place, client=one.requested.operation, dialog=client.place, step=client.step,
                     attempt=one.requested.attempt,
                 )  # fmt: skip
-                key = (*path, "client", here.step, here.attempt)
+                key = (*path, "client", clients[client.step], here.attempt)
                 yield from self._attempt(session, one, client.definition, key, here)
         last = session.first if session.last is None else session.last.position
         yield SessionStep((*path, "end"), "end", place, last, partial(_end, session.end))

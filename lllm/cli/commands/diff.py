@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -28,16 +30,20 @@ def diff(store: str | None, a: str, b: str, full: bool, as_json: bool) -> int:
     Exit code 0 means that they are the same, 1 that they differ.
     """
     found = _compared(store, a, b)
-    if as_json:
-        from lllm.cli.render.json_text import show_json
-        from lllm.cli.render.session_diff import as_object
+    try:
+        if as_json:
+            from lllm.cli.render.json_text import show_json
+            from lllm.cli.render.session_diff import as_object
 
-        show_json(as_object(found))
-    else:
-        from lllm.cli.render.console import stdout
-        from lllm.cli.render.session_diff import show_diff
+            show_json(as_object(found))
+        else:
+            from lllm.cli.render.console import stdout
+            from lllm.cli.render.session_diff import show_diff
 
-        show_diff(stdout(), found, full=full)
+            show_diff(stdout(), found, full=full)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough; the verdict stays
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if found.same else 1
 
 

@@ -278,6 +278,11 @@ def test_colours_are_for_terminals(store: LogStore, path: Path) -> None:
     piped = subprocess.run(command, capture_output=True, check=False, cwd=ROOT)
     assert piped.returncode == 1
     assert b"\x1b" not in piped.stdout
+    reader, writer = os.pipe()
+    os.close(reader)  # who reads has seen enough
+    left = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    os.close(writer)
+    assert (left.returncode, left.stderr) == (1, b"")
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
     environment.pop("NO_COLOR", None)

@@ -469,6 +469,10 @@ def test_a_captured_client_goes_on(server: Loopback, client: Any, store: LogStor
     server.answers(text("three"))
     with store.fork(session.session_id, at=ReplayPlace(client="chat", step=2)):
         assert other("x") == ["one", "three"]
+    first = store.diff(session.session_id, store.list_sessions(limit=1)[0].session_id).first
+    assert first is not None
+    assert (first.kind, first.place.client, first.place.step) == ("request", "chat", 2)
+    assert first.diff == "--- A\n+++ B\n [user]\n x\n [user]\n-2\n+changed"
     with pytest.raises(ConfigError, match="edit is for agents"):
         store.fork(
             session.session_id, at=ReplayPlace(client="chat", step=2), edit=Edit(model="gpt-4o")
@@ -493,9 +497,12 @@ def test_captured_clients_in_threads(server: Loopback, client: Any, store: LogSt
     recorded = job("ab")
     ends = [event.position for event in store.events(recorded) if event.type == "llm.responded"]
     server.answers(text("now"))
-    with store.fork(recorded, at=ends[0]):
+    with store.fork(recorded, at=ends[0]) as fork:
         job("ba")
     assert told == {"a": "then", "b": "now"}
+    found = store.diff(recorded, str(fork.session_id))
+    [difference] = found.differences  # whichever came first
+    assert (difference.kind, difference.place.client, found.steps) == ("answer", "chat", 6)
 
 
 @pytest.mark.usefixtures("client")
