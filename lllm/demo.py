@@ -116,12 +116,13 @@ class AnswerTicket(Tactic):
         return {"topic": topic.topic, "answer": self.proofread(draft)}
 
 
-def config(invoker: Invoker, model: str) -> Config:
+def config(invoker: Invoker, model: str, *, manner: str = "briefly") -> Config:
     """Make the configuration of the agents, which all use one model.
 
     Args:
         invoker: How the model is called.
         model: Its name.
+        manner: How the writer answers, a word of its prompt.
 
     Returns:
         What the tactics are made with.
@@ -130,7 +131,7 @@ def config(invoker: Invoker, model: str) -> Config:
         "global": {"invoker": invoker, "model_name": model},
         "agent_configs": [
             {"name": "sorter", "system_prompt": "You sort the support tickets of a small shop."},
-            {"name": "writer", "system_prompt": "You answer customers, warmly and briefly."},
+            {"name": "writer", "system_prompt": f"You answer customers, warmly and {manner}."},
             {"name": "editor", "system_prompt": "Correct the spelling; return the text alone."},
         ],
     }
@@ -143,6 +144,15 @@ def replayed_desk() -> AnswerTicket:
         The tactic.
     """
     return AnswerTicket(config(ScriptedInvoker([]), MODEL))
+
+
+def formal_desk() -> AnswerTicket:
+    """Make the desk with one word changed in a prompt, so that a replay finds the difference.
+
+    Returns:
+        The tactic.
+    """
+    return AnswerTicket(config(ScriptedInvoker([]), MODEL, manner="formally"))
 
 
 # -- what happens in the demo

@@ -23,7 +23,7 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of replaying one recorded session."""
 
     session_id: str
-    """The recorded session."""
+    """The id of the recorded session; the path, where it was given as an exported file."""
     tactic_path: str = ""
     """Its tactic; empty where it could not be read."""
     verdict: SessionVerdict

@@ -16,12 +16,16 @@ from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 
+from lllm.replay.ignored import Ignore
+from lllm.replay.recording import RecordedSession
+from lllm.replay.recording_file import is_file, read_file
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import Replay
 from lllm.replay.target import ReplayTarget, load_target
 from lllm.replay.verdict import ReplayResult, failed, verdict_of
 from lllm.sessions.in_memory import InMemorySessionHost
 from lllm.store.log_store import LogStore, session_host
+from lllm.store.session_host import StoreSessionHost
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -33,21 +37,26 @@ _MOST_DEATHS = 5  # of workers, before no more is tried
 class _Job(NamedTuple):
     """What each worker replays with."""
 
-    store: str
+    store: str | None
     using: str
+    ignore: tuple[Ignore, ...]
 
 
 class ReplayWorkers:
     """Processes that replay sessions of a store with today's code; use it in a `with`.
 
     Args:
-        store: The path or URL of the store. It is only read.
+        store: The path or URL of the store, which is only read. None where all sessions are
+            exported files.
         using: The code, as `load_target` reads it. It is imported by the workers alone.
         jobs: How many processes.
+        ignore: What a comparison of requests leaves out, see `LogStore.replay`.
     """
 
-    def __init__(self, store: str, using: str, jobs: int) -> None:
-        self._job = _Job(store, using)
+    def __init__(
+        self, store: str | None, using: str, jobs: int, ignore: Sequence[Ignore] = ()
+    ) -> None:
+        self._job = _Job(store, using, tuple(ignore))
         self._jobs = jobs
         self._processes: set[BaseProcess] = set()
         self._pool: ProcessPoolExecutor | None = None
@@ -70,26 +79,26 @@ class ReplayWorkers:
         return self._submit(_path_of, self._job).result()
 
     def replay(
-        self, session_ids: Sequence[str], progress: Progress | None = None
+        self, sessions: Sequence[str], progress: Progress | None = None
     ) -> list[ReplayResult]:
         """Replay sessions.
 
         Args:
-            session_ids: Whole ids.
+            sessions: Whole ids, and paths of exported files.
             progress: Is told how many are done, of how many.
 
         Returns:
             What came of each, in their order. One that ended its process has failed.
         """
         found: dict[str, ReplayResult] = {}
-        size = max(1, min(_AT_ONCE, len(session_ids) // (self._jobs * 4)))
+        size = max(1, min(_AT_ONCE, len(sessions) // (self._jobs * 4)))
         deaths = 0
-        while left := [one for one in session_ids if one not in found]:
+        while left := [one for one in sessions if one not in found]:
             try:
                 for done in self._results(left, size):
                     found[done.session_id] = done
                     if progress is not None:
-                        progress(len(found), len(session_ids))
+                        progress(len(found), len(sessions))
             except BrokenProcessPool:
                 self._stop()
                 if size == 1 and self._jobs == 1:
@@ -101,7 +110,7 @@ class ReplayWorkers:
                     rest = [one for one in left if one not in found]
                     found |= {one: failed(one, why) for one in rest}
                 size = self._jobs = 1  # so that the next death has one culprit
-        return [found[one] for one in session_ids]
+        return [found[one] for one in sessions]
 
     def _results(self, session_ids: Sequence[str], size: int) -> Iterator[ReplayResult]:
         parts = [session_ids[first : first + size] for first in range(0, len(session_ids), size)]
@@ -155,7 +164,7 @@ def _begin() -> None:
 
 class _Opened(NamedTuple):
     target: ReplayTarget
-    store: LogStore
+    store: LogStore | None
 
 
 _opened: dict[_Job, _Opened] = {}
@@ -164,7 +173,8 @@ _opened: dict[_Job, _Opened] = {}
 def _open(job: _Job) -> _Opened:
     if job not in _opened:
         target = load_target(job.using)
-        _opened[job] = _Opened(target, LogStore.open(job.store, read_only=True, make=False))
+        store = job.store and LogStore.open(job.store, read_only=True, make=False)
+        _opened[job] = _Opened(target, store or None)
     return _opened[job]
 
 
@@ -174,20 +184,40 @@ def _path_of(job: _Job) -> str | None:
 
 def _replay_each(job: _Job, session_ids: Sequence[str]) -> list[ReplayResult]:
     opened = _open(job)
-    return [_replay_one(opened, one) for one in session_ids]
+    return [replay_one(opened.target, opened.store, one, ignore=job.ignore) for one in session_ids]
 
 
-def _replay_one(opened: _Opened, session_id: str) -> ReplayResult:
+def replay_one(
+    target: ReplayTarget, store: LogStore | None, session: str, *, ignore: Sequence[Ignore] = ()
+) -> ReplayResult:
+    """Replay one session in this process, writing nothing.
+
+    Args:
+        target: The code.
+        store: Where the session is recorded; None for an exported file.
+        session: The whole id, or the path of the file.
+        ignore: What a comparison of requests leaves out.
+
+    Returns:
+        What came of it. It has failed where it can't be read.
+    """
     began = time.perf_counter()
-    host = session_host(opened.store)
-    own = opened.target.own_host or host
     try:
-        events = host.reader.recording(session_id)
-        recording = read_recording(events, session_id, repr(opened.store.backend))
+        host = None if store is None else session_host(store)
+        own = target.own_host or host or InMemorySessionHost(persists=True)
         in_memory = InMemorySessionHost(
             persists=True, partition=own.partition, redact=own.redact, prices=own.prices
         )
-        result = verdict_of(opened.target, Replay(recording, in_memory))
+        recording = _recording(host, session)
+        result = verdict_of(target, Replay(recording, in_memory, ignore=ignore))
     except Exception as error:  # one session that can't be read keeps no other from being replayed
-        result = failed(session_id, str(error) or type(error).__name__)
-    return msgspec.structs.replace(result, seconds=time.perf_counter() - began)
+        result = failed(session, str(error) or type(error).__name__)
+    seconds = time.perf_counter() - began
+    return msgspec.structs.replace(result, session_id=session, seconds=seconds)
+
+
+def _recording(host: StoreSessionHost | None, session: str) -> RecordedSession:
+    if host is None or is_file(session):
+        return read_recording(read_file(session), None, session)
+    source = repr(host.settings.backend)
+    return read_recording(host.reader.recording(session), session, source)

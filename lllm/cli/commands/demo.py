@@ -13,13 +13,25 @@ from lllm.cli.open_store import VARIABLE, named_in_environment
 from lllm.cli.render import formats
 from lllm.cli.render.console import joined, sign, stdout
 from lllm.cli.render.costs import show_costs
+from lllm.cli.render.replays import show_report
 from lllm.cli.render.session import read_details, show_session, show_traceback
 from lllm.cli.render.session_list import show_list
-from lllm.demo import MODEL, SCRIPT, TICKETS, AnswerTicket, config
+from lllm.demo import (
+    MODEL,
+    SCRIPT,
+    TICKETS,
+    AnswerTicket,
+    config,
+    formal_desk,
+    replayed_desk,
+)
 from lllm.events.errors import ConfigError, MissingExtra, StoreError
 from lllm.invokers import Invoker
 from lllm.invokers.model_names import check_key, resolve_invoker
 from lllm.invokers.scripted import ScriptedInvoker
+from lllm.replay.report import ReplayReport
+from lllm.replay.target import ReplayTarget
+from lllm.replay.workers import replay_one
 from lllm.store.log_store import LogStore
 from lllm.terminal_safe import visible
 
@@ -48,7 +60,11 @@ def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
             _refuse_others(store, path)
         _print_intro(console, path, model)
         _answer_tickets(console, store, invoker, model or MODEL)
-        _show_what_is_left(console, store, f"--store {shlex.quote(path)}", zone)
+        option = f"--store {shlex.quote(path)}"
+        shown = _show_what_is_left(console, store, option, zone)
+        if model is None:  # what a real one answered would not fit the command that is shown
+            _replay(console, store, shown, option)
+        _print_next(console, shown, option)
 
 
 def _real_invoker(model: str) -> Invoker:
@@ -97,7 +113,8 @@ def _answer_tickets(console: Console, store: LogStore, invoker: Invoker, model: 
             console.print(Text.assemble(sign("success"), " ", ticket))
 
 
-def _show_what_is_left(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> None:
+def _show_what_is_left(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> str:
+    """Show the sessions and their costs; return the id of the one that is shown as a tree."""
     sessions = store.list_sessions(limit=len(TICKETS))
     if not sessions:
         raise StoreError("Nothing could be written to the store.")
@@ -121,11 +138,27 @@ def _show_what_is_left(console: Console, store: LogStore, option: str, zone: dt.
         _print_command(console, f"lllm cost --by {group_by} {option}", title)
         show_costs(console, store.export_cost_summary(group_by=group_by), (group_by,))
 
+    return found.session_id
+
+
+def _replay(console: Console, store: LogStore, session_id: str, option: str) -> None:
+    """Replay a session twice: with the same code, and with one word of a prompt changed."""
+    for make, title in (
+        (replayed_desk, "That session once more, from its log: no model is asked, no tool runs"),
+        (formal_desk, "And with one word of a prompt changed: what is the first difference?"),
+    ):
+        code = f"{make.__module__}:{make.__name__}"
+        _print_command(console, f"lllm replay {session_id} --using {code} {option}", title)
+        result = replay_one(ReplayTarget(make(), code), store, session_id)
+        show_report(console, ReplayReport([result]))
+
+
+def _print_next(console: Console, session_id: str, option: str) -> None:
     console.print()
     console.print(Text("Three to try next:", "bold"))
     for command in (
         f"lllm ls --tag customer=alice {option}",
-        f"lllm events {found.session_id} {option}",
+        f"lllm events {session_id} {option}",
         f"lllm cost --by model --json {option}",
     ):
         console.print(Text(f"  {command}", "cyan"), soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Unpack
 
@@ -18,13 +19,37 @@ from lllm.cli.options import (
     usage_errors,
     with_filters,
 )
+from lllm.events.errors import ConfigError
+
+
+def _as_ignored(
+    _: click.Context, __: click.Parameter, given: tuple[str, ...]
+) -> tuple[str | re.Pattern[str], ...]:
+    """Read what --ignore was given: key paths, and patterns between slashes."""
+    from lllm.replay.ignored import Ignored
+
+    read: list[str | re.Pattern[str]] = []
+    try:
+        for one in given:
+            between = len(one) > 2 and one.startswith("/") and one.endswith("/")
+            read.append(re.compile(one[1:-1]) if between else one)
+        Ignored(read)
+    except re.error as error:
+        raise click.BadParameter(f"{one} is no pattern: {error}") from None
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+    return tuple(read)
 
 
 @click.command("replay", cls=JudgingCommand)
+@click.argument("sessions", metavar="[ID|FILE]...", nargs=-1)
 @store_option
 @click.option("--using", metavar="CODE", required=True,
               help="What makes the tactic, as my_module:make_tactic; or a tactic, or a function "
               "under @store.tactic. Modules of this folder are found.")  # fmt: skip
+@click.option("--ignore", multiple=True, metavar="WHAT", callback=_as_ignored,
+              help="Leave this out of the comparison: a key path, as params.seed, or what a "
+              "pattern between slashes fits, as '/[0-9]+ ms/'. May be repeated.")  # fmt: skip
 @with_filters
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N",
               help="How many processes.  [default: one a core]")  # fmt: skip
@@ -32,8 +57,10 @@ from lllm.cli.options import (
               help="Write a JUnit report here, a test case for each session.")  # fmt: skip
 @json_option
 def replay(
+    sessions: tuple[str, ...],
     store: str | None,
     using: str,
+    ignore: tuple[str | re.Pattern[str], ...],
     jobs: int | None,
     junit: str | None,
     as_json: bool,
@@ -42,7 +69,9 @@ def replay(
     """Run recorded sessions through today's code.
 
     They are answered from the log: no model is called, no tool runs, and nothing is written.
-    Without --tactic, all sessions of the tactic that CODE makes are replayed that fit.
+    Name sessions by the beginnings of their ids, or as files that `lllm export ID --format jsonl`
+    wrote; or else by filters. Without either, all sessions of the tactic that CODE makes are
+    replayed.
 
     Exit code 0 means that all were the same, 1 that at least one diverged, and 125 anything else:
     no session fits, or one can't be replayed, or CODE can't be imported. So `git bisect run lllm
@@ -51,21 +80,18 @@ def replay(
     from lllm.cli.render.junit import write_report
     from lllm.cli.render.progress import progress
     from lllm.cli.render.replays import as_report, show_report
+    from lllm.replay.recording_file import is_file
     from lllm.replay.report import ReplayReport
     from lllm.replay.workers import ReplayWorkers
 
     if junit is not None and not os.path.isdir(os.path.dirname(junit) or "."):
         raise click.BadParameter(f"There is no folder for {junit!r}.", param_hint="--junit")
-    with ReplayWorkers(store_location(store), using, jobs or os.cpu_count() or 1) as workers:
-        with open_named(store) as opened, usage_errors():
-            filters["tactic_path"] = filters["tactic_path"] or workers.tactic_path()
-            found = opened.list_sessions(limit=None, **filters)
-        if not found:
-            path = filters["tactic_path"]
-            of = "" if path is None else f" of {path!r}"
-            raise click.UsageError(f"No session{of} fits.")
+    location = None if sessions and all(map(is_file, sessions)) else store_location(store)
+    with ReplayWorkers(location, using, jobs or os.cpu_count() or 1, ignore) as workers:
+        path = workers.tactic_path()
+        found = _named(store, sessions, filters) if sessions else _found(store, path, filters)
         with progress("Replaying") as told:
-            report = ReplayReport(workers.replay([one.session_id for one in found], told))
+            report = ReplayReport(workers.replay(found, told))
     if junit is not None:
         write_report(report, junit)
     try:
@@ -81,3 +107,27 @@ def replay(
     except BrokenPipeError:  # who reads has seen enough; the verdict stays
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_code
+
+
+def _named(store: str | None, sessions: tuple[str, ...], filters: Filters) -> list[str]:
+    """Find the sessions that the user named."""
+    from lllm.replay.recording_file import is_file
+
+    if any(filters.values()):
+        raise click.UsageError("Name sessions, or choose them by filters; not both.")
+    if all(map(is_file, sessions)):
+        return list(dict.fromkeys(sessions))
+    with open_named(store) as opened:
+        whole = [one if is_file(one) else opened.find_id(one) for one in sessions]
+    return list(dict.fromkeys(whole))
+
+
+def _found(store: str | None, path: str | None, filters: Filters) -> list[str]:
+    """Find the sessions that fit the filters, of the tactic at `path` if they name no other."""
+    filters["tactic_path"] = path = filters["tactic_path"] or path
+    with open_named(store) as opened, usage_errors():
+        found = opened.list_sessions(limit=None, **filters)
+    if not found:
+        of = "" if path is None else f" of {path!r}"
+        raise click.UsageError(f"No session{of} fits.")
+    return [one.session_id for one in found]

@@ -67,6 +67,23 @@ def test_it_shows_what_users_look_at(capsys: pytest.CaptureFixture[str]) -> None
     assert "\nLookupError: There is no order 'Z-99'." in out
 
 
+def test_it_ends_with_replays(capfd: pytest.CaptureFixture[str]) -> None:
+    """A session is replayed with the same code, and with one word of a prompt changed; the commands
+    that are shown print the same, and replays leave nothing in the store."""
+    assert main(["demo", "--store", "demo.db"]) == 0
+    shown = capfd.readouterr().out
+    with open_store("demo.db") as store:
+        assert len(store.list_sessions(replays=True)) == 4
+    replays = [line[2:] for line in shown.splitlines() if line.startswith("$ lllm replay")]
+    codes = []
+    for command in replays:
+        codes.append(main(shlex.split(command)[1:]))
+        assert f"\n$ {command}\n{capfd.readouterr().out}\n" in shown
+    assert codes == [0, 1]
+    assert "-You answer customers, warmly and briefly." in shown
+    assert "+You answer customers, warmly and formally." in shown
+
+
 def test_the_next_commands_work(capsys: pytest.CaptureFixture[str]) -> None:
     """The three commands that the demo names can be pasted, wherever the store is."""
     assert main(["demo", "--store", "a folder/it's.db"]) == 0

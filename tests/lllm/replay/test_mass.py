@@ -125,6 +125,35 @@ def test_a_changed_prompt(desk: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert all("+You are exact." in (case[0].text or "") for case in suite)
 
 
+def test_named_sessions_and_files(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Sessions are named by the beginnings of their ids, or as exported files, which need no store;
+    each once, and in the order given."""
+    with sqlite_store(desk / "runs.db") as store:
+        ids = [one.session_id for one in store.list_sessions()]
+        (desk / "one.jsonl").write_text(store.export_session(ids[-1], "jsonl"))
+    chosen = ["--using", "desk:make", "--jobs", 1, "--json"]
+    code, out, err = run(capfd, ids[1], ids[0][:-2], ids[1], "one.jsonl", *chosen)
+    told = json.loads(out)
+    assert (code, told["same"]) == (0, 3), err
+    assert [one["session_id"] for one in told["results"]] == [ids[1], ids[0], "one.jsonl"]
+    (desk / "runs.db").rename(desk / "away.db")
+    assert main(["replay", "one.jsonl", "--using", "desk:make", "--jobs", "1"]) == 0
+    assert capfd.readouterr().out == "1 session: 1 same, 0 diverged, 0 failed.\n"
+    (desk / "one.jsonl").write_text("{}")
+    assert main(["replay", "one.jsonl", "--using", "desk:make", "--jobs", "1"]) == 125
+    assert "one.jsonl can't be replayed: in line 1" in capfd.readouterr().out
+
+
+def test_parts_that_are_ignored(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """--ignore leaves out key paths, and what patterns between slashes fit."""
+    edit(desk, "precise", "exact")
+    chosen = ["--using", "desk:make", "--jobs", 1, "--tag", "task=one"]
+    for ignored in ("messages.0.parts.*.text", "/precise|exact/"):
+        code, out, _ = run(capfd, *chosen, "--ignore", "params.seed", "--ignore", ignored)
+        assert (code, out) == (0, "1 session: 1 same, 0 diverged, 0 failed.\n"), ignored
+    assert run(capfd, *chosen, "--ignore", "/inexact/")[0] == 1
+
+
 def test_another_end(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Equal requests and another delivery, or another error, are a divergence, too."""
     edit(desk, 'ENDING = "{answer}"', 'ENDING = "{answer}!"')
@@ -147,6 +176,10 @@ def test_what_is_no_verdict(desk: Path, capfd: pytest.CaptureFixture[str]) -> No
         (["--using", "desk:make", "--junit", "no/folder.xml"], "no/folder.xml"),
         (["--using", "broken:make"], "SystemExit: 0 ("),
         (["--using", "nothing:dies"], "terminated abruptly"),
+        (["--using", "desk:make", "--ignore", "/[/"], "/[/ is no pattern"),
+        (["--using", "desk:make", "--ignore", "a..b"], "key paths"),
+        (["--using", "desk:make", "01", "--state", "success"], "not both"),
+        (["--using", "desk:make", "nowhere"], "nowhere"),
         (["--using", "desk:make", "--tag", "task=three", "--tactic", "desk"], "No session of 'de"),
     ):
         code, out, err = run(capfd, *arguments)
