@@ -239,7 +239,7 @@ def _made(plain: object, recording: RecordedSession, what: str) -> object:
         raise ReplayError(
             f"The {what} of session {recording.session_id} can't be made again: it has no JSON "
             "form, and only its repr was recorded. Call the tactic yourself inside of "
-            "`with store.replay(session_id):`."
+            "`with store.replay(session_id):`, or `store.fork`."
         )
     return value
 

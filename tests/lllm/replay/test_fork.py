@@ -38,7 +38,7 @@ from lllm.events import model as model_events
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.statements import append_statement
 from lllm.invokers import Request
-from lllm.invokers.scripted import Reply, tool_call, tool_calls
+from lllm.invokers.scripted import Reply, rate_limited, tool_call, tool_calls
 from lllm.projections.queries import load_session as loading
 from lllm.projections.session.invoke_cost import nanos
 from lllm.store.export import as_jsonl
@@ -430,6 +430,53 @@ def test_an_edit_at_a_position(store: LogStore) -> None:
         forked(store, recorded, model, at, Edit(message="x"))
 
 
+def test_an_edit_between_attempts(store: LogStore) -> None:
+    """The turn that comes next may be another attempt, or the first of an agent that has begun."""
+    script = [rate_limited(), "one"]
+    recorded = record(Program(asking, script, tools=[note, look], log_store=store))
+    for type_, states in (("llm.failed", ["failure", "success"]), ("agent.started", ["success"])):
+        model = Model("new")
+        at = seq_of(store, recorded, type_).position
+        session = forked(store, recorded, model, at, Edit(message="x"), asking)
+        assert model.texts == ["x"]
+        assert [one.state for one in attempts(session)] == states
+
+
+def test_a_tool_that_did_not_run(store: LogStore) -> None:
+    """The result of a tool that was refused, or whose earlier result stood for it, is none that
+    could be another one."""
+    for script in (
+        [tool_call("note", "no json"), "done"],
+        [tool_call("note", {"text": "1"}), tool_call("note", {"text": "1"}), "done"],
+    ):
+        recorded = record(Program(asking, script, tools=[note, look], log_store=store))
+        at = ReplayPlace(step=len(script))
+        with pytest.raises(ReplayError, match="it did not run"):
+            forked(store, recorded, Model(), at, Edit(tool_result="x"), asking)
+
+
+def test_an_edit_of_a_session_that_begins_later(store: LogStore) -> None:
+    """Where the next turn is in a session below that has not begun, it has to be named."""
+
+    class Sub(Program, register=False):
+        name = "sub"
+
+    def do(tactic: Any, task: object) -> object:
+        return tactic.sub(task)
+
+    def made(script: Any) -> Program:
+        program = Program(do, script, log_store=store)
+        vars(program)["sub"] = Sub(asking, script, log_store=store)
+        return program
+
+    recorded = record(made(["one"]))
+    at = seq_of(store, recorded, "session.started").position
+    with pytest.raises(ReplayError, match=r"begins later, \(tactic 'sub', child 1 .*Name it"):
+        made(Model()).fork(recorded, at=at, edit=Edit(message="x"))
+    edit = Edit(message="x")
+    assert made(Model("new")).fork(recorded, at=ReplayPlace(tactic="sub"), edit=edit) == "new"
+
+
 # -- the past
 
 
@@ -642,6 +689,25 @@ def test_on_an_event_loop(store: LogStore) -> None:
     assert asyncio.run(fork.afork(recorded, at=second[1])) == ["then now", "then now"]
     session = asyncio.run(fork.afork(recorded, at=at, return_session=True))
     assert isinstance(session, TacticCallSession)
+
+
+def test_forks_beside_each_other(store: LogStore) -> None:
+    """Forks run beside each other, and beside a call of the tactic, each with its own past; a
+    tactic that is not async runs in a thread."""
+    recorded = recorded_twice(store)
+
+    async def main() -> list[Any]:
+        program = Program(twice, lambda _: "now", tools=[note, look], log_store=store)
+        return await asyncio.gather(
+            program.afork(recorded, at=ReplayPlace(respond=2)),
+            program.afork(recorded, at=ReplayPlace(respond=1), return_session=True),
+            program.acall("task"),
+            program.afork(recorded, at=ReplayPlace(respond=2), edit=Edit(message="why?")),
+        )
+
+    first, second, third, fourth = asyncio.run(main())
+    assert (first, second.delivery) == (["one", "now"], ["now", "now"])
+    assert (third, fourth) == (["now", "now"], ["one", "now"])
 
 
 def test_two_agents_at_work(store: LogStore) -> None:
