@@ -12,7 +12,7 @@ from lllm.replay.recording import RecordedSession
 
 
 def read_recording(
-    events: Iterable[Recorded], session_id: str | None, source: str
+    events: Iterable[Recorded], session_id: str | None, source: str, *, skip_unknown: bool = False
 ) -> RecordedSession:
     """The session that some events tell of, with those below it.
 
@@ -21,6 +21,7 @@ def read_recording(
             the log.
         session_id: The session; None for the one that all others are below.
         source: Where the events come from, for messages.
+        skip_unknown: Leave out what a newer lllm wrote.
 
     Returns:
         The session.
@@ -35,7 +36,10 @@ def read_recording(
     for event in events:
         payload = codec.decode(event)
         if isinstance(payload, Unknown):
-            raise _unknown(event, payload, source)
+            if not skip_unknown:
+                raise _unknown(event, payload, source)
+            last[event.stream] = event.seq
+            continue
         if isinstance(payload, SessionErased):
             raise ReplayError(
                 f"Session {payload.about} in {source} can't be replayed: it was erased by "

@@ -10,6 +10,7 @@ import msgspec
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ReplayError
 from lllm.events.model import LLMFailed, LLMResponded, State
+from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.fold import fold
 from lllm.replay.comparison import diff_of, json_lines
 from lllm.replay.divergence import ReplayPlace
@@ -74,6 +75,7 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
         recorded_cost: US dollars that answers from the log cost at first, of a replay or a fork.
         unpriced_calls: Calls whose price nobody knows.
         elapsed: Seconds; None where it has no end.
+        unknown_events: Events that a newer lllm wrote, and that are not compared.
     """
 
     session_id: str
@@ -92,6 +94,7 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
     recorded_cost: float
     unpriced_calls: int
     elapsed: float | None
+    unknown_events: int
 
 
 class SessionDiff(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +156,10 @@ def diff_sessions(a: ReadSession, b: ReadSession) -> SessionDiff:
         ReplayError: One can't be read.
     """
     try:
-        one, other = (read_recording(side.events, side.session_id, side.source) for side in (a, b))
+        one, other = (
+            read_recording(side.events, side.session_id, side.source, skip_unknown=True)
+            for side in (a, b)
+        )
     except ReplayError as error:
         raise ReplayError(f"The sessions can't be compared. {error}") from error
     steps_a, steps_b = _all_steps(one, other)
@@ -261,6 +267,16 @@ def _delivery(session: RecordedSession) -> list[str]:
 # -- figures
 
 
+def _unknown_events(session: TacticCallSession) -> int:
+    count, waiting = 0, [session]
+    while waiting:  # a log may hold more levels than a stack
+        one = waiting.pop()
+        count += one.unknown_events
+        for below in one.sub_tactic_sessions.values():
+            waiting += below
+    return count
+
+
 def _figures(side: ReadSession, recording: RecordedSession) -> SessionFigures:
     session = fold(side.events, recording.session_id)
     assert session is not None  # it is recorded, so that it began
@@ -288,4 +304,5 @@ def _figures(side: ReadSession, recording: RecordedSession) -> SessionFigures:
         recorded_cost=session.recorded_cost,
         unpriced_calls=cost.unpriced_calls,
         elapsed=None if session.elapsed is None else session.elapsed / 1_000_000_000,
+        unknown_events=_unknown_events(session),
     )

@@ -18,6 +18,7 @@ _LINES = 30  # of a diff
 _LONGEST = 160  # characters of a line of it
 _SAYING_SO = 60  # characters that it takes to say what is left out
 _BEFORE = 60  # characters before the first that differs
+_IF_ANY = ("failed_calls", "unpriced_calls", "unknown_events")
 _STYLES = {"+": "green", "-": "red"}
 
 
@@ -162,13 +163,14 @@ def _show_figures(console: Console, a: SessionFigures, b: SessionFigures) -> Non
         ("sessions", "sessions"), ("agent calls", "agent_calls"), ("messages", "messages"),
         ("model calls", "calls"), ("failed calls", "failed_calls"), ("tools", "tools"),
         ("tokens in", "prompt_tokens"), ("tokens out", "completion_tokens"),
-        ("unpriced calls", "unpriced_calls"),
+        ("unpriced calls", "unpriced_calls"), ("events of a newer lllm", "unknown_events"),
     ):  # fmt: skip
         one, other = getattr(a, name), getattr(b, name)
-        if one or other or name not in ("failed_calls", "unpriced_calls"):
+        if one or other or name not in _IF_ANY:
             change = f"{other - one:+,}" if other != one else "="
             rows.append((label, f"{one:,}", f"{other:,}", change))
-    rows.append(("cost", *_money(a.cost, b.cost)))
+    unpriced = a.unpriced_calls, b.unpriced_calls
+    rows.append(("cost", *_money(a.cost, b.cost, unpriced)))
     if a.recorded_cost or b.recorded_cost:
         rows.append(("cost at first", *_money(a.recorded_cost, b.recorded_cost)))
     rows.append(("time", *_durations(a.elapsed, b.elapsed)))
@@ -177,12 +179,14 @@ def _show_figures(console: Console, a: SessionFigures, b: SessionFigures) -> Non
     show(console, table)
 
 
-def _money(one: float, other: float) -> tuple[str, str, str]:
+def _money(one: float, other: float, unpriced: tuple[int, int] = (0, 0)) -> tuple[str, str, str]:
+    """Format two costs, and their difference where both are known."""
     change = dollars(nanos(other) - nanos(one))
     sign = "-" if change < 0 else "+"
+    change_text = f"{sign}{formats.money(abs(change))}" if change else "="
     return (
-        formats.money(one), formats.money(other),
-        f"{sign}{formats.money(abs(change))}" if change else "=",
+        formats.money(one, unpriced[0]), formats.money(other, unpriced[1]),
+        "" if any(unpriced) else change_text,
     )  # fmt: skip
 
 

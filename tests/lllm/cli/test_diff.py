@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lllm import Edit, LogStore, ReplayPlace, SessionNotFound, SQLiteBackend, tool
 from lllm.cli import main
+from lllm.events import codec
+from lllm.events.envelope import Recorded, seal
 from lllm.invokers.scripted import bad_request, tool_call
 from lllm.projections.session.invoke_cost import nanos
 from lllm.replay.session_diff import SessionDiff
+from lllm.store.export import as_jsonl
 from tests.support import ROOT
 from tests.support.replayed import Program, asks, record
 
@@ -246,6 +251,29 @@ def test_bad_use(
         assert err.count("\n") == 1
     code, _, err = out_of(capsys, one, one)
     assert (code, "Which store?" in err) == (2, True)
+
+
+def test_what_is_not_known(
+    store: LogStore, path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A call whose price nobody knows is no call for nothing, and events of a newer lllm are left
+    out and counted."""
+    agent = {"model": "nobody-knows", "log_store": store}
+    one, other = (record(Program(asking, [name], **agent)) for name in "xy")
+    _, out, _ = out_of(capsys, "--store", str(path), one, other)
+    assert re.search(r"^cost +1 unpriced +1 unpriced$", out, re.M)
+    assert re.search(r"^unpriced calls +1 +1 +=$", out, re.M)
+    file = tmp_path / "newer.jsonl"
+    events = [*store.log.read(stream=one)]
+    salt = codec.salt_of(events[0])
+    last = events[-1]
+    newer = seal(salt, one, last.seq + 1, last.time, "llm.dreamt", 1, b"{}")
+    lines = as_jsonl([Recorded(999, *msgspec.structs.astuple(newer))])
+    file.write_text(store.export_session(one, "jsonl") + lines)
+    found = store.diff(one, file)
+    assert (found.same, found.a.unknown_events, found.b.unknown_events) == (True, 0, 1)
+    _, out, _ = out_of(capsys, "--store", str(path), one, str(file))
+    assert re.search(r"^events of a newer lllm +0 +1 +\+1$", out, re.M)
 
 
 def test_long_texts(store: LogStore, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
