@@ -81,7 +81,7 @@ def setup_logging(
 
 
 class _ToRoot(logging.Handler):
-    """Hands records to the handlers of the root logger that do not write to a terminal.
+    """Passes records to those handlers of the root logger that don't write to a terminal.
 
     target: the stream that has the lines already.
     """
@@ -92,7 +92,7 @@ class _ToRoot(logging.Handler):
         self._target = target
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Hand it on, without a lock of this handler's: the others have their own."""
+        """Pass the record on, without a lock of this handler."""
         for handler in logging.getLogger().handlers:
             if record.levelno >= handler.level and not self._doubles(handler):
                 handler.handle(record)
@@ -200,7 +200,7 @@ class ColoredFormatter(logging.Formatter):
 
 
 class _JSONFormatter(logging.Formatter):
-    """Lines for machines: one JSON object each, in ASCII."""
+    """Formats log lines for machines: one ASCII JSON object each."""
 
     def __init__(self) -> None:
         import structlog
@@ -234,13 +234,13 @@ def _formatter(*rendering: Processor) -> logging.Formatter:
 
 
 def _add_time(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """The local time with its offset."""
+    """Add the local time with its offset."""
     local = datetime.now().astimezone()
     return {**event_dict, "timestamp": f"{local:%H:%M:%S}{suffix_of(local, utc='Z')}"}
 
 
 def _drop_leftovers(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """Leave out what other handlers have set on the record: it looks like a user's `extra`."""
+    """Remove attributes that other handlers have set, which look like a user's `extra`."""
     left = {"message", "asctime"} | {
         name for name in ("session", "agent") if event_dict.get(name) == _NONE
     }
@@ -248,7 +248,7 @@ def _drop_leftovers(_logger: object, _method_name: str, event_dict: EventDict) -
 
 
 def _add_exception(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """The traceback as text: plain, without the local variables that a fancy one would show."""
+    """Add the traceback as plain text, without local variables."""
     found = event_dict.pop("exc_info", None)
     if found is True:
         found = sys.exc_info()
@@ -263,7 +263,7 @@ def _add_exception(_logger: object, _method_name: str, event_dict: EventDict) ->
 
 
 def _escape_values(_logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
-    """Show unsafe characters as escapes, tracebacks indented: nothing begins a line of the log."""
+    """Escape unsafe characters, and indent tracebacks, so that no value looks like a log line."""
     escaped: EventDict = {}
     for name, value in event_dict.items():
         if name in ("exception", "stack"):

@@ -24,7 +24,7 @@ _DATA = b',"data":'  # no string holds it: a quotation mark in one has a backsla
 
 
 class _Fields(msgspec.Struct):
-    """What a line has beside its place in the log that it came from."""
+    """The fields of a line, without its position in the log that it came from."""
 
     stream: str
     seq: Number
@@ -94,7 +94,7 @@ def _event(line: bytes, number: int) -> Recorded:
 
 
 def _read(line: bytes) -> tuple[_Fields, bytes]:
-    """The fields of a line and its payload. Raises ValueError."""
+    """Parse a line to its fields and its payload. Raises ValueError."""
     try:
         fields = _fields.decode(line)
     except msgspec.ValidationError:

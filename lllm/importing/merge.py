@@ -113,7 +113,7 @@ class _Merging:
         self._refused: dict[str, None] = {}
 
     def result(self) -> ImportedSessions:
-        """What was added by all. Raises ImportRefused where something was not."""
+        """The sum of all sources. Raises ImportRefused if something was refused."""
         if not self._refused:
             return ImportedSessions(self._sessions, self._events, self._known)
         first, *others = self._refused
@@ -127,7 +127,7 @@ class _Merging:
         )
 
     def take(self, source: Source, *, awaiting: bool) -> bool:
-        """Check a source and copy what can be.
+        """Check a source, and copy what passes the check.
 
         Args:
             source: What to copy.
@@ -161,7 +161,7 @@ class _Merging:
             return notes.some_await()
 
     def _told(self, source: Source) -> Iterable[Recorded | Damage]:
-        """Read a source, and tell how far it is."""
+        """Read a source, and report progress."""
         for number, event in enumerate(source.read(), 1):
             yield event
             if self._progress is not None and number % _REPORTED == 0:

@@ -37,7 +37,7 @@ SAID_BY_MANY = (AgentDefined.type, SessionInterrupted.type)
 
 
 class _Refused(Exception):
-    """Why an event can't be imported."""
+    """Raised with the reason why an event can't be imported."""
 
 
 class StreamChecks:
@@ -150,7 +150,7 @@ class StreamChecks:
             raise _Refused(f"{those} missing before {_named(event)}")
 
     def _look_into(self, event: Recorded) -> None:
-        """Note what matters to later events, or what earlier ones mean for this."""
+        """Note recorded gaps, and refuse agents whose definition was refused."""
         if event.type == LogGap.type:
             gap = codec.decode(event)
             if isinstance(gap, LogGap):
@@ -204,7 +204,7 @@ class StreamChecks:
         return note
 
     def _check_above(self, event: Recorded, note: StreamNote) -> None:
-        """A log has a session before those that it called. Raises _Refused where it can't."""
+        """Check that a session already stored is not missing its ancestors."""
         for above in note.needs:
             if self._notes.get(above) is not None and not self._known.has_session(above):
                 raise _Refused(

@@ -37,7 +37,7 @@ _list_decoder = decoder(list[msgspec.Raw])
 
 
 class _Begun:
-    """How one body began.
+    """The beginning of one request body: where its messages end, and their digests.
 
     Args:
         form: Of what API it is.
@@ -63,7 +63,7 @@ class _Begun:
         self.beginnings: list[bytes] = []
 
     def matched(self, content: bytes) -> tuple[int, HASH] | None:
-        """Count the messages of this body with which another one begins.
+        """Count the messages at the beginning that another body shares.
 
         Args:
             content: The other one.
@@ -86,13 +86,13 @@ class _Begun:
         return at + 1, found
 
     def _further(self, found: HASH, view: memoryview, at: int, place: int) -> HASH | None:
-        """Hash a body up to the end of a later message; None where it says another."""
+        """Hash another body up to a later message's end; None if it differs there."""
         further = found.copy()
         further.update(view[self.ends[at] : self.ends[place]])
         return further if further.digest() == self.digests[place] else None
 
     def upto(self, count: int) -> _Begun:
-        """Describe how it began up to a number of its messages."""
+        """Copy the beginning up to a number of messages."""
         begun = _Begun(self.form, self.start, self.first)
         begun.ends, begun.digests = self.ends[:count], self.digests[:count]
         begun.counts, begun.media = self.counts[:count], self.media[:count]
@@ -126,7 +126,7 @@ class Body:
 
 
 class _Before(msgspec.Struct, frozen=True):
-    """What of a body was read before.
+    """The part of a body that an earlier body already had.
 
     Attributes:
         whole: The body that it begins as.
@@ -140,11 +140,11 @@ class _Before(msgspec.Struct, frozen=True):
 
     @property
     def rest(self) -> int:
-        """Where in the body stands what follows."""
+        """The offset at which the new part of the body begins."""
         return self.begun.ends[-1]
 
     def marked(self, content: bytes) -> bytes:
-        """Put a mark in the place of the messages of a body that were read before."""
+        """Replace the messages that an earlier body had by a mark."""
         return content[: self.begun.start] + _MARKED + content[self.rest :]
 
 
@@ -202,7 +202,7 @@ def _read(
     path: str,
     before: _Before | None = None,
 ) -> Body:
-    """Read a decoded body, in whose list a mark stands for what was read before."""
+    """Read a decoded body, in whose list a mark stands for the messages of an earlier body."""
     said = decoded.get(form.key)
     items = said if isinstance(said, list) else []
     contents = form.first(decoded) if before is None else []
@@ -219,7 +219,7 @@ def _read(
 
 
 def _read_rest(content: bytes, before: _Before, form: ConversationForm, path: str) -> Body | None:
-    """Read the rest of a body; None where what was read before is not all that it says first."""
+    """Read the new part of a body; None if the shared part turns out not to be its messages."""
     decoded = _decoder.decode(before.marked(content))
     items = decoded.get(form.key)
     # What was marked may be another list, or one of two, of which the last counts.
@@ -233,7 +233,7 @@ def _read_rest(content: bytes, before: _Before, form: ConversationForm, path: st
 
 
 def _first(form: ConversationForm, decoded: Mapping[str, object]) -> bytes:
-    """Make what stands for the messages that a body says elsewhere, as a beginning."""
+    """Make the digest of the messages that a body has outside of its list."""
     found = b""
     for one in form.first(decoded):
         found = chained(found, digests_of(one)[1])
@@ -241,7 +241,7 @@ def _first(form: ConversationForm, decoded: Mapping[str, object]) -> bytes:
 
 
 def _begun_of(body: Body) -> _Begun | None:
-    """Describe how a body began; None where its list is not where it is looked for."""
+    """Describe the beginning of a body; None if its list isn't where it is expected."""
     form, content, before = body.form, body.content, body.before
     if form is None:
         return None
@@ -282,7 +282,7 @@ def _items(content: bytes, form: ConversationForm) -> list[msgspec.Raw]:
 
 
 def _start_of_list(content: bytes, key: str) -> int | None:
-    """Find where a list may begin, as SDKs write it; None where nothing looks like it.
+    """Find where the list of messages may begin; None if nothing looks like it.
 
     What is not the list is seen by its items, and by the mark that does not come to stand in it.
     """

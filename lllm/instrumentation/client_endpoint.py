@@ -77,7 +77,7 @@ class ClientEndpoint:
 
 
 def _credentials_in(headers: Mapping[str, str]) -> Iterator[str]:
-    """Yield the headers that are credentials by their names, with and without their scheme."""
+    """Yield the values of headers whose names mean credentials, with and without scheme."""
     for name, value in headers.items():
         if _names_credential(name):
             yield value

@@ -43,7 +43,7 @@ class CompletionsStream(ChatStream):
 
 
 def _as_chat(body: Mapping[str, object], said: str) -> dict[str, object]:
-    """Give a body the names of Chat Completions, where its text is called `said`."""
+    """Rename the fields of a body to those of Chat Completions; `said` names its text."""
     choices = body.get("choices")
     if not isinstance(choices, list):
         return dict(body)

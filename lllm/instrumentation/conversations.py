@@ -147,13 +147,13 @@ class Conversations:
             self._enter(dialog, ordinal, digest, chained(self._wholes[dialog.number], compared))
 
     def _enter(self, dialog: ConversationDigest, ordinal: int, digest: bytes, whole: bytes) -> None:
-        """Add a message to a dialog; `whole` is what stands for all of it, as a beginning."""
+        """Add a message to a dialog; `whole` is the digest of all its messages."""
         dialog.add(ordinal, digest)
         self._wholes[dialog.number] = whole
         self._beginnings.setdefault(whole, (dialog, len(dialog)))
 
     def _from(self, beginning: bytes, length: int) -> tuple[ConversationDigest, list[DialogOpened]]:
-        """Find the dialog that goes on from a beginning, and the event that opens a new one."""
+        """Find the dialog that continues a beginning, and the event that opens a new one."""
         parent, upto = self._beginnings.get(beginning, (None, 0))
         if parent is not None and upto == len(parent) and parent.number not in self._waiting:
             return parent, []

@@ -45,7 +45,7 @@ def answer(body: object, *, model: str, request_id: str | None) -> Answer:
 
 
 class _Whole:
-    """No stream: vectors come at once."""
+    """An Assembly that is never used, since embeddings are not streamed."""
 
     begun = False
     complete = False

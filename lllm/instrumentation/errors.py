@@ -67,7 +67,7 @@ def _is_wanted(error: Exception, session: SessionScope | None) -> bool:
 
 
 def _warn_of(error: Exception) -> None:
-    """Tell the user that a call could not be recorded."""
+    """Warn the user that a call could not be recorded."""
     with suppress(Exception):  # a handler of the user's, or a warning that is told to be an error
         _logger.error("a captured call could not be recorded", exc_info=error)
     with suppress(Exception):

@@ -113,7 +113,7 @@ def _of_plain_texts(body: Mapping[str, object], key: str) -> CapturedRequest:
 def _captured_request(
     body: Mapping[str, object], contents: list[Content], *said: str
 ) -> CapturedRequest:
-    """Read what a body asks; `said` are the keys whose values are the messages."""
+    """Read a request from its body; `said` are the keys that hold messages."""
     tools: list[ToolDefinition] = []
     others: list[object] = []
     for tool in items(body.get("tools")):
@@ -137,7 +137,7 @@ def _captured_request(
 
 
 def _tool(tool: Mapping[str, object]) -> ToolDefinition | None:
-    """Read a function, in any of the three forms; None for a tool of the provider's own."""
+    """Read a function tool in any of its three forms; None for a provider's own tool."""
     function = mapping(tool.get("function")) or tool
     name = function.get("name")
     schema = function.get("parameters", function.get("input_schema"))
@@ -193,7 +193,7 @@ def _chat_call(call: Mapping[str, object]) -> ToolCall:
 
 
 def _turn(given: object) -> list[Content]:
-    """Read a turn of Messages: the results of tools in it are messages of their own here."""
+    """Read a turn of Messages; tool results in it become separate messages."""
     message = mapping(given)
     found: list[Content] = []
     parts: list[Part] = []

@@ -56,7 +56,7 @@ def _is_text_alone(part: Part) -> bool:
 
 
 def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
-    """Tell whether a part of an answer is not what a client sends again."""
+    """True if clients don't send a part of an answer again."""
     if part.kind == "reasoning":
         return part.data is None
     if part.kind in _CALLS:
@@ -66,7 +66,7 @@ def _is_beside(part: Part, calls: Sequence[ToolCall]) -> bool:
 
 
 def _compared_call(call: ToolCall) -> ToolCall:
-    """Write the arguments of a call in one way, where they are JSON."""
+    """Format the arguments of a call uniformly, if they are JSON."""
     try:
         found: object = json.loads(call.arguments, object_pairs_hook=_once)
         same = json.dumps(found, sort_keys=True, ensure_ascii=False)
@@ -76,7 +76,7 @@ def _compared_call(call: ToolCall) -> ToolCall:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object of its pairs; one that says a key twice is compared as its text."""
+    """Make a dict from pairs; an object with duplicate keys is compared as text."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is there twice")

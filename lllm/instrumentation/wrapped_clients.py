@@ -70,7 +70,7 @@ def holder_of(given: object, client_of: ClientOf) -> str | None:
 
 
 def _attributes(one: object) -> Iterator[tuple[str, object]]:
-    """Yield what an object keeps, but for plain values; none of its code is run."""
+    """Yield the attributes of an object that aren't plain values, without running its code."""
     private = None
     with suppress(Exception):  # pydantic's, which stand apart
         private = object.__getattribute__(one, "__pydantic_private__")

@@ -73,7 +73,7 @@ class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthrop
 
 
 def _payload(request: Request, *, stream: bool = False) -> dict[str, object]:
-    """Make the body of the HTTP request, with a schema that the API takes.
+    """Make the body of the HTTP request, with a schema that the API accepts.
 
     It takes no schema that has keywords it can't hold an answer to; the SDK knows which, and says
     them in words instead.
@@ -103,7 +103,7 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class _Anthropic:
-    """How the SDK is used; see `Sdk`.
+    """Uses Anthropic's SDK; see `Sdk`.
 
     The body is handed over whole, as `extra_body`: create() has parameters for what it knows of it
     only, and warns and refuses by what it finds in them.

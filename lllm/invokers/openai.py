@@ -94,7 +94,7 @@ class _Options(TypedDict):
 
 @dataclass(frozen=True)
 class _OpenAI:
-    """How the SDK is used; see `Sdk`.
+    """Uses OpenAI's SDK; see `Sdk`.
 
     The body is handed over whole, as `extra_body`: create() refuses params that only others know.
     """

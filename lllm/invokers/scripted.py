@@ -261,20 +261,20 @@ class ScriptedInvoker:
 
 
 def _as_stream(answer: Answer, on_text: OnText, began: int) -> Answer:
-    """Hand on the text of an answer, and note when the first of it came."""
+    """Pass the text of an answer to on_text, and note the time of its first piece."""
     first = time.perf_counter_ns() - began
     _hand_on(answer.content, on_text)
     return msgspec.structs.replace(answer, first_token=first) if answer.content.text else answer
 
 
 def _hand_on(content: Content | None, on_text: OnText) -> None:
-    """Hand on a text word by word."""
+    """Pass a text to on_text word by word."""
     for piece in re.findall(r"\s*\S+\s*$|\s*\S+", content.text if content else ""):
         on_text(piece)
 
 
 class _Lists:
-    """Hands out the replies of a list, or of each agent's list, in order."""
+    """Returns the replies of a list, or of each agent's list, in order."""
 
     def __init__(self, script: Sequence[Reply] | Mapping[str, Sequence[Reply]]) -> None:
         self._by_agent = isinstance(script, Mapping)
@@ -335,7 +335,7 @@ def _used_up(message: str) -> InvokeError:
 
 
 def _request_summary(request: Request) -> str:
-    """Describe a request in a line."""
+    """Describe a request on one line."""
     last = request.messages[-1].text if request.messages else ""
     shown = last if len(last) <= 80 else last[:79] + "…"
     return f"agent {request.agent!r}, model {request.model!r}, last message {shown!r}."

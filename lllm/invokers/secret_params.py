@@ -34,7 +34,7 @@ def without_secrets(params: Mapping[str, object]) -> dict[str, object]:
 
 
 def _hide_secret(key: object, value: object) -> object:
-    """Copy a value, with `HIDDEN` in the place of what is named as a secret."""
+    """Copy a value, with `HIDDEN` in place of members whose names mean secrets."""
     name = str(key).lower().replace("-", "").replace("_", "")
     if isinstance(value, Mapping):  # a JSON schema may well have a property `password`
         if name in _HEADERS:

@@ -79,7 +79,7 @@ def _root_of(path: Path) -> Path:
 
 
 def _collect(root: Path, manifests: dict[Path, Manifest]) -> None:
-    """Read a package and what it depends on, each once: cycles and diamonds end here."""
+    """Read the manifests of a package and its dependencies, each once."""
     if root in manifests:
         return
     manifest = manifests[root] = read_manifest(root)
@@ -149,7 +149,7 @@ def _is_tactic_file(file: Path, manifest: Manifest) -> bool:
 
 
 def _import(file: Path, manifest: Manifest) -> None:
-    """Import a file in its place below the package's own namespace, once in this process."""
+    """Import a file below the package's own namespace, once in this process."""
     if _is_imported(file):
         return
     parts = list(file.relative_to(manifest.root).with_suffix("").parts)
@@ -177,7 +177,7 @@ def _is_imported(file: Path) -> bool:
 
 
 def _namespace(manifest: Manifest) -> str:
-    """The name of a module that stands for the package's root; no other package has it.
+    """The unique module name that stands for a package's root.
 
     Python's own import finds by it what lies below the root.
     """

@@ -270,7 +270,7 @@ default_runtime = Runtime()
 
 
 def _both_exist(one: Path | None, other: Path | None) -> bool:
-    """True if these are two files, and not one that was moved."""
+    """True if two paths are different files, and not one that was moved."""
     return one is not None and other is not None and one != other and one.exists()
 
 

@@ -124,7 +124,7 @@ class AttemptUsage:
         return None if is_told or self._raw.get("speed") is not None else self.sent.tier
 
     def _counts(self, name: str, way: Literal["in", "out"] = "out") -> bool:
-        """Tell whether the details of the usage have a count."""
+        """True if the details of the usage have a count."""
         places = [self._raw.get(name) for name in (INWARD if way == "in" else OUTWARD)]
         return any(isinstance(place, dict) and place.get(name) is not None for place in places)
 

@@ -161,7 +161,7 @@ class Tariff(NamedTuple):
 
 
 def _text(rate: Decimal) -> str:
-    """Write a rate without an exponent."""
+    """Format a rate without an exponent."""
     return f"{rate.normalize(EXACT):f}"
 
 
@@ -286,7 +286,7 @@ _KINDS = {
 
 
 def _counts_by_kind(usage: Usage) -> dict[str, int]:
-    """Count the tokens of each kind, by our names."""
+    """Count the tokens of each kind, by lllm's names."""
     writes = usage.cache_write_5m + usage.cache_write_1h
     # Nobody reports how much of the audio was cached. As little as the sums allow is assumed.
     overlap = max(0, usage.cache_read + writes + usage.audio_in - usage.input)

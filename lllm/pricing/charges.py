@@ -122,7 +122,7 @@ _HOSTED = ("web_search_call", "server_tool_use", "mcp_call", "mcp_tool_use")
 def _tool_of(
     kind: str, item: Mapping[str, object], raw: Mapping[str, object], found: Mapping[str, Decimal]
 ) -> str | None:
-    """Name the unit of the hosted tool that a part of the answer is the call of.
+    """Find the billing unit of a hosted tool from a part of the answer.
 
     The end of a sentence stands for a tool without a unit, None for what nothing is billed for.
     """
@@ -144,7 +144,7 @@ def _tool_of(
 
 
 def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decimal]) -> str | None:
-    """Do the same for a tool of Anthropic's."""
+    """Find the billing unit of a hosted tool of Anthropic."""
     if name == "web_search":
         return None if isinstance(raw.get("server_tool_use"), dict) else "web_searches"
     if name in _CODE_TOOLS:
@@ -159,7 +159,7 @@ def _server_tool(name: str, raw: Mapping[str, object], found: Mapping[str, Decim
 
 
 def _unit(name: str, where: tuple[str, ...]) -> str | None:
-    """Name the unit that a number of a usage counts, None for one that nobody knows."""
+    """Find the billing unit for a number in a usage; None if unknown."""
     if name in _MODALITIES and len(where) == 1 and where[0] in (*INWARD, *OUTWARD):
         way = "input" if where[0] in INWARD else "output"
         return f"{way}_{_MODALITIES[name]}_tokens"
@@ -167,7 +167,7 @@ def _unit(name: str, where: tuple[str, ...]) -> str | None:
 
 
 def _numbers(raw: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...], object]]:
-    """Yield the numbers of a usage that are neither zero nor known as free or as tokens.
+    """Yield the numbers of a usage, except zeros and those known as free or as tokens.
 
     Each comes as its name, the names above it, and itself.
     """
@@ -207,7 +207,7 @@ def _is_known(name: str, where: tuple[str, ...]) -> bool:
 def _beside_the_total(
     usage: Usage | None, raw: Mapping[str, object], found: Mapping[str, Decimal]
 ) -> int:
-    """Count the tokens in the total that neither input nor output has."""
+    """Count the tokens in the total that are neither input nor output."""
     total = raw.get("total_tokens")
     if usage is None or not isinstance(total, int):
         return 0

@@ -217,7 +217,7 @@ def line_of(sums: Sums) -> CostLine:
 
 
 class _Node:
-    """A group on its way to be one: the sums of all within it."""
+    """The sums of a group while it is being built."""
 
     def __init__(self) -> None:
         self.sums = NOTHING
@@ -225,7 +225,7 @@ class _Node:
         self.within: dict[str | None, _Node] = {}
 
     def path(self, keys: Keys) -> list[_Node]:
-        """Find the groups of the first key, of the first two, ... of all; make those that lack."""
+        """Get the nested groups for some keys, creating those that are missing."""
         nodes = [self]
         for key in keys:
             nodes.append(nodes[-1].within.setdefault(key, _Node()))

@@ -36,7 +36,7 @@ def is_unserved(error: BaseException) -> bool:
 
 
 def http_status(error: BaseException) -> int | None:
-    """Find the HTTP status behind an error of httpx, requests or an SDK.
+    """Find the HTTP status in an error of httpx, requests or an SDK.
 
     Args:
         error: Any error.

@@ -100,7 +100,7 @@ class Listed:
         return known
 
     def _has_tier(self, at: int, service_tier: str | None) -> bool:
-        """Tell whether there are rates for a service tier at a time."""
+        """True if there are rates for a service tier at a time."""
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC)
         context = dict.fromkeys(_TIER_NAMES, service_tier)
         return self._by_tier and any(
@@ -109,7 +109,7 @@ class Listed:
         )
 
     def _tariffs_at(self, when: dt.datetime, tier: str | None) -> Tariffs:
-        """Work out the rates at a time."""
+        """Calculate the rates at a time."""
         context = dict.fromkeys(_TIER_NAMES, tier) if tier else {}
         rates = self._info.get_prices(when, context)
         effective = self._effective(when, context)
@@ -122,7 +122,7 @@ class Listed:
         return Tariffs(tuple(starts), by_length)
 
     def _effective(self, when: dt.datetime, context: dict[str, str]) -> str | None:
-        """Find the date from which the rates of a time hold, where the data says one."""
+        """Find the date from which the rates of a time are valid, if the data has one."""
         prices = self._info.prices if isinstance(self._info.prices, list) else []
         used = [entry.constraint for entry in prices if _active(entry.constraint, when)][-1:]
         used += [
@@ -219,7 +219,7 @@ def is_known(provider: str) -> bool:
 
 
 def _provider(name: str) -> str | None:
-    """Find a provider's id in the price data, by a name for it or by the host it answers at."""
+    """Find a provider's id in the price data, by its name or its host."""
     if name in BY_MODEL_NAME:
         return None
     try:

@@ -121,7 +121,7 @@ def _samplings(
     model: str,
     region: str | None,
 ) -> list[Sampling]:
-    """Look up the rates of all that an attempt used. Raises NoRateError where one lacks."""
+    """Look up the rates of everything that an attempt used; raises NoRateError."""
     if used.charges.unknown:
         raise NoRateError(f"has no rate for {used.charges.unknown[0]}")
     asked = used.unconfirmed_tier(tier)
@@ -166,7 +166,7 @@ def _samplings(
 
 
 def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None) -> Tariff:
-    """Look up the rates of another model that was asked for an answer, too."""
+    """Look up the rates of a second model that was used for an answer."""
     listed = genai_prices.find(provider, model)
     tariffs = None if listed is None else listed.tariffs(at, tier)
     tariff = None if tariffs is None else tariffs.of(usage.input)
@@ -176,7 +176,7 @@ def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None
 
 
 def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | None:
-    """Tell that a long request costs more with the maker of a model than this provider's rates say.
+    """Explain that the maker of a model charges more for long requests than these rates.
 
     https://aws.amazon.com/bedrock/pricing/ has rates for long contexts, and the data has not.
     """
@@ -189,7 +189,7 @@ def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | 
 
 
 def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
-    """Tell which of a usage's plain tokens has no rate; None where all have one."""
+    """Find the plain tokens of a usage without a rate; None if all have one."""
     names = tariff.texts
     if "input" not in names and "output" not in names:
         return f"lists {found.name} without a price for tokens"
@@ -200,7 +200,7 @@ def _without_a_price(usage: Usage, found: Listed, tariff: Tariff) -> str | None:
 
 
 def _unlisted(provider: str, model: str) -> NoRateError:
-    """Say that the price data has no such model."""
+    """Explain that the price data does not have a model."""
     whose = f" of provider {provider!r}" if provider else ""
     # A famous name at an unknown place needs somebody to say who bills there.
     is_famous = not genai_prices.is_known(provider) and genai_prices.find("", model) is not None

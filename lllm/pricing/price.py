@@ -95,7 +95,7 @@ def price(
 
 
 def _unpriced(error: NoRateError) -> Price:
-    """Say why the price data can't price an attempt, and what the user can do about it."""
+    """Explain why the price data can't price an attempt, and what the user can do."""
     version = genai_prices.version()
     return Price(
         "unpriced",

@@ -146,7 +146,7 @@ class Repricing:
 
 
 class _Destination(NamedTuple):
-    """Where an attempt went."""
+    """The provider, host and port that an attempt was sent to."""
 
     provider: str
     host: str | None
@@ -159,13 +159,13 @@ _NOWHERE = _Destination("", None, None, None, NOTHING)  # a model is priced by i
 
 
 def _from_cache(was: Price, where: _Destination, model: str) -> bool:
-    """Tell whether an answer was free for another reason than its model, as from a cache."""
+    """True if an answer was free for a reason other than its model, such as a cache."""
     is_free = was.status == "free" and was.source is None
     return is_free and why_free(where.provider, model, host=where.host, port=where.port) is None
 
 
 class _Sums(CostTotals, gc=False):
-    """What attempts cost at other prices, and what is recorded."""
+    """The costs of attempts at other prices, and the recorded costs."""
 
     recorded_nanos: int = 0
 
@@ -233,7 +233,7 @@ def _one_by_one(log: LogBackend, chosen: SelectedSessions) -> Iterator[Recorded]
 
 
 class _Attempts:
-    """The attempts among the events of many sessions, priced anew."""
+    """Finds and prices the attempts among the events of many sessions."""
 
     def __init__(self, new: Repricing) -> None:
         self._new = new
@@ -241,7 +241,7 @@ class _Attempts:
         self._answered: dict[tuple[str, int], int | None] = {}
 
     def take(self, event: Recorded) -> tuple[Billed, int] | None:
-        """Take the next event; price it anew where it is billed.
+        """Handle the next event; an attempt that was billed is priced.
 
         Returns:
             The event as it would be at the new prices, and the nano-dollars that it says; None

@@ -187,7 +187,7 @@ def within_limits(usage: Usage | None) -> Usage | None:
 
 
 def _of_openai(raw: object, inward: str, outward: str) -> Usage | None:
-    """Read a usage of one of OpenAI's two dialects, which differ in names."""
+    """Read a usage of one of OpenAI's two dialects, which use different names."""
     try:
         whole = _mapping(with_details(raw))
         usage = _as_counted(whole, inward, outward)
@@ -198,7 +198,7 @@ def _of_openai(raw: object, inward: str, outward: str) -> Usage | None:
 
 
 def _as_counted(whole: Mapping[str, object], inward: str, outward: str) -> Usage:
-    """Read the counts as they are given."""
+    """Read the counts without any correction."""
     # Mistral has the singular, too.
     details = (f"{inward}_details", "prompt_token_details")
     going_in = [whole, *[_mapping(whole.get(name)) for name in details]]
@@ -218,7 +218,7 @@ def _as_counted(whole: Mapping[str, object], inward: str, outward: str) -> Usage
 
 
 def _with_uncounted(usage: Usage, beside: int, whole: Mapping[str, object]) -> Usage:
-    """Add the tokens that some providers leave out of their input or output.
+    """Add tokens that some providers leave out of their input or output.
 
     `beside` is how many the total has more than both.
     """
@@ -239,7 +239,7 @@ def _with_uncounted(usage: Usage, beside: int, whole: Mapping[str, object]) -> U
 
 
 def _cached(usage: Usage) -> int:
-    """Count the tokens that were read from a cache or written to one."""
+    """Count the tokens read from a cache or written to one."""
     return usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
 
 
@@ -274,7 +274,7 @@ def added(one: Usage, other: Usage) -> Usage:
 
 
 def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, int]:
-    """Count the tokens written to a cache, and those among them that stay for an hour."""
+    """Count the tokens written to a cache, and those of them that stay for an hour."""
     written = _greatest(places, *names)
     lifetimes = [_mapping(place.get(name)) for place in places for name in _LIFETIMES]
     for_an_hour = _greatest(lifetimes, "ephemeral_1h_input_tokens")
@@ -285,7 +285,7 @@ def _writes(places: Sequence[Mapping[str, object]], *names: str) -> tuple[int, i
 
 
 def _greatest(places: Sequence[Mapping[str, object]], *names: str) -> int:
-    """Read one count, which may stand under several names; 0 where it is missing or null."""
+    """Read a count that may have several names; 0 if it is missing or null."""
     found = [0]
     for place in places:
         for name in names:
@@ -310,7 +310,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _counts_in(raw: object) -> Iterator[tuple[str, object]]:
-    """Yield what is named as a number of tokens in a usage, and in its details."""
+    """Yield the fields of a usage and its details that are token counts by name."""
     whole = raw if isinstance(raw, dict) else {}
     for place in (whole, *whole.values()):
         for name, value in place.items() if isinstance(place, dict) else ():

@@ -40,7 +40,7 @@ def with_details(raw: object) -> object:
 
 
 def _are_modalities(value: object) -> bool:
-    """Tell whether a value is a list with a count for each modality."""
+    """True if a value is a list with a count for each modality."""
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(one, dict) and one.get("modality") for one in value)

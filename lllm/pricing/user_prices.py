@@ -171,7 +171,7 @@ class PriceTable:
 
 
 def _error_text(error: Exception) -> str:
-    """Describe an error of the user's, whose own text may fail to be made."""
+    """Format a user's error, whose str() may itself fail."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # a user's __str__ may raise anything
@@ -179,7 +179,7 @@ def _error_text(error: Exception) -> str:
 
 
 def _safe_repr(value: object) -> str:
-    """Describe a value of the user's, whose own repr may fail."""
+    """Format a user's value, whose repr() may itself fail."""
     try:
         return repr(value)[:80]
     except Exception:
@@ -240,7 +240,7 @@ def _decimal(value: object) -> Decimal | None:
 
 
 def _digest(entries: Mapping[str, Tariff]) -> str:
-    """Name the content of a table: equal prices have the same name."""
+    """The digest of a table; tables with equal prices have the same."""
     said = sorted(
         (name, sorted((*entry.texts.items(), *((key, str(v)) for key, v in entry.counted.items()))))
         for name, entry in entries.items()

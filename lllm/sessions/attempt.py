@@ -139,7 +139,7 @@ class Attempt(msgspec.Struct, frozen=True):
         )
 
     def _price_of_failure(self, error: BaseException, elapsed: int, said: str) -> Price:
-        """What it cost: nothing where it was not served, else what a whole usage says."""
+        """Price a failed attempt: free if it was not served, else by its usage."""
         if not said and is_unserved(error):
             return Price("free", nanos=0, reason=_UNSERVED)
         failed = error if isinstance(error, InvokeError) else None

@@ -56,7 +56,7 @@ class Budget:
         self.above = above
 
     def _all(self) -> Iterator[Budget]:
-        """This budget, and those that it comes out of."""
+        """This budget, and those above it."""
         budget: Budget | None = self
         while budget is not None:
             yield budget
@@ -138,7 +138,7 @@ class Budget:
             _warn(min(first), price.reason)
 
     def __reduce__(self) -> tuple[Callable[..., Budget], tuple[int | None, OnUnpriced, int]]:
-        """Another process gets what is left; what it spends is not known here."""
+        """Pickle the budget as what is left of it; spending elsewhere is not counted here."""
         stops = [one for one in self._all() if one.limit is not None and one._on_unpriced == "stop"]
         on_unpriced_there: OnUnpriced = "stop" if stops else "warn"
         unknown = max((one.unpriced for one in stops), default=0)

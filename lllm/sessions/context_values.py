@@ -41,7 +41,7 @@ class _During(Generic[T]):
 
 
 class _Entered(_During[T]):
-    """One whose `with` was not left.
+    """A `during` whose `with` is still open.
 
     Where an interrupt keeps `__exit__` from its work, it is done when nothing holds this any more,
     which is when whoever handles the interrupt has done so.

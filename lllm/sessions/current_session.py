@@ -110,7 +110,7 @@ class CurrentSession:
             yield
 
     def _attach(self, frame: FrameType) -> None:
-        """Become the current session of this context. frame: of the code with the `with`."""
+        """Make this the context's current session. frame: of the code with the `with`."""
         outer = current.get()
         while outer is not None and not outer.runs_here:
             if outer.is_lost():

@@ -78,7 +78,7 @@ def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]
 def _task_and_options(
     signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[object, dict[str, object]]:
-    """The arguments of a call: the first is its task, as a tactic's is, the others by name.
+    """Split a call's arguments into the task (the first) and options by name.
 
     Raises TypeError for arguments that don't fit, as the call itself would.
     """

@@ -23,7 +23,7 @@ Opening = Callable[[tuple[object, ...], dict[str, object]], SessionScope]
 
 
 class _Streaming:
-    """The session of one generator, and what it has yielded.
+    """The session of one generator, with the items that it has yielded.
 
     At the interpreter's exit it is left, as an OpenCall is.
     """
@@ -38,7 +38,7 @@ class _Streaming:
         watch(self)
 
     def add(self, item: object) -> None:
-        """Take in an item, as it is now: its reader may change it.
+        """Record an item in its present state, since its reader may change it.
 
         A stream may have no end, so what does not fit is counted.
         """
@@ -50,14 +50,14 @@ class _Streaming:
             self._items.append(plain)
 
     def delivers(self) -> None:
-        """Say what it delivers: the items, or those that fit with how many were left out."""
+        """Set the session's result: the items, or some and the number of those left out."""
         value: object = self._items
         if self._left_out:
             value = {"items": self._items, "left_out": self._left_out}
         self._scope.recorder.delivery = PlainDelivery(value)
 
     def leave(self, error: BaseException | None) -> None:
-        """End it."""
+        """End the session."""
         self.delivers()
         if deferred.by_collector():
             deferred.later(partial(self._scope.leave, error))
@@ -66,7 +66,7 @@ class _Streaming:
         self._forget()
 
     async def aleave(self, error: BaseException | None) -> None:
-        """End it on an event loop."""
+        """End the session on an event loop."""
         self.delivers()
         await self._scope.aleave(error)
         self._forget()
@@ -85,7 +85,7 @@ class _Streaming:
 
 
 class _OpenStreaming(_Streaming):
-    """One that was not left yet, which an interrupt may keep it from.
+    """A generator's session that has not ended; it is ended if it is dropped.
 
     It is a class of its own so that no finalizer runs where all is well; see
     `lllm.sessions.session`.

@@ -17,7 +17,7 @@ from lllm.sessions.budget import Budget
 
 
 class SessionHost(Protocol):
-    """Where sessions are written: a store, or memory for a call without a store."""
+    """The place where sessions are written: a store, or memory for a call without a store."""
 
     @property
     def log(self) -> BufferedLog:

@@ -60,7 +60,7 @@ def looked_up_for(scope: EndsWithWith) -> Watch | None:
 
 
 class _Looking(threading.local):
-    """What was looked up last in this thread, of the class."""
+    """The last exit callable that this thread looked up on a class."""
 
     up: Watch | None = None
 

@@ -83,7 +83,7 @@ def delivered(recorder: Recorder) -> object:
 
 
 class Watch(ref[object]):
-    """A weak reference that adds a note to `_gone` when its object is gone.
+    """A weak reference that records in `_gone` that its object is gone.
 
     Attributes:
         session_id: Of the session that it belongs to, empty while that is not known.
@@ -113,7 +113,7 @@ def watch_of(thing: object, session_id: str = "") -> Watch:
 
 
 class _OpenSession:
-    """One session, until its end is in the log. It does not keep the session's scope alive."""
+    """An open session's record in the registry, which does not keep its scope alive."""
 
     __slots__ = ("_began", "_scope", "recorder")
 
@@ -124,18 +124,18 @@ class _OpenSession:
 
     @property
     def scope(self) -> Scope | None:
-        """The session; None where nobody holds it any more."""
+        """The session's scope; None if nobody holds it any more."""
         return self._scope()  # type: ignore[return-value] # it watches nothing else
 
     def is_over(self, *, closing: bool) -> bool:
-        """Whether nothing but this can end it. closing: this thread is closing the store."""
+        """True if only this can end the session. closing: this thread is closing the store."""
         scope = self.scope
         if scope is None or scope.is_lost():
             return True
         return closing and scope.thread not in thread_frames()
 
     def settle(self) -> None:
-        """Write its end, unless it stands in the log. Raises LogError where that can't be."""
+        """Write the session's end if it is missing. Raises LogError if that fails."""
         scope, recorder = self.scope, self.recorder
         if scope is not None:
             scope.leave(KeyboardInterrupt(LOST), follow=False)
@@ -156,7 +156,7 @@ class _OpenSession:
 
 
 class _Registry:
-    """All open sessions. What changes it is atomic, also for a signal handler, and may come twice.
+    """All open sessions. Changes are atomic, also for signal handlers, and can be repeated.
 
     At the interpreter's exit, it is what an OpenCall is: the ends that are missing are written
     before the stores are closed.
@@ -168,7 +168,7 @@ class _Registry:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """The parent's open sessions are the parent's."""
+        """Forget the parent's open sessions."""
         self.open = {}
         _gone.clear()
 

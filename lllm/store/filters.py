@@ -30,14 +30,14 @@ def filter_of(
 
     Args:
         runtime: Resolves the tactic's path.
-        tags: Tags to have.
-        state: A state.
-        tactic_path: A tactic, in any form that `runtime` resolves.
-        after: The earliest start.
-        before: The end of the starts, which is not among them.
-        partition: A partition.
-        tz: The zone of `after` and `before` where they name no offset.
-        replays: Replays are meant, too.
+        tags: Tags that a session must have.
+        state: The state that a session must have; None for any.
+        tactic_path: The tactic of the sessions, in any form that `runtime` resolves.
+        after: Only sessions that began at this time or later.
+        before: Only sessions that began before this time.
+        partition: The partition of the sessions; None for all.
+        tz: The time zone of `after` and `before` if they have no offset.
+        replays: True to select replays, too.
 
     Returns:
         The filter, in the terms of the rows.

@@ -67,23 +67,24 @@ class LogStore:
 
     Args:
         backend: Where the events are kept.
-        runtime: The packages that tactic paths are resolved with, None for those loaded in this
-            process.
-        partition: A name for whose sessions these are, which every session written here carries.
+        runtime: The packages in which tactic paths are looked up; None for the packages loaded in
+            this process.
+        partition: The name of the owner (a team or customer) of all sessions that this store
+            writes; lists and sums can be filtered by it.
         on_error: "hold" keeps events in memory while the log can't be written; "raise" raises
             LogUnavailable instead.
-        redact: A function of the type and the payload of every event, whose result is written; or a
-            list of patterns (EMAIL, CARD, BEARER, or a Pattern of your own) and functions, done in
-            their order. Known API keys are always cut.
-        views: Projections of your own beside lllm's.
-        prices: What models cost in US dollars for a million tokens, as
-            {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage and provider,
-            for those that no price data knows, or that cost you something else; see
-            `PriceTable.of`.
+        redact: A function that gets the type and the payload of every event and returns the payload
+            to write; or a list of patterns (EMAIL, CARD, BEARER, or your own Pattern) and
+            functions, applied in their order. Known API keys are always removed.
+        views: Your own projections, which are kept up to date like lllm's.
+        prices: Your own prices, for models that are missing from the price data or that cost you
+            something else: US dollars for a million tokens, as
+            {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage and provider;
+            see `PriceTable.of`.
 
     Raises:
-        LogError: The backend can't be used.
-        ConfigError: The backend is none, or prices or `redact` can't be.
+        LogError: The backend can't be read or written.
+        ConfigError: The backend is not a LogBackend, or `prices` or `redact` is invalid.
     """
 
     def __init__(
@@ -137,26 +138,27 @@ class LogStore:
         views: Iterable[View] = (),
         prices: Prices | PriceTable | None = None,
     ) -> LogStore:
-        """Open the store at a path or URL, by the backend that knows its kind.
+        """Open the store at a path or URL; the location decides which backend is used.
 
         Args:
-            location: As `runs.db`, `logs/` or a URL; see `lllm.events.backends.open_log`.
-            read_only: True to write nothing; None to write if this user may.
-            make: Make a store where there is none.
-            runtime: As for LogStore, as are the others.
-            partition: See there.
-            on_error: See there.
-            redact: See there.
-            views: See there.
-            prices: See there.
+            location: For example `runs.db`, `logs/` or a URL; see `lllm.events.backends.open_log`.
+            read_only: True to open it for reading only; None to open it for writing if this user
+                is allowed to.
+            make: True to create the store if it does not exist.
+            runtime: As in `LogStore`.
+            partition: As in `LogStore`.
+            on_error: As in `LogStore`.
+            redact: As in `LogStore`.
+            views: As in `LogStore`.
+            prices: As in `LogStore`.
 
         Returns:
             The store.
 
         Raises:
-            ConfigError: No backend knows the scheme of the URL, or an option can't be.
-            StoreError: There is no store, and none is to be made.
-            LogError: What is there can't be opened.
+            ConfigError: No backend knows the scheme of the URL, or an option is invalid.
+            StoreError: The store does not exist, and `make` is False.
+            LogError: The file or folder at that location can't be opened as a store.
         """
         backend = open_log(location, read_only=read_only, make=make)
         try:
@@ -172,7 +174,7 @@ class LogStore:
         return f"LogStore({self.backend!r})"
 
     def __reduce__(self) -> tuple[Callable[..., LogStore], tuple[StoreSessionHost]]:
-        """Pickle the store by its settings; another process opens it once."""
+        """Pickle only the settings of the store; a process that unpickles them opens it once."""
         return _store_on, (self._host,)
 
     # -- writing
@@ -188,29 +190,29 @@ class LogStore:
         budget_usd: float | None = None,
         budget_unpriced: OnUnpriced = "warn",
     ) -> SessionScope:
-        """Make a session for code that has no Tactic.
+        """Record a block of code as a session, without writing a Tactic.
 
         Use it as `with store.session("my_project::script") as recorder:`, or with `async with`.
         Tactics called inside become its children.
 
         Args:
-            name: Its stable path; the part after the last `::` is its short name.
-            tags: To find it by, str to str.
-            metadata: Whatever is worth keeping with it.
-            task: What is asked. Say what it delivers with `recorder.deliver(value)`.
-            partition: Whose session it is; None for the store's partition.
-            budget_usd: US dollars that what is called inside may spend on models, None for no
-                limit.
-            budget_unpriced: What an attempt does under that budget whose cost nobody knows: "warn"
-                of the first, or "stop" before the next call of a model.
+            name: The stable path of the session; the part after the last `::` is its short name.
+            tags: Names and values (both str) by which the session can be found in lists.
+            metadata: Any value to keep with the session.
+            task: The input of the session. Record its result with `recorder.deliver(value)`.
+            partition: The owner of the session; None for the store's partition.
+            budget_usd: The most that all model calls inside the session may cost together, in US
+                dollars; None for no limit.
+            budget_unpriced: What to do under a budget when the cost of a call is unknown: "warn"
+                once, or "stop" before the next call of a model.
 
         Returns:
-            The session, which begins when its `with` does.
+            The session; it begins when the `with` block is entered.
 
         Raises:
             TypeError: Tags are not str -> str.
             ValueError: The name is empty.
-            ConfigError: The budget can't be.
+            ConfigError: The budget is invalid.
         """
         return open_session(
             self._host, name, task=task, tags=tags, metadata=metadata, partition=partition,
@@ -227,31 +229,33 @@ class LogStore:
         budget_usd: float | None = None,
         budget_unpriced: OnUnpriced = "warn",
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Make each call of a function a session, as a decorator: `@store.tactic("summarize")`.
+        """Record each call of a function as a session, with the decorator `@store.tactic("name")`.
 
-        It stands above a `def` or an `async def`. The first argument of a call is its task, what it
-        returns its delivery. Calls from inside of another session are its children.
+        It works on a `def` and an `async def`. The first argument of a call is recorded as the
+        task, and the return value as the delivery. A call made inside another session becomes a
+        child of that session.
 
-        Of a generator, sync or async, the items are the delivery. Its session is current within its
-        steps only, whichever thread or task takes them or closes it: what a streaming handler of a
-        web server needs. Items beyond 16 MiB are counted, not kept; a generator that is left is a
-        cancelled failure with the items so far.
+        It also works on sync and async generators, such as a streaming handler of a web server: the
+        items are recorded as the delivery. The session is current only while the generator itself
+        runs, in whichever thread or task that is. Items beyond 16 MiB in all are counted, but not
+        recorded. A generator that is closed before its end is recorded as cancelled, with the items
+        so far.
 
         Args:
-            name: The short name, to which the nearest lllm.toml above the file adds the package, or
-                a stable path with `::`.
-            tags: As for `session`, for every call; as are the others.
-            metadata: See there.
-            partition: See there.
-            budget_usd: See there.
-            budget_unpriced: See there.
+            name: A stable path with `::`; or a short name, which is prefixed with the package that
+                the nearest lllm.toml above the file names.
+            tags: As in `session`; every call gets them.
+            metadata: As in `session`, for every call.
+            partition: As in `session`, for every call.
+            budget_usd: As in `session`; the budget of each single call.
+            budget_unpriced: As in `session`.
 
         Returns:
             The decorator.
 
         Raises:
-            ConfigError: The name is none, or the budget can't be.
-            PackageError: The lllm.toml is wrong.
+            ConfigError: The name or the budget is invalid.
+            PackageError: The lllm.toml has an error.
         """
         return tactic_decorator(
             self._host, name, tags=tags, metadata=metadata, partition=partition,
@@ -269,18 +273,19 @@ class LogStore:
     ) -> Replay:
         """Run a recorded session again: `with store.replay(session_id): tactic(task)`.
 
-        Inside the block, agents are answered from the log. No model is called, no tool runs,
-        nothing is waited for and nothing is spent; what is asked is compared with the recording.
+        Inside the block, agents get their answers from the log. No model is called, no tool runs,
+        there are no waits and no costs. Every request is compared with the recorded one.
 
         Args:
             session_id: The whole id, or the path of a file that `lllm export --format jsonl` wrote.
             on_divergence: "raise" raises ReplayDivergence at the first difference; "report" goes on
                 with the recorded answer, and the replay's `divergences` has all of them; "live"
-                goes on with the real model, in the dialog that differs and in all that begins
-                later: the session is then a fork, which costs what is asked anew.
-            ignore: What is left out where requests are compared: key paths, as "params.seed" or
+                goes on with the real model, in the dialog that differs and in all that begin
+                later: the session is then a fork, and its new calls cost money.
+            ignore: Parts of requests that are not compared: key paths, as "params.seed" or
                 "messages.*.parts.*.text", and patterns (`re.Pattern`, or those of `redact`).
-            live_tools: Names of tools that run all the same; their results are compared.
+            live_tools: Names of tools that do run; their results are compared with the recorded
+                ones.
             record: Keep the replay as a session of its own, whose `origin` names this one. False
                 writes nothing.
 
@@ -289,10 +294,10 @@ class LogStore:
 
         Raises:
             SessionNotFound: There is no such session.
-            LogDamaged: An event is not what was written.
+            LogDamaged: An event in the log is corrupt.
             ReplayError: The session can't be replayed.
-            ConfigError: An option can't be.
-            LogReadOnly: The store can't be written to; `record=False` needs not.
+            ConfigError: An option is invalid.
+            LogReadOnly: The store is read-only, and `record` is True.
         """
         from lllm.replay.open_replay import open_replay
 
@@ -335,7 +340,7 @@ class LogStore:
 
         Raises:
             SessionNotFound: There is no such session.
-            LogDamaged: An event is not what was written.
+            LogDamaged: An event in the log is corrupt.
             ReplayError: The session can't be forked, or not there.
             ConfigError: An option can't be.
             TypeError: `at` is none of these.
@@ -365,7 +370,7 @@ class LogStore:
 
         Raises:
             SessionNotFound: There is no such session.
-            LogDamaged: An event is not what was written.
+            LogDamaged: An event in the log is corrupt.
             ReplayError: One of them is cut off, erased, or of a newer lllm.
         """
         from lllm.replay.open_replay import read_session
@@ -378,15 +383,16 @@ class LogStore:
     def carry(self, function: Callable[P, R]) -> Callable[P, R]:
         """Make a function run in the current session, whichever thread calls it.
 
-        As `pool.map(store.carry(work), items)`. What it spends comes out of the session's budget.
+        For example `pool.map(store.carry(work), items)`. Costs count towards the budget of the
+        session.
 
         Args:
             function: A function or a coroutine function. It can be called any number of times, also
                 in many threads at once.
 
         Returns:
-            A function with the same name, arguments, result and errors. Where no session is running
-            here, it runs outside of any.
+            A function with the same name, arguments, result and errors. If no session is current
+            when `carry` is called, the function runs outside of any session.
         """
         from lllm.sessions.threads import carry
 
@@ -402,13 +408,13 @@ class LogStore:
     ) -> None:
         """Add, change or remove tags of a session after it began.
 
-        The session's own events stay as they are; this is an event beside them.
+        The recorded events of the session are not changed; the new tags are one more event.
 
         Args:
             session_id: The whole id.
-            tags: Those to add or change.
-            remove: The names of those to remove.
-            by: Who says so.
+            tags: Tags to add or change.
+            remove: Names of tags to remove.
+            by: The person or program that makes this change; it is recorded.
 
         Raises:
             TypeError: Tags are not str -> str.
@@ -422,14 +428,14 @@ class LogStore:
         self._append_statement("tagged", event)
 
     def save_error(self, error: BaseException, *, context: object = None) -> str:
-        """Record a failure outside any session.
+        """Record an error that was raised outside of any session.
 
         Args:
-            error: What was raised.
-            context: Whatever helps to understand it.
+            error: The exception.
+            context: Any value that helps to understand the error.
 
         Returns:
-            The id that `events` finds it by.
+            An id; `events(id)` reads the error back.
         """
         event = ErrorRecorded(
             error=describe(error),
@@ -464,27 +470,28 @@ class LogStore:
         """List the top-level calls, newest first (by start, then id).
 
         Args:
-            tags: Only sessions that have all of these.
+            tags: Only sessions that have all of these tags.
             state: Only "success", "failure", "running" or "interrupted" ones.
-            tactic_path: The outermost calls of this tactic, at any depth.
-            limit: How many at most, None for all there are.
-            after: Only what began then or later: a datetime, a date, or a text as "7d", "today" or
-                "2026-01-31T18:00" (see `lllm.times.parse_time`).
-            before: Only what began earlier than then.
-            tz: The zone of times that name no offset, naive datetimes among them: UTC, or
+            tactic_path: Only calls of this tactic, at any depth; a call of it inside another one is
+                not listed.
+            limit: The greatest number of sessions to return; None for all.
+            after: Only those that began at this time or later: a datetime, a date, or a text as
+                "7d", "today" or "2026-01-31T18:00" (see `lllm.times.parse_time`).
+            before: Only those that began before this time; in the same forms.
+            tz: The time zone of times without an offset, also of naive datetimes: UTC, or
                 "Europe/Berlin", "local", a tzinfo.
             partition: Only of this partition.
-            cursor: Of the last summary seen, to go on behind it.
+            cursor: The `cursor` of the last summary of the page before; None for the first page.
             sort: "started", or "cost" for the most expensive first, children included, and the
-                newer of two that cost the same. All that the filters select is looked at then: half
-                a second for a million.
-            replays: List replays, too, of which only those at the top; else none are listed.
+                newer of two that cost the same. A list by cost reads all sessions that the filters
+                select: half a second for a million.
+            replays: True to list top-level replays, too.
 
         Returns:
-            A light summary of each, in their order.
+            A short summary of each session, in the order of `sort`.
 
         Raises:
-            ValueError: A state, limit, sort, cursor, time or zone can't be.
+            ValueError: A state, limit, sort, cursor, time or zone is invalid.
             TypeError: Tags are not str -> str.
         """
         wanted = filter_of(
@@ -511,16 +518,17 @@ class LogStore:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> list[CallRecord]:
-        """List single attempts to call a model, newest first, failed and repeated ones among them.
+        """List attempts to call a model, newest first; failed attempts and retries are included.
 
-        It finds the slowest call, or last week's 429s. `pandas.DataFrame(store.list_calls())` has a
-        column for each field.
+        Use it to find the slowest calls, or last week's 429s.
+        `pandas.DataFrame(store.list_calls())` has a column for each field.
 
         Args:
             error: Only attempts that failed with this HTTP status (429, or "5xx" for all from 500
                 on), or whose error has this text in its type, code or message ("timeout", "rate
                 limit"); small and capital letters are alike.
-            model: Only of this model, asked for or answering; `*` stands for anything, as in
+            model: Only attempts that requested or were answered by this model; `*` matches
+                anything, as in
                 "gpt-4o*" or "*claude*".
             provider: Only of this provider, by the names of genai-prices ("openai").
             slower: Only attempts that took this long or longer: seconds, a timedelta, or a text as
@@ -530,23 +538,23 @@ class LogStore:
             session_id: Only of this session and those below it.
             tactic_path: Only of sessions of this tactic, at any depth.
             tags: Only of sessions that have these tags, or whose root has them.
-            after: Only what began then or later: a datetime, a date, or a text as "7d", "today" or
-                "2026-01-31T18:00" (see `lllm.times.parse_time`).
-            before: Only what began earlier than then.
+            after: Only those that began at this time or later: a datetime, a date, or a text as
+                "7d", "today" or "2026-01-31T18:00" (see `lllm.times.parse_time`).
+            before: Only those that began before this time; in the same forms.
             tz: The zone of times that name no offset: UTC, or "Europe/Berlin", "local", a tzinfo.
             partition: Only of sessions of this partition.
             sort: "started", or the largest first by "elapsed", "first_token", "cost" or "tokens";
-                attempts of which that is not known come last. For first tokens and tokens, all that
-                the other filters select is looked at.
-            limit: How many at most, None for all there are.
-            cursor: Of the last record seen, to go on behind it.
+                attempts for which it is unknown come last. "first_token" and "tokens" are slower:
+                they read all attempts that the other filters select.
+            limit: The greatest number of records to return; None for all.
+            cursor: The `cursor` of the last record of the page before; None for the first page.
 
         Returns:
-            The attempts in their order.
+            The attempts, in the order of `sort`.
 
         Raises:
-            ValueError: A filter, the order, the limit, the cursor, a time or the zone can't be.
-            TypeError: Tags are not str -> str, or `slower` is no length of time.
+            ValueError: A filter, the order, the limit, the cursor, a time or the zone is invalid.
+            TypeError: Tags are not str -> str, or `slower` is not a duration.
         """
         of = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
         wanted = call_filter_of(of, error, model, provider, slower, session_id)
@@ -556,19 +564,19 @@ class LogStore:
         """Find the one session id that begins with a prefix.
 
         Args:
-            prefix: Some first letters and digits of it.
+            prefix: The first characters of the id.
 
         Returns:
             The whole id.
 
         Raises:
-            SessionNotFound: None begins so.
-            AmbiguousId: Several do.
+            SessionNotFound: No session id begins with it.
+            AmbiguousId: Several session ids begin with it.
         """
         return self._reader.find_id(prefix)
 
     def load_session(self, session_id: str, *, at: PointInTime | None = None) -> TacticCallSession:
-        """Load a session with everything that happened in it and below it.
+        """Load a session with its calls, and with its child sessions at any depth.
 
         Args:
             session_id: The whole id.
@@ -580,8 +588,8 @@ class LogStore:
 
         Raises:
             SessionNotFound: There is no such session.
-            StoreError: It had not begun at `at`.
-            LogDamaged: An event is not what was written.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
         """
         return self._reader.load(session_id, at=at)[1]
 
@@ -599,8 +607,8 @@ class LogStore:
 
         Raises:
             SessionNotFound: There is no such session.
-            StoreError: It had not begun at `at`.
-            LogDamaged: An event is not what was written.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
         """
         found, session = self._reader.load(session_id, at=at)
         return SessionRecord(
@@ -614,10 +622,10 @@ class LogStore:
         )
 
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
-        """Read the events of one session, and later statements about it.
+        """Read the events of one session, and later events about it, such as changes of tags.
 
         Args:
-            session_id: The whole id; or what `save_error` returned, for that error.
+            session_id: The whole id of the session, or an id that `save_error` returned.
             at: Only what was written by then; see `load_session`.
 
         Returns:
@@ -625,8 +633,8 @@ class LogStore:
 
         Raises:
             SessionNotFound: There is no such session.
-            StoreError: It had not begun at `at`.
-            LogDamaged: An event is not what was written.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
         """
         return self._reader.events(session_id, at=at)
 
@@ -634,8 +642,8 @@ class LogStore:
         """Iterate over the events of all sessions as any process writes them, without end.
 
         Args:
-            after: The position to begin behind, None for now.
-            poll: Seconds between two looks.
+            after: Begin with the event after this position; None for events written from now on.
+            poll: Seconds between two checks for new events.
 
         Yields:
             Each event once, in the order of the log.
@@ -656,18 +664,19 @@ class LogStore:
 
         Args:
             session_id: The whole id.
-            format: "json" is the session with those below it, what a user passed in its recorded
-                form; "jsonl" its events, verbatim, with all that they refer to, one a line.
+            format: "json" for one object with the session and its child sessions, in which values
+                have their recorded form; "jsonl" for the events, verbatim, one a line, with all
+                events that they refer to.
             at: The session as it was then; see `load_session`.
 
         Returns:
-            The text, which UTF-8 can hold.
+            The text; it can always be encoded as UTF-8.
 
         Raises:
-            ValueError: The format is another one.
+            ValueError: The format is neither of these.
             SessionNotFound: There is no such session.
-            StoreError: It had not begun at `at`.
-            LogDamaged: An event is not what was written.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
         """
         return self._reader.export(session_id, format, at=at)
 
@@ -676,23 +685,23 @@ class LogStore:
     ) -> ImportedSessions:
         """Import sessions recorded elsewhere, with their tags, agents and errors.
 
-        The logs of five machines become one. Every event is checked against its digest, and gets a
-        new position. What is here already is not stored twice, and a session of which a part is
-        here is completed. Where anything of a session, or of one above or below it, is not as it
-        was written, nothing of them is imported; the others are.
+        Use it to merge the logs of several machines. Every event is checked against its digest, and
+        gets a new position. Events that this store already has are not stored twice; a session that
+        it has only in part is completed. If an event of a session is corrupt, neither that session
+        nor its parents and children are imported; all other sessions are.
 
         Args:
             sources: Files that `export_session(..., "jsonl")` wrote, also several in one; paths and
                 URLs of whole stores, which are only read; or open backends.
-            progress: Called with how much was read, and how much there is to read.
+            progress: A function that is called with the amount read so far and the total.
 
         Returns:
             How many sessions and events are new.
 
         Raises:
             ImportRefused: Something was not imported; everything else was.
-            StoreError: There is no such file or store, or it is this one; nothing was imported.
-            LogError: A store can't be read, or this one not be written.
+            StoreError: A source does not exist, or is this store itself; nothing was imported.
+            LogError: A source can't be read, or this store can't be written.
         """
         from lllm.importing.merge import merge
 
@@ -712,34 +721,35 @@ class LogStore:
         prices: OtherPrices = "recorded",
         as_model: str | None = None,
     ) -> CostSummary:
-        """Sum the costs of the selected sessions, with everything below them.
+        """Sum the costs of the selected sessions and of all their child sessions.
 
         Args:
-            tactic_path: As for `list_sessions`, as are the other filters.
-            tags: See there.
-            after: See there.
-            before: See there.
+            tactic_path: As in `list_sessions`.
+            tags: As in `list_sessions`.
+            after: As in `list_sessions`.
+            before: As in `list_sessions`.
             tz: The zone of the days, and of times that name no offset: UTC, or "Europe/Berlin",
                 "local", a tzinfo. A day goes from midnight to midnight there, and has 23 or 25
                 hours where clocks change.
-            partition: See there.
-            state: See there.
+            partition: As in `list_sessions`.
+            state: As in `list_sessions`.
             group_by: "tactic", "model", "agent", "day" or "tag:KEY"; each attempt counts once, for
-                its own tactic, model, agent and day. Of several, each stands within the one before
-                it.
-            prices: "recorded" are those of the time of each call; "current" prices its usage as
-                this store would today; a table or function (see `PriceTable.of`) prices what it
-                names, and the rest is priced as today.
-            as_model: Price every call as this model's, whoever answered. Like other prices, it
-                changes no event: the log is read anew, about 50 us for each call.
+                the tactic, model, agent and day that made it. A list of several makes groups within
+                groups, the first outermost.
+            prices: "recorded" for the costs that were recorded with each call; "current" for
+                today's prices of this store; or a table or function (see `PriceTable.of`) for the
+                models that it names, and today's prices for all others.
+            as_model: The model whose prices to use for every call, whichever model answered.
+                With this, or prices other than "recorded", no event is changed; the log is read
+                again, which takes about 50 us for each call.
 
         Returns:
             The sums, and how many calls have no known price.
 
         Raises:
-            ValueError: A group, time or zone can't be.
-            ConfigError: Prices can't be, or `as_model` has no price.
-            LogDamaged: Usage can't be read anew.
+            ValueError: A group, time or zone is invalid.
+            ConfigError: `prices` is invalid, or `as_model` has no price.
+            LogDamaged: The recorded usage of a call can't be read.
         """
         by, zone = grouping(group_by), zone_of(tz)
         wanted = filter_of(self._runtime, tags, state, tactic_path, after, before, partition, tz)
@@ -754,18 +764,18 @@ class LogStore:
         return summary_of_costs(self._reader.ask(summed), by, zone, new.asked, as_model)
 
     def backup(self, destination: str | os.PathLike[str]) -> BackedUp:
-        """Copy the log as it is at one moment, while others write to it.
+        """Copy the log to a new place as it is at one moment, while others go on writing.
 
-        To restore it, copy it back.
+        To restore the backup, copy it back.
 
         Args:
-            destination: A path where nothing is yet.
+            destination: A path at which nothing exists yet.
 
         Returns:
-            Where the copy lies, its size in bytes and its last position.
+            The path of the copy, its size in bytes and its last position.
 
         Raises:
-            LogError: Something is there, or the copy can't be made.
+            LogError: Something exists at the destination, or the copy can't be made.
         """
         self.log.write_held()
         return back_up(self.backend, local_path(destination))
@@ -773,17 +783,17 @@ class LogStore:
     def database(self) -> StoreDatabase:
         """Open the store as a read-only database of sqlite-utils, for your own SQL.
 
-        As `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`. It is
-        brought up to date first, as a list is. `lllm query --schema` explains its tables; the
-        events themselves are in that of an SQLite store only. Nothing can be written through it,
-        and closing it closes nothing else. For one thread at a time.
+        For example `store.database().query("SELECT state, count(*) FROM sessions GROUP BY state")`.
+        The tables are brought up to date first. `lllm query --schema` explains them; only an SQLite
+        store also has a table of the events. Nothing can be written through this database, and
+        closing it does not close the store. Use it in one thread at a time.
 
         Returns:
             A `sqlite_utils.Database` (https://sqlite-utils.datasette.io/), read only: a statement
             that writes raises LogReadOnly.
 
         Raises:
-            StoreError: The store is kept in memory, or nowhere.
+            StoreError: The store is kept in memory, or its backend keeps nothing.
             LogUnavailable: The file can't be read.
         """
         from lllm.store.sql_database import open_database
@@ -792,22 +802,21 @@ class LogStore:
         return open_database(self, self._rows)
 
     def export_lists(self, path: str | os.PathLike[str]) -> ExportedLists:
-        """Write the lists of this store to a database of your own.
+        """Write the sessions, tags, calls and costs of this store to an SQLite database of yours.
 
-        These are every session, its tags, its calls of models, and what each top-level session cost
-        by day, tactic, model and agent.
+        The costs are those of each top-level session, by day, tactic, model and agent.
 
         Args:
-            path: An SQLite file, made where there is none. It gets the plain tables `sessions`,
-                `tags`, `calls` and `costs`; other tables in it stay. A second run updates them,
-                and several stores may go into one file.
+            path: An SQLite file, created if it does not exist. The tables `sessions`, `tags`,
+                `calls` and `costs` are written to it; other tables in it stay. A second run updates
+                the four tables, and several stores can be written to one file.
 
         Returns:
             How many rows of each table were written.
 
         Raises:
-            StoreError: The file can't be written, is a store, or has other tables of these names;
-                nothing is changed then.
+            StoreError: The file can't be written, is a store itself, or already has different
+                tables with these names; then nothing is changed.
         """
         from lllm.store.list_export import export_lists
 
@@ -819,18 +828,18 @@ class LogStore:
 
     @property
     def lag(self) -> int:
-        """The number of positions that the rows are behind the log."""
+        """The number of events in the log that lists and sums don't include yet."""
         return self._rows.projector.lag()
 
     def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
-        """Rebuild every view from the events, while others read and write.
+        """Rebuild all lists and sums (the views) from the events, while others read and write.
 
         Args:
-            check: Replace nothing, and compare what is there with what the events say.
-            progress: Called with the position reached and the position to reach.
+            check: True to replace nothing, and only compare the stored rows with the events.
+            progress: A function that is called with the position reached and the last position.
 
         Returns:
-            What was built, and the first difference where it was compared.
+            What was built; with `check`, also the first difference.
 
         Raises:
             LogError: The log can't be read, or the rows can't be written.
@@ -860,16 +869,16 @@ def session_host(store: LogStore) -> StoreSessionHost:
         store: An open store.
 
     Returns:
-        The same for the same store. The store stays open for as long as it is held.
+        The one host of this store. The store stays open as long as the caller keeps the host.
     """
     return store._host
 
 
-_sent_stores: dict[StoreSessionHost, LogStore] = {}  # of hosts that live as long as this process
+_sent_stores: dict[StoreSessionHost, LogStore] = {}  # unpickled; open until exit
 
 
 def _store_on(host: StoreSessionHost) -> LogStore:
-    """Make the store that another process sent."""
+    """Unpickle a store that another process pickled; see `LogStore.__reduce__`."""
     store = object.__new__(LogStore)
     store._attach(host)
     return _sent_stores.setdefault(host, store)  # in one step, whichever thread asks

@@ -40,7 +40,7 @@ PARTITION = "demo"  # keeps the demo's sessions apart from any others
 
 
 def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
-    """Run the demo and show what it left.
+    """Run the demo and show its sessions.
 
     Args:
         given: The path of the store, None for LLLM_STORE or DEFAULT_PATH.

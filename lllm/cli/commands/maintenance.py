@@ -51,7 +51,7 @@ def tag(store: str | None, prefix: str, tags: dict[str, str], remove: tuple[str,
 @store_option
 @click.option("--check", is_flag=True, help="Replace nothing; compare with what the events say.")
 def rebuild(store: str | None, check: bool) -> None:
-    """Build lists, tags and costs anew from the events.
+    """Rebuild lists, tags and costs from the events.
 
     Others may go on reading and writing meanwhile. With --check, exit code 1 says that something
     differs, and the first difference is printed.
@@ -125,7 +125,7 @@ def repair(store: str | None) -> None:
 @click.option("--thorough", is_flag=True, help="Read the whole log and check the database's pages.")
 @json_option
 def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
-    """Say how the store is, and what to do.
+    """Check the health of the store, and say what to do.
 
     Size, sessions that run or were interrupted, events that were lost, rows that are behind, room
     on the disk. What is wrong stands first; exit code 1 says that there is a problem. Whether every
@@ -143,7 +143,7 @@ def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
 @store_option
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
 def backup(store: str | None, destination: Path) -> None:
-    """Copy the store to DEST, while others go on writing to it.
+    """Copy the store to DEST, while others write to it.
 
     DEST is a path where nothing is yet; what has begun is never found there half done. To restore,
     end the programs that use the store, remove it (an SQLite file with its -wal and -shm beside

@@ -14,7 +14,7 @@ from lllm.cli.options import id_argument, open_named, store_option, zone, zone_o
               show_default=True, help="So many times as fast as it happened.")  # fmt: skip
 @zone_options
 def play(store: str | None, prefix: str, speed: float) -> None:
-    """Play a session in the terminal, as it happened.
+    """Play the events of a session in the terminal at their own pace.
 
     Its events and those of the sessions below it come one a line, with the pauses that were between
     them; one that would take longer than 3 seconds is cut, and how long it was is said. Space stops

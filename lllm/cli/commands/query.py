@@ -59,7 +59,7 @@ def query(
     as_nl: bool,
     as_csv: bool,
 ) -> None:
-    """Ask the store a question in SQL, and change nothing.
+    """Run an SQL query on the store, which changes nothing.
 
     \b
       lllm query "SELECT tactic, count(*) FROM sessions GROUP BY tactic"

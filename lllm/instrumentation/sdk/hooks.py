@@ -42,7 +42,7 @@ _OF_ENDPOINT = (
 
 
 class _Options(Protocol):
-    """What an SDK is asked to call."""
+    """The interface of an SDK's request options."""
 
     method: str
     url: str
@@ -50,14 +50,14 @@ class _Options(Protocol):
 
 
 class _Url(Protocol):
-    """Where it goes, as httpx has it."""
+    """The interface of httpx's URL."""
 
     @property
     def raw_path(self) -> bytes: ...
 
 
 class _Request(Protocol):
-    """What is sent, as httpx has it."""
+    """The interface of httpx's request."""
 
     @property
     def url(self) -> _Url: ...
@@ -67,7 +67,7 @@ class _Request(Protocol):
 
 
 class _Response(Protocol):
-    """What comes back, as httpx has it."""
+    """The interface of httpx's response."""
 
     stream: object
     is_stream_consumed: bool
@@ -367,7 +367,7 @@ class AsyncListener(Listener):
 
 
 def _take_body_read_before(call: Call, response: _Response) -> None:
-    """Take in a body that was read already, by a hook or a transport of the user's.
+    """Record a body that the user's hook or transport has already read.
 
     Nobody reads it from the connection any more.
     """
@@ -376,12 +376,12 @@ def _take_body_read_before(call: Call, response: _Response) -> None:
 
 
 def _path(request: _Request) -> str:
-    """Read the path that a request goes to, quoted as it is sent."""
+    """The path of a request's URL, percent-encoded."""
     return request.url.raw_path.decode("ascii", errors="replace").partition("?")[0]
 
 
 def _on_chunk(call: Call) -> Callable[[bytes], None]:
-    """Make what is to be done with each piece of an answer's body."""
+    """Make the callback for each piece of an answer's body."""
 
     def seen(chunk: bytes) -> None:
         with isolate_recording_errors():
@@ -391,7 +391,7 @@ def _on_chunk(call: Call) -> Callable[[bytes], None]:
 
 
 def _on_end(call: Call) -> BodyEnded:
-    """Make what is to be done when the body of an answer is over."""
+    """Make the callback for the end of an answer's body."""
 
     def ended(error: BaseException | None, *, whole: bool) -> None:
         with isolate_recording_errors():
@@ -403,7 +403,7 @@ def _on_end(call: Call) -> BodyEnded:
 
 
 def _give_back_unread(response: _Response, error: Exception, wanted: str) -> Whole:
-    """Leave it to the SDK to find out that an error's body can't be read, as it would have.
+    """Let the SDK itself run into an error body that can't be read.
 
     Returns what is known of the answer.
     """
@@ -414,7 +414,7 @@ def _give_back_unread(response: _Response, error: Exception, wanted: str) -> Who
 
 
 def _ask_for_usage(options: _Options) -> None:
-    """Have a stream of Chat Completions say what it used, where the caller did not decide it."""
+    """Request the usage in a stream of Chat Completions, unless the caller decided that."""
     body = options.json_data
     if isinstance(body, dict) and body.get("stream") is True and "stream_options" not in body:
         options.json_data = body | {"stream_options": {"include_usage": True}}

@@ -136,7 +136,7 @@ def _attach(client: object, family: ClientFamily, *, is_copy: bool) -> None:
 
 
 def _attach_http(listener: Listener) -> None:
-    """Have a client's httpx client listened to.
+    """Record the calls of a client's httpx client.
 
     It may be another's, too, so this one gets a copy, with the same connections.
     """
@@ -171,5 +171,5 @@ def _is_client(client: object) -> bool:
 
 
 def _sdks(client: object) -> set[str]:
-    """Name the SDKs whose classes a client is of, normally one."""
+    """List the SDKs whose classes a client is an instance of, normally one."""
     return {kind.__module__.partition(".")[0] for kind in type(client).__mro__}.intersection(_SDKS)

@@ -210,7 +210,7 @@ def _parts(message: Mapping[str, object]) -> tuple[Part, ...]:
 
 
 def _other_choice(choice: Mapping[str, object]) -> Part:
-    """Keep a choice that is not the first whole, as a part: an agent takes the first."""
+    """Keep a further choice as a part, since an agent uses only the first."""
     return Part("choice", text_of(mapping(choice.get("message")).get("content")) or None, choice)
 
 

@@ -30,7 +30,7 @@ _OF_DELTA = (
 
 @dataclass
 class _Call:
-    """One tool call, as far as it has come."""
+    """One tool call, as far as it has arrived."""
 
     id: str = ""
     type: str = "function"
@@ -45,7 +45,7 @@ class _Call:
 
 @dataclass
 class _Sound:
-    """An answer in sound, as far as it has come."""
+    """An audio answer, as far as it has arrived."""
 
     fields: dict[str, object] = field(default_factory=dict)
     transcript: GrowingText = field(default_factory=GrowingText)
@@ -65,7 +65,7 @@ class _Sound:
 
 
 class _Choice:
-    """One choice, as far as it has come."""
+    """One choice, as far as it has arrived."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -81,14 +81,14 @@ class _Choice:
 
     @property
     def begun(self) -> bool:
-        """True if anything that the model said has come."""
+        """True if any output of the model has arrived."""
         return bool(
             self._message or self._calls or self._function or self._sound or self._pieces
             or any(self._more_said.values())
         )  # fmt: skip
 
     def take(self, choice: Mapping[str, object]) -> str:
-        """Take in one piece; return the new text."""
+        """Add one piece; returns the new text."""
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
             self.finish = finish
@@ -143,7 +143,7 @@ class _Choice:
             call.arguments = GrowingText(json.dumps(arguments))
 
     def _call_of(self, index: object, identity: str, name: str) -> _Call:
-        """Find the call that a piece belongs to.
+        """Find the tool call that a piece belongs to.
 
         Gemini and Ollama give several calls one index, or none: what has a name, and another id
         than the call that is known by the index, begins one of its own. An id alone does not, as
@@ -160,7 +160,7 @@ class _Choice:
         return call
 
     def body(self) -> dict[str, object]:
-        """Put together the choice as it would be in an answer that was not streamed."""
+        """Join the choice in the form of an answer that was not streamed."""
         message: dict[str, object] = {"role": "assistant", "content": None}
         message |= {name: grown.text() for name, grown in self._message.items()}
         if self._pieces:
@@ -245,7 +245,7 @@ class ChatStream:
 
 
 def _joined_base64(pieces: list[str]) -> str:
-    """Join sound in base64, of which each piece may have its own padding, or only the last."""
+    """Join audio in base64, whose pieces may each have padding."""
     try:
         data = b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
     except ValueError:

@@ -81,7 +81,7 @@ class Payload(Protocol):
     """
 
     def __call__(self, request: Request, *, stream: bool = False) -> dict[str, object]:
-        """Make the body of a request for an answer in one piece, or as a stream."""
+        """Make the request body, for a whole or a streamed answer."""
 
 
 class Reader(Protocol):
@@ -92,7 +92,7 @@ class Reader(Protocol):
     """
 
     def __call__(self, body: object, *, model: str, request_id: str | None) -> Answer:
-        """Read the answer in a body."""
+        """Read the Answer from a body."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class GrowingText:
 
 
 def _add(items: list[object], item: object) -> None:
-    """Take an item into a list; one with the index and type of another is a piece of that."""
+    """Add an item to a list; an item with a known index and type extends that one."""
     if isinstance(item, dict) and type(item.get("index")) is int:
         for known in reversed(items):
             if isinstance(known, dict) and all(

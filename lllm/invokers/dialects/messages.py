@@ -86,7 +86,7 @@ def payload(request: Request, *, stream: bool = False) -> dict[str, object]:
 
 
 def _thinking_budget(params: Mapping[str, object]) -> int:
-    """Thoughts count towards max_tokens, which must be more than they may have."""
+    """The budget for thinking, which must be less than max_tokens."""
     budget = mapping(params.get("thinking")).get("budget_tokens")
     return budget if isinstance(budget, int) else 0
 
@@ -123,7 +123,7 @@ def _blocks(content: Content) -> list[Block]:
 
 
 def _block(part: Part) -> Block | None:
-    """Make the block of a part; None for what is not said again.
+    """Make the block for a part; None if it is not sent again.
 
     That is an empty text, which the API refuses, a thought of another provider, and the reasons of
     a refusal.
@@ -146,7 +146,7 @@ def _block(part: Part) -> Block | None:
 
 
 def _source(part: Part, mime: str) -> Block:
-    """Say where an image or a document is found. `mime` is its type where nothing says it."""
+    """Make the source of an image or document; `mime` is its type if nothing else tells."""
     data, mime = part.data, part.mime or mime
     if isinstance(data, str):
         if data.startswith(("http://", "https://")):
@@ -178,7 +178,7 @@ def _tool_use(call: ToolCall) -> Block:
 
 
 def _input(arguments: str) -> object:
-    """Read a call's arguments as an object; what is none goes back wrapped into one.
+    """Read a call's arguments as an object; anything else is wrapped into one.
 
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming
     """
@@ -248,7 +248,7 @@ def _parts(blocks: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
 
 
 def _must_stay_whole(blocks: Sequence[Mapping[str, object]]) -> bool:
-    """Tell whether the wishes for tools say more than a ToolCall does.
+    """True if tool calls have more fields than a ToolCall.
 
     That is who called, or where among the other blocks they stood, when they were not the last.
     """
@@ -259,7 +259,7 @@ def _must_stay_whole(blocks: Sequence[Mapping[str, object]]) -> bool:
 
 
 def _extras(block: Mapping[str, object], *known: str) -> bool:
-    """Tell whether a block has more to say than its type and the known fields."""
+    """True if a block has more than its type and the known fields."""
     return any(
         value is not None and value != {"type": "direct"}  # a caller, where the model itself calls
         for name, value in block.items()

@@ -79,7 +79,7 @@ class MessagesStream:
 
 
 class _Block:
-    """One block of the content, as it grows."""
+    """One block of the content, as far as it has arrived."""
 
     def __init__(self, start: Mapping[str, object]) -> None:
         self._start = start
@@ -90,18 +90,18 @@ class _Block:
 
     @property
     def begun(self) -> bool:
-        """True if it is more than an empty text or thought."""
+        """True if the block has more than an empty text or thought."""
         empty = self._start.get("type") in ("text", "thinking") and not self.text
         return not empty or bool(self._pieces or self._more) or self._signature is not None
 
     @property
     def text(self) -> str:
-        """The text that it began with."""
+        """The text with which the block began."""
         text = self._start.get("text")
         return text if isinstance(text, str) and self._start.get("type") == "text" else ""
 
     def take(self, delta: Mapping[str, object]) -> str:
-        """Grow by one delta; return the text that it brings."""
+        """Add one delta; returns its text."""
         kind = delta.get("type")
         if kind == "signature_delta":
             self._signature = delta.get("signature")
@@ -119,7 +119,7 @@ class _Block:
         return piece if field == "text" else ""
 
     def _grow(self, delta: Mapping[str, object]) -> None:
-        """Grow by a delta of a kind that is not known.
+        """Add a delta of an unknown kind.
 
         Of a block that is not known either it has the block's fields, as "compaction_delta" has; in
         another one it stands under its kind.
@@ -133,7 +133,7 @@ class _Block:
             grow(self._more, name, value, joins=True)
 
     def body(self) -> dict[str, object]:
-        """Put together the block as far as it came."""
+        """Join the block as far as it has arrived."""
         block = dict(self._start)
         for field in ("text", "thinking"):
             if field in self._pieces:
@@ -153,7 +153,7 @@ class _Block:
 
 
 def _input(text: str) -> object:
-    """Read what a tool is called with: an object, or the text as it came where it is none."""
+    """Parse a tool's arguments: an object, or the raw text if it isn't one."""
     if not text:
         return {}
     try:

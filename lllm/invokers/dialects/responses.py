@@ -205,7 +205,7 @@ def _parts(output: Sequence[Mapping[str, object]]) -> tuple[Part, ...]:
 
 
 def _must_stay_whole(output: Sequence[Mapping[str, object]]) -> bool:
-    """Tell whether the calls say more than a ToolCall does.
+    """True if tool calls have more fields than a ToolCall.
 
     That is whose they are, or where among the other items they stood, when they were not the last.
     """

@@ -20,7 +20,7 @@ _LAST = ("response.completed", "response.incomplete")
 
 
 class _Delta(NamedTuple):
-    """Where a piece of text belongs.
+    """The place that a piece of text belongs to.
 
     Attributes:
         item: The kind of its item.
@@ -54,7 +54,7 @@ _DELTAS = {
 
 
 class _Item:
-    """One item of the output, as far as it has come."""
+    """One item of the output, as far as it has arrived."""
 
     def __init__(self, whole: Mapping[str, object]) -> None:
         self.whole = dict(whole)

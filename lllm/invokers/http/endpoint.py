@@ -113,7 +113,7 @@ def access(
 
 
 def _biller(url: str, host: str, port: int) -> str:
-    """Find who bills at an address: the host itself where neither it nor LLLM_PROVIDER says so."""
+    """Find the provider that bills at an address; the host if nothing names one."""
     known = provider_at(url)
     if known is None and local_provider(host, port) is None:
         known = os.environ.get(VARIABLE, "").strip() or None
@@ -123,7 +123,7 @@ def _biller(url: str, host: str, port: int) -> str:
 
 
 def _address(base_url: str) -> tuple[str, int]:
-    """Read the host and port of a base URL, without what else it may hold."""
+    """Read the host and port of a base URL."""
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port

@@ -144,7 +144,7 @@ def cleaned(error: InvokeError, secrets: Secrets, *, request_id: str | None) -> 
 
 
 class _Used(Protocol):
-    """What knows what was used for an answer, or for a failure."""
+    """An object that knows the usage of an answer or a failure."""
 
     @property
     def usage(self) -> Usage | None: ...
@@ -240,14 +240,14 @@ _STATUS_NAMES = ("code", "status", "status_code", "http_status")
 
 
 def _error_objects(body: object) -> list[dict[str, object]]:
-    """List the objects that may say what went wrong, the inner one first."""
+    """List the objects that may describe the error, the inner one first."""
     whole = body if isinstance(body, dict) else {}
     error = whole.get("error")
     return [error, whole] if isinstance(error, dict) else [whole]
 
 
 def _status(value: object) -> int | None:
-    """Read the HTTP status of an error, also from a text; None for anything else."""
+    """Read the HTTP status of an error, also from text; None for anything else."""
     if isinstance(value, str) and len(value) == 3 and value.isdecimal():
         value = int(value)
     return value if type(value) is int and 400 <= value < 600 else None
@@ -312,5 +312,5 @@ def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -
 
 
 def _in_bounds(wait: float) -> int | None:
-    """Round to nanoseconds; None for a wait of centuries, which nobody means and no event holds."""
+    """Round to nanoseconds; None for an absurdly long wait."""
     return round(wait) if wait < 2**63 else None

@@ -22,7 +22,7 @@ CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
 
 class _Frame(Protocol):
-    """One frame; a header that is a text comes as one."""
+    """A frame of the stream; text headers are str."""
 
     headers: Mapping[str, object]
     payload: bytes
@@ -89,7 +89,7 @@ def _new_buffer() -> _Buffer:
 
 
 def _json_of(frame: _Frame) -> str | None:
-    """Read what a frame says, None for one that says nothing of an answer."""
+    """Read the JSON of a frame; None for a frame without a part of the answer."""
     kind = frame.headers.get(":message-type")
     if kind == "event":
         return _piece(_object(frame.payload))
@@ -105,7 +105,7 @@ def _json_of(frame: _Frame) -> str | None:
 
 
 def _piece(said: Mapping[str, object]) -> str | None:
-    """Decode the JSON in the payload of a chunk, which is base64."""
+    """Decode the base64 JSON in the payload of a chunk."""
     encoded = said.get("bytes")
     if not isinstance(encoded, str):
         return None

@@ -46,7 +46,7 @@ def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None
 
 
 def _until(date: str, now: dt.datetime) -> float | None:
-    """Count the seconds to an RFC 3339 date, 0 for one that has passed."""
+    """Seconds until an RFC 3339 date, 0 if it has passed."""
     try:
         reset = dt.datetime.fromisoformat(date)
     except ValueError:
@@ -57,7 +57,7 @@ def _until(date: str, now: dt.datetime) -> float | None:
 
 
 def _seconds(duration: str) -> float | None:
-    """Read the seconds of a duration as Go prints it, "1h2m3.5s"; None for what is none."""
+    """Parse a duration in Go's format, "1h2m3.5s"; None if it isn't one."""
     if not duration or _PIECE.sub("", duration):
         return None
     return sum(float(amount) * _UNITS[unit] for amount, unit in _PIECE.findall(duration))

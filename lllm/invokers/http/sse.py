@@ -55,7 +55,7 @@ class Decoder:
         return found
 
     def _take(self, line: bytes) -> bool:
-        """Take one line with its end; tell whether it ends an event that has data."""
+        """Handle one line; True if it ends an event that has data."""
         if self._first:
             self._first = False
             line = line.removeprefix(_BOM)

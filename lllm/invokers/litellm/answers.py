@@ -25,7 +25,7 @@ from lllm.invokers.litellm.library import Library
 
 
 class _Model(Protocol):
-    """What LiteLLM answers with, a model of pydantic's; lllm relies on no field of it."""
+    """LiteLLM's answer, a pydantic model; lllm relies on none of its fields."""
 
     def model_dump_json(self, *, warnings: bool) -> str: ...
 
@@ -64,7 +64,7 @@ def _json_of(model: object, secrets: Secrets) -> object:
 
 
 def _kept_beside(source: object) -> Mapping[str, object]:
-    """Read what LiteLLM keeps beside an answer: headers, whether it was cached, who answered."""
+    """Read what LiteLLM stores beside an answer: headers, cache hits, the provider."""
     return _mapping(getattr(source, "_hidden_params", None))
 
 
@@ -148,7 +148,7 @@ class LiteLLMStream:
         return failure
 
     def _usage(self) -> object:
-        """Find the usage that the provider sent, put together by LiteLLM where it came in parts.
+        """Find the provider's usage in the stream.
 
         Not that of the last chunk: it may be an estimate, and be given a price by LiteLLM.
         """

@@ -62,7 +62,7 @@ def from_exception(error: Exception, *, host: str, secrets: Secrets) -> InvokeEr
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and what it was made of, the provider's own last."""
+    """Yield an exception and its causes, the provider's own last."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -86,7 +86,7 @@ def _headers(chain: list[BaseException]) -> Mapping[str, str] | None:
 
 
 def _provider_text(chain: list[BaseException]) -> str:
-    """Find what the provider sent, as JSON where that can still be told, else as a sentence."""
+    """Find the provider's error, as JSON if possible, else as text."""
     for error in chain:
         body = getattr(error, "body", None)
         if isinstance(body, dict) and body:

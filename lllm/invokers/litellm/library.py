@@ -64,7 +64,7 @@ async def on_loop() -> Library:
 
 
 class _Connections:
-    """The HTTP clients that LiteLLM keeps."""
+    """The HTTP clients that LiteLLM caches."""
 
     def __init__(self) -> None:
         self._closers: weakref.WeakKeyDictionary[
@@ -73,7 +73,7 @@ class _Connections:
         self._inherited: list[object] = []
 
     async def close_with(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the clients of a running loop closed when it ends.
+        """Close the clients of a running loop when it ends.
 
         asyncio.run closes the asynchronous generators that are still open before it closes its
         loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
@@ -83,7 +83,7 @@ class _Connections:
             await anext(closer)
 
     def after_fork(self) -> None:
-        """Have a child make clients of its own: two processes can't read from one connection.
+        """Make the child use new clients: two processes can't share a connection.
 
         Its parent's are kept, untouched: the connections are the parent's to close.
         """

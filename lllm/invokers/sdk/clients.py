@@ -121,7 +121,7 @@ class Clients(Generic[S, A]):
 
 
 def _import_the_rest(client: SyncClient | AsyncClient) -> None:
-    """Import what any first call would, see Clients."""
+    """Import what the first call would import; see Clients."""
     import encodings.idna  # noqa: F401 - the codec that looks up hosts
 
     client.platform_headers()
@@ -137,7 +137,7 @@ class _OfLoop(Generic[A]):
         self._closing: asyncio.Task[None] | None = None
 
     async def close_with_loop(self) -> None:
-        """Have the client closed when the loop ends.
+        """Close the client when the loop ends.
 
         asyncio.run closes the asynchronous generators that are still open before it closes its
         loop (`loop.shutdown_asyncgens`), so one is left open on purpose.
@@ -147,7 +147,7 @@ class _OfLoop(Generic[A]):
             await anext(self._closer)
 
     def close_soon(self) -> None:
-        """Begin to close the client, on its loop."""
+        """Schedule the closing of the client on its loop."""
         self._closing = asyncio.ensure_future(self._close())
 
     async def _close(self) -> None:

@@ -307,7 +307,7 @@ class Exchange:
 
 
 def _is_a(error: Exception, *names: str) -> bool:
-    """Tell whether an error is of a class of one of these names, so that no SDK is imported to ask.
+    """True if an error's class has one of these names; needs no import of the SDK.
 
     SDKs and their transports (httpx, httpx2) share the names.
     """

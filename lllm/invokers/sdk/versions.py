@@ -74,6 +74,6 @@ def _distributed(sdk: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Read the release of a version, () for what has none; "2.0.0rc1" counts as 2.0.0."""
+    """Parse the release numbers of a version, () if there are none; "2.0.0rc1" counts as 2.0.0."""
     release = re.match(r"(?:\d+!)?(\d+(?:\.\d+)*)", version)
     return tuple(map(int, release[1].split("."))) if release else ()
