@@ -20,7 +20,9 @@
     ├── PackageError         (ValueError)   an lllm.toml or the folder that it names
     ├── PromptError          (ValueError)   a prompt and its arguments don't fit
     ├── ParseError           (ValueError)   an answer can't be parsed; raised by a user's parser
-    ├── MissingExtra         (ImportError)  an SDK is not installed; the message names the extra
+    ├── AuditError           (ValueError)   a key, a signed note or a checkpoint can't be used
+    │   └── SignatureInvalid                it does not fit, or is of no key that is trusted
+    ├── MissingExtra         (ImportError)  a library is not installed; the message names the extra
     ├── InvokeError                         one attempt to call a model failed
     ├── BudgetExceeded                      what a call may spend is spent
     └── AgentError                          an agent gave up; what it met last is the cause
@@ -170,8 +172,16 @@ class ParseError(LllmError, ValueError):
     """
 
 
+class AuditError(LllmError, ValueError):
+    """A key, a signed note or a checkpoint is none, or can't be used."""
+
+
+class SignatureInvalid(AuditError):
+    """A signature does not fit what it stands under, or no trusted key signed it."""
+
+
 class MissingExtra(LllmError, ImportError):
-    """A model's SDK is not installed, or its version is not supported.
+    """A model's SDK or a library is not installed, or its version is not supported.
 
     The message says what to install.
     """

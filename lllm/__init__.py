@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import AmbiguousId as AmbiguousId
     from lllm.events.errors import AppendConflict as AppendConflict
     from lllm.events.errors import AppendTooLarge as AppendTooLarge
+    from lllm.events.errors import AuditError as AuditError
     from lllm.events.errors import BudgetExceeded as BudgetExceeded
     from lllm.events.errors import ConfigError as ConfigError
     from lllm.events.errors import ImportRefused as ImportRefused
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import ReplayError as ReplayError
     from lllm.events.errors import SessionEnded as SessionEnded
     from lllm.events.errors import SessionNotFound as SessionNotFound
+    from lllm.events.errors import SignatureInvalid as SignatureInvalid
     from lllm.events.errors import StoreError as StoreError
     from lllm.events.errors import ViewError as ViewError
     from lllm.events.errors import WrongProcess as WrongProcess
@@ -98,10 +100,10 @@ _HOMES = {
     "lllm.events.backends.noop": "NoOpBackend",
     "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (
-        "AgentError AmbiguousId AppendConflict AppendTooLarge BudgetExceeded ConfigError "
-        "ImportRefused InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew "
+        "AgentError AmbiguousId AppendConflict AppendTooLarge AuditError BudgetExceeded "
+        "ConfigError ImportRefused InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew "
         "LogUnavailable MissingExtra PackageError ParseError PromptError ReplayError "
-        "SessionEnded SessionNotFound StoreError ViewError WrongProcess"
+        "SessionEnded SessionNotFound SignatureInvalid StoreError ViewError WrongProcess"
     ),
     "lllm.events.redaction.patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",

@@ -162,6 +162,7 @@ MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLi
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
+AuditError SignatureInvalid
 Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork
 """
 
@@ -205,7 +206,7 @@ def test_the_surface_of_a_store() -> None:
 
 HEAVY = {
     "openai", "anthropic", "genai_prices", "pydantic", "structlog", "rich", "click", "sqlite_utils",
-    "asyncio", "importlib.metadata",
+    "asyncio", "importlib.metadata", "cryptography",
 }  # fmt: skip
 
 

@@ -1,0 +1,95 @@
+"""Writes and reads checkpoints: how large a log was, and the root of its Merkle tree.
+
+    origin      the name of the log
+    size        how many events it had, decimal
+    root        the root of its tree, base64
+
+Each is a line that ends with a newline; lines behind these are extensions, which lllm writes none
+of and keeps. The form is C2SP tlog-checkpoint (https://c2sp.org/tlog-checkpoint). With a signature
+under it, it is a signed note (`signed_note`); without one, it proves no more than the place where
+it is kept.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from lllm.audit.base64_text import decoded, encoded
+from lllm.events.errors import AuditError
+from lllm.events.integrity.merkle import EMPTY_ROOT, HASH_BYTES
+
+MAX_SIZE = 2**63 - 1  # more events than any log takes
+
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+class LogCheckpoint(msgspec.Struct, frozen=True):
+    """The state of a log's Merkle tree at one time.
+
+    Attributes:
+        origin: The name of the log, one line.
+        size: How many leaves the tree has.
+        root: Its root, 32 bytes.
+        extensions: Lines of others behind these three, kept as they are.
+
+    Raises:
+        AuditError: No tree can be so, or a line can't be written.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for line in (self.origin, *self.extensions):
+            if not line or any(character < " " for character in line):
+                raise AuditError(
+                    "The name of a log, and each extension of a checkpoint, is one line that is "
+                    f"not empty and has no control characters; {line[:80]!r} is not."
+                )
+        if not 0 <= self.size <= MAX_SIZE:
+            raise AuditError(f"A log can't have {self.size} events.")
+        if len(self.root) != HASH_BYTES:
+            raise AuditError(f"A root has {HASH_BYTES} bytes, and this one has {len(self.root)}.")
+        if self.size == 0 and self.root != EMPTY_ROOT:
+            raise AuditError("The checkpoint says that the log is empty, but its root is another.")
+
+    def text(self) -> str:
+        """Write the checkpoint as text, which is what is signed."""
+        lines = (self.origin, str(self.size), encoded(self.root), *self.extensions)
+        return "".join(f"{line}\n" for line in lines)
+
+
+def parse_checkpoint(text: str) -> LogCheckpoint:
+    """Read a checkpoint.
+
+    Args:
+        text: The text without signatures.
+
+    Returns:
+        The checkpoint, whose `text()` is the given text.
+
+    Raises:
+        AuditError: It is none; the message says which line is wrong.
+    """
+    if not text.endswith("\n"):
+        raise AuditError("A checkpoint ends with a newline; this one may be cut off.")
+    lines = text[:-1].split("\n")
+    if len(lines) < 3:
+        raise AuditError(
+            "A checkpoint has three lines, for the name of the log, its size and its root; here "
+            f"there {'is' if len(lines) == 1 else 'are'} {len(lines)}."
+        )
+    origin, size, root, *extensions = lines
+    if _DECIMAL.fullmatch(size) is None:
+        raise AuditError(
+            f"Line 2 of a checkpoint is the size of the log, a number without leading zeros; "
+            f"{size[:80]!r} is not."
+        )
+    value = decoded(root)
+    if value is None:
+        raise AuditError(f"Line 3 of a checkpoint is its root in base64; {root[:80]!r} is not.")
+    return LogCheckpoint(origin, int(size), value, tuple(extensions))

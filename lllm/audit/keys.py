@@ -1,0 +1,352 @@
+"""Makes, stores and reads the Ed25519 keys that checkpoints are signed with.
+
+    public     <name>+<key id, 8 hex digits>+<base64 of 0x01 and the 32 bytes of the key>
+    private    PRIVATE+KEY+<name>+<key id>+<base64 of 0x01 and the 32 bytes of the seed>
+    key id     the first 4 bytes of SHA-256(name || newline || 0x01 || public key)
+
+The form of public keys is that of C2SP (https://c2sp.org/signed-note#verifier-keys); the form of
+private keys is that of Go's `sumdb/note` (https://pkg.go.dev/golang.org/x/mod/sumdb/note), so other
+tools can read both. A pair of files is `KEY`, which its owner alone may read, and `KEY.pub`, which
+is for everybody. Who has the private key can sign another history: it belongs to another machine,
+or another user, than the store.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from lllm.audit import ed25519
+from lllm.audit.base64_text import decoded, encoded
+from lllm.audit.ed25519 import KEY_BYTES
+from lllm.events.errors import AuditError
+from lllm.events.files.permissions import FILE_MODE
+
+PUBLIC_SUFFIX = ".pub"
+
+_ED25519 = b"\x01"  # the type of signature (https://c2sp.org/signed-note#signature-types)
+_PRIVATE = "PRIVATE+KEY+"
+_LONGEST = 4_096  # bytes of a key file; a key has about 100
+_PUBLIC_MODE = 0o644
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class PublicKey:
+    """A key that signatures are checked with.
+
+    Args:
+        name: Of the signer, as "example.com/my-log"; neither spaces nor "+".
+        key: The key, 32 bytes.
+
+    Attributes:
+        name: As given.
+        key: As given.
+        key_id: The 4 bytes that stand in front of each signature.
+
+    Raises:
+        AuditError: The name can't name a key, or the key has another length.
+    """
+
+    __slots__ = ("key", "key_id", "name")
+
+    def __init__(self, name: str, key: bytes) -> None:
+        check_name(name)
+        if len(key) != KEY_BYTES:
+            raise AuditError(f"An Ed25519 key has {KEY_BYTES} bytes, and this one has {len(key)}.")
+        self.name = name
+        self.key = key
+        self.key_id = sha256(name.encode() + b"\n" + _ED25519 + key).digest()[:4]
+
+    def __repr__(self) -> str:
+        return f"<PublicKey {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}+{encoded(_ED25519 + self.key)}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PublicKey) and (self.name, self.key) == (other.name, other.key)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.key))
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """Read a public key.
+
+        Args:
+            text: The line of a `.pub` file.
+
+        Raises:
+            AuditError: It is none, or a private one.
+        """
+        line = text.strip()
+        if line.startswith(_PRIVATE):
+            raise AuditError(
+                "This is a private key. Signatures are checked with the public one, which stands "
+                f"in the file beside it, with {PUBLIC_SUFFIX} at the end of its name."
+            )
+        name, key_id, key = _parts(line, "public")
+        public = cls(name, key)
+        if public.key_id.hex() != key_id:
+            raise AuditError(
+                f"The public key {name!r} does not fit its key id {key_id[:20]!r}: something of it "
+                "was changed."
+            )
+        return public
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Check a signature.
+
+        Args:
+            signature: The signature, 64 bytes.
+            message: What was signed.
+
+        Returns:
+            True if the owner of the private key signed this message.
+
+        Raises:
+            MissingExtra: The extra `audit` is not installed.
+        """
+        return ed25519.verifies(self.key, signature, message)
+
+
+class PrivateKey:
+    """A key to sign with. Its text form is secret, and is in no `repr`.
+
+    Args:
+        name: As of PublicKey.
+        seed: The private key of RFC 8032, 32 random bytes.
+
+    Attributes:
+        public: The public key that belongs to it.
+
+    Raises:
+        AuditError: As of PublicKey.
+        MissingExtra: The extra `audit` is not installed.
+    """
+
+    __slots__ = ("_seed", "public")
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        check_name(name)
+        if len(seed) != KEY_BYTES:
+            raise AuditError(f"An Ed25519 key has {KEY_BYTES} bytes, and this one has {len(seed)}.")
+        self._seed = seed
+        self.public = PublicKey(name, ed25519.public_key(seed))
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey of {self.public}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("A private key is not pickled; secret_text() is what it is written as.")
+
+    @classmethod
+    def generate(cls, name: str) -> PrivateKey:
+        """Make a new key.
+
+        Args:
+            name: As of PublicKey.
+
+        Raises:
+            AuditError: The name can't name a key.
+            MissingExtra: The extra `audit` is not installed.
+        """
+        return cls(name, os.urandom(KEY_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> PrivateKey:
+        """Read a private key.
+
+        Args:
+            text: The line of a key file, or of an environment variable.
+
+        Raises:
+            AuditError: It is none. The message has nothing of the text.
+            MissingExtra: The extra `audit` is not installed.
+        """
+        line = text.strip()
+        if not line.startswith(_PRIVATE):
+            raise AuditError(f"This is no private key: it does not begin with {_PRIVATE!r}.")
+        name, key_id, seed = _parts(line.removeprefix(_PRIVATE), "private")
+        private = cls(name, seed)
+        if private.public.key_id.hex() != key_id:
+            raise AuditError("The private key does not fit its key id: it was changed.")
+        return private
+
+    def secret_text(self) -> str:
+        """Write the private key as the line of its file."""
+        return (
+            f"{_PRIVATE}{self.public.name}+{self.public.key_id.hex()}+"
+            f"{encoded(_ED25519 + self._seed)}"
+        )
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message (Ed25519, https://www.rfc-editor.org/rfc/rfc8032).
+
+        Args:
+            message: What to sign.
+
+        Returns:
+            The signature, 64 bytes.
+        """
+        return ed25519.sign(self._seed, message)
+
+
+def write_key_files(path: Path, key: PrivateKey) -> Path:
+    """Write a new key to its two files; no file that is there is replaced.
+
+    Args:
+        path: Where the private key goes, for its owner alone. The public key goes beside it, with
+            ".pub" at the end of its name.
+        key: The key.
+
+    Returns:
+        The path of the public key.
+
+    Raises:
+        AuditError: One of the files is there already.
+        OSError: They can't be written.
+    """
+    public = public_path(path)
+    for one in (path, public):
+        if os.path.lexists(one):
+            raise AuditError(
+                f"{one} is there already. A key that is lost can't be had back, so none is "
+                "replaced: give another path, or move that file away."
+            )
+    _write_new(path, key.secret_text(), FILE_MODE)
+    _write_new(public, str(key.public), _PUBLIC_MODE)
+    return public
+
+
+def public_path(path: Path) -> Path:
+    """The path of the public key that belongs to the private key at a path.
+
+    Args:
+        path: The path of the private key.
+    """
+    return path.with_name(path.name + PUBLIC_SUFFIX)
+
+
+def read_private_key(path: Path) -> PrivateKey:
+    """Read the private key in a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        AuditError: It holds none, or others than its owner may read it.
+        MissingExtra: The extra `audit` is not installed.
+        OSError: The file can't be read.
+    """
+    with path.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & _OTHERS:
+            raise AuditError(
+                f"Others than its owner may read or change the private key {path} (mode "
+                f"{mode:04o}). If nobody has, take that away: chmod 600 {path}"
+            )
+        content = file.read(_LONGEST + 1)
+    with _named(str(path)):
+        return PrivateKey.parse(_text(content))
+
+
+def read_public_key(path: Path) -> PublicKey:
+    """Read the public key in a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        AuditError: It holds none.
+        OSError: The file can't be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LONGEST + 1)
+    with _named(str(path)):
+        return PublicKey.parse(_text(content))
+
+
+def private_key_in_environment(variable: str) -> PrivateKey:
+    """Read the private key in an environment variable.
+
+    Args:
+        variable: The name of the variable.
+
+    Raises:
+        AuditError: It is not set, or holds none.
+        MissingExtra: The extra `audit` is not installed.
+    """
+    text = os.environ.get(variable)
+    if not text:
+        raise AuditError(f"The environment variable {variable} holds no private key; it is empty.")
+    with _named(f"In the environment variable {variable}"):
+        return PrivateKey.parse(text)
+
+
+def check_name(name: str) -> None:
+    """Check that a text can name a key.
+
+    Args:
+        name: The text.
+
+    Raises:
+        AuditError: It can't.
+    """
+    if not name or "+" in name or any(one.isspace() or one < " " for one in name):
+        raise AuditError(
+            f"The name of a key is not empty and has neither spaces nor '+' in it, as "
+            f"'example.com/my-log'; {name!r} is none."
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise AuditError(f"UTF-8 can't write the name of the key, {name!r}.") from None
+
+
+def _parts(line: str, kind: str) -> tuple[str, str, bytes]:
+    """Split the text of a key into name, key id and the bytes of the key."""
+    # The name has no "+", and base64 may have some.
+    parts = line.split("+", 2)
+    value = decoded(parts[2]) if len(parts) == 3 else None
+    if value is None or not value:
+        raise AuditError(
+            f"This is no {kind} key: it should be a name, a key id and a key in base64, with '+' "
+            "between them."
+        )
+    if value[:1] != _ED25519:
+        raise AuditError(
+            f"The {kind} key is of the type {value[0]}; lllm knows Ed25519 keys, of the type 1."
+        )
+    return parts[0], parts[1], value[1:]
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Say in an error where the key was read."""
+    try:
+        yield
+    except AuditError as error:
+        raise AuditError(f"{place}: {error}") from error
+
+
+def _text(content: bytes) -> str:
+    if len(content) > _LONGEST:
+        raise AuditError("It is too long for the file of a key.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise AuditError("It is no file of a key, which is UTF-8 text.") from None
+
+
+def _write_new(path: Path, line: str, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(fd, "wb") as file:
+        os.fchmod(fd, mode)  # whatever the umask
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(fd)
