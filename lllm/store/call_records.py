@@ -25,41 +25,41 @@ _LAST = 2**63
 
 
 class CallRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """One attempt to call a model; an answer that needed three attempts is three of them.
+    """One attempt to call a model; an answer that took three attempts has three records.
 
-    Tokens are None where nobody said what was used.
+    Token counts are None if the provider sent no usage.
 
     Attributes:
-        session_id: The session that it was made in.
-        tactic_path: Of that session.
-        agent: Who asked, "" in a captured session.
-        request: The ordinal of the attempt in its session.
-        call: The ordinal of the agent's call, None outside of an agent.
-        step: The model's turns within the agent's call.
-        attempt: The tries of that turn.
-        provider: Who bills it, by the names of genai-prices.
-        host: Where it was sent.
-        asked: The model that was asked.
-        model: The one that answered, by the provider's name; None where none did.
-        state: "success", "failure", "running", or "interrupted" where its session ended before it.
-        status: Of an HTTP answer that is an error.
-        error: "Type: message", of which the first 500 characters.
+        session_id: The id of the session that made the attempt.
+        tactic_path: The stable path of that session.
+        agent: The name of the agent that called the model; "" in a captured session.
+        request: The number of the attempt within its session.
+        call: The number of the agent call within the session; None outside of an agent.
+        step: The number of the model's turn within the agent call.
+        attempt: The number of the try within that turn.
+        provider: The provider that bills the call, by its name in genai-prices.
+        host: The host that the request was sent to.
+        asked: The model that was requested.
+        model: The model that answered, by the provider's name for it; None without an answer.
+        state: "success", "failure", "running", or "interrupted" if the session ended first.
+        status: The HTTP status of a failed attempt.
+        error: The first 500 characters of "Type: message".
         error_type: The name of the exception's class.
-        error_code: The provider's word for it.
-        timestamp: When it was sent, UTC.
-        elapsed: Seconds to the end of the answer.
-        first_token: Seconds to the first piece of a stream.
-        prompt_tokens: Of the input, cached ones among them.
-        completion_tokens: Of the output, reasoning among them.
-        cached_prompt_tokens: Of the input, those read from a cache.
-        cache_write_tokens: Of the input, those written to a cache.
-        reasoning_tokens: Of the output, those of reasoning.
-        cost: US dollars, None where nobody knows.
+        error_code: The provider's error code.
+        timestamp: The time at which the request was sent, UTC.
+        elapsed: Seconds from the request to the end of the answer.
+        first_token: Seconds from the request to the first piece of a streamed answer.
+        prompt_tokens: Input tokens, including cached ones.
+        completion_tokens: Output tokens, including reasoning.
+        cached_prompt_tokens: Input tokens that were read from a cache.
+        cache_write_tokens: Input tokens that were written to a cache.
+        reasoning_tokens: Output tokens that were used for reasoning.
+        cost: US dollars; None if unknown.
         price: "priced", "provider", "free" or "unpriced".
-        price_reason: Why there is no price.
-        wasted: True if its answer was thrown away, or never came whole.
-        tags: Of its session, with those of the root.
-        cursor: Give it to `list_calls`, asked for the same order, to go on behind this one.
+        price_reason: The reason why an "unpriced" attempt has no price.
+        wasted: True if the answer was not used, or did not arrive completely.
+        tags: The tags of the session, and of its root session.
+        cursor: Pass it to `list_calls` with the same `sort` to get the records after this one.
     """
 
     session_id: str
@@ -160,19 +160,19 @@ def call_filter_of(
     """Make the filter of a list of attempts; see `LogStore.list_calls`.
 
     Args:
-        of: What is also asked of their sessions.
-        error: A status, or text of an error.
-        model: A model, with `*` for anything.
-        provider: Who bills.
-        slower: The shortest time taken.
-        session_id: A session, with those below it.
+        of: The filter of the sessions that made the attempts.
+        error: An HTTP status, or a part of the error's text.
+        model: A model; `*` matches anything.
+        provider: The provider that bills.
+        slower: The least time that an attempt took.
+        session_id: A session; its child sessions are included.
 
     Returns:
         The filter, in the terms of the rows.
 
     Raises:
-        TypeError: `slower` is no length of time.
-        ValueError: The error or the duration can't be.
+        TypeError: `slower` is not a duration.
+        ValueError: The error or the duration is invalid.
     """
     statuses, said = (None, None) if error is None else _error_asked(error)
     return CallFilter(
@@ -206,16 +206,16 @@ def call_list(
     """Check the arguments of a list of attempts before anything is read.
 
     Args:
-        wanted: Which attempts.
-        sort: Their order.
-        limit: How many at most, None for all there are.
-        cursor: Of the last record seen.
+        wanted: The filter of the attempts.
+        sort: The order of the list.
+        limit: The greatest number of records; None for all.
+        cursor: The cursor of the last record of the page before; None for the first page.
 
     Returns:
-        What reads the list from the rows.
+        A function that reads the list from the database of rows.
 
     Raises:
-        ValueError: The order, the limit or the cursor can't be.
+        ValueError: The order, the limit or the cursor is invalid.
     """
     if sort not in CALL_SORTS:
         raise ValueError(f"sort is one of {', '.join(CALL_SORTS)}; not {sort!r}")

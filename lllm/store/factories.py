@@ -22,19 +22,19 @@ def local_store(
     """Make a LogStore on files in a folder, for development.
 
     Args:
-        path: The folder, made where there is none.
-        runtime: The packages that tactic paths are resolved with, None for those loaded in this
-            process.
-        partition: A name for whose sessions these are, see LogStore.
-        read_only: Write nothing, there or beside it.
+        path: The folder; created if it does not exist.
+        runtime: The packages in which tactic paths are looked up; None for the packages loaded in
+            this process.
+        partition: The name of the owner of the sessions; see LogStore.
+        read_only: True to write nothing, neither the store nor files beside it.
         mode: The permissions of new files, as 0o660 for a store that a group shares; None for
-            0o600, or those of a store that is there and shared.
+            0o600, or for the permissions of an existing shared store.
 
     Returns:
         The store.
 
     Raises:
-        LogUnavailable: It can't be opened.
+        LogUnavailable: The store can't be opened.
     """
     from lllm.events.backends.jsonl.backend import LocalFileBackend
     from lllm.store.log_store import LogStore
@@ -55,19 +55,19 @@ def sqlite_store(
     """Make a LogStore in an SQLite file, for production.
 
     Args:
-        path: The file, made where there is none.
-        runtime: The packages that tactic paths are resolved with, None for those loaded in this
-            process.
-        partition: A name for whose sessions these are, see LogStore.
-        read_only: Write nothing, there or beside it.
+        path: The file; created if it does not exist.
+        runtime: The packages in which tactic paths are looked up; None for the packages loaded in
+            this process.
+        partition: The name of the owner of the sessions; see LogStore.
+        read_only: True to write nothing, neither the store nor files beside it.
         mode: The permissions of new files, as 0o660 for a store that a group shares; None for
-            0o600, or those of a store that is there and shared.
+            0o600, or for the permissions of an existing shared store.
 
     Returns:
         The store.
 
     Raises:
-        LogUnavailable: It can't be opened.
+        LogUnavailable: The store can't be opened.
     """
     from lllm.events.backends.sqlite.backend import SQLiteBackend
     from lllm.store.log_store import LogStore
@@ -81,8 +81,8 @@ def noop_store(*, runtime: Runtime | None = None, partition: str = "") -> LogSto
     """Make a LogStore that keeps nothing, for tests and benchmarks.
 
     Args:
-        runtime: As for `sqlite_store`.
-        partition: As for `sqlite_store`.
+        runtime: As in `sqlite_store`.
+        partition: As in `sqlite_store`.
 
     Returns:
         The store.

@@ -40,11 +40,11 @@ def filter_of(
         replays: True to select replays, too.
 
     Returns:
-        The filter, in the terms of the rows.
+        The filter, as queries of the rows need it.
 
     Raises:
         TypeError: Tags are not str -> str.
-        ValueError: A state, a time or a zone can't be.
+        ValueError: A state, a time or a zone is invalid.
     """
     zone, at = zone_of(tz), times.now()  # one present for both
     if state is not None and state not in STATES:

@@ -38,10 +38,10 @@ class SessionReader:
     """Brings the rows of a store up to date before each question, and loads sessions.
 
     Args:
-        log: What sessions are loaded from.
-        rows: What knows where they stand.
-        liveness: Tells whose process is dead; None where nobody can.
-        redact: Filters what is written of sessions whose process died.
+        log: The log from which sessions are loaded.
+        rows: The rows that tell where the events of a session are in the log.
+        liveness: Tells which processes are dead; None if the backend can't tell.
+        redact: The redaction of the events that are written for sessions whose process died.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class SessionReader:
         """Run a query on the rows after bringing them up to date.
 
         Args:
-            question: May be asked twice, of another database, where a page can't be read.
+            question: The query, a function of the database. It is called again with another
+                database if a page of the first one can't be read.
 
         Returns:
             The answer.
@@ -111,10 +112,10 @@ class SessionReader:
             below: Find the sessions below it, too.
 
         Returns:
-            What the rows say of it.
+            The session's facts from the rows.
 
         Raises:
-            SessionNotFound: There is none.
+            SessionNotFound: There is no such session.
         """
         found = self.ask(partial(loading.find, session_id=session_id, below=below))
         if found is None:
@@ -152,12 +153,12 @@ class SessionReader:
             at: The point in time that is read to, None for all there is.
 
         Returns:
-            What the rows say of it, its tags as they were then, and the events.
+            The session's facts from the rows, with the tags of that time, and the events.
 
         Raises:
-            SessionNotFound: There is none.
-            StoreError: It had not begun.
-            LogDamaged: An event is not what was written.
+            SessionNotFound: There is no such session.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
         """
         found = self.find(session_id, below=below)
         if at is None:
@@ -199,12 +200,12 @@ class SessionReader:
             at: The point in time that it is loaded as of, None for now.
 
         Returns:
-            What the rows say of it, and the session.
+            The session's facts from the rows, and the session.
 
         Raises:
             SessionNotFound: There is none, or nothing of it can be read.
-            StoreError: It had not begun.
-            LogDamaged: An event is not what was written.
+            StoreError: The session had not begun at `at`.
+            LogDamaged: An event in the log is corrupt.
         """
         found, events = self.read(session_id, at=at)
         session = fold(events, session_id, read_value)
@@ -228,11 +229,11 @@ class SessionReader:
             session_id: The whole id.
 
         Returns:
-            Those of it and of all below it, and the definitions that they refer to.
+            The events of the session and its child sessions, and the definitions that they use.
 
         Raises:
-            SessionNotFound: There is none.
-            LogDamaged: An event is not what was written.
+            SessionNotFound: There is no such session.
+            LogDamaged: An event in the log is corrupt.
         """
         events = loading.read_sessions(self._log, self.find(session_id))
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))

@@ -36,24 +36,24 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         tactic_name: The short name.
         tactic_path: The stable path.
         state: "success", "failure", "running" or "interrupted".
-        task: The first line of what was asked, of its first 200 characters: of the task, else of
-            the first that a user says.
-        timestamp: When it began, UTC.
-        elapsed: Seconds, None while it runs.
-        total_cost: US dollars, of this session and those below it.
-        wasted_cost: What those calls cost whose answer was thrown away.
-        unpriced_calls: Calls that the cost does not include because nobody knows their price.
-        calls: Attempts to call a model, of this session and those below it.
-        failed_calls: Those that failed.
-        agent_call_count: How many times this session had an agent respond, without those below it.
-        prompt_tokens: Of the input, of this session and those below it.
-        completion_tokens: Of the output.
-        tags: Those that it has now.
-        partition: Whose it is.
-        error: "Type: message" of a failed one.
-        replays: The id of the session that this one replays, None for all others.
-        forks: The id of the session that this one is a fork of, None for all others.
-        cursor: Give it to `list_sessions`, asked for the same order, to go on behind this one.
+        task: The first line, within the first 200 characters, of the task; without a task, of the
+            first user message.
+        timestamp: The time at which the session began, UTC.
+        elapsed: Seconds from begin to end; None while the session runs.
+        total_cost: US dollars, of this session and its child sessions.
+        wasted_cost: The part of the cost, in US dollars, for answers that were not used.
+        unpriced_calls: The number of calls that the cost leaves out because their price is unknown.
+        calls: The number of attempts to call a model, in this session and its child sessions.
+        failed_calls: The number of those attempts that failed.
+        agent_call_count: The number of agent calls in this session, without child sessions.
+        prompt_tokens: Input tokens, of this session and its child sessions.
+        completion_tokens: Output tokens, of this session and its child sessions.
+        tags: The current tags of the session.
+        partition: The owner of the session.
+        error: "Type: message" of a failed session.
+        replays: The id of the session that this one replays; None if it is no replay.
+        forks: The id of the session that this one is a fork of; None if it is no fork.
+        cursor: Pass it to `list_sessions` with the same `sort` to get the sessions after this one.
     """
 
     session_id: str
@@ -84,12 +84,12 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
     Attributes:
         session_id: The whole id.
-        session: All that happened in it and below it.
-        task: What was asked, whole.
-        tags: Those that it has now.
-        metadata: What was kept with it.
-        timestamp: When it began, UTC.
-        traceback: Of a failed call, else None.
+        session: The session with its calls and child sessions.
+        task: The complete task.
+        tags: The tags of the session, as of the time that it was loaded for.
+        metadata: The metadata that was given when the session was made.
+        timestamp: The time at which the session began, UTC.
+        traceback: The traceback of a failed session, else None.
     """
 
     session_id: str
@@ -106,11 +106,11 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
 
     Args:
         row: The row.
-        tags: Of the session.
-        sort: The list's order, which its cursor is for.
+        tags: The tags of the session.
+        sort: The order of the list; the cursor of the summary is valid for it.
 
     Returns:
-        The line.
+        The summary.
     """
     cost = row.cost_nanos or 0
     error = f"{row.error_type}: {row.error_message}" if row.error_type else None
@@ -145,16 +145,16 @@ def session_list(
     """Check the arguments of a list of sessions before anything is read.
 
     Args:
-        wanted: Which sessions.
-        sort: Their order.
-        limit: How many at most, None for all there are.
-        cursor: Of the last summary seen.
+        wanted: The filter of the sessions.
+        sort: The order of the list.
+        limit: The greatest number of summaries; None for all.
+        cursor: The cursor of the last summary of the page before; None for the first page.
 
     Returns:
-        What reads the list from the rows.
+        A function that reads the list from the database of rows.
 
     Raises:
-        ValueError: The order, the limit or the cursor can't be.
+        ValueError: The order, the limit or the cursor is invalid.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is a number of sessions, not {limit}")
