@@ -35,9 +35,9 @@ class Agent:
     """An agent during one call of a tactic.
 
     Args:
-        config: What the agent is.
-        session: The session of the call.
-        with_model: Makes its configuration for another model; None where nobody can.
+        config: The agent's configuration.
+        session: The session of the tactic's call.
+        with_model: A function that makes the agent's configuration for another model, or None.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Agent:
         """The dialog that `receive` and `respond` work on.
 
         Raises:
-            ConfigError: None is open.
+            ConfigError: No dialog is open.
         """
         if self._current is None:
             raise ConfigError(f"Agent {self.name!r} has no current dialog; call open(alias) first.")
@@ -175,7 +175,7 @@ class Agent:
         """Add a user message to the current dialog.
 
         Args:
-            text: The message; what is not a str, such as a task that is a dict, is sent as JSON.
+            text: The message; a value that is not a str, such as a dict, is sent as JSON.
 
         Returns:
             The message.
@@ -190,8 +190,8 @@ class Agent:
     ) -> Message:
         """Add a prompt to the current dialog, as a user message.
 
-        From here on its tools may be used too, and answers must fit its parser or format, until
-        another prompt has one.
+        From now on the model may also use the prompt's tools, and answers must fit the prompt's
+        parser or format, until another prompt with one of these is received.
 
         Args:
             prompt: The prompt.
@@ -270,15 +270,15 @@ class Agent:
     ) -> Message[T]:
         """Ask the model to answer the current dialog.
 
-        Tools that it asks for run, failed calls are made again, and answers that don't parse are
-        asked for again.
+        Runs the tools that the model calls, retries failed calls, and asks the model again if its
+        answer can't be parsed.
 
         Args:
-            on_text: Called with each piece of what the model says, as it comes (see Piece); where
-                the invoker can't stream, with the whole of it at once. What it raises ends the
-                call.
-            prompt: A prompt to receive first, as `receive_prompt` does; a type checker then knows
-                what `parsed` of the answer is.
+            on_text: A function that is called with each piece of the answer as it arrives (see
+                Piece), or once with the whole text if the invoker can't stream. An error that it
+                raises ends the call.
+            prompt: A prompt to receive first, as `receive_prompt` does; with it, type checkers know
+                the type of the answer's `parsed`.
             prompt_args: Values for the placeholders of the prompt.
 
         Returns:
@@ -286,11 +286,11 @@ class Agent:
 
         Raises:
             ConfigError: The dialog is empty, or there is none.
-            AgentError: The retries are spent.
-            InvokeError: A call failed that another one can't mend.
+            AgentError: All retries failed.
+            InvokeError: A call failed with an error for which a retry makes no sense.
             BudgetExceeded: The budget of the session is spent.
-            LogUnavailable: The log can't be written and was told to say so; the model is not
-                called.
+            LogUnavailable: The log can't be written, and the store has `on_error="raise"`; the
+                model is not called.
         """
         return drive(self._steps(on_text, prompt, prompt_args), self.recorder)
 
@@ -315,11 +315,11 @@ class Agent:
     ) -> Message[T]:
         """Ask the model to answer the current dialog, on an event loop; see `respond`.
 
-        Async tools that one answer asks for run at the same time, and the model gets their results
-        in the order of the calls.
+        Async tools that the model calls in one answer run at the same time; the model gets their
+        results in the order of the calls.
 
         Args:
-            on_text: Called on the event loop with each piece of what the model says.
+            on_text: A function that is called on the event loop with each piece of the answer.
             prompt: A prompt to receive first.
             prompt_args: Values for the placeholders of the prompt.
 
@@ -366,7 +366,7 @@ class Agent:
     # -- what a call is made with
 
     def with_model(self, model: str) -> AgentConfig:
-        """The agent's configuration as it is now, but for its model, its invoker and its provider.
+        """Make the agent's configuration for another model, with the invoker of that model.
 
         Args:
             model: The name of another model.
@@ -375,7 +375,7 @@ class Agent:
             The configuration.
 
         Raises:
-            ConfigError: Nobody knows the model.
+            ConfigError: No invoker is known for the model.
         """
         if self._with_model is None:
             return msgspec.structs.replace(self.config, model_name=model)
@@ -388,7 +388,7 @@ class Agent:
         """The prompt that defines the form of an answer.
 
         Args:
-            dialog: What is answered.
+            dialog: The dialog to answer.
 
         Returns:
             The last prompt with a parser, a format or tools; else the system prompt.
@@ -399,10 +399,10 @@ class Agent:
         """The tools that the model may ask for.
 
         Args:
-            dialog: What is answered.
+            dialog: The dialog to answer.
 
         Returns:
-            Those of the agent, of its system prompt and of the last prompt.
+            The tools of the agent, of its system prompt and of the last prompt.
 
         Raises:
             ConfigError: Two of them have the same name.
@@ -415,7 +415,7 @@ class Agent:
         """The agent's whole definition, as it is recorded.
 
         Args:
-            dialog: What is answered.
+            dialog: The dialog to answer.
 
         Returns:
             The definition, without secrets.

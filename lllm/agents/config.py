@@ -27,33 +27,33 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """The name that `self.agents[...]` and the log have for it."""
     system_prompt: Prompt
-    """What each dialog begins with. A plain str has no placeholders."""
+    """The system prompt of each dialog. A plain str has no placeholders."""
     model_name: str
     """The model, by the provider's name for it."""
     model_args: dict[str, object]
-    """What else the provider takes (temperature, max_tokens, ...), by its names."""
+    """Other parameters of the provider's API (temperature, max_tokens, ...), by its names."""
     tools: tuple[Tool[..., object], ...]
-    """The tools that the model may ask for in any dialog."""
+    """The tools that the model may call in any dialog."""
     invoker: Invoker
     """How the model is called: an object, or a name; without one the model's name decides
     (`lllm.invokers.model_names`)."""
     provider: str
-    """Who bills the calls, as genai-prices names them; the invoker's own where it knows."""
+    """The provider that bills the calls, by its name in genai-prices; by default the invoker's."""
     max_exception_retry: int = 3
-    """How many answers may be asked for again because they don't parse."""
+    """The most retries in one agent call for answers that can't be parsed."""
     max_llm_recall: int = 3
-    """How many failed calls of the model may be made again."""
+    """The most retries in one agent call for failed model calls."""
     max_interrupt_steps: int = 10
-    """How many answers may ask for tools."""
+    """The most answers with tool calls in one agent call."""
     recall_wait: float = 1.0
-    """Seconds before a failed call is made again where the provider doesn't say; doubled each
-    time."""
+    """Seconds before the first retry of a failed call, if the provider names no wait; doubled for
+    each further retry."""
     max_retry_wait: float = 60.0
-    """The longest wait before a failed call is made again, in seconds; where the provider asks for
-    more, the agent gives up and says so."""
+    """The longest wait before a retry, in seconds; if the provider asks for a longer one, the agent
+    call fails and says so."""
     max_parallel_tools: int = 1
-    """How many plain tools of one answer may run at the same time, in threads; async tools all do
-    on an event loop."""
+    """How many plain tools of one answer may run at the same time, in threads; on an event loop
+    all async tools do."""
 
 
 _KEYS = AgentConfig.__struct_fields__
@@ -74,7 +74,7 @@ def read_config(
         The agents by name, in the order of `agent_group`.
 
     Raises:
-        ConfigError: The configuration can't be; the message names the key.
+        ConfigError: The configuration is invalid; the message names the key.
     """
     given: Config = {} if config is None else config
     if not isinstance(given, Mapping):
@@ -218,7 +218,7 @@ def only_once(tools: Sequence[Tool[..., object]], where: str) -> tuple[Tool[...,
 
     Args:
         tools: The tools.
-        where: Whose they are, for errors.
+        where: The owner of the tools, for errors.
 
     Returns:
         The tools, each once.

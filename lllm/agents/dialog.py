@@ -31,29 +31,29 @@ class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     content: str
     """The text."""
     parsed: T = cast(T, None)
-    """What the prompt's parser or format made of an answer; None for other messages. A type checker
-    that knows the prompt knows its type: `Message[Verdict]`."""
+    """The value that the prompt's parser or format made from an answer; None for other messages.
+    Type checkers know its type from the prompt: `Message[Verdict]`."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """The tools that an answer asks for."""
+    """The tool calls in an answer."""
     usage: Usage | None = None
     """The tokens of the attempt that an answer came from."""
     cost: InvokeCost | None = None
-    """What that attempt cost."""
+    """The cost of that attempt."""
 
 
 class Piece(str):
     """A piece of an answer's text that a model is still writing.
 
-    Where an attempt fails, or its answer is asked for again, what it said is void: pieces of the
-    next `request` begin anew.
+    If an attempt fails, or its answer is rejected, discard its pieces: the next attempt has another
+    `request` number and begins the answer again.
     """
 
     __slots__ = ("attempt", "request")
 
     request: int
-    """The call of the model that it comes from, counted in the session."""
+    """The number, within the session, of the model call that the piece comes from."""
     attempt: int
-    """How often that answer has been asked for, this time included."""
+    """The number of tries for that answer so far, including this one; the first is 1."""
 
     def __new__(cls, text: str, *, request: int, attempt: int) -> Piece:
         """Make a piece from a text."""

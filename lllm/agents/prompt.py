@@ -1,8 +1,8 @@
 """Prompts: texts with placeholders, and the form that the answer must have.
 
 A placeholder is a plain name in braces, filled as `str.format` does. `{user.name}` and `{rows[0]}`
-are refused: whoever may write a template could reach through any argument to all of the program
-(`{a.__class__.__init__.__globals__}`).
+are refused, because the author of a template could otherwise reach the whole program through any
+argument (`{a.__class__.__init__.__globals__}`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Prompt(Generic[T]):
     returns, else the format, else None.
 
     Args:
-        path: A name to find it by, in errors and in the log.
+        path: The name of the prompt in errors and in the log.
         prompt: The text, with `{name}` placeholders; `{{` and `}}` stand for braces.
-        tools: Tools, or functions to be made tools.
-        parser: Makes something of the answer's text, or raises ParseError. With a format as well,
-            the format is only sent, and the parser has the last word.
+        tools: Tools that the model may call; plain functions are made tools.
+        parser: A function that gets the answer's text and returns the parsed value, or raises
+            ParseError. With both, the format is sent to the model, and only the parser parses.
         format: A msgspec.Struct or pydantic class; the model is sent its JSON schema, and the
             answer is read as an instance.
 
@@ -50,8 +50,8 @@ class Prompt(Generic[T]):
         placeholders: The names of the placeholders, each once.
 
     Raises:
-        PromptError: The text is no template.
-        ConfigError: Another argument is wrong.
+        PromptError: The text is not a valid template.
+        ConfigError: Another argument is invalid.
     """
 
     __slots__ = ("_schema", "format", "parser", "path", "placeholders", "prompt", "tools")
@@ -122,7 +122,7 @@ class Prompt(Generic[T]):
         """Fill the placeholders.
 
         Args:
-            args: Values by name; those that the text has no placeholder for are left aside.
+            args: Values by name; values without a placeholder are ignored.
 
         Returns:
             The text.
@@ -154,15 +154,15 @@ class Prompt(Generic[T]):
         """Parse an answer.
 
         Args:
-            text: What the model said.
+            text: The text of the model's answer.
 
         Returns:
-            What the parser makes of it, else an instance of `format`; None where there is neither.
+            The value that the parser returns, else an instance of `format`; None without either.
 
         Raises:
             ParseError: The answer does not fit, or the parser raised a ValueError; the message
-                tells the model what to mend. Any other error of a parser is a bug in it, and is
-                raised as it is.
+                tells the model what to correct. Any other error of the parser is a bug in it, and
+                is raised unchanged.
         """
         if self.parser is not None:
             try:

@@ -49,25 +49,25 @@ class Tactic(TacticCalls, TacticReplays):
     class out of the registry that `build_tactic` looks in.
 
     Args:
-        config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` goes for
-            all agents, and an agent's own value wins. The keys are those of AgentConfig.
-        log_store: Where the calls are kept; a sub-tactic has its caller's.
-        budget_usd: US dollars that one call may spend on models, its sub-tactics' calls included;
-            None for no limit.
-        budget_unpriced: What an attempt does whose cost nobody knows, where there is a budget:
-            "warn" of the first, or "stop" before the next call of a model.
+        config: `{"global": {...}, "agent_configs": [{"name": ..., ...}, ...]}`; `global` holds
+            defaults for all agents. The keys are those of AgentConfig.
+        log_store: The store in which calls are recorded; a sub-tactic uses the store of its caller.
+        budget_usd: The most that one call may spend on models, in US dollars, including the calls
+            of its sub-tactics; None for no limit.
+        budget_unpriced: What to do under a budget when the cost of a call is unknown: "warn" once,
+            or "stop" before the next call of a model.
 
     Raises:
-        ConfigError: The class has no name or no `call`, or the configuration can't be; the message
-            names the key.
+        ConfigError: The class has no name or no `call`, or the configuration is invalid; the
+            message names the key.
     """
 
     name: ClassVar[str] = ""
-    """The short name; with the package's, the path by which its sessions are found."""
+    """The short name; the package name and this make the stable path of its sessions."""
     agent_group: ClassVar[Sequence[str]] = ()
-    """The names of the agents it needs; empty for all that are configured."""
+    """The names of the agents that the tactic needs; empty for all configured agents."""
     agents: Mapping[str, Agent]
-    """The agents by name, in a running call."""
+    """The agents by name; only available while a call runs."""
     _warns: ClassVar[bool] = True  # about calls that are not kept
 
     def __init_subclass__(cls, register: bool = True) -> None:
@@ -115,11 +115,11 @@ class Tactic(TacticCalls, TacticReplays):
             """Do the tactic's work. Subclasses define it, as `def` or `async def`.
 
             Args:
-                task: What the tactic was called with.
-                **options: What else it was called with.
+                task: The first argument of the call.
+                **options: The keyword arguments of the call.
 
             Returns:
-                The delivery: what the caller gets, and the session keeps.
+                The delivery: it is returned to the caller and recorded in the session.
             """
             raise NotImplementedError
 
@@ -137,19 +137,20 @@ class Tactic(TacticCalls, TacticReplays):
         """Ask a model one question, without writing a tactic.
 
         Args:
-            question: What the user says.
+            question: The user message.
             model: The model, by the provider's name for it.
-            system_prompt: What the dialog begins with.
+            system_prompt: The system prompt; empty for none.
             invoker: How the model is called: an object, or a name; None to let the model's name
                 decide.
-            log_store: Where the call is kept.
-            tags: To find the session by.
+            log_store: The store in which the call is recorded; None for the store of the running
+                session, if there is one.
+            tags: Names and values by which the session can be found.
 
         Returns:
             The answer's text.
 
         Raises:
-            LllmError: The errors are those of a call of any tactic.
+            LllmError: The same errors as from a call of any tactic.
         """
         agent = {
             "name": "assistant",
@@ -305,9 +306,9 @@ def build_tactic(
     Args:
         config: The tactic's configuration; see `Tactic`.
         name: In any form: "analyzer", "my_project::analyzer", "alias:analyzer".
-        log_store: Where the calls are kept.
-        runtime: Where the name is looked up; in what was defined and loaded in this process by
-            default.
+        log_store: The store in which calls are recorded.
+        runtime: The packages in which the name is looked up; by default those that this process
+            has defined or loaded.
 
     Returns:
         The tactic.

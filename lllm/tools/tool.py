@@ -1,6 +1,7 @@
 """Makes a Python function a tool that a model may call.
 
-Its signature becomes the JSON schema that the model is told, and checks what the model sends
+The function's signature becomes the JSON schema that is sent to the model, and the arguments that
+the model sends are checked against it
 (`lllm.tools.function_schema`). A tool runs the same from plain code and on an event loop, whether
 it is a `def` or an `async def`.
 """
@@ -33,12 +34,14 @@ class Tool(Generic[P, R_co]):
     """A function and its description for a model; calling the tool calls the function.
 
     Args:
-        function: What is called.
-        name: Its name for the model; that of the function by default.
-        description: What the model is told of it; the first paragraph of its docstring by default.
-        repeat: Whether the same call may run again within one agent call, as for a tool that polls.
-            Otherwise the model gets the first result again.
-        replay: "log" to have a replay answer it from the log, "run" to run it there, too.
+        function: The function to call.
+        name: The name that the model sees; the function's name by default.
+        description: The description that the model sees; the first paragraph of the function's
+            docstring by default.
+        repeat: True to run the function again if the model repeats a call with the same arguments
+            within one agent call, as for a tool that polls. Otherwise the model gets the first
+            result again.
+        replay: "log" to return the recorded result in a replay, "run" to run the function.
 
     Attributes:
         schema: The JSON schema of the arguments, an object.
@@ -46,7 +49,7 @@ class Tool(Generic[P, R_co]):
     Raises:
         ConfigError: No model could call the function: its name is one that providers refuse, it
             takes `*args` or `**kwargs`, or a hint can't be resolved or has no JSON form; or
-            `replay` is another word.
+            `replay` is neither "log" nor "run".
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class Tool(Generic[P, R_co]):
             left out. Nothing is coerced.
 
         Raises:
-            ParseError: The arguments are wrong; the message tells the model what to mend.
+            ParseError: The arguments are wrong; the message tells the model what to correct.
         """
         return self._arguments.read(text)
 
@@ -194,14 +197,15 @@ def tool(
     """Make a function a tool: `@tool`, or `@tool(description="...", repeat=True)`.
 
     Args:
-        function: What is called.
-        description: What the model is told of it; the first paragraph of its docstring by default.
-        name: Its name for the model; that of the function by default.
-        repeat: Whether the same call may run again within one agent call, as for a tool that polls.
-        replay: "log" to have a replay answer it from the log, "run" to run it there, too.
+        function: The function to call.
+        description: The description that the model sees; the first paragraph of the function's
+            docstring by default.
+        name: The name that the model sees; the function's name by default.
+        repeat: True to run the function again for a repeated call; see `Tool`.
+        replay: "log" to return the recorded result in a replay, "run" to run the function.
 
     Returns:
-        The tool; a decorator that makes one, where options are given.
+        The tool; or, if only options are given, a decorator that makes one.
 
     Raises:
         ConfigError: No model could call the function; see `Tool`.
@@ -223,7 +227,7 @@ def as_tool(function: Callable[..., object]) -> Tool[..., object]:
         The tool.
 
     Raises:
-        ConfigError: It is no function, or no model could call it; see `Tool`.
+        ConfigError: `function` is not a function, or no model could call it; see `Tool`.
     """
     return function if isinstance(function, Tool) else Tool(function)
 
