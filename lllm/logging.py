@@ -1,10 +1,10 @@
 """Shows lllm's log lines on the terminal, and re-exports `lllm.store.factories`.
 
 lllm logs to `lllm.tactic`, `lllm.agent`, `lllm.invoker` and `lllm.store` of the standard library,
-which shows nothing below WARNING until someone asks. `setup_logging` asks, for the logger `lllm`
-alone: the root logger, and structlog's own configuration, stay as they are. Every line of a running
-call says which session and agent it belongs to; `add_session` and `SessionFilter` give the same to
-lines of one's own. structlog is imported when the first formatter is made.
+which by default shows nothing below WARNING. `setup_logging` shows them; it configures the logger
+`lllm` only, and leaves the root logger and structlog's configuration unchanged. Every line of a
+running call names its session and agent; `add_session` and `SessionFilter` add these to your own
+log lines. structlog is imported when the first formatter is made.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def setup_logging(
 ) -> None:
     """Show lllm's log lines, coloured or as JSON lines. Calling it again changes the format.
 
-    Handlers of the root logger (files, services, pytest's caplog) get the lines too, but for those
-    that write to the terminal, where each line would stand twice. Colours are for a terminal;
+    Handlers of the root logger (files, services, pytest's caplog) get the lines, too, except those
+    that write to the terminal, which would show each line twice. Only a terminal gets colours;
     NO_COLOR and TERM=dumb turn them off, FORCE_COLOR turns them on elsewhere (https://no-color.org,
     https://force-color.org).
 
     Args:
         level: "DEBUG", "INFO", "WARNING", ..., or a number of `logging`.
-        json: Lines for machines.
-        stream: Where they go; None for sys.stderr.
+        json: True for lines of JSON, for machines.
+        stream: The stream to write to; None for sys.stderr.
 
     Raises:
-        ValueError: There is no such level; the message lists those that there are.
+        ValueError: The level does not exist; the message lists the known ones.
     """
     number = _level_number(level)
     target = sys.stderr if stream is None else stream

@@ -1,8 +1,8 @@
 """The interface between agents and the providers of models.
 
 An invoker turns a `Request` into an `Answer`, once: it neither waits nor tries again, because each
-attempt is an event of its own and the agent decides about the next one. What fails is raised as
-`InvokeError`, which says whether another attempt makes sense. An object with `invoke` and
+attempt is a separate event and the agent decides about the next one. A failure is raised as
+`InvokeError`, which says if another attempt makes sense. An object with `invoke` and
 `ainvoke` and the few names below is an invoker; there is nothing to inherit from.
 """
 
@@ -34,13 +34,13 @@ class Request(msgspec.Struct, frozen=True):
     """A request to a model.
 
     Attributes:
-        model: By the provider's name for it.
+        model: The model, by the provider's name for it.
         messages: The conversation so far, oldest first.
-        tools: That the model may call.
-        params: What else the provider takes (temperature, max_tokens, ...), by its names.
+        tools: The tools that the model may call.
+        params: Other parameters of the provider's API (temperature, max_tokens, ...), by its names.
         output_schema: The JSON schema that the answer must fit, None for any answer.
-        tool_choice: "auto", or "none" to forbid tools; None says nothing of it.
-        agent: Who asks; no provider is told.
+        tool_choice: "auto", or "none" to forbid tools; None to send no choice.
+        agent: The name of the agent that calls; it is not sent to the provider.
     """
 
     model: str
@@ -56,18 +56,18 @@ class Answer(msgspec.Struct, frozen=True):
     """A model's answer.
 
     Attributes:
-        content: What it said.
-        finish: Why it stopped, in our words.
-        model: The one that answered, by the provider's name for it.
-        finish_raw: Why it stopped, in the provider's words.
+        content: The content of the answer.
+        finish: The reason why the model stopped, in lllm's terms.
+        model: The model that answered, by the provider's name for it.
+        finish_raw: The reason why the model stopped, in the provider's terms.
         response_id: The provider's id of the answer.
         request_id: The provider's id of the request.
-        service_tier: By the provider's name for it.
-        fingerprint: Of the provider's system.
+        service_tier: The service tier, by the provider's name for it.
+        fingerprint: The fingerprint of the provider's system.
         usage_raw: The usage as the provider sent it.
-        usage: The same in our terms, None where it sent none or nonsense.
-        billed: Nano-dollars, where the provider itself says what it cost.
-        free: Why it cost nothing, as "served from a cache".
+        usage: The usage in lllm's terms; None if the provider sent none, or an invalid one.
+        billed: The cost in nano-dollars, if the provider itself sent it.
+        free: The reason why the answer cost nothing, as "served from a cache".
         first_token: Nanoseconds from the request to the first piece of a stream.
     """
 
@@ -113,7 +113,7 @@ class Invoker(Protocol):
         """Call the model and wait for its answer.
 
         Args:
-            request: What is asked.
+            request: The request.
 
         Returns:
             The answer.
@@ -134,15 +134,16 @@ class Streams(Protocol):
         """Call the model, and pass on the text of its answer as it arrives.
 
         Args:
-            request: What is asked.
-            on_text: Called with each piece of text. What it raises ends the stream.
+            request: The request.
+            on_text: A function that is called with each piece of text; an error that it raises ends
+                the stream.
 
         Returns:
             The whole answer.
 
         Raises:
             InvokeError: The call fails, or the stream ends too early; `partial` and `usage` of the
-                error say what had come.
+                error hold what had arrived.
         """
 
     async def astream(self, request: Request, on_text: OnText) -> Answer:

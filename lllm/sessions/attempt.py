@@ -29,16 +29,16 @@ class Attempt(msgspec.Struct, frozen=True):
     """An attempt to call a model that has begun.
 
     Attributes:
-        request: Its ordinal in the session.
-        agent: Who asks, "" in a captured session.
-        provider: Who bills it, by the names of genai-prices.
-        asked: The model.
-        began: When, of `time.perf_counter_ns`.
-        prices: The user's own.
-        host: Where it goes.
-        port: Of the host.
-        region: Of a cloud.
-        sent: What is asked for that has a price of its own.
+        request: The number of the attempt within the session.
+        agent: The name of the agent that calls the model; "" in a captured session.
+        provider: The provider that bills the call, by its name in genai-prices.
+        asked: The model that is requested.
+        began: The start of the attempt, as `time.perf_counter_ns` counts.
+        prices: The user's own prices.
+        host: The host that the request is sent to.
+        port: The port of the host.
+        region: The cloud region that the request is sent to.
+        sent: The parts of the request that are billed separately.
     """
 
     request: int
@@ -56,11 +56,11 @@ class Attempt(msgspec.Struct, frozen=True):
         """Make the event for an answered attempt.
 
         Args:
-            answer: What came.
-            message: The ordinal of the answer.
+            answer: The model's answer.
+            message: The number of the answer's message.
 
         Returns:
-            The event, with what was used and what that costs.
+            The event, with the usage and its cost.
         """
         elapsed = time.perf_counter_ns() - self.began
         return LLMResponded(
@@ -100,13 +100,13 @@ class Attempt(msgspec.Struct, frozen=True):
         """Make the event for a failed or cancelled attempt.
 
         Args:
-            error: What was raised.
-            said: What had come of its text, for an error that does not say it: then nobody knows
-                what it cost.
-            clean: Cuts from the error's texts what must not be told.
+            error: The exception.
+            said: The text that had arrived, if the error itself does not carry it; the cost is then
+                unknown.
+            clean: A function that removes secrets from the error's texts.
 
         Returns:
-            The event, with what is known of what was used and what that costs.
+            The event, with the usage and cost as far as they are known.
         """
         elapsed = time.perf_counter_ns() - self.began
         recorded = recorded_failure(error)

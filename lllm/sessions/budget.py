@@ -1,8 +1,8 @@
 """Limits what a call may spend on models, and counts what it has spent.
 
-A budget is asked before each call of a model and told of the cost after it: the call that crosses
-it is the last. What a sub-tactic spends, its caller spends too. Agents that answer at the same time
-share one budget: each of them may have one call under way when it is crossed.
+A budget is checked before each call of a model and charged after it; so the call that exceeds it is
+the last one. Spending of a sub-tactic also counts for its caller. Agents that run at the same time
+share one budget; when it is exceeded, each of them may still have one call running.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class Budget:
     """A limit on spending for models, and the amount spent so far.
 
     Args:
-        limit: Nano-dollars, None for none.
-        above: The budget of the caller, which all of this comes out of, too.
-        unpriced: What becomes of it after an attempt whose cost nobody knows: "warn" says so once,
-            "stop" lets no call follow.
+        limit: The limit in nano-dollars; None for no limit.
+        above: The budget of the caller, to which all spending is charged, too.
+        unpriced: What to do after an attempt with an unknown cost: "warn" once, or "stop" before
+            the next call.
 
     Attributes:
-        limit: See above.
-        above: See above.
-        spent: Nano-dollars.
-        unpriced: How many attempts have a cost that nobody knows.
+        limit: As in Args.
+        above: As in Args.
+        spent: The amount spent so far, in nano-dollars.
+        unpriced: The number of attempts with an unknown cost.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Budget:
         """Raise BudgetExceeded if the budget is spent; called before anything that costs.
 
         Args:
-            what: It, in words.
+            what: A description of the call that is about to be made, for the error.
 
         Raises:
-            BudgetExceeded: This budget, or one above, is spent, or was to stop at what nobody knows
-                the cost of.
+            BudgetExceeded: This budget, or one above, is spent; or it has "stop", and the cost of
+                an attempt is unknown.
         """
         for budget in self._all():
             if budget.limit is not None and budget.unpriced and budget._on_unpriced == "stop":
@@ -113,7 +113,7 @@ class Budget:
         """Add the cost of an attempt; a failed one without reported usage adds nothing.
 
         Args:
-            attempt: The event of its end.
+            attempt: The event that ended the attempt.
         """
         if attempt.price is not None:
             self.spend(attempt.price)
@@ -122,7 +122,7 @@ class Budget:
         """Add a price to this budget and to the budgets above it.
 
         Args:
-            price: Of what has happened.
+            price: The price of an attempt that has ended.
         """
         cost = price.nanos
         first: list[int] = []  # limits of those that meet it for the first time
@@ -183,7 +183,7 @@ def budget_of(budget_usd: float | None, unpriced: object) -> Budget:
         A budget with nothing spent.
 
     Raises:
-        ConfigError: One of them can't be.
+        ConfigError: The limit or the choice is invalid.
     """
     return Budget(limit_of(budget_usd), unpriced=on_unpriced(unpriced))
 
@@ -198,7 +198,7 @@ def on_unpriced(given: object) -> OnUnpriced:
         The same.
 
     Raises:
-        ConfigError: It is another word.
+        ConfigError: It is neither of these.
     """
     if given == "stop" or given == "warn":
         return "stop" if given == "stop" else "warn"
@@ -215,7 +215,7 @@ def limit_of(budget_usd: float | None) -> int | None:
         Nano-dollars, None for no limit.
 
     Raises:
-        ConfigError: It is no amount of money.
+        ConfigError: It is not a valid amount of money.
     """
     if budget_usd is None:
         return None

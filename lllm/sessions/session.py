@@ -44,20 +44,20 @@ class SessionScope(CurrentSession):
     """One session, as a context manager for threads and for event loops.
 
     Args:
-        host: Where it is written.
-        tactic_path: Its stable path.
-        name: Its short name.
+        host: The store or memory that the session is written to.
+        tactic_path: The stable path of the session.
+        name: The short name of the session.
         kind: "tactic", "session" or "call".
-        task: What is asked.
+        task: The task; the first argument of the call.
         options: The other arguments of the call.
-        tags: To find it by.
-        metadata: Whatever is worth keeping with it.
-        partition: Whose it is; None for the host's own.
-        parent: The session that it is called from, None for a root.
-        budget: What it may spend on models; None for whatever it takes.
+        tags: Names and values by which the session can be found.
+        metadata: Any value to keep with the session.
+        partition: The owner of the session; None for the host's partition.
+        parent: The session that this one is called from; None for a root.
+        budget: The budget for calls of models; None for no limit.
 
     Attributes:
-        calls: The calls of models that are under way in it.
+        calls: The calls of models that are running in the session.
 
     Raises:
         TypeError: Tags are not str -> str.
@@ -235,7 +235,7 @@ class SessionScope(CurrentSession):
         It ends with `leave` or `aleave`.
 
         Args:
-            clean: Cuts from an error's text what must not be told.
+            clean: A function that removes secrets from an error's text.
         """
         self._clean = clean
         open_sessions.settle_lost_aside()
@@ -257,7 +257,7 @@ class SessionScope(CurrentSession):
 
         Args:
             error: What it failed with, None where it succeeded.
-            follow: Whether the rows shall follow at once, which may take a while.
+            follow: True to update the rows of lists at once, which may take a while.
 
         Raises:
             LogError: Its end can't be written, and nothing was raised that would say so in a note.
