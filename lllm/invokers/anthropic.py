@@ -42,13 +42,14 @@ class AnthropicInvoker(SdkInvoker["anthropic.Anthropic", "anthropic.AsyncAnthrop
             a pickle; one of the environment does not, the other process reads its own.
         timeout: Seconds to wait for a connection, and for each next piece of the answer; the SDK's
             ten minutes, because an answer that is not streamed says nothing before it is whole.
-        provider: Who answers and bills, by the names of genai-prices, where the base URL does not
-            tell; None for LLLM_PROVIDER. Where nobody says it, calls are unpriced.
-        model_prefix: What is cut from a model's name before it is sent, as "anthropic/".
+        provider: The provider that answers and bills, by its name in genai-prices, if the base URL
+            does not tell; None for LLLM_PROVIDER. Without either, calls are unpriced.
+        model_prefix: A prefix that is removed from the model's name before it is sent, as
+            "anthropic/".
 
     Raises:
         MissingExtra: The SDK is not installed.
-        ConfigError: The base_url is none.
+        ConfigError: The base_url is not a valid URL.
     """
 
     def __init__(

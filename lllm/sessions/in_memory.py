@@ -21,10 +21,10 @@ class InMemorySessionHost:
     """A log in memory for a single call; see SessionHost.
 
     Args:
-        persists: Whether anyone will look at it afterwards.
-        partition: That of the store that keeps nothing, where there is one.
-        redact: That store's, too.
-        prices: That store's, too.
+        persists: True if the session will be read after the call.
+        partition: The partition of the store that keeps nothing, if the call has one.
+        redact: The redaction of that store.
+        prices: The prices of that store.
     """
 
     spans_processes = False

@@ -37,14 +37,15 @@ def interrupt_dead(
     Sessions of another host that write this log are left alone: nobody here can know.
 
     Args:
-        log: Gets the events.
-        database: Knows which sessions run.
-        liveness: Knows whose process is dead.
-        redact: Filters the events.
-        behind: The rows could not follow the log, so a dead process is not forgotten yet.
+        log: The log to which interruptions are written.
+        database: The rows, which tell which sessions are running.
+        liveness: Tells which processes are dead.
+        redact: The redaction of the events that are written.
+        behind: True if the rows are not up to date; dead processes are then remembered until they
+            are.
 
     Returns:
-        True if there were any.
+        True if any interruption was found.
     """
     with session_queries.reading(database) as connection:
         running = session_queries.running(connection)
