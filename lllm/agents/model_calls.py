@@ -71,7 +71,7 @@ class ModelCalls:
         Args:
             request: The number of this call in the session.
             step: Which answer of the agent call it is for, from 1.
-            attempt: How often that answer was asked for, this time included.
+            attempt: The number of tries for that answer so far, including this one.
             tools_forbidden: Whether the answer may ask for no tools any more.
 
         Returns:

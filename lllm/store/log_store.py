@@ -828,7 +828,7 @@ class LogStore:
 
     @property
     def lag(self) -> int:
-        """The number of events in the log that lists and sums don't include yet."""
+        """The number of log positions that lists and sums are behind; 0 if up to date."""
         return self._rows.projector.lag()
 
     def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
