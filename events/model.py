@@ -685,6 +685,21 @@ class ToolFailed(Event, frozen=True, kw_only=True):
     """Nanoseconds that the tool ran."""
 
 
+DrawnKind = Literal["now", "uuid4", "random"]
+
+
+class ValueDrawn(Event, frozen=True, kw_only=True):
+    """The program drew a time, an id or a random number; a replay gives it the same one."""
+
+    type: ClassVar[str] = "value.drawn"
+    kind: DrawnKind
+    """The function of lllm that it called: now, uuid4 or random."""
+    value: str | float
+    """A time in ISO 8601 with its offset, an id in hex with dashes, or a number from 0 to 1."""
+    tool: Number | None = None
+    """The number of the tool call in which it was drawn, None outside of tools."""
+
+
 class RetryScheduled(Event, frozen=True, kw_only=True):
     """The model is about to be asked again: its answer was invalid, or the API failed."""
 
@@ -758,6 +773,6 @@ EVENTS: dict[str, type[Event]] = {
         SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
         SessionErased, AgentDefined, AgentStarted, AgentSucceeded, AgentFailed, DialogOpened,
         MessageAdded, SessionEdited, LLMRequested, LLMResponded, LLMFailed, LLMRefused, ToolCalled,
-        ToolReturned, ToolFailed, RetryScheduled, ErrorRecorded, LogGap,
+        ToolReturned, ToolFailed, ValueDrawn, RetryScheduled, ErrorRecorded, LogGap,
     )
 }  # fmt: skip

@@ -82,6 +82,9 @@ if TYPE_CHECKING:
     from lllm.replay.divergence import ReplayPlace as ReplayPlace
     from lllm.replay.fork import Fork as Fork
     from lllm.replay.replay import Replay as Replay
+    from lllm.sessions.drawn_values import now as now
+    from lllm.sessions.drawn_values import random as random
+    from lllm.sessions.drawn_values import uuid4 as uuid4
     from lllm.sessions.threads import Executor as Executor
     from lllm.store.call_records import CallRecord as CallRecord
     from lllm.store.log_store import LogStore as LogStore
@@ -116,6 +119,7 @@ _HOMES = {
     "lllm.replay.divergence": "ReplayDivergence ReplayInterrupted ReplayPlace",
     "lllm.replay.fork": "Fork",
     "lllm.replay.replay": "Replay",
+    "lllm.sessions.drawn_values": "now random uuid4",
     "lllm.sessions.threads": "Executor",
     "lllm.store.call_records": "CallRecord",
     "lllm.store.log_store": "LogStore",

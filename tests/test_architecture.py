@@ -163,7 +163,7 @@ SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic Tact
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
 AuditError SignatureInvalid
-Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork
+Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork now random uuid4
 """
 
 

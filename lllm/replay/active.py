@@ -8,7 +8,14 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from lllm.events.model import LLMFailed, LLMRefused, LLMResponded, Origin, SessionStarted
+from lllm.events.model import (
+    DrawnKind,
+    LLMFailed,
+    LLMRefused,
+    LLMResponded,
+    Origin,
+    SessionStarted,
+)
 
 if TYPE_CHECKING:
     from lllm.agents.effects import Steps
@@ -85,6 +92,21 @@ class Replaying(AnswersSessions, Protocol):
 
         Raises:
             ReplayDivergence: It asks something else than was recorded.
+        """
+
+    def drawn(self, kind: DrawnKind, tool: int | None) -> str | float | None:
+        """Answer `lllm.now()`, `lllm.uuid4()` or `lllm.random()`.
+
+        Args:
+            kind: Which of them.
+            tool: The number of the tool call in which it is called, None outside of tools.
+
+        Returns:
+            The recorded value; None where another one is to be drawn.
+
+        Raises:
+            ReplayDivergence: It is called once more than in the recording.
+            ReplayInterrupted: The recording ends before this.
         """
 
     def unbilled(self, event: E) -> E:

@@ -19,6 +19,7 @@ from lllm.events.model import (
     AgentStarted,
     AgentSucceeded,
     DialogOpened,
+    DrawnKind,
     Event,
     LLMFailed,
     LLMRequested,
@@ -34,6 +35,7 @@ from lllm.events.model import (
     ToolCalled,
     ToolFailed,
     ToolReturned,
+    ValueDrawn,
 )
 from lllm.replay.outcome import first_price
 from lllm.replay.recorded_agents import (
@@ -64,6 +66,15 @@ def _ordinal(message: tuple[int, MessageEvent]) -> int:
     return message[0]
 
 
+@dataclass(eq=False, slots=True)
+class RecordedValue:
+    """A time, an id or a random number that the code drew."""
+
+    drawn: ValueDrawn
+    position: int
+    """Of its event in the log."""
+
+
 @dataclass(eq=False)
 class RecordedSession:
     """One session, with those below it."""
@@ -89,6 +100,8 @@ class RecordedSession:
     captured: dict[int, ClientCall] = field(default_factory=dict)
     """Calls of captured clients, which belong to no agent, by step."""
     tools: dict[int, RecordedTool] = field(default_factory=dict)
+    values: dict[tuple[DrawnKind, int | None], list[RecordedValue]] = field(default_factory=dict)
+    """What the code drew, by kind and the tool that it was drawn in, in the order of the log."""
     calls_in_tool: dict[int, list[RecordedCall]] = field(default_factory=dict)
     """What ran within a tool of this session: its agents,"""
     children_in_tool: dict[int, list[RecordedSession]] = field(default_factory=dict)
@@ -212,6 +225,10 @@ class RecordedSession:
         if tool is not None:
             tool.is_edited = True
 
+    def _drawn(self, event: Recorded, drawn: ValueDrawn) -> None:
+        value = RecordedValue(drawn, event.position)
+        self.values.setdefault((drawn.kind, drawn.tool), []).append(value)
+
     def _retried(self, _: Recorded, retry: RetryScheduled) -> None:
         attempt = self._requests.get(retry.request)
         if attempt is not None and retry.kind == "llm_recall":
@@ -307,6 +324,7 @@ _TAKING: dict[type, Callable[..., None]] = {
     DialogOpened: RecordedSession._opened,
     MessageAdded: RecordedSession._added,
     SessionEdited: RecordedSession._edited,
+    ValueDrawn: RecordedSession._drawn,
     AgentSucceeded: RecordedSession._ended_call,
     AgentFailed: RecordedSession._ended_call,
     LLMResponded: RecordedSession._end_request,

@@ -21,7 +21,7 @@ from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPl
 from lllm.replay.ignored import Ignore, Ignored
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recording import RecordedSession, RecordedValue
 from lllm.replay.replayed_session import ReplayedSession, outcome_text
 from lllm.replay.shapes import VerifiedShapes
 from lllm.sessions.context_values import during
@@ -29,6 +29,8 @@ from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
 
 OnDivergence = Literal["raise", "report", "live"]
+
+_NOT_ASKED = "A recorded request was not made"
 
 
 class JudgedRequest(msgspec.Struct, frozen=True):
@@ -75,6 +77,7 @@ class Replay:
         self.left_out: set[RecordedSession] = set()  # within tools that did not run
         self.within_tools: set[RecordedCall] = set()  # that did not run
         self.asked_by_clients: set[ClientAttempt] = set()
+        self.drawn: set[RecordedValue] = set()
         self._asked: set[RecordedAttempt] = set()
         self._reports = on_divergence != "raise"
         self.may_go_live = on_divergence == "live"
@@ -132,9 +135,8 @@ class Replay:
         missing = list(self._missing())
         if not missing:
             return
-        place, recorded_next = missing[0]
-        others = "".join(f"\n- {other}" for other, _ in missing[1:])
-        what = "A recorded request was not made" if place.dialog else "A recorded call was not made"
+        what, place, recorded_next = missing[0]
+        others = "".join(f"\n- {other}" for _, other, _ in missing[1:])
         more = f", and {len(missing) - 1} more:{others}" if others else ""
         self.divergences.append(
             ReplayDivergence(
@@ -142,7 +144,8 @@ class Replay:
             )
         )
 
-    def _missing(self) -> Iterator[tuple[ReplayPlace, str]]:
+    def _missing(self) -> Iterator[tuple[str, ReplayPlace, str]]:
+        """Tell what was not done, where, and what the recording has there."""
         waiting = [self.recording]
         while waiting:
             session = waiting.pop()
@@ -156,12 +159,13 @@ class Replay:
             )
             if not begun:
                 if not session.may_be_cut_off:
-                    yield place, "a call of the tactic."
+                    yield "A recorded call was not made", place, "a call of the tactic."
                 continue
             for attempt in session.attempts():
                 if self.is_missing(attempt):
                     call, requested = attempt.call, attempt.requested
                     yield (
+                        _NOT_ASKED,
                         msgspec.structs.replace(
                             place, agent=call.started.agent, dialog=call.alias,
                             respond=call.nth, step=requested.step, attempt=requested.attempt,
@@ -173,12 +177,16 @@ class Replay:
                 if missed is not None:
                     requested = missed.requested
                     yield (
+                        _NOT_ASKED,
                         msgspec.structs.replace(
                             place, client=requested.operation, dialog=client_call.place,
                             step=client_call.step, attempt=requested.attempt,
                         ),
                         outcome_text(missed),
                     )  # fmt: skip
+            for value in self._missing_values(session):
+                gave = f"lllm.{value.drawn.kind}() gave {value.drawn.value}."
+                yield "A recorded value was not drawn", place, gave
             waiting += reversed(session.children)
 
     def is_missing(self, attempt: RecordedAttempt) -> bool:
@@ -201,6 +209,14 @@ class Replay:
             if attempt not in self.asked_by_clients:
                 return attempt
         return None
+
+    def _missing_values(self, session: RecordedSession) -> Iterator[RecordedValue]:
+        """What the code of a session drew outside of tools, which need not run, and did not now."""
+        if session.is_stopped or session.may_be_cut_off:
+            return
+        for (_, tool), values in session.values.items():
+            if tool is None:
+                yield from (value for value in values if value not in self.drawn)
 
     # -- sessions
 

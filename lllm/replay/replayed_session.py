@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -14,6 +14,7 @@ from lllm.agents.edits import TurnEdit, turn_edit
 from lllm.agents.effects import Steps
 from lllm.events.model import (
     AgentFailed,
+    DrawnKind,
     Error,
     LLMFailed,
     LLMRefused,
@@ -69,6 +70,7 @@ class ReplayedSession:
         self._billed: set[int] = set()  # requests that a model was really asked
         self.clients: ClientCalls | None = None  # from the first call of a client on
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
+        self._drawn: Counter[tuple[DrawnKind, int | None]] = Counter()  # values, by kind and tool
         self._by_task: dict[tuple[str, bytes], deque[RecordedSession]] = {}
         self._left: dict[str, dict[str, RecordedSession]] = {}  # children, by tactic and id
         for child in recorded.children if recorded is not None else ():
@@ -376,6 +378,36 @@ class ReplayedSession:
                 place=place,
             )
         )
+
+    # -- values
+
+    def drawn(self, kind: DrawnKind, tool: int | None) -> str | float | None:
+        """See Replaying."""
+        if self.is_live:
+            return None
+        with self._replay.lock.held():
+            number = self._drawn[kind, tool]
+            self._drawn[kind, tool] += 1
+        values = [] if self.recorded is None else self.recorded.values.get((kind, tool), [])
+        if number < len(values):
+            self._replay.drawn.add(values[number])
+            return values[number].drawn.value
+        with suppress(GoesLive):
+            self._draw_unrecorded(f"lllm.{kind}()")
+        return None
+
+    def _draw_unrecorded(self, called: str) -> None:
+        if self.recorded is None or self.recorded.end is None:
+            self.broke(self.place, f"The code calls {called} where no more was recorded.")
+        self._replay.differ(
+            ReplayDivergence(
+                f"The code calls {called} once more than in the recording.",
+                kind="unrecorded",
+                place=self.place,
+                recorded_next=self._recorded_next(),
+            )
+        )
+        self._go_live()
 
     # -- tools
 

@@ -40,6 +40,7 @@ SIMPLE: dict[object, st.SearchStrategy[object]] = {
     str: TEXT,
     int: st.integers(-(2**63), 2**63 - 1),
     bool: st.booleans(),
+    float: st.floats(allow_nan=False, allow_infinity=False),
     bytes: st.binary(max_size=40),
     object: JSON,
     type(None): st.none(),

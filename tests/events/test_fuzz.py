@@ -119,7 +119,7 @@ def values_of(kind: object, numbers: st.SearchStrategy[int]) -> st.SearchStrateg
     """Values of a field's type, few enough that one event's often fit another's, and odd ones."""
     simple: dict[object, st.SearchStrategy[object]] = {
         str: WORDS, int: numbers, bool: st.booleans(), bytes: st.binary(max_size=4), object: JSON,
-        type(None): st.none(),
+        type(None): st.none(), float: st.floats(),
     }  # fmt: skip
     inside = typing.get_args(kind)
     if kind in simple:

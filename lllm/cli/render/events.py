@@ -37,6 +37,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "llm.responded": ("model", "elapsed", "usage", "price", "finish", "content"),
     "llm.failed": ("asked", "elapsed", "error"),
     "llm.refused": ("asked", "reason"),
+    "value.drawn": ("kind", "value"),
     "tool.called": ("name", "arguments"),
     "tool.returned": ("elapsed", "repeats", "content"),
     "tool.failed": ("elapsed", "error"),

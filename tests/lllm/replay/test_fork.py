@@ -43,7 +43,7 @@ from lllm.projections.queries import load_session as loading
 from lllm.projections.session.invoke_cost import nanos
 from lllm.store.export import as_jsonl
 from lllm.store.log_store import session_host
-from tests.lllm.replay.test_property import Action, actions, outcome, replies, tactic_of, tree
+from tests.lllm.replay.test_property import Action, outcome, repeatable, replies, tactic_of, tree
 from tests.support.replayed import Program, asks, comparable, record
 
 ran: list[str] = []
@@ -851,7 +851,7 @@ def billed(store: LogStore, session_id: str) -> list[tuple[int, int]]:
 
 @settings(max_examples=8, deadline=None)
 @given(
-    actions, st.lists(replies, min_size=1, max_size=6), st.integers(0, 5), st.booleans(),
+    repeatable, st.lists(replies, min_size=1, max_size=6), st.integers(0, 5), st.booleans(),
     st.sampled_from([1, 3]), st.floats(0, 1),
 )  # fmt: skip
 def test_a_fork_goes_on_anywhere(

@@ -9,6 +9,7 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lllm
 from lllm import LogStore, ParseError, Prompt, Tactic, tool
 from lllm.events.backends.memory import MemoryBackend
 from lllm.invokers import Request
@@ -80,20 +81,29 @@ leaves = st.one_of(
     st.tuples(st.just("stream"), agents, texts),
     st.tuples(st.just("raise"), texts),
 )
-actions: st.SearchStrategy[list[Action]] = st.recursive(
-    st.lists(leaves, max_size=3),
-    lambda below: st.lists(
-        st.one_of(
-            leaves,
-            st.tuples(st.just("sub"), below),
-            st.tuples(st.just("twice"), below),
-            st.tuples(st.just("threads"), below, below),
-            st.tuples(st.just("function"), below),
+draws = st.tuples(st.just("draw"), st.sampled_from([lllm.now, lllm.uuid4, lllm.random]))
+
+
+def programs(leaves: st.SearchStrategy[Action]) -> st.SearchStrategy[list[Action]]:
+    """What a tactic does: leaves, sub-tactics, threads and functions."""
+    return st.recursive(
+        st.lists(leaves, max_size=3),
+        lambda below: st.lists(
+            st.one_of(
+                leaves,
+                st.tuples(st.just("sub"), below),
+                st.tuples(st.just("twice"), below),
+                st.tuples(st.just("threads"), below, below),
+                st.tuples(st.just("function"), below),
+            ),
+            max_size=3,
         ),
-        max_size=3,
-    ),
-    max_leaves=6,
-)
+        max_leaves=6,
+    )
+
+
+actions = programs(st.one_of(leaves, draws))
+repeatable = programs(leaves)  # that do the same each time the model says the same
 
 
 class Acting(Program, register=False):
@@ -153,6 +163,8 @@ def one_action(tactic: Any, action: Any) -> object:
     kind, *given = action
     if kind == "raise":
         raise RuntimeError(given[0])
+    if kind == "draw":
+        return str(given[0]())
     if kind in ("sub", "twice"):
         below = tactic.sub
         return [below(given[0]) for _ in range(2 if kind == "twice" else 1)]

@@ -1,0 +1,94 @@
+"""Draws times, ids and random numbers that are recorded, so that a replay gives the same ones.
+
+Code that asks the clock or rolls dice asks another thing of its model each time. What it draws here
+is in the log, and a replay of its session answers from there.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random as _random
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from lllm.events.errors import ReplayError, SessionEnded, WrongProcess
+from lllm.events.model import DrawnKind, ValueDrawn
+from lllm.sessions.current_session import running
+
+T = TypeVar("T", dt.datetime, uuid.UUID, float)
+
+_AT_ONCE = 1_000  # values that wait in memory for the next event of their session, at most
+
+
+def now() -> dt.datetime:
+    """Read the clock; a replay of the session gives the recorded time.
+
+    Returns:
+        The time in UTC, to the microsecond. Outside of a session it is not recorded.
+
+    Raises:
+        ReplayDivergence: The code draws once more than in the recording.
+        ReplayInterrupted: The recording ends before this.
+    """
+    return _draw("now", lambda: dt.datetime.now(dt.UTC), dt.datetime.isoformat, _as_time)
+
+
+def uuid4() -> uuid.UUID:
+    """Make a random id; a replay of the session gives the recorded one.
+
+    Returns:
+        An id as of `uuid.uuid4`. Outside of a session it is not recorded.
+
+    Raises:
+        ReplayDivergence: The code draws once more than in the recording.
+        ReplayInterrupted: The recording ends before this.
+    """
+    return _draw("uuid4", uuid.uuid4, str, lambda text: uuid.UUID(str(text)))
+
+
+def random() -> float:
+    """Draw a random number; a replay of the session gives the recorded one.
+
+    For more than one number, seed a generator of your own: `random.Random(lllm.random())`.
+
+    Returns:
+        A number from 0.0 up to, and without, 1.0, as of `random.random`. Outside of a session it is
+        not recorded.
+
+    Raises:
+        ReplayDivergence: The code draws once more than in the recording.
+        ReplayInterrupted: The recording ends before this.
+    """
+    return _draw("random", _random.random, float, float)
+
+
+def _draw(
+    kind: DrawnKind,
+    make: Callable[[], T],
+    write: Callable[[T], str | float],
+    read: Callable[[str | float], T],
+) -> T:
+    scope, tool = running()
+    if scope is None or not scope.recorder.is_open:
+        return make()
+    recorder, replaying = scope.recorder, scope.replaying
+    recorded = None if replaying is None else replaying.drawn(kind, tool)
+    try:
+        value = make() if recorded is None else read(recorded)
+    except (ValueError, TypeError) as error:
+        raise ReplayError(
+            f"The recorded value of lllm.{kind}() can't be read: {recorded!r} ({error}). Does the "
+            "`redact` of the store change it?"
+        ) from error
+    with suppress(SessionEnded, WrongProcess):  # another thread, or a fork, was just faster
+        # What comes of the value is written behind it, in the same append or a later one.
+        recorder.stage(ValueDrawn(kind=kind, value=write(value), tool=tool))
+    if recorder.ordinal("value") % _AT_ONCE == 0:
+        recorder.commit()
+    return value
+
+
+def _as_time(text: str | float) -> dt.datetime:
+    return dt.datetime.fromisoformat(str(text)).astimezone(dt.UTC)
