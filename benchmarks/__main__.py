@@ -25,6 +25,7 @@ from benchmarks import (
     rebuilds,
     recording,
     redactions,
+    replays,
     results,
     scans,
     streams,
@@ -110,6 +111,7 @@ class _Run:
             "recording": lambda: recording.figures(folder / "recording", quick=quick),
             "redact": lambda: redactions.figures(quick=quick),
             "capture": lambda: captures.figures(folder / "capture", quick=quick),
+            "replay": lambda: self._replayed(folder / "replay"),
             "stream": lambda: streams.figures(quick=quick),
             "disk": lambda: disk.figures(folder / "disk", quick=quick),
             "peers": lambda: self._beside_peers(folder / "peers"),
@@ -128,6 +130,11 @@ class _Run:
             yield from peers.figures(
                 folder, self._venvs, quick=self._quick, told=self._status.update
             )
+
+    def _replayed(self, folder: Path) -> Iterator[Figure]:
+        yield from replays.figures(
+            folder, self._venvs, quick=self._quick, with_peers=self._with_peers
+        )
 
     def _projected(self, folder: Path) -> Iterator[Figure]:
         folder.mkdir()

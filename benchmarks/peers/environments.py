@@ -18,11 +18,15 @@ _SECONDS = 1_200.0  # for one installation; the largest brings a hundred package
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """A library: the distribution's name and version, and the file of its worker."""
+    """A library: the distribution's name and version, and the file of its worker.
+
+    beside: the requirements of what the worker needs as well.
+    """
 
     name: str
     version: str
     worker: str
+    beside: tuple[str, ...] = ()
 
 
 PEERS = (
@@ -32,6 +36,11 @@ PEERS = (
     Peer("mlflow", "3.17.2", "mlflow_worker.py"),
     Peer("llm", "0.36", "llm_worker.py"),
     Peer("structlog", "26.1.0", "structlog_worker.py"),
+)
+_OPENAI = ("openai==3.57.0",)
+CASSETTES = (
+    Peer("vcrpy", "9.4.2", "cassette_worker.py", _OPENAI),
+    Peer("cassetter", "0.16.1", "cassette_worker.py", _OPENAI),
 )
 
 
@@ -44,15 +53,15 @@ def interpreter(peer: Peer, venvs: Path) -> Path:
 
     venvs: the folder of the environments, made where it is missing. Raises NotInstalled.
     """
-    requirement = f"{peer.name}=={peer.version}"
-    made_for = hashlib.sha256(f"{requirement} {sys.version}".encode()).hexdigest()[:8]
+    requirements = [f"{peer.name}=={peer.version}", *peer.beside]
+    made_for = hashlib.sha256(f"{' '.join(requirements)} {sys.version}".encode()).hexdigest()[:8]
     place = venvs / f"{peer.name}-{peer.version}-{made_for}"
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     complete = place / "complete"
     if not complete.exists():
         venvs.mkdir(parents=True, exist_ok=True)
         _run([sys.executable, "-m", "venv", "--clear", str(place)])
-        _run([str(python), "-m", "pip", "install", "--quiet", "--no-input", requirement])
+        _run([str(python), "-m", "pip", "install", "--quiet", "--no-input", *requirements])
         complete.touch()
     return python
 

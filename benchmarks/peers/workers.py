@@ -19,7 +19,6 @@ from types import TracebackType
 import msgspec
 
 from benchmarks.measure import Nanoseconds
-from benchmarks.peers.work import Work
 
 _HERE = Path(__file__).parent
 _SECONDS = 600.0  # for one answer
@@ -48,14 +47,14 @@ class Worker:
     """One library in its process.
 
     package: the name of its distribution. python: an interpreter that has it installed. source:
-    the worker's file. folder: for what it stores. isolated: whether its interpreter must not see
-    the modules that this process was told of.
+    the worker's file. folder: for what it stores. work: what it is given, as JSON. isolated:
+    whether its interpreter must not see the modules that this process was told of.
 
     Raises Failed where it does not start.
     """
 
     def __init__(
-        self, package: str, python: Path, source: str, folder: Path, work: Work, *, isolated: bool
+        self, package: str, python: Path, source: str, folder: Path, work: object, *, isolated: bool
     ) -> None:
         folder.mkdir()
         self._folder = folder
