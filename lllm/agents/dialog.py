@@ -90,8 +90,7 @@ def request_digest(salt: bytes, asked: object, messages: Iterable[bytes]) -> str
         HMAC-SHA-256 of all of it, as hex.
     """
     digest = hmac.new(salt, codec.encode(asked), "sha256")
-    for one in messages:
-        digest.update(one)
+    digest.update(b"".join(messages))
     return digest.hexdigest()
 
 
@@ -138,7 +137,7 @@ class Dialog:
     @property
     def contents(self) -> tuple[Content, ...]:
         """The messages in the form that is sent to a model."""
-        return tuple(entry.content for entry in self._entries)
+        return tuple([entry.content for entry in self._entries])
 
     @property
     def last_ordinal(self) -> int | None:
@@ -155,7 +154,7 @@ class Dialog:
         Returns:
             See `request_digest`.
         """
-        return request_digest(salt, asked, (entry.digest for entry in self._entries))
+        return request_digest(salt, asked, [entry.digest for entry in self._entries])
 
     def add(self, ordinal: int, content: Content) -> None:
         """Append a message that is already recorded in the log.

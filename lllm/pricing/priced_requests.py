@@ -59,7 +59,9 @@ def sent_in(
     Returns:
         The media and the tier; `NOTHING` for neither.
     """
-    media = before.union(*map(media_in, contents))
+    # Most messages are text alone, and a long conversation sends all of them each time.
+    others = [one for one in contents for part in one.parts if part.kind not in _WITHOUT_MEDIA]
+    media = before.union(*map(media_in, others))
     tier = _tier_in(params)
     return Sent(tuple(sorted(media)), tier) if media or tier else NOTHING
 

@@ -90,9 +90,9 @@ class Comparing:
     def _messages(
         self, now: Sequence[Content], recorded: Sequence[tuple[int, MessageEvent]]
     ) -> _Settled:
-        ignored = False
+        ignored, count = False, len(now)
         for index, (ordinal, event) in enumerate(recorded):
-            if index >= len(now):
+            if index >= count:
                 return self._from(index, now, recorded)
             found = self._equal.get(ordinal)
             if found is None or found[0] is not now[index]:
@@ -101,7 +101,7 @@ class Comparing:
                     return self._from(index, now, recorded)
                 found = self._equal[ordinal] = (now[index], not same)
             ignored = ignored or found[1]
-        if len(now) > len(recorded):
+        if count > len(recorded):
             return self._from(len(recorded), now, recorded)
         return (), ignored, ([], [])
 

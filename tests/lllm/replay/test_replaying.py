@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ def test_a_block_in_an_event_loop(store: LogStore) -> None:
 
 def test_equal_sessions_at_once_get_their_own(store: LogStore) -> None:
     """Sub-tactics with equal prompts and other tasks at the same time each get their own answer."""
-    count = 40
+    count = 200
 
     def equal(tactic: Any, task: object) -> object:
         asks(tactic, "the same")
@@ -309,7 +310,9 @@ def test_equal_sessions_at_once_get_their_own(store: LogStore) -> None:
 
     answers = iter(range(10**6))
     inner = Inner(equal, lambda _: f"answer {next(answers)}", log_store=store)
-    outer = Program(lambda self, _: self.inner.bcall(range(count), max_workers=8), log_store=store)
+    outer = Program(
+        lambda self, _: self.inner.bcall(range(count), max_workers=count), log_store=store
+    )
     outer.inner = inner  # type: ignore[attr-defined]
     recorded = record(outer)
     told = store.load_session(recorded).delivery
@@ -317,6 +320,47 @@ def test_equal_sessions_at_once_get_their_own(store: LogStore) -> None:
     assert len({text for _, text in told}) == count
     outer.inner = Inner(equal, log_store=store)  # type: ignore[attr-defined]
     assert outer.replay(recorded) == told
+
+
+def test_a_long_recording_is_replayed_in_linear_time_and_memory(store: LogStore) -> None:
+    """100 tool calls with 200,000 tokens take twice what 50 calls with half of them take: counted
+    are calls of functions, and bytes, which are the same in every run."""
+
+    @tool(description="Reads a page.")
+    def page(number: int) -> str:
+        return f"{number}: " + "word " * 2_000  # tokens
+
+    def made(count: int, *, answered: bool) -> Program:
+        script = [*(tool_call("page", {"number": one}) for one in range(count)), "read"]
+        return Program(
+            lambda self, _: asks(self, "Read all."), None if answered else script,
+            log_store=store, tools=[page], max_interrupt_steps=count,
+        )  # fmt: skip
+
+    def cost(count: int) -> tuple[int, int]:
+        recorded, calls = record(made(count, answered=False)), 0
+        again = made(count, answered=True)
+
+        def counted(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(counted)
+        try:
+            assert again.replay(recorded, record=False) == "read"
+        finally:
+            sys.setprofile(None)
+        tracemalloc.start()
+        try:
+            assert again.replay(recorded, record=False) == "read"
+            return calls, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    cost(2)  # what is imported and made once
+    (calls, memory), (twice, double) = cost(50), cost(100)
+    assert twice < 2.2 * calls
+    assert double < 2.2 * memory
 
 
 def test_calls_that_a_failure_stops(store: LogStore) -> None:
