@@ -19,10 +19,11 @@ from lllm.replay.active import active_replay
 from lllm.replay.comparison import Verdict
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.ignored import Ignore, Ignored
+from lllm.replay.outcome_text import outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedSession, RecordedValue
-from lllm.replay.replayed_session import ReplayedSession, outcome_text
+from lllm.replay.replayed_session import ReplayedSession
 from lllm.replay.shapes import VerifiedShapes
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import outside_of_sessions

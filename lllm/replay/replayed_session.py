@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -16,9 +16,7 @@ from lllm.events.model import (
     AgentFailed,
     DrawnKind,
     Error,
-    LLMFailed,
     LLMRefused,
-    LLMResponded,
     Origin,
     SessionFailed,
     SessionStarted,
@@ -34,7 +32,9 @@ from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.outcome import price_of_answered, tool_failure
+from lllm.replay.outcome_text import client_outcome_text, outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
+from lllm.replay.recorded_children import RecordedChildren
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedSession
 from lllm.sessions.budget import Budget
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from lllm.replay.replay import Replay
 
 T = TypeVar("T")
-
-_SHOWN = 200  # characters of an answer, in the message of an error
 
 
 class ReplayedSession:
@@ -71,12 +69,7 @@ class ReplayedSession:
         self.clients: ClientCalls | None = None  # from the first call of a client on
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
         self._drawn: Counter[tuple[DrawnKind, int | None]] = Counter()  # values, by kind and tool
-        self._by_task: dict[tuple[str, bytes], deque[RecordedSession]] = {}
-        self._left: dict[str, dict[str, RecordedSession]] = {}  # children, by tactic and id
-        for child in recorded.children if recorded is not None else ():
-            task = task_key(self._comparing.recorded_task(child.started.task))
-            self._by_task.setdefault((child.tactic_path, task), deque()).append(child)
-            self._left.setdefault(child.tactic_path, {})[child.session_id] = child
+        self._children = RecordedChildren(recorded, self._comparing)
 
     # -- sessions
 
@@ -135,22 +128,14 @@ class ReplayedSession:
 
     def _child(self, started: SessionStarted) -> tuple[RecordedSession | None, bool]:
         """The recorded child that begins so, and whether its task is another one."""
-        path = started.tactic_path
-        left = self._left.get(path, {})
-        for compared in (self._comparing.plain_task, self._comparing.task):
-            equal = self._by_task.get((path, task_key(compared(started))))
-            while equal:
-                child = equal.popleft()
-                if left.pop(child.session_id, None) is not None:
-                    return child, False
-        if not left or self._stopped_by() is not None:
+        child = self._children.take_equal(started)
+        if child is not None:
+            return child, False
+        if self._stopped_by() is not None:
             return None, True
         if self._is_open and self._made_in != _thread_and_task():
             return None, True  # which one of those beside each other comes first is up to threads
-        same = [one for one in left.values() if one.started.ordinal == started.ordinal]
-        child = same[0] if same else next(iter(left.values()))
-        del left[child.session_id]
-        return child, True
+        return self._children.take_other(started), True
 
     def compare_task(self, started: SessionStarted) -> None:
         """Compare the task that it begins with. Raises ReplayDivergence."""
@@ -467,8 +452,8 @@ class ReplayedSession:
     def _leave_out(self, child: RecordedSession, budget: Budget) -> None:
         """A session that ran within a tool, which is answered from the log."""
         with self._replay.lock.held():
-            found = self._left.get(child.tactic_path, {}).pop(child.session_id, None)
-        if found is not None:
+            found = self._children.take(child)
+        if found:
             self._replay.left_out.add(child)
             for price in child.prices():
                 budget.spend(price)
@@ -482,28 +467,3 @@ def _thread_and_task() -> tuple[int, int | None]:
         with suppress(RuntimeError):
             task = asyncio.current_task()
     return threading.get_ident(), None if task is None else id(task)
-
-
-def client_outcome_text(call: ClientCall) -> str:
-    """What came of a recorded call of a captured client, in words."""
-    return outcome_text(list(call.attempts.values())[-1])
-
-
-def outcome_text(attempt: RecordedAttempt | ClientAttempt) -> str:
-    """What came of a recorded attempt, in words."""
-    end = attempt.end
-    if end is None:
-        return "no answer was recorded."
-    if isinstance(end, LLMFailed):
-        return f"the call failed: {end.error.type}: {_short(end.error.message)}"
-    return f"{end.model} answered {_answer_text(end)}"
-
-
-def _answer_text(end: LLMResponded) -> str:
-    calls = [f"{call.name}({_short(call.arguments)})" for call in end.content.tool_calls]
-    text = [repr(_short(end.content.text))] if end.content.text or not calls else []
-    return ", ".join([*text, *calls])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
