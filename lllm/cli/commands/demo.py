@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shlex
+from collections.abc import Callable
 
 import click
 from rich.console import Console
@@ -31,8 +32,10 @@ from lllm.invokers.model_names import check_key, resolve_invoker
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.replay.report import ReplayReport
 from lllm.replay.target import ReplayTarget
+from lllm.replay.verdict import ReplayResult
 from lllm.replay.workers import replay_one
 from lllm.store.log_store import LogStore
+from lllm.store.summaries import SessionSummary
 from lllm.terminal_safe import visible
 
 DEFAULT_PATH = "lllm-demo/runs.db"
@@ -64,7 +67,7 @@ def run(given: str | None, model: str | None, zone: dt.tzinfo) -> None:
         shown = _show_what_is_left(console, store, option, zone)
         if model is None:  # what a real one answered would not fit the command that is shown
             _replay(console, store, shown, option)
-        _print_next(console, shown, option)
+        _print_next(console, shown.session_id, option)
 
 
 def _real_invoker(model: str) -> Invoker:
@@ -113,8 +116,10 @@ def _answer_tickets(console: Console, store: LogStore, invoker: Invoker, model: 
             console.print(Text.assemble(sign("success"), " ", ticket))
 
 
-def _show_what_is_left(console: Console, store: LogStore, option: str, zone: dt.tzinfo) -> str:
-    """Show the sessions and their costs; return the id of the one that is shown as a tree."""
+def _show_what_is_left(
+    console: Console, store: LogStore, option: str, zone: dt.tzinfo
+) -> SessionSummary:
+    """Show the sessions and their costs; return the one that is shown as a tree."""
     sessions = store.list_sessions(limit=len(TICKETS))
     if not sessions:
         raise StoreError("Nothing could be written to the store.")
@@ -138,19 +143,38 @@ def _show_what_is_left(console: Console, store: LogStore, option: str, zone: dt.
         _print_command(console, f"lllm cost --by {group_by} {option}", title)
         show_costs(console, store.export_cost_summary(group_by=group_by), (group_by,))
 
-    return found.session_id
+    return found
 
 
-def _replay(console: Console, store: LogStore, session_id: str, option: str) -> None:
+def _replay(console: Console, store: LogStore, recorded: SessionSummary, option: str) -> None:
     """Replay a session twice: with the same code, and with one word of a prompt changed."""
-    for make, title in (
-        (replayed_desk, "That session once more, from its log: no model is asked, no tool runs"),
-        (formal_desk, "And with one word of a prompt changed: what is the first difference?"),
-    ):
+
+    def replay(make: Callable[[], AnswerTicket], title: str) -> ReplayResult:
         code = f"{make.__module__}:{make.__name__}"
-        _print_command(console, f"lllm replay {session_id} --using {code} {option}", title)
-        result = replay_one(ReplayTarget(make(), code), store, session_id)
+        command = f"lllm replay {recorded.session_id} --using {code} {option}"
+        _print_command(console, command, title)
+        result = replay_one(ReplayTarget(make(), code), store, recorded.session_id)
         show_report(console, ReplayReport([result]))
+        console.print()
+        return result
+
+    again = replay(replayed_desk, "That session once more, answered from its log")
+    calls = formats.counted(recorded.calls, "call")
+    cost = formats.money(recorded.total_cost, recorded.unpriced_calls)
+    console.print(Text(f"Recorded: {calls} of a model, {cost}."))
+    took = formats.duration(again.seconds)
+    console.print(Text(f"Replayed: 0 calls, {formats.money(0)}, in {took}. No tool ran."))
+
+    replay(
+        formal_desk,
+        'The same with one word changed: the writer\'s prompt says "formally", not "briefly"',
+    )
+    console.print(
+        Text(
+            "The sorter asks what it asked then. The writer's first request differs, and is shown "
+            "beside the recorded one. The replay ends there; no model was asked."
+        )
+    )
 
 
 def _print_next(console: Console, session_id: str, option: str) -> None:

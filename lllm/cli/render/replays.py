@@ -72,10 +72,11 @@ def _show_group(console: Console, group: DivergedGroup) -> None:
     left = len(group.sessions) - len(shown)
     more = f" and {left:,} more, which --json has" if left else ""
     show(console, Text(f"  {' '.join(visible(one) for one in shown)}{more}"))
-    _show_lines(console, group.message)
-    _show_lines(console, group.diff)
+    what, _, recorded_next = group.message.partition("\n")
+    for text in (what, group.diff, recorded_next):  # in the order of the error's own message
+        _show_lines(console, text)
 
 
 def _show_lines(console: Console, text: str) -> None:
-    for line in text.splitlines():
+    for line in text.rstrip().splitlines():
         show(console, Text(f"  {visible(line)}", _STYLES.get(line[:1], "")))

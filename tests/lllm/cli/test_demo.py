@@ -82,6 +82,11 @@ def test_it_ends_with_replays(capfd: pytest.CaptureFixture[str]) -> None:
     assert codes == [0, 1]
     assert "-You answer customers, warmly and briefly." in shown
     assert "+You answer customers, warmly and formally." in shown
+    with open_store("demo.db") as store:
+        [ticket] = [s for s in store.list_sessions() if s.session_id in replays[0]]
+    assert f"\nRecorded: {ticket.calls} calls of a model, ${ticket.total_cost:.6f}.\n" in shown
+    assert "\nReplayed: 0 calls, $0.0000, in " in shown
+    assert 'prompt says "formally", not "briefly"\n' in shown
 
 
 def test_the_next_commands_work(capsys: pytest.CaptureFixture[str]) -> None:
