@@ -98,7 +98,7 @@ class ReplayDivergence(BaseException):
         if self.differs:
             told.append(f"What differs: {', '.join(self.differs)}.")
         if self.diff:
-            told.append(self.diff)
+            told.append(self.diff.rstrip())  # its last line may be an empty one of the request
         if self.recorded_next:
             told.append(f"Recorded next: {self.recorded_next}")
         return "\n".join(told)

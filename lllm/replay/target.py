@@ -168,11 +168,12 @@ def load_target(name: str) -> ReplayTarget:
 
 def _last_line(error: BaseException) -> str:
     """Where in the user's code an error was raised, for one line of a message."""
-    frame, own = error.__traceback__, sys.modules[__name__].__file__
+    frame = error.__traceback__
+    ours = (sys.modules[__name__].__file__, importlib.__file__)
     found = ""
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if file != own and not file.startswith("<"):
+        if file not in ours and not file.startswith("<"):
             found = f" ({file}, line {frame.tb_lineno})"
         frame = frame.tb_next
     return found

@@ -23,6 +23,7 @@ from lllm import (
     SQLiteBackend,
     tool,
 )  # fmt: skip
+from lllm.replay.divergence import ReplayDivergence, ReplayPlace
 from lllm.replay.ignored import Ignored
 from tests.support.replayed import Program, asks, record
 
@@ -234,3 +235,12 @@ def test_options_that_can_not_be(store: LogStore, recorded: str, tmp_path: Path)
         with pytest.raises(LogReadOnly, match="record=False"):
             program.replay(recorded)
         assert program.replay(recorded, record=False) == "hi"
+
+
+def test_diff_without_an_empty_end() -> None:
+    """What was recorded next follows the diff at once, even where that ends in an empty line."""
+    place = ReplayPlace(tactic="desk")
+    divergence = ReplayDivergence(
+        "It differs.", kind="changed", place=place, diff="-a\n+b\n c\n ", recorded_next="an answer"
+    )
+    assert str(divergence).endswith("+b\n c\nRecorded next: an answer")

@@ -193,7 +193,7 @@ def test_what_is_no_verdict(desk: Path, capfd: pytest.CaptureFixture[str]) -> No
     ("name", "told"),
     [
         ("desk", "my_module:make_tactic"),
-        ("nowhere:make", "No module named 'nowhere'"),
+        ("nowhere:make", "No module named 'nowhere'$"),
         ("desk:other", "no attribute 'other'"),
         ("desk:PROMPT", "'You are precise.' is neither"),
         ("desk:Desk.call", "missing 2 required"),
