@@ -125,8 +125,7 @@ def anonymous(_: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(name: str) -> None:
-    """Record the program and a fork of it, and write both."""
-    FOLDER.mkdir(exist_ok=True)
+    """Record the program and a fork of it, and write both. Raises FileExistsError."""
     with LogStore(MemoryBackend(), redact=[anonymous]) as store, Loopback() as server:
         server.answers(text("2.1 million."))
         first = desk(store, SCRIPT, server.url)(TASK, tags={"env": "golden"}, return_session=True)
@@ -138,7 +137,8 @@ def write(name: str) -> None:
         )  # fmt: skip
         for kind, session in (("desk", first), ("fork", fork)):
             exported = store.export_session(session.session_id, "jsonl")
-            (FOLDER / f"{name}-{kind}.jsonl").write_text(exported, encoding="utf-8")
+            with open(FOLDER / f"{name}-{kind}.jsonl", "x", encoding="utf-8") as file:
+                file.write(exported)
 
 
 if __name__ == "__main__":
