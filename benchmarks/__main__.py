@@ -53,7 +53,7 @@ _VENVS = Path("~/.cache/lllm-benchmarks").expanduser()
 @click.option("--venvs", type=click.Path(path_type=Path, file_okay=False), default=_VENVS,
     show_default=True, help="Where each peer gets an environment of its own; kept, 1.4 GB.",
 )  # fmt: skip
-@click.option("--only", metavar="WORD", help="Only the areas that have this word in their name.")
+@click.option("--only", metavar="WORD", help="Only the areas with this in their name.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures.")
 @click.option("--markdown", type=click.Path(path_type=Path),
     help="Write the figures as a page, and charts beside it.",
@@ -119,8 +119,11 @@ class _Run:
             "project": lambda: self._projected(folder / "project"),
             "read": lambda: self._read(folder / "read"),
         }
+        wanted = [name for name in areas if only in name]
+        if not wanted:
+            raise click.UsageError(f"No area has {only!r} in its name: {', '.join(areas)}.")
         for name, measured in areas.items():
-            if only in name:
+            if name in wanted:
                 with self._console.status(name) as self._status:
                     yield from measured()
 

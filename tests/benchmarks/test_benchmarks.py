@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import charts
+from benchmarks.__main__ import main
 from benchmarks.facets import APART, HALVES, USER, user_of_at_most
 from benchmarks.generate import Shape, appends, fill
 from benchmarks.generate_command import generate_command
@@ -194,3 +195,10 @@ def test_trends() -> None:
     assert [one.flat for one in slower] == [False, True, True]
     larger = trends(samples([100] * 9, [40.0 + 2 * n for n in range(9)]), 9.0)
     assert [one.flat for one in larger] == [True, True, False]
+
+
+def test_an_area_that_is_none() -> None:
+    """A word that no area has in its name measures nothing, and says which areas there are."""
+    result = CliRunner().invoke(main, ["--only", "nowhere"])
+    assert result.exit_code == 2
+    assert "No area has 'nowhere' in its name: start, append" in result.output
