@@ -366,6 +366,7 @@ _PLAIN: dict[str, object] = {
     "Origin | None": None, "Producer | None": model.Producer("1", "3"),
     "tuple[Ancestor, ...]": (model.Ancestor("id", "path"),), "tuple[Range, ...]": ((1, 2),),
     "tuple[CostCell, ...]": (), "Literal['exception', 'llm_recall']": "exception",
+    "DrawnKind": "now", "str | float": 0.5,
 }  # fmt: skip
 
 
