@@ -16,6 +16,7 @@ from lllm.events.concurrency.thread_starts import starting_threads, to_thread
 if TYPE_CHECKING:
     import asyncio
 
+_NOT_BEGUN = inspect.CORO_CREATED
 _LONGEST_GOODBYE = 2.0  # seconds for what is cancelled to write that it was
 
 
@@ -47,7 +48,11 @@ def run(call: Callable[[], object]) -> object:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(awaited())
-    return _run_beside_loop(awaited)
+    try:
+        return _run_beside_loop(awaited)
+    finally:
+        if inspect.iscoroutine(result) and inspect.getcoroutinestate(result) == _NOT_BEGUN:
+            result.close()  # or Python warns that nobody awaited it
 
 
 async def arun(call: Callable[[], object], *, is_async: bool) -> object:
@@ -101,8 +106,8 @@ def _run_beside_loop(work: Callable[[], Coroutine[object, object, object]]) -> o
     # A daemon: what does not heed its cancellation must not keep the program from its end.
     context = copy_context()
     thread = threading.Thread(target=context.run, args=(run,), name="lllm-event-loop", daemon=True)
-    starting_threads(thread.start)
     try:
+        starting_threads(thread.start)  # inside: the thread may run when an interrupt ends this
         return outcome.result()
     except BaseException:
         if not outcome.done():
@@ -110,5 +115,6 @@ def _run_beside_loop(work: Callable[[], Coroutine[object, object, object]]) -> o
             for loop, task in list(running):
                 with suppress(RuntimeError):  # it has just been closed
                     loop.call_soon_threadsafe(task.cancel)
-            wait([outcome], timeout=_LONGEST_GOODBYE)
+            if thread.is_alive():
+                wait([outcome], timeout=_LONGEST_GOODBYE)
         raise

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lllm.events import codec
 from lllm.events.model import ToolCalled, ToolFailed, ToolReturned
 from lllm.invokers.scripted import ScriptedInvoker, tool_call, tool_calls
 from lllm.sessions.current_session import running_session
+from lllm.tools import event_loop
 from tests.support.runs import MODEL, Asking, config, payloads
 
 _mark: ContextVar[str] = ContextVar("mark", default="none")
@@ -164,6 +165,39 @@ def test_an_interrupted_notebook_cell(store: LogStore) -> None:
     assert cancelled.is_set()
     [session] = store.list_sessions()
     assert session.state == "failure"
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_interrupt_as_the_loop_begins(
+    store: LogStore, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    """Ctrl-C at the very start of the other thread's loop stops what runs there, too; and it is not
+    waited for where nothing runs."""
+    began, cancelled = threading.Event(), threading.Event()
+
+    async def waits() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    def interrupted(start: Callable[[], None]) -> None:
+        if started:
+            start()
+            assert began.wait(20)
+        raise KeyboardInterrupt
+
+    async def cell() -> None:
+        monkeypatch.setattr(event_loop, "starting_threads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            asks(store, [("waits", {})], waits)("?")
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(cell())
+    loop.close()
+    assert cancelled.is_set() == started
+    assert [session.state for session in store.list_sessions()] == ["failure"]
 
 
 def test_a_tool_that_never_ran_took_no_time(tmp_path: Path) -> None:
