@@ -38,7 +38,6 @@ from lllm.replay.outcome import (
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.sessions.error_details import describe
 from lllm.tools.results import RecordedResult, result_forms
-from lllm.tools.tool import Tool
 
 if TYPE_CHECKING:
     from lllm.sessions.budget import Budget
@@ -79,8 +78,8 @@ class Judge(Protocol):
         `tool` is the number of the tool that was last answered with a result of the fork's.
         """
 
-    def runs(self, tool: Tool[..., object]) -> bool:
-        """True for a tool that runs, whatever is recorded of it."""
+    def runs(self, run: RunTool, recorded: RecordedTool) -> bool:
+        """True for a tool that runs, whatever is recorded of it; what it draws is answered."""
 
     def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
         """Compare what a tool says with what it said. Raises ReplayDivergence."""
@@ -211,7 +210,7 @@ class _Answers:
         recorded, place = self._recorded(effect)
         if recorded.is_edited:
             self._edited_tool = effect.ordinal
-        elif self._judge.runs(effect.tool):
+        elif self._judge.runs(effect, recorded):
             try:
                 value = yield effect
             except Exception as error:
@@ -250,7 +249,7 @@ class _Answers:
                 continue
             if recorded.is_edited:
                 self._edited_tool = run.ordinal
-            elif self._judge.runs(run.tool):
+            elif self._judge.runs(run, recorded):
                 running.append(index)
                 continue
             end = recorded.end

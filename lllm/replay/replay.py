@@ -20,7 +20,7 @@ from lllm.replay.comparison import Verdict
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.ignored import Ignore, Ignored
 from lllm.replay.outcome_text import outcome_text
-from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall
+from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedSession, RecordedValue
 from lllm.replay.replayed_session import ReplayedSession
@@ -79,6 +79,7 @@ class Replay:
         self.within_tools: set[RecordedCall] = set()  # that did not run
         self.asked_by_clients: set[ClientAttempt] = set()
         self.drawn: set[RecordedValue] = set()
+        self.ran: set[RecordedTool] = set()  # tools that ran, and were compared
         self._asked: set[RecordedAttempt] = set()
         self._reports = on_divergence != "raise"
         self.may_go_live = on_divergence == "live"
@@ -212,11 +213,11 @@ class Replay:
         return None
 
     def _missing_values(self, session: RecordedSession) -> Iterator[RecordedValue]:
-        """What the code of a session drew outside of tools, which need not run, and did not now."""
+        """What the code of a session drew, and did not draw now; of tools, of those that ran."""
         if session.is_stopped or session.may_be_cut_off:
             return
         for (_, tool), values in session.values.items():
-            if tool is None:
+            if tool is None or session.tools.get(tool) in self.ran:
                 yield from (value for value in values if value not in self.drawn)
 
     # -- sessions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import msgspec
 
 from lllm.agents.edits import TurnEdit, turn_edit
-from lllm.agents.effects import Steps
+from lllm.agents.effects import RunTool, Steps
 from lllm.events.model import (
     AgentFailed,
     DrawnKind,
@@ -39,7 +39,6 @@ from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.recording import RecordedSession
 from lllm.sessions.budget import Budget
 from lllm.sessions.host import SessionHost
-from lllm.tools.tool import Tool
 
 if TYPE_CHECKING:
     from lllm.replay.replay import Replay
@@ -68,6 +67,7 @@ class ReplayedSession:
         self._billed: set[int] = set()  # requests that a model was really asked
         self.clients: ClientCalls | None = None  # from the first call of a client on
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
+        self._recorded_numbers: dict[int, int] = {}  # of the tools that run, by their own
         self._drawn: Counter[tuple[DrawnKind, int | None]] = Counter()  # values, by kind and tool
         self._children = RecordedChildren(recorded, self._comparing)
 
@@ -370,6 +370,10 @@ class ReplayedSession:
         """See Replaying."""
         if self.is_live:
             return None
+        if tool is not None:  # what else ran or did not run changes the numbers of tools
+            tool = self._recorded_numbers.get(tool)
+            if tool is None:
+                return None  # it was never recorded, and runs live
         with self._replay.lock.held():
             number = self._drawn[kind, tool]
             self._drawn[kind, tool] += 1
@@ -396,9 +400,13 @@ class ReplayedSession:
 
     # -- tools
 
-    def runs(self, tool: Tool[..., object]) -> bool:
+    def runs(self, run: RunTool, recorded: RecordedTool) -> bool:
         """See Judge."""
-        return tool.replay == "run" or tool.name in self._replay.live_tools
+        if run.tool.replay != "run" and run.tool.name not in self._replay.live_tools:
+            return False
+        self._recorded_numbers[run.ordinal] = recorded.called.tool
+        self._replay.ran.add(recorded)
+        return True
 
     def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
         """See Judge."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random as _random
+import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ from lllm.sessions.current_session import running
 
 T = TypeVar("T", dt.datetime, uuid.UUID, float)
 
-_AT_ONCE = 1_000  # values that wait in memory for the next event of their session, at most
+_AT_ONCE = 1_000  # values that an event loop has wait for the next event of their session
 
 
 def now() -> dt.datetime:
@@ -83,11 +84,16 @@ def _draw(
             "`redact` of the store change it?"
         ) from error
     with suppress(SessionEnded, WrongProcess):  # another thread, or a fork, was just faster
-        # What comes of the value is written behind it, in the same append or a later one.
         recorder.stage(ValueDrawn(kind=kind, value=write(value), tool=tool))
-    if recorder.ordinal("value") % _AT_ONCE == 0:
-        recorder.commit()
+        # An event loop is not held up: what its sessions do with the value is written behind it.
+        if not _on_event_loop() or recorder.ordinal("value") % _AT_ONCE == 0:
+            recorder.commit()
     return value
+
+
+def _on_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")  # where nobody has it, there is no loop
+    return asyncio is not None and asyncio._get_running_loop() is not None
 
 
 def _as_time(text: str | float) -> dt.datetime:

@@ -181,6 +181,8 @@ class SessionScope(CurrentSession):
         try:
             open_sessions.settle_lost()
             self._begin(sys._getframe(1))
+            if self.outer is not None and not self.outer.recorder.is_written:
+                self.outer.recorder.commit()  # first: this one may come of what waits there
             self.recorder.commit()
         except BaseException as error:
             self.leave(error)
@@ -288,6 +290,8 @@ class SessionScope(CurrentSession):
         try:
             open_sessions.settle_lost_aside()
             self._begin(sys._getframe(1))
+            if self.outer is not None and not self.outer.recorder.is_written:
+                await self.outer.recorder.acommit()
             await self.recorder.acommit()
         except BaseException as error:
             await self.aleave(error)
