@@ -17,9 +17,9 @@ from rich.console import Console
 from benchmarks import (
     appends,
     captures,
-    crowds,
+    concurrent_writers,
     disk,
-    imports,
+    import_times,
     peers,
     reads,
     rebuilds,
@@ -105,9 +105,9 @@ class _Run:
         """The figures of the areas that have a word in their name."""
         quick = self._quick
         areas = {
-            "start": lambda: imports.figures(folder / "start", quick=quick),
+            "start": lambda: import_times.figures(folder / "start", quick=quick),
             "append": lambda: appends.figures(folder / "append", quick=quick),
-            "crowd": lambda: crowds.figures(folder / "crowd", quick=quick),
+            "crowd": lambda: concurrent_writers.figures(folder / "crowd", quick=quick),
             "recording": lambda: recording.figures(folder / "recording", quick=quick),
             "redact": lambda: redactions.figures(quick=quick),
             "capture": lambda: captures.figures(folder / "capture", quick=quick),
@@ -159,7 +159,7 @@ class _Run:
             self._status.update(f"reading {roots:,} sessions")
             with LogStore(SQLiteBackend(path)) as store:
                 yield from reads.figures(store, path, roots, long, quick=self._quick)
-        yield from imports.listing(path, roots, quick=self._quick)
+        yield from import_times.listing(path, roots, quick=self._quick)
 
     def _make(self, path: Path, roots: int, shape: Shape) -> str:
         """Fill a new store; returns the id of a session of many events in it."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.generated_texts import WORDS
 from benchmarks.measure import Bar, Figure, Nanoseconds, Spread, in_rounds, median_shown, ratio
-from benchmarks.texts import WORDS
 from lllm.events import codec
 from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.line_format import encode_append

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.generated_texts import text_of
 from benchmarks.measure import Bar, Figure, Spread
-from benchmarks.texts import text_of
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, Tactic, tool
 from lllm.events import codec
 from lllm.events.log import LogBackend

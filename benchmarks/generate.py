@@ -19,10 +19,10 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.conversations import AGENT, DEFINITION, Material, Moment, conversation, glance
-from benchmarks.facets import APART as APART  # for those that read such a store
-from benchmarks.facets import Tagger, Tags, cycle
-from benchmarks.texts import WORDS as WORDS
+from benchmarks.generated_events import AGENT, DEFINITION, Material, Moment, conversation, glance
+from benchmarks.generated_tags import APART as APART  # for those that read such a store
+from benchmarks.generated_tags import Tagger, Tags, cycle
+from benchmarks.generated_texts import WORDS as WORDS
 from lllm.events import codec
 from lllm.events.envelope import NewEvent, seal
 from lllm.events.ids import new_id, new_salt
@@ -75,7 +75,7 @@ def fill(
 
     shape: "small" for sessions of four events each, without children. message_bytes: of a message,
     in the middle; None for what the shape has. long: how many of the sessions have about a thousand
-    events, spread evenly. halves: two tags more, see `facets`.
+    events, spread evenly. halves: two tags more, see `generated_tags`.
     """
     chance = random.Random(seed)
     writer = _Writer(log.append)

@@ -44,8 +44,8 @@ import click
 import coverage
 import pytest
 
+from benchmarks.mutant_tests import Naming
 from benchmarks.mutations import Mutant, mutants_of
-from benchmarks.naming import Naming
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("events", "projections", "lllm")
@@ -74,9 +74,9 @@ class Reached:
                     self._lines[_short(measured)][line] |= {*tests} & self.seconds.keys()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """The tests to run a mutant with: those first that speak of its place, see `naming`, then
-        quick ones of every file that has any in turn. A line that is executed at import is judged
-        by all tests of its module, and by those that speak of it."""
+        """The tests to run a mutant with: those first that speak of its place, see `mutant_tests`,
+        then quick ones of every file that has any in turn. A line that is executed at import is
+        judged by all tests of its module, and by those that speak of it."""
         lines = self._lines.get(mutant.path, {})
         span = range(mutant.start[0], mutant.end[0] + 1)
         found = {test for line in span for test in lines.get(line, ())}

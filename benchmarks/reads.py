@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
-from benchmarks.facets import APART, HALVES, USER, user_of_at_most
+from benchmarks.generated_tags import APART, HALVES, USER, user_of_at_most
 from benchmarks.measure import Bar, Figure, Operation, in_rounds, median_shown, milliseconds
 from lllm import CallRecord, LogStore
 

@@ -26,7 +26,7 @@ from lllm.events.backend import (
     LogBackend,
     read_types,
 )
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.envelope import NewEvent, Recorded
@@ -149,9 +149,9 @@ class BufferedLog:
             self._came_between.append(tuple(events))
             nests.when_written(self.write_held)
             return True
-        if deferred.by_collector():
+        if finalizer_work.by_collector():
             self._came_between.append(tuple(events))
-            deferred.later(self.write_held)
+            finalizer_work.later(self.write_held)
             return True
         return False
 

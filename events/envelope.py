@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lllm.events.dataframe_rows import TableRow
 from lllm.events.errors import AppendConflict, AppendTooLarge, LogDamaged
-from lllm.events.table_rows import TableRow
 
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH  # the standard library has no public name for it

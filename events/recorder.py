@@ -9,7 +9,7 @@ the session had not acted on.
 
 A signal handler may use the recorder that its thread is just using. What it stages gets its place
 behind what is staged just then, and its commit is left to the one that it interrupted. The garbage
-collector, which may end a session anywhere, leaves both to another thread (see `deferred`).
+collector, which may end a session anywhere, leaves both to another thread (see `finalizer_work`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from functools import cached_property
 from itertools import count
 
 from lllm.events.backend import AppendsWithoutWaiting, LogBackend
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.concurrency.nesting import Nesting
+from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.envelope import NewEvent, seal
@@ -188,7 +188,7 @@ class Recorder:
         payloads = [  # slow, so without the lock
             (event.type, event.version, payload(event, self._redact)) for event in events
         ]
-        if deferred.by_collector():
+        if finalizer_work.by_collector():
             self._add(payloads, last)
             return
         with self._staging:
@@ -267,8 +267,8 @@ class Recorder:
             LogError: The log can't be written and was told to say so; LogUnavailable, mostly. What
                 is staged stays so, for the next try.
         """
-        if deferred.by_collector():
-            deferred.later(self.commit)
+        if finalizer_work.by_collector():
+            finalizer_work.later(self.commit)
             return
         with self._committing:
             self._append_staged()

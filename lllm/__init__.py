@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lllm.agents.dialog import Dialog as Dialog
     from lllm.agents.dialog import Message as Message
     from lllm.agents.dialog import Piece as Piece
-    from lllm.agents.edits import Edit as Edit
+    from lllm.agents.fork_edits import Edit as Edit
     from lllm.agents.prompt import Prompt as Prompt
     from lllm.agents.tactic import Tactic as Tactic
     from lllm.agents.tactic import build_tactic as build_tactic
@@ -62,11 +62,11 @@ if TYPE_CHECKING:
     from lllm.events.errors import StoreError as StoreError
     from lllm.events.errors import ViewError as ViewError
     from lllm.events.errors import WrongProcess as WrongProcess
-    from lllm.events.redaction.patterns import BEARER as BEARER
-    from lllm.events.redaction.patterns import CARD as CARD
-    from lllm.events.redaction.patterns import EMAIL as EMAIL
-    from lllm.events.redaction.patterns import Pattern as Pattern
     from lllm.events.redaction.redact import redacted_in as redacted_in
+    from lllm.events.redaction.user_patterns import BEARER as BEARER
+    from lllm.events.redaction.user_patterns import CARD as CARD
+    from lllm.events.redaction.user_patterns import EMAIL as EMAIL
+    from lllm.events.redaction.user_patterns import Pattern as Pattern
     from lllm.instrumentation.capture import capture as capture
     from lllm.instrumentation.capture import captured as captured
     from lllm.instrumentation.capture import release as release
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "lllm.agents.agent": "Agent",
     "lllm.agents.dialog": "Dialog Message Piece",
-    "lllm.agents.edits": "Edit",
+    "lllm.agents.fork_edits": "Edit",
     "lllm.agents.prompt": "Prompt",
     "lllm.agents.tactic": "Tactic build_tactic",
     "lllm.events.backends.jsonl.backend": "LocalFileBackend",
@@ -108,7 +108,7 @@ _HOMES = {
         "LogUnavailable MissingExtra PackageError ParseError PromptError ReplayError "
         "SessionEnded SessionNotFound SignatureInvalid StoreError ViewError WrongProcess"
     ),
-    "lllm.events.redaction.patterns": "BEARER CARD EMAIL Pattern",
+    "lllm.events.redaction.user_patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",
     "lllm.instrumentation.capture": "capture captured release",
     "lllm.instrumentation.instruments": "instrument uninstrument",
@@ -161,7 +161,7 @@ if __name__ == "lllm" and (_top := _clone()) is not None and _top not in __path_
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'lllm' has no attribute {name!r}")
-    from lllm.events.concurrency.imports import importing
+    from lllm.events.concurrency.late_imports import importing
 
     with importing():
         value: object = getattr(import_module(_HOME_OF[name]), name)

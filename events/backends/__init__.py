@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lllm.events.backend import BackendKind, LogBackend
 from lllm.events.backends.location import MEMORY, local_path, scheme_of, sqlite_path
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import ConfigError, StoreError
 
 GROUP = "lllm.backends"

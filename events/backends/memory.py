@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.concurrency.nesting import Nesting
+from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.envelope import NewEvent, Recorded, conflict
 from lllm.events.health import Health
 

@@ -4,8 +4,8 @@ A program may open a store for every request, and drop it without `close`. So th
 share its connections, locks and descriptors. A file is known by its device and inode, and by its
 real path while it does not exist yet; a path that was replaced by another file is another one.
 
-A user who is dropped without `close` gives its share back by way of `deferred`, since the garbage
-collector must not wait for a lock.
+A user who is dropped without `close` gives its share back by way of `finalizer_work`, since the
+garbage collector must not wait for a lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Generic, Protocol, TypeVar
 
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import LogError, LogUnavailable
@@ -76,7 +76,7 @@ class Share(Generic[T]):
         self._registry = registry
         self._entry = entry
         self._token = token
-        self._dropped = weakref.finalize(user, deferred.close_later, self.close)
+        self._dropped = weakref.finalize(user, finalizer_work.close_later, self.close)
         self._dropped.atexit = False  # the registry closes everything then
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Registry(Generic[T]):
             LogError: If it is open with other options.
             LogUnavailable: If this thread is just opening it; it would wait for itself.
         """
-        deferred.catch_up()
+        finalizer_work.catch_up()
         token = next(_tokens)
         while True:
             with self._lock.held():
@@ -217,7 +217,7 @@ class Registry(Generic[T]):
 
     def close_all(self) -> None:
         """Close everything when the interpreter exits."""
-        deferred.settle()
+        finalizer_work.settle()
         for entry in list(self._entries.values()):
             for token in list(entry.users):
                 self.give_back(entry, token)

@@ -14,7 +14,7 @@ import time
 from itertools import chain
 from typing import Protocol
 
-from lllm.events.concurrency.live_sets import LiveSet
+from lllm.events.concurrency.weak_sets import LiveSet
 
 
 class ForkAware(Protocol):

@@ -1,4 +1,4 @@
-"""A fast check if a text may hold a credential that `credentials` or `credential_forms` finds.
+"""A fast check if a text may hold one of the named credentials or credential formats.
 
 It is asked of every event, so it is made of what Python does fast. One `translate` leaves of a text
 little but small letters and what joins a name and its value; a few searches for one byte each then

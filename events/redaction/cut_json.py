@@ -24,10 +24,10 @@ from typing import Protocol
 import msgspec
 
 from lllm.events.model import Event
-from lllm.events.redaction.encodings import decoded, readable
-from lllm.events.redaction.known_secrets import cut_member, cut_secrets
-from lllm.events.redaction.patterns import Pattern
-from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.base64_and_hex import decoded, readable
+from lllm.events.redaction.cut_text import cut_member, cut_secrets
+from lllm.events.redaction.secret_prefilter import may_hold_secret
+from lllm.events.redaction.user_patterns import Pattern
 from lllm.events.values.json_values import MARK
 
 _ID = r"[0-9a-z]{26}"

@@ -1,7 +1,7 @@
 """Redacts payloads before they are written: known secrets, and what the user asks for.
 
 Every event passes `payload` on its way to a log, whoever writes it. Known secrets
-(`known_secrets`: API keys, credentials in headers, passwords that names tell, private keys) are
+(`cut_text`: API keys, credentials in headers, passwords that names tell, private keys) are
 always cut. `redact` says what else: ready patterns, patterns of
 one's own, or a function that gets the type and the payload of an event, as JSON values, and
 returns what is to be written; or several of them, done in their order. API keys are cut first, so
@@ -40,8 +40,8 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError
 from lllm.events.model import Content, Error, Event
 from lllm.events.redaction.cut_json import cut, cut_known, payload_may_hold_secret
-from lllm.events.redaction.known_secrets import without_secrets
-from lllm.events.redaction.patterns import Pattern
+from lllm.events.redaction.cut_text import without_secrets
+from lllm.events.redaction.user_patterns import Pattern
 from lllm.events.values.json_values import MARK
 
 Rewrite = Callable[[str, object], object]

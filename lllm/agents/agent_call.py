@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lllm.agents.dialog import Dialog, Message
-from lllm.agents.edits import TurnEdit, apply_edit
 from lllm.agents.effects import BeginTurn, Commit, Steps, Wait
+from lllm.agents.fork_edits import TurnEdit, apply_edit
 from lllm.agents.model_calls import ENDED, ModelCalls, OnPiece
 from lllm.agents.retries import Retries
 from lllm.agents.tool_calls import NO_MORE, ToolCalls

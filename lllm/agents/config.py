@@ -14,7 +14,7 @@ import msgspec
 from lllm.agents.prompt import Prompt
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
-from lllm.invokers.model_names import ByName, PerModel
+from lllm.invokers.invoker_by_name import ByName, PerModel
 from lllm.tools.tool import Tool, as_tool
 
 Config = Mapping[str, object]
@@ -36,7 +36,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The tools that the model may call in any dialog."""
     invoker: Invoker
     """How the model is called: an object, or a name; without one the model's name decides
-    (`lllm.invokers.model_names`)."""
+    (`lllm.invokers.invoker_by_name`)."""
     provider: str
     """The provider that bills the calls, by its name in genai-prices; by default the invoker's."""
     max_exception_retry: int = 3

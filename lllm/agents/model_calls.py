@@ -19,7 +19,7 @@ from lllm.agents.effects import Commit, Invoke, Steps
 from lllm.events.errors import SessionEnded
 from lllm.events.model import LLMRequested, LLMResponded
 from lllm.invokers import Answer, OnText, Request, Streams
-from lllm.pricing.priced_requests import sent_in
+from lllm.pricing.request_media import sent_in
 from lllm.sessions.attempt import Attempt
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import random
 from lllm.agents.config import AgentConfig
 from lllm.events.errors import AgentError, InvokeError
 from lllm.events.model import LLMRefused, LLMResponded, RetryScheduled
-from lllm.events.redaction.known_secrets import without_secrets
+from lllm.events.redaction.cut_text import without_secrets
 from lllm.replay.outcome import recorded_failure
 from lllm.sessions.session import SessionScope
 

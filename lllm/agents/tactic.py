@@ -11,18 +11,18 @@ from weakref import WeakSet
 from lllm.agents import subtactics
 from lllm.agents.agent import Agent
 from lllm.agents.config import AgentConfig, Config, read_config
-from lllm.agents.option_names import check_option_names
+from lllm.agents.misspelled_options import check_option_names
 from lllm.agents.tactic_calls import TacticCalls
 from lllm.agents.tactic_replays import TacticReplays
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
 from lllm.packages.registry import Runtime, default_runtime, tactic_path
-from lllm.replay.active import above_of
+from lllm.replay.active_replay import above_of
 from lllm.sessions.budget import Budget, OnUnpriced, limit_of, on_unpriced
 from lllm.sessions.current_session import running_session
 from lllm.sessions.host import Parent, SessionHost
-from lllm.sessions.in_memory import InMemorySessionHost
+from lllm.sessions.in_memory_host import InMemorySessionHost
 from lllm.sessions.session import SessionScope
 from lllm.store.log_store import LogStore, session_host
 

@@ -11,10 +11,10 @@ from lllm.packages.registry import tactic_path
 from lllm.store.log_store import session_host
 
 if TYPE_CHECKING:
-    from lllm.agents.edits import Edit
+    from lllm.agents.fork_edits import Edit
     from lllm.replay.fork import Fork
     from lllm.replay.fork_point import ForkAt
-    from lllm.replay.ignored import Ignore
+    from lllm.replay.ignored_parts import Ignore
     from lllm.replay.replay import OnDivergence
     from lllm.sessions.budget import OnUnpriced
     from lllm.store.log_store import LogStore

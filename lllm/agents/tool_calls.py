@@ -18,7 +18,7 @@ from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ParseError
 from lllm.events.model import Content, Error, ToolCall, ToolCalled, ToolFailed, ToolReturned
 from lllm.events.recorder import Recorder
-from lllm.events.redaction.known_secrets import without_secrets
+from lllm.events.redaction.cut_text import without_secrets
 from lllm.events.values.json_values import to_plain
 from lllm.sessions.error_details import describe
 from lllm.tools.results import result_forms

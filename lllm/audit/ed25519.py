@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import MissingExtra
 
 KEY_BYTES = 32  # of a public key, and of the seed that is the private one

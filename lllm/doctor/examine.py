@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lllm.doctor.advice import diagnosed
 from lllm.doctor.facts import Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
 from lllm.doctor.file_systems import StoreLocation, location_of
-from lllm.doctor.remarks import diagnosed
 from lllm.events import codec
 from lllm.events.backend import KeepsRows, KnowsItsEnd, ReportsHealth, read_types
 from lllm.events.backends.sqlite.database import Database

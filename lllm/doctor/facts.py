@@ -1,6 +1,6 @@
 """The facts that an examination of a store gathers.
 
-`lllm.doctor.examine` gathers the facts, and `lllm.doctor.remarks` makes remarks of them.
+`lllm.doctor.examine` gathers the facts, and `lllm.doctor.advice` makes remarks of them.
 """
 
 from __future__ import annotations

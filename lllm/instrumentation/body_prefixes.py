@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lllm.events.concurrency.decoders import decoder
-from lllm.instrumentation.addresses import with_address
-from lllm.instrumentation.operations import Operation
+from lllm.instrumentation.platform_urls import with_address
+from lllm.instrumentation.recorded_endpoints import Operation
 from lllm.instrumentation.request_bodies import CapturedRequest, ConversationForm
-from lllm.instrumentation.same_message import chained, digests_of
-from lllm.pricing.priced_requests import media_in
+from lllm.instrumentation.resent_answers import chained, digests_of
+from lllm.pricing.request_media import media_in
 
 if TYPE_CHECKING:
     from hashlib import _Hash as HASH  # the standard library has no public name for it

@@ -60,7 +60,7 @@ def capture(
     spent; LogUnavailable where the log can't be written and was told to say so.
     """
     from lllm.instrumentation.sdk.patch import clients_of, listen
-    from lllm.instrumentation.session_scope import Recording, SessionResolver
+    from lllm.instrumentation.session_resolver import Recording, SessionResolver
 
     recording = Recording(SessionResolver(log_store), ask_for_usage, provider)
     for one in clients_of(client):

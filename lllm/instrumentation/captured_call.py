@@ -18,10 +18,10 @@ import msgspec
 from lllm.events.errors import InvokeError
 from lllm.events.model import AgentDefined, LLMFailed, LLMRequested, LLMResponded, Price
 from lllm.events.values.json_values import to_plain
-from lllm.instrumentation.addresses import region_of
 from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.conversations import ConversationDigest, conversations_of
-from lllm.instrumentation.operations import Operation
+from lllm.instrumentation.platform_urls import region_of
+from lllm.instrumentation.recorded_endpoints import Operation
 from lllm.instrumentation.replayed_requests import read_whole
 from lllm.instrumentation.request_bodies import CapturedRequest
 from lllm.instrumentation.streamed_answers import CLOSED, Head, StreamedAnswer
@@ -29,12 +29,12 @@ from lllm.invokers import Answer
 from lllm.invokers.http.tiers import tier_of
 from lllm.invokers.sdk.exchange import Exchange, Whole
 from lllm.invokers.secret_params import without_secrets
-from lllm.pricing.priced_requests import Sent, sent_in
-from lllm.replay.active import AnsweredAttempt, AnswersClient
+from lllm.pricing.request_media import Sent, sent_in
+from lllm.replay.active_replay import AnsweredAttempt, AnswersClient
 from lllm.replay.outcome import answer_of, failure_of
 from lllm.sessions.attempt import Attempt
-from lllm.sessions.open_calls import unwatch, watch
 from lllm.sessions.session import SessionScope
+from lllm.sessions.unfinished_calls import unwatch, watch
 
 _ENDED = "The session ended before the call did."
 _EXIT = "The program ended before the call did."

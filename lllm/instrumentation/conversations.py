@@ -15,7 +15,7 @@ from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.model import Content, DialogOpened, MessageAdded
 from lllm.events.recorder import Recorder
 from lllm.instrumentation.body_prefixes import BodiesBegun
-from lllm.instrumentation.same_message import chained, digests_of
+from lllm.instrumentation.resent_answers import chained, digests_of
 
 
 class ConversationDigest:

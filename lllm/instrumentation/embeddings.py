@@ -12,7 +12,7 @@ from lllm.events.model import Content, Part
 from lllm.invokers import Answer
 from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
 from lllm.invokers.dialects.dialect import Dialect, no_payload
-from lllm.invokers.dialects.json_values import mapping
+from lllm.invokers.dialects.provider_json import mapping
 from lllm.pricing.usage import of_embeddings
 
 API = "embeddings"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lllm.events.concurrency.decoders import decoder
-from lllm.instrumentation.addresses import with_address
-from lllm.instrumentation.operations import Operation
+from lllm.instrumentation.platform_urls import with_address
+from lllm.instrumentation.recorded_endpoints import Operation
 from lllm.replay.client_requests import ClientRequest
 
 _decoder = decoder(dict[str, object])

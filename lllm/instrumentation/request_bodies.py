@@ -12,7 +12,7 @@ import msgspec
 
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers.dialects.dialect import more_of
-from lllm.invokers.dialects.json_values import arguments_text, items, mapping
+from lllm.invokers.dialects.provider_json import arguments_text, items, mapping
 
 # What of a body belongs to what a model is told to be, and is written once, not with each request.
 _LASTING = (

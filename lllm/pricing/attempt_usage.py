@@ -11,8 +11,8 @@ from msgspec.structs import astuple, replace
 
 from lllm.events.model import Content, Usage
 from lllm.pricing.billing import Tariff
-from lllm.pricing.charges import charges_of
-from lllm.pricing.priced_requests import Sent
+from lllm.pricing.fees import charges_of
+from lllm.pricing.request_media import Sent
 from lllm.pricing.usage import (
     UnreadableUsageError,
     added,

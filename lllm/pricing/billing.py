@@ -4,7 +4,7 @@ The money is worked out here, and not by genai-prices, because a bill needs the 
 component is summed exactly, in `Decimal`, and rounded half-even once. How tokens are divided is
 genai-prices' rule (its `decompose` module): a token is billed by the most specific rate that there
 is, so that cached tokens of a model without a cache price are billed as input. Where the rates come
-from is another matter: see `lllm.pricing.listed_rates` and `lllm.pricing.user_prices`.
+from is another matter: see `lllm.pricing.listed_price` and `lllm.pricing.user_prices`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _SELDOM = {
 
 
 class Charges(NamedTuple):
-    """Billed items other than the usage's tokens; `lllm.pricing.charges` finds them.
+    """Billed items other than the usage's tokens; `lllm.pricing.fees` finds them.
 
     Attributes:
         counts: How much of it, by the unit's name in genai-prices.

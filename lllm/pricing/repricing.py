@@ -23,7 +23,7 @@ from lllm.events.model import LLMFailed, LLMRefused, LLMRequested, LLMResponded,
 from lllm.pricing.cost_summary import SummarySums, leading_tags
 from lllm.pricing.local_models import why_free
 from lllm.pricing.price import price
-from lllm.pricing.priced_requests import NOTHING, Sent
+from lllm.pricing.request_media import NOTHING, Sent
 from lllm.pricing.user_prices import Prices, PriceTable
 from lllm.projections.days import day_of, day_text
 from lllm.projections.queries import cost_groups

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 
 from lllm.events.errors import ConfigError
 from lllm.events.model import TOOLS, Price, Usage
-from lllm.events.redaction.known_secrets import without_secrets
+from lllm.events.redaction.cut_text import without_secrets
 from lllm.pricing.amounts import nanos_of, number
 from lllm.pricing.billing import (
     COUNTED,

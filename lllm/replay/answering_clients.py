@@ -7,7 +7,7 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from lllm.events.model import LLMFailed, LLMResponded
-from lllm.replay.answering import LEFT, GoesLive
+from lllm.replay.answering_agents import LEFT, GoesLive
 from lllm.replay.client_requests import ClientRequest
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.outcome import CANCELLED_TASK, is_stop
@@ -31,7 +31,7 @@ class ClientJudge(Protocol):
 
 
 class RecordedHttp(msgspec.Struct, frozen=True):
-    """See `lllm.replay.active.AnsweredAttempt`."""
+    """See `lllm.replay.active_replay.AnsweredAttempt`."""
 
     end: LLMResponded | LLMFailed
     http: HttpAnswer
@@ -39,7 +39,7 @@ class RecordedHttp(msgspec.Struct, frozen=True):
 
 
 class AnsweredClient:
-    """See `lllm.replay.active.AnswersClient`.
+    """See `lllm.replay.active_replay.AnswersClient`.
 
     Args:
         judge: The session of the replay.

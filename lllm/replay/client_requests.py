@@ -14,10 +14,10 @@ import msgspec
 from lllm.events.model import AgentDefined, Content, LLMRequested, MessageAdded, ToolDefinition
 from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import to_plain
-from lllm.instrumentation.same_message import chained, digests_of, sent_again
+from lllm.instrumentation.resent_answers import chained, digests_of, sent_again
 from lllm.invokers.secret_params import without_secrets
 from lllm.replay.comparison import codec_event, task_key
-from lllm.replay.ignored import Ignored
+from lllm.replay.ignored_parts import Ignored
 
 
 class ClientRequest(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from lllm.events.redaction.redact import COUNTS, Redact, payload
 from lllm.events.values.json_values import to_plain
 from lllm.invokers import Request
 from lllm.invokers.secret_params import without_secrets
-from lllm.replay.ignored import Ignored
+from lllm.replay.ignored_parts import Ignored
 from lllm.replay.recorded_agents import MessageEvent, RecordedAttempt
 
 Verdict = Literal["same", "ignored", "diverged"]

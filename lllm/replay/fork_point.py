@@ -17,7 +17,7 @@ from lllm.replay.divergence import ReplayPlace
 from lllm.replay.outcome import is_stop
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 from lllm.store.point_in_time import PointInTime, Until
 
 ForkAt: TypeAlias = ReplayPlace | PointInTime | None

@@ -11,12 +11,12 @@ from lllm.events.errors import ReplayError
 from lllm.events.model import SessionStarted
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
-from lllm.replay.active import active_replay
+from lllm.replay.active_replay import active_replay
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
-from lllm.sessions.in_memory import InMemorySessionHost
-from lllm.store.export import as_jsonl
+from lllm.sessions.in_memory_host import InMemorySessionHost
+from lllm.store.session_export import as_jsonl
 
 
 class LiveRecording:

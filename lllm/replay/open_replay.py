@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_type_hints
 
 import msgspec
 
-from lllm.agents.edits import Edit
+from lllm.agents.fork_edits import Edit
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, LogReadOnly, ReplayError
@@ -19,14 +19,14 @@ from lllm.events.values.json_values import from_plain, to_plain
 from lllm.projections.session.invoke_cost import dollars
 from lllm.replay.fork import Fork
 from lllm.replay.fork_point import ForkAt
-from lllm.replay.ignored import Ignore
-from lllm.replay.recording import RecordedSession
+from lllm.replay.ignored_parts import Ignore
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_file import is_file, read_file
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import OnDivergence, Replay
 from lllm.sessions.budget import OnUnpriced
 from lllm.sessions.host import SessionHost
-from lllm.sessions.in_memory import InMemorySessionHost
+from lllm.sessions.in_memory_host import InMemorySessionHost
 
 if TYPE_CHECKING:
     from lllm.store.session_host import StoreSessionHost

@@ -21,7 +21,7 @@ from lllm.events.model import (
 )
 
 if TYPE_CHECKING:
-    from lllm.replay.recording import RecordedSession
+    from lllm.replay.recorded_session import RecordedSession
 
 MessageEvent: TypeAlias = MessageAdded | LLMResponded | ToolReturned | ToolFailed
 

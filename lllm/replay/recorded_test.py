@@ -14,16 +14,16 @@ from lllm.events.errors import ReplayError
 from lllm.events.redaction.redact import Redact, checked
 from lllm.events.values.json_values import from_plain
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted
-from lllm.replay.ignored import Ignore
+from lllm.replay.ignored_parts import Ignore
 from lllm.replay.live_recording import LiveRecording
 from lllm.replay.open_replay import recorded_task
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_file import read_file
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import JudgedRequest, Replay
-from lllm.replay.shapes import VerifiedShapes
 from lllm.replay.target import ReplayTarget
-from lllm.sessions.in_memory import InMemorySessionHost
+from lllm.replay.verified_shapes import VerifiedShapes
+from lllm.sessions.in_memory_host import InMemorySessionHost
 
 Mode = Literal["replay", "record", "verify"]
 

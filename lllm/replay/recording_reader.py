@@ -8,7 +8,7 @@ from lllm.events import codec
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ReplayError
 from lllm.events.model import EVENTS, AgentDefined, SessionErased, SessionStarted, Unknown
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 
 
 def read_recording(

@@ -9,22 +9,22 @@ from typing import Literal, NoReturn, Self
 
 import msgspec
 
-from lllm.agents.edits import TurnEdit
+from lllm.agents.fork_edits import TurnEdit
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ConfigError, ReplayError
 from lllm.events.model import LLMFailed, SessionStarted
 from lllm.events.recorder import Recorder
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.replay.active import active_replay
+from lllm.replay.active_replay import active_replay
 from lllm.replay.comparison import Verdict
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
-from lllm.replay.ignored import Ignore, Ignored
+from lllm.replay.ignored_parts import Ignore, Ignored
 from lllm.replay.outcome_text import outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedSession, RecordedValue
+from lllm.replay.recorded_session import RecordedSession, RecordedValue
 from lllm.replay.replayed_session import ReplayedSession
-from lllm.replay.shapes import VerifiedShapes
+from lllm.replay.verified_shapes import VerifiedShapes
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import msgspec
 
-from lllm.agents.edits import TurnEdit, turn_edit
 from lllm.agents.effects import RunTool, Steps
+from lllm.agents.fork_edits import TurnEdit, turn_edit
 from lllm.events.model import (
     AgentFailed,
     DrawnKind,
@@ -24,19 +24,19 @@ from lllm.events.model import (
 )
 from lllm.events.recorder import Recorder
 from lllm.invokers import Request
-from lllm.replay.active import E
-from lllm.replay.answering import GoesLive, answered
+from lllm.replay.active_replay import E
+from lllm.replay.answering_agents import GoesLive, answered
 from lllm.replay.answering_clients import AnsweredClient
-from lllm.replay.client_calls import ClientCalls
+from lllm.replay.child_matching import RecordedChildren
+from lllm.replay.client_call_matching import ClientCalls
 from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.outcome import price_of_answered, tool_failure
 from lllm.replay.outcome_text import client_outcome_text, outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
-from lllm.replay.recorded_children import RecordedChildren
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 from lllm.sessions.budget import Budget
 from lllm.sessions.host import SessionHost
 

@@ -16,7 +16,7 @@ from lllm.replay.comparison import diff_of, json_lines
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.recorded_agents import RecordedAttempt
 from lllm.replay.recorded_clients import ClientAttempt
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.session_pairs import client_numbers, paired_children
 from lllm.replay.session_steps import Key, Lines, Parts, SessionStep, StepKind, StepReader

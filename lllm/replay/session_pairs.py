@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 
 from lllm.replay.comparison import task_key
 from lllm.replay.recorded_clients import ClientCall
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.session_steps import StepReader
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from lllm.replay.comparison import content_of, json_lines, message_lines, settin
 from lllm.replay.divergence import ReplayPlace
 from lllm.replay.recorded_agents import MessageEvent, RecordedAttempt, RecordedTool
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 
 StepKind = Literal["session", "request", "answer", "tool", "end"]
 Key: TypeAlias = tuple[object, ...]

@@ -14,7 +14,7 @@ from lllm.agents.tactic import Tactic
 from lllm.events.errors import ConfigError
 from lllm.packages.registry import tactic_path
 from lllm.replay.open_replay import recorded_call, recorded_options, recorded_task
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.replay import Replay
 from lllm.sessions.host import SessionHost
 from lllm.store.log_store import session_host

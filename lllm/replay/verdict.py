@@ -11,7 +11,7 @@ from lllm.events.errors import ReplayError
 from lllm.events.model import SessionFailed, SessionSucceeded
 from lllm.replay.comparison import diff_of, json_lines
 from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
-from lllm.replay.ignored import Ignored
+from lllm.replay.ignored_parts import Ignored
 from lllm.replay.replay import Replay
 from lllm.replay.target import ReplayTarget
 

@@ -16,14 +16,14 @@ from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 
-from lllm.replay.ignored import Ignore
-from lllm.replay.recording import RecordedSession
+from lllm.replay.ignored_parts import Ignore
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_file import is_file, read_file
 from lllm.replay.recording_reader import read_recording
 from lllm.replay.replay import Replay
 from lllm.replay.target import ReplayTarget, load_target
 from lllm.replay.verdict import ReplayResult, failed, verdict_of
-from lllm.sessions.in_memory import InMemorySessionHost
+from lllm.sessions.in_memory_host import InMemorySessionHost
 from lllm.store.log_store import LogStore, session_host
 from lllm.store.session_host import StoreSessionHost
 

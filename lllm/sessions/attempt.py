@@ -13,7 +13,7 @@ from lllm.events.values.json_values import to_plain
 from lllm.invokers import Answer
 from lllm.pricing.failed_attempts import is_unserved
 from lllm.pricing.price import price
-from lllm.pricing.priced_requests import NOTHING, Sent
+from lllm.pricing.request_media import NOTHING, Sent
 from lllm.pricing.usage import within_limits
 from lllm.pricing.user_prices import PriceTable
 from lllm.replay.outcome import RecordedAnswer, recorded_failure

@@ -15,7 +15,7 @@ from typing import Literal
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import BudgetExceeded, ConfigError
 from lllm.events.model import LLMFailed, LLMResponded, Price
-from lllm.events.redaction.known_secrets import without_secrets
+from lllm.events.redaction.cut_text import without_secrets
 from lllm.projections.session.invoke_cost import dollars, nanos
 
 OnUnpriced = Literal["warn", "stop"]

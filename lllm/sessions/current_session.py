@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 from lllm.events.log_context import log_context
 from lllm.events.recorder import Recorder
 from lllm.sessions.context_values import during
-from lllm.sessions.generators import frame_of_generator, is_async, warn_of_async_generator
-from lllm.sessions.open_sessions import LOST, Watch
+from lllm.sessions.unfinished_sessions import LOST, Watch
+from lllm.sessions.with_in_generator import frame_of_generator, is_async, warn_of_async_generator
 
 if TYPE_CHECKING:
     from lllm.sessions.session import SessionScope

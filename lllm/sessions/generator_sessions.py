@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import partial, wraps
 
 from lllm.events.codec import encode
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.values.json_values import to_plain
-from lllm.sessions.open_calls import unwatch, watch
-from lllm.sessions.open_sessions import PlainDelivery
 from lllm.sessions.session import SessionScope
+from lllm.sessions.unfinished_calls import unwatch, watch
+from lllm.sessions.unfinished_sessions import PlainDelivery
 
 _DROPPED = "The generator was dropped before its session had ended."
 MOST_BYTES = 16 << 20  # of the items of one delivery, as JSON
@@ -59,8 +59,8 @@ class _Streaming:
     def leave(self, error: BaseException | None) -> None:
         """End the session."""
         self.delivers()
-        if deferred.by_collector():
-            deferred.later(partial(self._scope.leave, error))
+        if finalizer_work.by_collector():
+            finalizer_work.later(partial(self._scope.leave, error))
         else:
             self._scope.leave(error)
         self._forget()
@@ -94,7 +94,7 @@ class _OpenStreaming(_Streaming):
     def __del__(self) -> None:
         if not self._scope.is_over:
             self.delivers()
-            deferred.later(partial(self._scope.leave, GeneratorExit(_DROPPED), follow=False))
+            finalizer_work.later(partial(self._scope.leave, GeneratorExit(_DROPPED), follow=False))
 
 
 def steps(

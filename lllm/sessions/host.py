@@ -12,7 +12,7 @@ from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.replay.active import Replaying
+from lllm.replay.active_replay import Replaying
 from lllm.sessions.budget import Budget
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from lllm.events.recorder import Recorder
-from lllm.sessions.open_sessions import Watch, watch_of
+from lllm.sessions.unfinished_sessions import Watch, watch_of
 
 
 class EndsWithWith(Protocol):

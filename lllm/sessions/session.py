@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.errors import LogError, ReplayError, SessionEnded
 from lllm.events.model import Ancestor, SessionFailed, SessionSucceeded
 from lllm.events.recorder import Recorder
-from lllm.events.redaction.known_secrets import without_secrets
-from lllm.replay.active import E, Replaying, above_of
-from lllm.sessions import open_sessions
+from lllm.events.redaction.cut_text import without_secrets
+from lllm.replay.active_replay import E, Replaying, above_of
+from lllm.sessions import unfinished_sessions
 from lllm.sessions.budget import Budget
 from lllm.sessions.current_session import CurrentSession
 from lllm.sessions.error_details import describe, is_cancellation
 from lllm.sessions.host import CarriedParent, Parent, SessionHost
 from lllm.sessions.lost_exits import ExitOf, looked_up_for
-from lllm.sessions.open_calls import OpenCalls, exiting
-from lllm.sessions.open_sessions import delivered, watch_of
 from lllm.sessions.session_start import started_event
+from lllm.sessions.unfinished_calls import OpenCalls, exiting
+from lllm.sessions.unfinished_sessions import delivered, watch_of
 
 _DROPPED = "The session was dropped before its end."
 _logger = logging.getLogger("lllm.tactic")
@@ -179,7 +179,7 @@ class SessionScope(CurrentSession):
 
     def __enter__(self) -> Recorder:
         try:
-            open_sessions.settle_lost()
+            unfinished_sessions.settle_lost()
             self._begin(sys._getframe(1))
             if self.outer is not None and not self.outer.recorder.is_written:
                 self.outer.recorder.commit()  # first: this one may come of what waits there
@@ -240,13 +240,13 @@ class SessionScope(CurrentSession):
             clean: A function that removes secrets from an error's text.
         """
         self._clean = clean
-        open_sessions.settle_lost_aside()
+        unfinished_sessions.settle_lost_aside()
         self._announce()
 
     def _announce(self) -> None:
         self._began = time.perf_counter_ns()
         self.thread = threading.get_ident()
-        open_sessions.begin(self)
+        unfinished_sessions.begin(self)
         self.recorder.stage(self._started)
         self._log(logging.INFO, "%s called")
 
@@ -270,9 +270,9 @@ class SessionScope(CurrentSession):
             self._detach()
             self._is_told()
             return
-        if deferred.by_collector():  # which came upon a generator with a session inside
+        if finalizer_work.by_collector():  # which came upon a generator with a session inside
             self._detach()
-            deferred.later(partial(self.leave, error, follow=follow))
+            finalizer_work.later(partial(self.leave, error, follow=follow))
             self._is_told()
             return
         self._end(error)
@@ -288,7 +288,7 @@ class SessionScope(CurrentSession):
 
     async def __aenter__(self) -> Recorder:
         try:
-            open_sessions.settle_lost_aside()
+            unfinished_sessions.settle_lost_aside()
             self._begin(sys._getframe(1))
             if self.outer is not None and not self.outer.recorder.is_written:
                 await self.outer.recorder.acommit()
@@ -354,7 +354,7 @@ class SessionScope(CurrentSession):
         One that is not stored can't be told from that of a process that died.
         """
         if self.recorder.is_written:
-            open_sessions.forget(self.recorder)
+            unfinished_sessions.forget(self.recorder)
         return self.recorder.is_written and not self.recorder.ancestors
 
 
@@ -367,4 +367,4 @@ class _EnteredScope(SessionScope):
 
     def __del__(self) -> None:
         if self._exit is not None and not self._over and self.recorder.is_open:
-            deferred.later(partial(self.leave, GeneratorExit(_DROPPED), follow=False))
+            finalizer_work.later(partial(self.leave, GeneratorExit(_DROPPED), follow=False))

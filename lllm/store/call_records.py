@@ -11,10 +11,10 @@ import msgspec
 
 from lllm.durations import Duration, duration_nanoseconds
 from lllm.events.backends.sqlite.database import Database
+from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
-from lllm.events.table_rows import TableRow
 from lllm.projections.queries.calls import CallRow, FoundCall, list_calls
-from lllm.projections.queries.cursors import CallCursor
+from lllm.projections.queries.cursor_sql import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.queries.sessions import reading
 from lllm.projections.session.invoke_cost import dollars

@@ -47,11 +47,11 @@ from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_li
 from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
-    from lllm.agents.edits import Edit
+    from lllm.agents.fork_edits import Edit
     from lllm.importing.merge import ImportedSessions
     from lllm.replay.fork import Fork
     from lllm.replay.fork_point import ForkAt
-    from lllm.replay.ignored import Ignore
+    from lllm.replay.ignored_parts import Ignore
     from lllm.replay.replay import OnDivergence, Replay
     from lllm.replay.session_diff import SessionDiff
     from lllm.store.list_export import ExportedLists

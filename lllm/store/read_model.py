@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from lllm.events.backend import KeepsRows, LogBackend
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.gaps import is_unreadable_page
+from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.engine.checkpoints import can_go_on

@@ -15,7 +15,7 @@ import msgspec
 
 from lllm.events.backend import KnowsWriters, LogBackend, persists
 from lllm.events.buffered import BufferedLog, OnError
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction.redact import Redact
@@ -23,7 +23,7 @@ from lllm.packages.registry import Runtime
 from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
-from lllm.store.lifecycle import Closing
+from lllm.store.closing import Closing
 from lllm.store.projection_scheduler import CatchUp
 from lllm.store.read_model import ReadModel
 from lllm.store.session_reader import SessionReader
@@ -77,7 +77,7 @@ class StoreSessionHost:
             self._liveness.use()
         self._closing = Closing(self.log, self.rows, self._scheduler, self._liveness)
         # The collector may drop it anywhere, also where this thread holds a lock.
-        self._dropped = weakref.finalize(self, deferred.close_later, self._closing)
+        self._dropped = weakref.finalize(self, finalizer_work.close_later, self._closing)
         self._dropped.atexit = False
         self.rows.build_stale()
 

@@ -22,12 +22,12 @@ from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.fold import ReadValue, fold
-from lllm.sessions.fold_finished import fold_finished
-from lllm.sessions.open_sessions import settle_lost
+from lllm.sessions.load_finished import fold_finished
+from lllm.sessions.unfinished_sessions import settle_lost
 from lllm.store.crash_detection import interrupt, interrupt_dead
-from lllm.store.export import FORMATS, as_json, as_jsonl, as_recorded
 from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
+from lllm.store.session_export import FORMATS, as_json, as_jsonl, as_recorded
 
 _logger = logging.getLogger("lllm.store")
 

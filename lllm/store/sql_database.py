@@ -13,8 +13,8 @@ import sqlite_utils
 
 from lllm.events.backend import KeepsRows
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.lent_connection import LentConnection
-from lllm.events.concurrency import deferred
+from lllm.events.backends.sqlite.user_sql import LentConnection
+from lllm.events.concurrency import finalizer_work
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.store.read_model import ReadModel
 
@@ -103,7 +103,9 @@ class StoreDatabase(sqlite_utils.Database):
         file, rows = self._file, self._rows
         if file.path != ":memory:":
             lent = file.lend(None if rows is file else lambda lent: _put_before(lent, rows))
-            self._dropped = weakref.finalize(self, deferred.later, lambda: file.give_back(lent))
+            self._dropped = weakref.finalize(
+                self, finalizer_work.later, lambda: file.give_back(lent)
+            )
             self._dropped.atexit = False
             return lent
         copy = sqlite3.connect(":memory:", factory=LentConnection, isolation_level=None)

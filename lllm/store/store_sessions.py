@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from lllm.replay.active import above_of
+from lllm.replay.active_replay import above_of
 from lllm.sessions.budget import Budget, OnUnpriced, budget_of
 from lllm.sessions.current_session import running_session
 from lllm.sessions.decorator import path_of, session_around

@@ -12,11 +12,11 @@ from typing import Literal
 import msgspec
 
 from lllm.events.backends.sqlite.database import Database
+from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import State
-from lllm.events.table_rows import TableRow
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.cursors import CostCursor, StartCursor
+from lllm.projections.queries.cursor_sql import CostCursor, StartCursor
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.call_session import TacticCallSession

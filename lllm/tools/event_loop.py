@@ -10,7 +10,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, cast
 
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.concurrency.thread_starts import starting_threads, to_thread
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.gaps import is_unreadable_page
+from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.errors import LogError
 from lllm.events.model import EVENTS

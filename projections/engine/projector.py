@@ -21,7 +21,7 @@ from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.errors import LogDamaged, ViewError
-from lllm.projections.engine.batches import Batches
+from lllm.projections.engine.apply_events import Batches
 from lllm.projections.engine.checkpoints import (
     CHECKPOINTS,
     Checkpoint,

@@ -19,7 +19,7 @@ import msgspec
 
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.backends.sqlite.file_header import FileErrors
-from lllm.events.backends.sqlite.gaps import is_unreadable_page
+from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.locks import FileLock, kept_waiting
 from lllm.events.errors import LogError
 from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged

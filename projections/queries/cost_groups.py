@@ -24,7 +24,7 @@ from lllm.projections.queries.costs import (
 )
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
-from lllm.projections.queries.session_selection import selections
+from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.queries.session_tags import tags_by_number
 from lllm.projections.views.costs import SUMS
 from lllm.projections.views.tags import numbers_in

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows, rows_by_key
-from lllm.projections.queries.session_selection import selections
+from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
 from lllm.projections.views.costs import SUMS
 

@@ -17,7 +17,7 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.filters import Filter
-from lllm.projections.queries.session_selection import selections
+from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.queries.sessions import SessionRow
 
 _REMEMBERED = 10_000  # sessions; more than run at the same time

@@ -12,7 +12,7 @@ import msgspec
 from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.model import State
-from lllm.projections.queries.cursors import (
+from lllm.projections.queries.cursor_sql import (
     CostCursor,
     StartCursor,
     begin_behind_cost,
@@ -20,7 +20,7 @@ from lllm.projections.queries.cursors import (
 )
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows, rows_by_key
-from lllm.projections.queries.session_selection import selections
+from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
 
 _ALL = 2**63 - 1  # rows; SQLite counts no more

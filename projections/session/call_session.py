@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import Content, Error, State, Usage
-from lllm.events.table_rows import TableRow
 from lllm.projections.session.invoke_cost import InvokeCost, dollars, nanos, total
 
 

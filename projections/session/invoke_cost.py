@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import msgspec
 
+from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import TOOLS, Price, Usage
-from lllm.events.table_rows import TableRow
 
 # All others but the fees of tools are what was sent.
 _OUTPUT_PARTS = ("output", "reasoning", "audio_out", "image_out", "video_out", "citation")

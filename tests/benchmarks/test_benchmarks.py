@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from benchmarks import charts
 from benchmarks.__main__ import main
-from benchmarks.facets import APART, HALVES, USER, user_of_at_most
 from benchmarks.generate import Shape, appends, fill
 from benchmarks.generate_command import generate_command
+from benchmarks.generated_tags import APART, HALVES, USER, user_of_at_most
 from benchmarks.soak import trends
 from benchmarks.soak_workers import Sample
 from lllm import LocalFileBackend, LogStore, SQLiteBackend

@@ -29,11 +29,11 @@ from lllm.events.backends.noop import NoOpBackend
 from lllm.events.backends.sharing import Registry
 from lllm.events.backends.sqlite import database
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.page_rows import SalvagedRows
 from lllm.events.backends.sqlite.read_only import ReadOnlyDatabase
+from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import decoders as decoding
-from lllm.events.concurrency import deferred, locks
+from lllm.events.concurrency import finalizer_work, locks
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.envelope import NewEvent
@@ -422,13 +422,13 @@ def test_deferred_work_is_waited_for() -> None:
         begun.set()
         go_on.wait(20)
         before = time.monotonic()
-        deferred._queue.wait(20)
+        finalizer_work._queue.wait(20)
         took.append(time.monotonic() - before)
 
-    deferred.later(work)
+    finalizer_work.later(work)
     assert begun.wait(20)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(deferred._queue.wait, 20)
+        waiting = pool.submit(finalizer_work._queue.wait, 20)
         with pytest.raises(TimeoutError):
             waiting.result(0.1)
         go_on.set()

@@ -22,8 +22,8 @@ from lllm import LogStore, SQLiteBackend
 from lllm.cli import cli
 from lllm.cli.render.events import EventLines
 from lllm.cli.render.session_list import show_list
+from lllm.doctor.advice import _gaps
 from lllm.doctor.facts import Gap, LogFacts
-from lllm.doctor.remarks import _gaps
 from lllm.times import (
     datetime_of,
     in_zone,

@@ -21,7 +21,7 @@ from lllm.events import codec
 from lllm.events.envelope import NewEvent
 from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Usage
 from lllm.projections.engine import projector
-from lllm.projections.queries import call_selection
+from lllm.projections.queries import call_filter_sql
 from lllm.projections.queries import calls as call_queries
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
 from lllm.projections.view import storable
@@ -208,7 +208,7 @@ def test_lists_are_those_of_the_events(
         patch.setattr(projector, "BATCH", batch)
         if not few:
             for name in ("_FEW_SESSIONS", "_FEW_KINDS", "_FEW_ROWS"):
-                patch.setattr(call_selection, name, 0)
+                patch.setattr(call_filter_sql, name, 0)
         with LogStore(SQLiteBackend(Path(folder) / "runs.db")) as store:
             history = History(store)
             tell(history, steps)
@@ -274,7 +274,7 @@ def test_calls_of_a_session_and_below_it(store: LogStore) -> None:
 def test_tags_of_children(store: LogStore, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     """A child has its root's tags but where it has its own, also a call of the same tactic; found
     alike where a tag is rare and where it is not."""
-    monkeypatch.setattr(call_selection, "_FEW_SESSIONS", few)
+    monkeypatch.setattr(call_filter_sql, "_FEW_SESSIONS", few)
     history = History(store)
     root = history.start("a", "", {"env": "prod"}, None)
     same = history.start("a", "", {"env": "canary"}, root)
@@ -489,7 +489,7 @@ def test_sizes_from_a_least_amount(least: int | None, found: list[int]) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE calls (elapsed_size INTEGER)")
         connection.executemany("INSERT INTO calls VALUES (?)", [(size,) for size in few.values()])
-        sizes = call_selection._sizes(connection, "elapsed_size", None, least)
+        sizes = call_filter_sql._sizes(connection, "elapsed_size", None, least)
         assert list(sizes) == [few[name] for name in found]
 
 

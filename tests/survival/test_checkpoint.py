@@ -32,7 +32,7 @@ def test_killed_between_rows_and_checkpoint(
         echo(store)("first")
 
     def in_child() -> None:
-        monkeypatch.setattr("lllm.projections.engine.batches.advance", die)
+        monkeypatch.setattr("lllm.projections.engine.apply_events.advance", die)
         echo(place.store())("second")
 
     assert fork(in_child) == -signal.SIGKILL

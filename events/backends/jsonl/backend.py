@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jsonl import end_mark, segments
+from lllm.events.backends.jsonl import lost_end, segments
 from lllm.events.backends.jsonl.appender import Appender
 from lllm.events.backends.jsonl.format_file import has_format, write_format
 from lllm.events.backends.jsonl.line_format import (
@@ -173,7 +173,7 @@ class LocalFileBackend:
 
         What builds the rows anew would forget it.
         """
-        if end_mark.noted_in(self._shared.locks / "write.lock") is not None:
+        if lost_end.noted_in(self._shared.locks / "write.lock") is not None:
             return
         reached = self._reached_by_rows()
         try:
@@ -187,7 +187,7 @@ class LocalFileBackend:
     def _reached_by_rows(self) -> int:
         """The position of the rows; 0 if there are none that can be read."""
         try:
-            return end_mark.reached_by(self.rows_database()) if self.rows_path.exists() else 0
+            return lost_end.reached_by(self.rows_database()) if self.rows_path.exists() else 0
         except LogError:
             return 0  # rows are made anew from the log
 
@@ -326,7 +326,7 @@ class LocalFileBackend:
     def check_end(self) -> None:
         """See KnowsItsEnd."""
         with segments.FolderErrors(self.path):
-            end_mark.check_end(self.path, self._shared.locks / "write.lock", self._reached_by_rows)
+            lost_end.check_end(self.path, self._shared.locks / "write.lock", self._reached_by_rows)
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None

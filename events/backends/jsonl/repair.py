@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from lllm.events import codec
 from lllm.events.backends.jsonl import segments, torn_tail
-from lllm.events.backends.jsonl.end_mark import HighWater
+from lllm.events.backends.jsonl.lost_end import HighWater
 from lllm.events.backends.jsonl.readable_lines import ReadableLines
-from lllm.events.backends.jsonl.restored_lines import restore
+from lllm.events.backends.jsonl.rewritten_lines import restore
 from lllm.events.backends.jsonl.segments import Segment
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.damage import Damage

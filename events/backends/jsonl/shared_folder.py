@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from lllm.events.backends.jsonl.active_segment import Tail
-from lllm.events.backends.jsonl.end_mark import HighWater
+from lllm.events.backends.jsonl.lost_end import HighWater
 from lllm.events.backends.jsonl.stream_index import StreamIndex
 from lllm.events.backends.sharing import Registry
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.liveness import Liveness
-from lllm.events.concurrency.nesting import Nesting
+from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.files.own_files import make_folder
 from lllm.events.files.permissions import folder_mode

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lllm.events.backend import Progress
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.reading import HEADS
+from lllm.events.backends.sqlite.read_events import HEADS
 from lllm.events.errors import LogError
 from lllm.events.files.copying import apart_from_original, finish
 from lllm.events.files.own_files import make_database

@@ -1,6 +1,6 @@
 """One SQLite file, opened so that threads, processes and forks can share it.
 
-Everybody reads with a connection of a pool (`connections`); one connection writes (`writer`).
+Everybody reads with a connection of a pool (`connection_pool`); one connection writes (`writer`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lllm.events.backends.sqlite.connection import Connection, connect
 from lllm.events.backends.sqlite.connection import Durability as Durability
 from lllm.events.backends.sqlite.connection import Row as Row
 from lllm.events.backends.sqlite.connection import Value as Value
-from lllm.events.backends.sqlite.connections import Readers, Reading, ReadingInMemory
+from lllm.events.backends.sqlite.connection_pool import Readers, Reading, ReadingInMemory
 from lllm.events.backends.sqlite.file_header import (
     APPLICATION_ID,
     FileErrors,
@@ -24,8 +24,8 @@ from lllm.events.backends.sqlite.file_header import (
     refuse_others,
     refuse_parts,
 )
-from lllm.events.backends.sqlite.lent_connection import LentConnection
-from lllm.events.backends.sqlite.opened_file import OpenedFile
+from lllm.events.backends.sqlite.replaced_file import OpenedFile
+from lllm.events.backends.sqlite.user_sql import LentConnection
 from lllm.events.backends.sqlite.writer import SHORT_SECONDS, Writer, Writing
 from lllm.events.concurrency import locks
 from lllm.events.concurrency.fair_locks import FairFileLock
@@ -231,8 +231,8 @@ class Database:
     def at_write(self) -> bool:
         """True if this thread is inside a write, so that a second one would wait for itself.
 
-        That is in a signal handler, and in what the garbage collector ends; see `nesting` for what
-        can be done.
+        That is in a signal handler, and in what the garbage collector ends; see `nested_writes` for
+        what can be done.
         """
         return self._writer.is_nested()
 
@@ -313,7 +313,7 @@ class Database:
             return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
-        """Get a read-only connection for a user's SQL, to be given back; see `lent_connection`.
+        """Get a read-only connection for a user's SQL, to be given back; see `user_sql`.
 
         Args:
             prepare: Makes what is temporary in it, as long as it takes more than questions.

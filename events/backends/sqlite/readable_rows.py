@@ -3,8 +3,8 @@
 Its events are numbered 1, 2, 3 ..., so a row that was taken out leaves a gap, also at the end:
 SQLite remembers the last number that it gave (https://sqlite.org/autoinc.html). SQLite itself
 believes what a page says: a row that claims another position is found here because its neighbours
-do not. Where a page can't be read, `gaps` finds where the log goes on; rows that SQLite can't reach
-are taken from their pages.
+do not. Where a page can't be read, `unreadable_positions` finds where the log goes on; rows that
+SQLite can't reach are taken from their pages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from lllm.events.backends.sqlite.database import Row, Value
-from lllm.events.backends.sqlite.gaps import end_of_gap, of_a_part, positions, steps_behind
+from lllm.events.backends.sqlite.unreadable_positions import (
+    end_of_gap,
+    of_a_part,
+    positions,
+    steps_behind,
+)
 from lllm.events.damage import Damage, Readable
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogError

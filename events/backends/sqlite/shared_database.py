@@ -9,7 +9,7 @@ from pathlib import Path
 from lllm.events.backends.sharing import Registry, Share, open_otherwise
 from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.database import Database, Durability, Row
-from lllm.events.backends.sqlite.lent_connection import LentConnection
+from lllm.events.backends.sqlite.user_sql import LentConnection
 from lllm.events.backends.sqlite.writer import Writing
 from lllm.events.concurrency.liveness import Liveness
 from lllm.events.errors import LogReadOnly, LogUnavailable

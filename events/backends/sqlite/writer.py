@@ -20,14 +20,14 @@ from types import FrameType, TracebackType
 from typing import Literal
 
 from lllm.events.backends.sqlite.connection import Connection, Row, is_busy
-from lllm.events.backends.sqlite.connections import Readers
+from lllm.events.backends.sqlite.connection_pool import Readers
 from lllm.events.backends.sqlite.file_header import FileErrors, raise_translated
 from lllm.events.backends.sqlite.write_ahead_log import WriteAheadLog
 from lllm.events.concurrency import locks
 from lllm.events.concurrency.fair_locks import FairThreadLock
 from lllm.events.concurrency.fork_handlers import fork_begins_within
 from lllm.events.concurrency.locks import FileLock, kept_waiting
-from lllm.events.concurrency.nesting import Nesting
+from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.errors import LogError, LogUnavailable
 

@@ -28,7 +28,7 @@ from lllm.demo import (
 )
 from lllm.events.errors import ConfigError, MissingExtra, StoreError
 from lllm.invokers import Invoker
-from lllm.invokers.model_names import check_key, resolve_invoker
+from lllm.invokers.invoker_by_name import check_key, resolve_invoker
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.replay.report import ReplayReport
 from lllm.replay.target import ReplayTarget

@@ -83,7 +83,7 @@ def verify(store: str | None, as_json: bool) -> None:
     says that there is some.
     """
     from lllm.cli.render.progress import progress
-    from lllm.cli.render.verification import show
+    from lllm.cli.render.verify import show
     from lllm.events.backends import open_log
     from lllm.events.integrity.verify import verify as check
 
@@ -131,7 +131,7 @@ def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
     on the disk. What is wrong stands first; exit code 1 says that there is a problem. Whether every
     event is what was written is for `lllm verify` to say.
     """
-    from lllm.cli.render.checkup import show_checkup
+    from lllm.cli.render.doctor import show_checkup
     from lllm.doctor.examine import examine
 
     with open_named(store) as opened:
@@ -149,7 +149,7 @@ def backup(store: str | None, destination: Path) -> None:
     end the programs that use the store, remove it (an SQLite file with its -wal and -shm beside
     it), and copy the backup to its place.
     """
-    from lllm.cli.render.checkup import show_backup
+    from lllm.cli.render.doctor import show_backup
     from lllm.cli.render.progress import progress
     from lllm.events.integrity.backup import back_up
 

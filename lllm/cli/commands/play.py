@@ -23,7 +23,7 @@ def play(store: str | None, prefix: str, speed: float) -> None:
     """
     import sys
 
-    from lllm.cli.play import Player, events_of, terminal_keys
+    from lllm.cli.player import Player, events_of, terminal_keys
     from lllm.cli.render.console import stdout
     from lllm.cli.render.events import EventLines
 

@@ -26,7 +26,7 @@ def _as_ignored(
     _: click.Context, __: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str | re.Pattern[str], ...]:
     """Read what --ignore was given: key paths, and patterns between slashes."""
-    from lllm.replay.ignored import Ignored
+    from lllm.replay.ignored_parts import Ignored
 
     read: list[str | re.Pattern[str]] = []
     try:

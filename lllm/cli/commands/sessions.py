@@ -123,7 +123,7 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
     with open_named(store) as opened:
         found = opened.events(session_or_error(opened, prefix))
         if as_json:
-            from lllm.store.export import as_jsonl
+            from lllm.store.session_export import as_jsonl
 
             show_json(as_jsonl(list(found)))
             return
@@ -145,7 +145,7 @@ def tail(store: str | None, lines: int, prefix: str | None, as_json: bool) -> No
     from lllm.cli.render.events import EventLines
     from lllm.cli.render.json_text import show_json
     from lllm.cli.tail import FollowedSessions, follow
-    from lllm.store.export import as_jsonl
+    from lllm.store.session_export import as_jsonl
 
     with open_named(store) as opened:
         family = None if prefix is None else FollowedSessions(opened, opened.find_id(prefix))

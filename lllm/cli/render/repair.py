@@ -6,7 +6,7 @@ import click
 
 from lllm.cli.exit_codes import Finding
 from lllm.cli.render.formats import counted
-from lllm.events.backends.sqlite.gaps import positions
+from lllm.events.backends.sqlite.unreadable_positions import positions
 from lllm.events.integrity.repair import Mended, Repaired
 from lllm.terminal_safe import visible
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache
 from typing import Protocol
 
-from lllm.events.concurrency import deferred
-from lllm.instrumentation.sdk.body_end import BodyEnd, BodyEnded, OpenBodyEnd
+from lllm.events.concurrency import finalizer_work
+from lllm.instrumentation.sdk.abandoned_streams import BodyEnd, BodyEnded, OpenBodyEnd
 
 
 class Stream(Protocol):
@@ -94,7 +94,7 @@ class Copying(Copied):
 
     def _tell(self, error: BaseException | None) -> None:
         if self.end.come():
-            if deferred.by_collector():
+            if finalizer_work.by_collector():
                 self.end.tell_later(error)
             else:
                 self._ended(error, whole=self.end.whole)

@@ -14,21 +14,21 @@ from typing import Protocol
 
 from lllm.instrumentation.captured_call import Call, is_answer
 from lllm.instrumentation.client_endpoint import ClientEndpoint
-from lllm.instrumentation.completions import COMPLETIONS
-from lllm.instrumentation.errors import RecorderAbort, isolate_recording_errors
-from lllm.instrumentation.operations import operation_of, unrecorded
-from lllm.instrumentation.sdk.body_end import BodyEnded
+from lllm.instrumentation.legacy_completions import COMPLETIONS
+from lllm.instrumentation.recorded_endpoints import operation_of, unrecorded
+from lllm.instrumentation.recording_errors import RecorderAbort, isolate_recording_errors
+from lllm.instrumentation.sdk.abandoned_streams import BodyEnded
 from lllm.instrumentation.sdk.body_tee import AsyncCopying, Broken, Copying, of_library
 from lllm.instrumentation.sdk.recorded_responses import async_response_of, response_of
-from lllm.instrumentation.session_scope import ClientFamily, Recording
+from lllm.instrumentation.session_resolver import ClientFamily, Recording
 from lllm.instrumentation.streamed_answers import Head
 from lllm.invokers.dialects.catalog import CHAT
 from lllm.invokers.sdk.exchange import Read, Whole
 from lllm.pricing.genai_prices import make_ready_aside
-from lllm.replay.active import above_of
+from lllm.replay.active_replay import above_of
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import running_session
-from lllm.sessions.open_calls import exiting
+from lllm.sessions.unfinished_calls import exiting
 
 # The call that the SDK is making just now, for the attempts that it sends.
 _under_way: ContextVar[Call | None] = ContextVar("lllm_captured_call", default=None)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from lllm.events.errors import ConfigError
 from lllm.instrumentation.sdk.hooks import AsyncListener, Listener, SyncListener
-from lllm.instrumentation.session_scope import ClientFamily, Recording
+from lllm.instrumentation.session_resolver import ClientFamily, Recording
 from lllm.instrumentation.wrapped_clients import clients_inside, holder_of
 from lllm.invokers.sdk.versions import require_supported
 

@@ -13,13 +13,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, cast
 
 from lllm.events.errors import ReplayError
-from lllm.instrumentation.errors import RecorderAbort
+from lllm.instrumentation.recording_errors import RecorderAbort
 from lllm.instrumentation.sdk.body_tee import of_library
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from lllm.replay.active import AnsweredAttempt
+    from lllm.replay.active_replay import AnsweredAttempt
     from lllm.replay.wire.http_answer import HttpAnswer
 
 _AWS = "vnd.amazon.eventstream"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, Usage
 from lllm.invokers import Answer, Finish
-from lllm.invokers.dialects.json_values import text
+from lllm.invokers.dialects.provider_json import text
 from lllm.invokers.http.errors import with_use
 from lllm.pricing.amounts import billed_of
 

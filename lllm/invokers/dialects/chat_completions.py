@@ -21,7 +21,7 @@ from lllm.invokers.dialects.dialect import (
     refuse_params,
     schema_name,
 )
-from lllm.invokers.dialects.json_values import arguments_text, items, mapping, text
+from lllm.invokers.dialects.provider_json import arguments_text, items, mapping, text
 from lllm.pricing.usage import of_chat
 
 if TYPE_CHECKING:

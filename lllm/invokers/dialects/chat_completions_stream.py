@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lllm.invokers.dialects.chat_completions import THOUGHTS, others_of, text_of, thought_of
 from lllm.invokers.dialects.growing_fields import GrowingText, grow
-from lllm.invokers.dialects.json_values import items, mapping, text
+from lllm.invokers.dialects.provider_json import items, mapping, text
 from lllm.invokers.http.errors import from_event
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from lllm.events.model import Content, Part, ToolCall, ToolDefinition
 from lllm.invokers import Answer, Finish, Request
 from lllm.invokers.dialects.answers import answer_without, build_answer, use_of
 from lllm.invokers.dialects.dialect import more_of, not_carried, refuse_params
-from lllm.invokers.dialects.json_values import arguments_text, mapping, text
+from lllm.invokers.dialects.provider_json import arguments_text, mapping, text
 from lllm.pricing.usage import of_messages
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 
 from lllm.invokers.dialects.growing_fields import GrowingText, grow
-from lllm.invokers.dialects.json_values import mapping
+from lllm.invokers.dialects.provider_json import mapping
 from lllm.invokers.http.errors import from_event
 
 _GROWING: dict[object, str] = {

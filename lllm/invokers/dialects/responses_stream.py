@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from lllm.invokers.dialects.growing_fields import GrowingText
-from lllm.invokers.dialects.json_values import items, mapping, text
+from lllm.invokers.dialects.provider_json import items, mapping, text
 from lllm.invokers.http.errors import from_event
 
 if TYPE_CHECKING:

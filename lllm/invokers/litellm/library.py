@@ -20,7 +20,7 @@ from inspect import isawaitable
 from typing import Protocol, cast
 
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 
 _NAME = "litellm"
 _WORKER = "litellm.litellm_core_utils.logging_worker"

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from lllm.events.concurrency.fork_handlers import register_after_fork
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping

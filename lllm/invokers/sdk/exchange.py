@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from lllm.events.errors import InvokeError
+from lllm.invokers.http.amazon_event_stream import CONTENT_TYPE, EventStreamDecoder
 from lllm.invokers.http.errors import (
     cleaned,
     from_response,
@@ -23,7 +24,6 @@ from lllm.invokers.http.errors import (
     tells_error,
     with_use,
 )
-from lllm.invokers.http.event_stream import CONTENT_TYPE, EventStreamDecoder
 from lllm.invokers.http.sse import Decoder
 from lllm.invokers.http.tiers import tier_of
 from lllm.pricing.amounts import billed_by

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.invokers.sdk.clients import AsyncClient, Clients, SyncClient
 from lllm.invokers.sdk.exchange import Exchange, Response, Whole
@@ -108,7 +108,7 @@ class SdkInvoker(Generic[S, A]):
     def _begin(self) -> None:
         self._clients = Clients(self._sdk.client, self._sdk.async_client)
         # Closing waits for locks, which the collector must not.
-        self._closer = weakref.finalize(self, deferred.close_later, self._clients.close_all)
+        self._closer = weakref.finalize(self, finalizer_work.close_later, self._clients.close_all)
         self._closer.atexit = False
         register_after_fork(self)
 

@@ -11,7 +11,7 @@ import re
 import sys
 from functools import cache
 
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import MissingExtra
 from lllm.version import __version__
 

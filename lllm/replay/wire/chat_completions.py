@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lllm.events.model import Part, ToolCall
 from lllm.invokers import Answer
 from lllm.invokers.dialects.chat_completions import text_of
-from lllm.invokers.dialects.json_values import items, mapping
+from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 
 _MESSAGE, _CHOICE, _WHOLE = range(3)

@@ -14,7 +14,7 @@ import msgspec
 from lllm.events.model import Content, LLMFailed, LLMResponded
 from lllm.invokers import Answer
 from lllm.replay.outcome import answer_of
-from lllm.replay.wire import chat_completions, messages, responses, texts_and_vectors
+from lllm.replay.wire import chat_completions, completions_and_embeddings, messages, responses
 from lllm.replay.wire.pieces import JSON
 
 _SECOND = 1_000_000_000
@@ -199,9 +199,9 @@ def _body(answer: Answer, asked: WireRequest, created: int) -> JSON:
         built = responses.body(answer, created=created, asked=asked.body)
         return built | ({"object": "response.compaction"} if asked.operation == "compact" else {})
     if asked.api == "embeddings":
-        return texts_and_vectors.embeddings(answer)
+        return completions_and_embeddings.embeddings(answer)
     if asked.api == "completions":
-        return texts_and_vectors.completion(answer, created=created)
+        return completions_and_embeddings.completion(answer, created=created)
     return chat_completions.body(answer, created=created)
 
 
@@ -211,7 +211,9 @@ def _events(answer: Answer, asked: WireRequest, created: int, *, finished: bool)
     if asked.api == "responses":
         return responses.events(answer, created=created, asked=asked.body, finished=finished)
     if asked.api == "completions":
-        return texts_and_vectors.completion_events(answer, created=created, finished=finished)
+        return completions_and_embeddings.completion_events(
+            answer, created=created, finished=finished
+        )
     return chat_completions.events(answer, created=created, finished=finished)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from lllm.events.model import Part, ToolCall
 from lllm.invokers import Answer
-from lllm.invokers.dialects.json_values import items, mapping
+from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 
 # Whose input comes in pieces: https://platform.claude.com/docs/en/build-with-claude/streaming

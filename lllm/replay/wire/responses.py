@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from lllm.events.model import Part
 from lllm.invokers import Answer
-from lllm.invokers.dialects.json_values import items, mapping
+from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 
 _CALLS = ("function_call", "custom_tool_call")

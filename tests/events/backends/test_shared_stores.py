@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lllm import LocalFileBackend, LogStore, LogUnavailable, SQLiteBackend
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.errors import LogError, LogReadOnly
 from lllm.events.log import LogBackend
 from lllm.testing.writers import batch
@@ -67,8 +67,8 @@ else:
     some(calls)
 gc.unfreeze()
 gc.collect()
-from lllm.events.concurrency import deferred
-deferred.settle()
+from lllm.events.concurrency import finalizer_work
+finalizer_work.settle()
 if os.path.isdir("/proc/self/fd"):
     assert len(os.listdir("/proc/self/fd")) < 30, os.listdir("/proc/self/fd")
 assert threading.active_count() < 10
@@ -107,7 +107,7 @@ def test_a_finalizer_does_not_wait(open_backend: OpenBackend) -> None:
     with database.write():
         del store
         gc.collect()
-    deferred.settle()
+    finalizer_work.settle()
     echo(other)("still works")
     assert len(other.list_sessions()) == 1
     other.close()
@@ -116,7 +116,7 @@ def test_a_finalizer_does_not_wait(open_backend: OpenBackend) -> None:
 def descriptors() -> int:
     """How many this process has open, once what earlier tests dropped is closed."""
     gc.collect()
-    deferred.settle()
+    finalizer_work.settle()
     return len(os.listdir("/proc/self/fd"))
 
 

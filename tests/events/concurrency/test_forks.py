@@ -20,7 +20,7 @@ from lllm import LocalFileBackend, LogStore, Runtime, SQLiteBackend, Tactic, loa
 from lllm.agents import tactic
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.fork_handlers import pause_at_fork
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.concurrency.robust_locks import ForkSafeLock, ThreadLock
 from lllm.store import session_host
 from lllm.testing.writers import fork

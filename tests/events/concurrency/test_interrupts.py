@@ -30,7 +30,7 @@ from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import fork_handlers
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.robust_locks import ForkSafeLock, LockPair, RobustLock
 from lllm.events.envelope import NewEvent
@@ -42,11 +42,11 @@ from lllm.sessions import (
     current_session,
     decorator,
     error_details,
-    generators,
     session,
     session_start,
+    with_in_generator,
 )
-from lllm.store import lifecycle
+from lllm.store import closing
 from lllm.testing.writers import event
 
 # Python drops, and tells, what is raised while it runs a callback of a weak reference, and a file
@@ -134,8 +134,8 @@ import sys
 from lllm import LocalFileBackend, SQLiteBackend
 from lllm.events.concurrency import locks
 from lllm.agents import tactic
-from lllm.sessions import decorator, generators, session
-from lllm.store import lifecycle
+from lllm.sessions import decorator, with_in_generator, session
+from lllm.store import closing
 from lllm.testing.writers import event
 log = {KINDS[kind].__name__}({str(path)!r})
 for number, _ in enumerate(sys.stdin, 1):
@@ -475,8 +475,8 @@ _LIFE = tuple(
         error_details,
         tactic,
         decorator,
-        generators,
-        lifecycle,
+        with_in_generator,
+        closing,
         recorder_module,
     )
 )

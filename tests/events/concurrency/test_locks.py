@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events.concurrency import decoders, fork_handlers, imports
+from lllm.events.concurrency import decoders, fork_handlers, late_imports
 from lllm.events.concurrency.fair_locks import FairFileLock, FairThreadLock
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.concurrency.robust_locks import RobustLock
@@ -213,7 +213,7 @@ def test_who_waits_for_another_process_sleeps(tmp_path: Path) -> None:
 def test_loads_pause_before_imports_and_these_before_decoders() -> None:
     """A fork takes them in the order in which one may need another, so no two wait in a ring."""
     order = {thing: order for order, things in fork_handlers._pausable.items() for thing in things}
-    assert order[loader._one_load] < order[imports._one] < order[decoders._one]
+    assert order[loader._one_load] < order[late_imports._one] < order[decoders._one]
 
 
 def test_the_lock_of_who_projects_keeps_no_file_open(tmp_path: Path) -> None:

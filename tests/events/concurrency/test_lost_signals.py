@@ -15,7 +15,7 @@ from types import FrameType
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from tests.lllm.instrumentation.asking import (
     ASKED,
     CHAT,
@@ -76,11 +76,11 @@ def test_who_collects_is_known() -> None:
             self.itself = self
 
         def __del__(self) -> None:
-            found.append(deferred.by_collector())
+            found.append(finalizer_work.by_collector())
 
     Cycle().__del__()
     gc.collect()
-    assert not deferred.by_collector()
+    assert not finalizer_work.by_collector()
     assert found == [False, False, True] or found == [False, True]
 
 
@@ -162,7 +162,7 @@ def test_no_finalizer_runs(
     what(store, server)  # what is done once only, as imports
     for _ in range(2):  # what earlier tests dropped
         gc.collect()
-        deferred.settle()
+        finalizer_work.settle()
     gc.freeze()
     found: set[str] = set()
 

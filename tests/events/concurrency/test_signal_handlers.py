@@ -13,7 +13,7 @@ import pytest
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.testing.writers import batch, without_positions
 from tests.conftest import OpenBackend
 from tests.events.backends.test_shared_stores import run
@@ -166,10 +166,10 @@ def test_a_session_that_the_collector_ends(
         first = numbers()
         next(first)
         with store._rows.database.write():
-            monkeypatch.setattr(deferred._Collection, "is_mine", True)
+            monkeypatch.setattr(finalizer_work._Collection, "is_mine", True)
             first.close()
             monkeypatch.undo()
-        deferred.settle()
+        finalizer_work.settle()
         (session,) = store.list_sessions()
         assert session.state == "failure"
 
@@ -184,12 +184,12 @@ def test_what_the_collector_left_is_written_before_the_store_closes(
         begun.set()
         time.sleep(0.2)
 
-    deferred.later(other_work)
+    finalizer_work.later(other_work)
     begun.wait()
     store = LogStore(open_backend())
     scope = store.session("script")
     scope.__enter__()
-    monkeypatch.setattr(deferred._Collection, "is_mine", True)
+    monkeypatch.setattr(finalizer_work._Collection, "is_mine", True)
     scope.__exit__(None, None, None)
     monkeypatch.undo()
     store.close()

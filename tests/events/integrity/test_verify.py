@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli.exit_codes import Finding
-from lllm.cli.render.verification import show
+from lllm.cli.render.verify import show
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.damage import Damage

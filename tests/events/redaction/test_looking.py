@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pytest
 
 from lllm.events import codec
-from lllm.events.redaction import prefilter as looking
+from lllm.events.redaction import secret_prefilter as looking
+from lllm.events.redaction.cut_text import cut_secrets
 from lllm.events.redaction.issuer_keys import issuer_keys
-from lllm.events.redaction.known_secrets import cut_secrets
-from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.secret_prefilter import may_hold_secret
 
 _random = random.Random(20261127)
 _CLASS = re.compile(r"(\[[^\]]+\])(?:\{(\d+)(?:,\d*)?\}|(\+))?")

@@ -22,10 +22,10 @@ from lllm.events import codec, model
 from lllm.events.envelope import Recorded
 from lllm.events.ids import new_id, new_salt
 from lllm.events.redaction import redact as redaction
-from lllm.events.redaction.known_secrets import cut_secrets, without_secrets
-from lllm.events.redaction.patterns import BEARER, CARD, EMAIL, Pattern
-from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.cut_text import cut_secrets, without_secrets
 from lllm.events.redaction.redact import Redact, checked, payload, redacted_in
+from lllm.events.redaction.secret_prefilter import may_hold_secret
+from lllm.events.redaction.user_patterns import BEARER, CARD, EMAIL, Pattern
 from lllm.events.values.json_values import from_plain, to_plain
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call

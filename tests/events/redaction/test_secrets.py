@@ -18,13 +18,13 @@ import pytest
 
 from lllm.events import codec, model
 from lllm.events.model import Content, Part
+from lllm.events.redaction.cut_text import cut_secrets
 from lllm.events.redaction.issuer_keys import KeyFormat, issuer_keys
-from lllm.events.redaction.known_secrets import cut_secrets
-from lllm.events.redaction.prefilter import may_hold_secret
 from lllm.events.redaction.randomness import is_words
 from lllm.events.redaction.redact import payload
+from lllm.events.redaction.secret_prefilter import may_hold_secret
 from lllm.events.values.json_values import to_plain
-from lllm.instrumentation.same_message import digests_of
+from lllm.instrumentation.resent_answers import digests_of
 from tests.support.ordinary_texts import ordinary_texts
 
 _random = random.Random(20261126)

@@ -26,7 +26,7 @@ from lllm.invokers.scripted import ScriptedInvoker, reply
 from lllm.pricing.price import price as price_of
 from lllm.projections.session.call_session import InvokeTrace
 from lllm.projections.session.invoke_cost import InvokeCost
-from lllm.store.export import as_jsonl
+from lllm.store.session_export import as_jsonl
 
 COMMANDS = (
     "demo", "ls", "show", "calls", "events", "play", "diff", "replay", "tail", "cost", "query",

@@ -22,7 +22,7 @@ from lllm.events.envelope import Recorded, seal
 from lllm.invokers.scripted import bad_request, tool_call
 from lllm.projections.session.invoke_cost import nanos
 from lllm.replay.session_diff import SessionDiff
-from lllm.store.export import as_jsonl
+from lllm.store.session_export import as_jsonl
 from tests.support import ROOT
 from tests.support.replayed import Program, asks, record
 

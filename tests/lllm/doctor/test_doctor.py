@@ -14,11 +14,11 @@ import pytest
 
 from lllm import LocalFileBackend, LogStore, NoOpBackend, SQLiteBackend
 from lllm.cli.exit_codes import Finding
-from lllm.cli.render.checkup import show_backup, show_checkup
+from lllm.cli.render.doctor import show_backup, show_checkup
+from lllm.doctor.advice import diagnosed, has_wal_reset_bug
 from lllm.doctor.examine import examine
 from lllm.doctor.facts import Checkup, Remark, Severity
 from lllm.doctor.file_systems import StoreLocation, file_system
-from lllm.doctor.remarks import diagnosed, has_wal_reset_bug
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.log import LogBackend

@@ -16,9 +16,9 @@ from lllm.events.model import Content
 from lllm.events.recorder import Recorder
 from lllm.instrumentation import body_prefixes as bodies_begun
 from lllm.instrumentation.conversations import ConversationDigest, Conversations
-from lllm.instrumentation.operations import Operation, operation_of
-from lllm.instrumentation.same_message import chained, digests_of
-from lllm.pricing.priced_requests import sent_in
+from lllm.instrumentation.recorded_endpoints import Operation, operation_of
+from lllm.instrumentation.resent_answers import chained, digests_of
+from lllm.pricing.request_media import sent_in
 from tests.lllm.instrumentation.asking import chat_client
 from tests.support import loopback
 from tests.support.loopback import Loopback

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend, capture
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.model import LLMFailed
 from tests.lllm.instrumentation.asking import ASKED, CHAT, KEY, leaving_streams, only, streamed
 from tests.support.loopback import Loopback
@@ -25,7 +25,7 @@ def descriptors() -> int:
     """How many are open, once everything that was dropped is closed."""
     for _ in range(3):
         gc.collect()
-        deferred.settle()
+        finalizer_work.settle()
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 

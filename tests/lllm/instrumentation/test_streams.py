@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from lllm import LogStore, capture
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
 from lllm.projections.session.call_session import TacticCallSession
 from tests.lllm.instrumentation.asking import (
@@ -112,7 +112,7 @@ def test_a_stream_that_is_left(server: Loopback, store: LogStore, client: openai
     next(stream)
     del stream
     gc.collect()
-    deferred.settle()
+    finalizer_work.settle()
     assert [one.state for one in store.list_sessions()] == ["failure"] * 2
 
 
@@ -250,7 +250,7 @@ def test_a_stream_that_the_loop_ends(server: Loopback, store: LogStore) -> None:
 
     asyncio.run(main())
     gc.collect()
-    deferred.settle()
+    finalizer_work.settle()
     assert len(closed) > 2
     assert not [name for name in closed if name.startswith("lllm.")]
     assert not [one for one in told if "already running" not in str(one["exception"])]

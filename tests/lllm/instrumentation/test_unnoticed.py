@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from lllm import LogStore, SQLiteBackend, capture
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.envelope import NewEvent
 from lllm.events.model import LLMFailed, LLMRequested, LLMResponded
 from lllm.instrumentation.conversations import conversations_of
@@ -52,7 +52,7 @@ def test_a_stream_that_nobody_reads(
     server.answers(chat("Hello."))
     streamed(client)
     gc.collect()
-    deferred.settle()
+    finalizer_work.settle()
     assert states(store) == ["failure"]
 
     async def main() -> None:
@@ -62,7 +62,7 @@ def test_a_stream_that_nobody_reads(
             gc.collect()
 
     asyncio.run(main())
-    deferred.settle()
+    finalizer_work.settle()
     assert states(store) == ["failure"] * 2
     assert only(store, LLMFailed)[0].cancelled
 
@@ -96,7 +96,7 @@ def test_a_stream_found_by_the_garbage_collector(server: Loopback, tmp_path: Pat
             ended = 0
             while ended < 2:  # another thread may be collecting just now, and then this one can't
                 gc.collect()
-                deferred.settle()
+                finalizer_work.settle()
                 found = store.log.read(stream=recorder.session_id)
                 ended = sum(event.type == "llm.failed" for event in found)
 

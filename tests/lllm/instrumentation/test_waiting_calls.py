@@ -18,8 +18,8 @@ import pytest
 import lllm.instrumentation.instruments
 import lllm.logging
 import lllm.packages.loader
-import lllm.sessions.open_calls
 import lllm.sessions.session
+import lllm.sessions.unfinished_calls
 from lllm import LogStore, ParseError, Prompt, SQLiteBackend, Tactic, tool
 from lllm.agents.agent_call import AgentCall
 from lllm.events.backends.memory import MemoryBackend
@@ -28,7 +28,7 @@ from lllm.events.errors import LogDamaged, LogError
 from lllm.events.model import Content
 from lllm.events.recorder import Recorder
 from lllm.instrumentation import conversations
-from lllm.instrumentation import session_scope as homes
+from lllm.instrumentation import session_resolver as homes
 from lllm.instrumentation.conversations import Conversations
 from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, tool_call, tool_calls
@@ -50,14 +50,14 @@ def test_calls_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
         def settle_at_exit(self) -> None: ...
 
     call = Call()
-    lock = lllm.sessions.open_calls._watching
-    waits_for(lock, lambda: lllm.sessions.open_calls.watch(call))
-    assert call in lllm.sessions.open_calls._watched
-    waits_for(lock, lambda: lllm.sessions.open_calls.unwatch(call))
-    assert call not in lllm.sessions.open_calls._watched
-    monkeypatch.setattr(lllm.sessions.open_calls, "_watched", WeakSet())
-    monkeypatch.setattr(lllm.sessions.open_calls, "_exiting", False)
-    waits_for(lock, lllm.sessions.open_calls._at_exit)
+    lock = lllm.sessions.unfinished_calls._watching
+    waits_for(lock, lambda: lllm.sessions.unfinished_calls.watch(call))
+    assert call in lllm.sessions.unfinished_calls._watched
+    waits_for(lock, lambda: lllm.sessions.unfinished_calls.unwatch(call))
+    assert call not in lllm.sessions.unfinished_calls._watched
+    monkeypatch.setattr(lllm.sessions.unfinished_calls, "_watched", WeakSet())
+    monkeypatch.setattr(lllm.sessions.unfinished_calls, "_exiting", False)
+    waits_for(lock, lllm.sessions.unfinished_calls._at_exit)
 
 
 class Client:

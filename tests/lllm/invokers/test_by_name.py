@@ -16,8 +16,8 @@ from lllm.agents.config import AgentConfig, read_config
 from lllm.cli import main
 from lllm.events.model import Content
 from lllm.invokers import Request
-from lllm.invokers import model_names as by_name
-from lllm.invokers.model_names import check_key, named, resolve_invoker
+from lllm.invokers import invoker_by_name as by_name
+from lllm.invokers.invoker_by_name import check_key, named, resolve_invoker
 from tests.support import loopback_messages as claude
 from tests.support.loopback import Loopback
 
@@ -304,7 +304,7 @@ def test_no_sdk_is_imported_to_choose() -> None:
     code = """
 import sys
 import lllm
-from lllm.invokers.model_names import resolve_invoker, named
+from lllm.invokers.invoker_by_name import resolve_invoker, named
 for model in ("gpt-4o", "claude-haiku-4-5", "groq/x"):
     resolve_invoker(model)
 named("litellm")

@@ -11,7 +11,7 @@ import pytest
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Invoker, Request
-from lllm.invokers.model_names import named
+from lllm.invokers.invoker_by_name import named
 from lllm.invokers.scripted import (
     Reply,
     ScriptedInvoker,

@@ -22,7 +22,7 @@ from lllm.instrumentation.request_bodies import CHAT as CHAT_FORM
 from lllm.instrumentation.request_bodies import MESSAGES
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.pricing.price import price
-from lllm.pricing.priced_requests import Sent, sent_in
+from lllm.pricing.request_media import Sent, sent_in
 from lllm.pricing.usage import of_chat, of_messages
 from tests.lllm.instrumentation.asking import ASKED, chat_client, claude_client
 from tests.support import loopback_messages

@@ -41,8 +41,8 @@ from lllm.invokers import Request
 from lllm.invokers.scripted import Reply, rate_limited, tool_call, tool_calls
 from lllm.projections.queries import load_session as loading
 from lllm.projections.session.invoke_cost import nanos
-from lllm.store.export import as_jsonl
 from lllm.store.log_store import session_host
+from lllm.store.session_export import as_jsonl
 from tests.lllm.replay.test_property import Action, outcome, repeatable, replies, tactic_of, tree
 from tests.support.replayed import Program, asks, comparable, record
 

@@ -24,7 +24,7 @@ from lllm import (
     tool,
 )  # fmt: skip
 from lllm.replay.divergence import ReplayDivergence, ReplayPlace
-from lllm.replay.ignored import Ignored
+from lllm.replay.ignored_parts import Ignored
 from tests.support.replayed import Program, asks, record
 
 Lines = list[dict[str, Any]]

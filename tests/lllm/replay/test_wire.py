@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.events.model import Content
-from lllm.instrumentation.completions import COMPLETIONS
 from lllm.instrumentation.embeddings import EMBEDDINGS
+from lllm.instrumentation.legacy_completions import COMPLETIONS
 from lllm.invokers import Answer
 from lllm.invokers.dialects.catalog import CHAT, MESSAGES, RESPONSES
 from lllm.invokers.dialects.dialect import Dialect
-from lllm.replay.wire import chat_completions, messages, responses, texts_and_vectors
+from lllm.replay.wire import chat_completions, completions_and_embeddings, messages, responses
 
 JSON = dict[str, Any]
 SOME = settings(max_examples=80, deadline=None)
@@ -360,8 +360,8 @@ def test_completions(text: str, finish: str) -> None:
     holds(
         COMPLETIONS,
         answer,
-        texts_and_vectors.completion(answer, created=5),
-        texts_and_vectors.completion_events(answer, created=5),
+        completions_and_embeddings.completion(answer, created=5),
+        completions_and_embeddings.completion_events(answer, created=5),
     )
 
 
@@ -371,7 +371,7 @@ def test_embeddings(vectors: list[object]) -> None:
     """Vectors come back as they were sent, in their order."""
     data = [{"index": index, "embedding": one} for index, one in enumerate(vectors)]
     answer = read(EMBEDDINGS, {"data": data, "model": "e", "usage": {"prompt_tokens": 1}})
-    assert read(EMBEDDINGS, texts_and_vectors.embeddings(answer)) == answer
+    assert read(EMBEDDINGS, completions_and_embeddings.embeddings(answer)) == answer
 
 
 def test_an_answer_that_broke_off() -> None:
@@ -383,7 +383,7 @@ def test_an_answer_that_broke_off() -> None:
         (RESPONSES, lambda: responses.events(answer, created=5, asked={}, finished=False)),
         (
             COMPLETIONS,
-            lambda: texts_and_vectors.completion_events(answer, created=5, finished=False),
+            lambda: completions_and_embeddings.completion_events(answer, created=5, finished=False),
         ),
     ]
     for dialect, events in made:

@@ -18,16 +18,16 @@ import pytest
 
 from lllm import LogStore, SQLiteBackend
 from lllm.events import recorder
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.sessions import (
     current_session,
     decorator,
     error_details,
-    generators,
-    open_calls,
-    open_sessions,
     session,
     session_start,
+    unfinished_calls,
+    unfinished_sessions,
+    with_in_generator,
 )
 from lllm.sessions import generator_sessions as stepwise
 from lllm.sessions.current_session import current, running_session
@@ -45,8 +45,8 @@ _LIFE = tuple(
         error_details,
         stepwise,
         decorator,
-        generators,
-        open_calls,
+        with_in_generator,
+        unfinished_calls,
         recorder,
     )
 )
@@ -260,7 +260,7 @@ def test_any_single_raise(way: Any, tmp_path: Path) -> None:
             assert running_session() is None, f"{at} of {counted.seen}"
         in_another_thread(lambda: way(store, Steps()))
         gc.collect()
-        deferred.settle()
+        finalizer_work.settle()
     found = states(path)
     assert set(found) <= {"success", "failure"}, found
     assert len(found["failure"]) > 3
@@ -357,7 +357,7 @@ def test_a_session_that_is_dropped(tmp_path: Path) -> None:
         loop.close()
         del loop
         gc.collect()
-        deferred.settle()
+        finalizer_work.settle()
         [session] = store.list_sessions()
         assert session.state == "failure"
 
@@ -367,12 +367,12 @@ def test_who_must_not_wait_has_lost_sessions_ended_by_another_thread(
 ) -> None:
     """Where there are none, nothing is queued."""
     queued: list[object] = []
-    monkeypatch.setattr(open_sessions.deferred, "later", queued.append)
-    open_sessions.settle_lost_aside()
+    monkeypatch.setattr(unfinished_sessions.finalizer_work, "later", queued.append)
+    unfinished_sessions.settle_lost_aside()
     assert queued == []
     with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store, store.session("a::script") as said:
-        noted = open_sessions.watch_of(said, said.session_id)
-        open_sessions._gone.add(noted)
-        open_sessions.settle_lost_aside()
-        assert queued == [open_sessions.settle_lost]
-        open_sessions._gone.discard(noted)
+        noted = unfinished_sessions.watch_of(said, said.session_id)
+        unfinished_sessions._gone.add(noted)
+        unfinished_sessions.settle_lost_aside()
+        assert queued == [unfinished_sessions.settle_lost]
+        unfinished_sessions._gone.discard(noted)

@@ -204,13 +204,13 @@ def test_a_database_keeps_its_store(path: Path) -> None:
 
 def test_forgotten_databases_leave_no_file_open(store: LogStore) -> None:
     """A database that is dropped without `close` lets go of the file."""
-    from lllm.events.concurrency import deferred
+    from lllm.events.concurrency import finalizer_work
 
     open_files = []
     for _ in range(12):
         assert tasks(store.database())
         gc.collect()
-        deferred.settle()
+        finalizer_work.settle()
         open_files.append(len(os.listdir("/dev/fd")))
     assert max(open_files[4:]) <= open_files[3]
 

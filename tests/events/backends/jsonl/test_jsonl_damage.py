@@ -20,7 +20,7 @@ from lllm.cli.program import main
 from lllm.events.backends.jsonl import segments
 from lllm.events.backends.jsonl import torn_tail as torn
 from lllm.events.backends.jsonl.backend import LocalFileBackend
-from lllm.events.backends.jsonl.end_mark import noted_in
+from lllm.events.backends.jsonl.lost_end import noted_in
 from lllm.events.backends.jsonl.segments import end_of, segments_of
 from lllm.events.backends.sqlite.backend import SQLiteBackend
 from lllm.events.concurrency.locks import FileLock

@@ -17,10 +17,10 @@ import pytest
 
 from lllm import LogStore
 from lllm.cli.program import main
-from lllm.events.backends.jsonl import end_mark as high_water
+from lllm.events.backends.jsonl import lost_end as high_water
 from lllm.events.backends.jsonl.backend import LocalFileBackend
-from lllm.events.backends.jsonl.end_mark import noted_in
 from lllm.events.backends.jsonl.line_format import WHOLE
+from lllm.events.backends.jsonl.lost_end import noted_in
 from lllm.events.backends.jsonl.segments import segments_of
 from lllm.events.backends.sqlite.backend import SQLiteBackend
 from lllm.events.backends.sqlite.database import Durability

@@ -15,10 +15,10 @@ import pytest
 from lllm import LogStore, LogUnavailable, SQLiteBackend
 from lllm.events.backends.sqlite import write_ahead_log
 from lllm.events.backends.sqlite.connection import Connection
-from lllm.events.backends.sqlite.connections import Readers, Reading
+from lllm.events.backends.sqlite.connection_pool import Readers, Reading
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.backends.sqlite.writer import Writing
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.locks import FileLock
 from lllm.testing.writers import batch
 
@@ -343,8 +343,8 @@ def test_a_connection_of_before_is_given_back(
     where the garbage collector gives it back, in the middle of anything."""
     dropped: list[object] = []
     queued: list[Callable[[], object]] = []
-    monkeypatch.setattr(deferred, "by_collector", lambda: by_collector)
-    monkeypatch.setattr(deferred, "later", queued.append)
+    monkeypatch.setattr(finalizer_work, "by_collector", lambda: by_collector)
+    monkeypatch.setattr(finalizer_work, "later", queued.append)
     readers = Readers(
         tmp_path / "x", connect=lambda: Connection(":memory:"), drop=dropped.append,
         check=lambda: None,

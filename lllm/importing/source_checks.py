@@ -26,7 +26,7 @@ from lllm.events.model import (
     SessionStarted,
     SessionSucceeded,
 )
-from lllm.importing.known_events import KnownEvents
+from lllm.importing.already_stored import KnownEvents
 from lllm.importing.stream_notes import StreamNote, StreamNotes
 
 _REFERRING = (AgentStarted.type, LLMRequested.type)  # to a definition

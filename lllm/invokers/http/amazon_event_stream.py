@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Protocol, cast
 
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import InvokeError
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"

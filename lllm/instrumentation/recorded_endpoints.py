@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from lllm.instrumentation import request_bodies
-from lllm.instrumentation.completions import COMPLETIONS
 from lllm.instrumentation.embeddings import EMBEDDINGS
+from lllm.instrumentation.legacy_completions import COMPLETIONS
 from lllm.instrumentation.request_bodies import CapturedRequest, ConversationForm
 from lllm.invokers.dialects.catalog import CHAT, MESSAGES, RESPONSES
 from lllm.invokers.dialects.dialect import Dialect

@@ -5,7 +5,7 @@ regular expression:
 
     LogStore(backend, redact=[EMAIL, CARD, Pattern("ticket", r"TICKET-[0-9]{6}")])
 
-What is cut without being asked for stands in `known_secrets`.
+What is cut without being asked for stands in `cut_text`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from lllm.events.errors import ConfigError
 from lllm.events.model import Content
 from lllm.invokers import Answer
 from lllm.replay.divergence import ReplayPlace
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 
 T = TypeVar("T")
 Shape: TypeAlias = "str | dict[str, Shape] | list[Shape]"

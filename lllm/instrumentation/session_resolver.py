@@ -7,10 +7,10 @@ import warnings
 import msgspec
 
 from lllm.events.concurrency.robust_locks import ThreadLock
-from lllm.replay.active import above_of
+from lllm.replay.active_replay import above_of
 from lllm.sessions.current_session import running_session
-from lllm.sessions.open_sessions import open_elsewhere
 from lllm.sessions.session import SessionScope
+from lllm.sessions.unfinished_sessions import open_elsewhere
 from lllm.store.log_store import LogStore, session_host
 
 _warning = ThreadLock()

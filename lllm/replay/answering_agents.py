@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import msgspec
 
-from lllm.agents.edits import TurnEdit
 from lllm.agents.effects import (
     BeginTurn,
     Effect,
@@ -24,6 +23,7 @@ from lllm.agents.effects import (
     Wait,
     carried_out,
 )
+from lllm.agents.fork_edits import TurnEdit
 from lllm.agents.tool_calls import failure_text
 from lllm.events.model import Error, LLMFailed, ToolFailed, ToolReturned
 from lllm.invokers import Request
@@ -95,7 +95,7 @@ class Judge(Protocol):
 
 
 def answered(judge: Judge, steps: Steps[T], agent: str, dialog: str, budget: Budget) -> Steps[T]:
-    """See `lllm.replay.active.Replaying`."""
+    """See `lllm.replay.active_replay.Replaying`."""
     call, place = judge.call(agent, dialog)
     return (yield from carried_out(steps, _Answers(judge, call, place, budget).carry_out))
 

@@ -14,7 +14,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 
-from lllm.events.redaction.credentials import Span, is_basic
+from lllm.events.redaction.named_credentials import Span, is_basic
 from lllm.events.redaction.randomness import is_masked, is_random, is_stand_in
 
 _PEM = re.compile(r"-{4,5} ?BEGIN (?:[A-Z0-9]+ ){0,5}PRIVATE KEY(?: BLOCK)? ?-{4,5}")

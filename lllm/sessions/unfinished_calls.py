@@ -11,8 +11,8 @@ import atexit
 import logging
 from typing import Protocol
 
-from lllm.events.concurrency.live_sets import LiveSet
 from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.events.concurrency.weak_sets import LiveSet
 
 _logger = logging.getLogger("lllm.invoker")
 

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from lllm import LogStore
 from lllm.cli import main
-from lllm.cli import play as playing
-from lllm.cli.play import Player, events_of
+from lllm.cli import player as playing
+from lllm.cli.player import Player, events_of
 from lllm.cli.render.events import EventLines
 from lllm.events import codec
 from lllm.events.backends.memory import MemoryBackend

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from lllm.events.errors import ConfigError
-from lllm.events.redaction.patterns import Pattern
+from lllm.events.redaction.user_patterns import Pattern
 
 Ignore: TypeAlias = str | re.Pattern[str] | Pattern
 

@@ -14,7 +14,7 @@ from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.sessions.fold_finished import fold_finished
+from lllm.sessions.load_finished import fold_finished
 
 
 class InMemorySessionHost:

@@ -6,7 +6,7 @@ that is written meanwhile.
 
 from __future__ import annotations
 
-from lllm.projections.queries.session_selection import Selection
+from lllm.projections.queries.session_filter_sql import Selection
 from lllm.projections.view import storable
 
 StartCursor = tuple[int, str]  # a session's start, nanoseconds UTC, and its id

@@ -17,9 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from lllm.events.redaction.base64_and_hex import readable_in_hex, readable_inside
 from lllm.events.redaction.credential_prefilter import may_hold_credential, may_hold_long_credential
-from lllm.events.redaction.disguises import shown, unescaped
-from lllm.events.redaction.encodings import readable_in_hex, readable_inside
+from lllm.events.redaction.escapes import shown, unescaped
 from lllm.events.redaction.issuer_key_prefilter import may_begin
 
 _DEEPEST = 3  # encodings around each other

@@ -12,7 +12,7 @@ from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.replay.client_requests import ClientComparing, ClientRequest, ComparedRequest
 from lllm.replay.comparison import Comparison, content_of, diff_of, message_lines, setting_lines
 from lllm.replay.recorded_clients import ClientCall
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 
 
 class ClientCalls:

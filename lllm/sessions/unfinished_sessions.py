@@ -21,7 +21,7 @@ from weakref import ref
 import msgspec
 
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.thread_frames import thread_frames
 from lllm.events.errors import LogError
@@ -29,7 +29,7 @@ from lllm.events.model import Error, SessionFailed
 from lllm.events.recorder import Recorder
 from lllm.events.values.json_values import to_plain
 from lllm.sessions.host import SessionHost
-from lllm.sessions.open_calls import watch
+from lllm.sessions.unfinished_calls import watch
 
 LOST = "The session was left without an end: an interrupt came there, or nobody held it any more."
 
@@ -247,12 +247,12 @@ def settle_lost() -> None:
     Where one can't be written, the error is dropped: the `with` has raised it. The store tries once
     more when it is closed.
     """
-    if not _gone or deferred.by_collector():
+    if not _gone or finalizer_work.by_collector():
         return
     for one in tuple(_gone):
         session = _registry.open.get(one.session_id)
         if session is not None and session.is_over(closing=False):
-            deferred.catch_up()  # a session that was dropped may be ended there, with its calls
+            finalizer_work.catch_up()  # it may end a dropped session there, with its calls
             with suppress(LogError):
                 session.settle()
         _gone.discard(one)
@@ -261,7 +261,7 @@ def settle_lost() -> None:
 def settle_lost_aside() -> None:
     """Do what `settle_lost` does in another thread, for callers that must not wait."""
     if any(one.session_id in _registry.open for one in tuple(_gone)):
-        deferred.later(settle_lost)
+        finalizer_work.later(settle_lost)
     else:
         settle_lost()
 
@@ -279,7 +279,7 @@ def settle_all(log: BufferedLog) -> None:
         for one in going_on:
             one.recorder.drop_interrupted()
         gc.collect()  # what was raised may hold in a cycle what it came through
-        deferred.settle()
+        finalizer_work.settle()
     for session in _sessions_of(log):
         if session.is_over(closing=True):
             with suppress(LogError):

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from itertools import count
 
 from lllm.events.buffered import BufferedLog
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.liveness import Liveness
-from lllm.sessions import open_sessions
+from lllm.sessions import unfinished_sessions
 from lllm.store.projection_scheduler import CatchUp
 from lllm.store.read_model import ReadModel
 
@@ -42,8 +42,9 @@ class Closing:
         """Close everything. Doing so twice does nothing."""
         if _closings.pop(self._number, None) is None:
             return
-        deferred.settle()  # what was dropped, or interrupted the collector, is written here yet
-        open_sessions.settle_all(self._log)
+        # What was dropped, or interrupted the collector, is written here yet.
+        finalizer_work.settle()
+        unfinished_sessions.settle_all(self._log)
         # Whatever of it can't be closed, the lock that says that this process lives goes. Its file
         # stays where a session has no end in the log: that is what tells that its writer is gone.
         with ExitStack() as closing:
@@ -53,7 +54,7 @@ class Closing:
             closing.callback(self._catch_up.close)
 
     def _let_go(self) -> None:
-        left_open = open_sessions.forget_all(self._log)
+        left_open = unfinished_sessions.forget_all(self._log)
         if self._liveness is not None:
             keep_file = left_open > 0 or self._log.lost_ends
             self._liveness.close(keep_file=keep_file)
@@ -66,6 +67,6 @@ _closings: dict[int, Closing] = {}  # of the stores that are open in this proces
 @atexit.register
 def _close_all() -> None:
     """Close all stores; dropped streams, which need their store, are ended first."""
-    deferred.settle()
+    finalizer_work.settle()
     for closing in reversed(list(_closings.values())):
         closing()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.file_header import raise_translated
-from lllm.events.concurrency import deferred
-from lllm.events.concurrency.live_sets import LiveSet
+from lllm.events.concurrency import finalizer_work
+from lllm.events.concurrency.weak_sets import LiveSet
 from lllm.events.errors import LogReadOnly, LogUnavailable
 
 if TYPE_CHECKING:
@@ -275,8 +275,8 @@ class LentConnection(Connection):
         use.__exit__(None, None, None)
         if not there:  # it was not closed with the others, since it was in use
             give_back = partial(database.give_back, self)
-            if deferred.by_collector():
-                deferred.later(give_back)
+            if finalizer_work.by_collector():
+                finalizer_work.later(give_back)
             else:
                 give_back()
 

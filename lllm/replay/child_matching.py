@@ -10,7 +10,7 @@ from collections import deque
 
 from lllm.events.model import SessionStarted
 from lllm.replay.comparison import Comparing, task_key
-from lllm.replay.recording import RecordedSession
+from lllm.replay.recorded_session import RecordedSession
 
 
 class RecordedChildren:

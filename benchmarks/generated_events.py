@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-from benchmarks.facets import Tags
-from benchmarks.texts import pool
+from benchmarks.generated_tags import Tags
+from benchmarks.generated_texts import pool
 from lllm.events import codec
 from lllm.events.model import (
     AgentDefined,

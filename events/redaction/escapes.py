@@ -3,7 +3,7 @@
 `Plain` is a text without percent-encoding (as often as it was done), escapes of JSON and Python,
 invisible characters, full-width letters and the zeros of UTF-16; it knows where each of its
 characters stood. `wrapped` finds what a terminal broke over lines. What was encoded as a whole is
-for `encodings`.
+for `base64_and_hex`.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _part_before(text: str, at: int) -> tuple[int, int] | None:
     return (end - run, end) if run else None
 
 
-# -- of bytes, for the fast look of `prefilter`
+# -- of bytes, for the fast look of `secret_prefilter`
 
 _PERCENT = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 _ESCAPED = re.compile(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lllm.invokers import Answer
-from lllm.invokers.dialects.json_values import items, mapping
+from lllm.invokers.dialects.provider_json import items, mapping
 from lllm.replay.wire import chat_completions
 from lllm.replay.wire.pieces import JSON
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from lllm.projections.queries import sessions as session_queries
-from lllm.projections.queries.cursors import CallCursor
+from lllm.projections.queries.cursor_sql import CallCursor
 from lllm.projections.queries.filters import CallFilter, CallSort, Filter
-from lllm.projections.queries.session_selection import Selection, tag_number
+from lllm.projections.queries.session_filter_sql import Selection, tag_number
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from lllm.events.concurrency.imports import importing
+from lllm.events.concurrency.late_imports import importing
 from lllm.events.errors import ConfigError
 from lllm.invokers import Invoker
 from lllm.pricing.provider_hosts import provider_of

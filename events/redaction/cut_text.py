@@ -1,9 +1,9 @@
 """Cuts out all the kinds of secrets that lllm recognises by itself.
 
-They are keys that their issuers' prefixes tell (`issuer_keys`) and what names (`credentials`) and
-forms (`credential_forms`) tell, as they stand, over line breaks, and under what disguises them
-(`disguises`, `encodings`): percent-encoding, escapes, invisible characters, UTF-16, base64 and hex,
-also one in the other.
+They are keys that their issuers' prefixes tell (`issuer_keys`) and what names
+(`named_credentials`) and forms (`credential_formats`) tell, as they stand, over line breaks, and
+under what disguises them (`escapes`, `base64_and_hex`): percent-encoding, escapes, invisible
+characters, UTF-16, base64 and hex, also one in the other.
 
 A mark, `[redacted: openai-key]`, takes the place of all of a secret: no part of it is left. In
 base64 and hex the mark is encoded, so that what is around it can still be read.
@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from lllm.events.redaction import credential_forms, credentials
-from lllm.events.redaction.credentials import Span
-from lllm.events.redaction.disguises import NEXT_LINE, Plain, wrapped
-from lllm.events.redaction.encodings import cut_encoded
+from lllm.events.redaction import credential_formats, named_credentials
+from lllm.events.redaction.base64_and_hex import cut_encoded
+from lllm.events.redaction.escapes import NEXT_LINE, Plain, wrapped
 from lllm.events.redaction.issuer_key_prefilter import may_begin
 from lllm.events.redaction.issuer_keys import issuer_keys
-from lllm.events.redaction.prefilter import may_hold_secret
+from lllm.events.redaction.named_credentials import Span
 from lllm.events.redaction.randomness import is_words
+from lllm.events.redaction.secret_prefilter import may_hold_secret
 
 _DEEPEST = 3  # encodings around each other
 _RUN = 16  # characters that every key has in one run
@@ -85,7 +85,7 @@ def cut_member(name: str, text: str, found: Counter[str]) -> str:
         text: Its value.
         found: Counts the marks by the name of their kind.
     """
-    span = credentials.in_member(name, text)
+    span = named_credentials.in_member(name, text)
     if span is None:
         return cut_secrets(text, found)
     start, end, kind = span
@@ -123,12 +123,12 @@ def _spans(text: str) -> Iterator[Span]:
                 for start, end in key.spans(text):
                     yield start, _with_rest(text, end), key.name
         if "eyJ" in runs or "eyA" in runs or "ewo" in runs or "ew0" in runs:
-            yield from credential_forms.json_web_tokens(text)
+            yield from credential_formats.json_web_tokens(text)
     if "PRIVATE KEY" in text:
-        yield from credential_forms.private_keys(text)
-    for start, end, name in credentials.assigned(text):
+        yield from credential_formats.private_keys(text)
+    for start, end, name in named_credentials.assigned(text):
         yield start, _with_rest(text, end), name
-    for start, end, name in credential_forms.known_by_form(text):
+    for start, end, name in credential_formats.known_by_form(text):
         yield start, _with_rest(text, end), name
 
 
@@ -196,7 +196,7 @@ def _whole_keys(joined: str, at: int = 0) -> Iterator[Span]:
     if len(joined) < _RUN:
         return
     if _JWT.search(data := joined.encode("ascii", "replace")) is not None:
-        for start, end, name in credential_forms.json_web_tokens(joined):
+        for start, end, name in credential_formats.json_web_tokens(joined):
             yield at + start, at + end, name
     if not may_begin(data):
         return

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 from lllm.events.backends.sqlite.connection import Connection
 from lllm.events.backends.sqlite.file_header import raise_translated
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fair_locks import FairThreadLock
 from lllm.events.errors import LogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lllm.events.backends.sqlite.lent_connection import LentConnection
+    from lllm.events.backends.sqlite.user_sql import LentConnection
 
 _POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
 _serials = count(1)
@@ -171,8 +171,8 @@ class Reading:
                 connection.execute("ROLLBACK")
             if self._free is readers.free:
                 self._free.append(connection)
-            elif deferred.by_collector():
-                deferred.later(partial(readers.drop, connection))
+            elif finalizer_work.by_collector():
+                finalizer_work.later(partial(readers.drop, connection))
             else:
                 readers.drop(connection)
         except (sqlite3.Error, OSError) as failed:

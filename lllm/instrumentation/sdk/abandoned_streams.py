@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Protocol
 
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 
 
 class BodyEnded(Protocol):
@@ -38,7 +38,7 @@ class BodyEnd:
 
     def tell_later(self, error: BaseException | None) -> None:
         """Tell of it in a thread of its own."""
-        deferred.later(partial(self._dropped, error, whole=self.whole))
+        finalizer_work.later(partial(self._dropped, error, whole=self.whole))
 
 
 class OpenBodyEnd(BodyEnd):

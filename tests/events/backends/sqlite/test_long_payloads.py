@@ -16,18 +16,18 @@ import pytest
 
 from lllm import AppendConflict, LocalFileBackend, SQLiteBackend
 from lllm.events.backends.jsonl import line_format as lines
-from lllm.events.backends.sqlite import long_rows
+from lllm.events.backends.sqlite import long_payloads
 from lllm.events.backends.sqlite.repair import repair_database
 from lllm.events.envelope import NewEvent, seal
 from lllm.events.integrity.backup import back_up
 from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
 
-LONG = b'{"said":"%b","n":7}' % ("é".encode() * (long_rows.LONGEST_TEXT // 2))
+LONG = b'{"said":"%b","n":7}' % ("é".encode() * (long_payloads.LONGEST_TEXT // 2))
 OTHERS = {
     "text": LONG,
-    "spaced": b' {"said":"%b"}\n' % (b"x" * long_rows.LONGEST_TEXT),
-    "bytes": b"\xff" * (long_rows.LONGEST_TEXT + 1),
+    "spaced": b' {"said":"%b"}\n' % (b"x" * long_payloads.LONGEST_TEXT),
+    "bytes": b"\xff" * (long_payloads.LONGEST_TEXT + 1),
 }
 MAKE: dict[str, Callable[[Path], LogBackend]] = {
     "sqlite": SQLiteBackend, "jsonl": LocalFileBackend,

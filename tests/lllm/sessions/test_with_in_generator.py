@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from lllm import LogStore, SQLiteBackend
-from lllm.events.concurrency import deferred
+from lllm.events.concurrency import finalizer_work
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.sessions import generator_sessions as stepwise
-from lllm.sessions import generators
+from lllm.sessions import with_in_generator
 from lllm.sessions.current_session import running_session
 
 
@@ -101,7 +101,7 @@ def test_a_decorated_generator_that_is_left(store: LogStore) -> None:
     cycle.append(cycle)
     del cycle
     gc.collect()
-    deferred.settle()
+    finalizer_work.settle()
     called(store, "next")
     found = [store.load_session(one.session_id) for one in store.list_sessions()]
     assert {one.tactic_name for one in found} == {"endless", "next"}
@@ -215,7 +215,7 @@ def test_a_with_in_an_asynchronous_generator(
 ) -> None:
     """It warns once, and names the decorator; after another task has closed it, its session is
     nobody's parent."""
-    monkeypatch.setattr(generators, "_warned", False)
+    monkeypatch.setattr(with_in_generator, "_warned", False)
 
     async def stream() -> AsyncIterator[int]:
         async with store.session("stream"):
@@ -242,7 +242,7 @@ def test_a_generator_that_ended_leaves_nothing_to_do(
 ) -> None:
     """When it is dropped, nothing is queued for later: its session has its end."""
     queued: list[object] = []
-    monkeypatch.setattr(deferred, "later", queued.append)
+    monkeypatch.setattr(finalizer_work, "later", queued.append)
 
     @store.tactic("a::counting")
     def counting() -> Iterator[int]:

@@ -12,8 +12,8 @@ from lllm.cli.exit_codes import Finding
 from lllm.cli.render.console import joined, plain_table, show, stdout
 from lllm.cli.render.formats import counted
 from lllm.cli.render.json_text import show_json
+from lllm.doctor.advice import size
 from lllm.doctor.facts import Checkup, Severity, ViewFacts
-from lllm.doctor.remarks import size
 from lllm.events.codec import encode
 from lllm.events.integrity.backup import BackedUp
 from lllm.terminal_safe import visible

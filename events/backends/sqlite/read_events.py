@@ -2,7 +2,7 @@
 
 Where a page can't be read, what stands before it is given, LogDamaged names the positions that are
 lost with it, and reading `after` the last of these goes on behind it. A page that only leads to
-others, or that only an index needs, costs nothing but time: see `page_rows`.
+others, or that only an index needs, costs nothing but time: see `salvaged_rows`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Literal, cast
 import msgspec
 
 from lllm.events.backends.sqlite.database import Database, Row
-from lllm.events.backends.sqlite.gaps import end_of_gap, of_a_part, positions
-from lllm.events.backends.sqlite.long_rows import DATA, filled
-from lllm.events.backends.sqlite.page_rows import SalvagedRows
+from lllm.events.backends.sqlite.long_payloads import DATA, filled
+from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows
+from lllm.events.backends.sqlite.unreadable_positions import end_of_gap, of_a_part, positions
 from lllm.events.codec import is_utf8
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.envelope import Recorded
