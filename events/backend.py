@@ -169,6 +169,19 @@ class ReadsByType(Protocol):
 
 
 @runtime_checkable
+class ReadsDigests(Protocol):
+    """A log that can read the digests of events without the events."""
+
+    def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """Read the digests of all events, in order.
+
+        Args:
+            after: As of `read`.
+            upto: As of `read`.
+        """
+
+
+@runtime_checkable
 class ReadsPastDamage(Protocol):
     """A log that can continue reading after a damaged place."""
 
@@ -179,6 +192,9 @@ class ReadsPastDamage(Protocol):
             LogError: It can't be read at all.
         """
 
+
+DigestPage = Sequence[tuple[int, bytes]]  # positions and digests, in the order of the log
+DIGESTS_AT_ONCE = 2_048
 
 Progress = Callable[[int, int], None]  # told how far some work is, and how far it will go
 
@@ -314,6 +330,54 @@ def read_types(
     if isinstance(log, ReadsByType):
         return log.read_types(types, after=after, upto=upto)
     return (event for event in log.read(after=after, upto=upto) if event.type in types)
+
+
+def read_digests(
+    log: LogBackend, *, after: int = 0, upto: int | None = None
+) -> Iterator[DigestPage]:
+    """Read the digests of all events, from any log, whether or not it can read them alone.
+
+    Args:
+        log: Any backend.
+        after: The position to begin behind.
+        upto: The last position that is read, None for the head now.
+
+    Yields:
+        Some positions and digests at a time; none twice.
+
+    Raises:
+        LogDamaged: What is stored is not what was written. What stands before it was given.
+    """
+    if isinstance(log, ReadsDigests):
+        return log.read_digests(after=after, upto=upto)
+    return digest_pages(log.read(after=after, upto=upto))
+
+
+def digest_pages(events: Iterator[Recorded]) -> Iterator[DigestPage]:
+    """Take the positions and digests of events.
+
+    Args:
+        events: The events, which may end with LogDamaged.
+
+    Yields:
+        Some of them at a time.
+
+    Raises:
+        LogDamaged: As the events, behind what was read.
+    """
+    page: list[tuple[int, bytes]] = []
+    try:
+        for event in events:
+            page.append((event.position, event.digest))
+            if len(page) == DIGESTS_AT_ONCE:
+                yield page
+                page = []
+    except LogDamaged:
+        if page:
+            yield page
+        raise
+    if page:
+        yield page
 
 
 def follow(

@@ -22,8 +22,10 @@ from typing import Literal
 from lllm.events.backend import (
     AppendsWithin,
     AppendsWithoutWaiting,
+    DigestPage,
     KnowsNesting,
     LogBackend,
+    read_digests,
     read_types,
 )
 from lllm.events.concurrency import finalizer_work
@@ -295,6 +297,10 @@ class BufferedLog:
     ) -> Iterator[Recorded]:
         """See ReadsByType."""
         return read_types(self.backend, types, after=after, upto=upto)
+
+    def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """See ReadsDigests."""
+        return read_digests(self.backend, after=after, upto=upto)
 
     def head(self) -> int:
         """See LogBackend."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash as HASH  # the standard library has no public name for it
 
 SALT_BYTES = 32
+DIGEST_BYTES = 32
 EVENT_BYTES = 256 << 20  # the longest event: of its payload, or of its line in a JSONL log
 APPEND_BYTES = 1 << 30  # the longest append
 _BLOCK_BYTES = 64  # of SHA-256

@@ -8,10 +8,11 @@ counts exactly once, whatever crashes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from lllm.events.backend import DigestPage
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
@@ -224,6 +225,19 @@ class View(Protocol):
         Args:
             rows: The rows of its tables.
             batch: The next events of the log that it wants, in order.
+        """
+
+
+@runtime_checkable
+class DigestView(View, Protocol):
+    """A view that is also built from the digests of all events, whatever their types."""
+
+    def apply_digests(self, rows: Rows, digests: DigestPage) -> None:
+        """Update the rows for some digests.
+
+        Args:
+            rows: The rows of its tables.
+            digests: The next events of the log: their positions and digests, in order.
         """
 
 

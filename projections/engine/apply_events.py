@@ -16,8 +16,8 @@ from lllm.events.errors import LogDamaged, ViewError
 from lllm.projections.engine.checkpoints import Checkpoint, advance
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.session_contexts import Contexts
-from lllm.projections.engine.skip_damage import skip_corrupt_events
-from lllm.projections.view import View, ViewEvent
+from lllm.projections.engine.skip_damage import skip_corrupt_digests, skip_corrupt_events
+from lllm.projections.view import DigestView, View, ViewEvent
 
 _AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
 _PART = 2_000  # rows written in one transaction where they need not be visible at once
@@ -121,6 +121,16 @@ class Batches:
         types = sorted({name for view in views for name in view.types} | {"session.started"})
         events = skip_corrupt_events(self._log, types, position, upto)
         changes = self._changes_of(generations)
+
+        def drop(failures: Sequence[tuple[View, ViewError]]) -> None:
+            for view, error in failures:
+                if failed is None:
+                    raise error
+                failed(view, error)
+                changes.drop(view)
+                del views[view], generations[view]
+
+        reached = position
         while position < upto:
             taken = 0
             while taken < size and (some := list(islice(events, min(_AT_ONCE, size - taken)))):
@@ -129,15 +139,33 @@ class Batches:
                 decoded = [contexts.view_event(event, codec.decode(event)) for event in some]
                 with self._database.snapshot() as changes.connection:
                     failures = _apply(views, changes, decoded)
-                for view, error in failures:
-                    if failed is None:
-                        raise error
-                    failed(view, error)
-                    changes.drop(view)
-                    del views[view], generations[view]
+                drop(failures)
             if taken < size:
                 position = upto
+            drop(self._apply_digests(views, changes, reached, position))
+            reached = position
             yield Batch(self._database, changes, generations, position)
+
+    def _apply_digests(
+        self, views: Mapping[View, Checkpoint], changes: Changes, after: int, upto: int
+    ) -> list[tuple[View, ViewError]]:
+        """Pass the digests of all events to the views of them; returns the views that raised."""
+        wanting = {view: at for view, at in views.items() if isinstance(view, DigestView)}
+        failures: list[tuple[View, ViewError]] = []
+        for page in skip_corrupt_digests(self._log, after, upto) if wanting else ():
+            with self._database.snapshot() as changes.connection:
+                for view, at in list(wanting.items()):
+                    new = (
+                        page
+                        if at.position < page[0][0]
+                        else [one for one in page if one[0] > at.position]
+                    )
+                    try:
+                        view.apply_digests(changes, new)
+                    except Exception as error:  # as of `apply`
+                        failures.append((view, _view_error(view, page[0][0], page[-1][0], error)))
+                        del wanting[view]
+        return failures
 
     def _changes_of(self, generations: Mapping[View, int]) -> Changes:
         """Make empty changes, or reuse those of the last batch."""
@@ -163,14 +191,18 @@ def _apply(
             try:
                 view.apply(changes, wanted)
             except Exception as error:  # a user's view may raise anything
-                failures.append((view, _view_error(view, wanted, error)))
+                failures.append((view, _view_error(view, *_ends(wanted), error)))
     return failures
 
 
-def _view_error(view: View, batch: Sequence[ViewEvent], error: Exception) -> ViewError:
+def _ends(batch: Sequence[ViewEvent]) -> tuple[int, int]:
+    return batch[0].event.position, batch[-1].event.position
+
+
+def _view_error(view: View, first: int, last: int, error: Exception) -> ViewError:
     made = ViewError(
-        f"The view {view.name!r} could not take the events from position "
-        f"{batch[0].event.position} to {batch[-1].event.position}: {type(error).__name__}: {error}."
+        f"The view {view.name!r} could not take the events from position {first} to {last}: "
+        f"{type(error).__name__}: {error}."
     )
     made.__cause__ = error
     return made

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from lllm.events.backend import LogBackend, read_types
+from lllm.events.backend import DigestPage, LogBackend, read_digests, read_types
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("lllm.store")
 
@@ -49,7 +52,24 @@ def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator
     return _read_around(lambda after: log.read(after=after, stream=stream), after)
 
 
-def _read_around(read: Callable[[int], Iterator[Recorded]], after: int) -> Iterator[Recorded]:
+def skip_corrupt_digests(log: LogBackend, after: int, upto: int) -> Iterator[DigestPage]:
+    """Read the digests of the readable events.
+
+    Args:
+        log: The log.
+        after: The position to begin behind.
+        upto: The last position to read.
+
+    Yields:
+        Some positions and digests at a time, in order.
+
+    Raises:
+        LogDamaged: Nobody knows where to go on behind damage.
+    """
+    return _read_around(lambda after: read_digests(log, after=after, upto=upto), after)
+
+
+def _read_around(read: Callable[[int], Iterator[T]], after: int) -> Iterator[T]:
     logged = False
     while True:
         try:

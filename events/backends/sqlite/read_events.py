@@ -14,13 +14,14 @@ from typing import Literal, cast
 
 import msgspec
 
+from lllm.events.backend import DIGESTS_AT_ONCE, DigestPage, digest_pages
 from lllm.events.backends.sqlite.database import Database, Row
 from lllm.events.backends.sqlite.long_payloads import DATA, filled
 from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows
 from lllm.events.backends.sqlite.unreadable_positions import end_of_gap, of_a_part, positions
 from lllm.events.codec import is_utf8
 from lllm.events.concurrency.decoders import warm_msgspec
-from lllm.events.envelope import Recorded
+from lllm.events.envelope import DIGEST_BYTES, Recorded
 from lllm.events.errors import LogDamaged, LogError
 
 _DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache
@@ -32,6 +33,7 @@ _SELECT = f"""SELECT position, stream, seq, time, type, version, {DATA}, digest
 
 _EVENTS = warm_msgspec(list[Recorded])
 _NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
+_DIGESTS = "SELECT position, digest FROM events WHERE position > ? ORDER BY position LIMIT ?"
 _ONE = f"{_SELECT} WHERE position = ?"
 # By the index of UNIQUE (stream, seq), which is another part of the file than the rows.
 _OF_STREAM = """SELECT 1 FROM events INDEXED BY sqlite_autoindex_events_1
@@ -86,6 +88,23 @@ class ReadsEventRows:
             (last, *types),
             lambda after: (one for one in self._all(after, last) if one.type in types),
         )
+
+    def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
+        """See ReadsDigests."""
+        last = self.head() if upto is None else min(upto, self.head())
+        after = max(after, 0)
+        while after < last:
+            count = min(DIGESTS_AT_ONCE, last - after)
+            try:
+                rows = self.database.query(_DIGESTS, (after, count))
+            except LogError as error:
+                of_a_part(error)
+                rows = []
+            if not _are_digests(rows, after, count):  # what is wrong, and where, `read` tells
+                yield from digest_pages(self.read(after=after, upto=last))
+                return
+            yield cast(DigestPage, rows)
+            after += count
 
     def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
         with self.database.snapshot() as connection:
@@ -246,6 +265,13 @@ class ReadsEventRows:
             except LogError as error:
                 of_a_part(error)  # the last page of the table, or that of the counter
         return cast(int, self.database.query(HEADS[-1])[0][0] or 0)
+
+
+def _are_digests(rows: Sequence[Row], after: int, count: int) -> bool:
+    """True if rows have the next positions and digests, and none is missing."""
+    return [row[0] for row in rows] == list(range(after + 1, after + 1 + count)) and all(
+        isinstance(digest, bytes) and len(digest) == DIGEST_BYTES for _, digest in rows
+    )
 
 
 def _is_event(row: Row) -> bool:
