@@ -111,20 +111,25 @@ class RightEdge:
             level: The lowest level of nodes that the caller wants to keep.
 
         Returns:
-            The nodes of this level and above that the leaves complete, each behind its children.
+            The nodes of this level and above that the leaves complete, the lower levels first.
         """
-        hashes, size, completed = self.hashes, self.size, list[Node]()
-        for leaf in leaves:
-            top, at, index = leaf, 0, size
-            while index & 1:
-                top = sha256(b"\x01" + hashes.pop() + top).digest()
-                index >>= 1
-                at += 1
-                if at >= level:
-                    completed.append(Node(at, index, top))
-            hashes.append(top)
-            size += 1
-        self.size = size
+        row, index, at = list(leaves), self.size, 0  # the new nodes of a level, and the first one
+        self.size += len(row)
+        left: list[bytes] = []  # at each level, the node without a right sibling
+        completed: list[Node] = []
+        while row:
+            if index & 1:
+                row.insert(0, self.hashes.pop())
+            if len(row) & 1:
+                left.append(row.pop())
+            row = [
+                sha256(b"\x01" + one + other).digest()
+                for one, other in zip(row[::2], row[1::2], strict=True)
+            ]
+            index, at = index >> 1, at + 1
+            if at >= level:
+                completed += [Node(at, index + number, one) for number, one in enumerate(row)]
+        self.hashes += reversed(left)
         return completed
 
     def root(self) -> bytes:

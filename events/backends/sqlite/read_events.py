@@ -269,9 +269,12 @@ class ReadsEventRows:
 
 def _are_digests(rows: Sequence[Row], after: int, count: int) -> bool:
     """True if rows have the next positions and digests, and none is missing."""
-    return [row[0] for row in rows] == list(range(after + 1, after + 1 + count)) and all(
-        isinstance(digest, bytes) and len(digest) == DIGEST_BYTES for _, digest in rows
-    )
+    if [row[0] for row in rows] != list(range(after + 1, after + 1 + count)):
+        return False
+    digests = [row[1] for row in rows]
+    return {*map(type, digests)} == {bytes} and {*map(len, cast(list[bytes], digests))} == {
+        DIGEST_BYTES
+    }
 
 
 def _is_event(row: Row) -> bool:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lllm.events.envelope import leaf_digest
 from lllm.events.integrity.merkle import (
     EMPTY_ROOT,
+    Node,
     NodeReader,
     RightEdge,
     consistency_proof,
@@ -219,6 +220,11 @@ def test_proofs_of_larger_trees(size: int, data: st.DataObject) -> None:
     assert not is_consistent(old, naive_root([*leaves[: old - 1], EMPTY_ROOT]), size, root, growth)
 
 
+def place(node: Node) -> tuple[int, int]:
+    """Where a node stands in the tree."""
+    return node.level, node.index
+
+
 @given(st.lists(st.integers(0, 600), max_size=6), st.integers(0, 10))
 def test_leaves_may_come_in_any_portions(portions: list[int], level: int) -> None:
     """The edge, its root and the nodes it gives out don't depend on how leaves are portioned."""
@@ -229,12 +235,14 @@ def test_leaves_may_come_in_any_portions(portions: list[int], level: int) -> Non
         completed += edge.extend(leaves[begin : begin + portion], level=level)
         begin += portion
     whole = RightEdge()
-    assert whole.extend(leaves, level=level) == completed
+    at_once = whole.extend(leaves, level=level)
+    assert [*map(place, at_once)] == sorted(map(place, completed))
+    assert {*at_once} == {*completed}
     assert (whole.size, whole.hashes, whole.root()) == (edge.size, edge.hashes, edge.root())
     assert edge.size == len(leaves)
     # Each node that is complete, once: of level `level` and above, but for the leaves themselves.
     lowest = max(level, 1)
-    assert sorted((node.level, node.index) for node in completed) == [
+    assert sorted(map(place, completed)) == [
         (at, index) for at in range(lowest, 14) for index in range(len(leaves) >> at)
     ]
     read = reader(leaves)
