@@ -3,6 +3,7 @@
     0    done
     1    nothing was found, or a check failed
     2    what was asked can't be done: an option, a path, a store that can't be opened
+    3    `lllm verify` found nothing wrong, and can't know all that it was asked
     125  `lllm replay` has no verdict, which `git bisect run` takes as: skip this commit
     130  stopped with Ctrl-C
 
@@ -27,6 +28,12 @@ from lllm.events.errors import LllmError, SessionNotFound
 
 class Finding(Exception):
     """Ends a command with exit code 1: nothing was found, or a check failed."""
+
+
+class NotKnown(Finding):
+    """Ends a command with exit code 3: nothing is wrong, and not all can be known."""
+
+    exit_code = 3
 
 
 class NoVerdict(Exception):
@@ -119,7 +126,7 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
             return 125
         except (Finding, SessionNotFound) as error:
             _print_error(str(error))
-            return 1
+            return int(getattr(error, "exit_code", 1))
         except (LllmError, OSError, sqlite3.Error) as error:
             _print_error(_error_text(error))
             return 2

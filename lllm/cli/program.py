@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from lllm.cli.commands import (
+    audit,
     calls,
     cost,
     diff,
@@ -92,7 +93,8 @@ for command in (
     replay.replay,
     sessions.tail, cost.cost,
     query.query, sessions.export, importing.import_,
-    maintenance.tag, maintenance.rebuild, maintenance.verify, maintenance.repair,
+    maintenance.tag, maintenance.rebuild, maintenance.verify, maintenance.repair, audit.seal,
+    audit.keygen,
     maintenance.doctor, maintenance.backup,
 ):  # fmt: skip
     cli.add_command(command)

@@ -17,7 +17,7 @@ from lllm.events.backends.location import local_path
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.buffered import OnError
 from lllm.events.envelope import Recorded
-from lllm.events.errors import ConfigError
+from lllm.events.errors import ConfigError, LogUnavailable
 from lllm.events.ids import new_id, new_salt
 from lllm.events.integrity.backup import BackedUp, back_up
 from lllm.events.model import ErrorRecorded, SessionTagged, State
@@ -48,6 +48,7 @@ from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
     from lllm.agents.fork_edits import Edit
+    from lllm.audit.keys import PrivateKey
     from lllm.importing.merge import ImportedSessions
     from lllm.replay.fork import Fork
     from lllm.replay.fork_point import ForkAt
@@ -779,6 +780,32 @@ class LogStore:
         """
         self.log.write_held()
         return back_up(self.backend, local_path(destination))
+
+    def seal(self, *, key: PrivateKey | None = None) -> str:
+        """Make a checkpoint of the log: its size, and the root of its Merkle tree.
+
+        Keep it outside of the store: `lllm verify --checkpoint` finds with it whatever was altered,
+        cut off or put in before.
+
+        Args:
+            key: Signs the checkpoint; see `lllm.audit.keys`. None for a plain one.
+
+        Returns:
+            The content of the file to keep: C2SP tlog-checkpoint, with a key as a signed note.
+
+        Raises:
+            LogUnavailable: Events wait in memory, because the log can't be written.
+            LogError: The log can't be read.
+            MissingExtra: A key is given, and the extra `audit` is not installed.
+        """
+        from lllm.audit.sealing import sealed
+
+        if not self.log.write_held():
+            raise LogUnavailable(
+                "Events wait in memory, since the log can't be written; a seal would not have them."
+            )
+        self._rows.catch_up()
+        return sealed(self.log, self._rows.ask, key)
 
     def database(self) -> StoreDatabase:
         """Open the store as a read-only database of sqlite-utils, for your own SQL.

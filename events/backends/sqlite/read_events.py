@@ -91,7 +91,7 @@ class ReadsEventRows:
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """See ReadsDigests."""
-        last = self.head() if upto is None else min(upto, self.head())
+        last = self.head() if upto is None else upto
         after = max(after, 0)
         while after < last:
             count = min(DIGESTS_AT_ONCE, last - after)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
+import msgspec
 
-from lllm.cli.exit_codes import Finding
+from lllm.audit.sealing import Extension
+from lllm.cli.exit_codes import Finding, NotKnown
 from lllm.cli.render.events import SHORT_ID
 from lllm.cli.render.formats import counted, shortened
 from lllm.events.damage import Damage
@@ -17,29 +19,42 @@ _LINES = 50  # damages that are listed; a file may have as many as it has lines
 _LONG = 500  # characters of what is wrong
 
 
-def show(verified: Verified, as_json: bool) -> None:
+def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()) -> None:
     """Print the result of a verification.
 
     Args:
         verified: What it found.
         as_json: True for one JSON object.
+        extensions: What it found of each seal.
 
     Raises:
         Finding: There is something to look at; raised once all is printed.
+        NotKnown: Nothing is wrong, and a seal could not be checked.
     """
     damages = verified.damages
     if as_json:
         from lllm.cli.render.json_text import show_json
         from lllm.events.codec import encode
 
-        show_json(encode(verified).decode())
+        found = msgspec.to_builtins(verified)
+        if extensions:
+            found["checkpoints"] = [_as_json(one) for one in extensions]
+        show_json(encode(found).decode())
     else:
         for damage in damages[:_LINES]:
             click.echo(_damage_line(damage))
         if len(damages) > _LINES:
             click.echo(f"... and {len(damages) - _LINES:,} more (use --json for all)")
-        for line in _notes(verified):
+        for line in _notes(verified, sealed=bool(extensions)):
             click.echo(line)
+        for one in extensions:
+            click.echo(_extension_line(one))
+    _conclude(verified, extensions)
+
+
+def _conclude(verified: Verified, extensions: Sequence[Extension]) -> None:
+    """End the command with what is to be done, if anything is."""
+    damages = verified.damages
     if not damages and not verified.is_sound:
         raise Finding("Somebody has to look at what is left of writes that were cut short.")
     if damages:
@@ -48,6 +63,33 @@ def show(verified: Verified, as_json: bool) -> None:
             f"{counted(verified.events, 'event')} can be read. Restore a backup, or mend "
             "what can be mended with `lllm repair`, which keeps a copy."
         )
+    verdicts = {verdict for one in extensions for verdict in (one.verdict, one.anchor.verdict)}
+    if "wrong" in verdicts:
+        raise Finding("The log is not what a seal says, or a seal is not of whom it should be.")
+    if "unknown" in verdicts:
+        raise NotKnown("Nothing wrong was found, and not every seal could be checked.")
+
+
+def _extension_line(extension: Extension) -> str:
+    anchor = extension.anchor
+    return (
+        f"{visible(anchor.file)}: order and completeness {extension.verdict}: "
+        f"{visible(extension.says)}; signature {anchor.verdict}: {visible(anchor.says)}."
+    )
+
+
+def _as_json(extension: Extension) -> dict[str, object]:
+    anchor = extension.anchor
+    return {
+        "file": anchor.file,
+        "origin": anchor.checkpoint.origin,
+        "size": anchor.checkpoint.size,
+        "root": anchor.checkpoint.root.hex(),
+        "order": extension.verdict,
+        "order_says": extension.says,
+        "signature": anchor.verdict,
+        "signature_says": anchor.says,
+    }
 
 
 def _damage_line(damage: Damage) -> str:
@@ -67,7 +109,7 @@ def _stream_name(stream: str) -> str:
     return f"session {visible(stream[:SHORT_ID])}"
 
 
-def _notes(verified: Verified) -> Iterator[str]:
+def _notes(verified: Verified, *, sealed: bool) -> Iterator[str]:
     if not verified.damages:
         yield (
             f"{counted(verified.events, 'event')} in {counted(verified.streams, 'stream')} "
@@ -94,4 +136,5 @@ def _notes(verified: Verified) -> Iterator[str]:
             f"{visible(file)}: bytes that were moved aside since they are no whole append. Look at "
             "them, and move or remove the file; nothing else reads it."
         )
-    yield verified.not_covered
+    if not sealed:
+        yield verified.not_covered

@@ -30,7 +30,7 @@ from lllm.store.session_export import as_jsonl
 
 COMMANDS = (
     "demo", "ls", "show", "calls", "events", "play", "diff", "replay", "tail", "cost", "query",
-    "export", "import", "tag", "rebuild", "verify", "repair", "doctor", "backup",
+    "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "doctor", "backup",
 )  # fmt: skip
 
 
@@ -682,7 +682,9 @@ def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
         source.close()
         target.close()
         rows = path
-    assert run("rebuild", "--store", path).startswith("sessions, tags, costs, calls: built anew")
+    assert run("rebuild", "--store", path).startswith(
+        "sessions, tags, costs, calls, merkle: built anew"
+    )
     assert "as the events say" in run("rebuild", "--check", "--store", path)
     connection = sqlite3.connect(rows)
     (table,) = connection.execute(

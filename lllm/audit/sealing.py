@@ -1,0 +1,217 @@
+"""Makes checkpoints of a log, and checks a log against earlier ones.
+
+A log that was altered before a checkpoint has another root at its size; one that is shorter has
+lost its end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from lllm.audit.checkpoint import LogCheckpoint, parse_checkpoint
+from lllm.audit.keys import PrivateKey, PublicKey
+from lllm.audit.signed_note import decode_text, is_signed, parse_note, sign_note, verify_note
+from lllm.events.backend import LogBackend, Progress, read_digests
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.errors import AuditError, LogDamaged, LogError, SignatureInvalid, StoreError
+from lllm.events.integrity.merkle import RightEdge
+from lllm.projections.queries.merkle import StoredTree
+
+Verdict = Literal["good", "wrong", "unknown"]
+
+
+def sealed(
+    log: LogBackend,
+    ask: Callable[[Callable[[Database], StoredTree]], StoredTree],
+    key: PrivateKey | None,
+) -> str:
+    """Make a checkpoint of a log as it is now.
+
+    Args:
+        log: The log.
+        ask: Asks the rows of its views, which may be behind.
+        key: Signs it, None for a plain one.
+
+    Returns:
+        The content of the checkpoint's file.
+
+    Raises:
+        LogError: The log can't be read.
+        MissingExtra: A key is given, and the extra `audit` is not installed.
+    """
+    try:
+        tree = ask(lambda database: StoredTree(log, database))
+        edge, position = tree.edge, tree.last_position
+    except (StoreError, LogError):  # no rows, or none that can be used: the log has it all
+        edge, position = RightEdge(), 0
+    for page in read_digests(log, after=position):
+        edge.extend(digest for _, digest in page)
+    origin = log_name(log) if key is None else key.public.name
+    text = LogCheckpoint(origin, edge.size, edge.root()).text()
+    return text if key is None else sign_note(text, key).content()
+
+
+def log_name(log: LogBackend) -> str:
+    """Name a log by the digest of its first event, which no other log has.
+
+    Args:
+        log: The log.
+    """
+    for page in read_digests(log):
+        return f"lllm/{page[0][1][:16].hex()}"
+    return "lllm/empty"
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """A checkpoint from a file, and whether it can be trusted.
+
+    Attributes:
+        file: The path, as it was given.
+        checkpoint: What it says.
+        verdict: Of its signature: "good" where a given key signed it, or where it is a plain one
+            and no key was given; "unknown" where nobody gave the key.
+        says: The same in words.
+    """
+
+    file: str
+    checkpoint: LogCheckpoint
+    verdict: Verdict
+    says: str
+
+
+def read_anchor(path: Path, keys: Sequence[PublicKey]) -> Anchor:
+    """Read a checkpoint and check its signature.
+
+    Args:
+        path: The file.
+        keys: The keys that are trusted.
+
+    Raises:
+        AuditError: It is no checkpoint.
+        OSError: The file can't be read.
+        MissingExtra: Keys are given, and the extra `audit` is not installed.
+    """
+    content = path.read_bytes()
+    try:
+        if not is_signed(content):
+            checkpoint = parse_checkpoint(decode_text(content))
+            if keys:
+                return Anchor(str(path), checkpoint, "wrong", "it is not signed")
+            return Anchor(
+                str(path), checkpoint, "good", "it is not signed, so it is worth what its place is"
+            )
+        note = parse_note(content)
+        checkpoint = parse_checkpoint(note.text)
+    except AuditError as error:
+        raise AuditError(f"{path}: {error}") from error
+    if not keys:
+        names = ", ".join(dict.fromkeys(one.name for one in note.signatures))
+        return Anchor(
+            str(path), checkpoint, "unknown",
+            f"it is signed by {names}, and the key to check that was not given",
+        )  # fmt: skip
+    try:
+        signers = verify_note(note, keys)
+    except SignatureInvalid as error:
+        return Anchor(str(path), checkpoint, "wrong", str(error))
+    return Anchor(
+        str(path), checkpoint, "good", f"it is signed by {', '.join(one.name for one in signers)}"
+    )
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """Whether a log begins with all that a checkpoint stands for.
+
+    Attributes:
+        anchor: The checkpoint.
+        verdict: "wrong" where the log is another or shorter; "unknown" where it can't be read so
+            far.
+        says: The same in words.
+    """
+
+    anchor: Anchor
+    verdict: Verdict
+    says: str
+
+
+def check_extension(
+    log: LogBackend, anchors: Sequence[Anchor], progress: Progress | None = None
+) -> list[Extension]:
+    """Check that a log is an extension of earlier checkpoints.
+
+    Args:
+        log: The log.
+        anchors: The checkpoints, in any order.
+        progress: Told now and then how far it is.
+
+    Returns:
+        One verdict for each checkpoint, in the order in which they were given.
+    """
+    sizes = sorted({one.checkpoint.size for one in anchors})
+    roots, size, damage = _roots(log, sizes, progress)
+    return [_extension(anchor, roots, size, damage) for anchor in anchors]
+
+
+def _extension(
+    anchor: Anchor, roots: Mapping[int, bytes], size: int, damage: LogDamaged | None
+) -> Extension:
+    wanted = anchor.checkpoint.size
+    root = roots.get(wanted)
+    if root == anchor.checkpoint.root:
+        return Extension(anchor, "good", f"the log begins with its {wanted:,} events, in order")
+    if root is not None:
+        says = f"the first {wanted:,} events of the log are others, or in another order"
+        return Extension(anchor, "wrong", says)
+    if damage is not None:
+        return Extension(anchor, "unknown", f"the log can't be read so far: {damage}")
+    says = f"{wanted - size:,} events are missing: the log had {wanted:,}, and has {size:,}"
+    return Extension(anchor, "wrong", says)
+
+
+def _roots(
+    log: LogBackend, sizes: Sequence[int], progress: Progress | None
+) -> tuple[dict[int, bytes], int, LogDamaged | None]:
+    """Compute the roots that a log had at some sizes; its size, and the damage that ends it."""
+    edge, head = RightEdge(), log.head()
+    roots = {0: edge.root()}
+    try:
+        for page in read_digests(log, upto=head):
+            digests, done = [digest for _, digest in page], 0
+            for size in sizes:
+                if edge.size < size <= edge.size + len(digests) - done:
+                    step = size - edge.size
+                    edge.extend(digests[done : done + step])
+                    roots[size], done = edge.root(), done + step
+            edge.extend(digests[done:])
+            if progress is not None:
+                progress(page[-1][0], head)
+    except LogDamaged as error:
+        return roots, edge.size, error
+    return roots, edge.size, None
+
+
+def refuse_beside_store(path: Path, store: Path, what: str) -> None:
+    """Refuse a place in a store, or in the folder where it stands.
+
+    Who can write the store can write there, too, and would change both alike.
+
+    Args:
+        path: Where something is to be kept.
+        store: The file or folder of the store.
+        what: What it is, as a sentence begins with it.
+
+    Raises:
+        AuditError: It would be there.
+    """
+    place, home = Path(os.path.realpath(path)).parent, Path(os.path.realpath(store))
+    if place == home.parent or home == place or home in place.parents:
+        raise AuditError(
+            f"{what} does not belong beside the store {store}: whoever can change the store can "
+            f"change what stands there. Give a place in another folder, best on another machine; "
+            f"{path} is none."
+        )
