@@ -41,8 +41,14 @@ def seal(store: str | None, out: Path, key: Path | None, key_env: str | None) ->
         signer = private_key_in_environment(key_env)
     with open_named(store) as opened:
         content = opened.seal(key=signer)
-    with open(out, "w", encoding="utf-8", newline="\n", opener=open_new_output) as file:
-        file.write(content)
+    try:
+        with open(out, "x", encoding="utf-8", newline="\n", opener=open_new_output) as file:
+            file.write(content)
+    except FileExistsError:
+        raise click.UsageError(
+            f"{out} is there already. An earlier seal proves what a later one can't: none is "
+            "replaced, so give another name."
+        ) from None
     size = content.split("\n")[1]
     by = "" if signer is None else f", signed by {visible(signer.public.name)}"
     click.echo(f"{visible(str(out))}: {int(size):,} events{by}.")

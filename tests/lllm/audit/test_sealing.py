@@ -117,6 +117,17 @@ def test_commands(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert (one["size"], one["order"], one["signature"]) == (6, "good", "unknown")
 
 
+def test_no_seal_is_replaced(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """An earlier one is evidence of its own."""
+    kept = sealed(place)
+    before = kept.read_bytes()
+    with place.open() as store:
+        write(store, "d")
+    place.run("seal", "--out", kept, code=2)
+    assert "An earlier seal proves" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+
+
 def test_a_key_in_a_variable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """It signs as one in a file does."""
     monkeypatch.setenv("SEAL_KEY", KEY.secret_text())
