@@ -285,6 +285,10 @@ class SessionSucceeded(Event, frozen=True, kw_only=True):
     """What the call returned, JSON."""
     elapsed: Number
     """Nanoseconds from the start to the end."""
+    events: Number | None = None
+    """How many events of the session stand before this one; None where an earlier lllm wrote it."""
+    root: bytes | None = None
+    """The root of the RFC 6962 tree over the digests of those, in order; None as with `events`."""
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
@@ -299,6 +303,10 @@ class SessionFailed(Event, frozen=True, kw_only=True):
     """Nanoseconds from the start to the end."""
     delivery: object = None
     """What it had delivered by then, JSON."""
+    events: Number | None = None
+    """How many events of the session stand before this one; None where an earlier lllm wrote it."""
+    root: bytes | None = None
+    """The root of the RFC 6962 tree over the digests of those, in order; None as with `events`."""
 
 
 class SessionInterrupted(Event, frozen=True, kw_only=True):

@@ -31,6 +31,8 @@ from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
 from lllm.events.envelope import NewEvent, seal
 from lllm.events.errors import LogError, SessionEnded, WrongProcess
 from lllm.events.ids import new_id, new_salt
+from lllm.events.integrity.merkle import RightEdge
+from lllm.events.integrity.session_root import ENDS, grown, with_root
 from lllm.events.model import AgentDefined, Ancestor, Event
 from lllm.events.redaction.redact import Redact, payload
 from lllm.events.statements import append_statement
@@ -82,7 +84,7 @@ class Recorder:
         self._unsealed: deque[_Payloads] = deque()  # staged, without a place in the stream yet
         self._sealed: tuple[_Payloads, int] = ([], 0)  # what was sealed last, and its last seq
         self._pending: list[NewEvent] = []  # staged, and not known to be stored
-        self._stored_seq = 0  # of the last event that is stored
+        self._stored_tree = RightEdge()  # over the digests of all that is stored
         self._undefined: dict[str, AgentDefined] = {}
         self._begin()
         self.in_child = False
@@ -221,7 +223,7 @@ class Recorder:
             self._seals.begin(sys._getframe())
             while self._unsealed:
                 payloads = self._unsealed[0]
-                last = self._pending[-1].seq if self._pending else self._stored_seq
+                last = self._pending[-1].seq if self._pending else self._stored_tree.size
                 before, end = self._sealed
                 if before is payloads and end <= last:
                     self._unsealed.popleft()  # in the round after, if an interrupt comes between
@@ -229,10 +231,20 @@ class Recorder:
                 self._sealed, now = (payloads, last + len(payloads)), time.time_ns()
                 self._pending += [  # in one step: an interrupt leaves all of them, or none
                     seal(self.salt, self.session_id, seq, now, type_, version, data)
-                    for seq, (type_, version, data) in enumerate(payloads, last + 1)
+                    for seq, (type_, version, data) in enumerate(self._rooted(payloads), last + 1)
                 ]
         finally:
             self._seals.end()
+
+    def _rooted(self, payloads: _Payloads) -> _Payloads:
+        """Complete the last event, now that all before it have their digests."""
+        if payloads is not self._end:
+            return payloads
+        tree = grown(self._stored_tree, self._pending)
+        return [
+            (type_, version, with_root(data, tree) if type_ in ENDS else data)
+            for type_, version, data in payloads
+        ]
 
     def _check_open(self) -> None:
         if self._ended:
@@ -333,7 +345,7 @@ class Recorder:
 
     def _stored(self, events: Sequence[NewEvent], positions: Sequence[int]) -> None:
         with self._staging:
-            self._stored_seq = events[-1].seq
+            self._stored_tree = grown(self._stored_tree, events)
             del self._pending[: len(events)]
             if not self._pending and self._sealed[0] is not self._end:
                 self._sealed[0].clear()  # a long one need not wait for the next

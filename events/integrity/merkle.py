@@ -103,6 +103,12 @@ class RightEdge:
         if not _are_hashes(self.hashes):
             raise ValueError(f"Each hash of a right edge has {HASH_BYTES} bytes.")
 
+    def copy(self) -> RightEdge:
+        """Make an edge that grows apart from this one."""
+        copied = RightEdge.__new__(RightEdge)
+        copied.size, copied.hashes = self.size, self.hashes[:]
+        return copied
+
     def extend(self, leaves: Iterable[bytes], *, level: int = 64) -> list[Node]:
         """Append leaves to the tree.
 

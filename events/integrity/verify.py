@@ -1,8 +1,9 @@
 """Verifies that a log still holds exactly the events that were written to it.
 
 Every event that can be read is checked against its digest, and its place in its stream against
-those before it: 1, 2, 3 ... without holes. Damage is noted with its place, and what stands behind
-it is checked all the same.
+those before it: 1, 2, 3 ... without holes. The end of a session is checked against all events of it
+(see `session_root`). Damage is noted with its place, and what stands behind it is checked all the
+same.
 
 What this finds: any change of an event, whatever field it is in; events that are missing in the
 middle of a stream, doubled or out of order; parts of the log that can't be read; in an SQLite log
@@ -32,6 +33,8 @@ from lllm.events import codec
 from lllm.events.backend import LogBackend, Progress
 from lllm.events.damage import Damage, readable
 from lllm.events.envelope import Recorded, leaf_digest
+from lllm.events.integrity.merkle import RightEdge
+from lllm.events.integrity.session_root import ENDS, root_problem
 from lllm.events.model import (
     AgentDefined,
     ErrorRecorded,
@@ -52,6 +55,7 @@ _LAST = {
     )
 }  # fmt: skip
 _ENDED = -1
+_DIGESTS = 512  # of a stream that is not ended yet, in memory
 _REPORTED = 4_096  # events between two reports of progress
 
 NOT_COVERED = (
@@ -131,10 +135,12 @@ class _Stream:
     """The state of one stream during the check.
 
     seq: of its last event so far, _ENDED where nothing may come any more. proven: a digest fitted
-    with the salt. told: there is no salt to check with, and that was said, or need not be.
+    with the salt. told: there is no salt to check with, and that was said, or need not be. tree:
+    over the digests of the events so far. digests: of the last of them, which it does not have yet;
+    None since one of the events did not fit, or was missing.
     """
 
-    __slots__ = ("proven", "salt", "seq", "time", "told")
+    __slots__ = ("digests", "proven", "salt", "seq", "time", "told", "tree")
 
     def __init__(self, salt: bytes) -> None:
         self.salt = salt
@@ -142,6 +148,18 @@ class _Stream:
         self.told = False
         self.seq = 0
         self.time: int | None = None
+        self.tree: RightEdge | None = None
+        self.digests: list[bytes] | None = []
+
+    def whole_tree(self) -> RightEdge | None:
+        """The tree over all events so far; None if it can't have all of them."""
+        if self.digests is None:
+            return None
+        if self.tree is None:
+            self.tree = RightEdge()
+        self.tree.extend(self.digests)
+        self.digests.clear()
+        return self.tree
 
 
 class _Gap(msgspec.Struct):
@@ -178,16 +196,34 @@ class _Check:
         if fits:
             stream.proven = True
         elif not self._can_not_be_checked(event, stream):
+            stream.digests = None
             if event.seq == stream.seq + 1:
                 stream.seq = event.seq  # of what does not fit, no other place is believed
             return
         if event.seq == stream.seq + 1:
             stream.seq = event.seq
+            self._grow(event, stream, fits)
         else:
+            stream.digests = None
             self._misplaced(event, stream)
         stream.time = event.time
         if event.type in _LAST:
             self._end(event)
+
+    def _grow(self, event: Recorded, stream: _Stream, fits: bool) -> None:
+        """Append an event to the tree of its stream, and check the root that an end carries."""
+        if stream.digests is None or not fits:
+            stream.digests = None
+            return
+        if event.type in ENDS:
+            tree = stream.whole_tree()
+            problem = None if tree is None else root_problem(codec.decode(event), tree)
+            if problem is not None:
+                self._damage(event, problem)
+            return
+        stream.digests.append(event.digest)
+        if len(stream.digests) == _DIGESTS:
+            stream.whole_tree()
 
     def _begin(self, event: Recorded) -> _Stream:
         stream = self._open[event.stream] = _Stream(codec.salt_of(event))

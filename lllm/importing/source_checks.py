@@ -14,6 +14,8 @@ from lllm.events import codec
 from lllm.events.damage import Damage
 from lllm.events.envelope import Recorded, leaf_digest
 from lllm.events.errors import LogDamaged
+from lllm.events.integrity.merkle import RightEdge
+from lllm.events.integrity.session_root import ENDS, root_problem
 from lllm.events.model import (
     EVENTS,
     AgentDefined,
@@ -21,16 +23,13 @@ from lllm.events.model import (
     Event,
     LLMRequested,
     LogGap,
-    SessionFailed,
     SessionInterrupted,
     SessionStarted,
-    SessionSucceeded,
 )
 from lllm.importing.already_stored import KnownEvents
 from lllm.importing.stream_notes import StreamNote, StreamNotes
 
 _REFERRING = (AgentStarted.type, LLMRequested.type)  # to a definition
-_ENDS = (SessionSucceeded.type, SessionFailed.type)
 _DEFINITION = "definition-"
 # Statements of which any two with the same name say the same.
 SAID_BY_MANY = (AgentDefined.type, SessionInterrupted.type)
@@ -139,8 +138,9 @@ class StreamChecks:
             )
         if event.seq > note.seq:
             note.seq, note.time = event.seq, event.time
-        if event.type in _ENDS:
+        if event.type in ENDS:
             note.is_open = False
+            _check_root(event, note)
 
     def _check_place(self, event: Recorded, note: StreamNote) -> None:
         missing = event.seq - note.seq - 1
@@ -237,6 +237,17 @@ class StreamChecks:
             if digest is not None:
                 note.digests, note.seq, note.known = {1: digest}, 1, 1
         return note
+
+
+def _check_root(end: Recorded, note: StreamNote) -> None:
+    """Refuse a session whose end speaks for other events than those before it, if all are there."""
+    if max(note.digests) != end.seq or len(note.digests) != end.seq:
+        return
+    tree = RightEdge()
+    tree.extend(note.digests[seq] for seq in range(1, end.seq))
+    problem = root_problem(codec.decode(end), tree)
+    if problem is not None:
+        raise _Refused(f"of {_named(end)}, the last one, {problem}")
 
 
 def _named(event: Recorded) -> str:

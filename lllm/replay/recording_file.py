@@ -8,6 +8,7 @@ from pathlib import Path
 from lllm.events import codec
 from lllm.events.envelope import Recorded, check_digest
 from lllm.events.errors import LogDamaged, ReplayError
+from lllm.events.integrity.session_root import ENDS, check_root
 from lllm.importing.exported_lines import NoEvent, read_lines
 
 _MOST_BYTES = 1 << 30  # of a file: it is held in memory
@@ -53,14 +54,17 @@ def read_file(path: str | os.PathLike[str]) -> list[Recorded]:
     if not events:
         raise ReplayError(f"{file} is empty, so it holds no session.")
     salts: dict[str, bytes] = {}
+    streams: dict[str, list[Recorded]] = {}
     for event in events:
         if event.stream not in salts and event.seq != 1:
             raise ReplayError(
                 f"{file} can't be replayed: the first event of {event.stream!r} is missing."
             )
         salt = salts.setdefault(event.stream, codec.salt_of(event))
+        streams.setdefault(event.stream, []).append(event)
         try:
             check_digest(event, salt)
+            check_root(streams[event.stream] if event.type in ENDS else ())
         except LogDamaged as damage:
             raise ReplayError(f"{file} can't be replayed: {damage}") from damage
     return events

@@ -17,6 +17,7 @@ from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded, check_digest
+from lllm.events.integrity.session_root import check_root
 from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
 from lllm.projections.queries import session_tags
 from lllm.projections.queries import sessions as session_queries
@@ -166,10 +167,11 @@ def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
 
 
 def _verified(events: Iterable[Recorded]) -> list[Recorded]:
-    """Check the digests of events of one stream, the first of which is the stream's first."""
+    """Check events of one stream, the first of which is the stream's first."""
     found = list(events)
     if found:
         salt = codec.salt_of(found[0])
         for event in found:
             check_digest(event, salt)
+        check_root(found)
     return found

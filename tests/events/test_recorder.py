@@ -360,7 +360,7 @@ _KINDS = {("llm.requested", "media"): ("audio",)}  # words of lllm's own
 _PLAIN: dict[str, object] = {
     "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "Amount | None": 7,
     "bool": True,
-    "bytes": b"\x01" * 32,
+    "bytes": b"\x01" * 32, "bytes | None": b"\x02" * 32,
     "State": "success", "Limits": model.Limits(1, 2, 3), "Price": model.Price("free", 0),
     "Price | None": model.Price("free", 0), "Usage | None": model.Usage(1, 2),
     "Origin | None": None, "Producer | None": model.Producer("1", "3"),

@@ -92,8 +92,8 @@ def record(tactic: Program, task: object = "task", **options: Any) -> str:
 
 
 CHANGING = {
-    "salt", "digest", "elapsed", "owner", "host", "pid", "origin", "price", "cost", "ancestors",
-    "traceparent", "producer", "first_token", "ordinal",
+    "salt", "digest", "root", "elapsed", "owner", "host", "pid", "origin", "price", "cost",
+    "ancestors", "traceparent", "producer", "first_token", "ordinal",
 }  # fmt: skip
 
 

@@ -93,8 +93,8 @@ class Recorder:
 
 # What differs between a session and its replay.
 VOLATILE = (
-    "elapsed", "first_token", "salt", "digest", "origin", "owner", "host", "process", "producer",
-    "price", "traceparent", "started", "definition", "port",
+    "elapsed", "first_token", "salt", "digest", "root", "origin", "owner", "host", "process",
+    "producer", "price", "traceparent", "started", "definition", "port",
 )  # fmt: skip
 
 
