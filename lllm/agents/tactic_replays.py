@@ -12,10 +12,10 @@ from lllm.store.log_store import session_host
 
 if TYPE_CHECKING:
     from lllm.agents.fork_edits import Edit
+    from lllm.replay.divergence import OnDivergence
     from lllm.replay.fork import Fork
     from lllm.replay.fork_point import ForkAt
     from lllm.replay.ignored_parts import Ignore
-    from lllm.replay.replay import OnDivergence
     from lllm.sessions.budget import OnUnpriced
     from lllm.store.log_store import LogStore
 

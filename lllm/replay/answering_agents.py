@@ -27,7 +27,7 @@ from lllm.agents.fork_edits import TurnEdit
 from lllm.agents.tool_calls import failure_text
 from lllm.events.model import Error, LLMFailed, ToolFailed, ToolReturned
 from lllm.invokers import Request
-from lllm.replay.divergence import ReplayPlace
+from lllm.replay.divergence import GoesLive, ReplayPlace
 from lllm.replay.outcome import (
     CANCELLED_TASK,
     answer_of,
@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LEFT = "It was left before its end when the session was recorded, so there is nothing to replay."
-
-
-class GoesLive(BaseException):
-    """From here on the real model is asked; never leaves this module's callers."""
 
 
 class Judge(Protocol):

@@ -7,9 +7,9 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from lllm.events.model import LLMFailed, LLMResponded
-from lllm.replay.answering_agents import LEFT, GoesLive
+from lllm.replay.answering_agents import LEFT
 from lllm.replay.client_requests import ClientRequest
-from lllm.replay.divergence import ReplayPlace
+from lllm.replay.divergence import GoesLive, ReplayPlace
 from lllm.replay.outcome import CANCELLED_TASK, is_stop
 from lllm.replay.recorded_clients import ClientAttempt, ClientCall
 from lllm.replay.wire.http_answer import HttpAnswer, WireRequest, of_failure, of_response

@@ -1,16 +1,19 @@
-"""What a replay raises where the code does something else than it did, and where.
+"""What a replay does where the code does something else: it raises, reports, or goes live.
 
-None of these is an Exception: a program that catches every Exception, as agents' programs do around
-a call, must not take a difference for one more answer.
+None of what is raised is an Exception: a program that catches every Exception, as agents' programs
+do around a call, must not take a difference for one more answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
+from lllm.events.errors import ConfigError
+
+OnDivergence = Literal["raise", "report", "live"]
 # changed: a request differs; unrecorded: one that was never made; missing: a recorded one that was
 # not made; task: a session begins with another task; tool: a tool that ran gave something else;
 # end: another delivery or error, where many sessions are replayed
@@ -150,3 +153,93 @@ class ReplayInterrupted(BaseException):
 
 def _interrupted(message: str, place: ReplayPlace) -> ReplayInterrupted:
     return ReplayInterrupted(message, place=place)
+
+
+class GoesLive(BaseException):
+    """From here on the real model is asked; never leaves a replay."""
+
+
+class Divergences:
+    """The differences of one replay, and what each of them leads to.
+
+    Args:
+        on_divergence: "raise", "report", or "live": from the first one on, ask the real model.
+
+    Attributes:
+        divergences: Where the code did something else, in the order in which that was found.
+        interrupted: Where the recording ended before the code did; None where it did not.
+        may_go_live: True for "live".
+        is_live: Something differed, and what begins from then on asks its model.
+        goes_on: True for a fork: behind the end of the recording, the model is asked.
+        went_on: The code came to the end of the recording, and went on behind it.
+
+    Raises:
+        ConfigError: `on_divergence` is none of the three.
+    """
+
+    def __init__(self, on_divergence: OnDivergence) -> None:
+        if on_divergence not in ("raise", "report", "live"):
+            raise ConfigError(
+                f'on_divergence is "raise", "report" or "live", not {on_divergence!r}.'
+            )
+        self.divergences: list[ReplayDivergence] = []
+        self.interrupted: ReplayInterrupted | None = None
+        self._reports = on_divergence != "raise"
+        self.may_go_live = on_divergence == "live"
+        self.is_live = False
+        self.goes_on = False
+        self.went_on = False
+
+    @property
+    def bills(self) -> bool:
+        """True where models may be asked, whose answers cost what they cost."""
+        return self.may_go_live or self.goes_on
+
+    def differ(self, divergence: ReplayDivergence, *, can_go_on: bool = True) -> None:
+        """Remember a difference.
+
+        Args:
+            divergence: It.
+            can_go_on: False where the recording has no answer to go on with.
+
+        Raises:
+            ReplayDivergence: The replay does not go on with the recorded answer.
+        """
+        if not self._reports and self.divergences:
+            raise self.divergences[0].again()  # a program that swallowed it gets no further
+        self.divergences.append(divergence)
+        if not (self._reports and can_go_on):
+            raise divergence
+
+    def interrupt(self, interrupted: ReplayInterrupted) -> NoReturn:
+        """Remember that the recording ended before the code did.
+
+        Args:
+            interrupted: Where.
+
+        Raises:
+            ReplayInterrupted: Always.
+        """
+        if self.interrupted is None:
+            self.interrupted = interrupted
+        raise interrupted
+
+    def go_live(self) -> None:
+        """Ask the real model from here on, with `on_divergence="live"`.
+
+        Raises:
+            GoesLive: The replay does so.
+        """
+        if self.may_go_live:
+            self.is_live = True
+            raise GoesLive
+
+    def go_on(self) -> None:
+        """Go on behind the end of the recording, in a fork.
+
+        Raises:
+            GoesLive: It is a fork.
+        """
+        if self.goes_on:
+            self.went_on = True
+            raise GoesLive

@@ -15,13 +15,13 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, ReplayError
 from lllm.events.model import AgentDefined, Content, LLMResponded, ToolReturned
 from lllm.replay.comparison import content_of
-from lllm.replay.divergence import ReplayDivergence, ReplayPlace
+from lllm.replay.divergence import OnDivergence, ReplayDivergence, ReplayPlace
 from lllm.replay.fork_point import ForkAt, ForkPoint, find_point, next_turn
 from lllm.replay.ignored_parts import Ignore
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall
 from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_reader import read_recording
-from lllm.replay.replay import OnDivergence, Replay
+from lllm.replay.replay import Replay
 from lllm.sessions.host import SessionHost
 from lllm.tools.results import result_forms
 

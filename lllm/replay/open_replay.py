@@ -17,13 +17,14 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, LogReadOnly, ReplayError
 from lllm.events.values.json_values import from_plain, to_plain
 from lllm.projections.session.invoke_cost import dollars
+from lllm.replay.divergence import OnDivergence
 from lllm.replay.fork import Fork
 from lllm.replay.fork_point import ForkAt
 from lllm.replay.ignored_parts import Ignore
 from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_file import is_file, read_file
 from lllm.replay.recording_reader import read_recording
-from lllm.replay.replay import OnDivergence, Replay
+from lllm.replay.replay import Replay
 from lllm.sessions.budget import OnUnpriced
 from lllm.sessions.host import SessionHost
 from lllm.sessions.in_memory_host import InMemorySessionHost

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Literal, NoReturn, Self
+from typing import Self
 
 import msgspec
 
 from lllm.agents.fork_edits import TurnEdit
 from lllm.events.concurrency.robust_locks import ThreadLock
-from lllm.events.errors import ConfigError, ReplayError
+from lllm.events.errors import ReplayError
 from lllm.events.model import LLMFailed, SessionStarted
 from lllm.events.recorder import Recorder
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.replay.active_replay import active_replay
 from lllm.replay.comparison import Verdict
-from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
+from lllm.replay.divergence import (
+    Divergences,
+    OnDivergence,
+    ReplayDivergence,
+    ReplayInterrupted,
+    ReplayPlace,
+)
 from lllm.replay.ignored_parts import Ignore, Ignored
 from lllm.replay.outcome_text import outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
@@ -28,8 +34,6 @@ from lllm.replay.verified_shapes import VerifiedShapes
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
-
-OnDivergence = Literal["raise", "report", "live"]
 
 _NOT_ASKED = "A recorded request was not made"
 
@@ -42,7 +46,7 @@ class JudgedRequest(msgspec.Struct, frozen=True):
     """same; ignored: the same without what `ignore` names; diverged."""
 
 
-class Replay:
+class Replay(Divergences):
     """What `store.replay` gives; inside of its `with`, sessions are answered from the log.
 
     Attributes:
@@ -61,17 +65,12 @@ class Replay:
         ignore: Iterable[Ignore] = (),
         live_tools: Collection[str] = (),
     ) -> None:
-        if on_divergence not in ("raise", "report", "live"):
-            raise ConfigError(
-                f'on_divergence is "raise", "report" or "live", not {on_divergence!r}.'
-            )
+        super().__init__(on_divergence)
         self.recording = recording
         self.host = host
         self.ignored = Ignored(ignore)
         self.live_tools = frozenset([live_tools] if isinstance(live_tools, str) else live_tools)
-        self.divergences: list[ReplayDivergence] = []
         self.requests: list[JudgedRequest] = []
-        self.interrupted: ReplayInterrupted | None = None
         self.verified: VerifiedShapes | None = None  # asks the live model as well
         self.lock = ThreadLock()
         self.begun: set[RecordedSession] = set()
@@ -81,11 +80,6 @@ class Replay:
         self.drawn: set[RecordedValue] = set()
         self.ran: set[RecordedTool] = set()  # tools that ran, and were compared
         self._asked: set[RecordedAttempt] = set()
-        self._reports = on_divergence != "raise"
-        self.may_go_live = on_divergence == "live"
-        self.is_live = False  # something differed, and what begins from then on asks its model
-        self.goes_on = False  # a fork: behind the end of the recording, the model is asked
-        self.went_on = False  # it came to the end of the recording, and behind it
         self._recorder: Recorder | None = None
         self._stack = ExitStack()
 
@@ -277,11 +271,6 @@ class Replay:
         )
         self.is_live = True
 
-    @property
-    def bills(self) -> bool:
-        """True where models may be asked, whose answers cost what they cost."""
-        return self.may_go_live or self.goes_on
-
     def changed(self, place: ReplayPlace, tool: int | None) -> TurnEdit | None:  # noqa: ARG002
         """What is changed before the model is asked at a place; a replay changes nothing.
 
@@ -312,32 +301,3 @@ class Replay:
             verdict: What came of it.
         """
         self.requests.append(JudgedRequest(place, verdict))
-
-    def differ(self, divergence: ReplayDivergence, *, can_go_on: bool = True) -> None:
-        """Remember a difference.
-
-        Args:
-            divergence: It.
-            can_go_on: False where the recording has no answer to go on with.
-
-        Raises:
-            ReplayDivergence: The replay does not go on with the recorded answer.
-        """
-        if not self._reports and self.divergences:
-            raise self.divergences[0].again()  # a program that swallowed it gets no further
-        self.divergences.append(divergence)
-        if not (self._reports and can_go_on):
-            raise divergence
-
-    def interrupt(self, interrupted: ReplayInterrupted) -> NoReturn:
-        """Remember that the recording ended before the code did.
-
-        Args:
-            interrupted: Where.
-
-        Raises:
-            ReplayInterrupted: Always.
-        """
-        if self.interrupted is None:
-            self.interrupted = interrupted
-        raise interrupted

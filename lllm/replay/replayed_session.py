@@ -25,13 +25,13 @@ from lllm.events.model import (
 from lllm.events.recorder import Recorder
 from lllm.invokers import Request
 from lllm.replay.active_replay import E
-from lllm.replay.answering_agents import GoesLive, answered
+from lllm.replay.answering_agents import answered
 from lllm.replay.answering_clients import AnsweredClient
 from lllm.replay.child_matching import RecordedChildren
 from lllm.replay.client_call_matching import ClientCalls
 from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
-from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
+from lllm.replay.divergence import GoesLive, ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.outcome import price_of_answered, tool_failure
 from lllm.replay.outcome_text import client_outcome_text, outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
@@ -198,7 +198,7 @@ class ReplayedSession:
                     recorded_next=client_outcome_text(call),
                 )
             )
-            self._go_live()
+            self._replay.go_live()
         return AnsweredClient(self, call, asked, place)
 
     def _client_calls(self) -> ClientCalls:
@@ -276,7 +276,7 @@ class ReplayedSession:
         if call is None or attempt is None:
             self._unrecorded(call, place, "The model is asked where it was not asked before.")
         if attempt.end is None:
-            self._go_on()
+            self._replay.go_on()
         messages = call.session.messages(attempt.requested)
         found = self._comparing.compare(request, attempt, messages)
         self._replay.judged(attempt, place, found.verdict)
@@ -291,23 +291,12 @@ class ReplayedSession:
                     recorded_next=outcome_text(attempt),
                 )
             )
-            self._go_live()
+            self._replay.go_live()
         if attempt.end is None and self._replay.may_go_live:
-            self._go_live()
+            self._replay.go_live()
         if attempt.end is not None:
             self._given.add(id(attempt.end.price))
         return attempt
-
-    def _go_live(self) -> None:
-        if self._replay.may_go_live:
-            self._replay.is_live = True
-            raise GoesLive
-
-    def _go_on(self) -> None:
-        """Go on behind the end of the recording, in a fork."""
-        if self._replay.goes_on:
-            self._replay.went_on = True
-            raise GoesLive
 
     def changed(
         self, call: RecordedCall | None, place: ReplayPlace, tool: int | None
@@ -320,8 +309,8 @@ class ReplayedSession:
     def _unrecorded(self, call: RecordedCall | None, place: ReplayPlace, why: str) -> NoReturn:
         recorded = self.recorded
         if recorded is not None and recorded.is_stopped:
-            self._go_on()
-            self._go_live()
+            self._replay.go_on()
+            self._replay.go_live()
             end = None if call is None else call.end
             if end is None or (isinstance(end, AgentFailed) and end.cancelled):
                 self.broke(place, "Nothing more was recorded: the session had no end of its own.")
@@ -331,7 +320,7 @@ class ReplayedSession:
             ),
             can_go_on=self._replay.may_go_live,
         )
-        self._go_live()
+        self._replay.go_live()
         raise AssertionError("what was never recorded can't go on")
 
     def _recorded_next(self) -> str:
@@ -353,8 +342,8 @@ class ReplayedSession:
 
     def broke(self, place: ReplayPlace, why: str) -> NoReturn:
         """See Judge."""
-        self._go_on()
-        self._go_live()
+        self._replay.go_on()
+        self._replay.go_live()
         recorded = self.recorded or self._replay.recording
         self._replay.interrupt(
             ReplayInterrupted(
@@ -396,7 +385,7 @@ class ReplayedSession:
                 recorded_next=self._recorded_next(),
             )
         )
-        self._go_live()
+        self._replay.go_live()
 
     # -- tools
 

@@ -50,10 +50,11 @@ if TYPE_CHECKING:
     from lllm.agents.fork_edits import Edit
     from lllm.audit.keys import PrivateKey
     from lllm.importing.merge import ImportedSessions
+    from lllm.replay.divergence import OnDivergence
     from lllm.replay.fork import Fork
     from lllm.replay.fork_point import ForkAt
     from lllm.replay.ignored_parts import Ignore
-    from lllm.replay.replay import OnDivergence, Replay
+    from lllm.replay.replay import Replay
     from lllm.replay.session_diff import SessionDiff
     from lllm.store.list_export import ExportedLists
     from lllm.store.sql_database import StoreDatabase
