@@ -2,7 +2,7 @@
 
 An agent lives for one call of its tactic. Its dialogs are append-only; `respond` has the model
 answer the current one, and is one agent call in the session's record (see
-`lllm.agents.agent_call`).
+`lllm.agents.agent_loop`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-from lllm.agents.agent_call import respond
+from lllm.agents.agent_loop import respond
 from lllm.agents.answer_stream import AnswerStream
 from lllm.agents.config import AgentConfig, only_once
 from lllm.agents.dialog import Dialog, Message

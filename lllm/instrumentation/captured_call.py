@@ -26,10 +26,10 @@ from lllm.instrumentation.replayed_requests import read_whole
 from lllm.instrumentation.request_bodies import CapturedRequest
 from lllm.instrumentation.streamed_answers import CLOSED, Head, StreamedAnswer
 from lllm.invokers import Answer
-from lllm.invokers.http.tiers import tier_of
 from lllm.invokers.sdk.exchange import Exchange, Whole
 from lllm.invokers.secret_params import without_secrets
 from lllm.pricing.request_media import Sent, sent_in
+from lllm.pricing.service_tiers import tier_in_headers
 from lllm.replay.active_replay import AnsweredAttempt, AnswersClient
 from lllm.replay.outcome import answer_of, failure_of
 from lllm.sessions.attempt import Attempt
@@ -159,7 +159,7 @@ class Call:
         self._tried += 1
         number = self._recorder.ordinal("request")
         self._region = region_of(path)
-        self._tier = tier_of(headers, self._access.provider)
+        self._tier = tier_in_headers(headers, self._access.provider)
         sent = sent_in(asked.contents, asked.params, before=body.media)
         self._recorder.stage(self._request(number, asked, self._dialog, sent))
         self._attempt = Attempt(

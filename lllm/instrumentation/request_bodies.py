@@ -1,4 +1,4 @@
-"""Parses the body of a captured request.
+"""Parses the body of a captured request, and adds to it what the recording needs.
 
 The opposite of what an invoker does: the provider's JSON becomes messages in our terms. What has no
 form of its own here is kept as the provider's JSON in the `data` of a part, so nothing is lost.
@@ -65,6 +65,23 @@ class ConversationForm(msgspec.Struct, frozen=True):
     def asked(self, body: Mapping[str, object], contents: list[Content]) -> CapturedRequest:
         """Parse everything in a body except its messages, which are already parsed."""
         return _captured_request(body, contents, *self.said)
+
+
+def asking_for_usage(body: object) -> object:
+    """Add `stream_options.include_usage` to a streamed request, unless the caller decided that.
+
+    A stream of Chat Completions names its usage, from which its cost is known, only if it is asked:
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options
+
+    Args:
+        body: The request's body.
+
+    Returns:
+        A changed copy; the body itself where nothing is to be added.
+    """
+    if isinstance(body, dict) and body.get("stream") is True and "stream_options" not in body:
+        return body | {"stream_options": {"include_usage": True}}
+    return body
 
 
 def _nothing(_: Mapping[str, object]) -> list[Content]:

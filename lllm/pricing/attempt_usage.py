@@ -13,6 +13,7 @@ from lllm.events.model import Content, Usage
 from lllm.pricing.billing import Tariff
 from lllm.pricing.fees import charges_of
 from lllm.pricing.request_media import Sent
+from lllm.pricing.service_tiers import tier_in_usage
 from lllm.pricing.usage import (
     UnreadableUsageError,
     added,
@@ -20,7 +21,7 @@ from lllm.pricing.usage import (
     unreadable,
     validation_error,
 )
-from lllm.pricing.usage_details import INWARD, OUTWARD, traffic_of, with_details
+from lllm.pricing.usage_details import INWARD, OUTWARD, with_details
 
 _MEDIA = {"audio": "audio", "image": "an image's", "video": "a film's"}
 _BY_SIZE = {"audio": "input_audio_seconds", "image": "input_pixels"}
@@ -54,7 +55,8 @@ class AttemptUsage:
         charges: What was used beside its tokens.
         sent: As given.
         geo: Where Anthropic says that the model ran, None where nobody does.
-        traffic: How Vertex served the request, None for the plain way.
+        speed: What Anthropic says of the speed, None where nobody does.
+        tier: How Vertex served the request, None for the plain way.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class AttemptUsage:
         self.charges = charges_of(self.valid, self._raw, content, model)
         self.sent = sent
         self.geo: object = self._raw.get("inference_geo")
-        self.traffic = traffic_of(self._raw)
+        self.speed: object = self._raw.get("speed")
+        self.tier = tier_in_usage(self._raw)
         self._has_audio = any(part.kind == "audio" for part in content.parts) if content else False
 
     def samplings(self, usage: Usage) -> tuple[list[SampledUsage], bool]:
@@ -105,23 +108,6 @@ class AttemptUsage:
             if unit in tariff.counted and unit not in self.charges.counts:
                 return f"does not say how much there was of the {kind} that went in"
         return None
-
-    def unconfirmed_tier(self, answered: str | None) -> str | None:
-        """The requested service tier, if the answer does not say which tier was used.
-
-        It need not be the same: https://platform.openai.com/docs/api-reference/chat/object.
-
-        Args:
-            answered: The tier of the answer.
-
-        Returns:
-            The tier; None where none was asked for, or the answer says which it is.
-        """
-        if self.sent.tier is None or answered not in (None, "standard"):
-            return None
-        # "standard" is Anthropic's word for a tier, and says nothing of the speed.
-        is_told = answered is not None and self.sent.tier != "fast"
-        return None if is_told or self._raw.get("speed") is not None else self.sent.tier
 
     def _counts(self, name: str, way: Literal["in", "out"] = "out") -> bool:
         """True if the details of the usage have a count."""

@@ -29,15 +29,26 @@ _ANY_DAY = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # for rates that no time chan
 # What tells a tier apart has a name of its own with each provider: OpenAI's service tiers,
 # Anthropic's batches and its fast mode.
 _TIER_NAMES = ("service_tier", "processing", "speed")
-
-
-# What providers call the tier that has no name: Groq's is "on_demand", and "auto" is an echo.
-_PLAIN_TIERS = (None, "default", "standard", "auto", "on_demand")
 # Who has no rates of their own: whose models are priced as their makers do. A gateway passes on
 # what its providers bill; a script, and LiteLLM without a prefix, tell no more than the name.
 BY_MODEL_NAME = frozenset(
     {"", "scripted", "litellm", "vercel", "portkey", "helicone", "cloudflare-ai-gateway"}
 )
+
+
+class NoRateError(LookupError):
+    """Something in an attempt has a price that the data does not know.
+
+    Args:
+        fault: What the data lacks, as the end of a sentence that begins with its name.
+        model: The one whose rates lack it, "" until `listed_price` says it.
+        advice: More that the user can do about it.
+    """
+
+    def __init__(self, fault: str, model: str = "", advice: str = "") -> None:
+        super().__init__(fault)
+        self.model = model
+        self.advice = advice
 
 
 class Tariffs(NamedTuple):
@@ -74,22 +85,17 @@ class Listed:
         variants = info.price_variants or []
         self._tier_constraints = _constraints(variant.constraint for variant in variants)
 
-    def tariffs(self, at: int, service_tier: str | None = None) -> Tariffs | None:
+    def tariffs(self, at: int, service_tier: str | None = None) -> Tariffs:
         """Get the rates at a time.
 
         Args:
             at: Nanoseconds UTC.
-            service_tier: None for the plain one.
+            service_tier: One that it has (see `has_tier`), or any name of the plain one.
 
         Returns:
-            The rates; None for a service tier that has none then.
+            The rates.
         """
-        if service_tier in _PLAIN_TIERS:
-            tier = service_tier if self._by_tier else None
-        elif self._has_tier(at, service_tier):
-            tier = service_tier
-        else:
-            return None
+        tier = service_tier if self._by_tier else None
         watched = self._constraints + (self._tier_constraints if tier else ())
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC) if watched else _ANY_DAY
         # Two times at which the same constraints hold have the same rates.
@@ -99,8 +105,13 @@ class Listed:
             known = self._known[key] = self._tariffs_at(when, tier)
         return known
 
-    def _has_tier(self, at: int, service_tier: str | None) -> bool:
-        """True if there are rates for a service tier at a time."""
+    def has_tier(self, at: int, service_tier: str | None) -> bool:
+        """True if there are rates for a service tier at a time.
+
+        Args:
+            at: Nanoseconds UTC.
+            service_tier: By its provider's name.
+        """
         when = dt.datetime.fromtimestamp(at // _SECOND, dt.UTC)
         context = dict.fromkeys(_TIER_NAMES, service_tier)
         return self._by_tier and any(

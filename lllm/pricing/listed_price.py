@@ -15,8 +15,9 @@ from lllm.events.model import Price, Usage
 from lllm.pricing import genai_prices
 from lllm.pricing.attempt_usage import AttemptUsage
 from lllm.pricing.billing import Sampling, Tariff, bill_all
-from lllm.pricing.genai_prices import Listed
+from lllm.pricing.genai_prices import Listed, NoRateError
 from lllm.pricing.regional_rates import ASSUMED, GEOS, billed_names, dearer_region, made_elsewhere
+from lllm.pricing.service_tiers import rates_of_tier, tariffs_of_tier
 
 _WHO_BILLS = (
     ' Where a provider bills it all the same, name it: capture(client, provider="openai"), the key '
@@ -64,7 +65,7 @@ def listed_price(
             break
     else:
         raise _unlisted(provider, model)
-    tier = service_tier or used.traffic
+    tier = service_tier or used.tier
     try:
         samplings = _samplings(
             used, usage, found, at, tier,
@@ -91,23 +92,7 @@ def listed_fees(provider: str, model: str, at: int) -> Mapping[str, Decimal]:
         US dollars for one of each, by the unit's name in genai-prices.
     """
     found = genai_prices.find(provider, model)
-    tariffs = None if found is None else found.tariffs(at)
-    return {} if tariffs is None else tariffs.by_length[0].counted
-
-
-class NoRateError(LookupError):
-    """Something in an attempt has a price that the data does not know.
-
-    Args:
-        fault: What the data lacks, as the end of a sentence that begins with its name.
-        model: The one whose rates lack it, "" until `listed_price` says it.
-        advice: More that the user can do about it.
-    """
-
-    def __init__(self, fault: str, model: str = "", advice: str = "") -> None:
-        super().__init__(fault)
-        self.model = model
-        self.advice = advice
+    return {} if found is None else found.tariffs(at).by_length[0].counted
 
 
 def _samplings(
@@ -124,15 +109,7 @@ def _samplings(
     """Look up the rates of everything that an attempt used; raises NoRateError."""
     if used.charges.unknown:
         raise NoRateError(f"has no rate for {used.charges.unknown[0]}")
-    asked = used.unconfirmed_tier(tier)
-    if asked is not None:
-        raise NoRateError(
-            f"can't tell the rates: the service tier {asked!r} was asked for, and the answer does "
-            "not say which one it was given"
-        )
-    tariffs = found.tariffs(at, tier)
-    if tariffs is None:
-        raise NoRateError(f"lists {found.name} without a price for the service tier {tier!r}")
+    tariffs = rates_of_tier(found, at, asked=used.sent.tier, answered=tier, speed=used.speed)
     if region is not None:
         raise NoRateError(f"has no rates of {region}")
     factor = GEOS.get(used.geo if isinstance(used.geo, str) else None)
@@ -168,7 +145,7 @@ def _samplings(
 def _advisors(provider: str, model: str, usage: Usage, at: int, tier: str | None) -> Tariff:
     """Look up the rates of a second model that was used for an answer."""
     listed = genai_prices.find(provider, model)
-    tariffs = None if listed is None else listed.tariffs(at, tier)
+    tariffs = None if listed is None else tariffs_of_tier(listed, at, tier)
     tariff = None if tariffs is None else tariffs.of(usage.input)
     if listed is None or tariff is None or _without_a_price(usage, listed, tariff) is not None:
         raise NoRateError(f"lists no model {model!r}, which advised in this answer")
@@ -182,8 +159,7 @@ def _dearer_when_long(provider: str, model: str, at: int, tokens: int) -> str | 
     """
     maker = made_elsewhere(provider, model)
     own = genai_prices.find(*maker) if maker else None
-    tariffs = None if own is None else own.tariffs(at)
-    if tariffs is None or tariffs.of(tokens) == tariffs.by_length[0]:
+    if own is None or own.tariffs(at).of(tokens) == own.tariffs(at).by_length[0]:
         return None
     return f"has no rates for long requests of {model}, which cost more with its maker"
 

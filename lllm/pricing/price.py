@@ -12,7 +12,8 @@ from lllm.events.model import Content, Price, Usage
 from lllm.pricing import genai_prices
 from lllm.pricing.amounts import fits_event
 from lllm.pricing.attempt_usage import AttemptUsage
-from lllm.pricing.listed_price import NoRateError, listed_fees, listed_price
+from lllm.pricing.genai_prices import NoRateError
+from lllm.pricing.listed_price import listed_fees, listed_price
 from lllm.pricing.local_models import why_free
 from lllm.pricing.request_media import NOTHING, Sent
 from lllm.pricing.user_prices import PriceTable

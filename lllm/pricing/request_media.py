@@ -1,9 +1,7 @@
-"""Finds what in a request may change its price: media, and a service tier.
+"""Finds the media in a request, since the tokens of some kinds cost more than those of text.
 
-The tokens of some kinds of media cost more than those of text.
-
-An answer should say how many tokens of each kind there were, and which tier it was given. Where it
-says nothing of what was asked for, nobody knows what it cost.
+An answer should say how many tokens of each kind there were. Where it says nothing of what was
+sent, nobody knows what it cost.
 """
 
 from __future__ import annotations
@@ -15,11 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from lllm.events.model import Content, Part
+from lllm.pricing.service_tiers import tier_in_params
 
 MEDIA = ("audio", "image", "video")
-# What is billed as if no tier was asked for. "standard_only" is Anthropic's:
-# https://platform.claude.com/docs/en/api/service-tiers
-_PLAIN_TIERS = ("", "auto", "default", "standard", "standard_only", "on_demand")
 _MIME = re.compile(r"(?:data:)?((?:audio|image|video|text|application)/[\w.+-]+)", re.ASCII)
 _MIME_KEYS = ("mime_type", "media_type", "mimeType", "format")
 _NAMES = ("filename", "name", "url", "uri", "file_uri", "file_url")
@@ -62,7 +58,7 @@ def sent_in(
     # Most messages are text alone, and a long conversation sends all of them each time.
     others = [one for one in contents for part in one.parts if part.kind not in _WITHOUT_MEDIA]
     media = before.union(*map(media_in, others))
-    tier = _tier_in(params)
+    tier = tier_in_params(params)
     return Sent(tuple(sorted(media)), tier) if media or tier else NOTHING
 
 
@@ -80,20 +76,6 @@ def media_in(content: Content) -> frozenset[str]:
         if part.kind not in _WITHOUT_MEDIA:
             media |= _media_of(part)
     return media
-
-
-def _tier_in(params: Mapping[str, object]) -> str | None:
-    beside = params.get("extra_body")
-    for place in (params, beside if isinstance(beside, dict) else {}):
-        # Anthropic's fast mode: https://platform.claude.com/docs/en/build-with-claude/fast-mode
-        for name in ("speed", "service_tier"):
-            asked = place.get(name)
-            if isinstance(asked, str) and asked.strip().lower() not in _PLAIN_TIERS:
-                return asked.strip().lower()
-    return None
-
-
-# -- media
 
 
 def _media_of(part: Part) -> set[str]:

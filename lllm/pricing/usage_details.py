@@ -1,4 +1,4 @@
-"""Reads the details of a usage: the kinds of tokens, and how the request was served."""
+"""Reads the details of a usage: how many tokens of each kind there were."""
 
 from __future__ import annotations
 
@@ -44,24 +44,3 @@ def _are_modalities(value: object) -> bool:
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(one, dict) and one.get("modality") for one in value)
-
-
-def traffic_of(raw: object) -> str | None:
-    """Read from a Vertex usage how the request was served.
-
-    What is provisioned is not billed by the token, and what is asked for as flex or priority has
-    other rates:
-    https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
-
-    Args:
-        raw: A usage as the provider sent it.
-
-    Returns:
-        The way, in lower case; None for the plain one.
-    """
-    place: object = raw
-    for name in ("extra_properties", "google", "traffic_type"):
-        place = place.get(name) if isinstance(place, dict) else None
-    if not isinstance(place, str) or place.upper() in ("ON_DEMAND", "TRAFFIC_TYPE_UNSPECIFIED"):
-        return None
-    return place.lower()

@@ -351,7 +351,7 @@ def test_nothing_is_printed_unless_asked_for() -> None:
     """Python prints warnings that no handler takes; only those about the log itself are so."""
     done = run("""
 import logging
-import lllm.agents.agent_call, lllm.store.log_store
+import lllm.agents.agent_loop, lllm.store.log_store
 for name in ("tactic", "agent", "invoker", "pricing", "store"):
     logging.getLogger(f"lllm.{name}").warning("said by %s", name)
 """)

@@ -17,6 +17,7 @@ from lllm.instrumentation.client_endpoint import ClientEndpoint
 from lllm.instrumentation.legacy_completions import COMPLETIONS
 from lllm.instrumentation.recorded_endpoints import operation_of, unrecorded
 from lllm.instrumentation.recording_errors import RecorderAbort, isolate_recording_errors
+from lllm.instrumentation.request_bodies import asking_for_usage
 from lllm.instrumentation.sdk.abandoned_streams import BodyEnded
 from lllm.instrumentation.sdk.body_tee import AsyncCopying, Broken, Copying, of_library
 from lllm.instrumentation.sdk.recorded_responses import async_response_of, response_of
@@ -154,7 +155,7 @@ class Listener:
             return None
         self._to_http(self)  # some frameworks give a client a new one with each event loop
         if recording.ask_for_usage and operation.dialect in (CHAT, COMPLETIONS):
-            _ask_for_usage(options)
+            options.json_data = asking_for_usage(options.json_data)
         name = f"{self._sdk}.{operation.name}"
         call = Call(session, operation, self._endpoint(recording.provider), name, alone=alone)
         if alone:
@@ -411,10 +412,3 @@ def _give_back_unread(response: _Response, error: Exception, wanted: str) -> Who
     response.is_stream_consumed = False
     response.is_closed = False  # as it would be; an SDK reads no body of what is closed
     return Read(response, ())
-
-
-def _ask_for_usage(options: _Options) -> None:
-    """Request the usage in a stream of Chat Completions, unless the caller decided that."""
-    body = options.json_data
-    if isinstance(body, dict) and body.get("stream") is True and "stream_options" not in body:
-        options.json_data = body | {"stream_options": {"include_usage": True}}

@@ -25,9 +25,9 @@ from lllm.invokers.http.errors import (
     with_use,
 )
 from lllm.invokers.http.sse import Decoder
-from lllm.invokers.http.tiers import tier_of
 from lllm.pricing.amounts import billed_by
 from lllm.pricing.failed_attempts import was_unsent
+from lllm.pricing.service_tiers import tier_in_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -144,7 +144,7 @@ class Exchange:
     def _begin(self, response: Response) -> None:
         self._request_id = request_id(response.headers, self._secrets)
         self._billed = billed_by(response.headers)
-        self._tier = tier_of(response.headers, self._access.provider) or self._tier
+        self._tier = tier_in_headers(response.headers, self._access.provider) or self._tier
 
     def _read(self, body: object) -> Answer:
         answer = self._dialect.answer(body, model=self._model, request_id=self._request_id)

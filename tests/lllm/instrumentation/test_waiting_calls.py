@@ -21,7 +21,7 @@ import lllm.packages.loader
 import lllm.sessions.session
 import lllm.sessions.unfinished_calls
 from lllm import LogStore, ParseError, Prompt, SQLiteBackend, Tactic, tool
-from lllm.agents.agent_call import AgentCall
+from lllm.agents.agent_loop import AgentCall
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import LogDamaged, LogError
