@@ -12,16 +12,25 @@ import click
 
 from lllm.cli.commands import (
     audit,
+    backup,
     calls,
     cost,
     diff,
+    doctor,
+    events,
+    export,
     importing,
-    maintenance,
+    ls,
     play,
     query,
+    rebuild,
+    repair,
     replay,
-    sessions,
-)  # fmt: skip
+    show,
+    tag,
+    tail,
+    verify,
+)
 from lllm.cli.exit_codes import CommandLine, run
 from lllm.cli.options import given_before, store_option, zone, zone_options
 from lllm.version import __version__
@@ -89,12 +98,8 @@ def demo(store: str | None, model: str | None) -> None:
 
 
 for command in (
-    sessions.ls, sessions.show_, calls.calls, sessions.events, play.play, diff.diff,
-    replay.replay,
-    sessions.tail, cost.cost,
-    query.query, sessions.export, importing.import_,
-    maintenance.tag, maintenance.rebuild, maintenance.verify, maintenance.repair, audit.seal,
-    audit.keygen,
-    maintenance.doctor, maintenance.backup,
+    ls.ls, show.show, calls.calls, events.events, play.play, diff.diff, replay.replay, tail.tail,
+    cost.cost, query.query, export.export, importing.import_, tag.tag, rebuild.rebuild,
+    verify.verify, repair.repair, audit.seal, audit.keygen, doctor.doctor, backup.backup,
 ):  # fmt: skip
     cli.add_command(command)

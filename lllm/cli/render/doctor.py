@@ -1,4 +1,4 @@
-"""Prints the results of `lllm doctor` and `lllm backup`: problems first, each with advice."""
+"""Prints the results of `lllm doctor`: problems first, each with advice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lllm.cli.render.json_text import show_json
 from lllm.doctor.advice import size
 from lllm.doctor.facts import Checkup, Severity, ViewFacts
 from lllm.events.codec import encode
-from lllm.events.integrity.backup import BackedUp
 from lllm.terminal_safe import visible
 
 _SIGNS: dict[Severity, tuple[str, str]] = {
@@ -110,16 +109,4 @@ def _view_text(view: ViewFacts) -> str:
         f"version {view.built_by}",
         f"generation {view.generation}",
         view.version is None and "of another program",
-    )
-
-
-def show_backup(made: BackedUp) -> None:
-    """Print the path of a backup and its last position.
-
-    Args:
-        made: The backup.
-    """
-    show(
-        stdout(),
-        Text(f"{visible(str(made.path))}: {size(made.size)}, up to position {made.position:,}."),
     )

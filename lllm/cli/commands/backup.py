@@ -1,0 +1,29 @@
+"""The command `lllm backup`: copies the store while others write to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lllm.cli.options import open_named, store_option
+from lllm.terminal_safe import visible
+
+
+@click.command()
+@store_option
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+def backup(store: str | None, destination: Path) -> None:
+    """Copy the store to DEST, while others write to it.
+
+    DEST is a path where nothing is yet; what has begun is never found there half done. To restore,
+    end the programs that use the store, remove it (an SQLite file with its -wal and -shm beside
+    it), and copy the backup to its place.
+    """
+    from lllm.cli.render.progress import progress
+    from lllm.doctor.advice import size
+    from lllm.events.integrity.backup import back_up
+
+    with open_named(store) as opened, progress("Backing up") as report:
+        made = back_up(opened.backend, destination, progress=report)
+    click.echo(f"{visible(str(made.path))}: {size(made.size)}, up to position {made.position:,}.")

@@ -1,0 +1,29 @@
+"""The command `lllm doctor`: checks the health of the store, and says what to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import click
+
+from lllm.cli.options import json_option, open_named, store_option, zone, zone_options
+
+
+@click.command()
+@store_option
+@zone_options
+@click.option("--thorough", is_flag=True, help="Read the whole log and check the database's pages.")
+@json_option
+def doctor(store: str | None, thorough: bool, as_json: bool) -> None:
+    """Check the health of the store, and say what to do.
+
+    Size, sessions that run or were interrupted, events that were lost, rows that are behind, room
+    on the disk. What is wrong stands first; exit code 1 says that there is a problem. Whether every
+    event is what was written is for `lllm verify` to say.
+    """
+    from lllm.cli.render.doctor import show_checkup
+    from lllm.doctor.examine import examine
+
+    with open_named(store) as opened:
+        found = examine(opened, thorough=thorough, tz=zone(dt.UTC if as_json else None))
+    show_checkup(found, as_json=as_json)

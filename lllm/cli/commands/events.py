@@ -1,0 +1,36 @@
+"""The command `lllm events`: prints the events of one session."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.options import id_argument, open_named, store_option, zone, zone_options
+
+
+@click.command()
+@store_option
+@id_argument
+@zone_options
+@click.option("--json", "as_json", is_flag=True, help="Print them as they were written, JSONL.")
+def events(store: str | None, prefix: str, as_json: bool) -> None:
+    """Print the events of one session.
+
+    On each line: position in the log, number in the session, time of day, type, and the payload in
+    short. What was said of the session later, like tags, comes last. ID may also be that of an
+    error kept by save_error.
+    """
+    from lllm.cli.follow import session_or_error
+    from lllm.cli.render.console import stdout
+    from lllm.cli.render.events import EventLines
+    from lllm.cli.render.json_text import show_json
+
+    with open_named(store) as opened:
+        found = opened.events(session_or_error(opened, prefix))
+        if as_json:
+            from lllm.store.session_export import as_jsonl
+
+            show_json(as_jsonl(list(found)))
+            return
+        lines = EventLines(stdout(), zone(), with_session=False)
+        for event in found:
+            lines.show(event)

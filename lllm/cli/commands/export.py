@@ -1,0 +1,58 @@
+"""The command `lllm export`: writes one session as text, or all lists as a database."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.options import open_named, store_option
+from lllm.terminal_safe import visible
+
+
+@click.command()
+@store_option
+@click.argument("prefix", metavar="[ID]", required=False)
+@click.option("--format", "format_", type=click.Choice(("json", "jsonl")),
+              help="The loaded session, or its events.  [default: json]")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE",
+              help="Where to write it, instead of printing it.")  # fmt: skip
+@click.option("--lists", metavar="DB",
+              help="Write all sessions, tags, calls and costs to this SQLite database instead.",
+              )  # fmt: skip
+def export(
+    store: str | None,
+    prefix: str | None,
+    format_: str | None,
+    output: str | None,
+    lists: str | None,
+) -> None:
+    """Write one session as text, or all lists as a database.
+
+    --lists makes plain tables in a database of your own, new or not; a second run updates them.
+    """
+    if (prefix is None) == (lists is None):
+        raise click.UsageError("Export one session by its ID, or all --lists to a database.")
+    if lists is not None and (format_ or output):
+        raise click.UsageError("--format and --output are of one session, not of --lists.")
+    with open_named(store) as opened:
+        if lists is not None:
+            from lllm.cli.render.formats import counted
+
+            made = opened.export_lists(lists)
+            rows = (
+                (made.sessions, "session"), (made.tags, "tag"), (made.calls, "call"),
+                (made.costs, "cost"),
+            )  # fmt: skip
+            counts = ", ".join(counted(count, name) for count, name in rows)
+            click.echo(f"{visible(str(made.path))}: {counts}.")
+            return
+        text = opened.export_session(opened.find_id(prefix or ""), format_ or "json")
+    text = text.rstrip("\n") + "\n"
+    if output is None:
+        from lllm.cli.render.json_text import show_json
+
+        show_json(text)
+    else:
+        from lllm.events.files.own_files import open_new_output
+
+        with open(output, "w", encoding="utf-8", newline="\n", opener=open_new_output) as file:
+            file.write(text)

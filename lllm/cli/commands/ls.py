@@ -1,0 +1,70 @@
+"""The command `lllm ls`: lists sessions, newest first."""
+
+from __future__ import annotations
+
+from typing import Literal, Unpack
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import (
+    Filters,
+    cursor_option,
+    json_option,
+    limit_option,
+    open_named,
+    print_next_cursor,
+    store_option,
+    usage_errors,
+    with_filters,
+    zone,
+)
+
+
+@click.command("ls")
+@store_option
+@with_filters
+@limit_option
+@cursor_option
+@click.option("--sort", type=click.Choice(("started", "cost")), default="started",
+              show_default=True, help="Newest first, or most expensive first.")  # fmt: skip
+@click.option("--replays", is_flag=True, help="List replays, too.")
+@json_option
+def ls(
+    store: str | None,
+    limit: int,
+    cursor: str | None,
+    sort: Literal["started", "cost"],
+    replays: bool,
+    as_json: bool,
+    **filters: Unpack[Filters],
+) -> None:
+    """List sessions, newest first.
+
+    Listed are the calls at the top; with --tactic, the calls of that tactic at any depth. --json
+    prints one array with an object for each session.
+    """
+    with open_named(store) as opened, usage_errors():
+        found = opened.list_sessions(
+            limit=limit + 1 if limit else None,
+            cursor=cursor,
+            sort=sort,
+            replays=replays,
+            **filters,
+        )
+        page = found[:limit] if limit else found
+        if as_json:
+            from lllm.cli.render.json_text import array, show_json
+
+            show_json(array(page))
+        if not page:
+            raise Finding("No session fits." if any(filters.values()) or cursor
+                          else "The store has no sessions yet.")  # fmt: skip
+    if as_json:
+        return
+    from lllm.cli.render.console import stdout
+    from lllm.cli.render.session_list import show_list
+
+    show_list(stdout(), page, zone())
+    if len(found) > len(page):
+        print_next_cursor(page[-1].cursor)

@@ -1,0 +1,34 @@
+"""The command `lllm rebuild`: rebuilds lists, tags and costs from the events."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import open_named, store_option
+
+
+@click.command()
+@store_option
+@click.option("--check", is_flag=True, help="Replace nothing; compare with what the events say.")
+def rebuild(store: str | None, check: bool) -> None:
+    """Rebuild lists, tags and costs from the events.
+
+    Others may go on reading and writing meanwhile. With --check, exit code 1 says that something
+    differs, and the first difference is printed.
+    """
+    from lllm.cli.render.progress import progress
+    from lllm.cli.render.rebuild import difference_text
+
+    with open_named(store) as opened, progress("Checking" if check else "Rebuilding") as report:
+        built = opened.rebuild(check=check, progress=report)
+    if not built.views:
+        raise Finding("A newer lllm built these rows; upgrade to check them or build them anew.")
+    views = ", ".join(built.views)
+    if built.difference is not None:
+        click.echo(difference_text(built.difference))
+        raise Finding("What is stored is not what the events say; `lllm rebuild` mends it.")
+    if check:
+        click.echo(f"{views}: as the events say, up to position {built.position}.")
+    else:
+        click.echo(f"{views}: built anew, up to position {built.position}.")

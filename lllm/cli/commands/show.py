@@ -1,0 +1,37 @@
+"""The command `lllm show`: shows one session as a tree, with what each step cost."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import click
+
+from lllm.cli.options import as_point, id_argument, open_named, store_option, zone, zone_options
+
+
+@click.command("show")
+@store_option
+@id_argument
+@zone_options
+@click.option("--at", metavar="WHEN", callback=as_point,
+              help="As it was then: at a position of the log, as `lllm events` shows them, or at a "
+              "time, as 5m ago or 2026-01-31T18:00.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the exported session instead.")
+def show(store: str | None, prefix: str, at: int | dt.datetime | None, as_json: bool) -> None:
+    """Show one session as a tree, with what each step cost.
+
+    Agents, attempts to call their models, tools, retries and sub-tactics, each with its time,
+    tokens and cost; the traceback of a failed session stands below.
+    """
+    with open_named(store) as opened:
+        session_id = opened.find_id(prefix)
+        if as_json:
+            from lllm.cli.render.json_text import show_json
+
+            show_json(opened.export_session(session_id, at=at))
+            return
+        from lllm.cli.render.console import stdout
+        from lllm.cli.render.session import read_details, show_session
+
+        record = opened.load_session_record(session_id, at=at)
+        show_session(stdout(), record, read_details(opened, record.session, at=at), zone())

@@ -1,0 +1,58 @@
+"""The command `lllm verify`: checks that no event was changed or lost."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from lllm.cli.options import json_option, store_location, store_option
+
+
+@click.command()
+@store_option
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check that the log goes on from this seal; repeat it for several.",
+)
+@click.option(
+    "--key",
+    "key_files",
+    multiple=True,
+    metavar="KEY.pub",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check that seals are signed with this key; repeat it for several.",
+)
+@json_option
+def verify(
+    store: str | None, checkpoints: tuple[Path, ...], key_files: tuple[Path, ...], as_json: bool
+) -> None:
+    """Check that no event was changed or lost.
+
+    Damage is named with its place, and what stands behind it is checked all the same. With seals
+    from `lllm seal`, the order of the events and the end of the log are checked, too. Exit code 1
+    says that something is wrong, 3 that nothing is, but not all of it can be known.
+    """
+    if key_files and not checkpoints:
+        raise click.UsageError("Keys check the signatures of seals: give --checkpoint, too.")
+    from lllm.audit.keys import read_public_key
+    from lllm.audit.sealing import check_extension, read_anchor
+    from lllm.cli.render.progress import progress
+    from lllm.cli.render.verify import show
+    from lllm.events.backends import open_log
+    from lllm.events.integrity.verify import verify as check
+
+    with (
+        closing(open_log(store_location(store), make=False)) as log,
+        progress("Verifying") as report,
+    ):
+        keys = [read_public_key(file) for file in key_files]
+        anchors = [read_anchor(file, keys) for file in checkpoints]
+        verified = check(log, progress=report)
+        extensions = check_extension(log, anchors, report) if anchors else []
+    show(verified, as_json, extensions)
