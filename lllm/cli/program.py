@@ -30,6 +30,7 @@ from lllm.cli.commands import (
     tag,
     tail,
     verify,
+    web,
 )
 from lllm.cli.exit_codes import CommandLine, run
 from lllm.cli.options import given_before, store_option, zone, zone_options
@@ -71,6 +72,7 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm calls --sort elapsed        the slowest calls of a model
       lllm cost --by tag:customer      what was spent, and on whom
       lllm tail                        events as they are written
+      lllm web --open                  all of this in a browser
       lllm query --schema              what can be asked in SQL
 
     An ID may be cut to any beginning that only one session has. Times are local where people read
@@ -100,6 +102,6 @@ def demo(store: str | None, model: str | None) -> None:
 for command in (
     ls.ls, show.show, calls.calls, events.events, play.play, diff.diff, replay.replay, tail.tail,
     cost.cost, query.query, export.export, importing.import_, tag.tag, rebuild.rebuild,
-    verify.verify, repair.repair, audit.seal, audit.keygen, doctor.doctor, backup.backup,
+    verify.verify, repair.repair, audit.seal, audit.keygen, doctor.doctor, backup.backup, web.web,
 ):  # fmt: skip
     cli.add_command(command)

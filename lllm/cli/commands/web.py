@@ -1,0 +1,52 @@
+"""`lllm web`: the sessions of a store in a browser."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.options import open_named, store_location, store_option, zone, zone_options
+from lllm.events.errors import MissingExtra
+
+
+@click.command()
+@store_option
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT",
+              help="The port; 0 for any that is free.  [default: the first free from 8321 on]",
+              )  # fmt: skip
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True,
+              help="An address of this machine: 127.0.0.1, ::1 or localhost.")  # fmt: skip
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
+@click.option("--unsafe-no-auth", is_flag=True,
+              help="Ask for no token: every account of this machine can read the store.",
+              )  # fmt: skip
+@zone_options
+def web(
+    store: str | None, port: int | None, host: str, open_browser: bool, unsafe_no_auth: bool
+) -> None:
+    """Show the store in a browser: sessions, steps, costs and calls. Ctrl-C ends it.
+
+    It listens on this machine only, writes nothing to the store, and asks no other server for
+    anything. The address that it prints has a token, without which it answers nobody. It needs the
+    extra web: pip install 'lllm[web]'.
+    """
+    try:
+        from lllm.web.access import new_token
+        from lllm.web.app import make_app
+        from lllm.web.server import listen, make_server
+    except ImportError as error:
+        raise MissingExtra(
+            f"lllm web needs {error.name}, which is not installed: pip install 'lllm[web]'"
+        ) from error
+    with open_named(store) as opened, listen(host, port) as sock:
+        token = None if unsafe_no_auth else new_token()
+        shown = f"[{host}]" if ":" in host else host
+        number = sock.getsockname()[1]
+        app = make_app(
+            opened, token=token, host=shown, port=number,
+            name=store_location(store), zone=zone(),
+        )  # fmt: skip
+        address = f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
+        click.echo(f"{address}\nCtrl-C ends it.")
+        if open_browser:
+            click.launch(address)
+        make_server(app).run(sockets=[sock])

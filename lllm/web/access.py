@@ -1,0 +1,144 @@
+"""Decides who may ask the page: this machine, this address, and whoever has its token.
+
+The server listens on a loopback address, which every account of the machine can reach, so a random
+token is needed as well. The address that is opened has it; the answer moves it into a cookie that
+no script can read, and the address bar shows it no longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SAFE_METHODS = ("GET", "HEAD")
+_TOKEN = "token"  # the name of the parameter
+
+# Nothing but this server's own files: no inline script or style, no frame, no foreign address.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_REFUSAL = (
+    "This page needs its token. Open the address that `lllm web` printed when it was started; it "
+    "ends with ?token=... If you came here by a link from another site, reload this page.\n"
+)
+
+
+def new_token() -> str:
+    """Make a random token for one run of the server."""
+    return secrets.token_urlsafe(32)
+
+
+class AccessGuard:
+    """Lets a request through to the page if its host, its origin and its token are right.
+
+    Args:
+        app: The page.
+        token: The token; None to ask for none.
+        host: The address that the server listens on, as "127.0.0.1".
+        port: Its port.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, host: str, port: int) -> None:
+        self._app = app
+        self._token = token
+        names = {host, "localhost", "127.0.0.1", "[::1]"}
+        self._hosts = {f"{name}:{port}" for name in names}
+        if port == 80:
+            self._hosts |= names
+        # Cookies are shared by all ports of a host, so each server has a name of its own.
+        self._cookie = f"lllm_web_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it (https://asgi.readthedocs.io/en/latest/specs/)."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        answer = self._refusal(scope)
+        await (self._app if answer is None else answer)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that the page does not get; None if the page gets it."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            return PlainTextResponse(
+                f"This server answers to {', '.join(sorted(self._hosts))} only.\n", 421
+            )
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() != f"http://{hosts[0].lower()}":
+            return PlainTextResponse("The request comes from another site's page.\n", 403)
+        if scope["method"] not in SAFE_METHODS and origin is None and not _has_bearer(headers):
+            return PlainTextResponse("A request that writes must say its Origin.\n", 403)
+        if self._token is None or scope["path"].startswith("/static/"):
+            return None
+        return self._without_token(scope, headers, self._token)
+
+    def _without_token(self, scope: Scope, headers: Headers, token: str) -> Response | None:
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        given = [value for name, value in pairs if name == _TOKEN]
+        if given and scope["method"] in SAFE_METHODS:
+            if not _same(given[0], token):
+                return PlainTextResponse(_REFUSAL, 403)
+            return self._welcome(scope["path"], pairs, token)
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        if _same(bearer, token) or _same(self._cookie_of(headers), self._cookie_value(token)):
+            return None
+        return PlainTextResponse(_REFUSAL, 403)
+
+    def _welcome(self, path: str, pairs: list[tuple[str, str]], token: str) -> Response:
+        """Go to the same address without the token, with the cookie in its place."""
+        rest = urlencode([pair for pair in pairs if pair[0] != _TOKEN])
+        path = "/" + path.lstrip("/\\")  # "//host" would be another site's address
+        answer = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
+        answer.set_cookie(
+            self._cookie, self._cookie_value(token), httponly=True, samesite="strict", path="/"
+        )
+        return answer
+
+    @staticmethod
+    def _cookie_value(token: str) -> str:
+        """What the cookie holds: enough to prove the token, and not the token itself."""
+        return hashlib.sha256(f"lllm web cookie\n{token}".encode()).hexdigest()
+
+    def _cookie_of(self, headers: Headers) -> str:
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return ""
+        return "" if cookie is None else cookie.value
+
+
+def _has_bearer(headers: Headers) -> bool:
+    """True if the request proves the token by a header, which no foreign page can send."""
+    return headers.get("authorization", "").startswith("Bearer ")
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())

@@ -1,0 +1,105 @@
+"""Makes the ASGI application of the page: its addresses, and what each answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
+from lllm.store.log_store import LogStore
+from lllm.times import LOCAL
+from lllm.web import live
+from lllm.web.access import AccessGuard
+from lllm.web.calls_page import calls_page
+from lllm.web.compare_page import compare_page
+from lllm.web.cost_page import cost_page
+from lllm.web.pages import Pages
+from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
+from lllm.web.sessions_page import sessions_page, sums_part
+from lllm.web.store_page import store_page
+
+STATIC = Path(__file__).with_name("static")
+
+
+def make_app(
+    store: LogStore,
+    *,
+    token: str | None,
+    host: str = "127.0.0.1",
+    port: int = 8321,
+    name: str = "",
+    zone: dt.tzinfo = LOCAL,
+) -> ASGIApp:
+    """Make the page of a store as an ASGI application.
+
+    Args:
+        store: The store; it stays the caller's, who closes it.
+        token: The random text that requests must prove to know; None to ask for none.
+        host: The address that the server listens on.
+        port: Its port; a request that names another one is refused.
+        name: The name of the store, as the page shows it; "" for its backend.
+        zone: The time zone of times without an offset, and of those that are shown.
+
+    Returns:
+        The application.
+    """
+    pages = Pages(store, name or repr(store.backend), zone)
+
+    def route(path: str, page: Callable[[Pages, Request], Response]) -> Route:
+        def answer(request: Request) -> Response:  # a plain function: it runs in a thread
+            return page(pages, request)
+
+        return Route(path, answer, methods=["GET"])
+
+    async def changes(request: Request) -> Response:
+        seen = request.headers.get("last-event-id") or request.query_params.get("after") or ""
+        position = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 19 else None
+        return StreamingResponse(
+            live.messages(store, position, request.is_disconnected),
+            media_type="text/event-stream",
+        )
+
+    def refuse(request: Request, error: Exception) -> Response:
+        return pages.error_page(request, *_status_and_text(error))
+
+    app = Starlette(
+        routes=[
+            route("/", sessions_page),
+            route("/sums", sums_part),
+            route("/sessions/{session_id}", session_page),
+            route("/sessions/{session_id}/events", events_page),
+            route("/sessions/{session_id}/export.{format}", exported_session),
+            route("/sessions/{session_id}/steps/{owner}/{request_number:int}", step_page),
+            route("/sessions/{session_id}/steps/{owner}/{request_number:int}/text", step_text),
+            route("/compare", compare_page),
+            route("/calls", calls_page),
+            route("/cost", cost_page),
+            route("/store", store_page),
+            Route("/live", changes, methods=["GET"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        exception_handlers={
+            HTTPException: refuse, LllmError: refuse, ValueError: refuse, TypeError: refuse,
+        },
+    )  # fmt: skip
+    return AccessGuard(app, token, host, port)
+
+
+def _status_and_text(error: Exception) -> tuple[int, str]:
+    if isinstance(error, HTTPException):
+        missing = "There is no such page." if error.status_code == 404 else error.detail
+        return error.status_code, missing
+    if isinstance(error, SessionNotFound):
+        return 404, str(error)
+    if isinstance(error, AmbiguousId | ValueError | TypeError):
+        return 400, str(error)
+    return 500, str(error)

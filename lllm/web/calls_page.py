@@ -1,0 +1,73 @@
+"""The page of model calls: single attempts, with their errors, times and tokens."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lllm.projections.queries.filters import CallSort
+from lllm.store.call_records import CALL_SORTS
+from lllm.web.list_query import ListQuery
+from lllm.web.pages import Pages
+
+PAGE = 100  # calls
+_FIELDS = ("model", "provider", "error", "slower", "state", "session", "sort")
+
+
+def calls_page(pages: Pages, request: Request) -> Response:
+    """Answer with the attempts to call a model that the address selects.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked: the filters of `LogStore.list_calls`.
+    """
+    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+    query = ListQuery.of(
+        pair for pair in request.query_params.multi_items() if pair[0] not in ("sort", "state")
+    )
+    filters = query.filters()
+    sort = given["sort"] or "started"
+    found = pages.store.list_calls(
+        error=int(given["error"]) if given["error"].isdecimal() else given["error"] or None,
+        model=given["model"] or None,
+        provider=given["provider"] or None,
+        slower=given["slower"] or None,
+        state=given["state"] or None,  # type: ignore[arg-type]  # the store checks it
+        session_id=given["session"] or None,
+        tactic_path=filters["tactic_path"],
+        tags=filters["tags"],
+        after=filters["after"],
+        before=filters["before"],
+        partition=filters["partition"],
+        tz=pages.zone,
+        sort=_as_sort(sort),
+        limit=PAGE + 1,
+        cursor=query.cursor or None,
+    )
+    page = found[:PAGE]
+
+    def url(**changes: str) -> str:
+        pairs = [
+            (name, value)
+            for name, value in request.query_params.multi_items()
+            if name not in changes and name != "cursor" and value
+        ]
+        pairs += [(name, value) for name, value in changes.items() if value]
+        return f"/calls?{urlencode(pairs)}" if pairs else "/calls"
+
+    return pages.render(
+        request,
+        "calls.html",
+        query=query,
+        given=given | {"sort": sort},
+        sorts=CALL_SORTS,
+        calls=page,
+        url=url,
+        next_page=url(cursor=page[-1].cursor) if len(found) > PAGE else None,
+    )
+
+
+def _as_sort(text: str) -> CallSort:
+    return text  # type: ignore[return-value]  # the store checks it

@@ -1,0 +1,81 @@
+"""The page of costs: what was spent by day, tactic, model, agent or tag, and what was wasted."""
+
+from __future__ import annotations
+
+import datetime as dt
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lllm.pricing.cost_summary import CostGroup
+from lllm.web.list_query import ListQuery
+from lllm.web.pages import Pages
+
+_GROUPS = ("tactic", "model", "agent", "day")
+_SHOWN = 200  # groups; how many more there are is said
+
+
+def cost_page(pages: Pages, request: Request) -> Response:
+    """Answer with the costs of the sessions that the address selects.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked: filters, `by`, `as_model`, and `prices`.
+    """
+    query = ListQuery.of(request.query_params.multi_items())
+    by = request.query_params.get("by") or "tactic"
+    as_model = request.query_params.get("as_model") or None
+    prices = request.query_params.get("prices") or "recorded"
+    if prices not in ("recorded", "current"):
+        raise ValueError(f"prices is recorded or current, not {prices!r}")
+    filters = query.filters()
+    summary = pages.store.export_cost_summary(
+        **filters,
+        tz=pages.zone,
+        group_by=by,
+        prices="current" if prices == "current" else "recorded",
+        as_model=as_model,
+    )
+    days = pages.store.export_cost_summary(
+        **filters | ({} if filters["after"] else {"after": "30d"}),
+        tz=pages.zone,
+        group_by="day",
+    )
+    dearest = pages.store.list_sessions(**filters, tz=pages.zone, sort="cost", limit=10)
+    return pages.render(
+        request,
+        "cost.html",
+        query=query,
+        by=by,
+        groups=_GROUPS,
+        summary=summary,
+        shown=summary["groups"][:_SHOWN],
+        most=max((group["total_cost_usd"] for group in summary["groups"]), default=0.0),
+        days=sorted(days["groups"], key=lambda group: group["key"] or ""),
+        dearest=dearest,
+        as_model=as_model or "",
+        prices=prices,
+        repriced=as_model is not None or prices != "recorded",
+        link=lambda group: _sessions_of(query, by, group),
+    )
+
+
+def _sessions_of(query: ListQuery, by: str, group: CostGroup) -> str | None:
+    """The address of the sessions behind a group; None where no filter of sessions says it."""
+    key = group["key"]
+    if key is None:
+        return None
+    if by == "tactic":
+        return query.url(tactic=key)
+    if by.startswith("tag:"):
+        return query.with_tag(by.removeprefix("tag:"), key)
+    if by == "day":
+        return query.url(after=key, before=_next_day(key))
+    if by == "model":
+        return f"/calls?{urlencode({'model': key})}"
+    return None  # lists have no filter for agents
+
+
+def _next_day(day: str) -> str:
+    return str(dt.date.fromisoformat(day) + dt.timedelta(days=1))

@@ -1,0 +1,102 @@
+"""Tells a browser which sessions have new events, as a stream of server-sent events.
+
+The stream says that something changed, not what: the page then asks for its own address again, and
+puts in what differs. So a page that is live shows what it shows after a reload. The format is that
+of https://html.spec.whatwg.org/multipage/server-sent-events.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+
+from lllm.events import codec
+from lllm.events.model import SessionStarted
+from lllm.store.log_store import LogStore
+
+POLL = 0.15  # seconds between two looks at the end of the log
+_MOST = 2_000  # events of one message; behind more of them the page looks at everything
+_SILENCE = 15.0  # seconds after which a comment keeps the connection open
+
+
+class Changes(msgspec.Struct):
+    """The sessions with new events.
+
+    Attributes:
+        position: The position of the log up to which was looked.
+        sessions: Their ids, and those of the sessions at the top above new ones.
+        started: How many sessions at the top are new.
+        all: True if there are too many to name.
+    """
+
+    position: int
+    sessions: list[str] = []
+    started: int = 0
+    all: bool = False
+
+
+def changes_after(store: LogStore, position: int) -> Changes | None:
+    """Find the sessions with events behind a position.
+
+    Args:
+        store: The store.
+        position: The position that the page has seen.
+
+    Returns:
+        The changes; None if there are none.
+    """
+    head = store.log.head()
+    if head == position:
+        return None
+    found = Changes(head)
+    if head < position:  # another file is in its place
+        return msgspec.structs.replace(found, all=True)
+    ids: dict[str, None] = {}
+    for count, event in enumerate(store.log.read(after=position, upto=head)):
+        if count == _MOST:
+            return Changes(head, all=True)
+        ids[event.stream] = None
+        if event.type == SessionStarted.type:
+            payload = codec.decode(event)
+            if isinstance(payload, SessionStarted):
+                found.started += not payload.ancestors
+                ids.update((above.session_id, None) for above in payload.ancestors)
+        elif event.seq == 1:  # a statement about a session
+            about = getattr(codec.decode(event), "about", None)
+            if isinstance(about, str):
+                ids[about] = None
+    found.sessions = list(ids)
+    return found
+
+
+async def messages(
+    store: LogStore, position: int | None, gone: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
+    """Iterate over the messages of a stream of server-sent events, as long as a page listens.
+
+    Args:
+        store: The store.
+        position: The position that the page has seen; None for the present.
+        gone: Whether the page has stopped listening.
+
+    Yields:
+        One message for all that is new since the last, in UTF-8.
+    """
+    seen = await run_in_threadpool(store.log.head) if position is None else position
+    yield b": the sessions with new events\nretry: 1000\n\n"
+    silent = 0.0
+    while not await gone():
+        found = await run_in_threadpool(changes_after, store, seen)
+        if found is not None:
+            seen, silent = found.position, 0.0
+            data = json.dumps(msgspec.to_builtins(found))
+            yield f"id: {seen}\ndata: {data}\n\n".encode()
+        elif silent >= _SILENCE:
+            silent = 0.0
+            yield b": nothing new\n\n"
+        await asyncio.sleep(POLL)
+        silent += POLL

@@ -1,0 +1,122 @@
+"""Renders the templates: what all pages share, and the words and figures in them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from lllm import times
+from lllm.cli.render import formats
+from lllm.cli.render.price_breakdown import price_breakdown
+from lllm.projections.session.invoke_cost import dollars
+from lllm.store.log_store import LogStore
+from lllm.terminal_safe import visible
+from lllm.version import __version__
+from lllm.web import html_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).with_name("templates")
+FRAGMENT = "x-lllm-part"  # the header with which the script asks for a part of a page
+SIGNS = {"success": "✓", "failure": "✗", "running": "●", "interrupted": "◌"}
+
+
+class Pages:
+    """Renders the pages of one store.
+
+    Args:
+        store: The store.
+        name: Its name, as the page shows it.
+        zone: The time zone of the times that are shown.
+    """
+
+    def __init__(self, store: LogStore, name: str, zone: dt.tzinfo) -> None:
+        self.store = store
+        self.zone = zone
+        self._name = name
+        self._environment = make_environment(zone)
+
+    def render(self, request: Request, template: str, /, **values: object) -> Response:
+        """Answer with a page.
+
+        Args:
+            request: What was asked.
+            template: The name of the file in `templates`.
+            **values: What the template shows.
+        """
+        text = self._environment.get_template(template).render(
+            path=request.url.path,
+            store_name=self._name,
+            version=__version__,
+            zone_name=times.zone_name(self.zone),
+            **values,
+        )
+        return HTMLResponse(text)
+
+    def error_page(self, request: Request, status: int, text: str) -> Response:
+        """Answer with a page that says what was wrong.
+
+        Args:
+            request: What was asked.
+            status: The HTTP status.
+            text: What was wrong.
+        """
+        answer = self.render(request, "error.html", status=status, text=text)
+        answer.status_code = status
+        return answer
+
+
+def make_environment(zone: dt.tzinfo) -> Environment:
+    """Make the environment of the templates, in which every text is escaped.
+
+    Args:
+        zone: The time zone of the times that are shown.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+
+    def short_time(moment: dt.datetime) -> str:
+        return html_text.day_and_time(moment, zone, times.now())
+
+    def exact_time(moment: dt.datetime) -> str:
+        return formats.moment(moment, zone, seconds=True)
+
+    def clock(nanoseconds: int) -> str:
+        return formats.clock(nanoseconds, zone)
+
+    made.filters |= {
+        "money": formats.money,
+        "nano_dollars": formats.nano_dollars,
+        "duration": formats.duration,
+        "nanoseconds": formats.nanoseconds,
+        "short_time": short_time,
+        "exact_time": exact_time,
+        "clock": clock,
+        "markdown": html_text.markdown,
+        "plain": html_text.plain,
+        "readable": html_text.readable,
+        "pretty_json": html_text.pretty_json,
+        "line": visible,
+        "shortened": formats.shortened,
+        "count": "{:,}".format,
+        "counted": formats.counted,
+        "error_line": formats.error_line,
+        "task_line": html_text.task_line,
+        "price_breakdown": price_breakdown,
+        "dollars": dollars,
+    }
+    made.globals |= {"signs": SIGNS}
+    return made

@@ -1,0 +1,92 @@
+"""The home page: the sessions of a store, newest first, with what each cost and how it ended."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lllm.events.model import State
+from lllm.store.summaries import SessionSummary
+from lllm.web.list_query import COLUMNS, ListQuery
+from lllm.web.pages import FRAGMENT, Pages
+
+PAGE = 50  # sessions
+_RUNNING = 10  # sessions that stand above the list while they run
+
+
+def sessions_page(pages: Pages, request: Request) -> Response:
+    """Answer with the list of sessions that the address selects.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked; with the header of `FRAGMENT`, the rows alone.
+    """
+    began = time.perf_counter()
+    query = ListQuery.of(request.query_params.multi_items())
+    found = _listed(pages, query, query.state or None, PAGE + 1, query.cursor or None)
+    page = found[:PAGE]
+    running: list[SessionSummary] = []
+    if not query.state and not query.cursor and query.sort == "started":
+        listed = {one.session_id for one in page}
+        above = _listed(pages, query, "running", _RUNNING, None)
+        running = [one for one in above if one.session_id not in listed]
+    only_rows = request.headers.get(FRAGMENT) == "rows"
+    return pages.render(
+        request,
+        "_session_rows.html" if only_rows else "sessions.html",
+        query=query,
+        sessions=running + page,
+        next_page=query.url(cursor=page[-1].cursor) if len(found) > PAGE else None,
+        columns=[column for column in COLUMNS if column not in query.hide],
+        all_columns=COLUMNS,
+        position=pages.store.log.head(),
+        took_ms=(time.perf_counter() - began) * 1000,
+    )
+
+
+def _listed(
+    pages: Pages, query: ListQuery, state: str | None, limit: int, cursor: str | None
+) -> list[SessionSummary]:
+    filters = query.filters() | {"state": _as_state(state)}
+    return pages.store.list_sessions(
+        **filters,
+        tz=pages.zone,
+        sort=query.sort,
+        limit=limit,
+        cursor=cursor,
+        replays=bool(query.replays),
+    )
+
+
+def _as_state(text: str | None) -> State | None:
+    return text  # type: ignore[return-value]  # the store checks it
+
+
+def sums_part(pages: Pages, request: Request) -> Response:
+    """Answer with the sums of the sessions that the address selects: money, failures, states.
+
+    The page asks for them once its rows are shown, since sums of many sessions take longer.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked.
+    """
+    query = ListQuery.of(request.query_params.multi_items())
+    filters = query.filters()
+    store, zone = pages.store, pages.zone
+    whole = store.export_cost_summary(**filters, tz=zone)
+    spans = {}
+    if not query.after and not query.before:
+        for word, name in (("today", "today"), ("7d", "7 days")):
+            spans[name] = (
+                query.url(after=word),
+                store.export_cost_summary(**filters | {"after": word}, tz=zone),
+            )
+    states = {}
+    if not query.state:
+        for state in ("failure", "running", "interrupted"):
+            summary = store.export_cost_summary(**filters | {"state": state}, tz=zone)
+            states[state] = summary["session_count"]
+    return pages.render(request, "_sums.html", query=query, whole=whole, spans=spans, states=states)

@@ -1,0 +1,22 @@
+"""The page of the store itself: what `lllm doctor` says of it."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lllm.doctor.examine import examine
+from lllm.web.pages import Pages
+
+SIGNS = {"problem": "✗", "warning": "!", "note": "·", "ok": "✓"}
+
+
+def store_page(pages: Pages, request: Request) -> Response:
+    """Answer with the state of the store.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked.
+    """
+    checkup = examine(pages.store, tz=pages.zone)
+    return pages.render(request, "store.html", checkup=checkup, severity_signs=SIGNS)

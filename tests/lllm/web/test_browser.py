@@ -1,0 +1,162 @@
+"""The page in a real browser: what is seen, live updates, keys, and that nothing hostile runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.web_page import TOKEN, Served, answer_with_tool
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@contextmanager
+def looking(browser: Browser, page: Served, path: str = "/", **options: object) -> Iterator[Page]:
+    """A tab on the page; at its end, nothing foreign was asked and nothing went wrong in it."""
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    tab = context.new_page()
+    troubles: list[str] = []
+    tab.on("console", lambda one: troubles.append(one.text) if one.type == "error" else None)
+    tab.on("pageerror", lambda error: troubles.append(str(error)))
+    tab.on("dialog", lambda one: (troubles.append(f"alert: {one.message}"), one.dismiss()))
+    tab.on(
+        "request",
+        lambda one: None if one.url.startswith(page.address + "/") else troubles.append(one.url),
+    )
+    tab.goto(f"{page.address}{path}{'&' if '?' in path else '?'}token={TOKEN}")
+    yield tab
+    assert troubles == []
+    context.close()
+
+
+def test_the_token_leaves_the_address(browser: Browser, page: Served) -> None:
+    with looking(browser, page, "/?state=success") as tab:
+        assert tab.url == f"{page.address}/?state=success"
+        tab.wait_for_selector("#sums b")
+        assert tab.locator("#live").text_content() == "live"
+        assert tab.evaluate("document.cookie") == ""
+
+
+def test_a_new_session_appears_and_changes(browser: Browser, page: Served) -> None:
+    with looking(browser, page, "/?tag=live%3Dyes") as tab:
+        tab.wait_for_selector("#live.on")
+        assert tab.locator("tbody tr").count() == 0
+        with page.store.session("shop::live", task="live task", tags={"live": "yes"}):
+            tab.wait_for_selector("tr[data-state=running]")
+            assert "live task" in tab.locator("tbody tr").inner_text()
+        tab.wait_for_selector("tr[data-state=success]")
+        assert tab.locator("tbody tr").count() == 1
+
+
+def test_what_another_process_writes_appears(browser: Browser, page: Served) -> None:
+    code = (
+        "import sys; from lllm import LogStore\n"
+        "with LogStore.open(sys.argv[1]) as store:\n"
+        "    with store.session('other::process', task='from elsewhere', tags={'p': '2'}): pass\n"
+    )
+    with looking(browser, page, "/?tag=p%3D2") as tab:
+        tab.wait_for_selector("#live.on")
+        path = str(page.store.backend.path)  # type: ignore[attr-defined]
+        subprocess.run([sys.executable, "-c", code, path], check=True, timeout=60)
+        tab.wait_for_selector("text=from elsewhere")
+
+
+def test_a_running_session_is_followed_and_what_is_folded_stays_so(
+    browser: Browser, page: Served
+) -> None:
+    with page.store.session("shop::open", task="follow me") as session:
+        found = page.store.list_sessions(limit=1)[0].session_id
+        with looking(browser, page, f"/sessions/{found}") as tab:
+            tab.wait_for_selector("#live.on")
+            answer_with_tool(page.store, "A-1")  # a session below this one
+            tab.wait_for_selector("details.step")
+            tab.wait_for_selector("text=A-1 is on its way")
+            first = tab.locator("details.step").first
+            first.locator("> summary").click()
+            assert first.get_attribute("open") is None
+            answer_with_tool(page.store, "A-2")
+            tab.wait_for_selector("text=A-2 is on its way")
+            assert first.get_attribute("open") is None
+            session.deliver("done")
+    with looking(browser, page, f"/sessions/{found}") as tab:
+        assert tab.locator(".head .state").first.inner_text() == "✓ success"
+
+
+def test_keys(browser: Browser, page: Served) -> None:
+    with looking(browser, page, "/?tag=customer%3Dalice") as tab:
+        tab.wait_for_selector("#live.on")
+        tab.keyboard.press("j")
+        assert tab.locator("tr.chosen").count() == 1
+        tab.keyboard.press("Enter")
+        tab.wait_for_url("**/sessions/*")
+        tab.keyboard.press("j")
+        assert tab.locator("details.chosen").count() == 1
+        tab.keyboard.press("e")
+        tab.keyboard.press("?")
+        assert tab.locator("dialog[open]").count() == 1
+        tab.keyboard.press("Escape")
+        tab.keyboard.press("Escape")
+        tab.wait_for_url("**/?tag=customer%3Dalice")
+        tab.keyboard.press("g")
+        tab.keyboard.press("c")
+        tab.wait_for_url("**/cost")
+        tab.keyboard.press("/")
+        assert tab.evaluate("document.activeElement.tagName") == "INPUT"
+
+
+def test_filters_make_short_addresses(browser: Browser, page: Served) -> None:
+    with looking(browser, page) as tab:
+        tab.select_option("select[name=state]", "failure")
+        tab.click("#filters button")
+        tab.wait_for_load_state()
+        assert tab.url == f"{page.address}/?state=failure"
+        assert tab.locator("tbody tr").count() == 1
+
+
+def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> None:
+    hostile = [one for one in page.store.list_sessions() if one.tactic_path.startswith("evil::")]
+    ids = [one.session_id for one in hostile]
+    assert len(ids) == 2
+    with looking(browser, page) as tab:
+        paths = ["/", "/cost", "/cost?by=agent", "/calls", "/store"]
+        for one in ids:
+            paths += [f"/sessions/{one}", f"/sessions/{one}/events"]
+        for path in paths:
+            tab.goto(page.address + path)
+            tab.evaluate(
+                "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+            )
+            tab.wait_for_load_state("load")
+            assert tab.evaluate("document.querySelectorAll('script').length") == 1, path
+            for link in tab.locator("a").all():
+                address = link.get_attribute("href") or ""
+                assert not address.lower().startswith(("javascript:", "data:")), path
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_it_fits_the_window(browser: Browser, page: Served, width: int) -> None:
+    found = page.store.list_sessions(tags={"customer": "bob"})[0].session_id
+    with looking(browser, page, viewport={"width": width, "height": 800}) as tab:
+        for path in ("/", f"/sessions/{found}", "/cost", "/calls", "/store", "/compare"):
+            tab.goto(page.address + path)
+            wide = tab.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{path} needs {wide} pixels"
+
+
+def test_without_javascript_everything_is_there(browser: Browser, page: Served) -> None:
+    found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+    with looking(browser, page, "/", java_script_enabled=False) as tab:
+        assert tab.locator("tbody tr").count() > 2
+        tab.goto(f"{page.address}/sessions/{found}")
+        assert "on its way" in tab.content()
+        tab.goto(f"{page.address}/")
+        tab.click("text=Sums of these sessions")
+        assert "today" in tab.content()

@@ -1,0 +1,223 @@
+"""What each page says, as it is without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import quote
+
+import pytest
+
+from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm.web.html_text import markdown, task_line
+from lllm.web.list_query import ListQuery
+from tests.support.web_page import HOSTILE, Served, answer_with_tool, served
+
+
+def test_the_list_shows_what_was_asked_and_what_it_cost(page: Served) -> None:
+    status, _, text = page.get("/?tag=customer%3Dalice")
+    assert status == 200
+    (row,) = re.findall(r"<tr data-key.*?</tr>", text, re.DOTALL)
+    assert "order: A-17 · text: Where is it?" in row
+    assert "success" in row
+    assert "$0.0000" in row
+    assert "customer=alice" in row
+    assert "shop::desk" in row or "desk" in row
+
+
+def test_failures_say_why(page: Served) -> None:
+    text = page.get("/?state=failure")[2]
+    assert "ValueError" in text
+    assert text.count("<tr data-key") == 1
+
+
+def test_filters_that_select_nothing(page: Served) -> None:
+    assert "No session fits" in page.get("/?tag=customer%3Dnobody")[2]
+
+
+def test_sums(page: Served) -> None:
+    text = page.get("/sums")[2]
+    assert "today" in text
+    assert "failed <b>1</b>" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/?state=odd", "state is one of success"),
+        ("/?sort=odd", "sort is started or cost"),
+        ("/?tag=odd", "is no tag"),
+        ("/?after=odd", "odd"),
+        ("/?cursor=odd", "no cursor"),
+        ("/cost?by=odd", "group_by is one of"),
+        ("/calls?sort=odd", "sort"),
+        ("/sessions/nothing", "nothing"),
+    ],
+)
+def test_what_can_not_be_is_told_in_words(page: Served, path: str, says: str) -> None:
+    status, _, text = page.get(path)
+    assert status in (400, 404)
+    assert says in text
+    assert "Traceback" not in text
+
+
+def test_a_session_shows_question_answer_tools_and_price(page: Served) -> None:
+    found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+    status, _, text = page.get(f"/sessions/{found}")
+    assert status == 200
+    assert "<strong>The kettle</strong> of A-17 is on its way." in text
+    assert "Where is the kettle of A-17?" in text
+    assert "find_order" in text
+    assert "&#34;item&#34;: &#34;kettle&#34;" in text
+    assert "x $0.15/M" in text
+    assert "lllm show" in text
+
+
+def test_a_failing_tool_is_seen_unfolded(page: Served) -> None:
+    found = page.store.list_sessions(tags={"customer": "bob"})[0].session_id
+    text = page.get(f"/sessions/{found}")[2]
+    assert "No order Z-99 &lt;b&gt;here&lt;/b&gt;." in text
+    assert re.search(r'<details class="step[^>]* open>', text)
+
+
+def test_a_cut_id_leads_to_the_whole_one(page: Served) -> None:
+    found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+    status, headers, _ = page.get(f"/sessions/{found[:-2]}")
+    assert (status, headers["location"]) == (303, f"/sessions/{found}")
+
+
+def test_events_and_exports_are_what_the_store_says(page: Served) -> None:
+    found = page.store.list_sessions(tags={"customer": "alice"})[0].session_id
+    assert page.get(f"/sessions/{found}/export.jsonl")[2] == page.store.export_session(
+        found, "jsonl"
+    )
+    assert "session.started" in page.get(f"/sessions/{found}/events")[2]
+    assert page.get(f"/sessions/{found}/export.exe")[0] == 400
+
+
+def test_costs_lead_to_their_sessions(page: Served) -> None:
+    text = page.get("/cost?by=tag%3Acustomer")[2]
+    assert f'href="/?tag={quote("customer=alice", safe="")}"' in text
+    assert page.get("/cost?by=model&as_model=gpt-4o")[0] == 200
+
+
+def test_calls_and_comparison_and_store(page: Served) -> None:
+    assert "gpt-4o-mini" in page.get("/calls?model=gpt*")[2]
+    a, b = (
+        page.store.list_sessions(tags={"customer": name})[0].session_id for name in ("alice", "bob")
+    )
+    assert "First difference" in page.get(f"/compare?a={a}&b={b}")[2]
+    assert "The sessions are the same" in page.get(f"/compare?a={a}&b={a}")[2]
+    assert "lllm doctor" in page.get("/store")[2]
+
+
+def test_nothing_of_a_log_is_markup(page: Served) -> None:
+    ids = [one.session_id for one in page.store.list_sessions()]
+    paths = ["/", "/cost", "/calls", "/sums", "/store", "/cost?by=agent"]
+    for one in ids:
+        paths += [f"/sessions/{one}", f"/sessions/{one}/events", f"/compare?a={one}&b={ids[-1]}"]
+    asked = HOSTILE[:-1]  # a field of the form holds what was asked, also what is not seen
+    paths += [f"/?tactic={quote(one)}" for one in asked] + [f"/{quote(one)}" for one in HOSTILE]
+    for path in paths:
+        text = page.get(path)[2]
+        found = _Elements()
+        found.feed(text)
+        assert not found.names & {"img", "iframe", "object", "embed", "base", "style"}, path
+        assert found.scripts == ["/static/page.js"] or path.startswith("/sums"), path
+        assert not {name for name in found.attributes if name.startswith("on")}, path
+        assert "style" not in found.attributes, path
+        assert all(one.startswith(("/", "#", "?", "http")) for one in found.addresses), path
+        assert "\u202e" not in text, path
+        assert "\x1b" not in text, path
+
+
+class _Elements(HTMLParser):
+    """The elements of a page as a browser would find them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.addresses: list[str] = []
+        self.scripts: list[str | None] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("src"))
+
+
+def test_markdown_has_no_html_no_images_and_no_odd_links() -> None:
+    text = markdown(
+        "**b** <b>x</b> ![i](http://192.0.2.1/i.png) [a](javascript:alert(1)) "
+        "[d](data:text/html,x) [h](https://example.com)\n\n<div onclick=x>\n\n| a |\n|---|\n| 1 |\n"
+    )
+    assert "<strong>b</strong>" in text
+    assert "<table>" in text
+    assert "<img" not in text
+    assert "<div onclick" not in text
+    assert re.findall(r'href="([^"]*)"', text) == ["http://192.0.2.1/i.png", "https://example.com"]
+    assert 'rel="noreferrer noopener nofollow"' in text
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        ("plain", "plain"),
+        ('{"text":"Where?"}', "Where?"),
+        ('{"a":"1","b":2,"c":null}', "a: 1 · b: 2 · c: null"),
+        ('{"a":"say \\"hi\\"","b":"cut he', 'a: say "hi" · b: cut he'),
+        ("{}", "{}"),
+        ("[1]", "[1]"),
+        ("{no json", "{no json"),
+    ],
+)
+def test_tasks_in_lists(task: str, line: str) -> None:
+    assert task_line(task) == line
+
+
+def test_addresses_of_lists_say_the_same_again() -> None:
+    pairs = [("state", "failure"), ("tag", "a=b"), ("tag", "c=d&e"), ("sort", "cost"), ("x", "y")]
+    query = ListQuery.of(pairs)
+    assert query.url() == "/?state=failure&tag=a%3Db&tag=c%3Dd%26e&sort=cost"
+    assert query.with_tag("a", "z") == "/?state=failure&tag=c%3Dd%26e&tag=a%3Dz&sort=cost"
+    assert [text for text, _ in query.chips()] == ["state failure", "a=b", "c=d&e"]
+
+
+def test_long_texts_are_cut_and_can_be_had_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("long") / "logs"
+    path.mkdir()
+    with LogStore(LocalFileBackend(path)) as store:
+        found = answer_with_tool(store, "K" * 10_000)
+        with served(store) as page:
+            text = page.get(f"/sessions/{found}")[2]
+            assert "characters more" in text
+            (address,) = re.findall(r'"(/sessions/[^"]*of=sent.0)"', text)
+            whole = page.get(address)
+            assert whole[2] == f"Where is the kettle of {'K' * 10_000}?"
+            assert whole[1]["content-type"].startswith("text/plain")
+
+
+def test_many_steps_come_in_pages(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from tests.support.runs import Doing, config
+
+    def work(one: Doing) -> object:
+        agent = one.agents["a"]
+        agent.open()
+        for number in range(310):
+            agent.receive(f"question {number}")
+            agent.respond()
+        return None
+
+    with LogStore(SQLiteBackend(tmp_path_factory.mktemp("many") / "runs.db")) as store:
+        Doing(work, config(["answer"] * 310), log_store=store)("much")
+        found = store.list_sessions(limit=1)[0].session_id
+        with served(store) as page:
+            first = page.get(f"/sessions/{found}")[2]
+            last = page.get(f"/sessions/{found}?page=2")[2]
+    assert "steps 1 to 300 of 310" in first
+    assert first.count('<details class="step') == 300
+    assert "steps 301 to 310 of 310" in last
+    assert "question 309" in last
