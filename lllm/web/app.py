@@ -22,7 +22,7 @@ from lllm.web.access import AccessGuard
 from lllm.web.calls_page import calls_page
 from lllm.web.compare_page import compare_page
 from lllm.web.cost_page import cost_page
-from lllm.web.pages import Pages
+from lllm.web.pages import StorePages
 from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
 from lllm.web.sessions_page import sessions_page, sums_part
 from lllm.web.store_page import store_page
@@ -52,9 +52,9 @@ def make_app(
     Returns:
         The application.
     """
-    pages = Pages(store, name or repr(store.backend), zone)
+    pages = StorePages(store, name or repr(store.backend), zone)
 
-    def route(path: str, page: Callable[[Pages, Request], Response]) -> Route:
+    def route(path: str, page: Callable[[StorePages, Request], Response]) -> Route:
         def answer(request: Request) -> Response:  # a plain function: it runs in a thread
             return page(pages, request)
 

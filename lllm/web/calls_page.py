@@ -10,13 +10,13 @@ from starlette.responses import Response
 from lllm.projections.queries.filters import CallSort
 from lllm.store.call_records import CALL_SORTS
 from lllm.web.list_query import ListQuery
-from lllm.web.pages import Pages
+from lllm.web.pages import StorePages
 
 PAGE = 100  # calls
 _FIELDS = ("model", "provider", "error", "slower", "state", "session", "sort")
 
 
-def calls_page(pages: Pages, request: Request) -> Response:
+def calls_page(pages: StorePages, request: Request) -> Response:
     """Answer with the attempts to call a model that the address selects.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lllm.web.pages import Pages
+from lllm.web.pages import StorePages
 
 FIGURES = (
     ("sessions", "sessions"), ("agent calls", "agent_calls"), ("messages", "messages"),
@@ -15,7 +15,7 @@ FIGURES = (
 )  # fmt: skip
 
 
-def compare_page(pages: Pages, request: Request) -> Response:
+def compare_page(pages: StorePages, request: Request) -> Response:
     """Answer with the comparison of the sessions `a` and `b`.
 
     Args:

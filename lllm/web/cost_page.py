@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from lllm.pricing.cost_summary import CostGroup
 from lllm.web.list_query import ListQuery
-from lllm.web.pages import Pages
+from lllm.web.pages import StorePages
 
 _GROUPS = ("tactic", "model", "agent", "day")
 _SHOWN = 200  # groups; how many more there are is said
 
 
-def cost_page(pages: Pages, request: Request) -> Response:
+def cost_page(pages: StorePages, request: Request) -> Response:
     """Answer with the costs of the sessions that the address selects.
 
     Args:

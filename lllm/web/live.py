@@ -23,7 +23,7 @@ _MOST = 2_000  # events of one message; behind more of them the page looks at ev
 _SILENCE = 15.0  # seconds after which a comment keeps the connection open
 
 
-class Changes(msgspec.Struct):
+class ChangedSessions(msgspec.Struct):
     """The sessions with new events.
 
     Attributes:
@@ -39,7 +39,7 @@ class Changes(msgspec.Struct):
     all: bool = False
 
 
-def changes_after(store: LogStore, position: int) -> Changes | None:
+def changes_after(store: LogStore, position: int) -> ChangedSessions | None:
     """Find the sessions with events behind a position.
 
     Args:
@@ -52,13 +52,13 @@ def changes_after(store: LogStore, position: int) -> Changes | None:
     head = store.log.head()
     if head == position:
         return None
-    found = Changes(head)
+    found = ChangedSessions(head)
     if head < position:  # another file is in its place
         return msgspec.structs.replace(found, all=True)
     ids: dict[str, None] = {}
     for count, event in enumerate(store.log.read(after=position, upto=head)):
         if count == _MOST:
-            return Changes(head, all=True)
+            return ChangedSessions(head, all=True)
         ids[event.stream] = None
         if event.type == SessionStarted.type:
             payload = codec.decode(event)

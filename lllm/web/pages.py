@@ -26,7 +26,7 @@ FRAGMENT = "x-lllm-part"  # the header with which the script asks for a part of 
 SIGNS = {"success": "✓", "failure": "✗", "running": "●", "interrupted": "◌"}
 
 
-class Pages:
+class StorePages:
     """Renders the pages of one store.
 
     Args:

@@ -13,7 +13,7 @@ from lllm.events.model import Origin, SessionStarted
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.store.log_store import LogStore
 from lllm.store.summaries import SessionRecord
-from lllm.web.pages import FRAGMENT, Pages
+from lllm.web.pages import FRAGMENT, StorePages
 from lllm.web.transcript import Block, Step, Transcript, read_transcript, result_of
 
 PAGE = 300  # steps of one page
@@ -22,7 +22,7 @@ CUT = 4_000  # characters of one text on the page of its session
 _EVENTS = 500  # events of one page
 
 
-def session_page(pages: Pages, request: Request) -> Response:
+def session_page(pages: StorePages, request: Request) -> Response:
     """Answer with one session.
 
     Args:
@@ -82,7 +82,7 @@ def values_of(
     }
 
 
-def step_page(pages: Pages, request: Request) -> Response:
+def step_page(pages: StorePages, request: Request) -> Response:
     """Answer with one step, whose texts are whole up to 200,000 characters each.
 
     Args:
@@ -102,7 +102,7 @@ def step_page(pages: Pages, request: Request) -> Response:
     )
 
 
-def step_text(pages: Pages, request: Request) -> Response:
+def step_text(pages: StorePages, request: Request) -> Response:
     """Answer with one text of a step, whole, as plain text.
 
     Args:
@@ -117,7 +117,7 @@ def step_text(pages: Pages, request: Request) -> Response:
     return PlainTextResponse(texts[wanted].encode("utf-8", "backslashreplace"))
 
 
-def events_page(pages: Pages, request: Request) -> Response:
+def events_page(pages: StorePages, request: Request) -> Response:
     """Answer with the events of a session as they are stored, 500 a page.
 
     Args:
@@ -141,7 +141,7 @@ def events_page(pages: Pages, request: Request) -> Response:
     )  # fmt: skip
 
 
-def exported_session(pages: Pages, request: Request) -> Response:
+def exported_session(pages: StorePages, request: Request) -> Response:
     """Answer with the export of a session, as `lllm export` writes it.
 
     Args:
@@ -155,7 +155,7 @@ def exported_session(pages: Pages, request: Request) -> Response:
     return Response(text.encode("utf-8", "backslashreplace"), media_type=media)
 
 
-def _found_step(pages: Pages, request: Request) -> tuple[SessionRecord, Step]:
+def _found_step(pages: StorePages, request: Request) -> tuple[SessionRecord, Step]:
     session_id = pages.store.find_id(request.path_params["session_id"])
     owner, number = request.path_params["owner"], request.path_params["request_number"]
     record = pages.store.load_session_record(session_id)

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from lllm.events.model import State
 from lllm.store.summaries import SessionSummary
 from lllm.web.list_query import COLUMNS, ListQuery
-from lllm.web.pages import FRAGMENT, Pages
+from lllm.web.pages import FRAGMENT, StorePages
 
 PAGE = 50  # sessions
 _RUNNING = 10  # sessions that stand above the list while they run
 
 
-def sessions_page(pages: Pages, request: Request) -> Response:
+def sessions_page(pages: StorePages, request: Request) -> Response:
     """Answer with the list of sessions that the address selects.
 
     Args:
@@ -47,7 +47,7 @@ def sessions_page(pages: Pages, request: Request) -> Response:
 
 
 def _listed(
-    pages: Pages, query: ListQuery, state: str | None, limit: int, cursor: str | None
+    pages: StorePages, query: ListQuery, state: str | None, limit: int, cursor: str | None
 ) -> list[SessionSummary]:
     filters = query.filters() | {"state": _as_state(state)}
     return pages.store.list_sessions(
@@ -64,7 +64,7 @@ def _as_state(text: str | None) -> State | None:
     return text  # type: ignore[return-value]  # the store checks it
 
 
-def sums_part(pages: Pages, request: Request) -> Response:
+def sums_part(pages: StorePages, request: Request) -> Response:
     """Answer with the sums of the sessions that the address selects: money, failures, states.
 
     The page asks for them once its rows are shown, since sums of many sessions take longer.
@@ -89,4 +89,6 @@ def sums_part(pages: Pages, request: Request) -> Response:
         for state in ("failure", "running", "interrupted"):
             summary = store.export_cost_summary(**filters | {"state": state}, tz=zone)
             states[state] = summary["session_count"]
-    return pages.render(request, "_sums.html", query=query, whole=whole, spans=spans, states=states)
+    only_part = request.headers.get(FRAGMENT) == "sums"
+    template = "_sums.html" if only_part else "sums.html"
+    return pages.render(request, template, query=query, whole=whole, spans=spans, states=states)

@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.doctor.examine import examine
-from lllm.web.pages import Pages
+from lllm.web.pages import StorePages
 
 SIGNS = {"problem": "✗", "warning": "!", "note": "·", "ok": "✓"}
 
 
-def store_page(pages: Pages, request: Request) -> Response:
+def store_page(pages: StorePages, request: Request) -> Response:
     """Answer with the state of the store.
 
     Args:

@@ -74,7 +74,7 @@ class Heading(msgspec.Struct, kw_only=True):
         return f"{self.session_id}.session"
 
 
-class Answer(msgspec.Struct, kw_only=True):
+class AgentOutcome(msgspec.Struct, kw_only=True):
     """The end of an agent's call: what it delivered, or why it failed.
 
     Attributes:
@@ -90,7 +90,7 @@ class Answer(msgspec.Struct, kw_only=True):
     error: Error | None = None
 
 
-class Gap(msgspec.Struct, kw_only=True):
+class QuietTime(msgspec.Struct, kw_only=True):
     """A time in which nothing was recorded.
 
     Attributes:
@@ -104,7 +104,7 @@ class Gap(msgspec.Struct, kw_only=True):
     took: int
 
 
-Block = Step | Heading | Answer | Gap
+Block = Step | Heading | AgentOutcome | QuietTime
 
 
 class Transcript(msgspec.Struct):
@@ -185,7 +185,7 @@ def _blocks_of(
         gap = entry.started - quiet_since
         if gap >= _GAP:
             key = f"{session.session_id}.gap.{entry.started}"
-            yield Gap(key=key, depth=depth, took=gap)
+            yield QuietTime(key=key, depth=depth, took=gap)
         quiet_since = max(quiet_since, entry.started + (entry.elapsed or 0))
         if isinstance(entry, TacticCallSession):
             yield entry, depth
@@ -207,7 +207,7 @@ def _agent_steps(
             step.edit = spoken.edits.get((call.call, number, trace.attempt))
             yield step
     if call.state != "running":
-        yield Answer(
+        yield AgentOutcome(
             key=f"{session_id}.answer.{call.call}",
             depth=depth,
             delivery=call.delivery,

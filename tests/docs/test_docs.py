@@ -163,7 +163,7 @@ class Console:
             name, _, value = argv[1].partition("=")
             os.environ[name] = value
             return ""
-        if argv[:2] == ["lllm", "tail"]:
+        if argv[:2] in (["lllm", "tail"], ["lllm", "web"]):
             return self._tail(argv[1:])
         if argv[0] != "lllm" or "|" in argv:
             done = subprocess.run(

@@ -179,8 +179,9 @@ def _replay(console: Console, store: LogStore, recorded: SessionSummary, option:
 
 def _print_next(console: Console, session_id: str, option: str) -> None:
     console.print()
-    console.print(Text("Three to try next:", "bold"))
+    console.print(Text("To try next:", "bold"))
     for command in (
+        f"lllm web --open {option}",
         f"lllm ls --tag customer=alice {option}",
         f"lllm events {session_id} {option}",
         f"lllm cost --by model --json {option}",
