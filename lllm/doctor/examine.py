@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from lllm.doctor.advice import diagnosed
 from lllm.doctor.facts import Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
 from lllm.doctor.file_systems import StoreLocation, location_of
@@ -101,19 +103,12 @@ def _log(
     through = thorough or (health.bytes or 0) <= _READ_BYTES
     gaps, erased = _search(store, head, troubles) if through else (None, None)
     return LogFacts(
-        kind=health.kind,
-        path=None if health.path is None else str(health.path),
-        format=health.format,
-        durability=health.durability,
+        **msgspec.structs.asdict(health),
         read_only=store.read_only,
-        bytes=health.bytes,
         head=head,
-        events=health.events,
         gaps=gaps,
         erased=erased,
         held=len(store.log.held),
-        torn_bytes=health.torn_bytes,
-        unit=health.unit,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from lllm.doctor.file_systems import StoreLocation
-from lllm.events.health import Unit
+from lllm.events.health import Health
 
 Severity = Literal["ok", "note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note", "ok")  # the worst first
@@ -50,39 +50,22 @@ class Gap(msgspec.Struct, frozen=True):
     reason: str
 
 
-class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts about the log.
+class LogFacts(Health, frozen=True, kw_only=True):
+    """Facts about the log: what its backend reports of it, and what was found in it.
 
     Attributes:
-        kind: As "sqlite" or "jsonl", or the class of another backend.
-        path: Its file or folder, None for a log in no file.
-        format: The version of its format.
-        durability: "process" or "power", None where the backend does not say.
         read_only: True if it was opened so.
-        bytes: On the disk; an SQLite file holds the rows too.
         head: The highest position.
-        events: How many; for SQLite the highest position, which counts them; None where counting
-            them was not asked for.
         gaps: Events that are lost; None where looking for them was not asked for.
         erased: Sessions that were erased on purpose; None like `gaps`.
         held: Events that wait in this process.
-        torn_bytes: Behind the last whole append, of a write that was cut short or is under way.
-        unit: What positions count.
     """
 
-    kind: str
-    path: str | None
-    format: int | None
-    durability: str | None
     read_only: bool
-    bytes: int | None
     head: int
-    events: int | None
     gaps: tuple[Gap, ...] | None
     erased: int | None
     held: int
-    torn_bytes: int = 0
-    unit: Unit = "position"
 
 
 class ViewFacts(msgspec.Struct, frozen=True):

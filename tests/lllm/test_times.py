@@ -256,8 +256,8 @@ def test_what_is_shown_is_read_back(naive: dt.datetime, name: str) -> None:
 def test_times_of_a_checkup() -> None:
     """What the doctor says of lost events is of the zone asked for."""
     log = LogFacts(
-        kind="sqlite", path="x", format=1, durability=None, read_only=False, bytes=1, head=1,
-        events=1, gaps=(Gap(1, 12, 0, 5 * 10**9, "full"),), erased=0, held=0,
+        kind="sqlite", read_only=False, head=1, erased=0, held=0,
+        gaps=(Gap(1, 12, 0, 5 * 10**9, "full"),),
     )  # fmt: skip
     (remark,) = _gaps(log, ZoneInfo("Asia/Kathmandu"))
     assert "from 1970-01-01 05:30:00+05:30 to 1970-01-01 05:30:05+05:30" in remark.says

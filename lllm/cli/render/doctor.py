@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +37,7 @@ def show_checkup(checkup: Checkup, *, as_json: bool) -> None:
         Finding: There is a problem; raised once all is printed.
     """
     if as_json:
-        show_json(encode(checkup).decode())
+        show_json(encode(msgspec.to_builtins(checkup, enc_hook=str)).decode())
     else:
         console = stdout()
         for remark in checkup.remarks:

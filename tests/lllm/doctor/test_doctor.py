@@ -14,13 +14,14 @@ import pytest
 
 from lllm import LocalFileBackend, LogStore, NoOpBackend, SQLiteBackend
 from lllm.cli.exit_codes import Finding
-from lllm.cli.render.doctor import show_backup, show_checkup
-from lllm.doctor.advice import diagnosed, has_wal_reset_bug
+from lllm.cli.program import main
+from lllm.cli.render.doctor import show_checkup
+from lllm.doctor.advice import diagnosed, has_wal_reset_bug, size
 from lllm.doctor.examine import examine
 from lllm.doctor.facts import Checkup, Remark, Severity
 from lllm.doctor.file_systems import StoreLocation, file_system
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.integrity.backup import BackedUp, back_up
+from lllm.events.integrity.backup import back_up
 from lllm.events.log import LogBackend
 from lllm.events.model import LogGap
 from lllm.events.statements import append_statement
@@ -78,7 +79,7 @@ def test_a_healthy_store(kind: str, path: Path, store: LogStore) -> None:
     found = examine(store, thorough=True)
     assert bad(found) == []
     log, rows = found.log, found.rows
-    assert (log.kind, log.path, log.format, log.durability) == (kind, str(path), 1, "process")
+    assert (log.kind, log.path, log.format, log.durability) == (kind, path, 1, "process")
     assert log.events == len(list(store.log.read()))
     assert (log.head, log.gaps, log.erased, log.held, log.torn_bytes) == (
         store.log.head(), (), 0, 0, 0,
@@ -447,7 +448,12 @@ def test_a_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out.splitlines()[0])["log"]["path"] == str(path)
 
 
-def test_what_a_backup_shows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_backup_shows(
+    path: Path, store: LogStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A backup says where it lies, how large it is, and how far it goes."""
-    show_backup(BackedUp(Path("/b/runs.db"), 1234, 5_600_000))
-    assert capsys.readouterr().out == "/b/runs.db: 5.6 MB, up to position 1,234.\n"
+    copy = path.parent / "copy"
+    assert main(["backup", "--store", str(path), str(copy)]) == 0
+    files = [copy] if copy.is_file() else [one for one in copy.rglob("*") if one.is_file()]
+    shown = size(sum(file.stat().st_size for file in files))
+    assert capsys.readouterr().out == f"{copy}: {shown}, up to position {store.log.head():,}.\n"
