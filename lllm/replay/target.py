@@ -16,9 +16,9 @@ from lllm.packages.registry import tactic_path
 from lllm.replay.open_replay import recorded_call, recorded_options, recorded_task
 from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.replay import Replay
+from lllm.sessions.decorator import DECORATED, DecoratedTactic
 from lllm.sessions.host import SessionHost
 from lllm.store.log_store import session_host
-from lllm.store.store_sessions import DECORATED, DecoratedTactic
 
 
 class ReplayTarget:

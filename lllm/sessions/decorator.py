@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import NamedTuple, ParamSpec, TypeVar, cast
 
 from lllm.events.errors import ConfigError
 from lllm.packages.manifest import nearest_manifest
 from lllm.packages.registry import file_of_module
+from lllm.sessions.budget import OnUnpriced, budget_of
 from lllm.sessions.generator_sessions import async_steps, steps
+from lllm.sessions.host import SessionHost
+from lllm.sessions.new_session import open_session
 from lllm.sessions.session import SessionScope
 
 P = ParamSpec("P")
@@ -19,9 +22,49 @@ R = TypeVar("R")
 
 # Makes the session of one call: of its task, and its other arguments.
 Opening = Callable[[object, dict[str, object]], SessionScope]
+DECORATED = "__lllm_tactic__"  # the attribute of a function
 
 
-def session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]:
+class DecoratedTactic(NamedTuple):
+    """What a function under `@store.tactic` is known by."""
+
+    path: str
+    """The stable path of its sessions."""
+    host: SessionHost
+    """Where they are written."""
+
+
+def tactic_decorator(
+    host: SessionHost,
+    name: str,
+    *,
+    tags: Mapping[str, str] | None,
+    metadata: object,
+    partition: str | None,
+    budget_usd: float | None,
+    budget_unpriced: OnUnpriced,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """See `LogStore.tactic`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        path = _path_of(function, name)
+        budget_of(budget_usd, budget_unpriced)  # what can't be is told here, not at the first call
+
+        def opening(task: object, options: dict[str, object]) -> SessionScope:
+            return open_session(
+                host, path, kind="tactic", task=task, options=options, tags=tags,
+                metadata=metadata, partition=partition,
+                budget=budget_of(budget_usd, budget_unpriced),
+            )  # fmt: skip
+
+        decorated = _session_around(function, opening)
+        vars(decorated)[DECORATED] = DecoratedTactic(path, host)
+        return decorated
+
+    return decorate
+
+
+def _session_around(function: Callable[P, R], opening: Opening) -> Callable[P, R]:
     """Wrap a function, so that each call of it is a session.
 
     A generator's session begins with its first step, and is current within its steps only. What
@@ -91,7 +134,7 @@ def _task_and_options(
     return task, dict(named)
 
 
-def path_of(function: Callable[..., object], name: str) -> str:
+def _path_of(function: Callable[..., object], name: str) -> str:
     """Find the stable path of a function's sessions.
 
     Args:

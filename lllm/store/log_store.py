@@ -35,14 +35,15 @@ from lllm.projections.queries.filters import CallSort
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
 from lllm.sessions.budget import OnUnpriced, budget_of
+from lllm.sessions.decorator import tactic_decorator
 from lllm.sessions.error_details import describe
+from lllm.sessions.new_session import open_session
 from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
 from lllm.store.filters import filter_of
 from lllm.store.point_in_time import PointInTime
 from lllm.store.session_host import StoreSessionHost, StoreSettings
-from lllm.store.store_sessions import open_session, tactic_decorator
 from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_list
 from lllm.times import Moment, datetime_of, zone_of
 

@@ -1,30 +1,14 @@
-"""Sessions for code without a Tactic: a `with`, or a decorator on a function."""
+"""Makes the session of a `with`, or of a decorated function's call, below the running one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, ParamSpec, TypeVar
+from collections.abc import Mapping
 
 from lllm.replay.active_replay import above_of
-from lllm.sessions.budget import Budget, OnUnpriced, budget_of
+from lllm.sessions.budget import Budget
 from lllm.sessions.current_session import running_session
-from lllm.sessions.decorator import path_of, session_around
 from lllm.sessions.host import SessionHost
 from lllm.sessions.session import SessionScope
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-DECORATED = "__lllm_tactic__"  # the attribute of a function
-
-
-class DecoratedTactic(NamedTuple):
-    """What a function under `@store.tactic` is known by."""
-
-    path: str
-    """The stable path of its sessions."""
-    host: SessionHost
-    """Where they are written."""
 
 
 def open_session(
@@ -70,33 +54,3 @@ def open_session(
         host, path, name, kind=kind, task=task, options=options, tags=tags, metadata=metadata,
         partition=partition, parent=above if above and above.host is host else None, budget=budget,
     )  # fmt: skip
-
-
-def tactic_decorator(
-    host: SessionHost,
-    name: str,
-    *,
-    tags: Mapping[str, str] | None,
-    metadata: object,
-    partition: str | None,
-    budget_usd: float | None,
-    budget_unpriced: OnUnpriced,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """See `LogStore.tactic`."""
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        path = path_of(function, name)
-        budget_of(budget_usd, budget_unpriced)  # what can't be is told here, not at the first call
-
-        def opening(task: object, options: dict[str, object]) -> SessionScope:
-            return open_session(
-                host, path, kind="tactic", task=task, options=options, tags=tags,
-                metadata=metadata, partition=partition,
-                budget=budget_of(budget_usd, budget_unpriced),
-            )  # fmt: skip
-
-        decorated = session_around(function, opening)
-        vars(decorated)[DECORATED] = DecoratedTactic(path, host)
-        return decorated
-
-    return decorate
