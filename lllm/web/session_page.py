@@ -77,6 +77,7 @@ def values_of(
         "begin": begin,
         "whole": whole,
         "result_of": result_of,
+        "single": False,
         "cut": CUT,
         "in_page": _keys_in_page(blocks),
     }
@@ -98,6 +99,7 @@ def step_page(pages: StorePages, request: Request) -> Response:
         session=record.session,
         step=step,
         result_of=result_of,
+        single=False,
         cut=200_000,
     )
 

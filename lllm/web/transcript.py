@@ -17,6 +17,7 @@ from lllm.projections.session.call_session import (
     ToolInterrupt,
 )
 from lllm.store.log_store import LogStore
+from lllm.store.point_in_time import PointInTime
 
 OPEN_ALL = 8  # steps; a session with no more is shown unfolded
 _GAP = 1_000_000_000  # nanoseconds without anything that is marked
@@ -132,18 +133,23 @@ class _Spoken(msgspec.Struct):
     edits: dict[tuple[int, int, int], SessionEdited] = {}
 
 
-def read_transcript(store: LogStore, session: TacticCallSession) -> Transcript:
+def read_transcript(
+    store: LogStore, session: TacticCallSession, *, at: PointInTime | None = None
+) -> Transcript:
     """Arrange a session and all sessions below it.
 
     Args:
         store: Where its events are read.
         session: The loaded session.
+        at: What it was loaded as of; None for now.
 
     Returns:
         The transcript.
     """
     made = Transcript([], 0)
-    waiting: list[Iterator[Block | tuple[TacticCallSession, int]]] = [_blocks_of(store, session, 0)]
+    waiting: list[Iterator[Block | tuple[TacticCallSession, int]]] = [
+        _blocks_of(store, session, 0, at)
+    ]
     seen = {session.session_id}
     made.sessions = 1
     while waiting:  # a log may hold more levels than a stack
@@ -156,7 +162,7 @@ def read_transcript(store: LogStore, session: TacticCallSession) -> Transcript:
             if below.session_id not in seen:
                 seen.add(below.session_id)
                 made.sessions += 1
-                waiting.append(_blocks_of(store, below, depth + 1))
+                waiting.append(_blocks_of(store, below, depth + 1, at))
                 break
         else:
             waiting.pop()
@@ -172,10 +178,10 @@ def read_transcript(store: LogStore, session: TacticCallSession) -> Transcript:
 
 
 def _blocks_of(
-    store: LogStore, session: TacticCallSession, depth: int
+    store: LogStore, session: TacticCallSession, depth: int, at: PointInTime | None
 ) -> Iterator[Block | tuple[TacticCallSession, int]]:
     """Iterate over what is in one session; a session below is yielded with its depth."""
-    spoken = _spoken(store, session.session_id)
+    spoken = _spoken(store, session.session_id, at)
     calls = [call for calls in session.agent_sessions.values() for call in calls]
     below = [one for sessions in session.sub_tactic_sessions.values() for one in sessions]
     entries: list[AgentCallSession | TacticCallSession | InvokeTrace]
@@ -226,10 +232,10 @@ def _step(session_id: str, agent: str, depth: int, trace: InvokeTrace, spoken: _
     )
 
 
-def _spoken(store: LogStore, session_id: str) -> _Spoken:
+def _spoken(store: LogStore, session_id: str, at: PointInTime | None) -> _Spoken:
     payloads = []
     try:
-        for event in store.events(session_id):
+        for event in store.events(session_id, at=at):
             payloads.append(codec.decode(event))
     except LogError:  # the session above says how many events are missing
         pass

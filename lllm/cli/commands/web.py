@@ -34,9 +34,7 @@ def web(
         from lllm.web.app import make_app
         from lllm.web.server import listen, make_server
     except ImportError as error:
-        raise MissingExtra(
-            f"lllm web needs {error.name}, which is not installed: pip install 'lllm[web]'"
-        ) from error
+        raise missing_extra("lllm web", error) from error
     with open_named(store) as opened, listen(host, port) as sock:
         token = None if unsafe_no_auth else new_token()
         shown = f"[{host}]" if ":" in host else host
@@ -50,3 +48,15 @@ def web(
         if open_browser:
             click.launch(address)
         make_server(app).run(sockets=[sock])
+
+
+def missing_extra(command: str, error: ImportError) -> MissingExtra:
+    """Make the error of a command that needs the extra `web`.
+
+    Args:
+        command: The command.
+        error: What could not be imported.
+    """
+    return MissingExtra(
+        f"{command} needs {error.name}, which is not installed: pip install 'lllm[web]'"
+    )

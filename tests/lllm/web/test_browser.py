@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lllm.web.single_file import session_as_html
 from tests.support.web_page import TOKEN, Served, answer_with_tool
 
 if TYPE_CHECKING:
@@ -161,3 +164,25 @@ def test_without_javascript_everything_is_there(browser: Browser, page: Served) 
         tab.click("text=Sums of these sessions")
         tab.wait_for_url("**/sums")
         assert "today" in tab.content()
+
+
+def test_a_single_file_needs_nothing_else(browser: Browser, page: Served, tmp_path: Path) -> None:
+    for one in page.store.list_sessions():
+        file = tmp_path / f"{one.session_id}.html"
+        file.write_text(session_as_html(page.store, one.session_id, dt.UTC), "utf-8")
+        context = browser.new_context()
+        tab = context.new_page()
+        troubles: list[str] = []
+        tab.on("console", lambda said, to=troubles: to.append(said.text))  # type: ignore[misc]
+        tab.on("dialog", lambda said, to=troubles: (to.append("alert"), said.dismiss()))  # type: ignore[misc]
+        tab.on(
+            "request",
+            lambda sent, to=troubles: None if sent.url.startswith("file:") else to.append(sent.url),  # type: ignore[misc]
+        )
+        tab.goto(file.as_uri())
+        tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert troubles == []
+        assert tab.locator("script").count() == 0
+        assert tab.evaluate("getComputedStyle(document.body).fontSize") == "14px"
+        assert tab.locator("a:not([href^='#']):not([href^='http'])").count() == 0
+        context.close()

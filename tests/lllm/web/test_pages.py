@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
+from lllm.cli import cli
 from lllm.web.html_text import markdown, task_line
 from lllm.web.list_query import ListQuery
 from tests.support.web_page import HOSTILE, Served, answer_with_tool, served
@@ -221,3 +224,17 @@ def test_many_steps_come_in_pages(tmp_path_factory: pytest.TempPathFactory) -> N
     assert first.count('<details class="step') == 300
     assert "steps 301 to 310 of 310" in last
     assert "question 309" in last
+
+
+def test_the_file_of_a_session_has_its_texts_whole(tmp_path: Path) -> None:
+    path, file = tmp_path / "runs.db", tmp_path / "one.html"
+    with LogStore(SQLiteBackend(path)) as store:
+        found = answer_with_tool(store, "K" * 10_000)
+    done = CliRunner().invoke(cli, ["show", found, "--store", str(path), "--html", str(file)])
+    assert (done.exit_code, done.output) == (0, "")
+    text = file.read_text("utf-8")
+    assert f"Where is the kettle of {'K' * 10_000}?" in text
+    assert "$0.15/M" in text
+    assert file.stat().st_mode & 0o077 == 0
+    refused = ["show", found, "--store", str(path), "--html", str(file), "--json"]
+    assert CliRunner().invoke(cli, refused).exit_code == 2

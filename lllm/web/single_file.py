@@ -1,0 +1,65 @@
+"""Writes one session as an HTML file that needs nothing else, to attach to a report of a bug."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+from pathlib import Path
+
+from markupsafe import Markup
+
+from lllm import times
+from lllm.store.log_store import LogStore
+from lllm.store.point_in_time import PointInTime
+from lllm.version import __version__
+from lllm.web.pages import make_environment
+from lllm.web.session_page import values_of
+from lllm.web.transcript import read_transcript
+
+_STYLE = Path(__file__).with_name("static") / "page.css"
+_UNCUT = 1 << 62  # characters
+
+
+def session_as_html(
+    store: LogStore, session_id: str, zone: dt.tzinfo, *, at: PointInTime | None = None
+) -> str:
+    """Write a session as one HTML page, with all its texts and without any script.
+
+    The page asks no address for anything: it has its style in it, and a policy that allows no more.
+
+    Args:
+        store: The store.
+        session_id: The whole id of the session.
+        zone: The time zone of the times in it.
+        at: The session as it was then; see `LogStore.load_session`.
+
+    Returns:
+        The page.
+
+    Raises:
+        SessionNotFound: There is no such session.
+        StoreError: The session had not begun at `at`.
+        LogDamaged: An event in the log is corrupt.
+    """
+    record = store.load_session_record(session_id, at=at)
+    transcript = read_transcript(store, record.session, at=at)
+    style = _STYLE.read_text("utf-8")
+    values = values_of(store, record, transcript, transcript.blocks)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        make_environment(zone)
+        .get_template("single_file.html")
+        .render(
+            **values
+            | {
+                "single": True,
+                "cut": _UNCUT,
+                "in_page": {step.key for step in transcript.steps},
+                "style": Markup(style),
+                "style_digest": digest,
+                "version": __version__,
+                "zone_name": times.zone_name(zone),
+            }
+        )
+    )
