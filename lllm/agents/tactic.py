@@ -185,7 +185,7 @@ class Tactic(TacticCalls, TacticReplays):
             unpriced=self._on_unpriced if budget_unpriced is None else on_unpriced(budget_unpriced),
         )
         host = self._host(parent, return_session)
-        if parent is not None and parent.host is not host:
+        if parent is not None and parent.host is not host and parent.replaying is None:
             parent = None  # a place of its own, so a tree of its own
         return SessionScope(
             host,

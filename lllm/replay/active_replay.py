@@ -5,8 +5,11 @@ This is the seam: they ask here, and know nothing of recordings.
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+
+import msgspec
 
 from lllm.events.model import (
     DrawnKind,
@@ -16,6 +19,8 @@ from lllm.events.model import (
     Origin,
     SessionStarted,
 )
+from lllm.replay.divergence import as_exception, elsewhere
+from lllm.replay.shared_folder import SharedFolder
 
 if TYPE_CHECKING:
     from lllm.agents.effects import Steps
@@ -119,6 +124,32 @@ class Replaying(AnswersSessions, Protocol):
             The event with the cost 0.
         """
 
+    def leave(self, error: BaseException) -> None:
+        """Tell an error that leaves the session.
+
+        Args:
+            error: It, once the session has ended.
+
+        Raises:
+            Exception: What is raised in its place, where it is about to leave a process that is
+                not the replay's own.
+        """
+
+
+class ReplayBlock(AnswersSessions, Protocol):
+    """A `with` in which what begins is answered."""
+
+    @property
+    def is_closed(self) -> bool:
+        """True where nothing that begins in it may ask its model, in whatever thread or process."""
+
+    def elsewhere(self) -> ReplayElsewhere | None:
+        """What refuses the calls of a process that is started in it; None if it is not closed.
+
+        Raises:
+            ReplayError: There is no place for what processes tell each other.
+        """
+
 
 class AnswersClient(Protocol):
     """What the attempts of one call of a captured client are answered by."""
@@ -154,6 +185,78 @@ class AnsweredAttempt(Protocol):
         """Nanoseconds to wait for a timer that cancels it, as then; None where it is answered."""
 
 
+class ReplayElsewhere(msgspec.Struct, frozen=True):
+    """Refuses all calls of a process that the code of a replay started.
+
+    Attributes:
+        session_id: The recorded session that is replayed.
+        folder: Of the replay, see SharedFolder.
+    """
+
+    session_id: str
+    folder: str
+
+    @property
+    def is_closed(self) -> bool:
+        """See ReplayBlock."""
+        return True
+
+    @property
+    def host(self) -> SessionHost:
+        """Refuse a session. Raises ReplayDivergence."""
+        self._refuse("A tactic or captured client")
+
+    def begin(self, started: SessionStarted, _: Recorder, /) -> NoReturn:
+        """See AnswersSessions."""
+        self._refuse(repr(started.tactic_path))
+
+    def refuse_captured(self, client: str) -> None:
+        """See AnswersSessions."""
+        self._refuse(client)
+
+    def elsewhere(self) -> ReplayElsewhere:
+        """See ReplayBlock."""
+        return self
+
+    def _refuse(self, called: str) -> NoReturn:
+        divergence = elsewhere(called, self.session_id)
+        SharedFolder(self.folder).tell(divergence)
+        raise as_exception(divergence)
+
+
+_VARIABLE = "LLLM_REPLAY_OF"  # of a process's environment: where the replay stands
+
+
+def environment_of(replay: ReplayElsewhere) -> dict[str, str]:
+    """What the environment of a process says that a replay starts.
+
+    Args:
+        replay: That refuses its calls.
+    """
+    return {_VARIABLE: f"{replay.folder}{os.pathsep}{replay.session_id}"}
+
+
+def close_process(replay: ReplayElsewhere) -> None:
+    """Have all calls of this process, and of those it starts, refused while a replay lasts.
+
+    Args:
+        replay: The replay.
+    """
+    os.environ.update(environment_of(replay))
+
+
+def replay_of_process() -> ReplayElsewhere | None:
+    """The replay whose code started this process; None where there is none, or it is over."""
+    told = os.environ.get(_VARIABLE)
+    if not told:
+        return None
+    folder, _, session_id = told.rpartition(os.pathsep)
+    if SharedFolder(folder).is_open:
+        return ReplayElsewhere(session_id, folder)
+    os.environ.pop(_VARIABLE, None)
+    return None
+
+
 class HasReplay(Protocol):
     """A session that new ones may stand below."""
 
@@ -163,7 +266,7 @@ class HasReplay(Protocol):
 
 
 # Of `with store.replay(...)`: what sessions are answered by that begin inside and have no parent.
-active_replay: ContextVar[AnswersSessions | None] = ContextVar("lllm_replay", default=None)
+active_replay: ContextVar[ReplayBlock | None] = ContextVar("lllm_replay", default=None)
 
 
 def above_of(parent: HasReplay | None) -> AnswersSessions | None:
@@ -176,5 +279,5 @@ def above_of(parent: HasReplay | None) -> AnswersSessions | None:
         None outside of any replay.
     """
     if parent is None or parent.replaying is None:
-        return active_replay.get()
+        return active_replay.get() or replay_of_process()
     return parent.replaying

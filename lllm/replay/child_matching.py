@@ -7,9 +7,11 @@ other begin in any order.
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal
 
 from lllm.events.model import SessionStarted
 from lllm.replay.comparison import Comparing, task_key
+from lllm.replay.progress import Progress
 from lllm.replay.recorded_session import RecordedSession
 
 
@@ -19,10 +21,14 @@ class RecordedChildren:
     Args:
         recorded: The session; None where nothing was recorded.
         comparing: Makes tasks comparable.
+        progress: Knows which have begun, in whichever process.
     """
 
-    def __init__(self, recorded: RecordedSession | None, comparing: Comparing) -> None:
+    def __init__(
+        self, recorded: RecordedSession | None, comparing: Comparing, progress: Progress
+    ) -> None:
         self._comparing = comparing
+        self._progress = progress
         self._by_task: dict[tuple[str, bytes], deque[RecordedSession]] = {}
         self._left: dict[str, dict[str, RecordedSession]] = {}  # by tactic and id
         for child in recorded.children if recorded is not None else ():
@@ -30,10 +36,11 @@ class RecordedChildren:
             self._by_task.setdefault((child.tactic_path, task), deque()).append(child)
             self._left.setdefault(child.tactic_path, {})[child.session_id] = child
 
-    def take(self, child: RecordedSession) -> bool:
+    def take(self, child: RecordedSession, what: Literal["begun", "left out"] = "begun") -> bool:
         """Take a child out; False if it had begun before."""
         left = self._left.get(child.tactic_path, {})
-        return left.pop(child.session_id, None) is not None
+        found = left.pop(child.session_id, None) is not None
+        return found and self._progress.claim(what, child.session_id)
 
     def take_equal(self, started: SessionStarted) -> RecordedSession | None:
         """Take the first child of the same tactic with an equal task.
@@ -63,8 +70,5 @@ class RecordedChildren:
             The child; None if none of this tactic is left.
         """
         left = list(self._left.get(started.tactic_path, {}).values())
-        same = [one for one in left if one.started.ordinal == started.ordinal]
-        child = next(iter(same or left), None)
-        if child is not None:
-            self.take(child)
-        return child
+        left.sort(key=lambda one: one.started.ordinal != started.ordinal)
+        return next((one for one in left if self.take(one)), None)

@@ -62,7 +62,7 @@ class ReplayPlace(msgspec.Struct, frozen=True, kw_only=True):
                 told.append(f"{name} {number}")
         if self.tool is not None:
             told.append(f"tool {self.tool!r}")
-        return ", ".join(told)
+        return ", ".join(told) or "outside of the replayed session"
 
 
 class ReplayDivergence(BaseException):
@@ -207,7 +207,7 @@ class Divergences:
         """
         if not self._reports and self.divergences:
             raise self.divergences[0].again()  # a program that swallowed it gets no further
-        self.divergences.append(divergence)
+        self.remember(divergence)
         if not (self._reports and can_go_on):
             raise divergence
 
@@ -220,9 +220,19 @@ class Divergences:
         Raises:
             ReplayInterrupted: Always.
         """
-        if self.interrupted is None:
-            self.interrupted = interrupted
+        self.remember(interrupted)
         raise interrupted
+
+    def remember(self, found: ReplayDivergence | ReplayInterrupted) -> None:
+        """Remember a difference, or the first end of the recording.
+
+        Args:
+            found: It.
+        """
+        if isinstance(found, ReplayDivergence):
+            self.divergences.append(found)
+        elif self.interrupted is None:
+            self.interrupted = found
 
     def go_live(self) -> None:
         """Ask the real model from here on, with `on_divergence="live"`.
@@ -243,3 +253,46 @@ class Divergences:
         if self.goes_on:
             self.went_on = True
             raise GoesLive
+
+
+class DivergenceElsewhere(ReplayDivergence, Exception):
+    """A ReplayDivergence on its way out of another process than the replay's own.
+
+    It is an Exception there, for a worker of `multiprocessing.Pool` that meets anything else is
+    gone, and its result is waited for without end. Home comes a ReplayDivergence.
+    """
+
+
+class InterruptedElsewhere(ReplayInterrupted, Exception):
+    """A ReplayInterrupted on its way out of another process; see DivergenceElsewhere."""
+
+
+def as_exception(found: ReplayDivergence | ReplayInterrupted) -> Exception:
+    """What is raised in place of a divergence where it leaves another process.
+
+    Args:
+        found: The divergence, or the end of the recording.
+    """
+    if isinstance(found, ReplayInterrupted):
+        return InterruptedElsewhere(str(found.args[0]), place=found.place)
+    return DivergenceElsewhere(
+        str(found.args[0]), kind=found.kind, place=found.place, differs=found.differs,
+        diff=found.diff, recorded_next=found.recorded_next,
+    )  # fmt: skip
+
+
+def elsewhere(called: str, session_id: str, tactic: str | None = None) -> ReplayDivergence:
+    """What is found where a process that a replay started calls something on its own.
+
+    Args:
+        called: What is called, for the message.
+        session_id: The recorded session that is replayed.
+        tactic: The path of the tactic that is called.
+    """
+    return ReplayDivergence(
+        f"{called} is called in a process that was started in the replay of session {session_id}, "
+        "and not by a sub-tactic of it. What a process calls of its own is not recorded there, and "
+        "nothing is called in a replay.",
+        kind="unrecorded",
+        place=ReplayPlace(tactic=tactic),
+    )

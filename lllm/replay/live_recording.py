@@ -30,6 +30,14 @@ class LiveRecording:
         self.host: SessionHost = InMemorySessionHost(persists=True, redact=redact)
         self._stack = ExitStack()
 
+    @property
+    def is_closed(self) -> bool:
+        """See ReplayBlock."""
+        return False
+
+    def elsewhere(self) -> None:
+        """See ReplayBlock."""
+
     def begin(self, _: SessionStarted, __: Recorder, /) -> None:
         """See AnswersSessions: nothing is answered."""
 

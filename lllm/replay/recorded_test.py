@@ -17,10 +17,11 @@ from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted
 from lllm.replay.ignored_parts import Ignore
 from lllm.replay.live_recording import LiveRecording
 from lllm.replay.open_replay import recorded_task
+from lllm.replay.progress import JudgedRequest
 from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.recording_file import read_file
 from lllm.replay.recording_reader import read_recording
-from lllm.replay.replay import JudgedRequest, Replay
+from lllm.replay.replay import Replay
 from lllm.replay.target import ReplayTarget
 from lllm.replay.verified_shapes import VerifiedShapes
 from lllm.sessions.in_memory_host import InMemorySessionHost

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import os
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
-
-import msgspec
 
 from lllm.agents.fork_edits import TurnEdit
 from lllm.events.concurrency.robust_locks import ThreadLock
 from lllm.events.errors import ReplayError
-from lllm.events.model import LLMFailed, SessionStarted
+from lllm.events.model import SessionStarted
 from lllm.events.recorder import Recorder
 from lllm.projections.session.call_session import TacticCallSession
-from lllm.replay.active_replay import active_replay
-from lllm.replay.comparison import Verdict
+from lllm.replay.active_replay import ReplayElsewhere, active_replay
+from lllm.replay.carried_sessions import ReplayState, carry, forget
 from lllm.replay.divergence import (
     Divergences,
     OnDivergence,
     ReplayDivergence,
     ReplayInterrupted,
     ReplayPlace,
+    as_exception,
+    elsewhere,
 )
 from lllm.replay.ignored_parts import Ignore, Ignored
-from lllm.replay.outcome_text import outcome_text
-from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
-from lllm.replay.recorded_clients import ClientAttempt, ClientCall
-from lllm.replay.recorded_session import RecordedSession, RecordedValue
+from lllm.replay.missing import Missing
+from lllm.replay.progress import JudgedRequest, Progress
+from lllm.replay.recorded_session import RecordedSession
 from lllm.replay.replayed_session import ReplayedSession
+from lllm.replay.started_processes import processes_closed_off
+from lllm.replay.telling_host import TellingHost, write_told
 from lllm.replay.verified_shapes import VerifiedShapes
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import outside_of_sessions
 from lllm.sessions.host import SessionHost
-
-_NOT_ASKED = "A recorded request was not made"
-
-
-class JudgedRequest(msgspec.Struct, frozen=True):
-    """What came of comparing one request of a replay."""
-
-    place: ReplayPlace
-    verdict: Verdict
-    """same; ignored: the same without what `ignore` names; diverged."""
+from lllm.sessions.in_memory_host import InMemorySessionHost
+from lllm.sessions.threads import closed_off
 
 
 class Replay(Divergences):
@@ -51,9 +46,6 @@ class Replay(Divergences):
 
     Attributes:
         recording: The session that is replayed.
-        divergences: Where the code did something else, in the order in which that was found.
-        requests: Every request that was compared, with what came of it.
-        interrupted: Where the recording ended before the code did; None where it did not.
     """
 
     def __init__(
@@ -67,21 +59,22 @@ class Replay(Divergences):
     ) -> None:
         super().__init__(on_divergence)
         self.recording = recording
-        self.host = host
+        self._home_host = host
+        self._away_host: tuple[int, SessionHost] | None = None  # of this process
         self.ignored = Ignored(ignore)
         self.live_tools = frozenset([live_tools] if isinstance(live_tools, str) else live_tools)
-        self.requests: list[JudgedRequest] = []
+        self.progress = Progress()
+        self.missing = Missing(recording, self.progress)
         self.verified: VerifiedShapes | None = None  # asks the live model as well
         self.lock = ThreadLock()
-        self.begun: set[RecordedSession] = set()
-        self.left_out: set[RecordedSession] = set()  # within tools that did not run
-        self.within_tools: set[RecordedCall] = set()  # that did not run
-        self.asked_by_clients: set[ClientAttempt] = set()
-        self.drawn: set[RecordedValue] = set()
-        self.ran: set[RecordedTool] = set()  # tools that ran, and were compared
-        self._asked: set[RecordedAttempt] = set()
+        self.sessions: dict[str, ReplayedSession] = {}  # that go on in other processes, by id
         self._recorder: Recorder | None = None
         self._stack = ExitStack()
+
+    @property
+    def requests(self) -> list[JudgedRequest]:
+        """Every request that was compared, with what came of it."""
+        return self.progress.requests
 
     @property
     def session_id(self) -> str | None:
@@ -98,11 +91,113 @@ class Replay(Divergences):
             raise ReplayError("Nothing was called in this replay yet, so it has no session.")
         return self.host.load_finished(self._recorder)
 
+    # -- other processes
+
+    @property
+    def is_closed(self) -> bool:
+        """See ReplayBlock."""
+        return not self.bills and self.verified is None
+
+    def elsewhere(self) -> ReplayElsewhere | None:
+        """See ReplayBlock."""
+        return (
+            ReplayElsewhere(self.recording.session_id, self._folder()) if self.is_closed else None
+        )
+
+    def _folder(self) -> str:
+        """The folder through which processes tell each other. Raises ReplayError."""
+        try:
+            return self.progress.share().path
+        except OSError as error:
+            raise ReplayError(
+                f"No process can be started in the replay of session {self.recording.session_id}: "
+                f"there is no place for what it tells this one ({error})."
+            ) from error
+
+    @property
+    def host(self) -> SessionHost:
+        """See AnswersSessions."""
+        home = self._home_host
+        if home.spans_processes or not self.progress.is_away:
+            return home
+        pid = os.getpid()
+        if self._away_host is None or self._away_host[0] != pid:
+            host = TellingHost(
+                self.progress, partition=home.partition, redact=home.redact, prices=home.prices
+            )
+            self._away_host = (pid, host)
+        return self._away_host[1]
+
+    def carried(self, session: ReplayedSession) -> str:
+        """Be ready to go on in another process, for a session that is sent there.
+
+        Args:
+            session: The session.
+
+        Returns:
+            The folder through which the processes tell each other.
+
+        Raises:
+            ReplayError: It can't be sent there.
+        """
+        if not self.is_closed:
+            raise ReplayError(
+                f"The replay of session {self.recording.session_id} may ask models, so it runs in "
+                "one process, as a fork does: call its sub-tactics in this process or its threads."
+            )
+        if self.progress.is_away and self.progress.folder is not None:
+            return self.progress.folder.path
+        with self.lock.held():
+            self.sessions[session.recorded_id] = session
+        home, folder = self._home_host, self._folder()
+        state = ReplayState(
+            self.recording, folder, self.progress.done(), self._reports, self.ignored,
+            self.live_tools, home if home.spans_processes else None, home.partition, home.redact,
+            home.prices,
+        )  # fmt: skip
+        return carry(self, Replay.joined, state)
+
+    @classmethod
+    def joined(cls, state: ReplayState) -> Replay:
+        """Make the replay that another process opened.
+
+        Args:
+            state: What it continues with.
+        """
+        host = state.host or InMemorySessionHost(
+            persists=True, partition=state.partition, redact=state.redact, prices=state.prices
+        )
+        replay = cls(
+            state.recording, host, on_divergence="report" if state.reports else "raise",
+            live_tools=state.live_tools,
+        )  # fmt: skip
+        replay.ignored = state.ignored
+        replay.progress = Progress.joined(state.folder, state.done)
+        replay.missing = Missing(state.recording, replay.progress)
+        return replay
+
+    def session_of(self, session_id: str, place: ReplayPlace) -> ReplayedSession:
+        """See CarriedReplay."""
+        with self.lock.held():
+            found = self.sessions.get(session_id)
+            if found is None:
+                recorded = next(
+                    one for one in self.recording.family() if one.session_id == session_id
+                )
+                found = self.sessions[session_id] = ReplayedSession(
+                    self, recorded, place, is_carried=True
+                )
+            return found
+
     # -- the block
 
     def __enter__(self) -> Self:
         self._stack.enter_context(outside_of_sessions())
         self._stack.enter_context(during(active_replay, self))
+        if self.is_closed:
+            self.progress.may_fork()
+            self._stack.enter_context(closed_off())
+            self._stack.enter_context(processes_closed_off())
         return self
 
     def __exit__(
@@ -112,6 +207,9 @@ class Replay(Divergences):
         __: TracebackType | None,
     ) -> None:
         self._stack.close()
+        if self.progress.is_away:
+            return  # a forked child walks out of a block that is its parent's
+        self._collect()
         goes_on = self._reports or not self.divergences
         if self.interrupted is None and goes_on and not self.is_live:
             self._find_missing()
@@ -126,110 +224,43 @@ class Replay(Divergences):
             raise found[0]
         error.add_note(str(found[0]))
 
+    def _collect(self) -> None:
+        """Take what other processes did and found."""
+        folder = self.progress.folder
+        for found in self.progress.collect(partial(write_told, self.host)):
+            self.remember(found)
+        if folder is not None:
+            forget(folder.path)
+
     def _find_missing(self) -> None:
         """Find what was recorded and not asked for."""
-        missing = list(self._missing())
-        if not missing:
-            return
-        what, place, recorded_next = missing[0]
-        others = "".join(f"\n- {other}" for _, other, _ in missing[1:])
-        more = f", and {len(missing) - 1} more:{others}" if others else ""
-        self.divergences.append(
-            ReplayDivergence(
-                f"{what}{more}.", kind="missing", place=place, recorded_next=recorded_next
-            )
-        )
-
-    def _missing(self) -> Iterator[tuple[str, ReplayPlace, str]]:
-        """Tell what was not done, where, and what the recording has there."""
-        waiting = [self.recording]
-        while waiting:
-            session = waiting.pop()
-            begun = session in self.begun
-            if session in self.left_out or (session.is_stopped and not begun):
-                continue
-            place = ReplayPlace(
-                tactic=session.tactic_path,
-                session_id=session.session_id,
-                child=None if session is self.recording else session.started.ordinal,
-            )
-            if not begun:
-                if not session.may_be_cut_off:
-                    yield "A recorded call was not made", place, "a call of the tactic."
-                continue
-            for attempt in session.attempts():
-                if self.is_missing(attempt):
-                    call, requested = attempt.call, attempt.requested
-                    yield (
-                        _NOT_ASKED,
-                        msgspec.structs.replace(
-                            place, agent=call.started.agent, dialog=call.alias,
-                            respond=call.nth, step=requested.step, attempt=requested.attempt,
-                        ),
-                        outcome_text(attempt),
-                    )  # fmt: skip
-            for client_call in session.captured.values():
-                missed = self.missing_of_client(session, client_call)
-                if missed is not None:
-                    requested = missed.requested
-                    yield (
-                        _NOT_ASKED,
-                        msgspec.structs.replace(
-                            place, client=requested.operation, dialog=client_call.place,
-                            step=client_call.step, attempt=requested.attempt,
-                        ),
-                        outcome_text(missed),
-                    )  # fmt: skip
-            for value in self._missing_values(session):
-                gave = f"lllm.{value.drawn.kind}() gave {value.drawn.value}."
-                yield "A recorded value was not drawn", place, gave
-            waiting += reversed(session.children)
-
-    def is_missing(self, attempt: RecordedAttempt) -> bool:
-        """Tell whether a recorded attempt was not asked for and should have been."""
-        end, session = attempt.end, attempt.call.session
-        if attempt in self._asked or attempt.call in self.within_tools or session.is_stopped:
-            return False
-        if end is None or (isinstance(end, LLMFailed) and end.cancelled):
-            return False
-        return not session.may_be_cut_off
-
-    def missing_of_client(self, session: RecordedSession, call: ClientCall) -> ClientAttempt | None:
-        """The first recorded attempt of a client's call that was not made and should have been."""
-        if session.is_stopped or session.may_be_cut_off:
-            return None
-        for attempt in call.attempts.values():
-            end = attempt.end
-            if end is None or (isinstance(end, LLMFailed) and end.cancelled):
-                continue
-            if attempt not in self.asked_by_clients:
-                return attempt
-        return None
-
-    def _missing_values(self, session: RecordedSession) -> Iterator[RecordedValue]:
-        """What the code of a session drew, and did not draw now; of tools, of those that ran."""
-        if session.is_stopped or session.may_be_cut_off:
-            return
-        for (_, tool), values in session.values.items():
-            if tool is None or session.tools.get(tool) in self.ran:
-                yield from (value for value in values if value not in self.drawn)
+        missing = self.missing.divergence()
+        if missing is not None:
+            self.divergences.append(missing)
 
     # -- sessions
 
     def begin(self, started: SessionStarted, recorder: Recorder, /) -> ReplayedSession:
         """See AnswersSessions: what is called in the block is the session that is replayed."""
         recording, path = self.recording, started.tactic_path
+        if self.progress.is_away:
+            divergence = elsewhere(repr(path), recording.session_id, path)
+            self.remember(divergence)
+            raise as_exception(divergence)
         with self.lock.held():
-            fits = path == recording.tactic_path and recording not in self.begun
+            fits = path == recording.tactic_path
+            fits = fits and self.progress.claim("begun", recording.session_id)
             if fits:
-                self.begun.add(recording)
                 self._recorder = recorder
         if not fits:
-            why = (
-                f"it is a call of {recording.tactic_path!r}"
-                if path != recording.tactic_path
-                else "it was called in this block already; open another block for another replay"
-            )
+            why = "it was called in this block already; open another block for another replay"
+            if path != recording.tactic_path:
+                why = f"it is a call of {recording.tactic_path!r}"
+                if self._recorder is not None and self._recorder.is_open:
+                    why += (
+                        ". A thread is in no session, unless one is carried there, as by "
+                        "store.carry(function) or lllm.Executor"
+                    )
             self.differ(
                 ReplayDivergence(
                     f"{path!r} is called in a block that replays session {recording.session_id} "
@@ -280,24 +311,7 @@ class Replay(Divergences):
         """
         return None
 
-    # -- verdicts
-
-    def judged(self, attempt: RecordedAttempt, place: ReplayPlace, verdict: Verdict) -> None:
-        """Keep what came of comparing a request.
-
-        Args:
-            attempt: The recorded one.
-            place: Where it is made.
-            verdict: What came of it.
-        """
-        self._asked.add(attempt)
-        self.requests.append(JudgedRequest(place, verdict))
-
-    def judge_client(self, place: ReplayPlace, verdict: Verdict) -> None:
-        """Keep what came of comparing a request of a captured client.
-
-        Args:
-            place: Where it is made.
-            verdict: What came of it.
-        """
-        self.requests.append(JudgedRequest(place, verdict))
+    def remember(self, found: ReplayDivergence | ReplayInterrupted) -> None:
+        """See Divergences; the process that opened the replay is told, too."""
+        super().remember(found)
+        self.progress.tell(found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -24,14 +26,21 @@ from lllm.events.model import (
 )
 from lllm.events.recorder import Recorder
 from lllm.invokers import Request
-from lllm.replay.active_replay import E
+from lllm.replay.active_replay import E, Replaying
 from lllm.replay.answering_agents import answered
 from lllm.replay.answering_clients import AnsweredClient
+from lllm.replay.carried_sessions import session_in_process
 from lllm.replay.child_matching import RecordedChildren
 from lllm.replay.client_call_matching import ClientCalls
 from lllm.replay.client_requests import ClientComparing, ClientRequest
 from lllm.replay.comparison import Comparing, diff_of, json_lines, task_key
-from lllm.replay.divergence import GoesLive, ReplayDivergence, ReplayInterrupted, ReplayPlace
+from lllm.replay.divergence import (
+    GoesLive,
+    ReplayDivergence,
+    ReplayInterrupted,
+    ReplayPlace,
+    as_exception,
+)
 from lllm.replay.outcome import price_of_answered, tool_failure
 from lllm.replay.outcome_text import client_outcome_text, outcome_text
 from lllm.replay.recorded_agents import RecordedAttempt, RecordedCall, RecordedTool
@@ -53,12 +62,20 @@ class ReplayedSession:
         replay: The replay that it belongs to.
         recorded: What it is answered from; None where nothing was recorded.
         place: Where in the tree it stands.
+        is_carried: True if the session itself runs in another process.
     """
 
     def __init__(
-        self, replay: Replay, recorded: RecordedSession | None, place: ReplayPlace
+        self,
+        replay: Replay,
+        recorded: RecordedSession | None,
+        place: ReplayPlace,
+        *,
+        is_carried: bool = False,
     ) -> None:
         self._replay = replay
+        self._process = 0 if is_carried else os.getpid()
+        self._is_outermost = False  # of those in a process that is not the replay's own
         self.recorded = recorded
         self.place = place
         self._comparing = Comparing(replay.host.redact, replay.ignored)
@@ -69,7 +86,22 @@ class ReplayedSession:
         self._next: dict[tuple[str, str], int] = {}  # call, by agent and alias
         self._recorded_numbers: dict[int, int] = {}  # of the tools that run, by their own
         self._drawn: Counter[tuple[DrawnKind, int | None]] = Counter()  # values, by kind and tool
-        self._children = RecordedChildren(recorded, self._comparing)
+        self._children = RecordedChildren(recorded, self._comparing, replay.progress)
+
+    def __reduce__(self) -> tuple[Callable[..., Replaying], tuple[str, str, ReplayPlace]]:
+        """Pickled as its place in the replay; what it is sent to with it goes on there."""
+        return session_in_process, (self._replay.carried(self), self.recorded_id, self.place)
+
+    @property
+    def recorded_id(self) -> str:
+        """The id of the recorded session that it is answered from."""
+        return (self.recorded or self._replay.recording).session_id
+
+    def leave(self, error: BaseException) -> None:
+        """See Replaying."""
+        plain = not isinstance(error, Exception)
+        if self._is_outermost and plain and isinstance(error, ReplayDivergence | ReplayInterrupted):
+            raise as_exception(error) from error
 
     # -- sessions
 
@@ -89,6 +121,17 @@ class ReplayedSession:
 
     def begin(self, started: SessionStarted, _: Recorder, /) -> ReplayedSession:
         """See AnswersSessions."""
+        is_outermost = self._process != os.getpid()
+        try:
+            replayed = self._begin(started)
+        except (ReplayDivergence, ReplayInterrupted) as found:
+            if is_outermost:
+                raise as_exception(found) from found
+            raise
+        replayed._is_outermost = is_outermost
+        return replayed
+
+    def _begin(self, started: SessionStarted) -> ReplayedSession:
         if self.is_live:
             return ReplayedSession(self._replay, None, ReplayPlace(tactic=started.tactic_path))
         with self._replay.lock.held():
@@ -111,7 +154,6 @@ class ReplayedSession:
         replayed = ReplayedSession(self._replay, child, place)
         if differs:
             replayed.compare_task(started)
-        self._replay.begun.add(child)
         return replayed
 
     def _stopped_by(self) -> Error | None:
@@ -184,7 +226,7 @@ class ReplayedSession:
             )
             self.unrecorded_client(place, why)
         place = msgspec.structs.replace(place, dialog=call.place, step=call.step)
-        self._replay.judge_client(place, found.verdict)
+        self._replay.progress.judge(place, found.verdict)
         if found.verdict == "diverged":
             for attempt in call.attempts.values():
                 self.attempted(attempt)
@@ -211,7 +253,7 @@ class ReplayedSession:
 
     def attempted(self, attempt: ClientAttempt) -> None:
         """See ClientJudge."""
-        self._replay.asked_by_clients.add(attempt)
+        self._replay.progress.note("asked", attempt.position)
         if attempt.end is not None:
             self._given.add(id(attempt.end.price))
 
@@ -261,11 +303,14 @@ class ReplayedSession:
         key = (agent, dialog)
         calls = [] if self.recorded is None else self.recorded.calls.get(key, [])
         number = self._next.get(key, 0)
-        while number < len(calls) and calls[number] in self._replay.within_tools:
+        while number < len(calls) and self._is_within_tool(calls[number]):
             number += 1
         self._next[key] = number + 1
         place = msgspec.structs.replace(self.place, agent=agent, dialog=dialog, respond=number + 1)
         return calls[number] if number < len(calls) else None, place
+
+    def _is_within_tool(self, call: RecordedCall) -> bool:
+        return self._replay.progress.has("within tool", call.position)
 
     def ask(
         self, call: RecordedCall | None, place: ReplayPlace, request: Request
@@ -279,7 +324,8 @@ class ReplayedSession:
             self._replay.go_on()
         messages = call.session.messages(attempt.requested)
         found = self._comparing.compare(request, attempt, messages)
-        self._replay.judged(attempt, place, found.verdict)
+        self._replay.progress.note("asked", attempt.position)
+        self._replay.progress.judge(place, found.verdict)
         if found.verdict == "diverged":
             self._replay.differ(
                 ReplayDivergence(
@@ -328,10 +374,10 @@ class ReplayedSession:
         if recorded is None:
             return "nothing."
         for call in recorded.captured.values():
-            if self._replay.missing_of_client(recorded, call) is not None:
+            if self._replay.missing.of_client(recorded, call) is not None:
                 requested = call.requested
                 return f"a captured client asked {requested.model}, and {client_outcome_text(call)}"
-        left = (one for one in recorded.attempts() if self._replay.is_missing(one))
+        left = (one for one in recorded.attempts() if self._replay.missing.is_missing(one))
         attempt = next(left, None)
         if attempt is not None:
             asked = f"agent {attempt.call.started.agent!r} asked {attempt.requested.model}"
@@ -368,7 +414,7 @@ class ReplayedSession:
             self._drawn[kind, tool] += 1
         values = [] if self.recorded is None else self.recorded.values.get((kind, tool), [])
         if number < len(values):
-            self._replay.drawn.add(values[number])
+            self._replay.progress.note("drawn", values[number].position)
             return values[number].drawn.value
         with suppress(GoesLive):
             self._draw_unrecorded(f"lllm.{kind}()")
@@ -394,7 +440,7 @@ class ReplayedSession:
         if run.tool.replay != "run" and run.tool.name not in self._replay.live_tools:
             return False
         self._recorded_numbers[run.ordinal] = recorded.called.tool
-        self._replay.ran.add(recorded)
+        self._replay.progress.note("ran", (self.recorded_id, recorded.called.tool))
         return True
 
     def compare_tool(self, text: str, recorded: RecordedTool, place: ReplayPlace) -> None:
@@ -428,9 +474,9 @@ class ReplayedSession:
             for client_call in session.clients_in_tool.get(tool, ()):
                 self._leave_out_client(client_call, budget)
             for call in session.calls_in_tool.get(tool, ()):
-                if call in self._replay.within_tools:
+                if self._is_within_tool(call):
                     continue
-                self._replay.within_tools.add(call)
+                self._replay.progress.note("within tool", call.position)
                 for attempt in call.attempts.values():
                     waiting += [one.called.tool for one in attempt.tools]
                     if attempt.end is not None and attempt.end.price is not None:
@@ -440,7 +486,7 @@ class ReplayedSession:
         """A call of a client that ran within a tool, which is answered from the log."""
         self._client_calls().set_aside(call)
         for attempt in call.attempts.values():
-            if attempt in self._replay.asked_by_clients:
+            if self._replay.progress.has("asked", attempt.position):
                 continue
             self.attempted(attempt)
             if attempt.end is not None and attempt.end.price is not None:
@@ -449,9 +495,8 @@ class ReplayedSession:
     def _leave_out(self, child: RecordedSession, budget: Budget) -> None:
         """A session that ran within a tool, which is answered from the log."""
         with self._replay.lock.held():
-            found = self._children.take(child)
+            found = self._children.take(child, "left out")
         if found:
-            self._replay.left_out.add(child)
             for price in child.prices():
                 budget.spend(price)
 

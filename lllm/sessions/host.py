@@ -96,11 +96,26 @@ class CarriedParent(msgspec.Struct, frozen=True):
     host: SessionHost | None
     lineage: tuple[Ancestor, ...]
     budget: Budget
-
-    @property
-    def replaying(self) -> None:
-        """See Parent; None, because a replay does not extend to other processes."""
+    replaying: Replaying | None = None
+    """See Parent; what goes on here of a replay in that process."""
 
     def next_child(self) -> int | None:
         """See Parent; None, because children in several processes have no order."""
         return None
+
+
+def carried_parent(
+    host: SessionHost | None,
+    lineage: tuple[Ancestor, ...],
+    budget: Budget,
+    replaying: Replaying | None,
+) -> CarriedParent:
+    """What pickle makes of a session in another process.
+
+    Args:
+        host: Where it is written; None if this process can't write there.
+        lineage: The ancestors of its children.
+        budget: From which its children are paid.
+        replaying: What answers it, if it is replayed.
+    """
+    return CarriedParent(host if replaying is None else replaying.host, lineage, budget, replaying)

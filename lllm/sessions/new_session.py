@@ -50,7 +50,8 @@ def open_session(
     budget.above = above.budget if above else None
     replay = above_of(above)
     host = host if replay is None else replay.host
+    is_below = above is not None and (above.host is host or above.replaying is not None)
     return SessionScope(
         host, path, name, kind=kind, task=task, options=options, tags=tags, metadata=metadata,
-        partition=partition, parent=above if above and above.host is host else None, budget=budget,
+        partition=partition, parent=above if is_below else None, budget=budget,
     )  # fmt: skip

@@ -20,7 +20,7 @@ import msgspec
 
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
-from lllm.events.errors import LogError, ReplayError, SessionEnded
+from lllm.events.errors import LogError, SessionEnded
 from lllm.events.model import Ancestor, SessionFailed, SessionSucceeded
 from lllm.events.recorder import Recorder
 from lllm.events.redaction.cut_text import without_secrets
@@ -29,7 +29,7 @@ from lllm.sessions import unfinished_sessions
 from lllm.sessions.budget import Budget
 from lllm.sessions.current_session import CurrentSession
 from lllm.sessions.error_details import describe, is_cancellation
-from lllm.sessions.host import CarriedParent, Parent, SessionHost
+from lllm.sessions.host import CarriedParent, Parent, SessionHost, carried_parent
 from lllm.sessions.lost_exits import ExitOf, looked_up_for
 from lllm.sessions.session_start import started_event
 from lllm.sessions.unfinished_calls import OpenCalls, exiting
@@ -123,13 +123,8 @@ class SessionScope(CurrentSession):
 
     def __reduce__(self) -> tuple[Callable[..., CarriedParent], tuple[object, ...]]:
         """Pickle the session as a CarriedParent for another process."""
-        if self.replaying is not None:
-            raise ReplayError(
-                f"Session {self.recorder.session_id} is a replay or a fork, which runs in one "
-                "process: call its sub-tactics in this process or its threads."
-            )
         host = self.host if self.host.spans_processes else None
-        return CarriedParent, (host, self.lineage, self.budget)
+        return carried_parent, (host, self.lineage, self.budget, self.replaying)
 
     @property
     def is_of_call(self) -> bool:
@@ -197,6 +192,8 @@ class SessionScope(CurrentSession):
         except BaseException as cut:
             self.settle(error or cut)
             raise
+        if error is not None and self.replaying is not None:
+            self.replaying.leave(error)
 
     if TYPE_CHECKING:
 
@@ -312,6 +309,8 @@ class SessionScope(CurrentSession):
         except BaseException as cut:
             self.asettle(cut)
             raise
+        if error is not None and self.replaying is not None:
+            self.replaying.leave(error)
 
     if TYPE_CHECKING:
 

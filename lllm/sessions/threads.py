@@ -17,8 +17,11 @@ from typing import ParamSpec, TypeVar, cast
 
 import msgspec
 
+from lllm.events.concurrency.robust_locks import ThreadLock
+from lllm.replay.active_replay import ReplayBlock, active_replay
 from lllm.sessions.context_values import during
 from lllm.sessions.current_session import carried, current_tool, outside_of_sessions, running
+from lllm.sessions.replaced_methods import ReplacedMethods
 from lllm.sessions.session import SessionScope
 
 P = ParamSpec("P")
@@ -26,21 +29,33 @@ R = TypeVar("R")
 
 
 class _Here(msgspec.Struct, frozen=True):
-    """Where the code that asks runs: its session, None outside of any, and the tool in it."""
+    """Where the code that asks runs.
+
+    Attributes:
+        scope: Its session, None outside of any.
+        tool: The tool in it.
+        replay: The replay whose block it is in, None outside of any.
+    """
 
     scope: SessionScope | None
     tool: int | None
+    replay: ReplayBlock | None
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Run what is inside there, in whichever thread."""
         scope = self.scope
-        if scope is None:
-            with outside_of_sessions():
-                yield
-        else:
-            with scope.attached(), during(carried, scope), during(current_tool, self.tool):
-                yield
+        with during(active_replay, self.replay):
+            if scope is None:
+                with outside_of_sessions():
+                    yield
+            else:
+                with scope.attached(), during(carried, scope), during(current_tool, self.tool):
+                    yield
+
+
+def _here() -> _Here:
+    return _Here(*running(), active_replay.get())
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
@@ -52,7 +67,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     Returns:
         A function with the same name, arguments, result and errors.
     """
-    return _carrying(_Here(*running()), function)
+    return _carrying(_here(), function)
 
 
 def _carrying(here: _Here, function: Callable[P, R]) -> Callable[P, R]:
@@ -98,44 +113,48 @@ class Executor(ThreadPoolExecutor):
         return super().submit(carry(fn), *args, **kwargs)
 
 
-class ThreadsInstrument:
-    """Makes new threads and ThreadPoolExecutors continue the session, process-wide.
+class _NewThreads:
+    """Replaces what starts threads, process-wide, by what takes along where the code runs.
 
-    The two methods are replaced for the whole process, also for libraries. Where another library
-    has replaced one on top, ours stays below it and does nothing while this is off.
+    Two things can be taken along: the session, while `carries_sessions`, and the block of a replay
+    that is closed, while there are any: what begins there must not ask its model, so a thread that
+    is in no session is in that block.
     """
 
     def __init__(self) -> None:
-        self._on = False
-        self._ours: dict[tuple[type, str], tuple[object, object]] = {}  # and what was there
+        self.carries_sessions = False
+        self._closed = 0  # blocks of replays that are open
+        self._lock = ThreadLock()
+        self._methods = ReplacedMethods()
 
-    def on(self) -> None:
-        """Start carrying sessions into threads; doing so twice does nothing."""
-        self._on = True
-        if (threading.Thread, "start") not in self._ours:
-            self._replace(threading.Thread, "start", self._start(threading.Thread.start))
-        if (ThreadPoolExecutor, "submit") not in self._ours:
-            self._replace(ThreadPoolExecutor, "submit", self._submit(ThreadPoolExecutor.submit))
+    def adapt(self, *, sessions: bool | None = None, closed: int = 0) -> None:
+        """Replace the methods where that is needed, or put them back.
 
-    def off(self) -> None:
-        """Stop carrying sessions into threads; running threads keep theirs."""
-        self._on = False
-        for (kind, name), (ours, before) in list(self._ours.items()):
-            if vars(kind)[name] is ours:
-                setattr(kind, name, before)
-                del self._ours[kind, name]
+        Args:
+            sessions: True to take sessions along, False to stop that; None for as it is.
+            closed: Blocks of replays that are opened, or -1 for one that is left.
+        """
+        with self._lock.held():
+            self.carries_sessions = self.carries_sessions if sessions is None else sessions
+            self._closed += closed
+            if self.carries_sessions or self._closed:
+                self._methods.replace(threading.Thread, "start", self._start)
+                self._methods.replace(ThreadPoolExecutor, "submit", self._submit)
+            else:
+                self._methods.put_back()
 
-    def _replace(self, kind: type, name: str, ours: object) -> None:
-        self._ours[kind, name] = ours, vars(kind)[name]
-        setattr(kind, name, ours)
+    def _taken(self) -> _Here | None:
+        """Where new threads go on; None where they go on nowhere."""
+        replay = active_replay.get()
+        replay = replay if replay is not None and replay.is_closed else None
+        scope, tool = running() if self.carries_sessions else (None, None)
+        return None if scope is None and replay is None else _Here(scope, tool, replay)
 
-    def _start(
-        self, original: Callable[[threading.Thread], None]
-    ) -> Callable[[threading.Thread], None]:
+    def _start(self, original: Callable[..., object]) -> Callable[..., object]:
         @wraps(original)
-        def start(thread: threading.Thread) -> None:
-            here = _Here(*running()) if self._on else None
-            if here is None or here.scope is None:
+        def start(thread: threading.Thread) -> object:
+            here = self._taken()
+            if here is None:
                 return original(thread)
             run, own = thread.run, vars(thread).get("run")
 
@@ -164,11 +183,40 @@ class ThreadsInstrument:
         def submit(
             pool: object, fn: Callable[..., object], /, *args: object, **kwargs: object
         ) -> object:
-            if not self._on:
+            here = self._taken()
+            if here is None and not self.carries_sessions:
                 return original(pool, fn, *args, **kwargs)
-            work = carry(fn)
+            work = _carrying(here or _here(), fn)
             # A worker that is started for this one lives on for the work of others.
-            with _Here(None, None).attached():
+            with _Here(None, None, None).attached():
                 return original(pool, work, *args, **kwargs)
 
         return submit
+
+
+_new_threads = _NewThreads()
+
+
+class ThreadsInstrument:
+    """Makes new threads and ThreadPoolExecutors continue the session, process-wide.
+
+    It is for libraries, too.
+    """
+
+    def on(self) -> None:
+        """Start carrying sessions into threads; doing so twice does nothing."""
+        _new_threads.adapt(sessions=True)
+
+    def off(self) -> None:
+        """Stop carrying sessions into threads; running threads keep theirs."""
+        _new_threads.adapt(sessions=False)
+
+
+@contextmanager
+def closed_off() -> Iterator[None]:
+    """A `with` for the block of a replay: threads that begin in it are in the block, too."""
+    _new_threads.adapt(closed=1)
+    try:
+        yield
+    finally:
+        _new_threads.adapt(closed=-1)

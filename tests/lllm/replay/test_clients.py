@@ -373,8 +373,9 @@ def test_a_call_that_was_cancelled(recorder: Recorder, shared: Loopback, store: 
     def program() -> Any:
         async def run() -> str:
             async with openai.AsyncOpenAI(base_url=shared.url, api_key=KEY) as one:
+                assert one.chat.completions  # which is imported here, and not when time runs
                 try:
-                    async with asyncio.timeout(0.05):
+                    async with asyncio.timeout(0.2):
                         await ask(capture(one, log_store=store), "a")
                 except TimeoutError:
                     return "timeout"

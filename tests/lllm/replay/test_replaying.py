@@ -461,13 +461,15 @@ def test_the_block_is_of_one_session(store: LogStore) -> None:
 
 
 def test_a_block_in_one_thread_leaves_others_alone(store: LogStore) -> None:
-    """What other threads call while a block is open calls its model."""
+    """What threads call that were there before calls its model, while a block is open."""
     recorded = record(Program(asking, ["hi"], log_store=store))
     found: list[object] = []
+    opened = threading.Event()
+    other = Program(asking, ["live"], log_store=store)
+    thread = threading.Thread(target=lambda: opened.wait(60) and found.append(other("task")))
+    thread.start()
     with store.replay(recorded):
-        other = Program(asking, ["live"], log_store=store)
-        thread = threading.Thread(target=lambda: found.append(other("task")))
-        thread.start()
+        opened.set()
         thread.join()
         Program(asking, log_store=store)("task")
     assert found == ["live"]
@@ -663,8 +665,8 @@ def test_a_difference_may_go_live(store: LogStore) -> None:
     assert session.session_id in [one.session_id for one in store.list_sessions()]
 
 
-def test_a_replay_stays_in_its_process(store: LogStore) -> None:
-    """A running replay can't be sent to another process; what it raises can."""
+def test_what_may_ask_its_model_stays_in_its_process(store: LogStore) -> None:
+    """Such a replay, or a fork, can't be sent to another process; what a replay raises can."""
     recorded = record(Program(asking, ["hi"], log_store=store))
 
     def sends(tactic: Any, _: object) -> object:
@@ -672,7 +674,7 @@ def test_a_replay_stays_in_its_process(store: LogStore) -> None:
         return None
 
     with pytest.raises(ReplayError, match="one process"):
-        Program(sends, log_store=store).replay(recorded)
+        Program(sends, log_store=store).replay(recorded, on_divergence="live")
     place = ReplayPlace(tactic="t", agent="a", step=2)
     for error in (
         ReplayDivergence("why", kind="changed", place=place, differs=("model",), diff="+x"),
