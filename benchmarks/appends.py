@@ -26,7 +26,8 @@ from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.backends.sqlite.backend import SQLiteBackend
 from lllm.events.concurrency.locks import FileLock
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import Content, Event, MessageAdded
 

@@ -24,7 +24,8 @@ from benchmarks.generated_tags import APART as APART  # for those that read such
 from benchmarks.generated_tags import Tagger, Tags, cycle
 from benchmarks.generated_texts import WORDS as WORDS
 from lllm.events import codec
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.ids import new_id, new_salt
 from lllm.events.log import LogBackend
 from lllm.events.model import Ancestor, Event, SessionTagged

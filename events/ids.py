@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from lllm.events.envelope import SALT_BYTES
+from lllm.events.digest import SALT_BYTES
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
 

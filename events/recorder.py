@@ -28,7 +28,8 @@ from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import LogError, SessionEnded, WrongProcess
 from lllm.events.ids import new_id, new_salt
 from lllm.events.integrity.merkle import RightEdge

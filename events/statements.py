@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 
 from lllm.events.backend import LogBackend
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import AppendConflict
 from lllm.events.model import Event
 from lllm.events.redaction.redact import Redact, payload

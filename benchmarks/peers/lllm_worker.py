@@ -14,7 +14,8 @@ import msgspec
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events import codec
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import (
     EVENTS,

@@ -6,7 +6,7 @@
     root of n leaves    node(root of the first k, root of the others), where k is the largest power
                         of two below n
 
-The leaf of an event is its `digest`, as it stands in the log: `envelope.leaf_digest` has put the
+The leaf of an event is its `digest`, as it stands in the log: `digest.leaf_digest` has put the
 0x00 in front already, so nothing is hashed once more. The entry, in the RFC's word, is what that
 function hashes. Leaves stand in the order of the log and count from 0; the index of a leaf is not
 the position of its event.

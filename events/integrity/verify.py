@@ -32,7 +32,8 @@ import msgspec
 from lllm.events import codec
 from lllm.events.backend import LogBackend, Progress
 from lllm.events.damage import Damage, readable
-from lllm.events.envelope import Recorded, leaf_digest
+from lllm.events.digest import leaf_digest
+from lllm.events.envelope import Recorded
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.integrity.session_root import ENDS, root_problem
 from lllm.events.model import (

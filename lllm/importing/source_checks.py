@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from lllm.events import codec
 from lllm.events.damage import Damage
-from lllm.events.envelope import Recorded, leaf_digest
+from lllm.events.digest import leaf_digest
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.integrity.session_root import ENDS, root_problem

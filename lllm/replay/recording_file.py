@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from lllm.events import codec
-from lllm.events.envelope import Recorded, check_digest
+from lllm.events.digest import check_digest
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, ReplayError
 from lllm.events.integrity.session_root import ENDS, check_root
 from lllm.importing.exported_lines import NoEvent, read_lines

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from lllm.events.backend import LogBackend
-from lllm.events.envelope import NewEvent, Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict
 
 T = TypeVar("T")

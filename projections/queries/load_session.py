@@ -16,7 +16,8 @@ import msgspec
 from lllm.events import codec
 from lllm.events.backend import LogBackend, read_types
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.envelope import Recorded, check_digest
+from lllm.events.digest import check_digest
+from lllm.events.envelope import Recorded
 from lllm.events.integrity.session_root import check_root
 from lllm.events.model import AgentStarted, LLMRequested, LogGap, SessionEdited
 from lllm.projections.queries import session_tags

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lllm.events import codec
-from lllm.events.envelope import Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import Recorded
 from lllm.events.model import (
     EVENTS,
     Content,

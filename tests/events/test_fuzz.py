@@ -31,7 +31,8 @@ from lllm.cli.open_store import open_store
 from lllm.events import backend as logs
 from lllm.events import codec
 from lllm.events.backends.jsonl import line_format as lines
-from lllm.events.envelope import NewEvent, Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogError, StoreError
 from lllm.events.model import EVENTS, Event
 from lllm.events.values.json_values import from_plain, to_plain

@@ -15,7 +15,8 @@ from lllm.events import codec, model
 from lllm.events import recorder as recorder_module
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
-from lllm.events.envelope import NewEvent, Recorded, check_digest
+from lllm.events.digest import check_digest
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.ids import new_id
 from lllm.events.recorder import Definitions, Recorder
 from lllm.events.redaction.redact import payload, without_content

@@ -11,7 +11,8 @@ import pytest
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.backend import LogBackend, read_digests
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.events.integrity.merkle import (
     EMPTY_ROOT,

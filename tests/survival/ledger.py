@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from lllm import LocalFileBackend, SQLiteBackend
 from lllm.events.codec import salt_of
-from lllm.events.envelope import NewEvent, check_digest
+from lllm.events.digest import check_digest
+from lllm.events.envelope import NewEvent
 from lllm.events.log import LogBackend
 from tests.survival.figures import Figures
 

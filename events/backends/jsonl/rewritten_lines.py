@@ -16,7 +16,8 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backends.jsonl import line_format
-from lllm.events.envelope import APPEND_BYTES, NewEvent, Recorded, leaf_digest
+from lllm.events.digest import leaf_digest
+from lllm.events.envelope import APPEND_BYTES, NewEvent, Recorded
 from lllm.events.model import Unknown
 
 _GZIP = b"\x1f\x8b"

@@ -21,7 +21,8 @@ from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows
 from lllm.events.backends.sqlite.unreadable_positions import end_of_gap, of_a_part, positions
 from lllm.events.codec import is_utf8
 from lllm.events.concurrency.decoders import warm_msgspec
-from lllm.events.envelope import DIGEST_BYTES, Recorded
+from lllm.events.digest import DIGEST_BYTES
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, LogError
 
 _DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache

@@ -24,7 +24,8 @@ from lllm.events import codec
 from lllm.events.backends.sqlite.file_header import APPLICATION_ID
 from lllm.events.backends.sqlite.pages import Cell, Pages, Value, kinds_of, values_of
 from lllm.events.backends.sqlite.schema import FORMAT, SCHEMA
-from lllm.events.envelope import EVENT_BYTES, Recorded, leaf_digest
+from lllm.events.digest import leaf_digest
+from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.files.open_files import copy_by_another_process
 from lllm.events.files.own_files import make_database
 

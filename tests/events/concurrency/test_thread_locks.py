@@ -28,7 +28,8 @@ from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.sharing import Registry
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.liveness import Liveness
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.recorder import Recorder
 from lllm.instrumentation.conversations import Conversations, conversations_of
 from lllm.invokers import Request

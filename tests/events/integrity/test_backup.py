@@ -20,7 +20,8 @@ from lllm import LocalFileBackend, LogError, LogStore, LogUnavailable, NoOpBacke
 from lllm.events import codec
 from lllm.events.backends import open_log as open_log_at
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.envelope import Recorded, check_digest
+from lllm.events.digest import check_digest
+from lllm.events.envelope import Recorded
 from lllm.events.integrity.backup import back_up, stopped_backups
 from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend

@@ -18,7 +18,8 @@ import msgspec
 import pytest
 
 from lllm import LocalFileBackend, SQLiteBackend
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.model import EVENTS
 from tests.support.watched import Hung, Watched
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lllm.events.envelope import leaf_digest
+from lllm.events.digest import leaf_digest
 from lllm.events.integrity.merkle import (
     EMPTY_ROOT,
     Node,

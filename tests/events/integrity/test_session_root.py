@@ -19,7 +19,8 @@ from lllm import ImportRefused, LogStore, ReplayError, SessionEnded, SQLiteBacke
 from lllm.events import codec, model
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
-from lllm.events.envelope import NewEvent, Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.merkle import root_of
 from lllm.events.integrity.session_root import ENDS

@@ -23,7 +23,8 @@ from lllm.cli.render.verify import show
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.damage import Damage
-from lllm.events.envelope import NewEvent, Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.integrity.verify import Verified, readable, verify
 from lllm.events.log import LogBackend

@@ -17,7 +17,7 @@ from lllm.audit.sealing import refuse_beside_store
 from lllm.audit.signed_note import parse_note, verify_note
 from lllm.cli import main
 from lllm.events.backend import LogBackend
-from lllm.events.envelope import seal
+from lllm.events.digest import seal
 from lllm.events.integrity.merkle import EMPTY_ROOT, root_of
 
 KEY = PrivateKey("example.com/log", b"k" * 32)

@@ -18,7 +18,8 @@ import pytest
 from lllm import Edit, LogStore, ReplayPlace, SessionNotFound, SQLiteBackend, tool
 from lllm.cli import main
 from lllm.events import codec
-from lllm.events.envelope import Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import Recorded
 from lllm.invokers.scripted import bad_request, tool_call
 from lllm.projections.session.invoke_cost import nanos
 from lllm.replay.session_diff import SessionDiff

@@ -23,7 +23,8 @@ from lllm.cli.player import Player, events_of
 from lllm.cli.render.events import EventLines
 from lllm.events import codec
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.envelope import Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import Recorded
 from lllm.events.model import Ancestor, SessionStarted
 from lllm.logging import sqlite_store
 from lllm.times import zone_of

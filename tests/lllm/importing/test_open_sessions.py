@@ -15,7 +15,8 @@ import pytest
 from lllm import ImportRefused, LogStore
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.concurrency.liveness import host
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.ids import new_id
 from lllm.events.model import SessionStarted, SessionSucceeded
 from lllm.logging import sqlite_store

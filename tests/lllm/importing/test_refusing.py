@@ -24,7 +24,8 @@ from lllm import (
 from lllm.events import codec
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
-from lllm.events.envelope import NewEvent, Recorded, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.model import LogGap
 from lllm.events.statements import statement
 from lllm.invokers.scripted import ScriptedInvoker

@@ -131,7 +131,7 @@ def test_a_newer_schema(
 ) -> None:
     """What a newer lllm wrote is not guessed at."""
     from lllm.events import codec
-    from lllm.events.envelope import leaf_digest
+    from lllm.events.digest import leaf_digest
     from lllm.events.integrity.session_root import ENDS
     from lllm.replay.recording_file import read_file
 

@@ -15,7 +15,8 @@ from lllm import LogStore, Runtime, SessionNotFound, SessionRecord, StoreError
 from lllm.cli import main
 from lllm.events import codec
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.model import SessionStarted
 from lllm.logging import local_store, sqlite_store
 from lllm.times import datetime_of

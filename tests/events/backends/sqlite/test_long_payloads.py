@@ -18,7 +18,8 @@ from lllm import AppendConflict, LocalFileBackend, SQLiteBackend
 from lllm.events.backends.jsonl import line_format as lines
 from lllm.events.backends.sqlite import long_payloads
 from lllm.events.backends.sqlite.repair import repair_database
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.integrity.backup import back_up
 from lllm.events.integrity.verify import verify
 from lllm.events.log import LogBackend
@@ -108,7 +109,7 @@ _KILLED = """
 import os, signal, sys
 from lllm import SQLiteBackend
 from lllm.events.backends.sqlite.connection import Connection
-from lllm.events.envelope import seal
+from lllm.events.digest import seal
 
 class Blob:
     def __init__(self, blob): self.blob, self.written = blob, 0

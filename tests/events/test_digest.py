@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lllm.events.envelope import Recorded, check_digest, leaf_digest, seal
+from lllm.events.digest import check_digest, leaf_digest, seal
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 from tests.support import ROOT
 
