@@ -9,6 +9,9 @@ from lllm.instrumentation.platform_urls import with_address
 from lllm.instrumentation.recorded_endpoints import Operation
 from lllm.replay.client_requests import ClientRequest
 
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html
+_BEDROCK = ("/invoke", "/invoke-with-response-stream")
+
 _decoder = decoder(dict[str, object])
 
 
@@ -39,4 +42,5 @@ def read_whole(content: bytes, operation: Operation, path: str, name: str) -> Cl
         params={**asked.lasting, **asked.params},
         stream=asked.stream,
         body=body,
+        bedrock=path.endswith(_BEDROCK),
     )

@@ -94,4 +94,5 @@ class AnsweredClient:
             stream=asked.stream,
             body=asked.body,
             host=requested.host,
+            bedrock=asked.bedrock,
         )

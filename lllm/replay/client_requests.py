@@ -33,6 +33,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
         params: All else that seldom or often changes.
         stream: True if the answer is to come piece by piece.
         body: Of the HTTP request.
+        bedrock: True for Amazon Bedrock, which streams in frames of its own.
     """
 
     client: str
@@ -44,6 +45,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
     params: Mapping[str, object]
     stream: bool
     body: Mapping[str, object]
+    bedrock: bool
 
 
 class ComparedRequest(msgspec.Struct, frozen=True):

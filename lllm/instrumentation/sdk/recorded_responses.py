@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from lllm.replay.active_replay import AnsweredAttempt
     from lllm.replay.wire.http_answer import HttpAnswer
 
-_AWS = "vnd.amazon.eventstream"
-
 
 class _Library(Protocol):
     """What of httpx or httpx2 is needed."""
@@ -130,10 +128,6 @@ def _response(
                 "The log has not enough to answer this call, and nothing is called in a replay."
             )
         )
-    if _AWS in _header(request, "accept") or _of_bedrock_stream(request):
-        raise RecorderAbort(
-            ReplayError("Streams of Amazon Bedrock can't be answered from the log yet.")
-        )
     library = sys.modules[type(request).__module__.partition(".")[0]]
     http = answered.http
     if not http.status:
@@ -147,15 +141,6 @@ def _response(
         response = make(http.status, headers=http.headers, stream=body, request=request)
     response.elapsed = timedelta(microseconds=answered.end.elapsed // 1000)
     return response
-
-
-def _header(request: object, name: str) -> str:
-    return str(request.headers.get(name, ""))  # type: ignore[attr-defined] # httpx's
-
-
-def _of_bedrock_stream(request: object) -> bool:
-    path = request.url.raw_path  # type: ignore[attr-defined] # httpx's
-    return b"/invoke-with-response-stream" in path
 
 
 def transport_error(http: HttpAnswer, library: ModuleType) -> Exception:

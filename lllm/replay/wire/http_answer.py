@@ -14,7 +14,14 @@ import msgspec
 from lllm.events.model import Content, LLMFailed, LLMResponded
 from lllm.invokers import Answer
 from lllm.replay.outcome import answer_of
-from lllm.replay.wire import chat_completions, completions_and_embeddings, messages, responses
+from lllm.replay.wire import (
+    amazon_frames,
+    chat_completions,
+    completions_and_embeddings,
+    messages,
+    responses,
+)
+from lllm.replay.wire.amazon_frames import frame_of
 from lllm.replay.wire.pieces import JSON
 
 _SECOND = 1_000_000_000
@@ -32,6 +39,7 @@ class WireRequest(msgspec.Struct, frozen=True):
         stream: True for an answer in pieces.
         body: Of the HTTP request.
         host: Whom the recorded request went to.
+        bedrock: True for Amazon Bedrock, which streams in frames of its own.
     """
 
     api: str
@@ -39,6 +47,7 @@ class WireRequest(msgspec.Struct, frozen=True):
     stream: bool
     body: Mapping[str, object]
     host: str | None
+    bedrock: bool = False
 
 
 class TransportFailure(msgspec.Struct, frozen=True):
@@ -79,9 +88,9 @@ def of_response(end: LLMResponded, asked: WireRequest, *, created: int) -> HttpA
         created: When it was answered, seconds UTC.
     """
     answer = answer_of(end)
-    headers = _headers(end.request_id)
+    headers = _headers(end.request_id, asked)
     if asked.stream:
-        return _stream(headers, lambda: _events(answer, asked, created, finished=True))
+        return _stream(asked, headers, lambda: _events(answer, asked, created, finished=True))
     return _whole(200, headers, _body(answer, asked, created))
 
 
@@ -94,7 +103,7 @@ def of_failure(end: LLMFailed, asked: WireRequest, *, created: int, retried: boo
         created: When it failed, seconds UTC.
         retried: True where the SDK tried again.
     """
-    error, headers = end.error, _headers(end.request_id)
+    error, headers = end.error, _headers(end.request_id, asked)
     message, code = error.message, error.code
     if error.status is not None and message.startswith(f"{asked.host} answered {error.status}"):
         waits = _waits(retried=retried, retry_after=end.retry_after)
@@ -107,7 +116,7 @@ def of_failure(end: LLMFailed, asked: WireRequest, *, created: int, retried: boo
         said = _said(message, _MID_STREAM, code)
         if asked.stream:
             event = _error_event(said, code, asked)
-            return _stream(headers, lambda: iter([event]), end_mark=False)
+            return _stream(asked, headers, lambda: iter([event]), end_mark=False)
         if asked.api == "responses":
             failed = responses.failed(said or "", code, created=created, asked=asked.body)
             return _whole(200, headers, failed)
@@ -131,10 +140,11 @@ def _waits(*, retried: bool, retry_after: int | None) -> dict[str, str]:
     return waits | ({"x-should-retry": "true"} if retried else {})
 
 
-def _headers(request_id: str | None) -> dict[str, str]:
+def _headers(request_id: str | None, asked: WireRequest) -> dict[str, str]:
     headers = {"content-type": "application/json"}
     if request_id is not None:
-        headers |= {"x-request-id": request_id, "request-id": request_id}
+        names = ["x-amzn-requestid"] if asked.bedrock else ["x-request-id", "request-id"]
+        headers |= dict.fromkeys(names, request_id)
     return headers
 
 
@@ -179,7 +189,7 @@ def _broken_stream(
     if message.startswith(_CUT_OFF):
         kind, _, said = message.removeprefix(_CUT_OFF).partition(": ")
         broken = TransportFailure(kind, said)
-    return _stream(headers, came, end_mark=False, broken=broken)
+    return _stream(asked, headers, came, end_mark=False, broken=broken)
 
 
 def _partial(end: LLMFailed, asked: WireRequest) -> Answer:
@@ -222,6 +232,7 @@ def _whole(status: int, headers: dict[str, str], body: JSON) -> HttpAnswer:
 
 
 def _stream(
+    asked: WireRequest,
     headers: dict[str, str],
     events: Callable[[], Iterator[JSON]],
     *,
@@ -229,6 +240,13 @@ def _stream(
     broken: TransportFailure | None = None,
 ) -> HttpAnswer:
     """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    if asked.bedrock:
+
+        def frames() -> Iterator[bytes]:
+            return (frame_of(event, _json) for event in events())
+
+        kind = {"content-type": amazon_frames.CONTENT_TYPE}
+        return HttpAnswer(200, headers | kind, frames, broken)
 
     def pieces() -> Iterator[bytes]:
         named = True

@@ -17,6 +17,7 @@ from lllm.replay.wire.pieces import JSON, named_value, pieces_of
 # Whose input comes in pieces: https://platform.claude.com/docs/en/build-with-claude/streaming
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 _BESIDE = ("context_management",)  # stands beside the delta of a message, not in it
+_LAST = "amazon-bedrock-"  # what Bedrock adds, to the last event
 
 
 def body(answer: Answer) -> JSON:
@@ -56,11 +57,12 @@ def events(answer: Answer, *, finished: bool = True) -> Iterator[JSON]:
         yield {"type": "content_block_stop", "index": index}
     if finished:
         beside = {name: more.pop(name) for name in _BESIDE if name in more}
+        last = {name: more.pop(name) for name in [*more] if name.startswith(_LAST)}
         delta = {"stop_reason": answer.finish_raw, "stop_sequence": None} | more
         told = ("output_tokens", "server_tool_use")
         used = {name: usage[name] for name in told if name in usage}
         yield {"type": "message_delta", "delta": delta, "usage": used} | beside
-        yield {"type": "message_stop"}
+        yield {"type": "message_stop"} | last
 
 
 def _head(answer: Answer) -> JSON:
