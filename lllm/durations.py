@@ -1,4 +1,4 @@
-"""Parses durations that a user gives."""
+"""Parses durations that a user gives: how long, and how long ago."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ _NANOSECONDS = {
 }
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|)\s*", re.ASCII)
 _MOST = 2**63 - 1  # what a row holds
+_AGO = re.compile(r"(?:[0-9]+[smhdw])+", re.ASCII)
+_PART = re.compile(r"([0-9]+)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_DAYS = {"d": 1, "w": 7}
 
 Duration = str | float | dt.timedelta
 
@@ -47,3 +51,29 @@ def duration_nanoseconds(given: Duration) -> int:
     if not 0 <= found < math.inf:
         raise ValueError(f"a duration is a positive length of time, not {given!r}")
     return min(round(found), _MOST)
+
+
+def ago(text: str, zone: dt.tzinfo, at: dt.datetime) -> dt.datetime | None:
+    """Find the time that was so long ago.
+
+    Args:
+        text: As "12h", "30m" or "90s": so long ago, to the second; "7d", "2w": the same time of day
+            so many days ago, also where clocks have changed since; several of these, as "1d12h".
+        zone: Whose days are meant.
+        at: The present, aware.
+
+    Returns:
+        An aware datetime; None for a text that is not of this form.
+
+    Raises:
+        OverflowError: It is before the year 1.
+    """
+    if not _AGO.fullmatch(text):
+        return None
+    parts = _PART.findall(text)
+    days = sum(int(number) * _DAYS.get(unit, 0) for number, unit in parts)
+    seconds = sum(int(number) * _SECONDS.get(unit, 0) for number, unit in parts)
+    if days:
+        clock = at.astimezone(zone).replace(tzinfo=None, fold=0)
+        at = (clock - dt.timedelta(days=days)).replace(tzinfo=zone)
+    return at.astimezone(dt.UTC) - dt.timedelta(seconds=seconds)

@@ -19,12 +19,10 @@ import time
 import zoneinfo
 from typing import Final
 
+from lllm.durations import ago
+
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LAST = 2**63 - 1  # what 8 bytes hold, of nanoseconds
-_AGO = re.compile(r"(?:[0-9]+[smhdw])+", re.ASCII)
-_PART = re.compile(r"([0-9]+)([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
-_DAYS = {"d": 1, "w": 7}
 # Python takes any character for the T, also the sign of an offset.
 _ISO = re.compile(r"[0-9W-]+(?:[T ].*)?", re.ASCII)
 # What follows a time here, as "18:00 UTC" and "18:00 UTC+01:00"; Python reads "18:00+01:00".
@@ -196,8 +194,9 @@ def _parsed(text: str, zone: dt.tzinfo, at: dt.datetime) -> dt.datetime:
     if word in ("today", "yesterday"):
         today = at.astimezone(zone).date()
         return midnight(today - dt.timedelta(days=word == "yesterday"), zone)
-    if _AGO.fullmatch(word):
-        return _ago(_PART.findall(word), zone, at)
+    before = ago(word, zone, at)
+    if before is not None:
+        return before
     try:
         if _ISO.fullmatch(text) is None:
             raise ValueError(text)
@@ -205,15 +204,6 @@ def _parsed(text: str, zone: dt.tzinfo, at: dt.datetime) -> dt.datetime:
     except ValueError:
         raise ValueError(f"{text!r} is no time; write it as {_EXAMPLES}.") from None
     return in_zone(moment, zone)
-
-
-def _ago(parts: list[tuple[str, str]], zone: dt.tzinfo, at: dt.datetime) -> dt.datetime:
-    days = sum(int(number) * _DAYS.get(unit, 0) for number, unit in parts)
-    seconds = sum(int(number) * _SECONDS.get(unit, 0) for number, unit in parts)
-    if days:
-        clock = at.astimezone(zone).replace(tzinfo=None, fold=0)
-        at = (clock - dt.timedelta(days=days)).replace(tzinfo=zone)
-    return at.astimezone(dt.UTC) - dt.timedelta(seconds=seconds)
 
 
 def _python_iso(text: str) -> str:

@@ -1,11 +1,7 @@
-"""Parses and converts amounts of money and of tokens, exactly.
-
-What a provider itself says that a call cost is read here, too.
-"""
+"""Parses and converts amounts of money and of tokens, exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import msgspec
@@ -17,8 +13,6 @@ EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _AMOUNTS = tuple[Amount, ...]
 _USUAL = 10**12  # within the bounds of an Amount
 _LARGEST = 30  # order of magnitude; more is no money, and would take an age to become an int
-# xAI counts money in ticks, 10**10 to a US dollar: https://docs.x.ai/developers/cost-tracking
-_TICK = -10
 
 
 def fits_event(*amounts: object) -> bool:
@@ -76,54 +70,3 @@ def rounded(exact: Decimal, shift: int) -> int:
         The whole number.
     """
     return int(exact.scaleb(shift, EXACT).to_integral_value(context=EXACT))
-
-
-# -- what a provider says that a call cost
-
-
-def billed_of(raw: object) -> int | None:
-    """Read from a usage what the provider says the call cost.
-
-    Args:
-        raw: The usage as the provider sent it.
-
-    Returns:
-        Nano-dollars; None where the usage says nothing of them, or nonsense.
-    """
-    whole = raw if isinstance(raw, dict) else {}
-    ticks = number(whole.get("cost_in_usd_ticks"))
-    if ticks is not None:
-        return nanos_of(ticks.scaleb(_TICK, EXACT))
-    cost = whole.get("cost")
-    if isinstance(cost, dict):
-        # https://docs.perplexity.ai/getting-started/pricing
-        cost = cost.get("total_cost") if cost.get("currency") in (None, "USD") else None
-    dollars = number(cost)
-    if dollars is None:
-        return None
-    if whole.get("is_byok") is True:
-        # With a key of the user's own `cost` is what OpenRouter itself takes, and the provider
-        # behind it bills, too: https://openrouter.ai/docs/use-cases/usage-accounting
-        details = whole.get("cost_details")
-        named = details.get("upstream_inference_cost") if isinstance(details, dict) else None
-        dollars = EXACT.add(dollars, number(named) or Decimal(0))
-    return nanos_of(dollars)
-
-
-def billed_by(headers: Mapping[str, str]) -> int | None:
-    """Read from the header of LiteLLM's proxy what a call cost.
-
-    https://docs.litellm.ai/docs/proxy/response_headers. The proxy says a cost of nothing of models
-    whose price it does not know, too, so that says nothing.
-
-    Args:
-        headers: Of the answer, without regard to case.
-
-    Returns:
-        Nano-dollars; None where the header is not there, or says nothing.
-    """
-    try:
-        dollars = number(float(headers.get("x-litellm-response-cost") or ""))
-    except ValueError:
-        return None
-    return nanos_of(dollars) if dollars else None

@@ -41,7 +41,7 @@ _FREE = frozenset({
     "tool_calls_requested", "tool_calls_executed",
 })  # fmt: skip
 _FREE_ENDINGS = ("_ms", "_latency", "_per_second", "_per_sec")
-# What is said of money, and read by `amounts.billed_of`.
+# What is said of money, and read by `provider_bill`.
 _MONEY = frozenset({"cost", "cost_details", "pydantic_ai_gateway"})
 # Units of genai-prices, by the names that providers have for them.
 _UNITS = {

@@ -14,7 +14,7 @@ from lllm.events.values.from_marks import from_plain
 from lllm.events.values.json_values import to_plain
 from lllm.events.values.readable import readable
 from lllm.invokers.anthropic import AnthropicInvoker
-from lllm.invokers.http.rate_limits import _seconds
+from lllm.invokers.http.retry_after import _seconds
 from lllm.invokers.litellm import LiteLLMInvoker
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.invokers.scripted import ScriptedInvoker

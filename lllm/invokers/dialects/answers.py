@@ -10,7 +10,7 @@ from lllm.events.model import Content, Usage
 from lllm.invokers import Answer, Finish
 from lllm.invokers.dialects.provider_json import text
 from lllm.invokers.http.errors import with_use
-from lllm.pricing.amounts import billed_of
+from lllm.pricing.provider_bill import billed_in_usage
 
 
 class Use(NamedTuple):
@@ -43,7 +43,7 @@ def use_of(whole: Mapping[str, object], read: Callable[[object], Usage | None]) 
     """
     raw = whole.get("usage")
     tier, model = text(whole.get("service_tier")), text(whole.get("model"))
-    return Use(raw, read(raw), billed_of(raw), tier, model)
+    return Use(raw, read(raw), billed_in_usage(raw), tier, model)
 
 
 def build_answer(

@@ -9,14 +9,11 @@ messages, so every text passes a `Secrets` before it becomes part of an error.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import math
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol
 
 from lllm.events.errors import InvokeError
-from lllm.invokers.http.rate_limits import reset_after
+from lllm.invokers.http.retry_after import wait_asked_for
 from lllm.invokers.http.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -50,7 +47,6 @@ _STATUS_OF = {
 }
 _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _LONGEST_QUOTE = 500  # characters of an error page that is not JSON
-_SECOND = 1_000_000_000
 
 
 def from_response(
@@ -80,16 +76,12 @@ def from_response(
         said = text.strip()[:_LONGEST_QUOTE]
     code = None if code is None else secrets.cut_error(code)
     message = f"{host} answered {status}" + (f" ({code})" if code else "")
-    wait = retry_after(headers)
-    if wait is None and status == 429:
-        reset = reset_after(headers, now=dt.datetime.now(dt.UTC))
-        wait = None if reset is None else _in_bounds(reset * _SECOND)
     return InvokeError(
         f"{message}: {secrets.cut_error(said)}" if said else f"{message}.",
         retryable=is_retryable(status, code),
         status=status,
         code=code,
-        retry_after=wait,
+        retry_after=wait_asked_for(status, headers),
         request_id=request_id(headers, secrets),
     )
 
@@ -279,38 +271,3 @@ def request_id(headers: Mapping[str, str], secrets: Secrets) -> str | None:
     named = (headers.get(name) for name in ("request-id", "x-request-id", "x-amzn-requestid"))
     found = next(filter(None, named), None)
     return None if found is None else secrets.cut_error(found)
-
-
-def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -> int | None:
-    """Read how long the provider asks to wait.
-
-    Retry-After is seconds or a date (RFC 9110, section 10.2.3); retry-after-ms is OpenAI's finer
-    one and comes first.
-
-    Args:
-        headers: Of an answer, without regard to case.
-        now: What a date is taken from, None for the clock.
-
-    Returns:
-        Nanoseconds, None where it does not say.
-    """
-    for name, unit in (("retry-after-ms", _SECOND // 1000), ("retry-after", _SECOND)):
-        try:
-            wait = float(headers.get(name, ""))
-        except ValueError:
-            continue
-        if math.isfinite(wait) and wait >= 0:
-            return _in_bounds(wait * unit)
-    try:
-        date = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    if date.tzinfo is None:  # "-0000": UTC, by RFC 5322
-        date = date.replace(tzinfo=dt.UTC)
-    wait = (date - (now or dt.datetime.now(dt.UTC))).total_seconds()
-    return _in_bounds(max(0.0, wait * _SECOND))
-
-
-def _in_bounds(wait: float) -> int | None:
-    """Round to nanoseconds; None for an absurdly long wait."""
-    return round(wait) if wait < 2**63 else None

@@ -25,8 +25,8 @@ from lllm.invokers.http.errors import (
     with_use,
 )
 from lllm.invokers.http.sse import Decoder
-from lllm.pricing.amounts import billed_by
 from lllm.pricing.failed_attempts import was_unsent
+from lllm.pricing.provider_bill import billed_in_headers
 from lllm.pricing.service_tiers import tier_in_headers
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Exchange:
 
     def _begin(self, response: Response) -> None:
         self._request_id = request_id(response.headers, self._secrets)
-        self._billed = billed_by(response.headers)
+        self._billed = billed_in_headers(response.headers)
         self._tier = tier_in_headers(response.headers, self._access.provider) or self._tier
 
     def _read(self, body: object) -> Answer:

@@ -15,7 +15,7 @@ import pytest
 from lllm.events.errors import ConfigError, InvokeError
 from lllm.events.model import Content, Part, ToolCall, ToolDefinition, Usage
 from lllm.invokers import Answer, Request
-from lllm.invokers.http.errors import retry_after
+from lllm.invokers.http.retry_after import retry_after
 from lllm.invokers.openai import OpenAIInvoker
 from lllm.pricing.provider_hosts import PROVIDERS
 from tests.support.loopback import (

@@ -12,7 +12,7 @@ from lllm.events import codec
 from lllm.events.model import Content, LLMResponded, Usage
 from lllm.events.values.json_values import to_plain
 from lllm.invokers import Answer
-from lllm.invokers.http.errors import retry_after
+from lllm.invokers.http.retry_after import retry_after
 from lllm.pricing.price import price
 from lllm.pricing.usage import of_chat, within_limits
 from tests.support.runs import MODEL, Asking, called, config, payloads

@@ -32,9 +32,9 @@ from hypothesis import strategies as st
 
 from lllm.events.model import Price, Usage
 from lllm.invokers.dialects.chat_completions import answer
-from lllm.pricing.amounts import billed_of
 from lllm.pricing.attempt_usage import SampledUsage, samplings_of
 from lllm.pricing.price import price
+from lllm.pricing.provider_bill import billed_in_usage
 from lllm.pricing.usage import (
     of_chat,
     of_embeddings,
@@ -464,7 +464,7 @@ def priced(shape: Shape) -> Price:
     return price(
         shape.read(shape.raw),
         provider=shape.provider, model=shape.model, at=AT,
-        service_tier=shape.tier, billed=billed_of(shape.raw), usage_raw=shape.raw,
+        service_tier=shape.tier, billed=billed_in_usage(shape.raw), usage_raw=shape.raw,
     )  # fmt: skip
 
 
@@ -622,7 +622,7 @@ def test_a_detail_that_is_no_number_of_tokens(
 def test_no_usage_at_all(raw: object) -> None:
     """What is no usage is none, for every dialect."""
     assert [read(raw) for read in (of_chat, of_responses, of_messages, of_embeddings)] == [None] * 4
-    assert billed_of(raw) is None
+    assert billed_in_usage(raw) is None
 
 
 def test_details_that_are_no_object() -> None:
@@ -766,7 +766,7 @@ def test_iterations_beside_their_sum() -> None:
 )  # fmt: skip
 def test_what_a_provider_bills(raw: Raw, nanos: int | None) -> None:
     """A cost that the provider names is taken to the nano-dollar, and nonsense is none."""
-    assert billed_of(raw) == nanos
+    assert billed_in_usage(raw) == nanos
 
 
 def test_an_answer_brings_its_bill() -> None:
@@ -808,7 +808,7 @@ def test_nothing_that_comes_raises(raw: object, shape: Shape) -> None:
     for read in (of_chat, of_responses, of_messages, of_embeddings):
         got = price(
             read(raw), provider=shape.provider, model=shape.model, at=AT,
-            billed=billed_of(raw), usage_raw=raw,
+            billed=billed_in_usage(raw), usage_raw=raw,
         )  # fmt: skip
         assert (got.nanos is None) == (got.status == "unpriced")
         assert got.reason or got.status in ("priced", "provider")
@@ -824,4 +824,4 @@ def test_one_wrong_field_never_raises(shape: Shape, data: st.DataObject) -> None
     usage = shape.read(raw)
     assert usage is None or all(type(count) is int for count in (usage.input, usage.output))
     unreadable(raw)
-    billed_of(raw)
+    billed_in_usage(raw)

@@ -1,4 +1,4 @@
-"""Reads from a provider's headers how long to wait until its rate limits are reset.
+"""Reads from a provider's headers how long to wait: Retry-After, or until its limits are reset.
 
 Anthropic sends dates (https://platform.claude.com/docs/en/api/rate-limits#response-headers), OpenAI
 and those that follow it send durations such as "6m0s"
@@ -8,7 +8,9 @@ and those that follow it send durations such as "6m0s"
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +18,56 @@ if TYPE_CHECKING:
 
 _ANTHROPIC = ("requests", "tokens", "input-tokens", "output-tokens")
 _OPENAI = ("requests", "tokens")
+_SECOND = 1_000_000_000
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|h|m|s)")
+
+
+def wait_asked_for(status: int, headers: Mapping[str, str]) -> int | None:
+    """Find how long a provider asks to wait before the next request.
+
+    Args:
+        status: Of its answer; the limits of one that is no 429 do not count.
+        headers: Of its answer, without regard to case.
+
+    Returns:
+        Nanoseconds, None where it does not say.
+    """
+    wait = retry_after(headers)
+    if wait is None and status == 429:
+        reset = reset_after(headers, now=dt.datetime.now(dt.UTC))
+        wait = None if reset is None else _in_bounds(reset * _SECOND)
+    return wait
+
+
+def retry_after(headers: Mapping[str, str], *, now: dt.datetime | None = None) -> int | None:
+    """Read how long the provider asks to wait.
+
+    Retry-After is seconds or a date (RFC 9110, section 10.2.3); retry-after-ms is OpenAI's finer
+    one and comes first.
+
+    Args:
+        headers: Of an answer, without regard to case.
+        now: What a date is taken from, None for the clock.
+
+    Returns:
+        Nanoseconds, None where it does not say.
+    """
+    for name, unit in (("retry-after-ms", _SECOND // 1000), ("retry-after", _SECOND)):
+        try:
+            wait = float(headers.get(name, ""))
+        except ValueError:
+            continue
+        if math.isfinite(wait) and wait >= 0:
+            return _in_bounds(wait * unit)
+    try:
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    if date.tzinfo is None:  # "-0000": UTC, by RFC 5322
+        date = date.replace(tzinfo=dt.UTC)
+    wait = (date - (now or dt.datetime.now(dt.UTC))).total_seconds()
+    return _in_bounds(max(0.0, wait * _SECOND))
 
 
 def reset_after(headers: Mapping[str, str], *, now: dt.datetime) -> float | None:
@@ -61,3 +111,8 @@ def _seconds(duration: str) -> float | None:
     if not duration or _PIECE.sub("", duration):
         return None
     return sum(float(amount) * _UNITS[unit] for amount, unit in _PIECE.findall(duration))
+
+
+def _in_bounds(wait: float) -> int | None:
+    """Round to nanoseconds; None for an absurdly long wait."""
+    return round(wait) if wait < 2**63 else None

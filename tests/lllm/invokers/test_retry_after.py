@@ -8,7 +8,7 @@ import json
 import pytest
 
 from lllm.invokers.http.errors import from_event, from_response
-from lllm.invokers.http.rate_limits import reset_after
+from lllm.invokers.http.retry_after import reset_after
 from lllm.invokers.http.secrets import Secrets
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
