@@ -36,7 +36,7 @@ catch as a builtin is that builtin too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,16 +66,21 @@ class LogDamaged(LogError):
         message: For people.
         position: Where in the log the damage was met; reading on `after=position` skips it.
         stream: The session or statement that it belongs to, "" where that can't be told.
+        lost: The positions of the events that this skips, as far as the log can tell; None for that
+            one alone.
     """
 
-    def __init__(self, message: str, *, position: int, stream: str = "") -> None:
+    def __init__(
+        self, message: str, *, position: int, stream: str = "", lost: Sequence[int] | None = None
+    ) -> None:
         super().__init__(message)
         self.position = position
         self.stream = stream
+        self.lost: Sequence[int] = (position,) if lost is None else lost
 
-    def __reduce__(self) -> tuple[Callable[..., LogDamaged], tuple[str, int, str]]:
+    def __reduce__(self) -> tuple[Callable[..., LogDamaged], tuple[str, int, str, Sequence[int]]]:
         """Pickle the error by its fields, for worker processes."""
-        return _damaged, (str(self), self.position, self.stream)
+        return _damaged, (str(self), self.position, self.stream, self.lost)
 
 
 class LogTooNew(LogError):
@@ -246,8 +251,8 @@ class InvokeError(LllmError):
         return _invoke_error, (str(self), vars(self))
 
 
-def _damaged(message: str, position: int, stream: str) -> LogDamaged:
-    return LogDamaged(message, position=position, stream=stream)
+def _damaged(message: str, position: int, stream: str, lost: Sequence[int]) -> LogDamaged:
+    return LogDamaged(message, position=position, stream=stream, lost=lost)
 
 
 def _import_refused(

@@ -7,15 +7,15 @@ counts exactly once, whatever crashes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, Protocol, TypeGuard
 
 import msgspec
 
-from lllm.events.backend import DigestPage
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
+from lllm.events.integrity.leaves import Leaves
 from lllm.events.model import Event, SessionStarted
 
 __all__ = [
@@ -228,17 +228,32 @@ class View(Protocol):
         """
 
 
-@runtime_checkable
+ReadsRow = Callable[[str, Key], Mapping[str, Value] | None]
+"""Reads a row by the name of its table and its key; None where there is no such row."""
+
+
 class DigestView(View, Protocol):
     """A view that is also built from the digests of all events, whatever their types."""
 
-    def apply_digests(self, rows: Rows, digests: DigestPage) -> None:
+    def apply_digests(self, rows: Rows, digests: Leaves, shown: ReadsRow) -> None:
         """Update the rows for some digests.
 
         Args:
             rows: The rows of its tables.
-            digests: The next events of the log: their positions and digests, in order.
+            digests: The next events of the log: their positions and digests, in order. A digest is
+                None where the event can't be read.
+            shown: Reads the rows as everybody sees them, which a rebuild replaces. They may know
+                what the log can't tell any more.
         """
+
+
+def takes_digests(view: View) -> TypeGuard[DigestView]:
+    """True if a view is a DigestView.
+
+    Args:
+        view: Any view.
+    """
+    return hasattr(view, "apply_digests")  # isinstance takes microseconds
 
 
 def check_names(views: Sequence[View]) -> None:

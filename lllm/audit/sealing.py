@@ -6,8 +6,10 @@ lost its end.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +21,11 @@ from lllm.audit.signed_note import decode_text, is_signed, parse_note, sign_note
 from lllm.events.backend import LogBackend, Progress, read_digests
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import AuditError, LogDamaged, LogError, SignatureInvalid, StoreError
+from lllm.events.integrity.leaves import leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge
 from lllm.projections.queries.merkle import StoredTree
+
+_logger = logging.getLogger("lllm.store")
 
 Verdict = Literal["good", "wrong", "unknown"]
 
@@ -44,13 +49,21 @@ def sealed(
         LogError: The log can't be read.
         MissingExtra: A key is given, and the extra `audit` is not installed.
     """
-    try:
+    edge, position, unreadable = RightEdge(), 0, 0
+    with suppress(StoreError, LogError):  # no rows, or none that can be used: the log has it all
         tree = ask(lambda database: StoredTree(log, database))
-        edge, position = tree.edge, tree.last_position
-    except (StoreError, LogError):  # no rows, or none that can be used: the log has it all
-        edge, position = RightEdge(), 0
-    for page in read_digests(log, after=position):
-        edge.extend(digest for _, digest in page)
+        if tree.last_position <= log.head():  # else the log has lost its end
+            unreadable = tree.unreadable()
+            edge, position = tree.edge, tree.last_position
+    for page in leaf_pages(log, after=position):
+        edge.extend(marked(page))
+        unreadable += sum(digest is None for _, digest in page)
+    if unreadable:
+        _logger.warning(
+            "%s of the log can't be read; the seal has a mark in place of each, and does not fit "
+            "a log in which that was mended. `lllm verify` names them.",
+            "1 event" if unreadable == 1 else f"{unreadable:,} events",
+        )  # fmt: skip
     origin = log_name(log) if key is None else key.public.name
     text = LogCheckpoint(origin, edge.size, edge.root()).text()
     return text if key is None else sign_note(text, key).content()

@@ -12,12 +12,18 @@ import msgspec
 from lllm.events import codec
 from lllm.events.backend import LogBackend
 from lllm.events.backends.sqlite.database import Database
+from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, ViewError
+from lllm.events.integrity.leaves import leaves_of
 from lllm.projections.engine.checkpoints import Checkpoint, advance
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.session_contexts import Contexts
-from lllm.projections.engine.skip_damage import skip_corrupt_digests, skip_corrupt_events
-from lllm.projections.view import DigestView, View, ViewEvent
+from lllm.projections.engine.skip_damage import (
+    OtherEvent,
+    events_and_digests,
+    skip_corrupt_events,
+)
+from lllm.projections.view import View, ViewEvent, takes_digests
 
 _AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
 _PART = 2_000  # rows written in one transaction where they need not be visible at once
@@ -119,53 +125,31 @@ class Batches:
         generations = {view: at.generation for view, at in views.items()}
         position = min(at.position for at in views.values())
         types = sorted({name for view in views for name in view.types} | {"session.started"})
-        events = skip_corrupt_events(self._log, types, position, upto)
+        read = events_and_digests if any(map(takes_digests, views)) else skip_corrupt_events
+        events = read(self._log, types, position, upto)
         changes = self._changes_of(generations)
-
-        def drop(failures: Sequence[tuple[View, ViewError]]) -> None:
-            for view, error in failures:
-                if failed is None:
-                    raise error
-                failed(view, error)
-                changes.drop(view)
-                del views[view], generations[view]
-
-        reached = position
         while position < upto:
             taken = 0
             while taken < size and (some := list(islice(events, min(_AT_ONCE, size - taken)))):
                 taken += len(some)
                 position = some[-1].position
-                decoded = [contexts.view_event(event, codec.decode(event)) for event in some]
+                decoded = [
+                    contexts.view_event(event, codec.decode(event))
+                    for event in some
+                    if type(event) is Recorded
+                ]
                 with self._database.snapshot() as changes.connection:
-                    failures = _apply(views, changes, decoded)
-                drop(failures)
+                    failures = _apply(views, changes, decoded) if decoded else []
+                    failures += _apply_digests(views, changes, some)
+                for view, error in failures:
+                    if failed is None:
+                        raise error
+                    failed(view, error)
+                    changes.drop(view)
+                    del views[view], generations[view]
             if taken < size:
                 position = upto
-            drop(self._apply_digests(views, changes, reached, position))
-            reached = position
             yield Batch(self._database, changes, generations, position)
-
-    def _apply_digests(
-        self, views: Mapping[View, Checkpoint], changes: Changes, after: int, upto: int
-    ) -> list[tuple[View, ViewError]]:
-        """Pass the digests of all events to the views of them; returns the views that raised."""
-        wanting = {view: at for view, at in views.items() if isinstance(view, DigestView)}
-        failures: list[tuple[View, ViewError]] = []
-        for page in skip_corrupt_digests(self._log, after, upto) if wanting else ():
-            with self._database.snapshot() as changes.connection:
-                for view, at in list(wanting.items()):
-                    new = (
-                        page
-                        if at.position < page[0][0]
-                        else [one for one in page if one[0] > at.position]
-                    )
-                    try:
-                        view.apply_digests(changes, new)
-                    except Exception as error:  # as of `apply`
-                        failures.append((view, _view_error(view, page[0][0], page[-1][0], error)))
-                        del wanting[view]
-        return failures
 
     def _changes_of(self, generations: Mapping[View, int]) -> Changes:
         """Make empty changes, or reuse those of the last batch."""
@@ -192,6 +176,24 @@ def _apply(
                 view.apply(changes, wanted)
             except Exception as error:  # a user's view may raise anything
                 failures.append((view, _view_error(view, *_ends(wanted), error)))
+    return failures
+
+
+def _apply_digests(
+    views: Mapping[View, Checkpoint], changes: Changes, batch: Sequence[Recorded | OtherEvent]
+) -> list[tuple[View, ViewError]]:
+    """Pass the digests of all events to the views of them; returns the views that raised."""
+    failures: list[tuple[View, ViewError]] = []
+    for view, at in views.items():
+        if takes_digests(view):
+            digests = leaves_of((event.position, event.digest) for event in batch)
+            if at.position >= digests[0][0]:
+                digests = [one for one in digests if one[0] > at.position]
+            try:
+                view.apply_digests(changes, digests, changes.shown)
+            except Exception as error:  # as of `apply`
+                first, last = batch[0].position, batch[-1].position
+                failures.append((view, _view_error(view, first, last, error)))
     return failures
 
 

@@ -32,7 +32,7 @@ _logger = logging.getLogger("lllm.store")
 
 Progress = Callable[[int, int], None]  # the position reached, the position to reach
 
-_BATCH = 20_000  # events: what is added to one row is added up first, and each page written once
+_BATCH = 30_000  # events: what is added to one row is added up first, and each page written once
 _CHUNK = 5_000  # rows removed in one transaction
 _DROPPED = 100_000  # rows of a table that is dropped as it is: up to some 20 ms
 

@@ -73,6 +73,7 @@ class _SetChanges:
         marks = ", ".join("?" * len(table.key))
         columns = ", ".join(table.key)
         self._select = f"SELECT 1 FROM {self.name} WHERE {where}"
+        self._select_shown = f"SELECT 1 FROM {table.name} WHERE {where}"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
         self._insert = (
             f"INSERT INTO {self.name} ({columns}) VALUES ({marks})"
@@ -84,6 +85,9 @@ class _SetChanges:
         if kept is None:
             kept = bool(read(self._select, key))
         return _NO_PUTS if kept else None
+
+    def shown(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
+        return _NO_PUTS if read(self._select_shown, key) else None
 
     def put(self, key: Key, _: dict[str, Value]) -> None:
         self.kept[key] = True
@@ -122,7 +126,9 @@ class _RowChanges:
         columns = tuple(name for name in table.columns if name not in table.key)
         self._empty: dict[str, Value] = dict.fromkeys(columns)
         where = " AND ".join(f"{name} = ?" for name in table.key)
-        self._select = f"SELECT {', '.join(columns)} FROM {self.name} WHERE {where}"
+        select = f"SELECT {', '.join(columns)} FROM"
+        self._select = f"{select} {self.name} WHERE {where}"
+        self._select_shown = f"{select} {table.name} WHERE {where}"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
         self._upserts: dict[tuple[str, ...], str] = {}
 
@@ -132,6 +138,10 @@ class _RowChanges:
         except KeyError:
             row = self.known[key] = self._find(key, read)
             return row
+
+    def shown(self, key: Key, read: _Read) -> Mapping[str, Value] | None:
+        found = read(self._select_shown, key)
+        return dict(zip(self._empty, found[0], strict=True)) if found else None
 
     def put(self, key: Key, columns: dict[str, Value]) -> None:
         change = self.changes.get(key)
@@ -237,6 +247,13 @@ class Changes:
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
         """See Rows."""
         return self._tables[table].get(key, self._read)
+
+    def shown(self, table: str, key: Key) -> Mapping[str, Value] | None:
+        """Read a row of the generation that everybody sees; see ReadsRow."""
+        try:
+            return self._tables[table].shown(key, self._read)
+        except sqlite3.OperationalError:
+            return None  # there is none yet, or its columns are those of another version
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
         """See Rows."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
-from lllm.events.backend import DigestPage, LogBackend, read_digests, read_types
+import msgspec
+
+from lllm.events.backend import LogBackend, read_types
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
+from lllm.events.integrity.leaves import leaf_pages
 
 T = TypeVar("T")
 
@@ -52,24 +55,63 @@ def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator
     return _read_around(lambda after: log.read(after=after, stream=stream), after)
 
 
-def skip_corrupt_digests(log: LogBackend, after: int, upto: int) -> Iterator[DigestPage]:
-    """Read the digests of the readable events.
+class OtherEvent(msgspec.Struct, frozen=True, gc=False):
+    """The place in the log of an event of which nothing but the digest is asked for.
+
+    Attributes:
+        position: As of Recorded.
+        digest: As of Recorded; None where it can't be read.
+    """
+
+    position: int
+    digest: bytes | None
+
+
+def events_and_digests(
+    log: LogBackend, types: Collection[str], after: int, upto: int
+) -> Iterator[Recorded | OtherEvent]:
+    """Read the readable events of some types, and the digests of all others.
 
     Args:
         log: The log.
+        types: Names of event types.
         after: The position to begin behind.
         upto: The last position to read.
 
     Yields:
-        Some positions and digests at a time, in order.
+        The events in order; those that can't be read are not left out.
 
     Raises:
         LogDamaged: Nobody knows where to go on behind damage.
     """
-    return _read_around(lambda after: read_digests(log, after=after, upto=upto), after)
+    types, reached = frozenset(types), after
+
+    def read(after: int) -> Iterator[Recorded | OtherEvent]:
+        nonlocal reached
+        for event in log.read(after=after, upto=upto):
+            reached = event.position
+            yield event if event.type in types else OtherEvent(reached, event.digest)
+
+    def damaged(end: int) -> Iterator[Recorded | OtherEvent]:
+        nonlocal reached
+        for page in leaf_pages(log, after=reached, upto=end):
+            for leaf in page:
+                yield OtherEvent(*leaf)
+        reached = end
+
+    return _read_around(read, after, damaged)
 
 
-def _read_around(read: Callable[[int], Iterator[T]], after: int) -> Iterator[T]:
+def _nothing(_: int) -> Iterator[T]:
+    return iter(())
+
+
+def _read_around(
+    read: Callable[[int], Iterator[T]],
+    after: int,
+    damaged: Callable[[int], Iterator[T]] = _nothing,
+) -> Iterator[T]:
+    """Read on behind damage; `damaged` says what comes in its place, up to where it ends."""
     logged = False
     while True:
         try:
@@ -84,3 +126,4 @@ def _read_around(read: Callable[[int], Iterator[T]], after: int) -> Iterator[T]:
                 )
             logged = True
             after = damage.position
+        yield from damaged(after)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from lllm.events.backend import LogBackend, read_digests
+from lllm.events.backend import LogBackend
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.errors import StoreError
+from lllm.events.errors import LogDamaged, StoreError
+from lllm.events.integrity.leaves import Leaves, leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge, root_of
 from lllm.projections.views.merkle import TILE, TILE_LEVEL, split_hashes
 
@@ -34,17 +35,35 @@ class StoredTree:
         self._database = database
         self._tiles: OrderedDict[int, list[bytes]] = OrderedDict()
         rows = database.query(
-            "SELECT size, hashes, first_position, last_position FROM merkle_edge WHERE id = 0"
+            "SELECT size, hashes, first_position, last_position, unreadable FROM merkle_edge "
+            "WHERE id = 0"
         )
-        size, hashes, first, last = rows[0] if rows else (0, b"", 0, 0)
-        if not (isinstance(size, int) and isinstance(first, int) and isinstance(last, int)):
+        size, hashes, first, last, marks = rows[0] if rows else (0, b"", 0, 0, 0)
+        if not (
+            isinstance(size, int)
+            and isinstance(first, int)
+            and isinstance(last, int)
+            and isinstance(marks, int)
+        ):
             raise _damaged()
         try:
             self.edge = RightEdge(size, split_hashes(hashes))
         except ValueError as error:
             raise _damaged() from error
-        self._first_position = first
+        self._last_tile = first, last, marks
         self.last_position = last
+
+    def unreadable(self) -> int:
+        """Count the leaves that stand for events which could not be read.
+
+        Raises:
+            LogError: The rows can't be read.
+        """
+        rows = self._database.query(
+            "SELECT unreadable FROM merkle_nodes WHERE level = ? AND unreadable > 0", (TILE_LEVEL,)
+        )
+        incomplete = self._last_tile[2] if self.edge.size % TILE else 0
+        return incomplete + sum(marks for (marks,) in rows if isinstance(marks, int))
 
     def read(self, level: int, index: int) -> bytes:
         """Read a node; see `merkle.NodeReader`.
@@ -55,6 +74,8 @@ class StoredTree:
 
         Raises:
             StoreError: The rows don't have it.
+            LogDamaged: An event is not what it was when the tree was built, or can't be read. Only
+                proofs about the 255 beside it need its digest.
             LogError: The rows or the log can't be read.
         """
         if level >= TILE_LEVEL:
@@ -75,24 +96,52 @@ class StoredTree:
         """Read the digests below a node of level 8, or those that are not yet below one."""
         found = self._tiles.get(number)
         if found is None:
-            first, last = self._positions(number)
-            pages = read_digests(self._log, after=first - 1, upto=last)
-            found = self._tiles[number] = [digest for page in pages for _, digest in page]
+            first, last, marks = self._positions(number)
+            pages = leaf_pages(self._log, after=first - 1, upto=last)
+            leaves = [leaf for page in pages for leaf in page]
+            found = marked(leaves)
+            if not self._is_tile(number, found):
+                raise _unprovable(leaves, first, last, marks)
+            self._tiles[number] = found
             if len(self._tiles) > _CACHED:
                 self._tiles.popitem(last=False)
         return found
 
-    def _positions(self, tile: int) -> tuple[int, int]:
+    def _is_tile(self, number: int, leaves: list[bytes]) -> bool:
+        """True if these are the leaves that the tree was built from."""
+        if number == self.edge.size >> TILE_LEVEL:
+            tile = RightEdge()
+            tile.extend(leaves)
+            return tile.hashes == self.edge.hashes[number.bit_count() :]
+        return len(leaves) == TILE and root_of(leaves) == self.read(TILE_LEVEL, number)
+
+    def _positions(self, tile: int) -> tuple[int, int, int]:
+        """The positions of a tile's first and last event, and how many could not be read."""
         if tile == self.edge.size >> TILE_LEVEL:
-            return self._first_position, self.last_position
+            return self._last_tile
         rows = self._database.query(
-            "SELECT first_position, last_position FROM merkle_nodes WHERE level = ? AND node = ?",
+            "SELECT first_position, last_position, unreadable FROM merkle_nodes "
+            "WHERE level = ? AND node = ?",
             (TILE_LEVEL, tile),
         )
-        first, last = rows[0] if rows else (None, None)
-        if not (isinstance(first, int) and isinstance(last, int)):
+        first, last, marks = rows[0] if rows else (None, None, None)
+        if not (isinstance(first, int) and isinstance(last, int) and isinstance(marks, int)):
             raise _damaged()
-        return first, last
+        return first, last, marks
+
+
+def _unprovable(leaves: Leaves, first: int, last: int, marks: int) -> LogDamaged:
+    lost = [position for position, digest in leaves if digest is None]
+    what = (
+        f"position {lost[0]} can't be read"
+        if len(lost) > marks
+        else "one of them is not what it was when the log's Merkle tree was built"
+    )
+    return LogDamaged(
+        f"Nothing can be proven of the events from position {first} to {last}: {what}. `lllm "
+        "verify` tells more; restore a backup.",
+        position=lost[0] if lost else last,
+    )
 
 
 def _damaged() -> StoreError:

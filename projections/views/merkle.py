@@ -4,15 +4,22 @@ It has the tree's right edge, from which the root follows at once, and every nod
 So a proof reads the digests of one or two tiles, the 256 leaves below such a node, and no more. The
 nodes of a million events take about 250 KB. The index of a leaf is not the position of its event,
 so each tile says which positions it holds.
+
+Damage to the log changes nothing here: no leaf moves, and a rebuild takes what it can't compute any
+more from the rows that it replaces, a tile at a time. Where these know nothing either, since the
+event could not be read when its leaf was due, a mark stands in its place, and is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
 
-from lllm.events.backend import DigestPage
-from lllm.events.integrity.merkle import HASH_BYTES, RightEdge
-from lllm.projections.view import Rows, Table, ViewEvent
+from lllm.events.backends.sqlite.database import Value
+from lllm.events.integrity.leaves import Leaves, is_readable, marked
+from lllm.events.integrity.merkle import HASH_BYTES, Node, RightEdge
+from lllm.projections.view import ReadsRow, Rows, Table, ViewEvent
 
 TILE_LEVEL = 8  # of the lowest nodes that are kept
 TILE = 1 << TILE_LEVEL  # leaves below one of these
@@ -25,11 +32,13 @@ _NODES = Table(
         "hash": "BLOB",
         "first_position": "INTEGER",
         "last_position": "INTEGER",
+        "unreadable": "INTEGER",
     },
     key=("level", "node"),
     about=(
         "The nodes of the Merkle tree over the digests of all events, from level 8 on. A node of "
-        "level 8 stands for 256 events, and says the positions of the first and the last."
+        "level 8 stands for 256 events, and says the positions of the first and the last, and how "
+        "many of them could not be read."
     ),
 )
 _EDGE = Table(
@@ -40,11 +49,12 @@ _EDGE = Table(
         "hashes": "BLOB",
         "first_position": "INTEGER",
         "last_position": "INTEGER",
+        "unreadable": "INTEGER",
     },
     key=("id",),
     about=(
         "The right edge of that tree: how many events it has, its largest complete subtrees from "
-        "left to right, and the positions of the first and last event of the last 256."
+        "left to right, and of the last 256, complete or not, what such a node says."
     ),
 )
 
@@ -60,34 +70,136 @@ class MerkleView:
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View; nothing of this view depends on what an event says."""
 
-    def apply_digests(self, rows: Rows, digests: DigestPage) -> None:
+    def apply_digests(self, rows: Rows, digests: Leaves, shown: ReadsRow) -> None:
         """See DigestView."""
+        tree = _Growing(rows, shown)
+        tree.extend(digests)
+        tree.store()
+
+
+class _Growing:
+    """The tree while leaves are appended.
+
+    edge: its right edge. first, last, unreadable: of the last tile, complete or not: the positions
+    of its first and last event, and how many of its leaves are marks.
+    """
+
+    def __init__(self, rows: Rows, shown: ReadsRow) -> None:
+        self._rows = rows
+        self._shown = shown
         stored = rows.get("merkle_edge", (0,))
-        edge, first = RightEdge(), 0
-        if stored is not None:
-            hashes, first = stored["hashes"], int(stored["first_position"] or 0)
-            edge = RightEdge(int(stored["size"] or 0), split_hashes(hashes))
-        begin, last = 0, 0
-        while begin < len(digests):
-            filled = edge.size % TILE
-            part = digests[begin : begin + TILE - filled]
-            if not filled:
-                first = part[0][0]
-            last = part[-1][0]
-            for node in edge.extend([digest for _, digest in part], level=TILE_LEVEL):
-                if node.level == TILE_LEVEL:
-                    rows.put(
-                        "merkle_nodes", (node.level, node.index),
-                        hash=node.hash, first_position=first, last_position=last,
-                    )  # fmt: skip
-                else:
-                    rows.put("merkle_nodes", (node.level, node.index), hash=node.hash)
-            begin += len(part)
-        if digests:
-            rows.put(
-                "merkle_edge", (0,), size=edge.size, hashes=b"".join(edge.hashes),
-                first_position=first, last_position=last,
-            )  # fmt: skip
+        if stored is None:
+            self.edge, self.first, self.last, self.unreadable = RightEdge(), 0, 0, 0
+        else:
+            hashes = split_hashes(stored["hashes"])
+            self.edge = RightEdge(_number(stored, "size"), hashes)
+            self.first = _number(stored, "first_position")
+            self.last = _number(stored, "last_position")
+            self.unreadable = _number(stored, "unreadable")
+
+    def store(self) -> None:
+        self._rows.put(
+            "merkle_edge", (0,), size=self.edge.size, hashes=b"".join(self.edge.hashes),
+            first_position=self.first, last_position=self.last, unreadable=self.unreadable,
+        )  # fmt: skip
+
+    def extend(self, digests: Leaves) -> None:
+        digests = digests[_behind(digests, self.last) :]
+        while digests:
+            # A whole page at once takes half the time; where something is lost, tile by tile.
+            readable = None not in [digest for _, digest in digests]
+            part = digests if readable else digests[: TILE - self.edge.size % TILE]
+            if not readable and not is_readable(part) and self._take_shown(part):
+                digests = digests[_behind(digests, self.last) :]
+                continue
+            self._append(part)
+            digests = digests[len(part) :]
+
+    def _append(self, part: Leaves) -> None:
+        size = self.edge.size
+        nodes = self.edge.extend(marked(part), level=TILE_LEVEL)
+        for node in nodes:
+            if node.level == TILE_LEVEL:
+                begin = node.index * TILE - size
+                self._begin_tile(part, begin)
+                self.last = part[begin + TILE - 1][0]
+                self._keep_tile(node)
+            else:
+                self._rows.put("merkle_nodes", (node.level, node.index), hash=node.hash)
+        if self.edge.size % TILE:
+            self._begin_tile(part, self.edge.size // TILE * TILE - size)
+        self.last = part[-1][0]
+
+    def _begin_tile(self, part: Leaves, begin: int) -> None:
+        """Count what a tile has of some leaves; `begin` is the index among them of its first."""
+        if begin >= 0:
+            self.first, self.unreadable = part[begin][0], 0
+        end = begin + TILE
+        self.unreadable += sum(digest is None for _, digest in part[max(begin, 0) : end])
+
+    def _keep_tile(self, node: Node) -> None:
+        self._rows.put(
+            "merkle_nodes", (node.level, node.index), hash=node.hash, first_position=self.first,
+            last_position=self.last, unreadable=self.unreadable,
+        )  # fmt: skip
+
+    def _take_shown(self, part: Leaves) -> bool:
+        """Take the hashes over a damaged place from the rows that were made when it was whole."""
+        tile = self.edge.size // TILE
+        above = self.edge.hashes[: tile.bit_count()]
+        number = next(number for number, (_, digest) in enumerate(part) if digest is None)
+        damaged = (part[number - 1][0] if number else self.last) + 1, part[number][0]
+        node = self._shown("merkle_nodes", (TILE_LEVEL, tile))
+        if node is not None and _holds(node, damaged) and _is_hash(node["hash"]):
+            self._place(node)
+            self._append_tile(Node(TILE_LEVEL, tile, split_hashes(node["hash"])[0]), above)
+            return True
+        edge = self._shown("merkle_edge", (0,))
+        if edge is None or not _holds(edge, damaged) or _number(edge, "size") // TILE != tile:
+            return False
+        try:
+            hashes = above + split_hashes(edge["hashes"])[len(above) :]
+            self.edge = RightEdge(_number(edge, "size"), hashes)
+        except ValueError:
+            return False
+        self._place(edge)
+        return True
+
+    def _append_tile(self, tile: Node, above: list[bytes]) -> None:
+        """Append a whole tile; `above` are the hashes of the complete ones before it."""
+        self._keep_tile(tile)
+        tiles = RightEdge(tile.index, above)
+        for node in tiles.extend([tile.hash], level=1):
+            key = node.level + TILE_LEVEL, node.index
+            self._rows.put("merkle_nodes", key, hash=node.hash)
+        self.edge = RightEdge(tiles.size * TILE, tiles.hashes)
+
+    def _place(self, row: Mapping[str, Value]) -> None:
+        self.first = _number(row, "first_position")
+        self.last = _number(row, "last_position")
+        self.unreadable = _number(row, "unreadable")
+
+
+def _behind(digests: Leaves, position: int) -> int:
+    """Find the first of some leaves behind a position."""
+    if not digests or digests[0][0] > position:
+        return 0
+    return bisect_right(digests, position, key=itemgetter(0))
+
+
+def _number(row: Mapping[str, Value], column: str) -> int:
+    value = row[column]
+    return value if isinstance(value, int) else 0
+
+
+def _holds(row: Mapping[str, Value], damaged: tuple[int, int]) -> bool:
+    """True if a row is about some of the positions from the first damaged one to another."""
+    first, last = damaged
+    return _number(row, "first_position") <= last and first <= _number(row, "last_position")
+
+
+def _is_hash(value: Value) -> bool:
+    return isinstance(value, bytes) and len(value) == HASH_BYTES
 
 
 def split_hashes(stored: object) -> list[bytes]:

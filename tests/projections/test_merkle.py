@@ -102,7 +102,7 @@ def test_a_proof_reads_few_digests(store: LogStore, monkeypatch: pytest.MonkeyPa
             read.append(len(page))
             yield page
 
-    monkeypatch.setattr("lllm.projections.queries.merkle.read_digests", counted)
+    monkeypatch.setattr("lllm.events.integrity.leaves.read_digests", counted)
     inclusion_proof(2 * TILE + 7, tree.edge.size, tree.read)
     assert read == [40, TILE] or read == [TILE, 40]
 

@@ -375,14 +375,16 @@ def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDama
     Each by itself would be an error that whoever reads on begins anew behind.
     """
     end, number = damage.position, 0
+    lost = [*damage.lost]
     for position, line in following:
         if line.startswith(STREAM):
             break
         end, number = position, number + 1
+        lost.append(position)
     if number < _MANY:
         return damage
     told = f"{damage} The {number:,} lines behind it, up to position {end}, are no events either."
-    return LogDamaged(told, position=end, stream=damage.stream)
+    return LogDamaged(told, position=end, stream=damage.stream, lost=lost)
 
 
 def events_of_stream(folder: Path, stream: str, after: int, upto: int) -> Iterator[Recorded]:
@@ -425,6 +427,7 @@ def _damaged(segment: Segment, lines: Sequence[Line], start: int, why: str) -> L
         "goes on behind the damage.",
         position=position,
         stream=stream,
+        lost=[position for position, _ in lines],
     )
 
 

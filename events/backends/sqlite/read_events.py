@@ -7,7 +7,7 @@ others, or that only an index needs, costs nothing but time: see `salvaged_rows`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, cast
@@ -26,6 +26,7 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, LogError
 
 _DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache
+_MOST_LOST = 1 << 18  # positions that one damage counts
 _PAGE = 500  # events fetched at once; no statement stays open between two pages
 
 _SELECT = f"""SELECT position, stream, seq, time, type, version, {DATA}, digest
@@ -100,12 +101,40 @@ class ReadsEventRows:
                 rows = self.database.query(_DIGESTS, (after, count))
             except LogError as error:
                 of_a_part(error)
-                rows = []
-            if not _are_digests(rows, after, count):  # what is wrong, and where, `read` tells
-                yield from digest_pages(self.read(after=after, upto=last))
-                return
-            yield cast(DigestPage, rows)
+                yield from self._digests_one_by_one(after, after + count, last)
+            else:
+                if _are_digests(rows, after, count):
+                    yield cast(DigestPage, rows)
+                else:
+                    yield from self._digests_up_to_damage(rows, after, count, last)
             after += count
+
+    def _digests_up_to_damage(
+        self, rows: Sequence[Row], after: int, count: int, upto: int
+    ) -> Iterator[DigestPage]:
+        """Take the digests before the first that is missing."""
+        page: list[tuple[int, bytes]] = []
+        for row, position in zip_longest(rows, range(after + 1, after + 1 + count)):
+            if row is None or row[0] != position or not _are_digests([row], position - 1, 1):
+                if page:
+                    yield page
+                raise self._damaged(position, upto if row is None else row[0])
+            page.append((position, cast(bytes, row[1])))
+        yield page
+
+    def _digests_one_by_one(self, after: int, last: int, upto: int) -> Iterator[DigestPage]:
+        """Read digests near a damaged page, from the pages where SQLite can't."""
+        for position in range(after + 1, last + 1):
+            try:
+                rows = self.database.query(_DIGESTS, (position - 1, 1))
+                whole = _are_digests(rows, position - 1, 1)
+            except LogError as error:
+                of_a_part(error)
+                whole = False
+            if whole:
+                yield cast(DigestPage, rows)
+            else:
+                yield from digest_pages(self._one_by_one(position - 1, position, upto))
 
     def _query(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
         with self.database.snapshot() as connection:
@@ -172,6 +201,7 @@ class ReadsEventRows:
                     "Restore a backup; reading after it goes on behind the damage, and `lllm "
                     "verify` tells more.",
                     position=end,
+                    lost=_lost(position, end),
                 )
             yield from self._recorded(rows)
 
@@ -203,7 +233,7 @@ class ReadsEventRows:
             except LogDamaged as damage:
                 if self._may_be_of(stream, after + 1, damage.position):
                     raise LogDamaged(
-                        str(damage), position=damage.position, stream=stream
+                        str(damage), position=damage.position, stream=stream, lost=damage.lost
                     ) from damage.__cause__
                 after = damage.position
 
@@ -241,21 +271,29 @@ class ReadsEventRows:
                 raise self._damaged(after + 1)
             after = last
 
-    def _recorded(self, rows: Sequence[Row]) -> list[Recorded]:
+    def _recorded(self, rows: Sequence[Row]) -> Iterable[Recorded]:
         """Make events from rows, whose columns may have values of any type."""
         try:
             return msgspec.convert(rows, _EVENTS)
         except msgspec.ValidationError:
-            first = next(row for row in rows if not _is_event(row))
-            raise self._damaged(first[0] if isinstance(first[0], int) else 0) from None
+            return self._up_to_damage(rows)
+
+    def _up_to_damage(self, rows: Sequence[Row]) -> Iterator[Recorded]:
+        """Make events from the rows before the first that is none."""
+        for row in rows:
+            if not _is_event(row):
+                raise self._damaged(row[0] if isinstance(row[0], int) else 0)
+            yield msgspec.convert(row, Recorded)
 
     def _damaged(self, position: int, found: object = None) -> LogDamaged:
         """Make the error for an unreadable position; `found` is the position in its place."""
+        last = max(position, found - 1) if isinstance(found, int) else position
         return LogDamaged(
             f"{self.path} is damaged: position {position} is missing, or its row says another. "
             "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "
             "more.",
-            position=max(position, found - 1) if isinstance(found, int) else position,
+            position=last,
+            lost=_lost(position, last),
         )
 
     def head(self) -> int:
@@ -266,6 +304,11 @@ class ReadsEventRows:
             except LogError as error:
                 of_a_part(error)  # the last page of the table, or that of the counter
         return cast(int, self.database.query(HEADS[-1])[0][0] or 0)
+
+
+def _lost(first: int, last: int) -> range:
+    """The positions that are lost between two; a forged one may be far beyond all of a log."""
+    return range(first, min(last, first + _MOST_LOST) + 1)
 
 
 def _are_digests(rows: Sequence[Row], after: int, count: int) -> bool:

@@ -240,3 +240,31 @@ def test_places_beside_the_store(tmp_path: Path, inside: str) -> None:
     assert not (place.there / "seal").exists()
     with pytest.raises(AuditError, match="does not belong beside the store"):
         refuse_beside_store(out, place.store, "The seal")
+
+
+def test_a_log_with_an_event_that_can_not_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is sealed with a mark in its place, which is said, and goes on to fit that seal."""
+    place = Place("sqlite", tmp_path)
+    with place.open() as store:
+        write(store, "abc")
+    altered(place.store, "DELETE FROM events WHERE position = 3", "DROP VIEW merkle_edge")
+    kept = sealed(place)
+    assert "1 event of the log can't be read" in capsys.readouterr().err
+    place.run("verify", "--checkpoint", kept, code=1)
+
+
+def test_a_log_that_lost_its_end_is_sealed_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows know of more, and are not believed."""
+    place = Place("sqlite", tmp_path)
+    with place.open() as store:
+        write(store, "abc")
+        monkeypatch.setattr(store.log, "head", lambda: 4)
+        made = parse_checkpoint(store.seal())
+        assert (made.size, made.root) == (
+            4,
+            root_of([one.digest for one in store.log.read(upto=4)]),
+        )

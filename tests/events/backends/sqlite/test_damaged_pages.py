@@ -383,5 +383,5 @@ def test_a_row_that_is_no_event_is_named(tmp_path: Path) -> None:
     with closing(SQLiteBackend(tmp_path / "runs.db")) as log:
         fine = (6, "s", 1, 1, "t", 1, b"{}", b"")
         with pytest.raises(LogDamaged) as caught:
-            log._recorded([fine, (7, b"no text", 2, 1, "t", 1, b"{}", b"")])
+            list(log._recorded([fine, (7, b"no text", 2, 1, "t", 1, b"{}", b"")]))
     assert caught.value.position == 7
