@@ -15,10 +15,11 @@ import lllm.agents.tactic
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.events.log import LogBackend
 from lllm.packages.registry import default_runtime
+from tests.support.browser import browser
 from tests.support.leaks import leaks_are_this_tests
 from tests.support.loopback import Loopback, text
 
-__all__ = ["leaks_are_this_tests"]  # pytest finds the fixture here
+__all__ = ["browser", "leaks_are_this_tests"]  # pytest finds the fixtures here
 
 # How long an example takes to make says more about what else the machine does than about a test.
 _PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
