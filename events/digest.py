@@ -49,10 +49,26 @@ def leaf_digest(
         version: Of the payload's fields.
         data: The payload.
     """
+    return leaf_of_commitment(commitment(salt, data), stream, seq, time, type_, version)
+
+
+def leaf_of_commitment(
+    committed: bytes, stream: str, seq: int, time: int, type_: str, version: int
+) -> bytes:
+    """Compute the 32-byte digest of an event from the commitment to its payload.
+
+    Args:
+        committed: The 32 bytes that `commitment` returned for its payload.
+        stream: As of NewEvent, and so are the others.
+        seq: From 1.
+        time: Nanoseconds UTC.
+        type_: As "llm.responded".
+        version: Of the payload's fields.
+    """
     return sha256(
         b"".join((
             b"\x00", _text(stream), _two_numbers(8, seq, 8, time), _text(type_),
-            _last_two(8, version, 32), _commitment(salt, data),
+            _last_two(8, version, 32), committed,
         ))
     ).digest()  # fmt: skip
 
@@ -63,11 +79,19 @@ def _text(text: str) -> bytes:
     return _length(len(written)) + written
 
 
-def _commitment(salt: bytes, data: bytes) -> bytes:
-    """HMAC-SHA-256, as in RFC 2104.
+def commitment(salt: bytes, data: bytes) -> bytes:
+    """Compute the commitment to a payload, which tells nothing of it without the salt.
 
-    What depends on the key alone is done once for a stream: with hmac.digest, doing it anew for
-    each event is half the cost of sealing one.
+    It is HMAC-SHA-256, as in RFC 2104 (https://www.rfc-editor.org/rfc/rfc2104). What depends on the
+    key alone is done once for a stream: with hmac.digest, doing it anew for each event is half the
+    cost of sealing one.
+
+    Args:
+        salt: Of the stream.
+        data: The payload.
+
+    Returns:
+        32 bytes.
     """
     inner, outer = _keyed(salt)
     inner, outer = inner.copy(), outer.copy()

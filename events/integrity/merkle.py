@@ -100,7 +100,7 @@ class RightEdge:
                 f"The right edge of a tree of {size} leaves has {max(size, 0).bit_count()} hashes, "
                 f"and {len(self.hashes)} were given."
             )
-        if not _are_hashes(self.hashes):
+        if not are_hashes(self.hashes):
             raise ValueError(f"Each hash of a right edge has {HASH_BYTES} bytes.")
 
     def copy(self) -> RightEdge:
@@ -172,7 +172,7 @@ def read_root(size: int, read: NodeReader) -> bytes:
     """
     if size < 0:
         raise ValueError(f"A tree can't have {size} leaves.")
-    return _range_root(0, size, read) if size else EMPTY_ROOT
+    return range_root(0, size, read) if size else EMPTY_ROOT
 
 
 def inclusion_proof(index: int, size: int, read: NodeReader) -> list[bytes]:
@@ -194,12 +194,12 @@ def inclusion_proof(index: int, size: int, read: NodeReader) -> list[bytes]:
     begin, end = 0, size
     path: list[bytes] = []
     while end - begin > 1:
-        middle = _middle(begin, end)
+        middle = split(begin, end)
         if index < middle:
-            path.append(_range_root(middle, end, read))
+            path.append(range_root(middle, end, read))
             end = middle
         else:
-            path.append(_range_root(begin, middle, read))
+            path.append(range_root(begin, middle, read))
             begin = middle
     return path[::-1]
 
@@ -226,15 +226,15 @@ def consistency_proof(old_size: int, new_size: int, read: NodeReader) -> list[by
     begin, end = 0, new_size
     path: list[bytes] = []
     while end != old_size:
-        middle = _middle(begin, end)
+        middle = split(begin, end)
         if old_size <= middle:
-            path.append(_range_root(middle, end, read))
+            path.append(range_root(middle, end, read))
             end = middle
         else:
-            path.append(_range_root(begin, middle, read))
+            path.append(range_root(begin, middle, read))
             begin = middle
     if begin:  # otherwise it is the old root itself, which who checks has
-        path.append(_range_root(begin, end, read))
+        path.append(range_root(begin, end, read))
     return path[::-1]
 
 
@@ -252,7 +252,7 @@ def is_included(leaf: bytes, index: int, size: int, path: Sequence[bytes], root:
         True if the tree with this root has the leaf at this index. False for every other proof,
         and for one that no tree could have.
     """
-    if not 0 <= index < size or not _are_hashes([leaf, *path]):
+    if not 0 <= index < size or not are_hashes([leaf, *path]):
         return False
     here, last, found = index, size - 1, leaf
     for sibling in path:
@@ -284,7 +284,7 @@ def is_consistent(
         True if the later tree begins with all leaves of the earlier one. False for every other
         proof, and for one that no two trees could have.
     """
-    if not 0 <= old_size <= new_size or not _are_hashes([old_root, new_root, *path]):
+    if not 0 <= old_size <= new_size or not are_hashes([old_root, new_root, *path]):
         return False
     if old_size == new_size:
         return not path and old_root == new_root and (old_size > 0 or old_root == EMPTY_ROOT)
@@ -309,8 +309,14 @@ def is_consistent(
     return last == 0 and old == old_root and new == new_root
 
 
-def _range_root(begin: int, end: int, read: NodeReader) -> bytes:
-    """Compute the root of leaves that are one side of a split, from the nodes in them."""
+def range_root(begin: int, end: int, read: NodeReader) -> bytes:
+    """Compute the root of leaves that are one side of a split, from the nodes in them.
+
+    Args:
+        begin: The index of the first leaf.
+        end: The index behind the last one.
+        read: Reads the nodes of the tree.
+    """
     hashes: list[bytes] = []
     while begin < end:
         level = (end - begin).bit_length() - 1
@@ -327,8 +333,16 @@ def _joined(hashes: Sequence[bytes]) -> bytes:
     return root
 
 
-def _middle(begin: int, end: int) -> int:
-    """Find the split of leaves: the first part is the largest power of two below their count."""
+def split(begin: int, end: int) -> int:
+    """Find where a node splits its leaves: the first part is the largest power of two below them.
+
+    Args:
+        begin: The index of the first leaf.
+        end: The index behind the last one; there are at least two.
+
+    Returns:
+        The index of the first leaf of the right child.
+    """
     return begin + (1 << ((end - begin - 1).bit_length() - 1))
 
 
@@ -336,5 +350,10 @@ def _trailing_zeros(number: int) -> int:
     return (number & -number).bit_length() - 1 if number else 0
 
 
-def _are_hashes(hashes: Iterable[bytes]) -> bool:
+def are_hashes(hashes: Iterable[bytes]) -> bool:
+    """True if these are hashes, each of 32 bytes.
+
+    Args:
+        hashes: Anybody's.
+    """
     return all(isinstance(one, bytes) and len(one) == HASH_BYTES for one in hashes)

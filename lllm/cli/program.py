@@ -102,6 +102,7 @@ def demo(store: str | None, model: str | None) -> None:
 for command in (
     ls.ls, show.show, calls.calls, events.events, play.play, diff.diff, replay.replay, tail.tail,
     cost.cost, query.query, export.export, importing.import_, tag.tag, rebuild.rebuild,
-    verify.verify, repair.repair, audit.seal, audit.keygen, doctor.doctor, backup.backup, web.web,
+    verify.verify, repair.repair, audit.seal, audit.keygen,
+    audit.prove, doctor.doctor, backup.backup, web.web,
 ):  # fmt: skip
     cli.add_command(command)

@@ -49,7 +49,8 @@ from lllm.times import Moment, datetime_of, zone_of
 
 if TYPE_CHECKING:
     from lllm.agents.fork_edits import Edit
-    from lllm.audit.keys import PrivateKey
+    from lllm.audit.keys import PrivateKey, PublicKey
+    from lllm.audit.proof import Proof
     from lllm.importing.merge import ImportedSessions
     from lllm.replay.divergence import OnDivergence
     from lllm.replay.fork import Fork
@@ -802,12 +803,61 @@ class LogStore:
         """
         from lllm.audit.sealing import sealed
 
-        if not self.log.write_held():
-            raise LogUnavailable(
-                "Events wait in memory, since the log can't be written; a seal would not have them."
-            )
+        self._require_written("a seal")
         self._rows.catch_up()
         return sealed(self.log, self._rows.ask, key)
+
+    def prove(
+        self,
+        session_id: str,
+        checkpoint: str,
+        *,
+        redacted: bool = False,
+        event: int | None = None,
+        children: bool = False,
+        related: bool = False,
+        key: PublicKey | None = None,
+    ) -> Proof:
+        """Prove that a session stands in the log, to somebody who does not have the store.
+
+        The proof of a session that ended shows that nothing of it is missing. Of one that has not,
+        it shows the events that the checkpoint has.
+
+        Args:
+            session_id: The whole id.
+            checkpoint: What `seal` returned, at any time since the session ended.
+            redacted: Show no payloads: types, times and commitments only.
+            event: Prove the event with this number in the session alone.
+            children: Prove the sessions below it, too.
+            related: Prove what was said about it later (tags, for example) and the definitions of
+                its agents, too.
+            key: The public key that signed the checkpoint, to be put into the file.
+
+        Returns:
+            The proof. `proof.text()` is the content of its file, and
+            `lllm.audit.proof_page.proof_page` makes a page of it. `lllm verify --proof FILE` or
+            `lllm.audit.check_proof` checks it, anywhere.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            AuditError: The checkpoint is none of this log, or was made before what is to be proven.
+            LogDamaged: An event of the session is not what was written.
+            LogUnavailable: Events wait in memory, because the log can't be written.
+        """
+        from lllm.audit.log_tree import LogTree
+        from lllm.audit.prove import make_proof
+
+        self._require_written("a proof")
+        streams = self._reader.streams(session_id, children=children, related=related)
+        tree = LogTree(self.log, self._rows.ask)
+        return make_proof(streams, tree, checkpoint, redacted=redacted, seq=event, key=key)
+
+    def _require_written(self, what: str) -> None:
+        if not self.log.write_held():
+            raise LogUnavailable(
+                f"Events wait in memory, since the log can't be written; {what} would not have "
+                "them."
+            )
 
     def database(self) -> StoreDatabase:
         """Open the store as a read-only database of sqlite-utils, for your own SQL.

@@ -239,6 +239,31 @@ class SessionReader:
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         return [*definitions, *events]
 
+    def streams(
+        self, session_id: str, *, children: bool = False, related: bool = False
+    ) -> list[list[Recorded]]:
+        """Read what a proof of a session shows, each stream by itself.
+
+        Args:
+            session_id: The whole id.
+            children: Read the sessions below it, too.
+            related: Read what was said about them later, and the definitions of their agents.
+
+        Returns:
+            The events of each stream in order; the session's own first.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event in the log is corrupt.
+        """
+        found, events = self.read(session_id, below=children)
+        definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
+        streams: dict[str, list[Recorded]] = {session_id: []}
+        for event in [*events, *definitions]:
+            streams.setdefault(event.stream, []).append(event)
+        family = {row.id for row in found.family}
+        return [some for name, some in streams.items() if some and (related or name in family)]
+
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
         """See `LogStore.events`."""
         if session_id.startswith("error-"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 
 from lllm.events.backend import LogBackend
@@ -33,7 +34,7 @@ class StoredTree:
     def __init__(self, log: LogBackend, database: Database) -> None:
         self._log = log
         self._database = database
-        self._tiles: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._tiles: OrderedDict[int, list[tuple[int, bytes]]] = OrderedDict()
         rows = database.query(
             "SELECT size, hashes, first_position, last_position, unreadable FROM merkle_edge "
             "WHERE id = 0"
@@ -90,19 +91,45 @@ class StoredTree:
         leaves = tile[begin % TILE : begin % TILE + (1 << level)]
         if len(leaves) != 1 << level:
             raise _damaged()
-        return root_of(leaves)
+        return root_of(digest for _, digest in leaves)
 
-    def _tile(self, number: int) -> list[bytes]:
+    def leaf(self, position: int) -> tuple[int, bytes] | None:
+        """Find the leaf of an event.
+
+        Args:
+            position: The position of the event in the log.
+
+        Returns:
+            The index of the leaf, and its hash; None where the tree has no event at this position.
+
+        Raises:
+            StoreError: The rows don't have it.
+            LogError: The rows or the log can't be read.
+        """
+        if not 0 < position <= self.last_position:
+            return None
+        number = self.edge.size >> TILE_LEVEL
+        if not self.edge.size % TILE or position < self._last_tile[0]:
+            tiles = range(number)
+            number = bisect_right(tiles, position, key=lambda one: self._positions(one)[0]) - 1
+        tile = self._tile(number) if number >= 0 else []
+        at = bisect_left(tile, (position, b""))
+        if at == len(tile) or tile[at][0] != position:
+            return None
+        return (number << TILE_LEVEL) + at, tile[at][1]
+
+    def _tile(self, number: int) -> list[tuple[int, bytes]]:
         """Read the digests below a node of level 8, or those that are not yet below one."""
         found = self._tiles.get(number)
         if found is None:
             first, last, marks = self._positions(number)
             pages = leaf_pages(self._log, after=first - 1, upto=last)
             leaves = [leaf for page in pages for leaf in page]
-            found = marked(leaves)
-            if not self._is_tile(number, found):
+            digests = marked(leaves)
+            if not self._is_tile(number, digests):
                 raise _unprovable(leaves, first, last, marks)
-            self._tiles[number] = found
+            places = (position for position, _ in leaves)
+            found = self._tiles[number] = list(zip(places, digests, strict=True))
             if len(self._tiles) > _CACHED:
                 self._tiles.popitem(last=False)
         return found

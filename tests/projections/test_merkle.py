@@ -182,3 +182,19 @@ def test_digests_around_damage(tmp_path: Path) -> None:
     assert raised.value.position == 9
     assert [digest for page in read_digests(log, after=9) for _, digest in page] == digests[9:]
     log.close()
+
+
+@pytest.mark.parametrize("count", [1, TILE - 1, TILE, TILE + 1, 2 * TILE, 2 * TILE + 77])
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_the_leaf_of_a_position(kind: str, count: int, tmp_path: Path) -> None:
+    """It is found by the position of its event; other positions have none."""
+    with LogStore(opened(kind, tmp_path)) as store:
+        store.backend.append(events(1, count))
+        tree = tree_of(store)
+        log = list(store.log.read())
+        asked = {*range(0, count, 17), *range(count - 2, count)} & {*range(count)}
+        for index in asked:
+            assert tree.leaf(log[index].position) == (index, log[index].digest)
+        wrong = [-1, 0, log[-1].position + 1]
+        wrong += [log[0].position + 1] if kind == "jsonl" else []
+        assert [tree.leaf(position) for position in wrong] == [None] * len(wrong)

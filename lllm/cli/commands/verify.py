@@ -28,16 +28,33 @@ from lllm.cli.options import json_option, store_location, store_option
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Check that seals are signed with this key; repeat it for several.",
 )
+@click.option(
+    "--proof",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check this proof from `lllm prove` instead; no store is needed.",
+)
 @json_option
 def verify(
-    store: str | None, checkpoints: tuple[Path, ...], key_files: tuple[Path, ...], as_json: bool
+    store: str | None,
+    checkpoints: tuple[Path, ...],
+    key_files: tuple[Path, ...],
+    proof: Path | None,
+    as_json: bool,
 ) -> None:
     """Check that no event was changed or lost.
 
     Damage is named with its place, and what stands behind it is checked all the same. With seals
     from `lllm seal`, the order of the events and the end of the log are checked, too. Exit code 1
     says that something is wrong, 3 that nothing is, but not all of it can be known.
+
+    A proof is checked against keys or seals that you have from somewhere else than the proof.
     """
+    if proof is not None:
+        if store is not None:
+            raise click.UsageError("A proof is checked without a store: give --proof or --store.")
+        _verify_proof(proof, checkpoints, key_files, as_json)
+        return
     if key_files and not checkpoints:
         raise click.UsageError("Keys check the signatures of seals: give --checkpoint, too.")
     from lllm.audit.keys import read_public_key
@@ -56,3 +73,17 @@ def verify(
         verified = check(log, progress=report)
         extensions = check_extension(log, anchors, report) if anchors else []
     show(verified, as_json, extensions)
+
+
+def _verify_proof(
+    file: Path, checkpoints: tuple[Path, ...], key_files: tuple[Path, ...], as_json: bool
+) -> None:
+    from lllm.audit.check_proof import check_proof
+    from lllm.audit.keys import read_public_key
+    from lllm.audit.proof import parse_proof
+    from lllm.audit.sealing import read_anchor
+    from lllm.cli.render.proof import show
+
+    keys = [read_public_key(one) for one in key_files]
+    trusted = [read_anchor(one, keys).checkpoint for one in checkpoints]
+    show(check_proof(parse_proof(file.read_bytes()), keys, trusted), as_json)

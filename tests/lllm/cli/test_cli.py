@@ -30,8 +30,8 @@ from lllm.store.session_export import as_jsonl
 
 COMMANDS = (
     "demo", "ls", "show", "calls", "events", "play", "diff", "replay", "tail", "cost", "query",
-    "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "doctor", "backup",
-    "web",
+    "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "prove",
+    "doctor", "backup", "web",
 )  # fmt: skip
 
 

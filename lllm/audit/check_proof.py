@@ -1,0 +1,250 @@
+"""Checks proofs, on any machine: no store is needed.
+
+What a proof shows is told apart: that its events stand in the tree of the checkpoint; whether a
+session is complete; and who vouches for the checkpoint, which the file itself can't say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from lllm.audit.base64_text import decoded
+from lllm.audit.checkpoint import LogCheckpoint, parse_checkpoint
+from lllm.audit.keys import PublicKey
+from lllm.audit.proof import Proof, ProofEvent, ProofStream, hash_of, payload_of
+from lllm.audit.sealing import Verdict
+from lllm.audit.signed_note import decode_text, is_signed, parse_note, verify_note
+from lllm.events import codec
+from lllm.events.digest import commitment, leaf_of_commitment
+from lllm.events.envelope import Recorded
+from lllm.events.errors import AuditError, SignatureInvalid
+from lllm.events.integrity.common_proof import root_of_proof
+from lllm.events.integrity.merkle import RightEdge
+from lllm.events.integrity.session_root import ENDS, root_problem
+from lllm.events.model import SessionFailed, SessionStarted, SessionSucceeded
+
+
+class ProvenStream(msgspec.Struct, frozen=True):
+    """What is proven of one session or statement.
+
+    Attributes:
+        stream: Its name.
+        events: How many events of it the file has.
+        shown: How many of these with their payload.
+        first_time: Of the first of them, nanoseconds UTC, by the recording machine's clock.
+        last_time: Of the last of them.
+        complete: True if it is proven that these are all events of an ended session, or the one
+            event of a statement.
+    """
+
+    stream: str
+    events: int
+    shown: int
+    first_time: int
+    last_time: int
+    complete: bool
+
+
+class CheckedProof(msgspec.Struct, frozen=True):
+    """What a check of a proof found.
+
+    Attributes:
+        verdict: Whether the events stand in the tree of the checkpoint: "good" or "wrong".
+        says: The same in words.
+        signature: Whether the checkpoint is one that the reader trusts: "unknown" where nothing
+            from outside of the file says so.
+        signature_says: The same in words.
+        checkpoint: What the checkpoint says, None where it can't be read.
+        streams: What is proven, nothing where the verdict is "wrong".
+    """
+
+    verdict: Verdict
+    says: str
+    signature: Verdict
+    signature_says: str
+    checkpoint: LogCheckpoint | None = None
+    streams: tuple[ProvenStream, ...] = ()
+
+
+def check_proof(
+    proof: Proof, keys: Sequence[PublicKey] = (), trusted: Sequence[LogCheckpoint] = ()
+) -> CheckedProof:
+    """Check a proof.
+
+    Args:
+        proof: The proof.
+        keys: Public keys that the reader trusts, from outside of the file.
+        trusted: Checkpoints that the reader trusts.
+
+    Returns:
+        What was found. Whatever is in the file, nothing is raised for it.
+
+    Raises:
+        MissingExtra: A signature is to be checked, and the extra `audit` is not installed.
+    """
+    try:
+        text = _checkpoint_text(proof.checkpoint)
+        checkpoint = parse_checkpoint(text)
+    except AuditError as error:
+        says = f"The checkpoint in it can't be read: {error}"
+        return CheckedProof("wrong", says, "unknown", "There is no checkpoint to trust.")
+    signature, signature_says = _signature(proof, checkpoint, keys, trusted)
+    try:
+        streams = _streams(proof, checkpoint)
+    except AuditError as error:
+        return CheckedProof("wrong", str(error), signature, signature_says, checkpoint)
+    says = "Every event in it stands in the log that the checkpoint speaks for."
+    return CheckedProof("good", says, signature, signature_says, checkpoint, streams)
+
+
+def _checkpoint_text(content: str) -> str:
+    data = _encoded(content)
+    return parse_note(data).text if is_signed(data) else decode_text(data)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise AuditError("It is no UTF-8 text.") from error
+
+
+# -- whom to trust
+
+
+def _signature(
+    proof: Proof,
+    checkpoint: LogCheckpoint,
+    keys: Sequence[PublicKey],
+    trusted: Sequence[LogCheckpoint],
+) -> tuple[Verdict, str]:
+    """Say who vouches for the checkpoint."""
+    says: list[str] = []
+    if trusted:
+        this = checkpoint.size, checkpoint.root
+        if this not in [(one.size, one.root) for one in trusted]:
+            return "wrong", "The checkpoint is none of those that were given."
+        says.append("The checkpoint is one that was given.")
+    if keys:
+        try:
+            signers = verify_note(parse_note(_encoded(proof.checkpoint)), keys)
+        except AuditError as error:
+            return "wrong", str(error)
+        names = ", ".join(key.name for key in signers)
+        says.append(f"The checkpoint is signed by {names}.")
+    return ("good", " ".join(says)) if says else _signature_by_own_key(proof)
+
+
+def _signature_by_own_key(proof: Proof) -> tuple[Verdict, str]:
+    if proof.key is None:
+        says = "Nothing from outside of the file vouches for the checkpoint: give --key or "
+        return "unknown", says + "--checkpoint, from somewhere else than this file."
+    try:
+        key = PublicKey.parse(proof.key)
+        verify_note(parse_note(_encoded(proof.checkpoint)), [key])
+    except (AuditError, SignatureInvalid) as error:
+        return "wrong", f"The key inside of the file did not sign the checkpoint: {error}"
+    return "unknown", (
+        f"The only key is the one inside of the file, {key}, and it fits. Whoever made the file "
+        "chose it: compare it with one that you have from somewhere else, or give that as --key."
+    )
+
+
+# -- what is in the tree
+
+
+def _streams(proof: Proof, checkpoint: LogCheckpoint) -> tuple[ProvenStream, ...]:
+    """Check that all events stand in the tree. Raises AuditError where they don't."""
+    leaves: dict[int, bytes] = {}
+    proven = [_stream(stream, leaves) for stream in proof.streams]
+    if len({one.stream for one in proven}) < len(proven):
+        raise AuditError("A stream stands in it twice.")
+    path = [hash_of(one, "A part of its path") for one in proof.path]
+    root = root_of_proof(leaves, checkpoint.size, path)
+    if root != checkpoint.root:
+        raise AuditError(
+            "The events in it, or some of them, do not stand in the log that the checkpoint speaks "
+            "for: with the path, they give another root."
+        )
+    return tuple(proven)
+
+
+def _stream(stream: ProofStream, leaves: dict[int, bytes]) -> ProvenStream:
+    """Check one stream but for its place in the tree, and note its leaves."""
+    events = stream.events
+    hashes = [_leaf_hash(stream, number) for number in range(len(events))]
+    seqs = [event.seq for event in events]
+    if not events or seqs != sorted(set(seqs)) or seqs[0] < 1:
+        raise AuditError(f"The events of {stream.stream!r} are not in order, or there are none.")
+    alone = [event.leaf is not None for event in events]
+    if not all(alone):
+        _check_root(stream, hashes, alone)
+    for event, leaf in zip(events, hashes, strict=True):
+        if event.leaf is not None and leaves.setdefault(event.leaf, leaf) != leaf:
+            raise AuditError(f"Two events in it have the leaf index {event.leaf}.")
+    whole = seqs == list(range(1, len(seqs) + 1))
+    return ProvenStream(
+        stream.stream,
+        len(events),
+        sum(event.commitment is None for event in events),
+        int(events[0].time),
+        int(events[-1].time),
+        whole and (events[-1].type in ENDS or not _is_session(events)),
+    )
+
+
+def _is_session(events: Sequence[ProofEvent]) -> bool:
+    """True if a stream is a session; what is said about one is a stream of one event."""
+    return len(events) > 1 or events[0].type == SessionStarted.type
+
+
+def _leaf_hash(stream: ProofStream, number: int) -> bytes:
+    event = stream.events[number]
+    data = payload_of(event)
+    if data is None:
+        committed = hash_of(event.commitment or "", f"The commitment of event {event.seq}")
+    else:
+        salt = decoded(stream.salt or "")
+        if salt is None:
+            raise AuditError(f"The salt of {stream.stream!r} is no base64.")
+        committed = commitment(salt, data)
+    try:
+        return leaf_of_commitment(
+            committed, stream.stream, event.seq, int(event.time), event.type, event.version
+        )
+    except UnicodeEncodeError as error:
+        raise AuditError(f"The name of a stream or type is no UTF-8: {error}") from error
+
+
+def _check_root(stream: ProofStream, hashes: Sequence[bytes], alone: Sequence[bool]) -> None:
+    """Check a session that its last event proves whole."""
+    last = stream.events[-1]
+    end = _decoded_end(stream)
+    if alone != [*[False] * (len(alone) - 1), True] or end is None:
+        raise AuditError(
+            f"Of {stream.stream!r}, events without a leaf are there, and no end that proves them."
+        )
+    tree = RightEdge()
+    tree.extend(hashes[:-1])
+    problem = root_problem(end, tree)
+    if problem is not None or last.seq != len(hashes):
+        raise AuditError(
+            f"Of the end of {stream.stream!r}, {problem or 'the number does not fit'}: an event "
+            "was changed, left out or put in."
+        )
+
+
+def _decoded_end(stream: ProofStream) -> SessionSucceeded | SessionFailed | None:
+    """Decode the last event, if it is an end that carries a root."""
+    last = stream.events[-1]
+    data = payload_of(last)
+    if data is None or last.type not in ENDS:
+        return None
+    end = codec.decode(
+        Recorded(0, stream.stream, last.seq, int(last.time), last.type, last.version, data, b"")
+    )
+    if not isinstance(end, SessionSucceeded | SessionFailed) or None in (end.events, end.root):
+        return None
+    return end
