@@ -130,7 +130,7 @@ def _as_zone(ctx: click.Context, param: click.Parameter, given: str | bool | Non
     name = "UTC" if given is True else given
     if not name:
         return
-    from lllm.times import zone_of
+    from lllm.time_zones import zone_of
 
     before: tuple[click.Context, dt.tzinfo] | None = ctx.meta.get(_ZONE)
     if before is not None and before[0] is ctx:
@@ -150,7 +150,7 @@ def zone(default: dt.tzinfo | None = None) -> dt.tzinfo:
     Returns:
         The zone.
     """
-    from lllm.times import LOCAL
+    from lllm.time_zones import LOCAL
 
     asked: tuple[click.Context, dt.tzinfo] | None = click.get_current_context().meta.get(_ZONE)
     return asked[1] if asked is not None else LOCAL if default is None else default

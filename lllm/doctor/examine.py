@@ -33,7 +33,7 @@ from lllm.projections.engine.checkpoints import Checkpoint
 from lllm.projections.queries import sessions as session_queries
 from lllm.store.log_store import LogStore, session_host
 from lllm.store.read_model import ReadModel
-from lllm.times import zone_of
+from lllm.time_zones import zone_of
 
 _READ_BYTES = 256 << 20  # of a log that is read through without being asked: a second or two
 _TROUBLES = 10  # that are told
@@ -46,7 +46,7 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     Args:
         store: The store, whose rows are brought up to date.
         thorough: Read the whole log, however large, and have SQLite check the pages of its file.
-        tz: The zone of the times in the remarks, see `lllm.times.zone_of`.
+        tz: The zone of the times in the remarks, see `lllm.time_zones.zone_of`.
 
     Returns:
         The facts and the remarks, the worst first.

@@ -17,7 +17,7 @@ from lllm.projections.queries.costs import NOTHING, Sums
 from lllm.projections.queries.filters import Filter
 from lllm.projections.session.invoke_cost import dollars
 from lllm.projections.view import storable
-from lllm.times import zone_name
+from lllm.time_zones import zone_name
 
 
 class CostLine(TypedDict):

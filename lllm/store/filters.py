@@ -10,7 +10,8 @@ from lllm.events.model import State
 from lllm.packages.registry import Runtime
 from lllm.projections.queries.filters import Filter
 from lllm.sessions.session_start import check_tags
-from lllm.times import Moment, nanoseconds_of, zone_of
+from lllm.time_zones import zone_of
+from lllm.times import Moment, nanoseconds_of
 
 STATES: tuple[State, ...] = ("success", "failure", "running", "interrupted")
 

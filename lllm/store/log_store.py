@@ -45,7 +45,8 @@ from lllm.store.filters import filter_of
 from lllm.store.point_in_time import PointInTime
 from lllm.store.session_host import StoreSessionHost, StoreSettings
 from lllm.store.summaries import SessionRecord, SessionSummary, Sort, session_list
-from lllm.times import Moment, datetime_of, zone_of
+from lllm.time_zones import zone_of
+from lllm.times import Moment, datetime_of
 
 if TYPE_CHECKING:
     from lllm.agents.fork_edits import Edit

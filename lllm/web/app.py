@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
 from lllm.store.log_store import LogStore
-from lllm.times import LOCAL
+from lllm.time_zones import LOCAL
 from lllm.web import live
 from lllm.web.access import AccessGuard
 from lllm.web.calls_page import calls_page

@@ -15,6 +15,7 @@ from lllm.cli.render.price_breakdown import price_breakdown
 from lllm.projections.session.invoke_cost import dollars
 from lllm.store.log_store import LogStore
 from lllm.terminal_safe import visible
+from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web import html_text
 
@@ -53,7 +54,7 @@ class StorePages:
             path=request.url.path,
             store_name=self._name,
             version=__version__,
-            zone_name=times.zone_name(self.zone),
+            zone_name=zone_name(self.zone),
             **values,
         )
         return HTMLResponse(text)

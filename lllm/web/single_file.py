@@ -9,9 +9,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lllm import times
 from lllm.store.log_store import LogStore
 from lllm.store.point_in_time import PointInTime
+from lllm.time_zones import zone_name
 from lllm.version import __version__
 from lllm.web.pages import make_environment
 from lllm.web.session_page import values_of
@@ -59,7 +59,7 @@ def session_as_html(
                 "style": Markup(style),
                 "style_digest": digest,
                 "version": __version__,
-                "zone_name": times.zone_name(zone),
+                "zone_name": zone_name(zone),
             }
         )
     )

@@ -24,6 +24,7 @@ from lllm.cli.render.events import EventLines
 from lllm.cli.render.session_list import show_list
 from lllm.doctor.advice import _gaps
 from lllm.doctor.facts import Gap, LogFacts
+from lllm.time_zones import zone_name, zone_of
 from lllm.times import (
     datetime_of,
     in_zone,
@@ -33,8 +34,6 @@ from lllm.times import (
     parse_time,
     shown_time,
     suffix_of,
-    zone_name,
-    zone_of,
 )
 from tests.support.histories import Attempt, History
 
@@ -159,7 +158,7 @@ def test_without_a_database_of_zones(tmp_path: Path) -> None:
     """Where the machine has none, the error says how to get one; UTC, offsets and local work."""
     program = (
         "import sys; sys.modules['tzdata'] = None\n"
-        "from lllm.times import zone_of\n"
+        "from lllm.time_zones import zone_of\n"
         "for name in ('UTC', 'local', '+05:30'): zone_of(name)\n"
         "zone_of('Europe/Berlin')"
     )
@@ -182,7 +181,7 @@ def test_names_of_zones() -> None:
 
 LOCAL_ZONES = """
 import datetime as dt, os, pickle, time, zoneinfo
-from lllm.times import LOCAL, zone_of
+from lllm.time_zones import LOCAL, zone_of
 assert zone_of("Local") is LOCAL is pickle.loads(pickle.dumps(LOCAL))
 for name in ("Europe/Berlin", "America/Sao_Paulo", "America/Havana", "Asia/Kathmandu",
              "Australia/Lord_Howe", "Pacific/Apia"):

@@ -21,7 +21,8 @@ from lllm.events import codec
 from lllm.events.model import LLMFailed, LLMResponded, Usage
 from lllm.pricing.cost_summary import CostSummary
 from lllm.projections.days import QUARTER_HOUR, DaysOfQuarters, day_of, day_text
-from lllm.times import nanoseconds_of, zone_of
+from lllm.time_zones import zone_of
+from lllm.times import nanoseconds_of
 from tests.support.histories import Attempt, History
 
 pytestmark = pytest.mark.money

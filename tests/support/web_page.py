@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lllm import LogStore, tool
 from lllm.invokers.scripted import tool_call
-from lllm.times import zone_of
+from lllm.time_zones import zone_of
 from lllm.web.app import make_app
 from lllm.web.server import listen, make_server
 from tests.support.runs import Doing, config

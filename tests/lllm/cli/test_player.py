@@ -27,7 +27,7 @@ from lllm.events.digest import seal
 from lllm.events.envelope import Recorded
 from lllm.events.model import Ancestor, SessionStarted
 from lllm.logging import sqlite_store
-from lllm.times import zone_of
+from lllm.time_zones import zone_of
 
 SALT = b"s" * 32
 
