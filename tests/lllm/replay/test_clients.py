@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -124,7 +125,7 @@ def claude(shared: Loopback, store: LogStore) -> anthropic.Anthropic:
 
 def ask(client: Any, *messages: str | dict[str, Any], **options: Any) -> Any:
     said = [one if isinstance(one, dict) else {"role": "user", "content": one} for one in messages]
-    return client.chat.completions.create(model=CHAT, messages=said, **options)
+    return client.chat.completions.create(messages=said, **{"model": CHAT} | options)
 
 
 def ask_claude(client: Any, *messages: Any, **options: Any) -> Any:
@@ -465,34 +466,80 @@ def two(
 
 def begin(client: Any) -> Any:
     """The first turn of it alone."""
-    return ask(client, {"role": "system", "content": "Be precise."}, "a")
+    return ask(client, {"role": "system", "content": "Be precise."}, "a", **GIVEN)
+
+
+def described(name: str, description: str) -> dict[str, Any]:
+    """A tool with a description."""
+    schema = {"type": "object", "properties": {}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": schema},
+    }
+
+
+ADD, SUBTRACT = described("add", "Adds."), described("sub", "Subtracts.")
+GIVEN: dict[str, Any] = {"tools": [ADD, SUBTRACT]}
 
 
 @pytest.mark.parametrize(
-    ("edit", "kind", "differs"),
+    ("edit", "kind", "differs", "step", "diff"),
     [
-        (lambda c: two(c, first="x"), "changed", ("messages",)),
-        (lambda c: two(c, second="x"), "changed", ("messages",)),
-        (lambda c: two(c, temperature=0.5), "changed", ("params",)),
-        (lambda c: two(c, tools=TOOLS), "changed", ("tools",)),
-        (lambda c: two(c, stream=True), "changed", ("stream",)),
-        (lambda c: two(c, system="Be exact."), "changed", ("system prompt",)),
-        (lambda c: [begin(c), begin(c)], "unrecorded", ()),
-        (lambda c: [*two(c), ask(c, "more")], "unrecorded", ()),
-        (begin, "missing", ()),
+        (lambda c: two(c, first="x", **GIVEN), "changed", ("messages",), 1, "-a\n+x"),
+        (lambda c: two(c, second="x", **GIVEN), "changed", ("messages",), 2, "-b\n+x"),
+        (
+            lambda c: two(c, system="Be exact.", **GIVEN), "changed", ("system prompt",), 1,
+            "+Be exact.",
+        ),
+        (
+            lambda c: two(c, temperature=0.5, **GIVEN), "changed", ("params",), 1,
+            '+  "temperature": 0.5',
+        ),
+        (
+            lambda c: two(c, response_format={"type": "json_object"}, **GIVEN), "changed",
+            ("params",), 1, '"json_object"',
+        ),
+        (
+            lambda c: two(c, tools=[described("add", "Sums."), SUBTRACT]), "changed", ("tools",), 1,
+            '+    "description": "Sums."',
+        ),
+        (
+            lambda c: two(c, tools=[ADD, SUBTRACT, described("new", "?")]), "changed", ("tools",),
+            1, '+    "name": "new"',
+        ),
+        (lambda c: two(c, tools=[ADD]), "changed", ("tools",), 1, '-    "name": "sub"'),
+        (lambda c: two(c, tools=[SUBTRACT, ADD]), "changed", ("tools",), 1, '"Adds."'),
+        (
+            lambda c: two(c, model="gpt-4o", **GIVEN), "changed", ("model",), 1,
+            f"-model: {CHAT}\n+model: gpt-4o",
+        ),
+        (lambda c: two(c, stream=True, **GIVEN), "changed", ("stream",), 1, ""),
+        (lambda c: [begin(c), begin(c)], "unrecorded", (), None, ""),
+        (lambda c: [*two(c, **GIVEN), ask(c, "more")], "unrecorded", (), None, ""),
+        (lambda c: begin(c), "missing", (), 2, ""),
+        (lambda c: swapped(c), "changed", ("messages",), 1, "-a\n+b"),
     ],
-)
+)  # fmt: skip
 def test_what_differs(
-    recorder: Recorder, client: openai.OpenAI, edit: Asks, kind: str, differs: tuple[str, ...]
-) -> None:
+    recorder: Recorder, client: openai.OpenAI, edit: Asks, kind: str, differs: tuple[str, ...],
+    step: int | None, diff: str,
+) -> None:  # fmt: skip
     """The first request that differs raises, says what differs, and names its place."""
-    session_id, _ = recorder.record(lambda: two(client), text("one"), text("two"))
+    session_id, _ = recorder.record(lambda: two(client, **GIVEN), text("one"), text("two"))
     with pytest.raises(ReplayDivergence) as caught:
         recorder.replay(session_id, lambda: edit(client))
     assert caught.value.kind == kind
     assert caught.value.differs == differs
-    assert caught.value.place.client
-    assert "conversation 1" in str(caught.value) or kind == "unrecorded"
+    assert diff in caught.value.diff
+    place = caught.value.place
+    assert place.client
+    assert (place.step, place.dialog) == (step, None if step is None else "conversation 1")
+    assert str(place) in str(caught.value)
+
+
+def swapped(client: Any) -> Any:
+    """Its two questions in the other order."""
+    return two(client, first="b", second="a", **GIVEN)
 
 
 def test_differences_are_collected(recorder: Recorder, client: openai.OpenAI) -> None:
@@ -551,15 +598,66 @@ def test_a_program_that_swallows_everything(recorder: Recorder, client: openai.O
     """No `except Exception`, of the program or of the SDK, takes a difference for an answer."""
     session_id, _ = recorder.record(lambda: two(client), text("one"), text("two"))
 
-    def careless() -> None:
+    def careless(swallowed: type[BaseException]) -> None:
         for first in ("x", "a"):
             try:
                 two(client, first=first)
-            except Exception:
+            except swallowed:
                 continue
 
-    with pytest.raises(ReplayDivergence):
-        recorder.replay(session_id, careless)
+    for swallowed in (Exception, BaseException):
+        with pytest.raises(ReplayDivergence) as caught:
+            recorder.replay(session_id, lambda kind=swallowed: careless(kind))
+        assert (caught.value.kind, caught.value.place.step) == ("changed", 1)
+
+
+def test_independent_calls_in_another_order(
+    recorder: Recorder, client: openai.OpenAI, claude: Any, store: LogStore
+) -> None:
+    """Calls are found by what they send: swapped, in threads or interleaved between two clients
+    they are the same, and each gets its own answer."""
+
+    def program(*, turned: bool, at_once: bool) -> dict[str, str]:
+        def one(question: str) -> str:
+            found = ask(client, question).choices[0].message.content
+            return f"{found}, {ask_claude(claude, question).content[0].text}"
+
+        questions = [f"question {number}" for number in range(6)]
+        questions = questions[::-1] if turned else questions
+        if not at_once:
+            return {question: one(question) for question in questions}
+        with ThreadPoolExecutor(6) as pool:
+            return dict(zip(questions, pool.map(store.carry(one), questions), strict=True))
+
+    def echo(received: Any) -> Any:
+        said = f"re {received.body['messages'][-1]['content']}"
+        if "messages" in received.path:
+            return loopback_messages.sent(loopback_messages.message(loopback_messages.says(said)))
+        return text(said)
+
+    session_id, returned = recorder.record(lambda: program(turned=False, at_once=False), echo)
+    for turned in (False, True):
+        for at_once in (False, True):
+            again = recorder.replay(
+                session_id, lambda t=turned, a=at_once: program(turned=t, at_once=a)
+            )
+            assert again == returned
+
+
+def test_a_changed_parser_of_a_program(recorder: Recorder, client: openai.OpenAI) -> None:
+    """What a program makes of an answer is no difference by itself: what it asks next is."""
+
+    def program(wanted: str) -> str:
+        answer = ask(client, "a number").choices[0].message.content
+        return str(
+            answer if wanted in answer else ask(client, "a number!").choices[0].message.content
+        )
+
+    session_id, _ = recorder.record(lambda: program("1"), text("12"))
+    assert recorder.replay(session_id, lambda: program("2")) == "12"
+    with pytest.raises(ReplayDivergence) as caught:
+        recorder.replay(session_id, lambda: program("3"))
+    assert caught.value.kind == "unrecorded"
 
 
 def test_equal_requests_are_each_served_once(
