@@ -120,7 +120,9 @@ class RecordedTest:
                 yield from self._answer()
         except (ReplayDivergence, ReplayInterrupted, ReplayError) as found:
             notes = "\n".join(getattr(found, "__notes__", ()))
-            told = f"{self.path}: {found}\n{notes}".rstrip("\n")
+            told = f"{found}\n{notes}".rstrip("\n")
+            if str(self.path) not in told:
+                told = f"{self.path}: {told}"
             if isinstance(found, ReplayDivergence) and self.mode == "replay":
                 told += f"\nIf the code is right, the recording is stale. {_ANEW}"
             raise pytest.fail.Exception(told, pytrace=False) from None

@@ -210,9 +210,12 @@ class Replay(Divergences):
         if self.progress.is_away:
             return  # a forked child walks out of a block that is its parent's
         self._collect()
+        if isinstance(error, ReplayError) and self._recorder is None:
+            return  # the call can't be made, which is what there is to say
         goes_on = self._reports or not self.divergences
         if self.interrupted is None and goes_on and not self.is_live:
             self._find_missing()
+            self._find_end()
         found: list[ReplayDivergence | ReplayInterrupted] = []
         if self.interrupted is not None:
             found.append(self.interrupted)
@@ -237,6 +240,19 @@ class Replay(Divergences):
         missing = self.missing.divergence()
         if missing is not None:
             self.divergences.append(missing)
+
+    def _find_end(self) -> None:
+        """Find out that the code came to its end, and the recording has none."""
+        recording = self.recording
+        if recording.end is None and not self.bills and not self.divergences:
+            self.remember(
+                ReplayInterrupted(
+                    f"The recording of session {recording.session_id} has no end, and all that it "
+                    "has was the same. What the code did after that was not recorded: the process "
+                    "ended then, or the file is cut off.",
+                    place=ReplayPlace(tactic=recording.tactic_path),
+                )
+            )
 
     # -- sessions
 

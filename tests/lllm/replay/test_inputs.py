@@ -23,8 +23,11 @@ from lllm import (
     SQLiteBackend,
     tool,
 )  # fmt: skip
-from lllm.replay.divergence import ReplayDivergence, ReplayPlace
+from lllm.replay.divergence import ReplayDivergence, ReplayInterrupted, ReplayPlace
 from lllm.replay.ignored_parts import Ignored
+from lllm.replay.recorded_test import RecordedTest
+from lllm.replay.target import ReplayTarget
+from lllm.replay.workers import replay_one
 from tests.support.replayed import Program, asks, record
 
 Lines = list[dict[str, Any]]
@@ -123,6 +126,83 @@ def test_a_file_that_is_cut_in_the_middle(
     file.write_text(whole[:-cut])
     with pytest.raises(ReplayError, match=r"in line \d+, the file is cut off within this line"):
         store.replay(file)
+
+
+def plain_program() -> Program:
+    """The recorded code, without a store of its own."""
+    return Program(asking)
+
+
+def from_python(file: Path) -> str:
+    """What a replay says in a program."""
+    with pytest.raises((ReplayError, ReplayInterrupted)) as caught:
+        plain_program().replay(file)
+    return str(caught.value)
+
+
+def from_command_line(file: Path) -> str:
+    """What `lllm replay` says, whose exit code is 0 for what is cut off, and else 125."""
+    found = replay_one(ReplayTarget(plain_program(), "program"), None, str(file))
+    assert found.verdict == ("same" if found.cut_off else "failed")
+    return found.message
+
+
+def from_pytest(file: Path) -> str:
+    """What a test says that is marked."""
+    recording = RecordedTest(file, "replay")
+    with pytest.raises(pytest.fail.Exception) as caught, recording.block():
+        recording.call(plain_program())
+    return str(caught.value)
+
+
+CUT = "has no end, and all that it has was the same"
+
+
+@pytest.mark.parametrize("say", [from_python, from_command_line, from_pytest])
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text[:-40], "the file is cut off within this line"),
+        (lambda text: "".join(text.splitlines(keepends=True)[:-1]), CUT),
+        (lambda text: "".join(text.splitlines(keepends=True)[:-2]), CUT),
+        (lambda text: "".join(text.splitlines(keepends=True)[:-3]), "The process ended while"),
+        (lambda text: text.replace('"hi"', '"ho"'), "its digest does not fit"),
+        (lambda _: "[1, 2]\n", "this is no event"),
+        (lambda text: text.replace("program", "another"), "its digest does not fit"),
+    ],
+)
+def test_each_way_in_says_it_once(
+    store: LogStore, recorded: str, tmp_path: Path, say: Callable[[Path], str],
+    edit: Callable[[str], str], message: str,
+) -> None:  # fmt: skip
+    """A program, `lllm replay` and a test of pytest say the same of a recording that is damaged,
+    or cut in the middle, whether in a line or between two."""
+    file = tmp_path / "session.jsonl"
+    file.write_text(edit("".join(exported(store, recorded))))
+    told = say(file)
+    assert message in told
+    assert told.count("can't be replayed") + told.count("The recording of") <= 1
+
+
+@pytest.mark.parametrize("say", [from_python, from_command_line, from_pytest])
+def test_each_way_in_says_what_can_not_be_called(
+    store: LogStore, tmp_path: Path, say: Callable[[Path], str]
+) -> None:
+    """Nothing is missed where the call could not be made at all."""
+
+    class Other(Program, register=False):
+        name = "other"
+
+    cases = (
+        (Program(lambda *_: None, log_store=store), Odd(), "has no JSON form"),
+        (Other(asking, ["hi"], log_store=store), "task", "is a call of 'other', not of 'program'"),
+    )
+    for number, (tactic, task, message) in enumerate(cases):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_text("".join(exported(store, record(tactic, task))))
+        told = say(file)
+        assert message in told
+        assert "was not made" not in told
 
 
 @pytest.mark.parametrize(("kind", "version"), [("llm.responded", 99), ("llm.dreamt", 1)])
