@@ -21,6 +21,7 @@ from lllm.cli.commands import (
     export,
     importing,
     ls,
+    mcp,
     play,
     query,
     rebuild,
@@ -103,6 +104,6 @@ for command in (
     ls.ls, show.show, calls.calls, events.events, play.play, diff.diff, replay.replay, tail.tail,
     cost.cost, query.query, export.export, importing.import_, tag.tag, rebuild.rebuild,
     verify.verify, repair.repair, audit.seal, audit.keygen,
-    audit.prove, doctor.doctor, backup.backup, web.web,
+    audit.prove, doctor.doctor, backup.backup, web.web, mcp.mcp,
 ):  # fmt: skip
     cli.add_command(command)

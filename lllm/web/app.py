@@ -19,9 +19,11 @@ from lllm.store.log_store import LogStore
 from lllm.time_zones import LOCAL
 from lllm.web import live
 from lllm.web.access import AccessGuard
+from lllm.web.api import refusal
 from lllm.web.calls_page import calls_page
 from lllm.web.compare_page import compare_page
 from lllm.web.cost_page import cost_page
+from lllm.web.openapi import ENDPOINTS
 from lllm.web.pages import StorePages
 from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
 from lllm.web.sessions_page import sessions_page, sums_part
@@ -69,7 +71,10 @@ def make_app(
         )
 
     def refuse(request: Request, error: Exception) -> Response:
-        return pages.error_page(request, *_status_and_text(error))
+        status, text = _status_and_text(error)
+        if request.url.path.startswith("/api/"):
+            return refusal(status, text)
+        return pages.error_page(request, status, text)
 
     app = Starlette(
         routes=[
@@ -84,6 +89,7 @@ def make_app(
             route("/calls", calls_page),
             route("/cost", cost_page),
             route("/store", store_page),
+            *(route(path, endpoint) for path, (endpoint, *_) in ENDPOINTS.items()),
             Route("/live", changes, methods=["GET"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],

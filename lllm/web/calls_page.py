@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.projections.queries.filters import CallSort
-from lllm.store.call_records import CALL_SORTS
+from lllm.store.call_records import CALL_SORTS, CallRecord
 from lllm.web.list_query import ListQuery
 from lllm.web.pages import StorePages
 
@@ -23,29 +23,8 @@ def calls_page(pages: StorePages, request: Request) -> Response:
         pages: The pages of the store.
         request: What was asked: the filters of `LogStore.list_calls`.
     """
-    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
-    query = ListQuery.of(
-        pair for pair in request.query_params.multi_items() if pair[0] not in ("sort", "state")
-    )
-    filters = query.filters()
-    sort = given["sort"] or "started"
-    found = pages.store.list_calls(
-        error=int(given["error"]) if given["error"].isdecimal() else given["error"] or None,
-        model=given["model"] or None,
-        provider=given["provider"] or None,
-        slower=given["slower"] or None,
-        state=given["state"] or None,  # type: ignore[arg-type]  # the store checks it
-        session_id=given["session"] or None,
-        tactic_path=filters["tactic_path"],
-        tags=filters["tags"],
-        after=filters["after"],
-        before=filters["before"],
-        partition=filters["partition"],
-        tz=pages.zone,
-        sort=_as_sort(sort),
-        limit=PAGE + 1,
-        cursor=query.cursor or None,
-    )
+    given, query = _asked(request)
+    found = listed_calls(pages, request, PAGE + 1)
     page = found[:PAGE]
 
     def url(**changes: str) -> str:
@@ -61,12 +40,52 @@ def calls_page(pages: StorePages, request: Request) -> Response:
         request,
         "calls.html",
         query=query,
-        given=given | {"sort": sort},
+        given=given,
         sorts=CALL_SORTS,
         calls=page,
         url=url,
         next_page=url(cursor=page[-1].cursor) if len(found) > PAGE else None,
     )
+
+
+def listed_calls(pages: StorePages, request: Request, limit: int) -> list[CallRecord]:
+    """List the attempts to call a model that an address selects.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked.
+        limit: How many at most.
+
+    Raises:
+        ValueError: A parameter has a value that it can't have.
+    """
+    given, query = _asked(request)
+    filters = query.filters()
+    return pages.store.list_calls(
+        error=int(given["error"]) if given["error"].isdecimal() else given["error"] or None,
+        model=given["model"] or None,
+        provider=given["provider"] or None,
+        slower=given["slower"] or None,
+        state=given["state"] or None,  # type: ignore[arg-type]  # the store checks it
+        session_id=given["session"] or None,
+        tactic_path=filters["tactic_path"],
+        tags=filters["tags"],
+        after=filters["after"],
+        before=filters["before"],
+        partition=filters["partition"],
+        tz=pages.zone,
+        sort=_as_sort(given["sort"]),
+        limit=limit,
+        cursor=query.cursor or None,
+    )
+
+
+def _asked(request: Request) -> tuple[dict[str, str], ListQuery]:
+    """The parameters of calls, and those that they share with sessions."""
+    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+    pairs = request.query_params.multi_items()
+    query = ListQuery.of(pair for pair in pairs if pair[0] not in ("sort", "state"))
+    return given | {"sort": given["sort"] or "started"}, query
 
 
 def _as_sort(text: str) -> CallSort:

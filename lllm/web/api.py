@@ -1,0 +1,133 @@
+"""The data of the page as JSON, under /api: lists, sessions, events, costs and comparisons.
+
+It reads what `LogStore` reads, with the same filters and fields; see `openapi` for its addresses.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lllm.cli.render.session_diff import as_object
+from lllm.store.call_records import CallRecord
+from lllm.store.session_export import as_jsonl
+from lllm.store.summaries import SessionSummary
+from lllm.web.calls_page import listed_calls
+from lllm.web.list_query import ListQuery
+from lllm.web.pages import StorePages
+from lllm.web.session_page import exported_session
+
+MOST = 1_000  # sessions or calls of one answer
+
+
+class SessionPage(msgspec.Struct):
+    """Some sessions of a list.
+
+    Attributes:
+        sessions: The sessions, in the order that was asked for.
+        next: The cursor of the next page; None if there is none.
+    """
+
+    sessions: list[SessionSummary]
+    next: str | None
+
+
+class CallPage(msgspec.Struct):
+    """Some calls of a list.
+
+    Attributes:
+        calls: The attempts to call a model, in the order that was asked for.
+        next: The cursor of the next page; None if there is none.
+    """
+
+    calls: list[CallRecord]
+    next: str | None
+
+
+class ApiError(msgspec.Struct):
+    """Why a request was refused.
+
+    Attributes:
+        error: What was wrong, and what to do.
+    """
+
+    error: str
+
+
+def api_sessions(pages: StorePages, request: Request) -> Response:
+    """Answer with sessions; see `LogStore.list_sessions`."""
+    query = ListQuery.of(request.query_params.multi_items())
+    limit = _limit(request)
+    found = pages.store.list_sessions(
+        **query.filters(),
+        tz=pages.zone,
+        sort=query.sort,
+        limit=limit + 1,
+        cursor=query.cursor or None,
+        replays=bool(query.replays),
+    )
+    page = found[:limit]
+    return _json(SessionPage(page, page[-1].cursor if len(found) > limit and page else None))
+
+
+def api_calls(pages: StorePages, request: Request) -> Response:
+    """Answer with attempts to call a model; see `LogStore.list_calls`."""
+    limit = _limit(request)
+    found = listed_calls(pages, request, limit + 1)
+    page = found[:limit]
+    return _json(CallPage(page, page[-1].cursor if len(found) > limit and page else None))
+
+
+def api_costs(pages: StorePages, request: Request) -> Response:
+    """Answer with sums; see `LogStore.export_cost_summary`."""
+    query = ListQuery.of(request.query_params.multi_items())
+    by = [one for one in request.query_params.getlist("by") if one]
+    as_model = request.query_params.get("as_model") or None
+    return _json(
+        pages.store.export_cost_summary(
+            **query.filters(), tz=pages.zone, group_by=by, as_model=as_model
+        )
+    )
+
+
+def api_session(pages: StorePages, request: Request) -> Response:
+    """Answer with one session, as `lllm export` writes it."""
+    request.path_params["format"] = "json"
+    return exported_session(pages, request)
+
+
+def api_events(pages: StorePages, request: Request) -> Response:
+    """Answer with the events of one session, one a line, as they are stored."""
+    session_id = pages.store.find_id(request.path_params["session_id"])
+    text = as_jsonl(list(pages.store.events(session_id)))
+    return Response(text.encode("utf-8", "backslashreplace"), media_type="application/x-ndjson")
+
+
+def api_compare(pages: StorePages, request: Request) -> Response:
+    """Answer with the comparison of two sessions; see `LogStore.diff`."""
+    a, b = (pages.store.find_id(request.query_params.get(name, "")) for name in ("a", "b"))
+    return Response(as_object(pages.store.diff(a, b)), media_type="application/json")
+
+
+def refusal(status: int, text: str) -> Response:
+    """Answer with an error.
+
+    Args:
+        status: The HTTP status.
+        text: What was wrong.
+    """
+    answer = _json(ApiError(text))
+    answer.status_code = status
+    return answer
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit") or "50"
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST):
+        raise ValueError(f"limit is a number from 1 to {MOST:,}, not {text!r}")
+    return int(text)
