@@ -12,10 +12,11 @@ from lllm.events.errors import MissingExtra
 @store_option
 @zone_options
 def mcp(store: str | None) -> None:
-    """Let a coding agent read the store, as an MCP server on stdin and stdout.
+    """Let a coding agent read the store.
 
-    The agent starts it; its tools list, show, search and compare sessions, calls and costs, and
-    write nothing. It needs the extra mcp: pip install 'lllm[mcp]'.
+    It is an MCP server on stdin and stdout, which the agent starts. Its tools list, show and
+    compare sessions, calls and costs, and write nothing. It needs the extra mcp:
+    pip install 'lllm[mcp]'.
     """
     from lllm.mcp_server import make_mcp_server
 
