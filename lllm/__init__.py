@@ -26,9 +26,9 @@ except ImportError:
 
 if TYPE_CHECKING:
     from lllm.agents.agent import Agent as Agent
+    from lllm.agents.answer_stream import Piece as Piece
     from lllm.agents.dialog import Dialog as Dialog
     from lllm.agents.dialog import Message as Message
-    from lllm.agents.dialog import Piece as Piece
     from lllm.agents.fork_edits import Edit as Edit
     from lllm.agents.prompt import Prompt as Prompt
     from lllm.agents.tactic import Tactic as Tactic
@@ -93,9 +93,10 @@ if TYPE_CHECKING:
     from lllm.tools.tool import tool as tool
 
 # Where each name is found when it is first used; `import lllm` imports none of it.
-_HOMES = {
+_NAMES_IN = {
     "lllm.agents.agent": "Agent",
-    "lllm.agents.dialog": "Dialog Message Piece",
+    "lllm.agents.answer_stream": "Piece",
+    "lllm.agents.dialog": "Dialog Message",
     "lllm.agents.fork_edits": "Edit",
     "lllm.agents.prompt": "Prompt",
     "lllm.agents.tactic": "Tactic build_tactic",
@@ -126,10 +127,10 @@ _HOMES = {
     "lllm.store.summaries": "SessionRecord SessionSummary",
     "lllm.tools.tool": "tool",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # type checkers go by the names that are imported `as` themselves
-    __all__ = sorted([*_HOME_OF, "__version__"])
+    __all__ = sorted([*_MODULE_OF, "__version__"])
 
 
 def _clone() -> str | None:
@@ -159,15 +160,15 @@ if __name__ == "lllm" and (_top := _clone()) is not None and _top not in __path_
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'lllm' has no attribute {name!r}")
     from lllm.events.concurrency.late_imports import importing
 
     with importing():
-        value: object = getattr(import_module(_HOME_OF[name]), name)
+        value: object = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME_OF, "__version__"])
+    return sorted([*_MODULE_OF, "__version__"])

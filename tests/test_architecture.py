@@ -180,7 +180,7 @@ def test_the_public_names() -> None:
         for alias in node.names
         if alias.asname == alias.name
     }
-    assert for_types == lllm._HOME_OF | {"__version__": "lllm.version"}
+    assert for_types == lllm._MODULE_OF | {"__version__": "lllm.version"}
     with pytest.raises(AttributeError, match="nonsense"):
         lllm.nonsense  # noqa: B018 # that it is looked up is the test
     logging_names = {

@@ -1,11 +1,33 @@
-"""Lets callers read an answer with `async for` while the model is still writing it."""
+"""The pieces of an answer that a model is still writing, and an `async for` over them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
-from lllm.agents.dialog import Message, Piece
+from lllm.agents.dialog import Message
+
+
+class Piece(str):
+    """A piece of an answer's text that a model is still writing.
+
+    If an attempt fails, or its answer is rejected, discard its pieces: the next attempt has another
+    `request` number and begins the answer again.
+    """
+
+    __slots__ = ("attempt", "request")
+
+    request: int
+    """The number, within the session, of the model call that the piece comes from."""
+    attempt: int
+    """The number of tries for that answer so far, including this one; the first is 1."""
+
+    def __new__(cls, text: str, *, request: int, attempt: int) -> Piece:
+        """Make a piece from a text."""
+        piece = super().__new__(cls, text)
+        piece.request = request
+        piece.attempt = attempt
+        return piece
 
 
 class AnswerStream:

@@ -41,28 +41,6 @@ class Message(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """The cost of that attempt."""
 
 
-class Piece(str):
-    """A piece of an answer's text that a model is still writing.
-
-    If an attempt fails, or its answer is rejected, discard its pieces: the next attempt has another
-    `request` number and begins the answer again.
-    """
-
-    __slots__ = ("attempt", "request")
-
-    request: int
-    """The number, within the session, of the model call that the piece comes from."""
-    attempt: int
-    """The number of tries for that answer so far, including this one; the first is 1."""
-
-    def __new__(cls, text: str, *, request: int, attempt: int) -> Piece:
-        """Make a piece from a text."""
-        piece = super().__new__(cls, text)
-        piece.request = request
-        piece.attempt = attempt
-        return piece
-
-
 def message_digest(content: Content) -> bytes:
     """The digest of a message, from which the digest of a request is made.
 

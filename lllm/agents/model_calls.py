@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from lllm.agents.dialog import Dialog, Piece
+from lllm.agents.answer_stream import Piece
+from lllm.agents.dialog import Dialog
 from lllm.agents.effects import Commit, Invoke, Steps
 from lllm.events.errors import SessionEnded
 from lllm.events.model import LLMRequested, LLMResponded

@@ -31,7 +31,7 @@ from lllm.events.backends.jsonl.line_format import (
 from lllm.events.codec import is_utf8
 from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable
-from lllm.events.files.limits import advice
+from lllm.events.files.error_advice import advice
 from lllm.events.files.own_files import open_to_read
 
 # Small at first: behind each damage the reading begins anew, and there may be thousands.

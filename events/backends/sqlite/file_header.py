@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
-from lllm.events.files.limits import advice, open_file_limit
+from lllm.events.files.error_advice import advice, open_file_limit
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite makes beside a file, by the end of its name

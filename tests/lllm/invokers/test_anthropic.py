@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from lllm import LogStore, Prompt, SQLiteBackend, tool
-from lllm.agents.dialog import Piece
+from lllm.agents.answer_stream import Piece
 from lllm.events.errors import InvokeError
 from lllm.events.model import Content, LLMFailed, LLMResponded, RetryScheduled, Usage
 from lllm.invokers import Answer, OnText, Request
