@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import zip_longest
@@ -111,6 +113,25 @@ def test_a_question_runs_one_way() -> None:
                 name for name in imported(path) if name.startswith(f"lllm.projections.{other}")
             }
             assert above == set(), path
+
+
+def test_every_room_is_in_the_guide() -> None:
+    """docs/architecture.md has a line for each folder of a floor, and for nothing else."""
+    guide = (ROOT / "docs" / "architecture.md").read_text()
+    told = re.findall(r"^\| `((?:lllm|projections|events)/\w+/)` \|", guide, re.MULTILINE)
+    rooms = [
+        f"{floor}/{path.parent.name}/"
+        for floor in FLOORS
+        for path in (ROOT / floor).glob("*/__init__.py")
+    ]
+    assert sorted(told) == sorted(rooms)
+
+
+def test_every_package_is_installed() -> None:
+    """pyproject.toml lists each folder that has modules."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name for name, path in _NAMES.items() if path.name == "__init__.py"}
+    assert set(project["tool"]["setuptools"]["packages"]) == packages
 
 
 def test_a_class_has_a_name_of_its_own() -> None:

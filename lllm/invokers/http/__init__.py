@@ -1,1 +1,1 @@
-"""Reads providers' HTTP answers: errors, rate limits, event streams."""
+"""Reads providers' HTTP answers: errors, waits, event streams."""
