@@ -220,6 +220,39 @@ class CopiesFiles(Protocol):
 
 
 @runtime_checkable
+class ErasesPayloads(Protocol):
+    """A log that can erase payloads on purpose; everything else about an event stays.
+
+    Nothing else changes an event that was appended.
+    """
+
+    def erase_payloads(self, erased: Sequence[Recorded]) -> None:
+        """Overwrite the payloads of some events, for good.
+
+        Whatever crashes meanwhile, each of them is then read as it was or as it is given here; what
+        was begun is undone, or finished when the log is next opened to be written.
+
+        Args:
+            erased: The events as they are afterwards (`envelope.erase`), in the order of the log; a
+                few hundred at most.
+
+        Raises:
+            LogUnavailable: They can't be written.
+        """
+
+    def vacuum(self) -> bool:
+        """Remove the copies that files may still hold of what was erased.
+
+        Returns:
+            False where a reader keeps an older state of a file in use, so that it has to be done
+            again.
+
+        Raises:
+            LogUnavailable: A file can't be written.
+        """
+
+
+@runtime_checkable
 class CanBeRepaired(Protocol):
     """A log that can repair its damaged files."""
 

@@ -16,8 +16,9 @@ import msgspec
 
 from lllm.events import long_texts
 from lllm.events.concurrency.decoders import decoder
+from lllm.events.digest import commitment_of_erased
 from lllm.events.envelope import Recorded
-from lllm.events.model import EVENTS, Content, Event, Unknown
+from lllm.events.model import EVENTS, Content, Erased, Event, Unknown
 
 # (type, version) -> the payload of the next version. Filled when an event changes for the first
 # time; a payload is lifted step by step until its version is the one that `model` knows.
@@ -89,6 +90,8 @@ def is_utf8(text: str) -> bool:
 def decode(event: Recorded) -> Event:
     """Decode a recorded event's payload as a Struct of `model`, or `Unknown` if that fails.
 
+    A payload that was erased becomes `Erased`, whatever its type.
+
     Args:
         event: As a log gave it, of whatever type and version.
     """
@@ -98,10 +101,21 @@ def decode(event: Recorded) -> Event:
     try:
         return known.decode(event.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_slowly(event, EVENTS[event.type], lambda payload: payload)
+        return _erased(event) or _decode_slowly(event, EVENTS[event.type], lambda payload: payload)
+
+
+def _erased(event: Recorded) -> Erased | None:
+    """The event if it was erased; what is left has no field that an event must have."""
+    found = commitment_of_erased(event.data)
+    if found is None:
+        return None
+    return Erased(was=event.type, was_version=event.version, commitment=found.hex())
 
 
 def _decode_other(event: Recorded) -> Event:
+    erased = _erased(event)
+    if erased is not None:
+        return erased
     kind = EVENTS.get(event.type)
     if kind is None:
         return _unknown(event, "this version of lllm has no such event")

@@ -10,14 +10,20 @@ The 0x00 in front is the leaf prefix of RFC 6962 section 2.1, so that the digest
 leaves of a Merkle tree as they are. The salt is 32 random bytes in the first payload of the stream,
 the empty salt where that payload has none; once the payloads are erased, nothing is left that a
 guess at their content could be tested against.
+
+An erased payload is `{"$lllm":"erased","commitment":"<64 hex digits>"}` in every log, so its digest
+is checked without it.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogDamaged
@@ -125,6 +131,56 @@ def seal(
     return NewEvent(stream, seq, time, type_, version, data, digest)
 
 
+_ERASED = re.compile(rb'\{"\$lllm":"erased","commitment":"([0-9a-f]{64})"\}')
+
+
+def erased_payload(committed: bytes) -> bytes:
+    """Make what stands in the place of an erased payload.
+
+    Args:
+        committed: The commitment to the payload, 32 bytes.
+    """
+    return b'{"$lllm":"erased","commitment":"%b"}' % committed.hex().encode()
+
+
+def commitment_of_erased(data: bytes) -> bytes | None:
+    """Read the commitment that is left of an erased payload; None if the payload is there.
+
+    Args:
+        data: A payload, as a log gave it.
+    """
+    found = _ERASED.fullmatch(data) if data.startswith(b'{"$lllm":"e') else None
+    return bytes.fromhex(found[1].decode()) if found else None
+
+
+def erase(event: Recorded, salt: bytes) -> Recorded:
+    """Make an event without its payload; its digest stays as it is, and fits.
+
+    Args:
+        event: An event as a log gave it; one that is erased stays the same.
+        salt: Of its stream.
+    """
+    if commitment_of_erased(event.data) is not None:
+        return event
+    data = erased_payload(commitment(salt, event.data))
+    return msgspec.structs.replace(event, data=data)
+
+
+def digest_of(event: Recorded, salt: bytes) -> bytes:
+    """Compute the digest that a recorded event should have, whether or not it is erased.
+
+    Args:
+        event: As a log gave it.
+        salt: Of its stream.
+    """
+    committed = commitment_of_erased(event.data)
+    if committed is None:
+        committed = commitment(salt, event.data)
+    return leaf_of_commitment(
+        committed, event.stream, event.seq, event.time, event.type, event.version
+    )
+
+
 def check_digest(event: Recorded, salt: bytes) -> None:
     """Check that an event matches its digest.
 
@@ -136,9 +192,7 @@ def check_digest(event: Recorded, salt: bytes) -> None:
         LogDamaged: It is not what was written under this salt.
     """
     try:
-        found = leaf_digest(
-            salt, event.stream, event.seq, event.time, event.type, event.version, event.data
-        )
+        found = digest_of(event, salt)
     except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
         found = b""  # a damaged row may hold a value of any kind in any field
     if found != event.digest:

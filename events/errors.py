@@ -13,6 +13,8 @@
     ├── StoreError                      what is read from the log
     │   ├── SessionNotFound  (KeyError)     no session has this id
     │   ├── AmbiguousId      (KeyError)     several ids begin like this
+    │   ├── SessionWasErased                what is asked for was erased on purpose
+    │   ├── ErasureRefused                  it can't be erased: it runs, is held, or is a part
     │   ├── ImportRefused                   some of what was to be imported was not
     │   ├── ReplayError                     a session can't be replayed
     │   └── ViewError                       a view can't be built or read
@@ -117,6 +119,14 @@ class SessionNotFound(StoreError, KeyError):
 
 class AmbiguousId(StoreError, KeyError):
     """Several sessions have ids that begin with the given prefix."""
+
+
+class SessionWasErased(StoreError):
+    """The session was erased on purpose; the message says when, by whom and why."""
+
+
+class ErasureRefused(StoreError):
+    """A session can't be erased, or not now; nothing of it was."""
 
 
 class ImportRefused(StoreError):

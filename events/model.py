@@ -169,6 +169,12 @@ class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Their tokens, summed."""
     tool_nanos: Number = 0
     """The part of `nanos` that is fees of tools that the provider ran."""
+    quarter: Number | None = None
+    """The quarter of an hour that the attempts ended in, counted from 1970 in UTC."""
+    failed: Number = 0
+    """How many more attempts failed, beside `calls`."""
+    wasted: Number = 0
+    """The part of `nanos` whose answer was thrown away or never came whole."""
 
 
 class Ancestor(msgspec.Struct, frozen=True, gc=False):
@@ -339,8 +345,42 @@ class SessionTagged(Event, frozen=True, kw_only=True):
     """The salt of this statement's own stream."""
 
 
+class SessionHeld(Event, frozen=True, kw_only=True):
+    """A legal hold: until it is released, nothing of the session can be erased."""
+
+    type: ClassVar[str] = "session.held"
+    about: str
+    """The id of the session."""
+    by: str
+    """Who placed the hold."""
+    reason: str
+    """Why, as the name of a case."""
+    salt: bytes
+    """The salt of this statement's own stream."""
+
+
+class SessionReleased(Event, frozen=True, kw_only=True):
+    """A legal hold is lifted."""
+
+    type: ClassVar[str] = "session.released"
+    about: str
+    """The id of the session."""
+    hold: str | None = None
+    """The stream of the one hold that is lifted, None for all that the session has."""
+    by: str
+    """Who lifted it."""
+    reason: str
+    """Why."""
+    salt: bytes
+    """The salt of this statement's own stream."""
+
+
 class SessionErased(Event, frozen=True, kw_only=True):
-    """A session's payloads were erased on purpose; its list row and costs remain."""
+    """A session's payloads were erased on purpose; its list row and costs remain.
+
+    Every field of it stays in the log. It is written before the payloads go, so whoever finds it
+    beside payloads of the session finishes what was begun.
+    """
 
     type: ClassVar[str] = "session.erased"
     about: str
@@ -360,7 +400,26 @@ class SessionErased(Event, frozen=True, kw_only=True):
     ended: Number | None = None
     """When it ended, nanoseconds UTC; None where it has no end."""
     cost: tuple[CostCell, ...] = ()
-    """What it cost, by day, model and agent."""
+    """What it cost without the sessions below it, by quarter of an hour, model and agent."""
+    name: str = ""
+    """The tactic's short name."""
+    kind: str = "tactic"
+    """What it was, as its SessionStarted said."""
+    partition: str = ""
+    """The part of the store that it belongs to."""
+    elapsed: Number | None = None
+    """Nanoseconds from its start to its end, None where it has no end."""
+    ancestors: tuple[Ancestor, ...] = ()
+    """The sessions above it, root first; they are erased as well."""
+    ordinal: Number | None = None
+    """Which child of its parent it was, from 1."""
+    origin: Origin | None = None
+    """The session that it was made from."""
+    digests: str | None = None
+    """The RFC 6962 root over the digests of its events in their order, as hex."""
+    streams: tuple[str, ...] = ()
+    """The other streams whose payloads went with it: statements about it, and definitions that no
+    other session uses."""
     salt: bytes
     """The salt of this statement's own stream."""
 
@@ -775,12 +834,29 @@ class Unknown(Event, frozen=True, kw_only=True):
     """Why it could not be read as what it says it is."""
 
 
+class Erased(Event, frozen=True, kw_only=True):
+    """An event whose payload was erased on purpose.
+
+    It is never written. Its envelope, its digest and this commitment stay in the log, so that its
+    type and time can still be checked.
+    """
+
+    type: ClassVar[str] = "erased"
+    was: str
+    """The type that the log says."""
+    was_version: Number
+    """The version that the log says."""
+    commitment: str
+    """HMAC-SHA-256 of the payload under the salt, which is gone, too; as hex."""
+
+
 EVENTS: dict[str, type[Event]] = {
     kind.type: kind
     for kind in (
         SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
-        SessionErased, AgentDefined, AgentStarted, AgentSucceeded, AgentFailed, DialogOpened,
-        MessageAdded, SessionEdited, LLMRequested, LLMResponded, LLMFailed, LLMRefused, ToolCalled,
-        ToolReturned, ToolFailed, ValueDrawn, RetryScheduled, ErrorRecorded, LogGap,
+        SessionHeld, SessionReleased, SessionErased, AgentDefined, AgentStarted, AgentSucceeded,
+        AgentFailed, DialogOpened, MessageAdded, SessionEdited, LLMRequested, LLMResponded,
+        LLMFailed, LLMRefused, ToolCalled, ToolReturned, ToolFailed, ValueDrawn, RetryScheduled,
+        ErrorRecorded, LogGap,
     )
 }  # fmt: skip

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import AuditError as AuditError
     from lllm.events.errors import BudgetExceeded as BudgetExceeded
     from lllm.events.errors import ConfigError as ConfigError
+    from lllm.events.errors import ErasureRefused as ErasureRefused
     from lllm.events.errors import ImportRefused as ImportRefused
     from lllm.events.errors import InvokeError as InvokeError
     from lllm.events.errors import LllmError as LllmError
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from lllm.events.errors import ReplayError as ReplayError
     from lllm.events.errors import SessionEnded as SessionEnded
     from lllm.events.errors import SessionNotFound as SessionNotFound
+    from lllm.events.errors import SessionWasErased as SessionWasErased
     from lllm.events.errors import SignatureInvalid as SignatureInvalid
     from lllm.events.errors import StoreError as StoreError
     from lllm.events.errors import ViewError as ViewError
@@ -105,9 +107,10 @@ _NAMES_IN = {
     "lllm.events.backends.sqlite.backend": "SQLiteBackend",
     "lllm.events.errors": (
         "AgentError AmbiguousId AppendConflict AppendTooLarge AuditError BudgetExceeded "
-        "ConfigError ImportRefused InvokeError LllmError LogDamaged LogError LogReadOnly LogTooNew "
-        "LogUnavailable MissingExtra PackageError ParseError PromptError ReplayError "
-        "SessionEnded SessionNotFound SignatureInvalid StoreError ViewError WrongProcess"
+        "ConfigError ErasureRefused ImportRefused InvokeError LllmError LogDamaged LogError "
+        "LogReadOnly LogTooNew LogUnavailable MissingExtra PackageError ParseError PromptError "
+        "ReplayError SessionEnded SessionNotFound SessionWasErased SignatureInvalid StoreError "
+        "ViewError WrongProcess"
     ),
     "lllm.events.redaction.user_patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",

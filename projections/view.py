@@ -16,7 +16,7 @@ from lllm.events.backends.sqlite.database import Value
 from lllm.events.envelope import Recorded
 from lllm.events.errors import ViewError
 from lllm.events.integrity.leaves import Leaves
-from lllm.events.model import Event, SessionStarted
+from lllm.events.model import Event, SessionErased, SessionStarted
 
 __all__ = [
     "Index",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Key = tuple[Value, ...]
-_TAKEN = ("events", "checkpoints")  # tables that stand in the same file
+_TAKEN = ("events", "checkpoints", "erasures")  # tables that stand in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
@@ -67,6 +67,8 @@ class Table(msgspec.Struct, frozen=True):
         key: The names, among the columns, that tell one row from another.
         indexes: By what else rows are looked up.
         about: What it is for, a sentence or two for people who ask it in SQL.
+        is_glossary: True if its rows only give numbers to names, so that one that no other row
+            refers to any more does no harm; `rebuild` with `check` passes over it.
     """
 
     name: str
@@ -74,13 +76,14 @@ class Table(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     indexes: tuple[Index, ...] = ()
     about: str = ""
+    is_glossary: bool = False
 
 
-def replayed_by(started: SessionStarted) -> str | None:
+def replayed_by(started: SessionStarted | SessionErased) -> str | None:
     """Find the id of the session that a new session replays.
 
     Args:
-        started: How the new one begins.
+        started: How the new one begins, or what an erasure left of that.
 
     Returns:
         The id of the recorded session; None where it is no replay.
@@ -89,11 +92,11 @@ def replayed_by(started: SessionStarted) -> str | None:
     return origin.session if origin is not None and origin.mode == "replay" else None
 
 
-def forked_from(started: SessionStarted) -> str | None:
+def forked_from(started: SessionStarted | SessionErased) -> str | None:
     """Find the id of the session that a new session is a fork of.
 
     Args:
-        started: How the new one begins.
+        started: How the new one begins, or what an erasure left of that.
 
     Returns:
         The id of the other session; None where it is no fork.
@@ -152,11 +155,15 @@ class ViewEvent(msgspec.Struct, frozen=True, gc=False):
         payload: What it decodes to.
         session: The session that it is about; None for events outside of any session, or of one
             that this log does not know.
+        is_residue: Of a `session.erased`: True if the session's own events were erased already when
+            they were read, so that this event is all that the rows can be made from. False if they
+            were read as they were written, so that the rows hold what has to go now.
     """
 
     event: Recorded
     payload: Event
     session: SessionContext | None
+    is_residue: bool = False
 
 
 class Rows(Protocol):
@@ -199,9 +206,26 @@ class Rows(Protocol):
             key: The values of the key's columns.
         """
 
+    def delete_under(self, table: str, first: Value) -> None:
+        """Remove all rows whose key begins with a value, such as a session's number.
+
+        Args:
+            table: The name of one of the view's tables.
+            first: The value of the first column of the key.
+        """
+
+
+ERASED = "session.erased"
+
 
 class View(Protocol):
-    """A named set of tables built from events."""
+    """A named set of tables built from events.
+
+    A view that keeps anything of what sessions say lists `session.erased` (ERASED) among its types,
+    and removes it in `apply` when that event comes: the payloads are still in the log then, and go
+    when all views have taken it. A view that does not list it is rebuilt after each erasure, and is
+    given no event without a payload; one that does gets those, too, as `Erased`.
+    """
 
     @property
     def name(self) -> str:

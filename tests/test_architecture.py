@@ -183,7 +183,7 @@ MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLi
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
-AuditError SignatureInvalid
+AuditError SignatureInvalid ErasureRefused SessionWasErased
 Replay ReplayDivergence ReplayError ReplayInterrupted ReplayPlace Edit Fork now random uuid4
 """
 
@@ -215,6 +215,7 @@ backend backup carry close database diff events export_cost_summary export_lists
 find_id follow fork import_sessions
 lag list_calls list_sessions load_session load_session_record log open partition prices prove
 read_only rebuild redact replay save_error seal session tactic tag
+delete_session erase erase_session hold holds release retain vacuum
 """
 
 

@@ -32,7 +32,7 @@ import msgspec
 from lllm.events import codec
 from lllm.events.backend import LogBackend, Progress
 from lllm.events.damage import Damage, readable
-from lllm.events.digest import leaf_digest
+from lllm.events.digest import commitment_of_erased, digest_of
 from lllm.events.envelope import Recorded
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.integrity.session_root import ENDS, root_problem
@@ -42,7 +42,9 @@ from lllm.events.model import (
     LogGap,
     SessionErased,
     SessionFailed,
+    SessionHeld,
     SessionInterrupted,
+    SessionReleased,
     SessionSucceeded,
     SessionTagged,
 )
@@ -51,8 +53,8 @@ from lllm.events.model import (
 _LAST = {
     kind.type
     for kind in (
-        SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged, SessionErased,
-        AgentDefined, ErrorRecorded, LogGap,
+        SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged, SessionHeld,
+        SessionReleased, SessionErased, AgentDefined, ErrorRecorded, LogGap,
     )
 }  # fmt: skip
 _ENDED = -1
@@ -121,6 +123,7 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
         events += 1
         if progress is not None and events % _REPORTED == 0:
             progress(event.position, found.upto)
+    check.end()
     # What is missing within the last file makes it end too early as well.
     if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
         check.damages.append(found.lost_end)
@@ -182,18 +185,19 @@ class _Check:
         self._open: dict[str, _Stream] = {}
         self._ended: set[int] = set()
         self._gaps: list[_Gap] = []
+        self._erased: dict[str, Recorded] = {}  # the first erased event of each stream
+        self._meant: set[str] = set()  # the streams that were erased on purpose
 
     def event(self, event: Recorded) -> None:
         """Check the next event of the log."""
         try:
             stream = self._open.get(event.stream) or self._begin(event)
-            fits = event.digest == leaf_digest(
-                stream.salt, event.stream, event.seq, event.time, event.type, event.version,
-                event.data,
-            )  # fmt: skip
+            fits = event.digest == digest_of(event, stream.salt)
         except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
             self._damage(event, "a field of it is of the wrong kind")
             return
+        if commitment_of_erased(event.data) is not None:
+            self._erased.setdefault(event.stream, event)
         if fits:
             stream.proven = True
         elif not self._can_not_be_checked(event, stream):
@@ -226,6 +230,12 @@ class _Check:
         if len(stream.digests) == _DIGESTS:
             stream.whole_tree()
 
+    def end(self) -> None:
+        """Check, when all is read, that what was erased was erased on purpose."""
+        for stream, event in self._erased.items():
+            if stream not in self._meant:
+                self._damage(event, "its payload was erased, and no session.erased tells of that")
+
     def _begin(self, event: Recorded) -> _Stream:
         stream = self._open[event.stream] = _Stream(codec.salt_of(event))
         if hash(event.stream) in self._ended:
@@ -238,6 +248,13 @@ class _Check:
 
     def _can_not_be_checked(self, event: Recorded, stream: _Stream) -> bool:
         """True if a digest can't be checked because the salt is lost."""
+        if event.stream in self._erased and not stream.salt:
+            self._damage(
+                event,
+                "it was written after its session was erased, and the salt of its digest is gone",
+            )
+            self.unchecked += 1
+            return True
         if stream.proven or (stream.seq == 0 and not stream.told):
             self._damage(event, "it is not what was written: its digest does not fit its content")
             return False
@@ -283,6 +300,10 @@ class _Check:
             if isinstance(gap, LogGap):
                 self.lost += gap.lost
                 self._gaps.append(_Gap(gap.lost, gap.first_time, gap.last_time))
+        if event.type == SessionErased.type:
+            erased = codec.decode(event)
+            if isinstance(erased, SessionErased):
+                self._meant |= {erased.about, *erased.streams}
 
     def _damage(self, event: Recorded, what: str) -> None:
         self.damages.append(Damage.of(event, what))

@@ -18,7 +18,7 @@ from lllm.audit.log_tree import LogTree
 from lllm.audit.proof import FORMAT, HOW, LARGEST, Proof, ProofEvent, ProofStream, shown
 from lllm.audit.signed_note import decode_text, is_signed, parse_note, verify_note
 from lllm.events import codec
-from lllm.events.digest import commitment
+from lllm.events.digest import commitment, commitment_of_erased
 from lllm.events.envelope import Recorded
 from lllm.events.errors import AuditError
 from lllm.events.integrity.common_proof import common_proof
@@ -158,6 +158,8 @@ def _event(event: Recorded, leaf: int | None, salt: bytes, *, redacted: bool) ->
             "can't hold."
         )
     made = ProofEvent(event.seq, str(event.time), event.type, event.version, leaf)
-    if not redacted:
+    committed = commitment_of_erased(event.data)
+    if committed is None and not redacted:
         return shown(made, event.data)
-    return msgspec.structs.replace(made, commitment=encoded(commitment(salt, event.data)))
+    committed = committed or commitment(salt, event.data)
+    return msgspec.structs.replace(made, commitment=encoded(committed))

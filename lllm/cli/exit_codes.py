@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from lllm.events.errors import LllmError, SessionNotFound
+from lllm.events.errors import ErasureRefused, LllmError, SessionNotFound, SessionWasErased
 
 
 class Finding(Exception):
@@ -124,7 +124,7 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
         except NoVerdict as error:
             _print_error(str(error))
             return 125
-        except (Finding, SessionNotFound) as error:
+        except (Finding, SessionNotFound, SessionWasErased, ErasureRefused) as error:
             _print_error(str(error))
             return int(getattr(error, "exit_code", 1))
         except (LllmError, OSError, sqlite3.Error) as error:

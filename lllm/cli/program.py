@@ -17,8 +17,10 @@ from lllm.cli.commands import (
     cost,
     diff,
     doctor,
+    erase,
     events,
     export,
+    hold,
     importing,
     ls,
     mcp,
@@ -27,9 +29,11 @@ from lllm.cli.commands import (
     rebuild,
     repair,
     replay,
+    retain,
     show,
     tag,
     tail,
+    vacuum,
     verify,
     web,
 )
@@ -105,5 +109,6 @@ for command in (
     cost.cost, query.query, export.export, importing.import_, tag.tag, rebuild.rebuild,
     verify.verify, repair.repair, audit.seal, audit.keygen,
     audit.prove, doctor.doctor, backup.backup, web.web, mcp.mcp,
+    erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum,
 ):  # fmt: skip
     cli.add_command(command)

@@ -11,6 +11,7 @@ from lllm.events.backend import LogBackend
 from lllm.events.backends.sqlite.database import Database
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
+from lllm.store.erasure_report import erased_text
 from lllm.store.read_model import ReadModel
 
 _LATELY = 1_000  # sessions that statements are about
@@ -24,12 +25,14 @@ class KnownSession(msgspec.Struct, frozen=True):
         digests: Of its events, by their seq.
         time: Of the last of them, nanoseconds UTC.
         has_parent: It stands below another there.
+        erased: When, by whom and why it was erased there; None if it was not.
     """
 
     salt: bytes
     digests: dict[int, bytes]
     time: int
     has_parent: bool
+    erased: str | None = None
 
 
 class KnownEvents:
@@ -51,10 +54,11 @@ class KnownEvents:
         Raises:
             LogDamaged: An event of it here is not what was written.
         """
-        # A session that was erased here is refused here, once sessions can be erased.
         found = self._rows.ask(partial(loading.find, session_id=session_id, below=False))
         if found is None:
             return None
+        if found.row.erased is not None:
+            return KnownSession(b"", {}, 0, False, erased_text(found.row))
         own = msgspec.structs.replace(found, statements=[])
         events = loading.read_sessions(self._log, own)
         return KnownSession(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from lllm.events import codec
 from lllm.events.damage import Damage
-from lllm.events.digest import leaf_digest
+from lllm.events.digest import digest_of
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.merkle import RightEdge
@@ -21,6 +21,7 @@ from lllm.events.model import (
     EVENTS,
     AgentDefined,
     AgentStarted,
+    Erased,
     Event,
     LLMRequested,
     LogGap,
@@ -177,6 +178,9 @@ class StreamChecks:
 
     def _begin(self, event: Recorded) -> StreamNote:
         payload = codec.decode(event) if event.seq == 1 else None
+        if isinstance(payload, Erased):
+            note = self._notes.add(event.stream, StreamNote(event.stream, place=event.position))
+            raise _Refused(f"the content of {event.stream} was erased there")
         if payload is None or isinstance(payload, SessionStarted):
             return self._begin_session(event, payload)
         note = self._begin_statement(event, payload)
@@ -198,6 +202,10 @@ class StreamChecks:
             note.seq = max(known.digests, default=0)
             note.known = note.seq if len(known.digests) == note.seq else 0
         self._notes.add(event.stream, note)
+        if known is not None and known.erased is not None:
+            raise _Refused(
+                f"session {event.stream} was {known.erased}; what was erased here stays so"
+            )
         if started is None and known is None:
             raise _Refused(f"the first events of session {event.stream} are missing")
         if known is not None and not known.has_parent:
@@ -257,8 +265,6 @@ def _named(event: Recorded) -> str:
 
 def _fits(event: Recorded, salt: bytes) -> bool:
     try:
-        return event.digest == leaf_digest(
-            salt, event.stream, event.seq, event.time, event.type, event.version, event.data
-        )
+        return event.digest == digest_of(event, salt)
     except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
         return False  # a field of it may be of any kind

@@ -24,6 +24,7 @@ from lllm.projections.engine.rebuild import Progress, Rebuilt, rebuild
 from lllm.projections.view import View
 from lllm.projections.views.calls import CallsView
 from lllm.projections.views.costs import CostsView
+from lllm.projections.views.holds import HoldsView
 from lllm.projections.views.merkle import MerkleView
 from lllm.projections.views.sessions import SessionsView
 from lllm.projections.views.tags import TagsView
@@ -53,7 +54,7 @@ class ReadModel:
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
         self._log = log
         self.views: tuple[View, ...] = (
-            SessionsView(), TagsView(), CostsView(), CallsView(), MerkleView(), *views,
+            SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), MerkleView(), *views,
         )  # fmt: skip
         self._moving = threading.Lock()
         register_after_fork(self)

@@ -24,6 +24,7 @@ from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.view import View
 from lllm.store.closing import Closing
+from lllm.store.erasure import finish_erasures
 from lllm.store.projection_scheduler import CatchUp
 from lllm.store.read_model import ReadModel
 from lllm.store.session_reader import SessionReader
@@ -80,6 +81,7 @@ class StoreSessionHost:
         self._dropped = weakref.finalize(self, finalizer_work.close_later, self._closing)
         self._dropped.atexit = False
         self.rows.build_stale()
+        finish_erasures(self)
 
     def __reduce__(self) -> tuple[Callable[..., StoreSessionHost], tuple[StoreSettings]]:
         """Pickle the store by its settings; another process opens it once."""

@@ -25,6 +25,7 @@ from lllm.projections.session.fold import ReadValue, fold
 from lllm.sessions.load_finished import fold_finished
 from lllm.sessions.unfinished_sessions import settle_lost
 from lllm.store.crash_detection import interrupt, interrupt_dead
+from lllm.store.erasure_report import refuse_erased
 from lllm.store.point_in_time import PointInTime, Until, tags_in
 from lllm.store.read_model import ReadModel
 from lllm.store.session_export import FORMATS, as_json, as_jsonl, as_recorded
@@ -143,7 +144,12 @@ class SessionReader:
         return ids[0]
 
     def read(
-        self, session_id: str, *, below: bool = True, at: PointInTime | None = None
+        self,
+        session_id: str,
+        *,
+        below: bool = True,
+        at: PointInTime | None = None,
+        erased: bool = False,
     ) -> tuple[loading.FoundSession, list[Recorded]]:
         """Read the events of a session, and later statements about it, in log order.
 
@@ -151,16 +157,20 @@ class SessionReader:
             session_id: The whole id.
             below: Read those of the sessions below it, too.
             at: The point in time that is read to, None for all there is.
+            erased: Read what is left of a session that was erased: events without payloads.
 
         Returns:
             The session's facts from the rows, with the tags of that time, and the events.
 
         Raises:
             SessionNotFound: There is no such session.
+            SessionWasErased: It was erased.
             StoreError: The session had not begun at `at`.
             LogDamaged: An event in the log is corrupt.
         """
         found = self.find(session_id, below=below)
+        if found.row.erased is not None and not erased:
+            refuse_erased(found.row)
         if at is None:
             return found, loading.read_sessions(self._log, found)
         until = Until(at)
@@ -235,7 +245,9 @@ class SessionReader:
             SessionNotFound: There is no such session.
             LogDamaged: An event in the log is corrupt.
         """
-        events = loading.read_sessions(self._log, self.find(session_id))
+        found = self.find(session_id)
+        refuse_erased(found.row)
+        events = loading.read_sessions(self._log, found)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         return [*definitions, *events]
 
@@ -270,7 +282,7 @@ class SessionReader:
             recorded = list(self._log.read(stream=session_id))
             if recorded:
                 return iter(recorded)
-        return iter(self.read(session_id, below=False, at=at)[1])
+        return iter(self.read(session_id, below=False, at=at, erased=True)[1])
 
     def export(self, session_id: str, form: str, *, at: PointInTime | None = None) -> str:
         """See `LogStore.export_session`."""

@@ -21,6 +21,7 @@ from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.sessions import SessionRow
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.invoke_cost import dollars
+from lllm.store.erasure_report import erased_text
 from lllm.times import datetime_of
 
 Sort = Literal["started", "cost"]
@@ -53,6 +54,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         error: "Type: message" of a failed session.
         replays: The id of the session that this one replays; None if it is no replay.
         forks: The id of the session that this one is a fork of; None if it is no fork.
+        erased: "erased on ... by ... because: ..." if the content was erased; None for most.
         cursor: Pass it to `list_sessions` with the same `sort` to get the sessions after this one.
     """
 
@@ -76,6 +78,7 @@ class SessionSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     error: str | None
     replays: str | None
     forks: str | None
+    erased: str | None
     cursor: str
 
 
@@ -135,6 +138,7 @@ def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSumm
         error=error,
         replays=row.replays,
         forks=row.forks,
+        erased=erased_text(row),
         cursor=f"{row.started}.{row.id}" if sort == "started" else f"cost.{cost}.{row.number}",
     )
 

@@ -15,6 +15,7 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, ViewError
 from lllm.events.integrity.leaves import leaves_of
+from lllm.events.model import Erased
 from lllm.projections.engine.checkpoints import Checkpoint, advance
 from lllm.projections.engine.row_changes import Changes
 from lllm.projections.engine.session_contexts import Contexts
@@ -23,7 +24,7 @@ from lllm.projections.engine.skip_damage import (
     events_and_digests,
     skip_corrupt_events,
 )
-from lllm.projections.view import View, ViewEvent, takes_digests
+from lllm.projections.view import ERASED, View, ViewEvent, takes_digests
 
 _AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
 _PART = 2_000  # rows written in one transaction where they need not be visible at once
@@ -169,6 +170,8 @@ def _apply(
     failures: list[tuple[View, ViewError]] = []
     for view, at in views.items():
         wanted = list(compress(batch, map(frozenset(view.types).__contains__, types)))
+        if ERASED not in view.types:
+            wanted = [one for one in wanted if not isinstance(one.payload, Erased)]
         if at.position >= first:
             wanted = [one for one in wanted if one.event.position > at.position]
         if wanted:

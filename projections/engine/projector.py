@@ -70,6 +70,7 @@ class Projector:
 
     Attributes:
         rebuilding: The lock, between threads, of whoever builds rows anew.
+        rows_in_log: True if the rows stand in the log's own database.
 
     Raises:
         ViewError: Two views have a name or a table in common.
@@ -86,7 +87,7 @@ class Projector:
         self.rebuilding = RobustLock()
         self._stopped: set[View] = set()  # those that raised, until the store is opened again
         self._backend = log.backend if isinstance(log, BufferedLog) else log
-        self._rows_in_log = (
+        self.rows_in_log = (
             isinstance(self._backend, KeepsRows)
             and self._backend.rows_in_log
             and self._backend.rows_database() is database
@@ -106,6 +107,11 @@ class Projector:
         self._idle = None
 
     # -- where things stand
+
+    @property
+    def stopped(self) -> frozenset[View]:
+        """The views that raised, which stay where they are until the store is opened again."""
+        return frozenset(self._stopped)
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Read up to which position each view is built, unregistered views included."""
@@ -175,7 +181,7 @@ class Projector:
         """
         if timeout == 0 and isinstance(self.log, BufferedLog) and self.log.is_holding:
             return True  # what has just happened waits, too; who reads catches up
-        head = None if self._rows_in_log else self.log.head()
+        head = None if self.rows_in_log else self.log.head()
         state = (self.database.state(), head)  # a third of what looking at log and rows costs
         if state == self._idle:
             return True

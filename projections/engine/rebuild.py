@@ -233,7 +233,8 @@ def _differences(
     columns = list(table.columns)
     listed = ", ".join(columns)
     stored, rebuilt = generation_table(table.name, old), generation_table(table.name, new)
-    for one, other in ((stored, rebuilt), (rebuilt, stored)):
+    sides = [(stored, rebuilt), (rebuilt, stored)]
+    for one, other in sides[1:] if table.is_glossary else sides:
         row = connection.execute(
             f"SELECT {listed} FROM {one} EXCEPT SELECT {listed} FROM {other} "
             f"ORDER BY {', '.join(table.key)} LIMIT 1"
@@ -241,8 +242,8 @@ def _differences(
         if row is None:
             continue
         key = {name: row[columns.index(name)] for name in table.key}
-        sides = [_row(connection, name, columns, key) for name in (stored, rebuilt)]
-        yield Difference(view.name, table.name, key, sides[0], sides[1])
+        rows = [_row(connection, name, columns, key) for name in (stored, rebuilt)]
+        yield Difference(view.name, table.name, key, rows[0], rows[1])
 
 
 def _row(

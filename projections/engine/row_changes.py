@@ -74,6 +74,7 @@ class _SetChanges:
         columns = ", ".join(table.key)
         self._select = f"SELECT 1 FROM {self.name} WHERE {where}"
         self._select_shown = f"SELECT 1 FROM {table.name} WHERE {where}"
+        self._under = f"SELECT {columns} FROM {self.name} WHERE {table.key[0]} = ?"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
         self._insert = (
             f"INSERT INTO {self.name} ({columns}) VALUES ({marks})"
@@ -97,6 +98,10 @@ class _SetChanges:
 
     def delete(self, key: Key) -> None:
         self.kept[key] = False
+
+    def delete_under(self, first: Value, read: _Read) -> None:
+        for key in (*read(self._under, (first,)), *(one for one in self.kept if one[0] == first)):
+            self.delete(key)
 
     def statements(self) -> Iterator[Statement]:
         there = list(compress(self.kept, self.kept.values()))
@@ -129,6 +134,7 @@ class _RowChanges:
         select = f"SELECT {', '.join(columns)} FROM"
         self._select = f"{select} {self.name} WHERE {where}"
         self._select_shown = f"{select} {table.name} WHERE {where}"
+        self._under = f"SELECT {', '.join(table.key)} FROM {self.name} WHERE {table.key[0]} = ?"
         self._delete = f"DELETE FROM {self.name} WHERE {where}"
         self._upserts: dict[tuple[str, ...], str] = {}
 
@@ -166,6 +172,11 @@ class _RowChanges:
     def delete(self, key: Key) -> None:
         self.changes[key] = _Change(_NO_PUTS, _NO_ADDS, deleted=True, kept=False)
         self.known[key] = None
+
+    def delete_under(self, first: Value, read: _Read) -> None:
+        pending = [key for key, change in self.changes.items() if change.kept and key[0] == first]
+        for key in (*read(self._under, (first,)), *pending):
+            self.delete(key)
 
     def _find(self, key: Key, read: _Read) -> dict[str, Value] | None:
         """Read a stored row with all changes since; None if it was deleted."""
@@ -266,6 +277,10 @@ class Changes:
     def delete(self, table: str, key: Key) -> None:
         """See Rows."""
         self._tables[table].delete(key)
+
+    def delete_under(self, table: str, first: Value) -> None:
+        """See Rows."""
+        self._tables[table].delete_under(first, self._read)
 
     def drop(self, view: View) -> None:
         """Forget the changes of one view since the last write.

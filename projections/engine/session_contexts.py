@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from lllm.events.backends.sqlite.database import Database, Value
 from lllm.events.envelope import Recorded
-from lllm.events.model import Ancestor, Event, SessionStarted
+from lllm.events.model import Ancestor, Erased, Event, SessionErased, SessionStarted
 from lllm.projections.engine.tables import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, replayed_by, storable
 
@@ -19,6 +19,7 @@ _CACHED = 50_000  # sessions; more than a batch can start: none is needed before
 
 # Where a row is looked up: a column and its value -> the columns below, or None.
 FindRow = Callable[[str, Value], Sequence[Value] | None]
+_UNKNOWN = ""  # the tactic of a session that was erased before it was read
 _COLUMNS = "number, id, tactic, partition, started, parent, replays"
 
 
@@ -34,6 +35,7 @@ class Contexts:
     def __init__(self, find_row: FindRow) -> None:
         self._find_row = find_row
         self._cache: OrderedDict[str, SessionContext] = OrderedDict()
+        self._without_start: set[str] = set()  # sessions that were erased before they were read
 
     def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
         """Make the ViewEvent of an event, with the session that it is about.
@@ -50,8 +52,33 @@ class Contexts:
             return ViewEvent(
                 event, payload, self._start(event, payload) if event.seq == 1 else None
             )
+        if isinstance(payload, SessionErased):
+            return self._erasure(event, payload)
+        if isinstance(payload, Erased) and payload.was == SessionStarted.type and event.seq == 1:
+            self._without_start.add(event.stream)
+            known = SessionContext(event.position, event.stream, _UNKNOWN, "", event.time)
+            return ViewEvent(event, payload, self._keep(known))
         about = getattr(payload, "about", None)
         return ViewEvent(event, payload, self.of(about if isinstance(about, str) else event.stream))
+
+    def _erasure(self, event: Recorded, erased: SessionErased) -> ViewEvent:
+        """Make the ViewEvent of an erasure, which may be all that is known of the session."""
+        found = self.of(erased.about)
+        if found is None:
+            return ViewEvent(event, erased, None)
+        if erased.about not in self._without_start and found.tactic_path != _UNKNOWN:
+            return ViewEvent(event, erased, found)
+        self._without_start.discard(erased.about)
+        known = SessionContext(
+            found.number,
+            found.session_id,
+            storable(erased.tactic_path),
+            storable(erased.partition),
+            found.started,
+            self._nearest(erased.ancestors),
+            replayed_by(erased) is not None,
+        )
+        return ViewEvent(event, erased, self._keep(known), is_residue=True)
 
     def of(self, session_id: str) -> SessionContext | None:
         """Look up the context of a session; None if this log does not have it."""
@@ -95,8 +122,8 @@ class Contexts:
             SessionContext(
                 number if isinstance(number, int) else 0,
                 str(session_id),
-                str(tactic),
-                str(partition),
+                _UNKNOWN if tactic is None else str(tactic),
+                str(partition or ""),
                 started if isinstance(started, int) else 0,
                 above,
                 replays is not None,

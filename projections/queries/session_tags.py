@@ -54,7 +54,7 @@ def _own_tags(
     tags = tags_by_number(connection, {number for _, numbers in facets for number in numbers})
     own: dict[int, dict[str, str]] = {session: {} for session in sessions}
     for session, numbers in facets:
-        own[session] = dict([tags[number] for number in numbers if number in tags])
+        own[session] = dict(sorted(tags[number] for number in numbers if number in tags))
     return own
 
 

@@ -43,6 +43,8 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
         task: The first line of what it was asked.
         replays: The id of the session that it replays.
         forks: The id of the session that it is a fork of.
+        erased: When its content was erased, nanoseconds UTC; None for most.
+        erasure: The position of the event that says so.
         cost_nanos: Nano-dollars.
         wasted_nanos: Nano-dollars of these whose answer was thrown away or never came whole.
     """
@@ -67,6 +69,10 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     agent_calls: int | None
     replays: str | None
     forks: str | None
+    erased: int | None
+    erased_by: str | None
+    erased_reason: str | None
+    erasure: int | None
     calls: int | None
     failed_calls: int | None
     unpriced_calls: int | None
@@ -190,6 +196,23 @@ def _one_session(connection: sqlite3.Connection, where: str, value: str | int) -
     sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
     found = _session_rows(connection.execute(sql, (value,)).fetchall())
     return found[0] if found else None
+
+
+def session_rows_where(
+    connection: sqlite3.Connection, where: str, parameters: Sequence[object]
+) -> list[SessionRow]:
+    """Read the rows of the sessions that a condition selects.
+
+    Args:
+        connection: Reads the rows.
+        where: SQL, with the table of sessions as `s`; nothing that a user wrote.
+        parameters: The values of its placeholders.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
+    return _session_rows(connection.execute(sql, parameters).fetchall())
 
 
 def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> list[SessionRow]:

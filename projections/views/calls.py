@@ -14,9 +14,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from lllm.events.backends.sqlite.database import Value
-from lllm.events.envelope import Recorded
-from lllm.events.model import Error, LLMFailed, LLMRefused, LLMRequested, LLMResponded, Price, Usage
+from lllm.events.model import (
+    Error,
+    LLMFailed,
+    LLMRefused,
+    LLMRequested,
+    LLMResponded,
+    Price,
+    SessionErased,
+    Usage,
+)
 from lllm.projections.view import (
+    ERASED,
     Index,
     Key,
     Rows,
@@ -82,20 +91,15 @@ _KIND_NUMBERS = Table(
     {**dict.fromkeys(_KIND, "TEXT"), "kind": "INTEGER"},
     key=_KIND,
     about="The number of each kind in call_kinds, to look it up by.",
+    is_glossary=True,
 )
 _KINDS = Table(
     "call_kinds",
     {"kind": "INTEGER", **dict.fromkeys(_KIND, "TEXT")},
     key=("kind",),
     about="Tactic, agent, provider, host and model of calls, by the number of the kind.",
+    is_glossary=True,
 )
-_KIND_COUNTER = Table(
-    "call_kind_counter",
-    {"id": "INTEGER", "last": "INTEGER"},
-    key=("id",),
-    about="The last number that call_kinds gave.",
-)
-
 _NO_ERROR: dict[str, Value] = dict.fromkeys(("status", "error_type", "error_code", "error_message"))
 _NO_USAGE: dict[str, Value] = dict.fromkeys(
     ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -118,9 +122,15 @@ class CallsView:
     """One row for each attempt to call a model, whatever its outcome."""
 
     name = "calls"
-    version = 2
-    tables: Sequence[Table] = (_CALLS, _KIND_NUMBERS, _KINDS, _KIND_COUNTER)
-    types: Collection[str] = ("llm.requested", "llm.responded", "llm.failed", "llm.refused")
+    version = 3
+    tables: Sequence[Table] = (_CALLS, _KIND_NUMBERS, _KINDS)
+    types: Collection[str] = (
+        "llm.requested",
+        "llm.responded",
+        "llm.failed",
+        "llm.refused",
+        ERASED,
+    )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """See View."""
@@ -130,6 +140,7 @@ class CallsView:
             LLMResponded: attempts.end,
             LLMFailed: attempts.end,
             LLMRefused: attempts.refuse,
+            SessionErased: attempts.erase,
         }
         hand_out([one for one in batch if one.session and not one.session.is_replay], handlers)
         attempts.write()
@@ -147,7 +158,11 @@ class _Attempts:
         self._kinds = _Kinds(rows)
         self._new: dict[Key, dict[str, Value]] = {}
 
-    def begin(self, session: SessionContext, asked: LLMRequested, event: Recorded) -> None:
+    def erase(self, session: SessionContext, _: SessionErased, __: ViewEvent) -> None:
+        self._rows.delete_under("calls", session.number)
+        self._new = {key: row for key, row in self._new.items() if key[0] != session.number}
+
+    def begin(self, session: SessionContext, asked: LLMRequested, one: ViewEvent) -> None:
         host = asked.host or ""
         kind = self._kinds.of(session.tactic_path, "", asked.provider, host, asked.model, "")
         self._new[session.number, asked.request] = {
@@ -156,16 +171,16 @@ class _Attempts:
             "attempt": asked.attempt,
             "kind": kind,
             "state": "running",
-            "started": event.time,
+            "started": one.event.time,
             **_NOT_ENDED,
         }
 
-    def end(self, session: SessionContext, end: LLMResponded | LLMFailed, event: Recorded) -> None:
+    def end(self, session: SessionContext, end: LLMResponded | LLMFailed, one: ViewEvent) -> None:
         key = (session.number, end.request)
         row = self._new.get(key) or self._rows.get("calls", key)
         if row is None:  # what was asked can't be read: it counts all the same
             # A forged event may say that it lasted longer than time does.
-            started = min(max(event.time - end.elapsed, -(2**63)), 2**63 - 1)
+            started = min(max(one.event.time - end.elapsed, -(2**63)), 2**63 - 1)
             begun: dict[str, Value] = {"started": started, "step": 0, "attempt": 1}
             self._new[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
         provider, host = self._kinds.place(row["kind"]) if row else ("", "")
@@ -173,7 +188,7 @@ class _Attempts:
         kind = self._kinds.of(session.tactic_path, end.agent, provider, host, end.asked, model)
         self._put(key, {"kind": kind, **_end_columns(end)})
 
-    def refuse(self, session: SessionContext, refused: LLMRefused, _: Recorded) -> None:
+    def refuse(self, session: SessionContext, refused: LLMRefused, _: ViewEvent) -> None:
         key = (session.number, refused.request)
         if key in self._new or self._rows.get("calls", key) is not None:
             self._put(key, {"wasted": 1})
@@ -204,8 +219,7 @@ class _Kinds:
         found = self._numbers.get(names)
         if found is None:
             key = (*map(storable, names),)
-            table, counter = _KIND_NUMBERS.name, _KIND_COUNTER.name
-            found, new = number_of(self._rows, table, key, "kind", counter)
+            found, new = number_of(self._rows, _KIND_NUMBERS.name, key, "kind")
             self._numbers[names] = found
             if new:
                 self._rows.put("call_kinds", (found,), **dict(zip(_KIND, key, strict=True)))

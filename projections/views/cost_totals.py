@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import msgspec
 
-from lllm.events.model import LLMFailed, LLMRefused, LLMResponded
+from lllm.events.model import CostCell, LLMFailed, LLMRefused, LLMResponded, Usage
+from lllm.projections.days import QUARTER_HOUR
 from lllm.projections.session.invoke_cost import tool_fees
 
 Billed = LLMResponded | LLMFailed | LLMRefused
@@ -69,6 +72,40 @@ class CostTotals(msgspec.Struct, gc=False):
             self.reasoning_tokens += usage.reasoning
             self.audio_input_tokens += usage.audio_in
             self.audio_output_tokens += usage.audio_out
+
+    @classmethod
+    def of(cls, cell: CostCell) -> CostTotals:
+        """Make the sums that an erased session's cell keeps.
+
+        Args:
+            cell: One that `cell` made.
+        """
+        used = cell.usage
+        return cls(
+            cell.calls, cell.failed, cell.unpriced, cell.nanos, cell.wasted, cell.tool_nanos,
+            used.input, used.output, used.cache_read, used.cache_write_5m + used.cache_write_1h,
+            used.reasoning, used.audio_in, used.audio_out,
+        )  # fmt: skip
+
+    def cell(self, quarter: int, model: str, agent: str) -> CostCell:
+        """Make the cell that keeps these sums when the session is erased.
+
+        Args:
+            quarter: The quarter of an hour that the attempts ended in, counted from 1970 in UTC.
+            model: The model that was asked.
+            agent: The agent that asked, "" for none.
+        """
+        begin = dt.datetime.fromtimestamp(quarter * QUARTER_HOUR / 10**9, dt.UTC)
+        return CostCell(
+            day=begin.date().isoformat(), model=model, agent=agent, calls=self.calls,
+            unpriced=self.unpriced_calls, nanos=self.cost_nanos, tool_nanos=self.tool_nanos,
+            quarter=quarter, failed=self.failed_calls, wasted=self.wasted_nanos,
+            usage=Usage(
+                self.input_tokens, self.output_tokens, self.cache_read_tokens,
+                self.cache_write_tokens, 0, self.reasoning_tokens, self.audio_input_tokens,
+                self.audio_output_tokens,
+            ),
+        )  # fmt: skip
 
     def sums(self) -> tuple[int, ...]:
         """The sums in the order of their columns."""

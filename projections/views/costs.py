@@ -22,10 +22,17 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backends.sqlite.database import Value
-from lllm.events.envelope import Recorded
-from lllm.events.model import LLMFailed, LLMRefused, LLMResponded, SessionStarted, SessionTagged
+from lllm.events.model import (
+    LLMFailed,
+    LLMRefused,
+    LLMResponded,
+    SessionErased,
+    SessionStarted,
+    SessionTagged,
+)
 from lllm.projections.days import QUARTER_HOUR, day_of, quarter_of
 from lllm.projections.view import (
+    ERASED,
     ColumnType,
     Index,
     Key,
@@ -47,12 +54,7 @@ _CELLS = Table(
     key=("tactic", "model", "agent"),
     indexes=(Index(("cell",), unique=True),),
     about="The number of each combination of tactic, model and agent that cost something.",
-)
-_CELL_COUNTER = Table(
-    "cost_cell_counter",
-    {"id": "INTEGER", "last": "INTEGER"},
-    key=("id",),
-    about="The last number that cost_cells gave.",
+    is_glossary=True,
 )
 _SESSION_COSTS = Table(
     "session_costs",
@@ -125,10 +127,9 @@ class CostsView:
     """The costs of all attempts to call a model, summed for every kind of cost summary."""
 
     name = "costs"
-    version = 5
+    version = 6
     tables: Sequence[Table] = (
         _CELLS,
-        _CELL_COUNTER,
         _SESSION_COSTS,
         _COSTS,
         _QUARTER_HOUR_COSTS,
@@ -142,6 +143,7 @@ class CostsView:
         "llm.responded",
         "llm.failed",
         "llm.refused",
+        ERASED,
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
@@ -153,6 +155,7 @@ class CostsView:
             LLMResponded: sums.count,
             LLMFailed: sums.count,
             LLMRefused: sums.count,
+            SessionErased: sums.erase,
         }
         hand_out(batch, handlers)
         sums.write()
@@ -170,27 +173,41 @@ class _Sums:
         self._tags: dict[int, dict[str, str]] = {}
         self._retagged: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
-    def count(self, session: SessionContext, billed: Billed, event: Recorded) -> None:
+    def count(self, session: SessionContext, billed: Billed, one: ViewEvent) -> None:
         """Add an attempt, or the refusal of an answer."""
-        place = (session.number, quarter_of(event.time), billed.asked, billed.agent)
+        place = (session.number, quarter_of(one.event.time), billed.asked, billed.agent)
         found = self._spent.get(place)
         if found is None:
             found = self._spent[place] = (session, CostTotals())
         found[1].count(billed)
 
-    def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
+    def erase(self, session: SessionContext, erased: SessionErased, one: ViewEvent) -> None:
+        """Forget the tags of a session; what it cost stays."""
+        if not one.is_residue:
+            if session.parent is None and not session.is_replay:
+                self._retag(session, {})
+            return
+        self._begin(session, {})
+        for cell in erased.cost:
+            place = (session.number, cell.quarter or 0, cell.model, cell.agent)
+            self._spent[place] = (session, CostTotals.of(cell))
+
+    def begin(self, session: SessionContext, started: SessionStarted, _: ViewEvent) -> None:
         """Add a new session, and its tags if it is a root."""
+        self._begin(session, started.tags)
+
+    def _begin(self, session: SessionContext, given: Mapping[str, str]) -> None:
         if session.is_replay:
             return
         if session.parent is None:
             self._sessions["", session.partition] += 1
             self._new_roots[session.number] = session
-            tags = {storable(name): storable(value) for name, value in started.tags.items()}
+            tags = {storable(name): storable(value) for name, value in given.items()}
             self._keep_tags(session, tags)
         if session.outermost:
             self._sessions[session.tactic_path, session.partition] += 1
 
-    def tag(self, root: SessionContext, change: SessionTagged, _: Recorded) -> None:
+    def tag(self, root: SessionContext, change: SessionTagged, _: ViewEvent) -> None:
         """Change the tags of a root; the cost so far moves to the new tags."""
         if root.parent is not None or root.is_replay:
             return
@@ -198,6 +215,10 @@ class _Sums:
         gone = {storable(name) for name in (*change.removed, *change.set)}
         tags = {name: value for name, value in before.items() if name not in gone}
         tags |= {storable(name): storable(value) for name, value in change.set.items()}
+        self._retag(root, tags)
+
+    def _retag(self, root: SessionContext, tags: dict[str, str]) -> None:
+        before = self._tags_of(root)
         if root.number not in self._new_roots:
             self._retagged.setdefault(root.number, (root, before))
         self._keep_tags(root, tags)
@@ -238,7 +259,7 @@ class _Sums:
                     totals[above.number,].append(sums)
                 continue
             own = (session.tactic_path, storable(model), storable(agent))
-            cell, _ = number_of(self._rows, _CELLS.name, own, "cell", _CELL_COUNTER.name)
+            cell, _ = number_of(self._rows, _CELLS.name, own, "cell")
             chain = session.chain()
             root = chain[-1]
             roots[root.number] = root

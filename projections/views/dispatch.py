@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 
-from lllm.projections.view import Key, Rows, ViewEvent
+import msgspec
 
-# Take a session, a payload of the type, and the event itself.
+from lllm.projections.view import Rows, ViewEvent
+
+# Take a session, a payload of the type, and the event as views get it.
 Handlers = Mapping[type, Callable[..., None]]
 
 
@@ -21,20 +24,20 @@ def hand_out(batch: Sequence[ViewEvent], handlers: Handlers) -> None:
         if one.session is not None:
             handle = handlers.get(type(one.payload))
             if handle is not None:
-                handle(one.session, one.payload, one.event)
+                handle(one.session, one.payload, one)
 
 
-def number_of(rows: Rows, table: str, key: Key, column: str, counter: str) -> tuple[int, bool]:
-    """Look up the number of a key; a new key gets the next number.
+def number_of(rows: Rows, table: str, key: tuple[str, ...], column: str) -> tuple[int, bool]:
+    """Look up the number of a key, and store it if it is new.
 
-    So numbers follow the events, wherever a batch ends.
+    The number is a hash of the key, so it is the same whatever was written before, and whatever of
+    that was erased since.
 
     Args:
         rows: The rows.
         table: Where keys and numbers stand.
         key: The key.
         column: The column of the numbers.
-        counter: A table of one row, with the key 0, that keeps the `last` number given.
 
     Returns:
         The number, and whether it is new.
@@ -42,8 +45,15 @@ def number_of(rows: Rows, table: str, key: Key, column: str, counter: str) -> tu
     row = rows.get(table, key)
     if row is not None:
         return int(row[column] or 0), False
-    last = rows.get(counter, (0,))
-    number = (int(last["last"] or 0) if last else 0) + 1
-    rows.put(counter, (0,), last=number)
+    number = hashed(key)
     rows.put(table, key, **{column: number})
     return number, True
+
+
+def hashed(key: tuple[str, ...]) -> int:
+    """Hash a key to a number of 63 bits, of which a million differ but for one chance in 10^7.
+
+    Args:
+        key: Texts that UTF-8 can hold.
+    """
+    return int.from_bytes(sha256(msgspec.json.encode(key)).digest()[:8]) >> 1

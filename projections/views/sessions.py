@@ -12,13 +12,16 @@ from lllm.events.envelope import Recorded
 from lllm.events.model import (
     AgentDefined,
     AgentStarted,
+    Erased,
     MessageAdded,
+    SessionErased,
     SessionFailed,
     SessionInterrupted,
     SessionStarted,
     SessionSucceeded,
 )
 from lllm.projections.view import (
+    ERASED,
     Index,
     Rows,
     SessionContext,
@@ -53,6 +56,10 @@ _SESSIONS = Table(
         "agent_calls": "INTEGER",
         "replays": "TEXT",
         "forks": "TEXT",
+        "erased": "INTEGER",
+        "erased_by": "TEXT",
+        "erased_reason": "TEXT",
+        "erasure": "INTEGER",
     },
     key=("number",),
     indexes=(
@@ -60,13 +67,16 @@ _SESSIONS = Table(
         Index(("root", "parent"), where="parent IS NOT NULL"),
         Index(("started",), where="parent IS NULL AND replays IS NULL"),
         Index(("replays", "started"), where="replays IS NOT NULL"),
+        Index(("forks",), where="forks IS NOT NULL"),
+        Index(("erasure",), where="erasure IS NOT NULL"),
     ),
     about=(
         "Every call of a tactic and every captured session, at any depth. number is the position "
         "of its first event, and names it in all other tables; parent and root are such numbers. "
         "started and ended are nanoseconds UTC, elapsed nanoseconds. replays is the id of the "
         "session that a replay repeats, forks that of the session that a fork goes on from, and "
-        "both are NULL for all others."
+        "both are NULL for all others. erased is when the content was erased (nanoseconds UTC) and "
+        "erasure the position of the event that says so; NULL for sessions that have theirs."
     ),
 )
 
@@ -93,13 +103,14 @@ class SessionsView:
     """One row for each session."""
 
     name = "sessions"
-    version = 5
+    version = 6
     tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
     types: Collection[str] = (
         "session.started",
         "session.succeeded",
         "session.failed",
         "session.interrupted",
+        ERASED,
         "agent.defined",
         "agent.started",
         "message.added",
@@ -109,28 +120,45 @@ class SessionsView:
         """See View."""
         running, asked = _RunningSessions(), _TaskLines(rows)
         for one in batch:
-            payload, session, event = one.payload, one.session, one.event
-            if session is None:
-                if event.type == AgentDefined.type:
-                    rows.put("definitions", (storable(event.stream),), position=event.position)
-            elif isinstance(payload, SessionStarted):
-                running.begin(session, payload)
-                _put_start(rows, payload, session)
-                asked.begin(session, payload)
-            elif isinstance(payload, MessageAdded):
-                asked.hear(session, payload)
-            elif isinstance(payload, AgentStarted):
-                asked.agent_calls[session.number] += 1
-            elif isinstance(payload, _ENDS):
-                running.end(session)
-                _put_end(rows, event, payload, session)
-            elif isinstance(payload, SessionInterrupted):
-                running.end(session)
-                row = rows.get("sessions", (session.number,))
-                if row is not None and row["state"] == "running":
-                    rows.put("sessions", (session.number,), state="interrupted")
+            if one.session is not None:
+                _take(rows, running, asked, one, one.session)
+            elif one.event.type == AgentDefined.type:
+                stream = storable(one.event.stream)
+                rows.put("definitions", (stream,), position=one.event.position)
         running.write(rows)
         asked.write()
+
+
+def _take(
+    rows: Rows,
+    running: _RunningSessions,
+    asked: _TaskLines,
+    one: ViewEvent,
+    session: SessionContext,
+) -> None:
+    payload, event = one.payload, one.event
+    if isinstance(payload, SessionStarted):
+        running.begin(session, payload)
+        _put_start(rows, payload, session)
+        asked.begin(session, payload)
+    elif isinstance(payload, MessageAdded):
+        asked.hear(session, payload)
+    elif isinstance(payload, AgentStarted):
+        asked.agent_calls[session.number] += 1
+    elif isinstance(payload, _ENDS):
+        running.end(session)
+        _put_end(rows, event, payload, session)
+    elif isinstance(payload, SessionInterrupted):
+        running.end(session)
+        row = rows.get("sessions", (session.number,))
+        if row is not None and row["state"] == "running":
+            rows.put("sessions", (session.number,), state="interrupted")
+    elif isinstance(payload, Erased):
+        _put_envelope(rows, event, session)
+    elif isinstance(payload, SessionErased):
+        running.end(session)
+        asked.forget(session)
+        _put_residue(rows, payload, session, event)
 
 
 class _TaskLines:
@@ -151,6 +179,10 @@ class _TaskLines:
     def hear(self, session: SessionContext, added: MessageAdded) -> None:
         if added.why == "user" and not self._has_task(session.number):
             self._take(session.number, first_line(added.content.text))
+
+    def forget(self, session: SessionContext) -> None:
+        self.agent_calls.pop(session.number, None)
+        self._tasks.pop(session.number, None)
 
     def _take(self, number: int, line: str | None) -> None:
         self._known[number] = line is not None
@@ -215,6 +247,52 @@ def _put_start(rows: Rows, started: SessionStarted, session: SessionContext) -> 
         rows.put("sessions", key, forks=storable(forks))
     if session.parent is not None:
         rows.put("sessions", key, parent=session.parent.number, ordinal=started.ordinal)
+
+
+def _put_envelope(rows: Rows, event: Recorded, session: SessionContext) -> None:
+    """Keep what the envelope of an erased event says, until the `session.erased` comes."""
+    key = (session.number,)
+    if event.type == SessionStarted.type:
+        rows.put("sessions", key, id=session.session_id, started=session.started)
+    elif event.type in (SessionSucceeded.type, SessionFailed.type):
+        rows.put("sessions", key, last_position=event.position)
+
+
+def _put_residue(
+    rows: Rows, erased: SessionErased, session: SessionContext, event: Recorded
+) -> None:
+    """Replace all that a row says of a session by what its erasure says."""
+    key = (session.number,)
+    before = rows.get("sessions", key) or {}
+    last_position = before.get("last_position")
+    rows.delete("sessions", key)
+    rows.put(
+        "sessions",
+        key,
+        id=session.session_id,
+        tactic=session.tactic_path,
+        name=storable(erased.name),
+        kind=storable(erased.kind),
+        partition=session.partition,
+        state=erased.state,
+        started=session.started,
+        ended=erased.ended,
+        elapsed=erased.elapsed,
+        last_position=last_position,
+        root=session.root.number,
+        parent=None if session.parent is None else session.parent.number,
+        ordinal=None if session.parent is None else erased.ordinal,
+        replays=_storable(replayed_by(erased)),
+        forks=_storable(forked_from(erased)),
+        erased=event.time,
+        erased_by=storable(erased.by),
+        erased_reason=storable(erased.reason),
+        erasure=event.position,
+    )
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
 
 
 def _put_end(

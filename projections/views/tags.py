@@ -13,20 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from lllm.events.envelope import Recorded
 from lllm.events.model import (
+    SessionErased,
     SessionFailed,
+    SessionHeld,
     SessionInterrupted,
+    SessionReleased,
     SessionStarted,
     SessionSucceeded,
     SessionTagged,
 )
-from lllm.projections.view import Rows, SessionContext, Table, ViewEvent, storable
+from lllm.projections.view import ERASED, Rows, SessionContext, Table, ViewEvent, storable
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
 # kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
 Facet = tuple[str, str, str]
 _OF_TAGS = ("tag", "named")  # which children have, whether a list by tactic shows them or not
+_COUNTS = ("roots", "children", "replays")
 NO_PARTITION = ""  # is no facet: most sessions have none, and their rows tell
 
 _FACETS = Table(
@@ -50,7 +53,7 @@ _CHILD_FACETS = Table(
     key=("facet", "started", "session"),
     about="The same for sessions below others, with the root of each.",
 )
-# The number of a facet, and how many roots and how many children have it.
+# The number of a facet, and how many have it. One that nobody has any more has no row.
 _FACET_NUMBERS = Table(
     "facet_numbers",
     {
@@ -60,11 +63,12 @@ _FACET_NUMBERS = Table(
         "facet": "INTEGER",
         "roots": "INTEGER",
         "children": "INTEGER",
+        "replays": "INTEGER",
     },
     key=("kind", "name", "value"),
     about=(
         "The number of each tag, state, tactic and partition, and how many sessions have it: roots "
-        "at the top, children below."
+        "at the top, children below, and replays, which no filter finds by it."
     ),
 )
 _TAG_NAMES = Table(
@@ -72,12 +76,6 @@ _TAG_NAMES = Table(
     {"facet": "INTEGER", "name": "TEXT", "value": "TEXT"},
     key=("facet",),
     about="Name and value of each tag, by its number.",
-)
-_FACET_COUNTER = Table(
-    "facet_counter",
-    {"id": "INTEGER", "last": "INTEGER"},
-    key=("id",),
-    about="The last number that facet_numbers gave.",
 )
 # The tags of a session's own: the numbers of their facets, each between two spaces.
 _SESSION_TAGS = Table(
@@ -105,13 +103,12 @@ class TagsView:
     """The facets (tags, state, tactic, partition) of every session."""
 
     name = "tags"
-    version = 4
+    version = 5
     tables: Sequence[Table] = (
         _FACETS,
         _CHILD_FACETS,
         _FACET_NUMBERS,
         _TAG_NAMES,
-        _FACET_COUNTER,
         _SESSION_TAGS,
         _STATEMENTS,
     )
@@ -121,6 +118,9 @@ class TagsView:
         "session.failed",
         "session.interrupted",
         "session.tagged",
+        "session.held",
+        "session.released",
+        ERASED,
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
@@ -132,6 +132,9 @@ class TagsView:
             SessionFailed: facets.end,
             SessionInterrupted: facets.interrupt,
             SessionTagged: facets.tag,
+            SessionHeld: facets.keep_statement,
+            SessionReleased: facets.keep_statement,
+            SessionErased: facets.erase,
         }
         hand_out(batch, handlers)
         facets.write()
@@ -155,12 +158,14 @@ def numbers_in(facets: object) -> list[int]:
 class _Entries:
     """A facet's number, and the change of its session count in a batch."""
 
-    __slots__ = ("children", "number", "roots")
+    __slots__ = ("children", "may_be_unused", "number", "replays", "roots")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, is_new: bool) -> None:
         self.number = number
         self.roots = 0
         self.children = 0
+        self.replays = 0
+        self.may_be_unused = is_new
 
 
 class _Facets:
@@ -172,41 +177,58 @@ class _Facets:
         # Most sessions end in the batch that they begin in: only their last state is written.
         self._new: dict[int, tuple[SessionContext, str]] = {}
 
-    def begin(self, session: SessionContext, started: SessionStarted, _: Recorded) -> None:
+    def begin(self, session: SessionContext, started: SessionStarted, _: ViewEvent) -> None:
         """Add a new session to its first facets."""
-        listed = session.parent is None or session.outermost
-        if listed and not session.is_replay:  # replays are found without facets
-            self._new[session.number] = (session, "running")
-            self._of(("state", "", "running"))
-            self._enter(session, ("tactic", "", session.tactic_path))
-            if session.partition != NO_PARTITION:
-                self._enter(session, ("partition", "", session.partition))
+        self._begin(session, "running")
         if started.tags:
             self._set_tags(session, [], started.tags, ())
 
+    def _begin(self, session: SessionContext, state: str) -> None:
+        listed = session.parent is None or session.outermost
+        if listed and not session.is_replay:  # replays are found without facets
+            self._new[session.number] = (session, state)
+            self._enter(session, ("tactic", "", session.tactic_path))
+            if session.partition != NO_PARTITION:
+                self._enter(session, ("partition", "", session.partition))
+
     def end(
-        self, session: SessionContext, end: SessionSucceeded | SessionFailed, _: Recorded
+        self, session: SessionContext, end: SessionSucceeded | SessionFailed, _: ViewEvent
     ) -> None:
         """Add a session to the facet of its final state."""
         state = "success" if isinstance(end, SessionSucceeded) else "failure"
         self._move(session, ("running", "interrupted"), state)
 
     def interrupt(
-        self, session: SessionContext, _: SessionInterrupted, statement: Recorded
+        self, session: SessionContext, interrupted: SessionInterrupted, one: ViewEvent
     ) -> None:
         """Move a running session to the interrupted ones."""
-        self._keep_statement(session, statement)
+        self.keep_statement(session, interrupted, one)
         self._move(session, ("running",), "interrupted")
 
-    def tag(self, session: SessionContext, change: SessionTagged, statement: Recorded) -> None:
+    def tag(self, session: SessionContext, change: SessionTagged, one: ViewEvent) -> None:
         """Change a session's own tags."""
-        self._keep_statement(session, statement)
-        row = self._rows.get("session_tags", (session.number,))
-        before = numbers_in(row["facets"]) if row else []
-        self._set_tags(session, before, change.set, change.removed)
+        self.keep_statement(session, change, one)
+        self._set_tags(session, self._tags_of(session), change.set, change.removed)
 
-    def _keep_statement(self, session: SessionContext, event: Recorded) -> None:
+    def erase(self, session: SessionContext, erased: SessionErased, one: ViewEvent) -> None:
+        """Forget a session's tags, and what was said of it; its state and tactic stay."""
+        if one.is_residue:
+            self._begin(session, erased.state)
+        before = self._tags_of(session)
+        names = [self._rows.get("tag_names", (number,)) for number in before]
+        self._set_tags(session, before, {}, [str(row["name"]) for row in names if row])
+        self._rows.delete("session_tags", (session.number,))
+        self._rows.delete_under("statements", session.number)
+        self.keep_statement(session, erased, one)
+
+    def keep_statement(self, session: SessionContext, _: object, one: ViewEvent) -> None:
+        """Note where in the log something is said of a session."""
+        event = one.event
         self._rows.put("statements", (session.number, event.position), stream=event.stream)
+
+    def _tags_of(self, session: SessionContext) -> list[int]:
+        row = self._rows.get("session_tags", (session.number,))
+        return numbers_in(row["facets"]) if row else []
 
     def _set_tags(
         self,
@@ -239,7 +261,6 @@ class _Facets:
         if begun is not None:
             if begun[1] in before:
                 self._new[session.number] = (session, after)
-                self._of(("state", "", after))
         elif any(self._leave(session, ("state", "", state)) for state in before):
             self._enter(session, ("state", "", after))
 
@@ -251,6 +272,7 @@ class _Facets:
         entries = self._of(facet)
         key = (entries.number, session.started, session.number)
         if session.is_replay:
+            entries.replays += 1
             return entries.number  # its tags are shown, and no filter finds it by them
         if session.parent is None:
             entries.roots += 1
@@ -268,9 +290,13 @@ class _Facets:
             return False
         entries = self._of(facet)
         key = (entries.number, session.started, session.number)
+        if session.is_replay and facet[0] in _OF_TAGS:
+            entries.replays -= 1
+            entries.may_be_unused = True
         if self._rows.get(table, key) is None:
             return False
         self._rows.delete(table, key)
+        entries.may_be_unused = True
         if session.parent is None:
             entries.roots -= 1
         else:
@@ -281,14 +307,14 @@ class _Facets:
         """The entries of a facet, looked up once."""
         entries = self._entries.get(facet)
         if entries is None:
-            table, counter = _FACET_NUMBERS.name, _FACET_COUNTER.name
-            number, new = number_of(self._rows, table, facet, "facet", counter)
+            table = _FACET_NUMBERS.name
+            number, new = number_of(self._rows, table, facet, "facet")
             if new:
-                self._rows.put(table, facet, roots=0, children=0)
+                self._rows.put(table, facet, roots=0, children=0, replays=0)
                 kind, name, value = facet
                 if kind == "tag":
                     self._rows.put("tag_names", (number,), name=name, value=value)
-            entries = self._entries[facet] = _Entries(number)
+            entries = self._entries[facet] = _Entries(number, is_new=new)
         return entries
 
     def write(self) -> None:
@@ -296,7 +322,15 @@ class _Facets:
         for session, state in self._new.values():
             self._enter(session, ("state", "", state))
         for facet, entries in self._entries.items():
-            if entries.roots or entries.children:
-                self._rows.add(
-                    "facet_numbers", facet, roots=entries.roots, children=entries.children
-                )
+            counts = {name: count for name in _COUNTS if (count := getattr(entries, name))}
+            if counts:
+                self._rows.add("facet_numbers", facet, **counts)
+            if entries.may_be_unused:
+                self._drop_unused(facet, entries.number)
+
+    def _drop_unused(self, facet: Facet, number: int) -> None:
+        """Drop the name and value of a facet that no session has any more."""
+        row = self._rows.get("facet_numbers", facet)
+        if row is not None and not any(row[name] for name in _COUNTS):
+            self._rows.delete("facet_numbers", facet)
+            self._rows.delete("tag_names", (number,))

@@ -357,7 +357,10 @@ _QUOTING = {
     ("llm.refused", "reason"),
     ("retry.scheduled", "reason"),
 }
-_KINDS = {("llm.requested", "media"): ("audio",)}  # words of lllm's own
+_KINDS = {  # words of lllm's own
+    ("llm.requested", "media"): ("audio",),
+    ("session.erased", "streams"): ("tagged-1",),
+}
 _PLAIN: dict[str, object] = {
     "str": "s", "Number": 7, "str | None": "s", "Number | None": 7, "Amount | None": 7,
     "bool": True,

@@ -19,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.jsonl import lost_end, segments
+from lllm.events.backends.jsonl import erasing, lost_end, segments
 from lllm.events.backends.jsonl.appender import Appender
+from lllm.events.backends.jsonl.erasing_intent import intent_of
 from lllm.events.backends.jsonl.format_file import has_format, write_format
 from lllm.events.backends.jsonl.line_format import (
     type_field,
@@ -118,6 +119,8 @@ class LocalFileBackend:
                 self._open()
                 if not read_only and self.rows_path.exists():
                     self._note_end()
+                if not read_only and intent_of(self.path).exists():
+                    self._erase(())
         except BaseException:
             self._share.close()
             raise
@@ -281,6 +284,29 @@ class LocalFileBackend:
     def when_written(self, work: Callable[[], object]) -> None:
         """See KnowsNesting."""
         self._shared.nesting.queue(work)
+
+    # -- erasing
+
+    def erase_payloads(self, erased: Sequence[Recorded]) -> None:
+        """See ErasesPayloads."""
+        if self.read_only:
+            raise LogReadOnly(f"{self.path} was opened to be read only.")
+        with segments.FolderErrors(self.path):
+            self._erase(erased)
+
+    def _erase(self, erased: Sequence[Recorded]) -> None:
+        """Finish what a crash interrupted, and erase what is given."""
+        with LockPair(self._shared.thread_lock, self._lock_file()) as mine:
+            if not mine:
+                raise kept_waiting(self.path)
+            if erased:
+                erasing.erase_lines(self.path, erased, mode=self._shared.mode)
+            else:
+                erasing.finish(self.path)
+
+    def vacuum(self) -> bool:
+        """See ErasesPayloads; lines are overwritten where they stand, and leave no copies."""
+        return True
 
     # -- reading
 

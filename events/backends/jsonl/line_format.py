@@ -10,6 +10,11 @@ is a write that was cut short.
 `data` is the payload's own bytes. A payload that can't stand in a line as it is (no valid JSON, or
 with a line break, or with spaces around it) is kept in a string, `text`, or in `base64` where it is
 no UTF-8.
+
+The line of an erased event keeps its length, since positions are offsets. In the place of `digest`
+and payload it has `erased`: the commitment to the payload and the digest, in base85 (RFC 1924's
+alphabet, 40 characters each), and spaces up to the old length. Where the payload was so short that
+both find no room, it has the commitment alone, from which the digest is computed.
 """
 
 from __future__ import annotations
@@ -23,12 +28,13 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from lllm.events.concurrency.decoders import decoder
+from lllm.events.digest import commitment_of_erased, erased_payload, leaf_of_commitment
 from lllm.events.envelope import APPEND_BYTES, EVENT_BYTES, NewEvent, Recorded, too_large
 from lllm.events.long_texts import is_text
 
 STREAM = b'{"stream":"'  # how every line begins
 WHOLE = b',"more":0}\n'  # how every append ends
-_LINE_BEGUN = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,"digest":"%b",'
+_ENVELOPE = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,'
 _LONG = 1 << 20  # bytes of a payload that is not copied into its line
 _MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
 
@@ -49,10 +55,11 @@ class _Line(msgspec.Struct, kw_only=True):
     time: _Number
     type: str
     version: _Number
-    digest: str
+    digest: str | msgspec.UnsetType = msgspec.UNSET
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     text: str | msgspec.UnsetType = msgspec.UNSET
     base64: bytes | msgspec.UnsetType = msgspec.UNSET
+    erased: str | msgspec.UnsetType = msgspec.UNSET
     more: int
 
     @property
@@ -72,6 +79,7 @@ class _Line(msgspec.Struct, kw_only=True):
 
 
 _decode_line = decoder(_Line).decode
+_BASE85 = 40  # characters of base85 for 32 bytes
 
 
 def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
@@ -128,9 +136,40 @@ def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]
 
 def _begun(event: NewEvent | _Line, digest: bytes) -> bytes:
     """Encode a line up to its payload."""
-    return _LINE_BEGUN % (
-        _encode(event.stream), event.seq, event.time, _encode(event.type), event.version, digest,
+    return b'%b"digest":"%b",' % (_envelope(event), digest)
+
+
+def _envelope(event: NewEvent | Recorded | _Line) -> bytes:
+    """Encode a line up to its digest."""
+    return _ENVELOPE % (
+        _encode(event.stream), event.seq, event.time, _encode(event.type), event.version,
     )  # fmt: skip
+
+
+def erased_line(event: Recorded, more: int, length: int) -> tuple[bytes, int, bytes]:
+    """Encode the line of an erased event, in the length that it had.
+
+    Args:
+        event: Without its payload, as `envelope.erase` made it.
+        more: How many events of its append follow.
+        length: Of its line without the newline, in bytes.
+
+    Returns:
+        How the line begins, how many spaces follow, and how it ends.
+
+    Raises:
+        ValueError: It finds no room; the event has its payload, or the line is another's.
+    """
+    committed = commitment_of_erased(event.data)
+    if committed is None:
+        raise ValueError(f"event {event.seq} of {event.stream!r} has its payload")
+    begin, end = b'%b"erased":"' % _envelope(event), b'","more":%d}' % more
+    for kept in (committed + event.digest, committed):
+        text = base64.b85encode(kept)
+        room = length - len(begin) - len(text) - len(end)
+        if room >= 0:
+            return begin + text, room, end
+    raise ValueError(f"the line of event {event.seq} of {event.stream!r} is too short")
 
 
 def _payload(data: bytes) -> tuple[bytes, ...]:
@@ -163,6 +202,11 @@ def decode(position: int, line: bytes) -> Recorded:
         found = _decode_line(line)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if found.digest is msgspec.UNSET:
+        event = _erased_event(found)
+        if _encode(found) != line:
+            raise ValueError("it says an erased event, but is not written as lllm writes one")
+        return event.at(position)
     data = bytes(found.data) if found.data is not msgspec.UNSET else found.payload
     digest = bytes.fromhex(found.digest)
     given = (found.data is not msgspec.UNSET) + (found.text is not msgspec.UNSET)
@@ -177,12 +221,35 @@ def decode(position: int, line: bytes) -> Recorded:
     )
 
 
+def _erased_event(found: _Line) -> NewEvent:
+    """The event of a line without a digest.
+
+    Raises:
+        ValueError: The line says none.
+    """
+    given = (found.data, found.text, found.base64)
+    if found.erased is msgspec.UNSET or any(one is not msgspec.UNSET for one in given):
+        raise ValueError("it has no digest")
+    text = found.erased.rstrip(" ").encode()
+    if len(text) not in (_BASE85, 2 * _BASE85):
+        raise ValueError("it is no commitment, and no commitment with a digest")
+    kept = base64.b85decode(text)
+    committed = kept[:32]
+    digest = kept[32:] or leaf_of_commitment(
+        committed, found.stream, found.seq, found.time, found.type, found.version
+    )
+    return NewEvent(
+        found.stream, found.seq, found.time, found.type, found.version,
+        erased_payload(committed), digest,
+    )  # fmt: skip
+
+
 def _is_written_so(found: _Line, line: bytes) -> bool:
     """True if a line is byte for byte what `encode_append` would write."""
     if len(line) <= _LONG or found.data is msgspec.UNSET:
         return _encode(found) == line  # formatting it takes three times as long
     data = memoryview(found.data)  # which is the longest part, and not copied
-    begun = b'%b"data":' % _begun(found, found.digest.encode())
+    begun = b'%b"data":' % _begun(found, str(found.digest).encode())
     end = b',"more":%d}' % found.more
     return (
         len(line) == len(begun) + len(data) + len(end)
@@ -332,6 +399,8 @@ def said_by(line: bytes) -> tuple[NewEvent, int] | None:
     """
     try:
         found = _decode_line(line)
+        if found.digest is msgspec.UNSET:
+            return _erased_event(found), found.more
         data, digest = found.payload, bytes.fromhex(found.digest)
     except (ValueError, RecursionError):
         return None

@@ -18,6 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from lllm.events.backends.jsonl.erasing_intent import noted_event
 from lllm.events.backends.jsonl.line_format import (
     STREAM,
     WHOLE,
@@ -217,6 +218,16 @@ def _find_before(file: FileIO, needle: bytes, end: int) -> int:
     return 0
 
 
+def last_newline_before(file: FileIO, end: int) -> int:
+    """The offset at which the line that ends at an offset begins.
+
+    Args:
+        file: The segment, open to read.
+        end: The offset of the line's newline.
+    """
+    return _find_before(file, b"\n", end)
+
+
 def read_at(file: FileIO, offset: int, count: int) -> bytes:
     """Bytes from the middle of a file.
 
@@ -359,7 +370,7 @@ def _events_of(
     try:
         for index, (position, line) in enumerate(lines):
             if wanted(line):
-                events.append(decode(position, line))
+                events.append(_event_of(segment, position, line))
             if len(line) > _PAGE:
                 lines[index] = position, b""  # its event has a copy
             del line
@@ -367,6 +378,21 @@ def _events_of(
         why = f"this is not the line of an event: {error}"
         raise _damaged(segment, lines, start, why) from error
     return events
+
+
+def _event_of(segment: Segment, position: int, line: bytes) -> Recorded:
+    """Decode a line; one that is just being overwritten is known without it.
+
+    Raises:
+        ValueError: The line is not one as `encode_append` writes it.
+    """
+    try:
+        return decode(position, line)
+    except ValueError:
+        event = noted_event(segment.path.parent, position)
+        if event is None:
+            raise
+        return event
 
 
 def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:

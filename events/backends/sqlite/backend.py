@@ -28,6 +28,7 @@ from lllm.events.envelope import (
     APPEND_BYTES,
     EVENT_BYTES,
     NewEvent,
+    Recorded,
     conflict,
     refuse_too_large,
     too_large,
@@ -205,6 +206,20 @@ class SQLiteBackend(ReadsEventRows):
         from lllm.events.backends.sqlite.repair import repair_log
 
         return repair_log(self)
+
+    def erase_payloads(self, erased: Sequence[Recorded]) -> None:
+        """See ErasesPayloads."""
+        from lllm.events.backends.sqlite.erasing import erase_rows
+
+        if self.damage is not None:
+            self._refuse_damage(self.damage)
+        erase_rows(self.database, erased)
+
+    def vacuum(self) -> bool:
+        """See ErasesPayloads."""
+        from lllm.events.backends.sqlite.erasing import vacuum
+
+        return vacuum(self.database)
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
         """See ReportsHealth."""

@@ -44,6 +44,8 @@ class Connection(sqlite3.Connection):
             self.execute("PRAGMA fullfsync=ON")
         self.execute("PRAGMA wal_autocheckpoint=0")
         self.execute(f"PRAGMA cache_size=-{_READER_CACHE >> 10}")
+        # What is deleted is overwritten with zeros: rows hold what users may have to erase.
+        self.execute("PRAGMA secure_delete=ON")
         self.execute("PRAGMA trusted_schema=OFF")  # https://sqlite.org/security.html
         self.execute("PRAGMA cell_size_check=ON")
 

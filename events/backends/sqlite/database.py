@@ -274,6 +274,25 @@ class Database:
         """
         return self._writer.insert(sql, values)
 
+    def vacuum(self) -> None:
+        """Write the file anew, without what was deleted; other writers wait meanwhile.
+
+        Raises:
+            LogUnavailable: The file can't be written, or there is no space for a copy.
+        """
+        self._writer.run_alone("VACUUM")
+
+    def empty_write_ahead_log(self) -> bool:
+        """Copy the write-ahead log into the file and cut it to nothing.
+
+        Returns:
+            False where a reader still needs it.
+
+        Raises:
+            LogUnavailable: The file can't be written.
+        """
+        return self._writer.run_alone("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+
     # -- reading
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:

@@ -87,6 +87,14 @@ class SharedDatabase(Database):
         """See Database."""
         return self._writable().insert(sql, values)
 
+    def vacuum(self) -> None:
+        """See Database."""
+        self._writable().vacuum()
+
+    def empty_write_ahead_log(self) -> bool:
+        """See Database."""
+        return self._writable().empty_write_ahead_log()
+
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """See Database."""
         return self._open().query(sql, parameters)

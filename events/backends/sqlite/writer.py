@@ -226,6 +226,37 @@ class Writer:
         """
         return is_busy(error) and time.monotonic() < held.began + locks.WAIT_SECONDS
 
+    def run_alone(self, sql: str) -> list[Row]:
+        """Run a statement that can't be part of a transaction, while no other writer writes.
+
+        Args:
+            sql: The statement.
+
+        Returns:
+            Its rows; what it returns where it failed because others read is for the caller to see.
+
+        Raises:
+            LogUnavailable: It can't be run, or others write for too long.
+        """
+        if self.is_nested():
+            raise self.refusal_of_nested()
+        held = self.locked()
+        try:
+            with FileErrors(self.path):
+                try:
+                    self.nesting.begin(sys._getframe())
+                    if not held.enter(sys._getframe()):
+                        raise kept_waiting(self.path)
+                    connection = self.begin_use(held)
+                    with connection.waiting(SHORT_SECONDS):
+                        return connection.execute(sql).fetchall()
+                finally:
+                    self.end_use()
+                    held.exit()
+        finally:
+            held.exit()
+            self.nesting.end()
+
     # -- checkpoints
 
     def checkpoint_is_due(self, *, unwaited: bool = False) -> bool:

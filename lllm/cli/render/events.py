@@ -26,6 +26,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "session.interrupted": ("about", "last_seq"),
     "session.edited": ("step", "message", "tool", "model", "params", "prompt"),
     "session.tagged": ("about", "set", "removed", "by"),
+    "session.held": ("about", "by", "reason"),
+    "session.released": ("about", "hold", "by", "reason"),
     "session.erased": ("about", "by", "reason"),
     "agent.defined": ("name", "model"),
     "agent.started": ("agent", "call"),

@@ -43,7 +43,7 @@ def _table(
     summaries: Sequence[SessionSummary], zone: dt.tzinfo, offset: str | None, longest: int
 ) -> Table:
     """Make a table with tasks and errors cut to `longest` characters."""
-    tasks = any(one.task for one in summaries)
+    tasks = any(one.task or one.erased for one in summaries)
     errors = any(one.error for one in summaries)
     started = "STARTED" if offset is None else f"STARTED ({offset})"
     table = plain_table()
@@ -66,7 +66,7 @@ def _table(
             Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
             Text(_cost(one)),
             Text(formats.tag_list(one.tags), "cyan"),
-            *([Text(formats.cut(one.task or "", longest))] if tasks else []),
+            *([Text(formats.cut(one.task or one.erased or "", longest))] if tasks else []),
             *([_error(one, longest)] if errors else []),
         )
     return table
@@ -98,6 +98,8 @@ def _lines(
     if one.task:
         task = Text.assemble(("task ", "dim"), formats.cut(one.task, room - len("task ")))
         yield Padding(task, (0, 0, 0, _INDENT), expand=False)
+    if one.erased:
+        yield Padding(Text(formats.cut(one.erased, room)), (0, 0, 0, _INDENT), expand=False)
     if one.error:
         yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
 

@@ -684,7 +684,7 @@ def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
         target.close()
         rows = path
     assert run("rebuild", "--store", path).startswith(
-        "sessions, tags, costs, calls, merkle: built anew"
+        "sessions, tags, costs, calls, holds, merkle: built anew"
     )
     assert "as the events say" in run("rebuild", "--check", "--store", path)
     connection = sqlite3.connect(rows)

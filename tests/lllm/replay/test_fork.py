@@ -26,6 +26,7 @@ from lllm import (
     ReplayError,
     ReplayPlace,
     SessionNotFound,
+    SessionWasErased,
     SQLiteBackend,
     Tactic,
     TacticCallSession,
@@ -781,13 +782,16 @@ def test_an_erased_session(store: LogStore, tmp_path: Path) -> None:
         about=recorded, by="somebody", reason="asked for", events=1, tactic_path="program",
         state="success", started=1, salt=b"s" * 32,
     )  # fmt: skip
+    exported = store.export_session(recorded, "jsonl")
     append_statement(store.log, f"erased-{recorded}", erased, salt=erased.salt)
     file = tmp_path / "erased.jsonl"
     statement = as_jsonl([*store.log.read(stream=f"erased-{recorded}")])
-    file.write_text(store.export_session(recorded, "jsonl") + statement)
+    file.write_text(exported + statement)
     with pytest.raises(ReplayError, match="it was erased by somebody"):
         Program(twice, log_store=store).fork(file, at=ReplayPlace(respond=2))
     with pytest.raises(ReplayError, match=r"can't be compared\. .* erased by somebody"):
+        store.diff(file, file)
+    with pytest.raises(SessionWasErased, match="by somebody because: asked for"):
         store.diff(recorded, file)
 
 

@@ -1,0 +1,56 @@
+"""The commands `lllm hold` and `lllm release`: legal holds, which win over every erasure."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import id_argument, open_named, store_option, zone, zone_options
+from lllm.events.errors import StoreError
+from lllm.terminal_safe import visible
+
+_BY = click.option("--by", metavar="NAME", help="Who does it; else your user name.")
+
+
+@click.command()
+@store_option
+@id_argument
+@zone_options
+@click.option("--reason", metavar="TEXT", help="Why, as the name of a case; it stays in the log.")
+@_BY
+@click.option("--list", "listing", is_flag=True, help="List the holds on it instead.")
+def hold(store: str | None, prefix: str, reason: str | None, by: str | None, listing: bool) -> None:
+    """Place a legal hold on a session: nothing of it can be erased until it is released.
+
+    A hold on a session below another one keeps the whole tree.
+    """
+    if listing == bool(reason):
+        raise click.UsageError("Either --reason TEXT, or --list.")
+    with open_named(store, on_error="raise") as opened:
+        session_id = opened.find_id(prefix)
+        if reason:
+            click.echo(visible(opened.hold(session_id, reason=reason, by=by)))
+            return
+        found = opened.holds(session_id)
+    if not found:
+        raise Finding(f"No legal hold keeps session {session_id}.")
+    for one in found:
+        when = one.placed.astimezone(zone()).isoformat(sep=" ", timespec="minutes")
+        click.echo(f"{visible(one.hold)}  {when}  {visible(one.by)}: {visible(one.reason)}")
+
+
+@click.command()
+@store_option
+@id_argument
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it stays in the log.")
+@_BY
+@click.option("--hold", "one", metavar="HOLD", help="This one alone, as `lllm hold --list` has it.")
+def release(store: str | None, prefix: str, reason: str, by: str | None, one: str | None) -> None:
+    """Lift the legal holds on a session, so that it can be erased again."""
+    with open_named(store, on_error="raise") as opened:
+        session_id = opened.find_id(prefix)
+        try:
+            lifted = opened.release(session_id, reason=reason, by=by, hold=one)
+        except StoreError as error:
+            raise Finding(str(error)) from error
+    click.echo(f"{visible(session_id)}: {lifted} lifted.")

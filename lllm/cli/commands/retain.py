@@ -1,0 +1,54 @@
+"""The command `lllm retain`: erases what is older than it is kept, for a nightly job."""
+
+from __future__ import annotations
+
+import click
+
+from lllm.cli.options import json_option, open_named, store_option, zone, zone_options
+
+
+@click.command()
+@store_option
+@zone_options
+@click.option("--days", required=True, type=click.IntRange(min=1), metavar="N",
+              help="How long sessions are kept, from their start.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Erase them; else it is only said what would be.")
+@click.option("--reason", metavar="TEXT", help="Why; else the number of days. It stays in the log.")
+@click.option("--by", metavar="NAME", help="Who erases them; else your user name.")
+@click.option("--defer-vacuum", is_flag=True,
+              help="Leave the VACUUM to a later `lllm vacuum`.")  # fmt: skip
+@json_option
+def retain(
+    store: str | None,
+    days: int,
+    yes: bool,
+    reason: str | None,
+    by: str | None,
+    defer_vacuum: bool,
+    as_json: bool,
+) -> None:
+    """Erase sessions that are older than they are kept; without --yes, only say which.
+
+    Sessions that a legal hold keeps stay.
+    """
+    from lllm.cli.commands.erase import show_erasure
+
+    with open_named(store, on_error="raise") as opened:
+        found = opened.retain(
+            days=days, dry_run=not yes, reason=reason, by=by, defer_vacuum=defer_vacuum
+        )
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(found).decode())
+        return
+    before = found.before.astimezone(zone()).isoformat(sep=" ", timespec="minutes")
+    erased = "erased now" if found.erasure else "not erased: this was a dry run"
+    click.echo(
+        f"Older than {days} days (before {before}): {len(found.older):,} sessions"
+        + (f", {erased}" if found.older else "")
+        + f"; {len(found.held):,} more are held, {len(found.running):,} still run."
+    )
+    if found.erasure is not None:
+        show_erasure(found.erasure)

@@ -1,0 +1,452 @@
+"""Erases sessions: the order of its steps, and what is finished after a crash.
+
+For each session: the `session.erased` is written, which says who, when and why, and holds what
+stays (path, state, times, costs). Then the views take it, which removes the texts from lists and
+sums while the payloads can still be read. Then the payloads go, the salt last. Then the write-ahead
+logs are emptied, and a VACUUM writes SQLite files anew, since copies stay in the gaps of pages.
+
+The note `erasures` beside the rows says how far that is. A process that finds an erasure begun when
+it opens the store to write finishes it, but for the VACUUM.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lllm.events import codec
+from lllm.events.backend import read_types
+from lllm.events.backends.sqlite.file_header import FileErrors
+from lllm.events.concurrency.locks import FileLock, kept_waiting
+from lllm.events.concurrency.robust_locks import LockPair, RobustLock
+from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.errors import (
+    AppendConflict,
+    ErasureRefused,
+    LogError,
+    LogReadOnly,
+    LogUnavailable,
+    ViewError,
+)
+from lllm.events.integrity.erasure import check_erasable, erase_events, without_payloads
+from lllm.events.model import SessionErased
+from lllm.events.statements import statement
+from lllm.projections.engine.rebuild import rebuild
+from lllm.projections.queries import erasures as erasure_queries
+from lllm.projections.queries import load_session as loading
+from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.erasures import ErasureState
+from lllm.projections.view import ERASED, View
+from lllm.store.erasure_report import Erasure, files_out_of_reach
+from lllm.store.residue import residue_of
+
+if TYPE_CHECKING:
+    from lllm.events.backends.sqlite.database import Database
+    from lllm.store.session_host import StoreSessionHost
+
+_logger = logging.getLogger("lllm.store")
+
+_AT_ONCE = 100  # sessions whose payloads go together
+_FOLLOW_SECONDS = 60.0  # for other processes that write the rows
+_STATEMENTS = ("session.tagged", "session.interrupted", "session.held", "session.released")
+_threads = RobustLock()
+
+
+class _Planned(msgspec.Struct):
+    """A session with all below it: what is written of it, and its events without payloads."""
+
+    ids: list[str]
+    statements: list[NewEvent]
+    erased: list[Recorded]
+
+
+def who(by: str | None) -> str:
+    """Name who does something: as given, or the user of this process.
+
+    Args:
+        by: A name, None for the user's.
+    """
+    if by:
+        return by
+    import getpass  # late: it takes a terminal's libraries along
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
+
+
+class Eraser:
+    """Erases sessions of one store.
+
+    Args:
+        host: The open store.
+
+    Raises:
+        ErasureRefused: Its backend can't erase.
+        LogReadOnly: It was opened to be read only.
+    """
+
+    def __init__(self, host: StoreSessionHost) -> None:
+        self._host = host
+        self._backend = host.settings.backend
+        self._rows = host.rows
+        if host.read_only or self._rows.database.read_only:
+            raise LogReadOnly(f"{self._backend!r} was opened to be read only; nothing is erased.")
+        self._erasable = check_erasable(self._backend)
+
+    # -- what is erased
+
+    def erase(
+        self,
+        ids: Sequence[str],
+        *,
+        by: str,
+        reason: str,
+        keep_derived: bool,
+        defer_vacuum: bool,
+        several: bool = False,
+    ) -> Erasure:
+        """Erase sessions, each with all below it.
+
+        Args:
+            ids: Of the sessions at the top.
+            by: Who erases them.
+            reason: Why.
+            keep_derived: Keep the replays and forks of them, and only list these.
+            defer_vacuum: Leave the VACUUM for later.
+            several: Pass over sessions that can't be erased, and list them, instead of raising.
+
+        Returns:
+            What was erased, and what was not.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            ErasureRefused: One can't be erased; nothing was.
+            LogError: The log or the rows can't be written.
+        """
+        report = Erasure()
+        with alone(self._rows.database):
+            self.finish()
+            for start in range(0, len(ids), _AT_ONCE):
+                wanted = list(ids[start : start + _AT_ONCE])
+                self._take(wanted, report, by, reason, keep_derived, several)
+            unvacuumed = erasure_queries.erasure_state(self._rows.database).unvacuumed
+            report.pending = unvacuumed and (defer_vacuum or not self._vacuum())
+        report.out_of_reach = (*files_out_of_reach(self._backend), *self._foreign_views())
+        return report
+
+    def _take(
+        self,
+        wanted: list[str],
+        report: Erasure,
+        by: str,
+        reason: str,
+        keep_derived: bool,
+        several: bool,
+    ) -> None:
+        planned: list[_Planned] = []
+        seen: set[str] = set(report.sessions)
+        while wanted:
+            found = self._host.reader.find(wanted.pop(0))
+            if found.row.id in seen:
+                continue
+            seen.add(found.row.id)
+            if found.row.erased is not None:
+                report.already.append(found.row.id)
+                continue
+            derived = self._derived(found)
+            if keep_derived:
+                report.kept += [row.id for row in derived if row.id not in seen]
+            else:
+                wanted += [row.id for row in derived]
+            refusal = self._refusal(found)
+            if refusal is None:
+                planned.append(self._plan(found, by, reason))
+            elif several:
+                (report.held if refusal.held else report.not_ended).append(found.row.id)
+            else:
+                raise ErasureRefused(refusal.text)
+        if planned:
+            self._carry_out(planned)
+            report.sessions += [one for plan in planned for one in plan.ids]
+            report.events += sum(len(plan.erased) for plan in planned)
+
+    def _derived(self, found: loading.FoundSession) -> list[session_queries.SessionRow]:
+        """The tops of the trees of the replays and forks of a session or of one below it."""
+
+        def ask(database: Database) -> list[session_queries.SessionRow]:
+            with session_queries.reading(database) as connection:
+                rows = erasure_queries.made_of(connection, [row.id for row in found.family])
+                tops = {row.root for row in rows} - {found.row.number}
+                roots = [session_queries.numbered_session(connection, top) for top in sorted(tops)]
+                return [row for row in roots if row is not None and row.erased is None]
+
+        return self._rows.ask(ask)
+
+    def _refusal(self, found: loading.FoundSession) -> _Refusal | None:
+        """Why a session can't be erased, None if it can."""
+        row = found.row
+
+        def ask(database: Database) -> tuple[str, list[erasure_queries.Hold]]:
+            with session_queries.reading(database) as connection:
+                root = session_queries.numbered_session(connection, row.root)
+                numbers = {one.number for one in found.family}
+                return (root.id if root else "", erasure_queries.holds_on(connection, numbers))
+
+        root, holds = self._rows.ask(ask)
+        if holds:
+            hold = holds[0]
+            return _Refusal(
+                f"Session {row.id} can't be erased: {hold.placed_by} placed a legal hold on it "
+                f"({hold.reason}). `lllm release {row.id}` lifts it.",
+                held=True,
+            )
+        if row.parent is not None:
+            return _Refusal(
+                f"Session {row.id} is a part of session {root}, which has its texts as well: "
+                f"erase that one."
+            )
+        running = [one.id for one in found.family if one.state == "running"]
+        if running:
+            return _Refusal(
+                f"Session {running[0]} is still running; it can be erased when it has ended, or "
+                "its process is found dead."
+            )
+        return None
+
+    def _plan(self, found: loading.FoundSession, by: str, reason: str) -> _Planned:
+        backend, redact = self._backend, self._host.redact
+        streams = [stream for _, stream in found.statements]
+        erased: list[Recorded] = []
+        statements: list[NewEvent] = []
+        for row in found.family:
+            events = list(backend.read(after=row.number - 1, upto=row.last_position, stream=row.id))
+            erased += without_payloads(events)
+            own = streams if row is found.family[0] else []
+            event = residue_of(row, events, by=by, reason=reason, streams=own)
+            statements.append(statement(f"erased-{row.id}", event, salt=event.salt, redact=redact))
+        for position, stream in found.statements:
+            erased += without_payloads(
+                backend.read(after=position - 1, upto=position, stream=stream)
+            )
+        return _Planned([row.id for row in found.family], statements, erased)
+
+    # -- the steps
+
+    def _carry_out(self, planned: Sequence[_Planned]) -> None:
+        database = self._rows.database
+        state = erasure_queries.erasure_state(database)
+        begun = msgspec.structs.replace(state, begun=True, unvacuumed=True)
+        erasure_queries.keep_erasure_state(database, begun)
+        step("noted")
+        try:
+            positions = self._backend.append([one for plan in planned for one in plan.statements])
+        except AppendConflict:
+            self.finish()  # another process, which has no such lock, was faster
+            return
+        step("said")
+        last = max(positions)
+        self._rows_follow(last)
+        step("rows")
+        erase_events(self._backend, [event for plan in planned for event in plan.erased])
+        step("payloads")
+        self._end(last)
+
+    def _end(self, last: int) -> None:
+        """Remove what views hold that don't take an erasure themselves, and note the end."""
+        database = self._rows.database
+        self._rebuild_others(last)
+        step("views")
+        if database.path != ":memory:":
+            database.empty_write_ahead_log()
+        state = erasure_queries.erasure_state(database)
+        carried_out = max(last, state.carried_out)
+        erasure_queries.keep_erasure_state(database, ErasureState(False, carried_out, True))
+        step("done")
+
+    def _rows_follow(self, position: int) -> None:
+        """Wait until every view that takes erasures has taken those up to a position.
+
+        Raises:
+            LogUnavailable: Others kept the rows for too long.
+        """
+        until = time.monotonic() + _FOLLOW_SECONDS
+        while True:
+            self._rows.catch_up(timeout=5.0)
+            if not self._behind(position, [view for view in self._rows.views if _takes(view)]):
+                return
+            if time.monotonic() > until or self._rows.projector.stopped:
+                return  # what is behind is built anew when the payloads are gone
+            time.sleep(0.01)
+
+    def _behind(self, position: int, views: Sequence[View]) -> list[View]:
+        found = self._rows.projector.checkpoints()
+        return [
+            view for view in views if view.name not in found or found[view.name].position < position
+        ]
+
+    def _rebuild_others(self, position: int) -> None:
+        projector = self._rows.projector
+        behind = self._behind(position, projector.views)
+        others = [view for view in projector.views if view in behind or not _takes(view)]
+        if not others:
+            return
+        folder = self._rows.database.lock_folder
+        lock = None if folder is None else folder / "rebuild.lock"
+        try:
+            rebuild(projector, others, lock=lock)
+        except ViewError as error:
+            _logger.error("%s Its rows may hold what was erased.", error)
+
+    def finish(self) -> None:
+        """Finish erasures that a crash interrupted; the caller holds the lock (`alone`)."""
+        database = self._rows.database
+        state = erasure_queries.erasure_state(database)
+        if state.begun:
+            self._rows.catch_up(timeout=5.0)
+        with session_queries.reading(database) as connection:
+            last = erasure_queries.last_erasure(connection)
+            rows = (
+                erasure_queries.erased_after(connection, state.carried_out)
+                if last > state.carried_out
+                else []
+            )
+        if not rows:
+            if state.begun:
+                erasure_queries.keep_erasure_state(
+                    database, msgspec.structs.replace(state, begun=False)
+                )
+            return
+        self._rows_follow(last)
+        erase_events(self._backend, self._left_of(rows))
+        self._end(last)
+
+    def _left_of(self, rows: Sequence[session_queries.SessionRow]) -> list[Recorded]:
+        """The events of erased sessions that still have a payload, as they are without it."""
+        backend = self._backend
+        left: list[Recorded] = []
+        streams: set[str] = set()
+        for row in rows:
+            upto = row.last_position or row.erasure
+            left += without_payloads(backend.read(after=row.number - 1, upto=upto, stream=row.id))
+            at = row.erasure or 0
+            for event in backend.read(after=at - 1, upto=at):
+                said = codec.decode(event)
+                if isinstance(said, SessionErased):
+                    streams |= set(said.streams)
+        if streams:
+            for event in read_types(backend, _STATEMENTS, after=min(row.number for row in rows)):
+                if event.stream in streams:
+                    left += without_payloads([event])
+        return left
+
+    # -- files
+
+    def vacuum(self) -> bool:
+        """Remove the copies that files may still hold; False if a reader keeps them in use."""
+        with alone(self._rows.database):
+            self.finish()
+            return self._vacuum()
+
+    def _vacuum(self) -> bool:
+        database = self._rows.database
+        done = self._erasable.vacuum()
+        step("vacuum")
+        if database.path != ":memory:" and not self._rows.projector.rows_in_log:
+            database.vacuum()
+            done = database.empty_write_ahead_log() and done
+        if done:
+            state = erasure_queries.erasure_state(database)
+            if state.unvacuumed:
+                erasure_queries.keep_erasure_state(
+                    database, msgspec.structs.replace(state, unvacuumed=False)
+                )
+                if database.path != ":memory:":
+                    database.empty_write_ahead_log()
+        return done
+
+    def _foreign_views(self) -> list[str]:
+        """The views of other programs, whose rows nobody here can change."""
+        ours = {view.name for view in self._rows.views}
+        return [
+            f"the rows of the view {name!r}, which another program registered: they follow when it "
+            "opens the store"
+            for name in sorted(self._rows.projector.checkpoints())
+            if name not in ours
+        ]
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """Why a session can't be erased, for people; held: because of a legal hold."""
+
+    text: str
+    held: bool = False
+
+
+def _takes(view: View) -> bool:
+    """True if a view removes what was erased itself, or is given nothing that says anything."""
+    return ERASED in view.types or not view.types
+
+
+def step(name: str) -> None:
+    """Mark the end of a step of an erasure; tests stop a process there.
+
+    Args:
+        name: Of the step.
+    """
+    del name
+
+
+@contextmanager
+def alone(database: Database, timeout: float | None = None) -> Iterator[None]:
+    """Hold the lock of whoever erases, or places or lifts a hold.
+
+    Args:
+        database: Of the rows.
+        timeout: Seconds to wait, None for as long as anybody does.
+
+    Raises:
+        LogUnavailable: Others have it for longer.
+    """
+    path: Path | None = None
+    file = None
+    if database.lock_folder is not None:
+        path = database.lock_folder / "erase.lock"
+        with FileErrors(path):
+            file = FileLock(path)
+    try:
+        with LockPair(_threads, file, timeout) as mine:
+            if not mine:
+                raise kept_waiting(path or ":memory:")
+            yield
+    finally:
+        if file is not None:
+            file.close()
+
+
+def finish_erasures(host: StoreSessionHost) -> None:
+    """Finish what a crash left of an erasure, when a store is opened to write.
+
+    Args:
+        host: The store, just opened.
+    """
+    database = host.rows.database
+    if host.read_only or database.read_only or not host.persists:
+        return
+    try:
+        with session_queries.reading(database) as connection:
+            last = erasure_queries.last_erasure(connection)
+        state = erasure_queries.erasure_state(database)
+        if not state.begun and last <= state.carried_out:
+            return
+        with suppress(LogUnavailable), alone(database, 0):  # else another is at it just now
+            Eraser(host).finish()
+    except (LogError, ErasureRefused) as error:
+        _logger.error("an erasure that was begun could not be finished: %s", error)

@@ -1,0 +1,83 @@
+"""Erases sessions that are older than they are kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lllm.events.backends.sqlite.database import Database
+from lllm.projections.queries import erasures as erasure_queries
+from lllm.projections.queries import sessions as session_queries
+from lllm.store.erasure import Eraser, who
+from lllm.store.erasure_report import Erasure
+
+if TYPE_CHECKING:
+    from lllm.store.log_store import LogStore
+    from lllm.store.session_host import StoreSessionHost
+
+_logger = logging.getLogger("lllm.store")
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """What is older than it is kept, and what was done about it.
+
+    Attributes:
+        before: Sessions that began before this time are older than they are kept.
+        older: The ids of those that are not erased yet and not held.
+        held: The ids of those that a legal hold keeps.
+        running: The ids of those that still run.
+        erasure: What was erased; None of a dry run, and where nothing was older.
+    """
+
+    before: dt.datetime
+    older: list[str]
+    held: list[str]
+    running: list[str]
+    erasure: Erasure | None
+
+
+def retain(
+    store: LogStore,
+    host: StoreSessionHost,
+    *,
+    days: int,
+    dry_run: bool,
+    reason: str | None,
+    by: str | None,
+    defer_vacuum: bool,
+) -> Retention:
+    """See `LogStore.retain`."""
+    if days < 1:
+        raise ValueError(f"days is at least 1, not {days}")
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+    found = [one for one in store.list_sessions(before=before, replays=True) if one.erased is None]
+    held_ids = _held(host)
+    running = [one.session_id for one in found if one.state == "running"]
+    held = [one.session_id for one in found if one.session_id in held_ids]
+    left = {*running, *held}
+    older = [one.session_id for one in found if one.session_id not in left]
+    erasure = None
+    if older and not dry_run:
+        erasure = Eraser(host).erase(
+            older, by=who(by), reason=reason or f"older than {days} days", keep_derived=False,
+            defer_vacuum=defer_vacuum, several=True,
+        )  # fmt: skip
+    _logger.info(
+        "retain: %d sessions are older than %d days, %d of them held and %d running; %s",
+        len(found), days, len(held), len(running),
+        f"{len(erasure.sessions)} were erased" if erasure else "nothing was erased",
+    )  # fmt: skip
+    return Retention(before=before, older=older, held=held, running=running, erasure=erasure)
+
+
+def _held(host: StoreSessionHost) -> set[str]:
+    """The roots of all trees with a hold on any session."""
+
+    def ask(database: Database) -> set[str]:
+        with session_queries.reading(database) as connection:
+            return erasure_queries.held_roots(connection)
+
+    return host.rows.ask(ask)

@@ -1,0 +1,58 @@
+"""The view of legal holds: which sessions nothing may be erased of, who said so, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from lllm.events.model import SessionErased, SessionHeld, SessionReleased
+from lllm.projections.view import ERASED, Rows, SessionContext, Table, ViewEvent, storable
+from lllm.projections.views.dispatch import Handlers, hand_out
+
+_HOLDS = Table(
+    "holds",
+    {
+        "session": "INTEGER",
+        "hold": "TEXT",
+        "placed": "INTEGER",
+        "placed_by": "TEXT",
+        "reason": "TEXT",
+    },
+    key=("session", "hold"),
+    about=(
+        "The legal holds that keep sessions from erasure: session is a session's number, hold the "
+        "stream that says it, placed nanoseconds UTC."
+    ),
+)
+
+
+class HoldsView:
+    """One row for each legal hold that is not released."""
+
+    name = "holds"
+    version = 1
+    tables: Sequence[Table] = (_HOLDS,)
+    types: Collection[str] = ("session.held", "session.released", ERASED)
+
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
+        """See View."""
+
+        def place(session: SessionContext, held: SessionHeld, one: ViewEvent) -> None:
+            rows.put(
+                "holds",
+                (session.number, storable(one.event.stream)),
+                placed=one.event.time,
+                placed_by=storable(held.by),
+                reason=storable(held.reason),
+            )
+
+        def release(session: SessionContext, released: SessionReleased, _: ViewEvent) -> None:
+            if released.hold is None:
+                rows.delete_under("holds", session.number)
+            else:
+                rows.delete("holds", (session.number, storable(released.hold)))
+
+        def erase(session: SessionContext, _: SessionErased, __: ViewEvent) -> None:
+            rows.delete_under("holds", session.number)
+
+        handlers: Handlers = {SessionHeld: place, SessionReleased: release, SessionErased: erase}
+        hand_out(batch, handlers)
