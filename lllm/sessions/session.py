@@ -170,6 +170,8 @@ class SessionScope(CurrentSession):
                 )
             )
             message = without_secrets(details.message)
+            if self.replaying is not None:
+                message = message.partition("\n")[0]  # whoever gets a divergence gets its diff
             self._log(logging.ERROR, "%s failed: %s: %s", details.type, message)
 
     def __enter__(self) -> Recorder:

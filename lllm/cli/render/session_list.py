@@ -45,6 +45,7 @@ def _table(
     """Make a table with tasks and errors cut to `longest` characters."""
     tasks = any(one.task or one.erased for one in summaries)
     errors = any(one.error for one in summaries)
+    origins = any(one.replays or one.forks for one in summaries)
     started = "STARTED" if offset is None else f"STARTED ({offset})"
     table = plain_table()
     for name, right in (
@@ -52,20 +53,21 @@ def _table(
         ("CALLS", True), ("TOKENS", True), ("COST", True), ("TAGS", False),
     ):  # fmt: skip
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for name, there in (("TASK", tasks), ("ERROR", errors)):
+    for name, there in (("FROM", origins), ("TASK", tasks), ("ERROR", errors)):
         if there:
             table.add_column(name, no_wrap=True)
     for one in summaries:
         table.add_row(
             Text(visible(one.session_id)),
             state_text(one.state),
-            Text.assemble(visible(one.tactic_path), (_fork(one), "dim")),
+            Text(visible(one.tactic_path)),
             Text(formats.moment_below(one.timestamp, zone, offset)),
             Text(formats.duration(one.elapsed)),
             Text(_calls(one)),
             Text(f"{one.prompt_tokens + one.completion_tokens:,}"),
             Text(_cost(one)),
             Text(formats.tag_list(one.tags), "cyan"),
+            *([Text(_origin(one), "dim")] if origins else []),
             *([Text(formats.cut(one.task or one.erased or "", longest))] if tasks else []),
             *([_error(one, longest)] if errors else []),
         )
@@ -87,7 +89,7 @@ def _lines(
     )
     details = joined(
         (
-            Text.assemble((visible(one.tactic_path), "bold"), (_fork(one), "dim")),
+            Text(visible(one.tactic_path), "bold"),
             f"{_calls(one)} call{'s' if _calls(one) != '1' else ''}",
             f"{one.prompt_tokens + one.completion_tokens:,} tokens",
             _cost(one) if one.calls else "",
@@ -95,6 +97,8 @@ def _lines(
         )
     )
     yield Padding(details, (0, 0, 0, _INDENT), expand=False)
+    if one.replays or one.forks:
+        yield Padding(Text(_origin(one), "dim"), (0, 0, 0, _INDENT), expand=False)
     if one.task:
         task = Text.assemble(("task ", "dim"), formats.cut(one.task, room - len("task ")))
         yield Padding(task, (0, 0, 0, _INDENT), expand=False)
@@ -104,9 +108,11 @@ def _lines(
         yield Padding(_error(one, room), (0, 0, 0, _INDENT), expand=False)
 
 
-def _fork(one: SessionSummary) -> str:
-    """The mark of a fork."""
-    return " (fork)" if one.forks else ""
+def _origin(one: SessionSummary) -> str:
+    """What a replay or a fork is of."""
+    if one.replays:
+        return f"replay of {visible(one.replays)}"
+    return f"fork of {visible(one.forks)}" if one.forks else ""
 
 
 def _error(one: SessionSummary, longest: int) -> Text:

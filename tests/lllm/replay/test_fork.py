@@ -765,7 +765,7 @@ def test_what_the_command_line_says(tmp_path: Path) -> None:
     def said(*command: str) -> str:
         return CliRunner().invoke(cli, [*command, "--store", str(path)]).output
 
-    assert said("ls").count("program (fork)") == 1
+    assert said("ls").count(f"fork of {recorded}") == 1
     shown = said("show", session.session_id)
     assert f"fork of {recorded} · from behind its event {at} · the past cost {money(cost)}" in shown
     assert f"is not paid for again. It cost ${cost:.9f}".rstrip("0") in shown

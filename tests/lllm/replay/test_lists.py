@@ -77,6 +77,11 @@ def test_replays_are_listed_where_they_are_asked_for(tmp_path: Path, kind: str) 
     assert str(replay.session_id) not in run.output
     run = CliRunner().invoke(cli, ["ls", "--store", str(path), "--json", "--replays"])
     assert str(replay.session_id) in run.output
+    for width in (300, 80):
+        options = ["ls", "--store", str(path), "--replays"]
+        run = CliRunner().invoke(cli, options, env={"COLUMNS": str(width)})
+        assert run.output.count(f"replay of {recorded}") == 1
+    assert "FROM" not in CliRunner().invoke(cli, ["ls", "--store", str(path)]).output
     cost = both[1].total_cost
     shown = CliRunner().invoke(cli, ["show", "--store", str(path), str(replay.session_id)])
     assert f"replays {recorded} · which cost {money(cost)}" in shown.output

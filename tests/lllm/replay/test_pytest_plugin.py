@@ -159,6 +159,8 @@ def test_a_changed_prompt_fails_with_the_diff(project: Project) -> None:
         "+You are exact.",
     ])  # fmt: skip
     assert "replayed_session.py" not in result.stdout.str()
+    shown = result.stdout.str().partition("short test summary")[0]
+    assert shown.count("+You are exact.") == 1
 
 
 @pytest.mark.parametrize(
