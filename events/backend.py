@@ -1,12 +1,12 @@
 """Defines the interface of a log backend, and the optional abilities that one can add.
 
 To write a backend, implement the four methods of `LogBackend`; `lllm.testing` has the suite that it
-must pass. Whatever else a backend can do is a small protocol of its own below. Each is optional: a
-backend without it works too, more slowly or with less said about it. No module asks a backend for
-its class.
+must pass. Each further ability is a small protocol below. All of them are optional: a backend
+without one works too, more slowly or with fewer details in reports. No module checks the class of a
+backend.
 
-To have `LogStore.open` and the command line open a backend by a path or URL, describe it by a
-`BackendKind` and name that under the entry-point group `lllm.backends`; see `lllm.events.backends`.
+`LogStore.open` and the command line can open a backend by its path or URL if a `BackendKind`
+describes it and is registered in the entry-point group `lllm.backends`; see `lllm.events.backends`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lllm.events.health import Health
     from lllm.events.integrity.repair import Repaired
 
-_SHORTER_LOOKS = 3  # in a row, until a log is taken for one that has lost its end
+_SHORTER_LOOKS = 3  # after so many looks in a row at a log that is too short, its end is lost
 
 
 @runtime_checkable
@@ -42,21 +42,22 @@ class LogBackend(Protocol):
     """
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Store all of `events` or none.
+        """Store all of `events`, or none of them.
 
-        Events that stand in the log already, each with the same digest, are not stored twice. An
-        empty append stores nothing.
+        Events that are in the log already, with the same digest, are not stored twice. An empty
+        append stores nothing.
 
         Args:
-            events: What is stored, in this order.
+            events: The events to store, in this order.
 
         Returns:
-            The position of each event. Where a signal handler interrupted a write of the same
-            thread, its events are stored when that has ended, and no positions are returned.
+            The position of each event. If a signal handler calls this inside a write of the same
+            thread, its events are stored when that write has ended, and an empty sequence is
+            returned.
 
         Raises:
-            AppendConflict: Another event has the same (stream, seq).
-            LogUnavailable: Nothing could be stored.
+            AppendConflict: A different event has the same (stream, seq).
+            LogUnavailable: The log can't be written; nothing was stored.
         """
 
     def read(
@@ -64,15 +65,18 @@ class LogBackend(Protocol):
     ) -> Iterator[Recorded]:
         """Read the events of a range of positions, in order.
 
-        No lock or transaction is held while the caller looks at one.
+        No lock or transaction is held while the caller handles an event.
 
         Args:
-            after: The position to begin behind, 0 for the beginning.
-            upto: The last position that is read, None for the head now.
-            stream: The one stream to read, None for all.
+            after: Read the events behind this position; 0 for the beginning.
+            upto: The last position to read; None for the current head.
+            stream: The stream to read; None for all streams.
+
+        Returns:
+            The events, in order of their positions.
 
         Raises:
-            LogDamaged: What is stored is not what was written.
+            LogDamaged: A stored event differs from what was written.
         """
 
     def head(self) -> int:
@@ -87,13 +91,13 @@ class AppendsWithoutWaiting(Protocol):
     """A log with an append that returns at once instead of waiting for a lock."""
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """Append without waiting for a lock.
+        """Append events if that is possible without waiting for a lock.
 
         Args:
-            events: As of `append`.
+            events: The events to store, as for `LogBackend.append`.
 
         Returns:
-            The positions, or None, at once and with nothing stored, where it would have to wait.
+            The positions; None, with nothing stored, if it would have to wait.
         """
 
 
@@ -101,43 +105,43 @@ class AppendsWithoutWaiting(Protocol):
 class KnowsNesting(Protocol):
     """A log that can tell if the current thread is already inside a write to it.
 
-    An append by a signal handler is queued then.
+    An append by a signal handler that interrupted a write is queued until that write has ended.
     """
 
     def at_write(self) -> bool:
-        """True if this thread is inside a write to the log."""
+        """True if the current thread is inside a write to the log."""
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """Queue work until this thread's current write has ended.
+        """Queue a function until this thread's current write has ended.
 
         Args:
-            work: Called once, in whichever thread.
+            work: The function; it is called once, in any thread.
         """
 
 
 @runtime_checkable
 class AppendsWithin(Protocol):
-    """A log with an append that gives up when other writers hold the lock for too long."""
+    """A log with an append that has a time limit for waiting for other writers."""
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """Append, but give up if other writers hold the lock for too long.
+        """Append events, but give up if other writers hold the lock for too long.
 
         Args:
-            events: As of `append`.
-            seconds: How long to wait for others.
+            events: The events to store, as for `LogBackend.append`.
+            seconds: The longest time to wait for other writers.
 
         Returns:
-            The positions, or None where nothing is stored because others took longer.
+            The positions; None, with nothing stored, if the time was over first.
         """
 
 
 @runtime_checkable
 class KnowsWriters(Protocol):
-    """A log that can tell whether the process behind a session is alive."""
+    """A log that can tell whether the process that writes a session is alive."""
 
     @property
     def liveness(self) -> Liveness | None:
-        """The locks that tell which writers are alive; None where processes can't share the log."""
+        """The locks that show which writers are alive; None if processes can't share the log."""
 
 
 @runtime_checkable
@@ -148,7 +152,7 @@ class KnowsItsEnd(Protocol):
         """Check that the last events of the log are still there.
 
         Raises:
-            LogDamaged: The log ends before what was acknowledged.
+            LogDamaged: The log ends before an event that was acknowledged.
         """
 
 
@@ -162,22 +166,28 @@ class ReadsByType(Protocol):
         """Read the events of some types, in order.
 
         Args:
-            types: As "llm.responded".
-            after: As of `read`.
-            upto: As of `read`.
+            types: The event types, as "llm.responded".
+            after: Read the events behind this position; 0 for the beginning.
+            upto: The last position to read; None for the current head.
+
+        Returns:
+            The events, in order of their positions.
         """
 
 
 @runtime_checkable
 class ReadsDigests(Protocol):
-    """A log that can read the digests of events without the events."""
+    """A log that can read the digests of events without reading their payloads."""
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
         """Read the digests of all events, in order.
 
         Args:
-            after: As of `read`.
-            upto: As of `read`.
+            after: Read the digests behind this position; 0 for the beginning.
+            upto: The last position to read; None for the current head.
+
+        Returns:
+            Pages of positions and digests, in order.
         """
 
 
@@ -188,15 +198,18 @@ class ReadsPastDamage(Protocol):
     def readable(self) -> Readable:
         """Prepare to read all readable events, and a Damage for each unreadable part.
 
+        Returns:
+            An iterator over the events and the damage.
+
         Raises:
-            LogError: It can't be read at all.
+            LogError: The log can't be read at all.
         """
 
 
-DigestPage = Sequence[tuple[int, bytes]]  # positions and digests, in the order of the log
+DigestPage = Sequence[tuple[int, bytes]]  # some positions and their digests, in order
 DIGESTS_AT_ONCE = 2_048
 
-Progress = Callable[[int, int], None]  # told how far some work is, and how far it will go
+Progress = Callable[[int, int], None]  # called with what is done and what there is to do
 
 
 @runtime_checkable
@@ -205,14 +218,15 @@ class CopiesFiles(Protocol):
 
     @property
     def path(self) -> Path | str:
-        """The file or folder of the log; a str if it is in neither."""
+        """The file or folder of the log; a text that describes it if it is in neither."""
 
     def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
-        """Copy the log as it is at one moment, while others write to it.
+        """Copy the log as it is at one moment; others may write to it meanwhile.
 
         Args:
-            copy: Where the file or folder is made. Nothing is there yet.
-            progress: Called as the copy grows, with bytes copied and bytes to copy.
+            copy: The path of the new file or folder; nothing exists there yet.
+            progress: A function that is called with the bytes copied so far and the bytes to copy;
+                None for no reports.
 
         Returns:
             The position of the last event in the copy, and the size of the copy in bytes.
@@ -257,77 +271,88 @@ class CanBeRepaired(Protocol):
     """A log that can repair its damaged files."""
 
     def repair(self) -> Repaired:
-        """Repair the log as far as possible; each changed file is copied first.
+        """Repair the log as far as possible; each file is copied before it is changed.
 
         The log may be closed afterwards.
 
+        Returns:
+            A report of what was repaired.
+
         Raises:
-            LogUnavailable: Others use it.
+            LogUnavailable: Another program is using the log.
         """
 
 
 @runtime_checkable
 class KeepsRows(Protocol):
-    """A log that stores the rows of projections; without this ability they are kept in memory.
+    """A log that stores the rows of projections; for other logs they are kept in memory.
 
     Attributes:
-        rows_in_log: True if the events stand in the same database, so that one look at it tells
-            whether there is anything new.
+        rows_in_log: True if the rows are in the same database as the events, so one query tells
+            whether there are new events.
     """
 
     rows_in_log: bool
 
     def rows_database(self) -> Database:
-        """The database that stores the rows; every call returns the same one.
+        """The database that stores the rows; every call returns the same object.
 
-        `lllm.events.log.open_rows` makes one in a file.
+        `lllm.events.log.open_rows` opens one in a file.
 
         Raises:
-            LogError: It can't be opened.
+            LogError: The database can't be opened.
         """
 
 
 @runtime_checkable
 class ReportsHealth(Protocol):
-    """A log that can tell its size, format and files."""
+    """A log that can report its size, format and files."""
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
         """Report the state of the log up to the position `head`.
 
         Args:
-            head: The highest position that is looked at.
-            read_bytes: How much may be read to count the events, None for all there is.
+            head: The last position that the report covers.
+            read_bytes: How many bytes may be read to count the events; None for no limit.
+
+        Returns:
+            The report.
         """
 
 
 class OpensLog(Protocol):
-    """Opens the logs of one kind."""
+    """Opens a log of one kind; a function of this form is `BackendKind.open`."""
 
     def __call__(self, location: str, *, read_only: bool | None, make: bool) -> LogBackend:
         """Open the log at a location.
 
         Args:
-            location: A path, or a URL as the user wrote it.
-            read_only: True to write nothing; None to find out whether this user may write.
-            make: Make a log where there is none. Where this is False and there is none, raise
-                StoreError.
+            location: A path or URL, as the user wrote it.
+            read_only: True to write nothing; False to write; None to write if this user may.
+            make: True to create the log if it does not exist.
+
+        Returns:
+            The open log.
+
+        Raises:
+            StoreError: There is no log, and `make` is False.
         """
 
 
 class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     """Recognises the paths and URLs of one kind of log, and opens them.
 
-    A path is recognised by names alone. Nobody opens a file to look into it: closing it would take
-    away the locks that SQLite holds on it in the same process
-    (https://sqlite.org/howtocorrupt.html, 2.2).
+    A path is recognised by names alone, and no file is opened to look into it: closing the file
+    would release the locks that SQLite holds on it in the same process
+    (https://sqlite.org/howtocorrupt.html, section 2.2).
 
     Attributes:
-        name: What the kind is called, as "sqlite".
-        open: Opens the log at a location.
-        schemes: Of its URLs, in lower case, as "postgresql".
-        suffixes: Of its paths, as ".db".
-        marks: Patterns (those of `glob`) for names of files; a folder with one of them in it is a
-            log of this kind.
+        name: The name of the kind, as "sqlite".
+        open: A function that opens the log at a path or URL.
+        schemes: The schemes of its URLs in lower case, as "postgresql".
+        suffixes: The suffixes of its paths, as ".db".
+        marks: File name patterns as in `glob`; a folder that contains a matching file is a log of
+            this kind.
     """
 
     name: str
@@ -338,10 +363,13 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def persists(log: LogBackend) -> bool:
-    """False if a log has an attribute `persists` that says it stores nothing.
+    """False if the backend has an attribute `persists` that is false: it stores nothing.
 
     Args:
-        log: Any backend.
+        log: The backend, of any class.
+
+    Returns:
+        True if events that are appended can be read again.
     """
     return bool(getattr(log, "persists", True))
 
@@ -349,16 +377,19 @@ def persists(log: LogBackend) -> bool:
 def read_types(
     log: LogBackend, types: Collection[str], *, after: int = 0, upto: int | None = None
 ) -> Iterator[Recorded]:
-    """Read the events of some types, from any log, whether or not it can select them itself.
+    """Read the events of some types from any log, also from one that can't select them itself.
 
     Args:
-        log: Any backend.
-        types: As "llm.responded".
-        after: The position to begin behind.
-        upto: The last position that is read, None for the head now.
+        log: The backend, of any class.
+        types: The event types, as "llm.responded".
+        after: Read the events behind this position; 0 for the beginning.
+        upto: The last position to read; None for the current head.
+
+    Returns:
+        The events, in order of their positions.
 
     Raises:
-        LogDamaged: What is stored is not what was written.
+        LogDamaged: A stored event differs from what was written.
     """
     if isinstance(log, ReadsByType):
         return log.read_types(types, after=after, upto=upto)
@@ -368,18 +399,19 @@ def read_types(
 def read_digests(
     log: LogBackend, *, after: int = 0, upto: int | None = None
 ) -> Iterator[DigestPage]:
-    """Read the digests of all events, from any log, whether or not it can read them alone.
+    """Read the digests of all events from any log, also from one that can't read them alone.
 
     Args:
-        log: Any backend.
-        after: The position to begin behind.
-        upto: The last position that is read, None for the head now.
+        log: The backend, of any class.
+        after: Read the digests behind this position; 0 for the beginning.
+        upto: The last position to read; None for the current head.
 
     Yields:
-        Some positions and digests at a time; none twice.
+        Pages of positions and digests, in order, each event once.
 
     Raises:
-        LogDamaged: What is stored is not what was written. What stands before it was given.
+        LogDamaged: A stored event differs from what was written; the digests before it were
+            yielded.
     """
     if isinstance(log, ReadsDigests):
         return log.read_digests(after=after, upto=upto)
@@ -387,16 +419,16 @@ def read_digests(
 
 
 def digest_pages(events: Iterator[Recorded]) -> Iterator[DigestPage]:
-    """Take the positions and digests of events.
+    """Collect the positions and digests of events into pages.
 
     Args:
-        events: The events, which may end with LogDamaged.
+        events: The events; iterating over them may raise LogDamaged.
 
     Yields:
-        Some of them at a time.
+        Pages of positions and digests, in order.
 
     Raises:
-        LogDamaged: As the events, behind what was read.
+        LogDamaged: Raised by `events`; the digests before it were yielded.
     """
     page: list[tuple[int, bytes]] = []
     try:
@@ -420,17 +452,20 @@ def follow(
     poll: float = 0.1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Recorded]:
-    """Iterate over events as they are written, without end.
+    """Iterate over the events of a log, and wait for new ones at its end.
 
     Args:
-        log: Any backend.
-        after: The position to begin behind, None for the head now.
-        poll: Seconds between two looks.
-        stop: Asked between looks; the iterator ends when it says yes.
+        log: The backend, of any class.
+        after: Begin behind this position; None for the current head.
+        poll: Seconds between two looks at the log.
+        stop: A function that is called between two looks; the iterator ends when it returns true.
+
+    Yields:
+        The events, in order of their positions.
 
     Raises:
-        LogDamaged: The log ends before a position that it was read to. It was replaced by an older
-            copy, and what comes would be taken for what was seen.
+        LogDamaged: The log has become shorter than the position that was read. An older copy has
+            replaced it, and its new events would get positions that were read already.
     """
     position = log.head() if after is None else after
     shorter = 0  # looks in a row
@@ -442,7 +477,7 @@ def follow(
         if stop():
             return
         if position == seen:
-            # Within a write the head may be lower for a moment.
+            # While another process writes, the head may be lower for a moment.
             head = log.head()
             shorter = shorter + 1 if head < position else 0
             if shorter > _SHORTER_LOOKS:

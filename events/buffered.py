@@ -1,14 +1,14 @@
 """Keeps a failing log from breaking the user's program: events are held and written later.
 
-Where the backend can't write, a warning says so once, the events wait in memory, and every later
-append tries again, in order. Where another writer holds the log's lock and is frozen, the first
-append waits for it, as long as `locks.WAIT_SECONDS`, and none after it. Past a bound the oldest are
-dropped and counted, and the log says so with a `log.gap`. `on_error="raise"` is for those who would
-rather stop.
+If the backend can't write, a warning is logged once, the events stay in memory, and each later
+append first tries to write them, in order. If another writer holds the log's lock and does not go
+on, the first append waits up to `locks.WAIT_SECONDS` for it, and later appends do not wait. If the
+held events exceed a limit, the oldest are dropped and counted, and a `log.gap` event in the log
+says so. With `on_error="raise"`, appends raise instead.
 
-Whatever the backend raises is taken for a reason to wait, also what its author did not foresee;
-only AppendConflict and LogReadOnly are answers, which whoever appends has to know. What is too
-large for any log is left out, and counted.
+Every exception of the backend leads to this, also one that its author did not expect. Only
+AppendConflict and LogReadOnly are raised, because the caller has to know them. Events that are too
+large for any log are left out and counted as lost.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from lllm.events.model import LogGap
 from lllm.events.statements import statement
 
 OnError = Literal["hold", "raise"]
-HELD_BYTES = 64 << 20  # of payloads in memory, before the oldest are dropped and counted
+HELD_BYTES = 64 << 20  # bytes of payloads in memory; above it the oldest are dropped and counted
 _BEHIND_ALL = 1 << 62
-_RETRY_SECONDS = 0.5  # between two tries of a log that can't be written
-_TRY_SECONDS = 0.01  # that such a try waits for other writers: one of them may be frozen
-_FIRST_TRY_SECONDS = 1.0  # the same while none is known to be
-CLOSING_SECONDS = 2.5  # that the last try waits for them
+_RETRY_SECONDS = 0.5  # between two attempts to write a log that can't be written
+_TRY_SECONDS = 0.01  # such an attempt waits this long for other writers, which may be suspended
+_FIRST_TRY_SECONDS = 1.0  # the same before any writer was found to be suspended
+CLOSING_SECONDS = 2.5  # the last attempt, in `close`, waits this long for them
 _ENDS = frozenset({"session.succeeded", "session.failed"})
 
 
@@ -51,10 +51,11 @@ class BufferedLog:
     """A log that accepts every append, and holds the events while its backend can't write.
 
     Args:
-        backend: The log that is written to.
-        on_error: "hold" as said above; "raise" to have LogUnavailable, or another LogError, raised
-            instead.
-        held_bytes: How many bytes of payloads may wait.
+        backend: The log that the events are written to.
+        on_error: "hold" to hold the events and write them later; "raise" to raise LogUnavailable or
+            another LogError instead.
+        held_bytes: The greatest size of the held payloads together, in bytes; above it the oldest
+            events are dropped.
     """
 
     def __init__(
@@ -65,17 +66,18 @@ class BufferedLog:
         self.backend = backend
         self._raises = on_error == "raise"
         self._bound = held_bytes
-        self._lock = RobustLock()  # reentrant: the collector may end a session inside
-        # Asked once: it takes as long as a quarter of an append.
+        self._lock = RobustLock()  # reentrant: the garbage collector may end a session inside
+        # Checked once: the check takes as long as a quarter of an append.
         self._nests = backend if isinstance(backend, KnowsNesting) else None
         self._unwaited = backend if isinstance(backend, AppendsWithoutWaiting) else None
-        # From where nothing may be waited for, before they are held.
+        # Events that come from a place where waiting is not allowed, before they join the held
+        # ones.
         self._came_between: deque[Sequence[NewEvent]] = deque()
         self._held: deque[Sequence[NewEvent]] = deque()
         self._bytes = 0
         self._lost: LogGap | None = None
-        self._gap: tuple[LogGap, NewEvent] | None = None  # as it was tried to be written
-        self.lost_ends = False  # whether sessions ended without their end in the log
+        self._gap: tuple[LogGap, NewEvent] | None = None  # in the form in which it was last tried
+        self.lost_ends = False  # True if sessions ended whose last event was dropped
         self._warned = False
         self._next_try = 0.0
         register_after_fork(self)
@@ -95,7 +97,7 @@ class BufferedLog:
 
     @property
     def raises(self) -> bool:
-        """True if appends raise when the log can't be written."""
+        """True if appends raise an error when the log can't be written."""
         return self._raises
 
     @property
@@ -108,16 +110,27 @@ class BufferedLog:
     def held_as_recorded(self) -> list[Recorded]:
         """The held events in the form that readers get.
 
-        Their positions are behind all that a log has given.
+        Their positions are higher than all positions of the log.
         """
         return [event.at(_BEHIND_ALL + number) for number, event in enumerate(self.held)]
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend; for events that are held, no position is returned.
+        """Append events, or hold them if the backend can't write; see `LogBackend.append`.
 
-        In a signal handler that interrupted a write, and in what the garbage collector ends,
-        nothing may be waited for: the events are held, and written when the write has ended, or by
-        another thread.
+        No waiting is allowed in a signal handler that interrupted a write, or in a function that
+        the garbage collector calls. There the events are held, and written when that write has
+        ended, or by another thread.
+
+        Args:
+            events: The events, in order.
+
+        Returns:
+            The positions; an empty sequence if the events are held.
+
+        Raises:
+            AppendConflict: A different event has the same (stream, seq).
+            LogReadOnly: The log was opened for reading only.
+            LogError: The log can't be written, and `on_error` is "raise".
         """
         if self._comes_between(events):
             return ()
@@ -134,7 +147,14 @@ class BufferedLog:
         return ()
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """See AppendsWithoutWaiting."""
+        """Append or hold events, if that is possible without waiting for a lock.
+
+        Args:
+            events: The events, in order.
+
+        Returns:
+            The positions; None, with nothing stored or held, if it would have to wait.
+        """
         if self._comes_between(events):
             return ()
         if self._held or self._came_between or self._unwaited is None:
@@ -145,7 +165,7 @@ class BufferedLog:
             return self._hold(events, error)
 
     def _comes_between(self, events: Sequence[NewEvent]) -> bool:
-        """Hold events without locking if the caller must not wait; False if it may."""
+        """Hold events without taking a lock if the caller must not wait; False if it may wait."""
         nests = self._nests
         if nests is not None and nests.at_write():
             self._came_between.append(tuple(events))
@@ -159,14 +179,22 @@ class BufferedLog:
 
     def _take_in(self) -> None:
         while self._came_between:
-            self._add(self._came_between[0])  # twice, after an interrupt, which the log recognizes
+            # after an interrupt perhaps twice; the log recognises the second
+            self._add(self._came_between[0])
             self._came_between.popleft()
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """See AppendsWithin; also None if other events are already held.
+        """Append events unless that takes too long, or other events are already held.
+
+        Args:
+            events: The events, in order.
+            seconds: The longest time to wait for other writers.
+
+        Returns:
+            The positions; None, with nothing stored, if the time was over or events are held.
 
         Raises:
-            Exception: Whatever the backend raises.
+            Exception: The backend raised it.
         """
         return None if self._held else _append_within(self.backend, events, seconds)
 
@@ -229,9 +257,13 @@ class BufferedLog:
         """Try to write the held events; False if they still have to wait.
 
         Args:
-            now: Try even if the last try was a moment ago.
-            within: Seconds to wait for other writers, for all of it; None for a second, or next to
-                none where they were waited for in vain.
+            now: True to try at once; otherwise nothing is tried within half a second after a
+                failure.
+            within: The longest time to wait for other writers, in seconds; None for one second, or
+                for 10 milliseconds after a wait in vain.
+
+        Returns:
+            True if no events are held any more.
         """
         if not self._held and self._lost is None and not self._came_between:
             return True
@@ -239,7 +271,7 @@ class BufferedLog:
             within = _TRY_SECONDS if self._warned else _FIRST_TRY_SECONDS
         holding = LockPair(self._lock, None, within)
         with holding as mine:
-            # In the middle of a write of this thread's own, nothing can be written.
+            # Inside a write of this same thread, nothing can be written.
             if not mine or holding.nested:
                 return False
             self._take_in()
@@ -252,7 +284,7 @@ class BufferedLog:
                     self._write_first(until)
                     self._take_in()
                 self._write_gap(until)
-            except Exception:  # whatever keeps the log from being written
+            except Exception:  # any exception of the backend means that the log can't be written
                 self._next_try = time.monotonic() + _RETRY_SECONDS
                 return False
             self._bytes = 0
@@ -264,7 +296,7 @@ class BufferedLog:
         try:
             self._write(events, until)
         except AppendConflict as conflict:
-            # A statement or definition that another process made meanwhile is no loss.
+            # A statement or definition that another process has written meanwhile is not lost.
             if len(events) > 1 or events[0].seq > 1:
                 self._count_lost(events, f"other events stand in their place: {conflict}")
         except AppendTooLarge as error:
@@ -289,27 +321,27 @@ class BufferedLog:
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """See LogBackend; held events are not included."""
+        """Read the events of the backend, as `LogBackend.read` does, without the held events."""
         return self.backend.read(after=after, upto=upto, stream=stream)
 
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
     ) -> Iterator[Recorded]:
-        """See ReadsByType."""
+        """Read the backend's events of some types, as `ReadsByType.read_types` does."""
         return read_types(self.backend, types, after=after, upto=upto)
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
-        """See ReadsDigests."""
+        """Read the digests of the backend's events, as `ReadsDigests.read_digests` does."""
         return read_digests(self.backend, after=after, upto=upto)
 
     def head(self) -> int:
-        """See LogBackend."""
+        """The highest position of the backend; held events are not counted."""
         return self.backend.head()
 
     def close(self) -> None:
-        """Try once more to write the held events, warn if that loses any, and close.
+        """Try once more to write the held events, warn if that loses any, and close the backend.
 
-        Where others hold the log, it waits for some seconds.
+        It waits up to CLOSING_SECONDS for other writers.
         """
         try:
             if not self.write_held(now=True, within=CLOSING_SECONDS):

@@ -1,8 +1,8 @@
-"""Encodes payloads as bytes and decodes them, also those of other versions of lllm.
+"""Encodes payloads as bytes and decodes them, also payloads of other versions of lllm.
 
-Payloads are JSON. An older schema version is lifted by the upcasters below, one version at a time;
-a newer one, or a type that this library doesn't know, becomes `Unknown`: kept, counted and shown,
-and never a reason for a read to fail.
+Payloads are JSON. A payload of an older version is converted by the upcasters below, one version at
+a time. A newer version, or an unknown type, is decoded as `Unknown`: such an event is kept, counted
+and shown, and no read fails because of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from lllm.events.digest import commitment_of_erased
 from lllm.events.envelope import Recorded
 from lllm.events.model import EVENTS, Content, Erased, Event, Unknown
 
-# (type, version) -> the payload of the next version. Filled when an event changes for the first
-# time; a payload is lifted step by step until its version is the one that `model` knows.
+# (type, version) -> a function that makes the payload of the next version. An entry is added when
+# an event changes; a payload is converted step by step until it has the version of `model`.
 UPCASTERS: dict[tuple[str, int], Callable[[dict[str, object]], dict[str, object]]] = {}
 
 
@@ -45,7 +45,14 @@ def encode(value: object) -> bytes:
     A lone surrogate, which UTF-8 can't hold, is written as its JSON escape.
 
     Args:
-        value: A Struct of `model`, or JSON values.
+        value: A Struct of `model`, or a value that consists of dicts, lists, strings, numbers,
+            booleans and None.
+
+    Returns:
+        The JSON text as UTF-8, without line breaks.
+
+    Raises:
+        TypeError: A part of the value has no JSON form.
     """
     try:
         content = value if type(value) is Content else getattr(value, "content", None)
@@ -61,7 +68,10 @@ def pieces(content: Content) -> Iterable[bytes]:
     """Encode like `encode`, but in pieces if the content is long, to save memory.
 
     Args:
-        content: What one message says.
+        content: The content of a message.
+
+    Returns:
+        The parts of the JSON text; joined, they are what `encode` returns.
     """
     if not long_texts.is_long(content):
         with suppress(UnicodeEncodeError):
@@ -75,7 +85,10 @@ def is_utf8(text: str) -> bool:
     """True if a text can be encoded as UTF-8, which lone surrogates can't.
 
     Args:
-        text: However long.
+        text: The text, of any length.
+
+    Returns:
+        False if the text contains a lone surrogate.
     """
     if text.isascii():
         return True
@@ -93,7 +106,11 @@ def decode(event: Recorded) -> Event:
     A payload that was erased becomes `Erased`, whatever its type.
 
     Args:
-        event: As a log gave it, of whatever type and version.
+        event: An event as read from a log, of any type and version.
+
+    Returns:
+        The payload as a Struct of `model`; `Unknown` for an unknown type, an unknown version or an
+        invalid payload.
     """
     known = _decoders.get((event.type, event.version))
     if known is None:
@@ -129,7 +146,8 @@ def _decode_other(event: Recorded) -> Event:
 def _upcaster(
     type_: str, version: int, known: int
 ) -> Callable[[dict[str, object]], dict[str, object]] | None:
-    if not 1 <= version <= known:  # anybody's number; no list is that long
+    # a version from the file may be any number, longer than every list
+    if not 1 <= version <= known:
         return None
     steps = [UPCASTERS.get((type_, step)) for step in range(version, known)]
     if None in steps:
@@ -150,7 +168,7 @@ def _decode_slowly(
     """Decode with Python's json, which accepts lone surrogates that msgspec refuses."""
     try:
         return msgspec.convert(lift(json.loads(event.data)), kind)
-    except Exception as error:  # an upcaster may stumble over an odd payload in any way
+    except Exception as error:  # an upcaster may raise anything for an odd payload
         return _unknown(event, f"its payload does not fit: {error}")
 
 
@@ -162,7 +180,10 @@ def values(data: bytes) -> object:
     """Decode a payload as plain JSON values; None if it is not JSON.
 
     Args:
-        data: The payload.
+        data: The bytes of the payload.
+
+    Returns:
+        The decoded value: dicts, lists, strings, numbers, booleans or None.
     """
     try:
         return json.loads(data)
@@ -181,12 +202,15 @@ def salt_of(event: Recorded) -> bytes:
     """Read the salt from the first payload of a stream; empty if it has none.
 
     Args:
-        event: The first of its stream, of whatever type and version.
+        event: The first event of a stream, of any type and version.
+
+    Returns:
+        The salt, or empty bytes.
     """
     try:
         return _salted.decode(event.data).salt
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # Python's own decoder takes lone surrogates; what is no JSON has no salt
+        pass  # Python's own decoder accepts lone surrogates; a payload that is not JSON has no salt
     try:
         return msgspec.convert(json.loads(event.data), _Salted).salt
     except (ValueError, RecursionError):

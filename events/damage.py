@@ -1,9 +1,9 @@
 """Reads a damaged log: every readable event, and a note for each damaged place.
 
-The readers that everything else uses stop at damage, so that nobody mistakes half a session for a
-whole one. Here it is noted, and the reading goes on behind it.
+Other readers stop at the first damage, so that nobody takes half a session for a whole one. This
+one reports the damage and continues behind it.
 
-How logs in files are read is said beside each backend.
+Logs in files know better where they continue; each file-based backend has a reader of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ class Damage(msgspec.Struct, frozen=True):
     """A place in a log that differs from how it was written.
 
     Attributes:
-        position: Where; of several, the last, so that reading `after` it goes on behind the damage.
-        stream: The session or statement, "" where nobody can tell.
-        seq: Which event of it, 0 where that can't be told or there are several.
-        what: What is wrong, for people.
+        position: The position of the damage, or of the last of several damaged events; a read
+            `after` it continues behind the damage.
+        stream: The session or statement that is damaged; "" if it is unknown.
+        seq: The number of the damaged event in its stream; 0 if it is unknown, or if there are
+            several.
+        what: What is wrong, as a text for users.
     """
 
     position: int
@@ -34,12 +36,15 @@ class Damage(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, event: Recorded, what: str, *, position: int | None = None) -> Damage:
-        """Describe the damage of one event, whose fields may have any value.
+        """Make the Damage for one event, whose fields may have values of any type.
 
         Args:
-            event: As it is stored.
-            what: What is wrong, for people.
-            position: Where; None for the event's own.
+            event: The event as it is stored.
+            what: What is wrong, as a text for users.
+            position: The position of the damage; None for the event's own position.
+
+        Returns:
+            The description of the damage.
         """
         at = event.position if position is None else position
         return cls(at, str(event.stream), event.seq if type(event.seq) is int else 0, what)
@@ -49,18 +54,18 @@ class Readable:
     """Iterates over a log in order: its events, and a Damage in place of each unreadable part.
 
     Args:
-        log: The log.
+        log: The log to read.
 
     Attributes:
-        upto: The position that is read to, the end of the log when this is made.
-        torn_bytes: How many bytes of a write that was cut short stand at the end. This and the next
-            are known when all is read.
-        set_aside: The files that such bytes were moved to before.
-        lost_end: That the log ends before what was acknowledged, None where it does not.
-        last_begin: The position that the log's last file begins at.
+        upto: The position at which the reading ends: the end of the log when this object was made.
+        torn_bytes: The bytes of an unfinished write at the end of the log. This attribute and those
+            below are set when the iteration is finished.
+        set_aside: The files to which the bytes of earlier unfinished writes were moved.
+        lost_end: The error if the log ends before an acknowledged event; None if it does not.
+        last_begin: The position at which the last file of the log begins.
 
     Raises:
-        LogError: It can't be read at all.
+        LogError: The log can't be read at all.
     """
 
     def __init__(self, log: LogBackend) -> None:
@@ -82,16 +87,21 @@ class Readable:
                 return
             except LogDamaged as damage:
                 if damage.position <= after:
-                    raise  # it does not say where the log goes on
+                    raise  # the error does not say where the log continues
                 after = damage.position
                 yield Damage(after, damage.stream, 0, str(damage))
 
 
 def readable(log: LogBackend) -> Readable:
-    """Prepare to read all of a damaged log that is readable, as well as its backend can.
+    """Prepare to read all events of a damaged log that are readable.
+
+    The backend's own reader is used if it has one.
 
     Args:
-        log: Any backend.
+        log: The backend, of any class.
+
+    Returns:
+        An iterator over the events and the damage.
 
     Raises:
         LogError: The log can't be read at all.

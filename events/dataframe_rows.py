@@ -1,9 +1,9 @@
 """A base class for records that pandas and polars take as rows.
 
-`pandas.DataFrame(records)` and `polars.DataFrame(records)` make columns of a list of dataclasses,
-which they tell by `dataclasses.is_dataclass`, and of no other objects with fields
-(https://pandas.pydata.org/docs/reference/api/pandas.DataFrame.html). A `TableRow` passes for a
-dataclass: `dataclasses.fields`, `asdict` and `replace` work on it.
+`pandas.DataFrame(records)` and `polars.DataFrame(records)` turn a list of dataclasses into a table
+with a column for each field. They recognise dataclasses by `dataclasses.is_dataclass`, and do this
+for no other objects (https://pandas.pydata.org/docs/reference/api/pandas.DataFrame.html). A
+`TableRow` looks like a dataclass: `dataclasses.fields`, `asdict` and `replace` work on it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MADE = ("__dataclass_fields__", "__dataclass_params__")
 class _OfTwin:
     """A class attribute that is taken from a dataclass with the same fields.
 
-    That is made when it is first asked for: most programs never do, and `dataclasses` takes a while
-    to import.
+    That dataclass is made at the first access: most programs never need it, and importing
+    `dataclasses` is slow.
     """
 
     def __init__(self, name: str) -> None:

@@ -17,13 +17,13 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event before a log has given it a position.
 
     Attributes:
-        stream: A session's id, or the name of a statement about one.
-        seq: 1, 2, 3 ... in the stream.
-        time: Nanoseconds UTC; information, never order.
-        type: As "llm.responded".
-        version: Of the payload's fields.
-        data: The payload, JSON, kept verbatim.
-        digest: 32 bytes; see `lllm.events.digest`.
+        stream: The id of a session, or the name of the stream of a statement.
+        seq: The number of the event in its stream: 1, 2, 3 ...
+        time: Nanoseconds UTC, for information; the order of events does not depend on it.
+        type: The event type, as "llm.responded".
+        version: The version of the payload's fields.
+        data: The payload, as JSON; a log stores these bytes unchanged.
+        digest: The digest of the event, 32 bytes; see `lllm.events.digest`.
     """
 
     stream: str
@@ -35,10 +35,13 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
     def at(self, position: int) -> Recorded:
-        """Make the Recorded for a position.
+        """Make the Recorded of this event at a position.
 
         Args:
-            position: Its place in the log.
+            position: The position in the log.
+
+        Returns:
+            The event with its position.
         """
         return Recorded(
             position, self.stream, self.seq, self.time, self.type, self.version, self.data,
@@ -50,14 +53,14 @@ class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True)
     """An event as a log stores it: a NewEvent with its position.
 
     Attributes:
-        position: The place in the log. It grows in the order in which events become visible.
-        stream: As of NewEvent.
-        seq: As of NewEvent.
-        time: As of NewEvent.
-        type: As of NewEvent.
-        version: As of NewEvent.
-        data: As of NewEvent.
-        digest: As of NewEvent.
+        position: The position in the log; it grows in the order in which events become visible.
+        stream: The id of a session, or the name of the stream of a statement.
+        seq: The number of the event in its stream: 1, 2, 3 ...
+        time: Nanoseconds UTC, for information; the order of events does not depend on it.
+        type: The event type, as "llm.responded".
+        version: The version of the payload's fields.
+        data: The payload, as JSON.
+        digest: The digest of the event, 32 bytes; see `lllm.events.digest`.
     """
 
     position: int
@@ -70,7 +73,7 @@ class Recorded(msgspec.Struct, TableRow, frozen=True, gc=False, array_like=True)
     digest: bytes
 
     def without_position(self) -> NewEvent:
-        """Make the NewEvent without the position."""
+        """Make the NewEvent that was appended: the same event without its position."""
         return NewEvent(
             self.stream, self.seq, self.time, self.type, self.version, self.data, self.digest
         )
@@ -80,9 +83,12 @@ def too_large(count: int, limit: int, what: str) -> AppendTooLarge:
     """Make the error for an event or append that exceeds the size limit.
 
     Args:
-        count: Its bytes.
-        limit: The bytes that a log takes.
-        what: What it is, as a sentence begins with it.
+        count: The size, in bytes.
+        limit: The greatest size that a log accepts, in bytes.
+        what: The name of the thing that is too large, with which the message begins.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     return AppendTooLarge(
         f"{what} of {count:,} bytes is not stored: at most {limit:,} bytes are. Keep the content "
@@ -94,10 +100,10 @@ def refuse_too_large(events: Sequence[NewEvent]) -> None:
     """Raise an error if the payloads of an append exceed the size limit.
 
     Args:
-        events: What is to be appended.
+        events: The events of the append.
 
     Raises:
-        AppendTooLarge: They are.
+        AppendTooLarge: The payloads together are longer than APPEND_BYTES.
     """
     size = sum(len(event.data) for event in events)
     if size > APPEND_BYTES:
@@ -108,8 +114,11 @@ def conflict(event: NewEvent, log: object = None) -> AppendConflict:
     """Make the error for an event whose place in its stream has a different event.
 
     Args:
-        event: What was to be appended.
-        log: The path of the log, None for one in memory.
+        event: The event that could not be appended.
+        log: The path of the log; None for a log in memory.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     where = "" if log is None else f" in {log}"
     return AppendConflict(

@@ -2,38 +2,38 @@
 
     LllmError
     ├── LogError                        the log of events
-    │   ├── LogUnavailable   (OSError)      it can't be opened or written now
-    │   ├── LogDamaged                      what is stored is not what was written
-    │   ├── LogTooNew                       a newer lllm wrote it
-    │   ├── LogReadOnly                     it was opened to be read only
-    │   ├── AppendConflict                  other events stand at this place in the stream
-    │   ├── AppendTooLarge                  it is longer than a log takes
-    │   ├── WrongProcess                    a recorder was used in a process that is not its own
+    │   ├── LogUnavailable   (OSError)      the log can't be opened or written now
+    │   ├── LogDamaged                      stored events differ from what was written
+    │   ├── LogTooNew                       a newer lllm wrote the log
+    │   ├── LogReadOnly                     the log was opened for reading only
+    │   ├── AppendConflict                  the stream has another event at this seq
+    │   ├── AppendTooLarge                  an event or append exceeds the size limit
+    │   ├── WrongProcess                    a recorder was used in a forked child
     │   └── SessionEnded                    a recorder was used after its session's last event
-    ├── StoreError                      what is read from the log
+    ├── StoreError                      reading or importing sessions
     │   ├── SessionNotFound  (KeyError)     no session has this id
-    │   ├── AmbiguousId      (KeyError)     several ids begin like this
+    │   ├── AmbiguousId      (KeyError)     several ids begin with the given prefix
     │   ├── SessionWasErased                what is asked for was erased on purpose
     │   ├── ErasureRefused                  it can't be erased: it runs, is held, or is a part
-    │   ├── ImportRefused                   some of what was to be imported was not
+    │   ├── ImportRefused                   some sessions were not imported
     │   ├── ReplayError                     a session can't be replayed
     │   └── ViewError                       a view can't be built or read
     ├── ConfigError          (ValueError)   a tactic or agent is configured wrongly
-    ├── PackageError         (ValueError)   an lllm.toml or the folder that it names
+    ├── PackageError         (ValueError)   an lllm.toml or a folder named there is wrong
     ├── PromptError          (ValueError)   a prompt and its arguments don't fit
     ├── ParseError           (ValueError)   an answer can't be parsed; raised by a user's parser
     ├── AuditError           (ValueError)   a key, a signed note or a checkpoint can't be used
-    │   └── SignatureInvalid                it does not fit, or is of no key that is trusted
+    │   └── SignatureInvalid                a signature is wrong, or no trusted key made it
     ├── MissingExtra         (ImportError)  a library is not installed; the message names the extra
     ├── InvokeError                         one attempt to call a model failed
-    ├── BudgetExceeded                      what a call may spend is spent
-    └── AgentError                          an agent gave up; what it met last is the cause
+    ├── BudgetExceeded                      the budget of a call is spent
+    └── AgentError                          an agent gave up; the last error is its cause
 
-ReplayDivergence and ReplayInterrupted (`lllm.replay.divergence`) stand apart: they are no
-Exceptions, so that no `except Exception` of a program that is replayed takes them for an answer.
+ReplayDivergence and ReplayInterrupted (`lllm.replay.divergence`) are not in this tree. They derive
+from BaseException, so that an `except Exception` in a replayed program does not catch them.
 
-Each says what was wrong, where, and what to do about it. An error that Python programmers would
-catch as a builtin is that builtin too.
+Each message says what was wrong, where, and what to do about it. An error that Python programmers
+would catch as a builtin exception also derives from that exception.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ if TYPE_CHECKING:
 
 
 class LllmError(Exception):
-    """The root: `except LllmError` catches whatever lllm raises on purpose."""
+    """The base of all errors that lllm raises on purpose."""
 
     def __str__(self) -> str:
-        # KeyError shows the repr of its argument; these messages are sentences.
+        # KeyError would show the repr of its argument; these messages are sentences.
         return str(self.args[0]) if self.args else type(self).__name__
 
 
 class LogError(LllmError):
-    """The log of events can't be used as it is."""
+    """The log of events can't be used; the base of all errors of a log."""
 
 
 class LogUnavailable(LogError, OSError):
-    """The log can't be opened or written now; nothing of the append was stored."""
+    """The log can't be opened or written now; nothing of a failed append was stored."""
 
 
 class LogDamaged(LogError):
     """Stored events differ from what was written, or are missing.
 
     Args:
-        message: For people.
-        position: Where in the log the damage was met; reading on `after=position` skips it.
-        stream: The session or statement that it belongs to, "" where that can't be told.
-        lost: The positions of the events that this skips, as far as the log can tell; None for that
-            one alone.
+        message: The text for users: what is damaged, where, and what to do.
+        position: The position in the log of the damage; a read with `after=position` skips it.
+        stream: The session or statement that the damaged event belongs to; "" if it is unknown.
+        lost: The positions that such a read skips, as far as the log can tell; None for `position`
+            alone.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class AppendTooLarge(LogError):
 
 
 class WrongProcess(LogError):
-    """A forked child used a recorder of its parent; it has to open a session of its own."""
+    """A forked child used a recorder of its parent; the child must start a session of its own."""
 
 
 class SessionEnded(LogError):
@@ -110,7 +110,7 @@ class SessionEnded(LogError):
 
 
 class StoreError(LllmError):
-    """A store can't do what it was asked for."""
+    """A store can't do what it was asked to do; the base of errors of reading and importing."""
 
 
 class SessionNotFound(StoreError, KeyError):
@@ -133,10 +133,11 @@ class ImportRefused(StoreError):
     """Some sessions were not imported; all others were.
 
     Attributes:
-        refused: What was not, each with its place and the reason.
-        sessions: How many sessions are new.
-        events: How many events are new.
-        known: How many sessions were here already.
+        refused: The sessions that were not imported, each with its place in the source and the
+            reason.
+        sessions: The number of sessions that were added.
+        events: The number of events that were added.
+        known: The number of sessions that the store already had.
     """
 
     def __init__(
@@ -188,11 +189,11 @@ class ParseError(LllmError, ValueError):
 
 
 class AuditError(LllmError, ValueError):
-    """A key, a signed note or a checkpoint is none, or can't be used."""
+    """A key, a signed note or a checkpoint is invalid or can't be used."""
 
 
 class SignatureInvalid(AuditError):
-    """A signature does not fit what it stands under, or no trusted key signed it."""
+    """A signature does not match the signed text, or no trusted key made it."""
 
 
 class MissingExtra(LllmError, ImportError):
@@ -206,21 +207,22 @@ class InvokeError(LllmError):
     """One attempt to call a model failed.
 
     Args:
-        message: For people.
-        retryable: Whether the same call may succeed later (timeout, connection, 429, 5xx).
-        status: The HTTP status, None where no answer came.
-        code: The provider's own word for it, as sent.
-        retry_after: Nanoseconds that the provider asked to wait, None where it did not say.
-        request_id: The provider's id of the request, for its support.
-        partial: What had come of an answer that was cut off, None for nothing.
-        usage: What the provider had said by then that it used, None for nothing.
-        usage_raw: The same as it was sent.
-        billed: Nano-dollars that the provider said it cost, as in an answer.
-        service_tier: The service tier that answered, as in an answer.
-        model: The model that answered, as in an answer.
-        unserved: Whether it is certain that the provider did nothing, so that it cost nothing; some
-            statuses say so, too.
-        unfinished: Whether an answer had begun to come, so that `usage` is not the last word.
+        message: The text for users: what failed and what to do.
+        retryable: True if the same call may succeed later (timeout, connection, 429, 5xx).
+        status: The HTTP status code; None if no HTTP response came.
+        code: The provider's error code, as sent; None if it sent none.
+        retry_after: Nanoseconds to wait before the next attempt, as the provider asked; None if it
+            did not.
+        request_id: The provider's id of the HTTP request, which its support asks for.
+        partial: The part of an answer that had arrived before it was cut off; None if none had.
+        usage: The token counts that had arrived by then; None if none had.
+        usage_raw: The same counts exactly as the provider sent them.
+        billed: The cost that the provider stated, in nano-dollars; None if it stated none.
+        service_tier: The service tier of the answer; None if it is unknown.
+        model: The model that answered, by the provider's name for it; None if it is unknown.
+        unserved: True if the provider certainly did nothing, so that the attempt cost nothing; some
+            status codes say so, too.
+        unfinished: True if an answer had begun and was cut off, so `usage` may be too low.
     """
 
     def __init__(
@@ -278,12 +280,12 @@ def _invoke_error(message: str, fields: dict[str, object]) -> InvokeError:
 
 
 class BudgetExceeded(LllmError):
-    """The budget of a call is spent; the next call of a model was not made.
+    """The budget of a call is spent, so the next call of a model was not made.
 
     Args:
-        message: For people.
-        spent_usd: US dollars that were spent of the budget.
-        limit_usd: US dollars of the budget.
+        message: The text for users: which budget is spent and what to do.
+        spent_usd: US dollars that were spent.
+        limit_usd: The budget, in US dollars.
     """
 
     def __init__(self, message: str, *, spent_usd: float, limit_usd: float) -> None:
@@ -301,4 +303,4 @@ def _budget_exceeded(message: str, spent_usd: float, limit_usd: float) -> Budget
 
 
 class AgentError(LllmError):
-    """An agent used up its retries or recalls. `__cause__` is the last error."""
+    """An agent used up its retries; `__cause__` is the last error."""

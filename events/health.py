@@ -14,17 +14,17 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """A backend's report about its log.
 
     Attributes:
-        kind: What the kind of log is called, as "sqlite".
-        path: Its file or folder, None for a log in no file.
-        format: The version of the format that it is in, None where there is none or it can't be
-            read.
-        durability: "process" or "power", None where the backend does not say.
-        bytes: Its size on the disk, None where it has none.
-        events: How many there are, None where nobody counted them.
-        torn_bytes: Behind the last whole append, of a write that was cut short or is under way.
-        unit: What the positions of the log count.
-        files: Those that an append writes, whether they are there or not.
-        locks: The folder of the locks of those who write it, None where there is none.
+        kind: The name of the kind of log, as "sqlite".
+        path: The file or folder of the log; None if it has none.
+        format: The version of the log's format; None if there is none, or if it can't be read.
+        durability: "process" or "power"; None if the backend does not report it.
+        bytes: The size of the log on the disk, in bytes; None if it is not on a disk.
+        events: The number of events; None if they were not counted.
+        torn_bytes: The number of bytes behind the last complete append, from a write that was cut
+            short or is still running.
+        unit: The unit of the log's positions: "byte" or "event".
+        files: The files that an append writes, whether they exist or not.
+        locks: The folder with the locks of the writers; None if there is none.
     """
 
     kind: str

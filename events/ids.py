@@ -1,4 +1,4 @@
-"""Makes the ids of sessions and other streams, and the salts of their commitments."""
+"""Makes the ids of sessions and other streams, and the salts for their commitments."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import time
 
 from lllm.events.digest import SALT_BYTES
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, as ULIDs use it
+# Crockford's base 32, the alphabet of ULIDs: https://www.crockford.com/base32.html
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id(now: int | None = None) -> str:
     """Make an id that sorts by time and is safe in URLs and file names.
 
-    It is a ULID (https://github.com/ulid/spec) in lower case: 48 bits of milliseconds and 80 random
-    ones.
+    The id is a ULID (https://github.com/ulid/spec) in lower case: 48 bits of milliseconds and 80
+    random bits.
 
     Args:
-        now: Nanoseconds UTC; None for the clock's.
+        now: The time of the id, nanoseconds UTC; None for the current time.
+
+    Returns:
+        The id, 26 characters.
     """
     milliseconds = (time.time_ns() if now is None else now) // 1_000_000
     number = milliseconds << 80 | secrets.randbits(80)
@@ -25,5 +29,9 @@ def new_id(now: int | None = None) -> str:
 
 
 def new_salt() -> bytes:
-    """Make the random salt for the commitments of a stream; see `envelope`."""
+    """Make the random salt for the commitments of a stream; see `envelope`.
+
+    Returns:
+        32 random bytes.
+    """
     return secrets.token_bytes(SALT_BYTES)

@@ -1,4 +1,4 @@
-"""Re-exports the names that the author of a backend needs from `lllm.events.backend`."""
+"""Re-exports the names that authors of backends need from `lllm.events.backend`."""
 
 from lllm.events.backend import (
     AppendsWithin,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 LogContext = dict[str, str]
-# A function where who is inside is known only when it is asked.
+# A value may be a function: it is called when a line is logged, to find out who is running then.
 log_context: ContextVar[LogContext | Callable[[], LogContext] | None] = ContextVar(
     "lllm_log_context", default=None
 )

@@ -1,7 +1,8 @@
 """Encodes very long messages as JSON without copying their text more often than needed.
 
-msgspec makes an output half as long again as it needs, and holds all of it beside the text. Here a
-long text is written window by window into bytes of the right length. What comes out is the same.
+msgspec would allocate an output one and a half times as large as needed, and keep it in memory
+beside the text. Here a long text is written part by part into bytes of the right length. The result
+is the same.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import msgspec
 
 from lllm.events.model import Content, Part, ToolCall
 
-LONG = 1 << 20  # characters of a text, from which on it is written in windows
+LONG = 1 << 20  # a text of at least so many characters is written in parts
 WINDOW = 1 << 17  # characters
 
 
 def is_long(content: Content) -> bool:
-    """True if a content has a text so long that it is written in windows.
+    """True if a content has a text that is long enough to be written in parts.
 
     Args:
-        content: What one message says.
+        content: The content of a message.
     """
     for part in content.parts:
         if part.text is not None and len(part.text) > LONG:
@@ -34,10 +35,10 @@ def is_long(content: Content) -> bool:
 def is_text(data: bytes) -> bool:
     """True if bytes are valid UTF-8.
 
-    They are looked at in parts, which may end within a character.
+    They are checked in parts; a part may end inside a character.
 
     Args:
-        data: However many.
+        data: The bytes, of any length.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -50,21 +51,24 @@ def is_text(data: bytes) -> bool:
 
 
 def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encoder) -> bytes:
-    """Encode a struct as JSON, if it is or has a content with a long text.
+    """Encode a struct that is, or contains, a content with a long text.
 
     Args:
-        value: The struct.
-        content: The content in it, or the struct itself.
-        encoder: What writes all else.
+        value: The struct to encode.
+        content: The content in the struct, or the struct itself.
+        encoder: The encoder for everything but the long texts.
+
+    Returns:
+        The JSON text as UTF-8.
 
     Raises:
-        UnicodeEncodeError: A text has a lone surrogate.
+        UnicodeEncodeError: A text contains a lone surrogate.
     """
     pieces = JSONPieces(value, content, encoder)
     length = sum(map(len, pieces))
     output = io.BytesIO()
     output.seek(length - 1)
-    output.write(b"\0")  # its buffer has the right length now, and is given away as it is
+    output.write(b"\0")  # the buffer has the right length now, and is returned without a copy
     output.seek(0)
     for piece in pieces:
         output.write(piece)
@@ -72,12 +76,12 @@ def encode(value: msgspec.Struct, content: Content, encoder: msgspec.json.Encode
 
 
 class JSONPieces:
-    """The JSON of a struct in pieces: its long texts, and everything else.
+    """Makes the JSON of a struct in pieces: its long texts, and the JSON between them.
 
     Args:
-        value: The struct.
-        content: The content in it, or the struct itself.
-        encoder: What writes all but the long texts.
+        value: The struct to encode.
+        content: The content in the struct, or the struct itself.
+        encoder: The encoder for everything but the long texts.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class JSONPieces:
     ) -> None:
         self._encoder = encoder
         self._texts: list[str] = []
-        self._mark = secrets.token_hex(16)  # that nobody can have written
+        self._mark = secrets.token_hex(16)  # a text that can't occur in the struct
         bare = msgspec.structs.replace(
             content,
             parts=tuple(map(self._bare_part, content.parts)),

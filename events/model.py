@@ -1,19 +1,20 @@
 """Defines every event type: one frozen Struct each, whose docstring says when it is written.
 
-A payload alone, with the events before it in its stream, says everything that a replay, an
-auditor, a bill or a tracing span would ask. Ordinals (message, request, tool, call, dialog) count
-from 1 within the session. Durations are nanoseconds of a monotonic clock; money is an integer of
+A payload, together with the earlier events of its stream, contains everything that a replay, an
+audit, a bill or a tracing span needs. Ordinals (message, request, tool, call, dialog) count from 1
+within the session. Durations are nanoseconds of a monotonic clock; money is an integer of
 nano-dollars. A field of type `object` holds JSON as it was given.
 
-A text is written once, where it enters: `message.added`, `llm.responded`, `tool.returned` and
-`tool.failed` are messages themselves. Since a dialog only grows, later events say what was sent by
-the dialog and the ordinal of its last message, so a conversation of n turns costs O(n).
+Each text is written once, in the event that brings it into the session: `message.added`,
+`llm.responded`, `tool.returned` and `tool.failed` carry messages. A dialog only grows, so a later
+request names the dialog and the ordinal of the last message that was sent. A conversation of n
+turns therefore takes O(n) bytes and not O(n²).
 
 Changing an event means a new `version` and an upcaster in `codec`; a field that was once written
 is never given another meaning.
 
-gc=False: a payload is a tree of plain values, so the garbage collector has nothing to find in it,
-and does not walk the thousands of payloads that a projection or a long session holds.
+The Structs have gc=False: a payload is a tree of plain values without cycles, so the garbage
+collector need not visit the thousands of payloads that a projection or a long session holds.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-# What SQLite holds, and what no amount of one call comes near: so that sums of them stay exact.
+# What SQLite can hold; and for amounts a limit so low that their sums stay exact in SQLite.
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Amount = Annotated[int, msgspec.Meta(ge=-(10**15), le=10**15)]
 
-# The parts of a Price that are fees of tools that the provider ran, and no tokens.
+# The components of a Price that are fees for tools that the provider ran, not for tokens.
 TOOLS = ("web_search", "file_search", "social_search", "code_execution")
 
 State = Literal["success", "failure", "running", "interrupted"]
@@ -36,26 +37,26 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One piece of a message. A large binary is kept as a blob, named by its digest."""
 
     kind: str
-    """As "text", "image", "audio", "file", "reasoning", "refusal"; else the provider's word."""
+    """The kind: "text", "image", "audio", "file", "reasoning", "refusal" or the provider's name."""
     text: str | None = None
-    """The text of a piece that has one."""
+    """The text of the part; None for a part without text, such as an image."""
     data: object = None
-    """The piece as the provider has it, JSON, where its text does not say all of it."""
+    """The part as the provider sent it, as JSON; None if `text` says all of it."""
     blob: str | None = None
-    """The name of the file beside the log that holds the content."""
+    """The name of the file beside the log that holds the content; None if there is no such file."""
     mime: str | None = None
-    """The media type of the content, as "image/png"."""
+    """The media type of the content, as "image/png"; None if it is unknown."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A model's request to run a tool."""
 
     id: str
-    """The provider's id of this call, which the tool's answer names."""
+    """The provider's id of this call; the message with the tool's result repeats it."""
     name: str
-    """The tool that the model asks for, which need not exist."""
+    """The name of the tool that the model asks for; a tool of this name may not exist."""
     arguments: str = ""
-    """The arguments as the text that the model sent, whether it is valid JSON or not."""
+    """The arguments exactly as the model sent them; this text may not be valid JSON."""
 
 
 class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -66,22 +67,22 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     parts: tuple[Part, ...] = ()
     """The pieces of the message, in order."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """The tools that an assistant's message asks for, in order."""
+    """The tools that an assistant's message asks to run, in order."""
     call_id: str | None = None
-    """The `id` of the tool call that a message of role "tool" answers."""
+    """In a message of role "tool": the `id` of the tool call that it answers. Otherwise None."""
 
     @property
     def text(self) -> str:
-        """The joined text parts, without images, reasoning and refusals."""
+        """The text parts of the message, joined; images, reasoning and refusals are left out."""
         return "".join(part.text or "" for part in self.parts if part.kind == "text")
 
     @classmethod
     def of(cls, role: str, text: str) -> Content:
-        """Make a content of one text part, or of none if the text is empty.
+        """Make a content with one text part, or with no part if the text is empty.
 
         Args:
-            role: Who speaks, as in the field `role`.
-            text: What is said.
+            role: The role of the message, as in the field `role`.
+            text: The text of the message.
         """
         return cls(role, (Part("text", text),) if text else ())
 
@@ -92,22 +93,22 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     type: str
     """The name of the exception's class."""
     message: str
-    """What the exception says, as `str` gives it."""
+    """The text of the exception, as `str` gives it."""
     traceback: str | None = None
-    """Python's traceback, None where nobody raised the error in Python."""
+    """Python's traceback; None if the error was not raised in Python."""
     code: str | None = None
-    """The provider's own word for the error, None where it sent none."""
+    """The provider's error code; None if it sent none."""
     status: Number | None = None
-    """The HTTP status, None where no answer came."""
+    """The HTTP status code; None if no HTTP response came."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The tokens that one attempt used, as far as the provider reported them."""
 
     input: Amount = 0
-    """Tokens that went in, cached ones and cache writes included."""
+    """All input tokens, including those read from or written to the cache."""
     output: Amount = 0
-    """Tokens that came out, reasoning included."""
+    """All output tokens, including reasoning."""
     cache_read: Amount = 0
     """Tokens of `input` that were read from the provider's cache."""
     cache_write_5m: Amount = 0
@@ -115,7 +116,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cache_write_1h: Amount = 0
     """Tokens of `input` that were written to the cache for an hour."""
     reasoning: Amount = 0
-    """Tokens of `output` that the model thought with."""
+    """Tokens of `output` that are the model's reasoning."""
     audio_in: Amount = 0
     """Tokens of `input` that are audio."""
     audio_out: Amount = 0
@@ -126,49 +127,58 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The cost of one attempt, and the source of its price."""
 
     status: Literal["priced", "provider", "free", "unpriced"]
-    """How the price is known: computed from rates, told by the provider, free, or not at all."""
-    nanos: Amount | None = None
-    """Nano-dollars, the sum of `parts`; None where the price is unknown, which is never zero."""
-    parts: dict[str, Amount] = {}
-    """Nano-dollars of each component, rounded half-even once.
+    """How the price is known: "priced", "provider", "free" or "unpriced".
 
-    Components are input, cache_read, cache_write, output, audio_in, audio_out, image_in, image_out,
-    video_in, video_out, citation, request, and the TOOLS.
+    "priced" is computed from rates, "provider" is stated by the provider, "unpriced" is unknown.
+    """
+    nanos: Amount | None = None
+    """The cost in nano-dollars, the sum of `parts`; None (never 0) if the price is unknown."""
+    parts: dict[str, Amount] = {}
+    """The cost of each component in nano-dollars, rounded once, half to even.
+
+    The components are input, cache_read, cache_write, output, audio_in, audio_out, image_in,
+    image_out, video_in, video_out, citation, request, and the names in TOOLS.
     """
     rates: dict[str, str] = {}
-    """US dollars for one token of each component, or for one use of a tool, as decimal text."""
+    """For each component: US dollars for one token, or for one use of a tool, as decimal text."""
     source: str | None = None
-    """Where the rates come from, as the name of a price list."""
+    """The name of the price list that the rates come from; None if no rates were used."""
     source_version: str | None = None
-    """The version of that source."""
+    """The version of that price list; None if it has none."""
     effective: str | None = None
-    """The date from which the rates hold, YYYY-MM-DD, where the source says one."""
+    """The date from which the rates are valid, YYYY-MM-DD; None if the price list gives no date."""
     reason: str | None = None
-    """Why there is no price, why it is nothing, or what its rates take for granted."""
+    """Why the price is unknown or zero, or what its rates assume; None if there is no such reason.
+
+    None if none applies.
+    """
     recorded: Amount | None = None
-    """Nano-dollars that an answer cost where it was first given, of a replay or a fork to which the
-    log gave it again, for nothing; None for all others, and where nobody knew."""
+    """In a replay or fork: nano-dollars that the original answer cost; otherwise None.
+
+    The answer was taken from the log, so it costs nothing now. Also None if the original cost is
+    unknown.
+    """
 
 
 class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The sum of all attempts of one day, model and agent; it survives erasure."""
+    """The sum of all attempts of one day, model and agent; kept when the session is erased."""
 
     day: str
     """The day in UTC, YYYY-MM-DD."""
     model: str
-    """The model that was asked."""
+    """The model that was requested."""
     agent: str
-    """The agent that asked, "" for none."""
+    """The agent that made the attempts; "" for attempts outside of agents."""
     calls: Number
-    """How many attempts there were."""
+    """The number of attempts."""
     unpriced: Number
-    """How many of them have no known price."""
+    """The number of these attempts without a known price."""
     nanos: Number
-    """What the others cost, in nano-dollars."""
+    """The cost of the attempts with a known price, in nano-dollars."""
     usage: Usage
-    """Their tokens, summed."""
+    """The sum of their token counts."""
     tool_nanos: Number = 0
-    """The part of `nanos` that is fees of tools that the provider ran."""
+    """The part of `nanos` that pays for tools that the provider ran."""
     quarter: Number | None = None
     """The quarter of an hour that the attempts ended in, counted from 1970 in UTC."""
     failed: Number = 0
@@ -178,23 +188,26 @@ class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Ancestor(msgspec.Struct, frozen=True, gc=False):
-    """A session above this one."""
+    """A session that called this one, directly or through other sessions."""
 
     session_id: str
-    """Its id."""
+    """The id of that session."""
     tactic_path: str
-    """The tactic that it is a call of."""
+    """The stable path of its tactic, "package::name"."""
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The session that this one is a replay, a fork or an imported copy of."""
 
     session: str
-    """Its id."""
+    """The id of that session."""
     mode: Literal["replay", "fork", "import"]
-    """Whether it was run again from the record, branched off, or brought in from elsewhere."""
+    """How this session was made from the other one.
+
+    "replay": run again from the record; "fork": branched off; "import": brought in from elsewhere.
+    """
     at: Number | None = None
-    """The seq of the last event that both have in common, None for all of it."""
+    """The seq of the last event that both sessions share; None if they share all events."""
 
 
 class Producer(msgspec.Struct, frozen=True, gc=False):
@@ -210,24 +223,24 @@ class ToolDefinition(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A tool as it is described to the model."""
 
     name: str
-    """The name that the model calls it by."""
+    """The name by which the model calls the tool."""
     description: str
-    """What the model is told that it does."""
+    """The description of the tool that is sent to the model."""
     schema: object
-    """The JSON schema of its arguments."""
+    """The JSON schema of the tool's arguments (https://json-schema.org)."""
     strict: bool | None = None
-    """Whether the provider must keep to the schema, None where that was not said."""
+    """True if the provider must enforce the schema; None if that was not specified."""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """The maximum number of rounds in one respond(), for each reason."""
+    """The maximum number of repetitions within one `respond()`, by reason."""
 
     max_exception_retry: Number
-    """Answers that are asked for again because they don't parse."""
+    """How often the model is asked again because its answer can't be parsed."""
     max_llm_recall: Number
-    """Calls that are made again because they failed."""
+    """How often a failed call of the model is made again."""
     max_interrupt_steps: Number
-    """Turns of the model that may go to tools."""
+    """How many turns of the model may call tools."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -240,7 +253,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class SessionStarted(Event, frozen=True, kw_only=True):
-    """A call of a tactic begins. This is the first event of its session's stream."""
+    """A call of a tactic begins: the first event of a session's stream."""
 
     type: ClassVar[str] = "session.started"
     tactic_path: str
@@ -248,89 +261,110 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     name: str
     """The tactic's short name."""
     kind: str = "tactic"
-    """A "tactic"'s call, a "session" of `store.session`, or a "call" that was captured."""
+    """"tactic" for a tactic's call, "session" for a `store.session`, "call" for a captured call.
+
+    "call": a captured call.
+    """
     partition: str = ""
-    """The part of the store that the session belongs to, "" for the plain one."""
+    """The partition of the store that the session belongs to; "" for the default one."""
     task: object = None
-    """What the tactic was called with."""
+    """The first argument of the tactic's call."""
     options: object = None
-    """The keyword arguments of the call beside its task."""
+    """The other keyword arguments of the call."""
     tags: dict[str, str] = {}
-    """The tags that the call was given."""
+    """The tags that were given with the call."""
     metadata: object = None
-    """The metadata that the call was given."""
+    """The metadata that was given with the call."""
     ancestors: tuple[Ancestor, ...] = ()
-    """The sessions above this one, root first; empty for a root."""
+    """The sessions that this one was called in, outermost first; empty for a root session."""
     parent_tool: Number | None = None
-    """The number of the tool call in the parent that this session was begun in, None for none."""
+    """The number of the parent's tool call in which this session began; None if in no tool call.
+
+    None if it began in none.
+    """
     ordinal: Number | None = None
-    """Which child of its parent it is, from 1; None for a root, or where nobody counted."""
+    """The number of this session among its parent's children, from 1; None for a root session.
+
+    Also None if the number is unknown.
+    """
     origin: Origin | None = None
-    """The session that this one was made from, None for most."""
+    """The session that this one replays, forks or imports; None for other sessions."""
     owner: str = ""
-    """The name of the lock that is held as long as the writing process lives."""
+    """The name of the lock that the writing process holds for as long as it lives."""
     host: str = ""
-    """The machine on which that lock can be tried."""
+    """The machine that the writing process runs on; the lock can only be tested there."""
     pid: Number = 0
-    """The number of the writing process."""
+    """The process id of the writing process."""
     producer: Producer | None = None
-    """The versions of the software that writes the session."""
+    """The versions of the software that wrote the session."""
     traceparent: str | None = None
-    """The W3C trace context that it belongs to (https://www.w3.org/TR/trace-context/)."""
+    """The W3C trace context of the call; None if there is none.
+
+    Format: https://www.w3.org/TR/trace-context/.
+    """
     budget: Number | None = None
-    """Nano-dollars that it may spend on models, None where it has no limit of its own."""
+    """Nano-dollars that the session may spend on models; None if it has no budget of its own."""
     salt: bytes
-    """32 random bytes that the commitments of the whole stream are made with."""
+    """32 random bytes, the HMAC key of all commitments in this stream; see `envelope`."""
 
 
 class SessionSucceeded(Event, frozen=True, kw_only=True):
-    """A call of a tactic returns. This is the last event of its session's stream."""
+    """A call of a tactic returns: the last event of a session's stream."""
 
     type: ClassVar[str] = "session.succeeded"
     delivery: object = None
-    """What the call returned, JSON."""
+    """The value that the call returned, as JSON."""
     elapsed: Number
-    """Nanoseconds from the start to the end."""
+    """Nanoseconds from the start of the session to its end."""
     events: Number | None = None
-    """How many events of the session stand before this one; None where an earlier lllm wrote it."""
+    """The number of events before this one in the stream; None if an earlier lllm wrote it."""
     root: bytes | None = None
-    """The root of the RFC 6962 tree over the digests of those, in order; None as with `events`."""
+    """The root of the Merkle tree (RFC 6962) over the digests of those events, in order.
+
+    None if an earlier lllm wrote the event.
+    """
 
 
 class SessionFailed(Event, frozen=True, kw_only=True):
-    """A tactic call raises, or is cancelled or interrupted. Last in its session's stream."""
+    """A call of a tactic raises or is cancelled: the last event of a session's stream."""
 
     type: ClassVar[str] = "session.failed"
     error: Error
-    """What was raised."""
+    """The exception."""
     cancelled: bool = False
-    """Whether the call was cancelled or interrupted, rather than wrong."""
+    """True if the call was cancelled or interrupted from outside."""
     elapsed: Number
-    """Nanoseconds from the start to the end."""
+    """Nanoseconds from the start of the session to its end."""
     delivery: object = None
-    """What it had delivered by then, JSON."""
+    """The result that had been set before the failure, as JSON; None if none was."""
     events: Number | None = None
-    """How many events of the session stand before this one; None where an earlier lllm wrote it."""
+    """The number of events before this one in the stream; None if an earlier lllm wrote it."""
     root: bytes | None = None
-    """The root of the RFC 6962 tree over the digests of those, in order; None as with `events`."""
+    """The root of the Merkle tree (RFC 6962) over the digests of those events, in order.
+
+    None if an earlier lllm wrote the event.
+    """
 
 
 class SessionInterrupted(Event, frozen=True, kw_only=True):
-    """A session's process was found dead. A later event of the session overrides this."""
+    """A session's process was found dead before the session ended.
+
+    A later event of the session overrides this.
+    """
 
     type: ClassVar[str] = "session.interrupted"
     about: str
     """The id of the session."""
     owner: str
-    """The lock that was found free."""
+    """The name of the lock that the process had held and that was found free."""
     last_seq: Number
     """The seq of the session's last event when it was found."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class SessionTagged(Event, frozen=True, kw_only=True):
-    """Tags of a session are added, changed or removed after it began."""
+    """Tags of a session are set or removed after its start."""
 
     type: ClassVar[str] = "session.tagged"
     about: str
@@ -340,9 +374,9 @@ class SessionTagged(Event, frozen=True, kw_only=True):
     removed: tuple[str, ...] = ()
     """The names of the tags that are removed."""
     by: str | None = None
-    """Who did it, None where that was not said."""
+    """Who changed the tags; None if the caller did not say."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class SessionHeld(Event, frozen=True, kw_only=True):
@@ -386,21 +420,21 @@ class SessionErased(Event, frozen=True, kw_only=True):
     about: str
     """The id of the session."""
     by: str
-    """Who erased it."""
+    """The name of the person or program that erased it."""
     reason: str
-    """Why it was erased."""
+    """The reason that was given for the erasure."""
     events: Number
-    """How many payloads were erased."""
+    """The number of payloads that were erased."""
     tactic_path: str
-    """The tactic that the session was a call of."""
+    """The stable path of the session's tactic."""
     state: State
-    """How the session had ended."""
+    """The state that the session had ended in."""
     started: Number
-    """When it began, nanoseconds UTC."""
+    """The start of the session, nanoseconds UTC."""
     ended: Number | None = None
-    """When it ended, nanoseconds UTC; None where it has no end."""
+    """The end of the session, nanoseconds UTC; None if it had not ended."""
     cost: tuple[CostCell, ...] = ()
-    """What it cost without the sessions below it, by quarter of an hour, model and agent."""
+    """The costs of the session, by day, model and agent."""
     name: str = ""
     """The tactic's short name."""
     kind: str = "tactic"
@@ -421,32 +455,32 @@ class SessionErased(Event, frozen=True, kw_only=True):
     """The other streams whose payloads went with it: statements about it, and definitions that no
     other session uses."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class AgentDefined(Event, frozen=True, kw_only=True):
     """The definition of an agent, written once for each log when it is first used.
 
-    Its stream is named by the digest of its content.
+    The name of its stream contains the digest of its content, so equal definitions share a stream.
     """
 
     type: ClassVar[str] = "agent.defined"
     name: str
     """The agent's name."""
     system: str
-    """Its system prompt."""
+    """The agent's system prompt."""
     prompts: tuple[str, ...] = ()
-    """The paths of its other prompts."""
+    """The paths of the agent's other prompts."""
     provider: str | None = None
-    """The provider that is asked, None where the invoker decides."""
+    """The provider that is called; None if the invoker decides."""
     model: str
-    """The model that is asked."""
+    """The model that is requested."""
     params: object = None
-    """The parameters of each call, JSON."""
+    """The parameters that are sent with each request, as JSON."""
     tools: tuple[ToolDefinition, ...] = ()
-    """The tools that the model is told of."""
+    """The tools that are described to the model."""
     output_schema: object = None
-    """The JSON schema that answers must fit, None for free text."""
+    """The JSON schema that answers must fit; None for free text."""
 
 
 class AgentStarted(Event, frozen=True, kw_only=True):
@@ -454,19 +488,19 @@ class AgentStarted(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "agent.started"
     call: Number
-    """The number of this agent call in the session."""
+    """The number of this agent call within the session."""
     agent: str
     """The agent's name."""
     definition: str
     """The stream of its AgentDefined."""
     dialog: Number
-    """The number of the dialog that it answers in."""
+    """The number of the dialog that the agent answers."""
     ordinal: Number
-    """Which call of this agent in the session it is, from 1."""
+    """The number of this call among the calls of the same agent in the session, from 1."""
     limits: Limits
-    """How often it may go round."""
+    """The limits on retries and turns of this call."""
     parent_tool: Number | None = None
-    """The tool of this session that it is called from; None where no tool is."""
+    """The number of the tool call of this session in which the agent is called; None if in none."""
 
 
 class AgentSucceeded(Event, frozen=True, kw_only=True):
@@ -476,9 +510,9 @@ class AgentSucceeded(Event, frozen=True, kw_only=True):
     call: Number
     """The number of the agent call."""
     answer: Number
-    """The number of the message that it delivers."""
+    """The number of the message that holds the answer."""
     parsed: object = None
-    """What the prompt's parser made of the answer, JSON."""
+    """The answer as the prompt's parser returned it, as JSON."""
     elapsed: Number
     """Nanoseconds from the start of the call to its end."""
 
@@ -490,27 +524,27 @@ class AgentFailed(Event, frozen=True, kw_only=True):
     call: Number
     """The number of the agent call."""
     error: Error
-    """What was raised."""
+    """The exception."""
     cancelled: bool = False
-    """Whether the call was cancelled or interrupted, rather than wrong."""
+    """True if the call was cancelled or interrupted from outside."""
     elapsed: Number
     """Nanoseconds from the start of the call to its end."""
 
 
 class DialogOpened(Event, frozen=True, kw_only=True):
-    """A dialog begins: empty, or as a copy of the first messages of another."""
+    """A dialog begins, either empty or as a copy of the first messages of another dialog."""
 
     type: ClassVar[str] = "dialog.opened"
     dialog: Number
-    """The number of the dialog in the session."""
+    """The number of the dialog within the session."""
     agent: str
     """The agent that it belongs to."""
     alias: str
-    """The name that the tactic gave it."""
+    """The name that the tactic gave the dialog."""
     parent: Number | None = None
     """The number of the dialog that it is a copy of, None for an empty one."""
     upto: Number | None = None
-    """The number of the last message that it has from the parent."""
+    """The number of the last message that is copied from the parent; None for an empty dialog."""
 
 
 class MessageAdded(Event, frozen=True, kw_only=True):
@@ -522,40 +556,43 @@ class MessageAdded(Event, frozen=True, kw_only=True):
     dialog: Number
     """The number of the dialog that it enters."""
     content: Content
-    """What it says."""
+    """The content of the message."""
     why: str
-    """Who added it: "system", "user", "retry" (what was wrong with an answer), "limit", or "edit"
-    (the change that a fork makes, and what it brings along to another dialog)."""
+    """Why it was added: "system", "user", "retry", "limit" or "edit".
+
+    "retry" tells the model what was wrong with its answer, "limit" that it may call no more tools;
+    "edit" is a change made by a fork, or a message that it copies to another dialog.
+    """
     prompt: str | None = None
-    """The path of the prompt that it was made of, None for a text as it is."""
+    """The path of the prompt that the text was made from; None for a text without a prompt."""
     prompt_args: object = None
-    """What was filled into that prompt, JSON."""
+    """The values for the placeholders of that prompt, as JSON."""
 
 
 class SessionEdited(Event, frozen=True, kw_only=True):
-    """A fork changes something; what follows is no longer as in the session that it is made from.
+    """A fork changes something: from here on it differs from the session that it was made from.
 
-    Only what is changed is said. A changed message enters the dialog by a `message.added`, and a
-    changed result of a tool by its `tool.returned`.
+    Only the fields that the fork changes are set. A changed message is added to the dialog by a
+    `message.added` event, and a changed tool result by a `tool.returned` event.
     """
 
     type: ClassVar[str] = "session.edited"
     call: Number
-    """The number of the agent call in which it happens."""
+    """The number of the agent call in which the change is made."""
     step: Number
-    """The turn of the model that is the first with the change, from 1."""
+    """The first turn of the model that sees the change, within the agent call, from 1."""
     attempt: Number = 1
-    """The try of that turn, from 1."""
+    """The first attempt of that turn that sees the change, from 1."""
     message: str | None = None
-    """The new text of the user's message that is answered there."""
+    """The new text of the user's message that this turn answers; None if it is unchanged."""
     tool: Number | None = None
-    """The number of the tool whose result is another one."""
+    """The number of the tool call whose result is changed; None if none is."""
     model: str | None = None
-    """The model that the agent asks from there on."""
+    """The model that the agent calls from there on; None if it is unchanged."""
     params: object = None
-    """The parameters that it sends otherwise from there on, JSON."""
+    """The model parameters that change from there on, as JSON; None if they are unchanged."""
     prompt: str | None = None
-    """The text of its system prompt from there on."""
+    """The text of the agent's system prompt from there on; None if it is unchanged."""
 
 
 class LLMRequested(Event, frozen=True, kw_only=True):
@@ -563,88 +600,91 @@ class LLMRequested(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "llm.requested"
     request: Number
-    """The number of the attempt in the session."""
+    """The number of the attempt within the session."""
     call: Number | None = None
-    """The number of the agent call that it belongs to, None for a call that was captured."""
+    """The number of the agent call that the attempt belongs to; None for a captured call."""
     step: Number
-    """Which turn of the model within the agent call it is, from 1."""
+    """The number of the model's turn within the agent call, from 1."""
     attempt: Number
-    """Which try of that turn it is, from 1."""
+    """The number of the attempt within that turn, from 1."""
     operation: str = "chat"
-    """What is asked for, as "chat", "responses" or "embeddings"."""
+    """The kind of request, as "chat", "responses" or "embeddings"."""
     provider: str
-    """Who is asked, as "openai"."""
+    """The provider that the request is sent to, as "openai"."""
     api: str
-    """The form of the request, as "chat.completions"."""
+    """The API whose format the request has, as "chat.completions"."""
     host: str | None = None
-    """The host that is asked, None where the invoker does not say."""
+    """The host that the request is sent to; None if the invoker does not tell."""
     port: Number | None = None
-    """Its port, None for the usual one."""
+    """The port of the host; None for the default port."""
     region: str | None = None
-    """The provider's region, where the path of the address names it."""
+    """The provider's region if the URL names it; otherwise None."""
     model: str
-    """The model that is asked."""
+    """The model that is requested."""
     dialog: Number | None = None
-    """The number of the dialog whose messages are sent."""
+    """The number of the dialog whose messages are sent; None if no dialog is used."""
     upto: Number | None = None
-    """The number of the last message of the dialog that is sent."""
+    """The number of the last message of the dialog that is sent; None if no dialog is used."""
     definition: str | None = None
-    """The stream of the AgentDefined that says which tools and parameters go with it."""
+    """The stream of the AgentDefined with the request's tools and parameters; None without one.
+
+    None if there is none.
+    """
     params: object = None
-    """Parameters of this attempt, JSON; they override those of the definition."""
+    """Parameters of this attempt, as JSON; they override those of the definition."""
     tool_choice: str | None = None
-    """Which tool the model must call, or "auto" or "none"; None where nothing was said."""
+    """The tool that the model must call, or "auto" or "none"; None if not specified."""
     stream: bool = False
-    """Whether the answer comes in pieces."""
+    """True if the answer is streamed."""
     service_tier: str | None = None
-    """The service tier that is asked for, None for the plain one."""
+    """The service tier that is requested; None for the default one."""
     media: tuple[str, ...] = ()
-    """The kinds (audio, image, video) that are sent, or may be."""
+    """The media kinds (audio, image, video) that the request contains or may contain."""
     digest: str
-    """HMAC-SHA-256 of all that is asked, under the session's salt, as hex."""
+    """HMAC-SHA-256 of the whole request with the session's salt as key, as hex."""
 
 
 class LLMResponded(Event, frozen=True, kw_only=True):
     """A model answered an attempt.
 
-    A bill needs no other event: the model that was asked and the agent that did are said here, too.
+    This event has all that a bill needs: it repeats the requested model and the agent.
     """
 
     type: ClassVar[str] = "llm.responded"
     request: Number
     """The number of the attempt."""
     message: Number
-    """The number of the message that the answer is."""
+    """The number of the message that holds the answer."""
     content: Content
-    """What the model said."""
+    """The answer of the model."""
     finish: str
-    """Why it stopped: "stop", "tool_calls", "length", "content_filter" or "other"."""
+    """Why the model stopped: "stop", "tool_calls", "length", "content_filter" or "other"."""
     finish_raw: str | None = None
-    """The same in the provider's own word."""
+    """The provider's own word for that reason."""
     agent: str = ""
-    """The agent that asked, "" for none."""
+    """The agent that called the model; "" outside of agents."""
     asked: str
-    """The model that was asked."""
+    """The model that was requested."""
     model: str
     """The model that answered, by the provider's name for it."""
     response_id: str | None = None
     """The provider's id of the answer."""
     request_id: str | None = None
-    """The provider's id of the HTTP request, for its support."""
+    """The provider's id of the HTTP request, which its support asks for."""
     service_tier: str | None = None
-    """The service tier that the provider says it answered in."""
+    """The service tier of the answer, as the provider reported it."""
     fingerprint: str | None = None
-    """The provider's mark of the system that answered."""
+    """The provider's id of the system configuration that answered."""
     usage_raw: object = None
-    """The usage as the provider sent it, JSON."""
+    """The token usage exactly as the provider sent it, as JSON."""
     usage: Usage | None = None
-    """The tokens of it, None where the provider sent no usage that can be read."""
+    """The token counts; None if the provider sent no usage that can be read."""
     price: Price
-    """What the attempt cost."""
+    """The cost of the attempt."""
     elapsed: Number
     """Nanoseconds from the request to the end of the answer."""
     first_token: Number | None = None
-    """Nanoseconds from the request to the first piece of a stream, None for an answer at once."""
+    """Nanoseconds from the request to the first piece of a stream; None if it was not streamed."""
 
 
 class LLMFailed(Event, frozen=True, kw_only=True):
@@ -654,68 +694,68 @@ class LLMFailed(Event, frozen=True, kw_only=True):
     request: Number
     """The number of the attempt."""
     agent: str = ""
-    """The agent that asked, "" for none."""
+    """The agent that called the model; "" outside of agents."""
     asked: str
-    """The model that was asked."""
+    """The model that was requested."""
     error: Error
-    """What went wrong."""
+    """The error of the attempt."""
     cancelled: bool = False
-    """Whether the attempt was cancelled or interrupted, rather than refused."""
+    """True if the attempt was cancelled or interrupted, False if it failed."""
     request_id: str | None = None
-    """The provider's id of the HTTP request, for its support."""
+    """The provider's id of the HTTP request, which its support asks for."""
     retry_after: Number | None = None
-    """Nanoseconds that the provider asked to wait, None where it did not say."""
+    """Nanoseconds to wait before the next attempt, as the provider asked; None if it did not."""
     partial: Content | None = None
-    """What had come of the answer, None for nothing."""
+    """The part of the answer that had arrived; None if none had."""
     model: str | None = None
-    """The model that answered, where anything of an answer said it."""
+    """The model that answered; None if nothing that arrived names it."""
     service_tier: str | None = None
-    """The service tier of the answer, where anything of it said it."""
+    """The service tier of the answer; None if nothing that arrived names it."""
     unfinished: bool = False
-    """Whether an answer was cut off, so that `usage` is not the last word."""
+    """True if an answer had begun and was cut off, so `usage` may be too low."""
     usage_raw: object = None
-    """The usage as the provider had sent it by then, JSON."""
+    """The token usage that had arrived, exactly as the provider sent it, as JSON."""
     usage: Usage | None = None
-    """The tokens of it, None where no usage came."""
+    """The token counts that had arrived; None if none had."""
     price: Price | None = None
-    """What the attempt cost, None where there is nothing to say of it."""
+    """The cost of the attempt; None if nothing is known about it."""
     elapsed: Number
     """Nanoseconds from the request to the failure."""
 
 
 class LLMRefused(Event, frozen=True, kw_only=True):
-    """An answer was rejected: it did not parse, or asked for tools when none were allowed.
+    """An answer was rejected: it could not be parsed, or called tools when none were allowed.
 
-    What it cost stays in the bill, and counts as wasted.
+    Its cost stays in the bill and is counted as wasted.
     """
 
     type: ClassVar[str] = "llm.refused"
     request: Number
     """The number of the attempt."""
     agent: str = ""
-    """The agent that asked, as its LLMResponded says."""
+    """The agent that called the model, as in the LLMResponded of the attempt."""
     asked: str
-    """The model that was asked, as its LLMResponded says."""
+    """The model that was requested, as in the LLMResponded of the attempt."""
     cost: Amount | None = None
-    """What the answer cost, in nano-dollars; None where nobody knows."""
+    """The cost of the answer in nano-dollars; None if it is unknown."""
     reason: str
-    """What was wrong with it."""
+    """What was wrong with the answer."""
 
 
 class ToolCalled(Event, frozen=True, kw_only=True):
-    """A tool that an answer asked for is about to run."""
+    """A tool that the model asked for is about to run."""
 
     type: ClassVar[str] = "tool.called"
     tool: Number
-    """The number of this tool call in the session."""
+    """The number of this tool call within the session."""
     request: Number
-    """The number of the attempt whose answer asked for it."""
+    """The number of the attempt whose answer asked for the tool."""
     call_id: str
     """The provider's id of the call."""
     name: str
-    """The tool that was asked for."""
+    """The name of the tool."""
     arguments: object = None
-    """The arguments as parsed; None where the text that the model sent is not valid JSON."""
+    """The parsed arguments; None if the text that the model sent is not valid JSON."""
 
 
 class ToolReturned(Event, frozen=True, kw_only=True):
@@ -725,29 +765,32 @@ class ToolReturned(Event, frozen=True, kw_only=True):
     tool: Number
     """The number of the tool call."""
     message: Number
-    """The number of the message that the result is."""
+    """The number of the message that holds the result."""
     content: Content
     """The message that the model gets."""
     value: object = None
-    """What was returned, JSON, where that is more than its text."""
+    """The value that the tool returned, as JSON; None if the text of `content` says all of it."""
     repeats: Number | None = None
-    """The number of the earlier tool call whose result stands for this one, None for none."""
+    """The number of the earlier identical call whose result is given again; None if the tool ran.
+
+    None if the tool ran.
+    """
     elapsed: Number
     """Nanoseconds that the tool ran."""
 
 
 class ToolFailed(Event, frozen=True, kw_only=True):
-    """A tool raised, or its name or arguments were wrong."""
+    """A tool raised an exception, or its name or arguments were wrong."""
 
     type: ClassVar[str] = "tool.failed"
     tool: Number
     """The number of the tool call."""
     message: Number
-    """The number of the message that tells the model."""
+    """The number of the message that tells the model about the failure."""
     content: Content
-    """What the model is told."""
+    """The message that the model gets."""
     error: Error
-    """What went wrong."""
+    """The exception, or what was wrong with the call."""
     elapsed: Number
     """Nanoseconds that the tool ran."""
 
@@ -756,82 +799,85 @@ DrawnKind = Literal["now", "uuid4", "random"]
 
 
 class ValueDrawn(Event, frozen=True, kw_only=True):
-    """The program drew a time, an id or a random number; a replay gives it the same one."""
+    """The program asked lllm for a time, an id or a random number, which a replay returns again.
+
+    A replay returns the same one.
+    """
 
     type: ClassVar[str] = "value.drawn"
     kind: DrawnKind
-    """The function of lllm that it called: now, uuid4 or random."""
+    """The function that was called: `lllm.now`, `lllm.uuid4` or `lllm.random`."""
     value: str | float
     """A time in ISO 8601 with its offset, an id in hex with dashes, or a number from 0 to 1."""
     tool: Number | None = None
-    """The number of the tool call in which it was drawn, None outside of tools."""
+    """The number of the tool call in which it was called; None outside of tools."""
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):
-    """The model is about to be asked again: its answer was invalid, or the API failed."""
+    """The model is about to be asked again: its answer was invalid, or the call failed."""
 
     type: ClassVar[str] = "retry.scheduled"
     call: Number
     """The number of the agent call."""
     request: Number
-    """The number of the attempt that was in vain."""
+    """The number of the attempt that failed or was rejected."""
     kind: Literal["exception", "llm_recall"]
-    """Why: an "exception" where an answer did not parse or validate, "llm_recall" for the API."""
+    """The reason: "exception" for an answer that is invalid, "llm_recall" for a failed call."""
     attempt: Number
-    """Which retry of this kind it is, from 1."""
+    """The number of this retry among those of its kind, from 1."""
     limit: Number
-    """How many there may be."""
+    """The greatest number of retries of this kind."""
     wait: Number = 0
-    """Nanoseconds before the next attempt."""
+    """Nanoseconds to wait before the next attempt."""
     reason: str
-    """What was wrong."""
+    """What was wrong with the answer or the call."""
 
 
 class ErrorRecorded(Event, frozen=True, kw_only=True):
-    """An error outside of any session, given to `save_error`."""
+    """An error outside of any session, recorded by `save_error`."""
 
     type: ClassVar[str] = "error.recorded"
     error: Error
-    """What went wrong."""
+    """The exception."""
     context: object = None
-    """What the caller says of it, JSON."""
+    """What the caller of `save_error` added, as JSON."""
     partition: str = ""
-    """The part of the store that it belongs to, "" for the plain one."""
+    """The partition of the store that the error belongs to; "" for the default one."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class LogGap(Event, frozen=True, kw_only=True):
-    """Some events could not be written; this event counts them."""
+    """Some events could not be written and were lost; this event counts them."""
 
     type: ClassVar[str] = "log.gap"
     lost: Number
-    """How many were lost."""
+    """The number of lost events."""
     first_time: Number
-    """The time of the first of them, nanoseconds UTC."""
+    """The time of the first lost event, nanoseconds UTC."""
     last_time: Number
-    """The time of the last of them, nanoseconds UTC."""
+    """The time of the last lost event, nanoseconds UTC."""
     reason: str
     """Why they could not be written."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class Unknown(Event, frozen=True, kw_only=True):
-    """An event that this version of lllm can't read: its type, version or payload is unknown.
+    """A stored event that this version of lllm can't read: its type, version or payload is unknown.
 
-    It is never written; it is kept, counted and shown.
+    It is made when a log is read and never written. It is kept, counted and shown.
     """
 
     type: ClassVar[str] = "unknown"
     was: str
-    """The type that the log says."""
+    """The type that is stored in the log."""
     was_version: Number
-    """The version that the log says."""
+    """The version that is stored in the log."""
     raw: object = None
-    """The payload as JSON values, None where it is no JSON."""
+    """The payload as JSON values; None if it is not valid JSON."""
     reason: str = ""
-    """Why it could not be read as what it says it is."""
+    """Why the payload could not be decoded as its stored type."""
 
 
 class Erased(Event, frozen=True, kw_only=True):

@@ -1,15 +1,16 @@
 """Writes the events of one session.
 
-`stage` fixes an event (its place in the stream, its time, its bytes) and `commit` makes all that is
-staged durable in one append. Whoever is about to call something outside commits first, so that
-nothing that led to the call can be lost; events of one moment thus become one append.
+`stage` fixes an event: its place in the stream, its time and its bytes. `commit` writes all staged
+events in one append, durably. The runtime commits before it calls anything outside (a model, a
+tool), so no event that led to the call can be lost, and events of the same moment share one append.
 
-Known trade-off (accepted): what is staged and not yet committed dies with the process. It is what
-the session had not acted on.
+Known trade-off (accepted): events that are staged and not yet committed are lost if the process
+dies. The session had not acted on them yet.
 
-A signal handler may use the recorder that its thread is just using. What it stages gets its place
-behind what is staged just then, and its commit is left to the one that it interrupted. The garbage
-collector, which may end a session anywhere, leaves both to another thread (see `finalizer_work`).
+A signal handler may use the recorder while its thread is using it. Events that the handler stages
+come after the events that are being staged, and the interrupted function commits them. The garbage
+collector may end a session at any point; then another thread stages and commits (see
+`finalizer_work`).
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from lllm.events.model import AgentDefined, Ancestor, Event
 from lllm.events.redaction.redact import Redact, payload
 from lllm.events.statements import append_statement
 
-# What is staged at once: the type and version of each event, and its payload. A list of its own,
-# by which it is known again.
+# The events of one call of `stage`: type, version and payload of each. The list object itself
+# identifies the call.
 _Payloads = list[tuple[str, int, bytes]]
 
 
@@ -51,16 +52,17 @@ class Definitions:
 
 
 class Recorder:
-    """Writes the stream of one session, for which it is the only writer.
+    """Writes the stream of one session; it is the only writer of that stream.
 
-    Safe to use from several threads.
+    Several threads may use it at the same time.
 
     Args:
-        log: What it is written to.
-        tactic_path: The tactic that the session is a call of.
-        ancestors: The sessions above it, root first.
-        redact: What the user has cut.
-        definitions: The agent definitions that are known to stand in the log.
+        log: The log that the events are written to.
+        tactic_path: The stable path of the session's tactic, "package::name".
+        ancestors: The sessions that this one is called in, root first.
+        redact: Functions or patterns that remove parts of payloads before they are written (see
+            `redaction.redact`); None to write payloads unchanged.
+        definitions: The agent definitions that the log is known to contain; None if none are known.
     """
 
     def __init__(
@@ -79,17 +81,19 @@ class Recorder:
         self.salt = new_salt()
         self.definitions = definitions or Definitions()
         self.delivery: object = None
-        self.first_position: int | None = None  # in the log; None while nothing stands there
+        # the salt in the log; None until the first event is stored
+        self.first_position: int | None = None
         self._redact = redact
         self._ordinals: dict[str, count[int]] = {}
-        self._unsealed: deque[_Payloads] = deque()  # staged, without a place in the stream yet
-        self._sealed: tuple[_Payloads, int] = ([], 0)  # what was sealed last, and its last seq
-        self._pending: list[NewEvent] = []  # staged, and not known to be stored
-        self._stored_tree = RightEdge()  # over the digests of all that is stored
+        self._unsealed: deque[_Payloads] = deque()  # staged events that have no seq yet
+        # the list that was sealed last, and its last seq
+        self._sealed: tuple[_Payloads, int] = ([], 0)
+        self._pending: list[NewEvent] = []  # sealed events that are not known to be stored
+        self._stored_tree = RightEdge()  # the tree over the digests of all stored events
         self._undefined: dict[str, AgentDefined] = {}
         self._begin()
         self.in_child = False
-        self._end: _Payloads = []  # the last event, from just before it is staged
+        self._end: _Payloads = []  # the last event of the session, set just before it is staged
         self._ended = False
         register_after_fork(self)
 
@@ -106,19 +110,19 @@ class Recorder:
         self._committing = RobustLock()
         self._seals, self._commits = Nesting(), Nesting()
 
-    @cached_property  # asked once: it takes as long as a quarter of an append
+    @cached_property  # checked once: the check takes as long as a quarter of an append
     def _unwaited(self) -> AppendsWithoutWaiting | None:
         """The log as AppendsWithoutWaiting, if it has that ability."""
         return self.log if isinstance(self.log, AppendsWithoutWaiting) else None
 
     @property
     def lineage(self) -> tuple[Ancestor, ...]:
-        """The ancestors of a child session: this session's own ancestors, and itself."""
+        """This session's ancestors and itself: the ancestors of a child session, root first."""
         return (*self.ancestors, Ancestor(self.session_id, self.tactic_path))
 
     @property
     def is_open(self) -> bool:
-        """True if this process can still add events."""
+        """True if this process can still add events to the session."""
         return not (self._ended or self.in_child)
 
     @property
@@ -128,13 +132,14 @@ class Recorder:
 
     @property
     def is_written(self) -> bool:
-        """True if all staged events are in the log, or held in memory for it."""
+        """True if all staged events are in the log, or held in memory until it can be written."""
         return not (self._unsealed or self._pending)
 
     def drop_interrupted(self) -> None:
-        """Release locks that interrupted functions of this thread left locked.
+        """Forget locks that functions of this thread left locked when they were interrupted.
 
-        The lock remembers them until it is taken again, and they hold all that they worked for.
+        The record of such a lock, and the objects that it refers to, would otherwise stay in memory
+        until the lock is taken again.
         """
         for lock in (self._committing, self._staging):
             if lock.acquire(timeout=0):
@@ -143,18 +148,21 @@ class Recorder:
             nesting.is_inside()
 
     def deliver(self, value: object) -> None:
-        """Set the session's result, for code that has no function to return it from.
+        """Set the result of the session, for code that does not return it from a function.
 
         Args:
-            value: Anything.
+            value: Any value.
         """
         self.delivery = value
 
     def ordinal(self, kind: str) -> int:
-        """Return the next number of a kind (message, request, ...) in this session, from 1.
+        """Count up one kind of thing (message, request, ...) in this session.
 
         Args:
-            kind: What is counted: "message", "request", "tool", ...
+            kind: The kind that is counted, as "message", "request" or "tool".
+
+        Returns:
+            The next number of this kind, from 1.
         """
         ordinals = self._ordinals.get(kind)
         if ordinals is None:
@@ -165,30 +173,30 @@ class Recorder:
         """Add events to the stream; the next `commit` writes them.
 
         Args:
-            *events: In order.
+            *events: The events, in order.
 
         Raises:
-            WrongProcess: This is a forked child.
-            SessionEnded: The last event is staged already.
+            WrongProcess: The recorder is used in a forked child; it belongs to the parent.
+            SessionEnded: The last event of the session is already staged.
         """
         self._stage(events)
 
     def end(self, event: Event) -> None:
         """Stage the last event of the session; no more can be staged after it.
 
-        While the recorder is open it may be tried again, whatever an interrupt left of it.
+        It may be called again if an exception interrupted it; the event is staged once.
 
         Args:
-            event: The last event.
+            event: The last event: succeeded or failed.
 
         Raises:
-            WrongProcess: This is a forked child.
-            SessionEnded: Another last event is staged already.
+            WrongProcess: The recorder is used in a forked child; it belongs to the parent.
+            SessionEnded: Another last event is already staged.
         """
         self._stage((event,), last=True)
 
     def _stage(self, events: Sequence[Event], *, last: bool = False) -> None:
-        payloads = [  # slow, so without the lock
+        payloads = [  # encoding is slow, so it is done without the lock
             (event.type, event.version, payload(event, self._redact)) for event in events
         ]
         if finalizer_work.by_collector():
@@ -203,13 +211,14 @@ class Recorder:
         if not last:
             self._unsealed.append(payloads)
             return
-        if not self._is_added(self._end):  # or an interrupt came between these lines before
+        # else an earlier call was interrupted between these lines
+        if not self._is_added(self._end):
             self._end = payloads
             self._unsealed.append(payloads)
-        self._ended = True  # not sooner: the session would be left without an end
+        self._ended = True  # not earlier: an interrupt would leave the session without an end
 
     def _is_added(self, payloads: _Payloads) -> bool:
-        """True if an event is the last one staged, or is still to be sealed."""
+        """True if a list of events is the one that was sealed last, or is still to be sealed."""
         return bool(payloads) and (
             payloads is self._sealed[0] or any(one is payloads for one in tuple(self._unsealed))
         )
@@ -219,7 +228,7 @@ class Recorder:
         if not self._unsealed:
             return
         if self._seals.is_inside():
-            return  # the loop below, which this signal handler interrupted, goes on with it
+            return  # this is a signal handler inside the loop below, which will seal these events
         try:
             self._seals.begin(sys._getframe())
             while self._unsealed:
@@ -227,10 +236,11 @@ class Recorder:
                 last = self._pending[-1].seq if self._pending else self._stored_tree.size
                 before, end = self._sealed
                 if before is payloads and end <= last:
-                    self._unsealed.popleft()  # in the round after, if an interrupt comes between
+                    # an interrupt in between leaves this to the next round
+                    self._unsealed.popleft()
                     continue
                 self._sealed, now = (payloads, last + len(payloads)), time.time_ns()
-                self._pending += [  # in one step: an interrupt leaves all of them, or none
+                self._pending += [  # in one step: after an interrupt all of them are added, or none
                     seal(self.salt, self.session_id, seq, now, type_, version, data)
                     for seq, (type_, version, data) in enumerate(self._rooted(payloads), last + 1)
                 ]
@@ -238,7 +248,7 @@ class Recorder:
             self._seals.end()
 
     def _rooted(self, payloads: _Payloads) -> _Payloads:
-        """Complete the last event, now that all before it have their digests."""
+        """Add the Merkle root to the last event, now that all earlier events have their digests."""
         if payloads is not self._end:
             return payloads
         tree = grown(self._stored_tree, self._pending)
@@ -262,10 +272,13 @@ class Recorder:
     def define(self, definition: AgentDefined) -> str:
         """Stage an agent's definition if the log lacks it, and return its stream's name.
 
-        What this log has not seen is written with the next `commit`.
+        A definition that is new to this log is written by the next `commit`.
 
         Args:
-            definition: Of an agent.
+            definition: The definition of an agent.
+
+        Returns:
+            The name of the stream that has the definition.
         """
         digest = hashlib.sha256(payload(definition, self._redact)).hexdigest()
         stream = f"definition-{digest}"
@@ -277,8 +290,8 @@ class Recorder:
         """Write all staged events to the log, in one append.
 
         Raises:
-            LogError: The log can't be written and was told to say so; LogUnavailable, mostly. What
-                is staged stays so, for the next try.
+            LogError: The log can't be written and the store has `on_error="raise"`; usually
+                LogUnavailable. The events stay staged for the next commit.
         """
         if finalizer_work.by_collector():
             finalizer_work.later(self.commit)
@@ -287,9 +300,13 @@ class Recorder:
             self._append_staged()
 
     def _append_staged(self, unwaited: AppendsWithoutWaiting | None = None) -> bool:
-        """Append all staged events; False if an `unwaited` append would have to wait."""
+        """Append all staged events.
+
+        False if an append without waiting was asked for and must wait.
+        """
         if self._commits.is_inside():
-            return True  # a signal handler interrupted this, which commits what the handler staged
+            # this is a signal handler inside a commit, which will write what the handler staged
+            return True
         try:
             self._commits.begin(sys._getframe())
             while not self.is_written and (events := self._staged()):
@@ -314,13 +331,13 @@ class Recorder:
             self._undefined.pop(stream, None)
 
     async def acommit(self) -> None:
-        """Write all staged events to the log, on an event loop.
+        """Do what `commit` does, without blocking the event loop.
 
-        Where it would wait for a lock, it waits in a thread, to the end even if the task is
-        cancelled meanwhile.
+        If it has to wait for a lock, it waits in a thread. That thread finishes even if the task is
+        cancelled.
 
         Raises:
-            LogError: As of `commit`.
+            LogError: As for `commit`.
         """
         if not self._commit_at_once():
             await in_thread(self.commit)
@@ -331,14 +348,15 @@ class Recorder:
         if log is None or self._undefined:
             return False
         with LockPair(self._committing, None, 0) as mine:
-            # Else what this caller staged may be in another's hands, not yet durable.
+            # Otherwise another thread may be writing this caller's events, which are not durable
+            # yet.
             return mine and self._append_staged(log)
 
     def _staged(self) -> list[NewEvent]:
-        """What is staged.
+        """The staged events that are not known to be stored.
 
-        It stays so until it is stored: a log that gets it twice, because an interrupt came between,
-        knows it again.
+        An event stays in the list until its append has returned. If an interrupt comes in between,
+        it is appended again, and the log recognises it.
         """
         with self._staging:
             self._seal()
@@ -349,15 +367,15 @@ class Recorder:
             self._stored_tree = grown(self._stored_tree, events)
             del self._pending[: len(events)]
             if not self._pending and self._sealed[0] is not self._end:
-                self._sealed[0].clear()  # a long one need not wait for the next
+                self._sealed[0].clear()  # a long payload is freed now, not at the next commit
         if self.first_position is None and positions:
             self.first_position = positions[0]
 
     def commit_after(self, error: BaseException) -> None:
-        """Commit while an error is raised; a LogError becomes a note of that error.
+        """Commit while an error is being raised; an error of the log is added to it as a note.
 
         Args:
-            error: What is raised.
+            error: The exception that is being raised.
         """
         try:
             self.commit()
@@ -365,13 +383,13 @@ class Recorder:
             _note(error, unwritten)
 
     async def acommit_after(self, error: BaseException) -> None:
-        """Do what `commit_after` does on an event loop.
+        """Do what `commit_after` does, without blocking the event loop.
 
         Args:
-            error: What is raised.
+            error: The exception that is being raised.
         """
         if not (isinstance(error, Exception) or is_cancelled_task(error)):
-            self.commit_after(error)  # a coroutine that is being closed can't wait for anything
+            self.commit_after(error)  # a coroutine that is being closed can't await anything
             return
         try:
             await self.acommit()

@@ -1,7 +1,7 @@
-"""Writes statements: single-event streams in which any process says something about a session.
+"""Writes statements: streams of one event in which any process records a fact about a session.
 
-A session's own stream has one writer, its Recorder. What others say of it later (tags, that it was
-interrupted), definitions of agents and gaps are streams of their own, so nobody meets a conflict.
+A session's own stream has one writer, its Recorder. Later facts about it (tags, an interruption),
+definitions of agents and gaps each get a stream of their own, so writers never conflict.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def append_statement(
     """Append a statement: a stream of one event, about a session or a definition.
 
     Args:
-        log: What it is appended to.
-        stream: The name of the stream.
-        event: The event.
-        salt: Of the stream, as it stands in the event.
-        redact: What the user has cut.
+        log: The log that the statement is appended to.
+        stream: The name of the statement's stream.
+        event: The event of the statement.
+        salt: The salt of the stream, the same as in the event.
+        redact: Functions or patterns that remove parts of payloads; None for none.
 
     Returns:
-        Whether it was new; False where the stream was there already, written by another.
+        True if the statement is new; False if the stream already exists, written by another.
 
     Raises:
         LogError: The log can't be written.
@@ -47,10 +47,13 @@ def statement(
     """Make the event of a statement, ready to be appended.
 
     Args:
-        stream: The name of the stream.
-        event: The event.
-        salt: Of the stream, as it stands in the event.
-        redact: What the user has cut.
+        stream: The name of the statement's stream.
+        event: The event of the statement.
+        salt: The salt of the stream, the same as in the event.
+        redact: Functions or patterns that remove parts of payloads; None for none.
+
+    Returns:
+        The event with its digest.
     """
     data = payload(event, redact)
     return seal(salt, stream, 1, time.time_ns(), event.type, event.version, data)
