@@ -7,7 +7,8 @@ which names a `BackendKind`:
     [project.entry-points."lllm.backends"]
     mine = "my_package:KIND"
 
-From then on `LogStore.open`, and `--store` of every command, open what `KIND` recognises.
+`LogStore.open`, and the option `--store` of every command, then open the paths and URLs that `KIND`
+recognises.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def _open_jsonl(location: str, *, read_only: bool | None, make: bool) -> LogBack
 
 def _check_there(location: str, path: Path, *, make: bool) -> None:
     if path.is_file() and path.stat().st_size == 0:
-        raise StoreError(f"{location} is an empty file, and no store.")  # it would become one
+        # opening it would make it a database
+        raise StoreError(f"{location} is an empty file, and no store.")
     if not make and not path.exists():
         raise StoreError(
             f"There is no store at {location}. A store is made by LogStore, or by `lllm demo`."
@@ -67,7 +69,7 @@ _SQLITE = BackendKind(
 JSONL = BackendKind(
     name="jsonl",
     open=_open_jsonl,
-    # The others are what is left of a log whose log.json was deleted.
+    # The other names remain when the log.json of a log is deleted.
     marks=("log.json", "rows.sqlite", "locks/write.lock", "[0-9]" * 20 + ".jsonl"),
 )
 _BUILT_IN = (_SQLITE, JSONL)
@@ -79,16 +81,19 @@ def open_log(
     """Open the log at a path or URL with the backend that recognises it.
 
     Args:
-        location: A path, as `runs.db` or `logs/`, or a URL. What is there is recognised; where
-            nothing is yet, a suffix like `.db` means an SQLite file, any other name a folder of
-            JSON lines.
-        read_only: True to write nothing; None to write if this user may.
-        make: Make a log where there is none.
+        location: A path, as `runs.db` or `logs/`, or a URL. An existing log is recognised by its
+            names. For a new one, a suffix like `.db` means an SQLite file, and any other name a
+            folder of JSONL files.
+        read_only: True to write nothing; False to write; None to write if this user may.
+        make: True to create the log if it does not exist.
+
+    Returns:
+        The open log.
 
     Raises:
-        ConfigError: No backend knows the scheme of the URL.
-        StoreError: There is no log, and none is to be made.
-        LogError: What is there can't be opened.
+        ConfigError: No backend supports the scheme of the URL.
+        StoreError: There is no log, and `make` is False.
+        LogError: The log can't be opened.
     """
     text = os.fspath(location)
     return kind_of(text).open(text, read_only=read_only, make=make)
@@ -98,10 +103,13 @@ def kind_of(location: str) -> BackendKind:
     """Find the backend for a path or URL, whether or not the log exists yet.
 
     Args:
-        location: As a user writes it.
+        location: A path or URL, as a user writes it.
+
+    Returns:
+        The description of the backend.
 
     Raises:
-        ConfigError: No backend knows the scheme of the URL.
+        ConfigError: No backend supports the scheme of the URL.
     """
     if location == MEMORY:
         return _SQLITE
@@ -109,7 +117,7 @@ def kind_of(location: str) -> BackendKind:
     if scheme is not None:
         found = next((kind for kind in _kinds() if scheme in kind.schemes), None)
         if found is None:
-            local_path(location)  # raises the error for what is no path
+            local_path(location)  # raises the error if this is not a path
         return found or _SQLITE
     path = local_path(location)
     if path.is_dir():
@@ -131,11 +139,10 @@ def _kinds() -> tuple[BackendKind, ...]:
     """List all kinds of backends: lllm's own first, then those of other packages by name.
 
     Raises:
-        ConfigError: Two claim the same scheme or suffix.
+        ConfigError: Two backends claim the same scheme or suffix.
     """
-    with (
-        importing()
-    ):  # late: it takes some 20 ms, and a store that is named by its class needs none
+    # imported late: it takes some 20 ms, and is not needed if the backend's class is named
+    with importing():
         from importlib.metadata import entry_points
 
     kinds = [*_BUILT_IN]
@@ -143,11 +150,11 @@ def _kinds() -> tuple[BackendKind, ...]:
         where = f"The entry point {entry.name!r} ({entry.value}) of {GROUP}"
         try:
             kind = entry.load()
-        except Exception as error:  # what another package raises must not keep stores shut
+        except Exception as error:  # an error of another package must not prevent opening stores
             _logger.warning("%s can't be imported, so its stores can't be opened: %s", where, error)
             continue
         if not isinstance(kind, BackendKind):
-            raise ConfigError(f"{where} is no BackendKind, but {type(kind).__name__}.")
+            raise ConfigError(f"{where} must be a BackendKind, not {type(kind).__name__}.")
         for one in kinds:
             if shared := {*one.schemes, *one.suffixes} & {*kind.schemes, *kind.suffixes}:
                 raise ConfigError(

@@ -1,7 +1,7 @@
 """Parses the location of a store: a path, a path with `~`, or an `sqlite:///` URL.
 
-A name with a scheme is never taken for a path: a folder called `s3:` is not what anybody means who
-writes `s3://bucket`.
+A text with a scheme is never taken for a path: a user who writes `s3://bucket` does not mean a
+folder called `s3:`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ MEMORY = ":memory:"
 
 
 def sqlite_path(given: str | os.PathLike[str]) -> str:
-    """The path of an SQLite store, or ":memory:".
+    """Convert the location of an SQLite store into a path, or ":memory:".
 
     Args:
-        given: A path, or a URL as SQLAlchemy has them: `sqlite:///runs.db` is relative to the
-            working directory, `sqlite:////srv/runs.db` absolute, `sqlite://` in memory
-            (https://docs.sqlalchemy.org/en/20/core/engines.html#sqlite).
+        given: A path, or a URL as in SQLAlchemy
+            (https://docs.sqlalchemy.org/en/20/core/engines.html#sqlite): `sqlite:///runs.db` is
+            relative to the working directory, `sqlite:////srv/runs.db` is absolute, `sqlite://` is
+            in memory.
+
+    Returns:
+        The path with `~` expanded, or ":memory:".
 
     Raises:
-        ConfigError: For a URL of another scheme or with options, and for a `~` that is nobody's.
+        ConfigError: The URL has another scheme, a host or options, or `~` names an unknown user.
     """
     text = os.fspath(given)
     if scheme_of(text) != _SQLITE:
@@ -43,18 +47,21 @@ def sqlite_path(given: str | os.PathLike[str]) -> str:
 
 
 def local_path(given: str | os.PathLike[str]) -> Path:
-    """The path that a text names, with `~` and `~user` expanded.
+    """Convert a text into a path, with `~` and `~user` expanded.
 
     Args:
         given: A path.
 
+    Returns:
+        The path.
+
     Raises:
-        ConfigError: For a URL, and for a `~` that is nobody's.
+        ConfigError: It is a URL, or `~` names an unknown user.
     """
     text = os.fspath(given)
     scheme = scheme_of(text)
     if scheme is not None:
-        # What follows the scheme may be a password, and is not repeated.
+        # The text after the scheme may contain a password, so the message does not repeat it.
         raise ConfigError(
             f"{scheme}: is no kind of store that opens here. Give a path, as runs.db or logs/, "
             "or sqlite:///runs.db for an SQLite file; write ./ in front of a name that has a colon."
@@ -66,10 +73,13 @@ def local_path(given: str | os.PathLike[str]) -> Path:
 
 
 def scheme_of(text: str) -> str | None:
-    """The scheme of a URL in lower case, None for a path.
+    """Find the scheme of a URL.
 
     Args:
-        text: What a user wrote.
+        text: A path or URL, as a user wrote it.
+
+    Returns:
+        The scheme in lower case; None for a path.
     """
     found = _SCHEME.match(text)
     return found[found.lastindex or 0].lower() if found else None

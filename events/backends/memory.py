@@ -17,7 +17,7 @@ class MemoryBackend:
     """A log that is lost when its process ends; a forked child continues with a copy."""
 
     def __init__(self) -> None:
-        self._events: list[Recorded] = []  # the event at position n is the nth
+        self._events: list[Recorded] = []  # the event at position n is the nth in the list
         self._places: dict[tuple[str, int], Recorded] = {}
         self._lock = threading.Lock()
         self._nesting = Nesting()
@@ -29,14 +29,14 @@ class MemoryBackend:
     def after_fork(self) -> None:
         """Make a new lock: another thread of the parent may have held the old one.
 
-        What is in the list was appended as a whole.
+        The list itself is consistent: each append changes it in one step.
         """
         self._lock = threading.Lock()
         self._nesting = Nesting()
         self._places = {(event.stream, event.seq): event for event in self._events}
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend."""
+        """Append events to the list, as `LogBackend.append` requires."""
         if self.at_write():
             self.when_written(partial(self.append, events))
             return ()
@@ -47,11 +47,11 @@ class MemoryBackend:
             self._nesting.end()
 
     def at_write(self) -> bool:
-        """See KnowsNesting."""
+        """True if the current thread is inside an append; see `KnowsNesting`."""
         return self._nesting.is_inside()
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """See KnowsNesting."""
+        """Queue a function until this thread's current append has ended; see `KnowsNesting`."""
         self._nesting.queue(work)
 
     def _append(self, events: Sequence[NewEvent]) -> Sequence[int]:
@@ -72,19 +72,19 @@ class MemoryBackend:
             return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See AppendsWithoutWaiting; the lock is never held for long."""
+        """Append without waiting; see `AppendsWithoutWaiting`. The lock is never held for long."""
         return self.append(events)
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """See LogBackend."""
+        """Read a range of events, as `LogBackend.read` requires."""
         last = self.head() if upto is None else min(upto, self.head())
         found = (self._events[index] for index in range(max(after, 0), last))
         return (event for event in found if stream is None or event.stream == stream)
 
     def head(self) -> int:
-        """See LogBackend."""
+        """The number of events, which is the position of the last one."""
         return len(self._events)
 
     def erase_payloads(self, erased: Sequence[Recorded]) -> None:
@@ -99,9 +99,9 @@ class MemoryBackend:
         return True
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
-        """See ReportsHealth."""
+        """Report the number of events; see `ReportsHealth`."""
         del read_bytes
         return Health(kind="MemoryBackend", events=head, unit="event")
 
     def close(self) -> None:
-        """See LogBackend."""
+        """Do nothing: the events stay readable."""

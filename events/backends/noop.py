@@ -16,7 +16,7 @@ class NoOpBackend:
 
     def __init__(self) -> None:
         self._count = 0
-        self._lock = threading.RLock()  # a signal handler may append, too
+        self._lock = threading.RLock()  # reentrant: a signal handler may append, too
         register_after_fork(self)
 
     def __repr__(self) -> str:
@@ -31,10 +31,13 @@ class NoOpBackend:
         self._lock = threading.RLock()
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Count the events, and return increasing positions as any log does.
+        """Count the events, and return increasing positions as every log does.
 
         Args:
-            events: As of LogBackend.
+            events: The events, which are then discarded.
+
+        Returns:
+            A position for each event.
         """
         with self._lock:
             number = len(events)
@@ -42,19 +45,19 @@ class NoOpBackend:
             return range(self._count - number + 1, self._count + 1)
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See AppendsWithoutWaiting; there is nothing to wait for."""
+        """Do what `append` does; it never waits."""
         return self.append(events)
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """See LogBackend; there is nothing to read."""
-        del after, upto, stream  # nothing to choose from
+        """Return no events, because none are stored."""
+        del after, upto, stream  # there is nothing to select from
         return iter(())
 
     def head(self) -> int:
-        """See LogBackend; 0, since there is nothing to read."""
+        """Always 0, because no events are stored."""
         return 0
 
     def close(self) -> None:
-        """See LogBackend; there is nothing to close."""
+        """Do nothing, because nothing is open."""

@@ -1,4 +1,4 @@
-"""Opens the SQLite file for the rows of projections where the log itself is not in SQLite."""
+"""Opens an SQLite file for the rows of projections, for logs that are not in SQLite themselves."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ def open_rows(
     read_only: bool = False,
     mode: int | None = None,
 ) -> Database:
-    """Open the file for the rows of a log, as its `rows_database`; see KeepsRows.
+    """Open the file for the rows of a log; a backend's `rows_database` can return it.
 
-    All stores of one process share its connections. The rows are made anew from the events where
-    the file was deleted.
+    All stores of a process share the connections to the file. If the file was deleted, the rows are
+    built again from the events.
 
     Args:
-        backend: Whose rows they are; when it is dropped, its share of the file is given back.
-        path: The file, made where it is missing.
-        lock: The file that whoever writes rows locks, None for one in a folder beside it.
-        read_only: Write nothing; where there is no file, rows are kept in memory.
-        mode: The permissions of what is made, None for those of what is there.
+        backend: The backend whose rows they are; when it is garbage-collected, its share of the
+            file is released.
+        path: The file; created if it does not exist.
+        lock: The file that processes lock while they write rows; None for a file in a folder beside
+            `path`.
+        read_only: True to write nothing; if the file does not exist, rows are then kept in memory.
+        mode: The permissions of new files, as 0o660; None for the permissions of existing ones.
 
     Returns:
-        The database. It is the caller's to close.
+        The database; the caller has to close it.
 
     Raises:
-        LogUnavailable: It can't be opened.
-        LogTooNew: A newer lllm made it.
-        LogError: It is something else.
+        LogUnavailable: The file can't be opened.
+        LogTooNew: A newer lllm wrote the file.
+        LogError: The file is not a database of rows.
     """
     from lllm.events.backends.sqlite.database import Database
     from lllm.events.backends.sqlite.shared_database import open_shared

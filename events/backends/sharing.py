@@ -1,11 +1,12 @@
 """Shares an open file or folder between the stores of a process; the last store closes it.
 
-A program may open a store for every request, and drop it without `close`. So the stores of one file
-share its connections, locks and descriptors. A file is known by its device and inode, and by its
-real path while it does not exist yet; a path that was replaced by another file is another one.
+A program may open a store for every request, and drop it without calling `close`. So all stores of
+one file share its connections, locks and descriptors. A file is identified by its device and inode,
+and by its real path while it does not exist yet. If another file is put at the path, the path leads
+to a different file.
 
-A user who is dropped without `close` gives its share back by way of `finalizer_work`, since the
-garbage collector must not wait for a lock.
+If a store is dropped without `close`, its share is released through `finalizer_work`, because code
+that the garbage collector calls must not wait for a lock.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Shareable(Protocol):
         """True if the path still leads to the file or folder that is open."""
 
     def close(self) -> None:
-        """Close it, because its last user has closed its share."""
+        """Close the file or folder; called when its last share is closed."""
 
 
 T = TypeVar("T", bound=Shareable)
@@ -50,21 +51,21 @@ class _Entry(Generic[T]):
         self.users: dict[int, weakref.ref[object]] = {}
         self.shares = 0
         self.making = ThreadLock()
-        self.made_by = 0  # the thread that makes it just now
+        self.made_by = 0  # the thread that is opening it
 
 
 class Share(Generic[T]):
     """One store's share of an open file or folder, released when the store is dropped.
 
     Args:
-        registry: Where the thing is known.
-        entry: The thing there.
-        token: The number of this user there.
-        thing: What is shared.
-        user: Whoever has the share.
+        registry: The registry that the share belongs to.
+        entry: The open file or folder in the registry.
+        token: The number of this share in the entry.
+        thing: The open file or folder.
+        user: The store that has the share; when it is garbage-collected, the share is released.
 
     Attributes:
-        number: How many shares the thing has had, with this one.
+        number: How many shares the thing has had so far, including this one.
     """
 
     def __init__(
@@ -77,10 +78,10 @@ class Share(Generic[T]):
         self._entry = entry
         self._token = token
         self._dropped = weakref.finalize(user, finalizer_work.close_later, self.close)
-        self._dropped.atexit = False  # the registry closes everything then
+        self._dropped.atexit = False  # at exit the registry closes everything
 
     def close(self) -> None:
-        """Give the share back; the last one closes the file. Closing twice does nothing."""
+        """Release the share; the last one closes the file. Closing twice does nothing."""
         self._dropped.detach()
         self._registry.give_back(self._entry, self._token)
 
@@ -90,12 +91,12 @@ class Registry(Generic[T]):
 
     def __init__(self) -> None:
         self._entries: dict[_Key, _Entry[T]] = {}
-        self._lock = ThreadLock()  # held for a few dict operations only
+        self._lock = ThreadLock()  # only held for a few dict operations
         register_after_fork(self)
         atexit.register(self.close_all)
 
     def after_fork(self) -> None:
-        """Forget users that the parent had already dropped."""
+        """Release the shares of users that were dropped in the parent before the fork."""
         for entry in self._entries.values():
             alive = {token: ref for token, ref in entry.users.items() if ref() is not None}
             entry.users = alive
@@ -113,15 +114,20 @@ class Registry(Generic[T]):
         """Get a share of the file or folder at a path, opening it if needed.
 
         Args:
-            path: The file or folder. It need not exist yet.
-            user: Whoever gets the share; when it is dropped, the share is given back.
-            make: Opens the thing, where this is the first share.
-            options: What all users must have asked for alike, by the names of the arguments.
-            key: Tells things of the same path apart.
+            path: The file or folder; it need not exist yet.
+            user: The store that gets the share; when it is garbage-collected, the share is
+                released.
+            make: A function that opens the file or folder; called if nobody has it open.
+            options: Option names and values that must be the same for all users.
+            key: Distinguishes several things that share a path.
+
+        Returns:
+            The share.
 
         Raises:
-            LogError: If it is open with other options.
-            LogUnavailable: If this thread is just opening it; it would wait for itself.
+            LogError: The file or folder is already open with other options.
+            LogUnavailable: This same thread is opening it (a signal handler interrupted that), so
+                it would wait for itself.
         """
         finalizer_work.catch_up()
         token = next(_tokens)
@@ -145,8 +151,12 @@ class Registry(Generic[T]):
 
         Args:
             path: The file or folder.
-            user: Whoever gets the share; when it is dropped, the share is given back.
-            key: Tells things of the same path apart.
+            user: The store that gets the share; when it is garbage-collected, the share is
+                released.
+            key: Distinguishes several things that share a path.
+
+        Returns:
+            The share; None if nobody has the file or folder open.
         """
         token = next(_tokens)
         with self._lock.held():
@@ -162,7 +172,8 @@ class Registry(Generic[T]):
     def _found(self, path: Path, key: _Key) -> _Entry[T] | None:
         found = self._entries.get((*_key(path), *key))
         if found is None:
-            found = self._entries.get((os.path.realpath(path), *key))  # it is just being made
+            # another thread is opening it
+            found = self._entries.get((os.path.realpath(path), *key))
         return found
 
     def _entry(self, path: Path, key: _Key, options: Mapping[str, object]) -> _Entry[T]:
@@ -201,11 +212,11 @@ class Registry(Generic[T]):
             del self._entries[entry.key]
 
     def give_back(self, entry: _Entry[T], token: int) -> None:
-        """Take back a user's share; doing so twice does nothing.
+        """Release a share; doing so twice does nothing.
 
         Args:
-            entry: What is shared.
-            token: The number of the user.
+            entry: The file or folder in the registry.
+            token: The number of the share in the entry.
         """
         with self._lock.held():
             if entry.users.pop(token, None) is None or entry.users:
@@ -244,8 +255,11 @@ def open_otherwise(path: Path, is_open: str, asked: str) -> LogError:
 
     Args:
         path: The file or folder.
-        is_open: The options that it is open with, as people write them.
-        asked: Those that were asked for.
+        is_open: The options that it is open with, as the message shows them.
+        asked: The options that were asked for, as the message shows them.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     return LogError(
         f"{path} is open in this process with {is_open}, so it can't be opened with {asked}. "

@@ -1,9 +1,9 @@
 """Writes to the last segment of a JSONL log.
 
-Everything here happens under the log's locks. Before an append behind somebody else's the last
-bytes are checked: what a process left that died in the middle of a write is moved aside, and
-nothing is written behind damage; `torn_tail` tells which is which.
-An append is one write; where it fails half way, the file is cut back to where it began.
+Every function here is called under the log's locks. If another process has appended since, the last
+bytes are checked first: an unfinished write of a dead process is moved aside, and nothing is
+written behind damage (`torn_tail` tells the two apart). An append is one write; if it fails half
+way, the file is cut back to its previous size.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from lllm.events.files.permissions import FILE_MODE
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
-_COARSEST = 2_500_000_000  # nanoseconds; the stamps of FAT are the coarsest, two seconds apart
+_COARSEST = 2_500_000_000  # nanoseconds; FAT has the coarsest time stamps, two seconds apart
 
-_MOST = 1024  # pieces that any system takes in one write (IOV_MAX)
+_MOST = 1024  # the number of pieces that every system accepts in one write (IOV_MAX)
 
 _log = logging.getLogger("lllm.store")
 
@@ -49,9 +49,9 @@ class Tail:
 
     Args:
         folder: The folder of the log.
-        segment_bytes: From this size on a segment is followed by another.
-        durable: Whether `sync` waits for the disk.
-        mode: The permissions of new segments.
+        segment_bytes: The size in bytes from which a segment is followed by a new one.
+        durable: True if `sync` waits until the disk has the data.
+        mode: The permissions of new segments, as 0o600.
     """
 
     def __init__(
@@ -59,17 +59,19 @@ class Tail:
     ) -> None:
         self.segment = segment_at(folder, 0)
         self._folder = folder
-        self._folder_name = os.fspath(folder)  # os.stat takes a text in half the time
+        self._folder_name = os.fspath(folder)  # os.stat is twice as fast with a str as with a Path
         self.segment_bytes = segment_bytes
         self._durable = durable
         self._mode = mode
         self._fd = -1
         self._file: FileIO | None = None
         self._opened: FileId | None = None  # the file that was opened as _fd
-        self._mark = -1  # the offset that tells the descriptor from another's
-        self._size = -1  # of the segment as this process left it, -1 where it must be looked at
-        self.high_water: HighWater | None = None  # what appends note, under the write lock
-        self._named = -1  # when the names in the folder changed last, in nanoseconds, if long ago
+        self._mark = -1  # an offset by which our descriptor is recognised
+        self._size = -1  # the size of the segment after our last write; -1 if it must be checked
+        # the note of the log's end, written under the write lock
+        self.high_water: HighWater | None = None
+        # the last change of names in the folder, nanoseconds; -1 if it was just now
+        self._named = -1
 
     def __del__(self) -> None:
         self.close()
@@ -92,13 +94,13 @@ class Tail:
             The position where the next append begins.
 
         Raises:
-            OSError: That can't be done.
-            LogDamaged: The log ends in damage, or before what was acknowledged.
+            OSError: The segment can't be opened or changed.
+            LogDamaged: The log ends in damage, or before an event that was acknowledged.
         """
         self._let_go_of_others()
         before, size = self._file, self._size_in_place()
         if size is not None and size == self._size:
-            return self.segment.begin + size  # nobody wrote since
+            return self.segment.begin + size  # no other process has written since
         self._size = -1
         if before is None or size is None:
             self._named = self._last_named()
@@ -120,7 +122,7 @@ class Tail:
         return self.segment.begin + end
 
     def _reached(self) -> int:
-        """Read the highest position that is noted as given."""
+        """Read the highest position that is noted as written."""
         noted = None if self.high_water is None else self.high_water.read()
         return noted or 0
 
@@ -138,11 +140,11 @@ class Tail:
         """Switch to a segment that a repair has begun after a lost end.
 
         Raises:
-            LogDamaged: None is there, so the end of the log is lost.
+            LogDamaged: There is no such segment, so the end of the log is lost.
         """
         last = segments_of(self._folder)[-1]
         if last.begin <= self.segment.begin:
-            self.close()  # so that a file that was put back is found
+            self.close()  # forget the file, so that a restored one is found
             raise lost_end(self._folder, last.path, self.segment.begin + end, reached)
         self._enter(last)
 
@@ -150,11 +152,11 @@ class Tail:
         """Move an unfinished write aside, and return the new end of the log.
 
         Raises:
-            LogDamaged: Something else stands there.
+            LogDamaged: The bytes are not an unfinished write.
         """
         state = tail_state(file, end, size)
         if state.kind == "damaged":
-            self.close()  # so that a file that was mended meanwhile is found
+            self.close()  # forget the file, so that a repaired one is found
             raise damaged_tail(self.segment, end, size)
         if state.end < size:
             aside = set_aside(file, self.segment, state.end, size)
@@ -175,10 +177,11 @@ class Tail:
         return state.end
 
     def _let_go_of_others(self) -> None:
-        """Forget a descriptor that somebody else closed and that may now be another file.
+        """Forget our descriptor if other code closed it, since it may now be another file.
 
-        The descriptor's offset, which an append does not use, tells. fstat takes four times as
-        long, and so does the write behind it, for which Linux then makes a new time stamp.
+        It is recognised by its file offset, which an append does not use. fstat would take four
+        times as long, and would slow down the following write, for which Linux then makes a new
+        time stamp.
         """
         if self._file is None or has_mark(self._fd, self._mark):
             return
@@ -189,7 +192,8 @@ class Tail:
     def _size_in_place(self) -> int | None:
         """The size of the open segment; None if the folder must be searched again.
 
-        It is, where no file in the folder was made, moved or deleted since it was looked for.
+        The size is known if no file in the folder was created, moved or deleted since the last
+        search.
         """
         if self._file is None or self._named < 0:
             return None
@@ -200,7 +204,8 @@ class Tail:
     def _last_named(self) -> int:
         """The time of the last change of names in the folder; -1 if it was just now.
 
-        Another change might get the same time stamp then.
+        In nanoseconds. A second change shortly afterwards could get the same time stamp, so a
+        recent time is not used.
         """
         changed = self._folder_changed()
         return changed if time.time_ns() - changed > _COARSEST else -1
@@ -226,13 +231,13 @@ class Tail:
             )
         following = self.segment.begin + found.st_size
         if found.st_size and os.path.exists(f"{self._folder}/{following:020}.jsonl"):
-            return self._enter_last()  # another process found this segment full
+            return self._enter_last()  # another process found that this segment is full
         return self._file
 
     def _is_replaced(self) -> bool:
         """True if another file has replaced the open segment, or follows it.
 
-        What tells how far this log had come must still be there.
+        The note of the log's end must still exist.
         """
         if self.high_water is None or not self.high_water.in_place():
             return False
@@ -249,7 +254,7 @@ class Tail:
         is_new = not segment.path.exists()
         self.close()
         self.segment = segment
-        # A descriptor of our own: a log that nobody closes is closed in silence.
+        # A raw descriptor: a log that is never closed then causes no ResourceWarning.
         self._fd = open_own(segment.path, _APPEND, mode=self._mode)
         self._opened = file_id(self._fd)
         self._mark = mark_descriptor(self._fd)
@@ -257,7 +262,7 @@ class Tail:
         try:
             only_name(self._fd, segment.path)
         except BaseException:
-            self.close()  # so that a copy in its place is found
+            self.close()  # forget the file, so that a copy in its place is found
             raise
         if is_new and self._durable:
             sync_folder(self._folder)
@@ -267,11 +272,11 @@ class Tail:
         """Append all of the given pieces to the segment, or none of them.
 
         Args:
-            position: Where the log ends, as `ready` gave it.
-            *pieces: Bytes, one after another.
+            position: The position where the log ends, as `ready` returned it.
+            *pieces: The bytes to write, one after another.
 
         Raises:
-            OSError: It can't be written.
+            OSError: The segment can't be written.
         """
         file = self._file
         assert file is not None
@@ -281,7 +286,7 @@ class Tail:
         try:
             self._write_all(file, pieces)
         except BaseException:
-            # The file is asked: an interrupt may come when all is written and not yet returned.
+            # Ask for the file's size: an interrupt may come after the write and before its return.
             with suppress(OSError):
                 if os.fstat(file.fileno()).st_size != end:
                     file.truncate(begin)
@@ -304,8 +309,8 @@ class Tail:
     def sync(self) -> None:
         """Flush what was written to the disk, if the log's durability asks for it.
 
-        Known trade-off (accepted): where this fails, what was written stays. Readers may have seen
-        it already, and whoever tries again finds it.
+        Known trade-off (accepted): if this fails, the written bytes stay. Readers may have seen
+        them already, and a repeated append recognises them.
         """
         if self._durable and self._file is not None:
             sync(self._file)

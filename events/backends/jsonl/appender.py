@@ -1,7 +1,7 @@
 """Appends events to a JSONL log: each append is one write, made while the locks are held.
 
-An append whose events are not known to be new is compared with what stands in the log: after an
-error that left it unclear, events come again.
+Events that are not known to be new are compared with the log first: after an error that left it
+open whether they were stored, the caller appends them again.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.envelope import NewEvent, Recorded, conflict
 from lllm.events.errors import LogDamaged
 
-_NEAR = 1 << 20  # bytes that others wrote, few enough to be read while the lock is held
-_BESIDE = 64 << 10  # bytes before a stream's last event, where those of its append mostly stand
-_FARTHER = 16  # times as far back the next look goes
+_NEAR = 1 << 20  # so many bytes of other writers are read while the lock is held
+# the other events of an append mostly lie in so many bytes before its last event
+_BESIDE = 64 << 10
+_FARTHER = 16  # each further look goes back so many times as far
 
-Place = tuple[str, int]  # of an event: its stream and seq
+Place = tuple[str, int]  # the place of an event: its stream and seq
 
 
 class Appender:
     """Appends the events of one store to its JSONL folder.
 
     Args:
-        folder: What the stores of the folder share.
-        segment_bytes: From this size on a segment is followed by another; each store may have its
-            own.
+        folder: The open folder, shared by all its stores in this process.
+        segment_bytes: The size in bytes from which a segment is followed by a new one; each store
+            may have its own.
     """
 
     def __init__(self, folder: JSONLFolder, segment_bytes: int) -> None:
@@ -49,18 +50,20 @@ class Appender:
         """Store the events that the log does not have yet; see LogBackend.
 
         Args:
-            events: All of them, or none, are stored.
-            lock: Gives the lock between processes, or raises where the store is closed.
-            timeout: Seconds to wait for other writers, None for as long as anybody waits.
-            read_much: Whether much that others wrote may be read first.
+            events: The events; all of them are stored, or none.
+            lock: A function that returns the lock between processes, or raises if the store is
+                closed.
+            timeout: The longest time to wait for other writers, in seconds, then None is returned;
+                None for `locks.WAIT_SECONDS`, then an error is raised.
+            read_much: True if a large amount that other processes wrote may be read first.
 
         Returns:
-            Their positions; None where it would take longer than it may.
+            The positions; None if it would take longer than `timeout` or `read_much` allow.
 
         Raises:
-            AppendConflict: Another event stands in the place of one.
-            LogUnavailable: Others hold the lock for too long, or the store is closed.
-            OSError: The disk refuses.
+            AppendConflict: A different event has the same (stream, seq).
+            LogUnavailable: Other writers hold the lock for too long, or the store is closed.
+            OSError: The folder can't be read or written.
         """
         folder = self._folder
         while True:
@@ -82,10 +85,10 @@ class Appender:
                 finally:
                     held.exit()
             finally:
-                held.exit()  # an interrupt may have come where the first one begins
+                held.exit()  # an interrupt may have prevented the `exit` above
             if not read_much:
                 return None
-            with folder.thread_lock:  # and nobody else waits
+            with folder.thread_lock:  # and no other writer waits
                 folder.streams.catch_up(segment, start)
 
     def _store(self, events: Sequence[NewEvent], start: int) -> list[int]:
@@ -103,7 +106,7 @@ class Appender:
             for event, position in zip(new, self._store(new, start), strict=True):
                 stored[event.stream, event.seq] = position
         else:
-            self._folder.tail.sync()  # events may come again because the last fsync failed
+            self._folder.tail.sync()  # the events may come again because the last fsync failed
         return [stored[event.stream, event.seq] for event in events]
 
     def _split(self, events: Sequence[NewEvent]) -> tuple[list[NewEvent], dict[Place, int]]:

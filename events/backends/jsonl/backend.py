@@ -1,12 +1,7 @@
 """A log in a folder of JSONL files, for development: readable with `tail -f` and `jq`.
 
-    <path>/log.json                      the number of the format
-    <path>/00000000000000000000.jsonl    the events; see `line_format` and `segments`
-    <path>/rows.sqlite                   what projections make of them; can be thrown away
-    <path>/locks/                        who writes, and who is alive
-
-An append is one write at the end of the last file, under a lock between threads and one between
-processes; readers take neither.
+An append is one write at the end of the last file, under a lock between threads and a lock between
+processes. Readers take neither lock.
 """
 
 from __future__ import annotations
@@ -56,7 +51,7 @@ if TYPE_CHECKING:
     from lllm.events.integrity.repair import Repaired
 
 SEGMENT_BYTES = 64 << 20
-_NOTING_SECONDS = 1.0  # to wait for others, which note the same
+_NOTING_SECONDS = 1.0  # to wait for other processes, which write the same note
 
 _log = logging.getLogger("lllm.store")
 
@@ -64,24 +59,24 @@ _Reopen = Callable[[Path, Durability, int, bool, int | None], "LocalFileBackend"
 
 
 class LocalFileBackend:
-    """A log of events in a folder of JSONL files.
+    """Keeps the log in a folder of JSONL files.
 
-    A log that can't be written can still be read; an append raises LogUnavailable then.
+    If the folder can't be written, it can still be read; an append then raises LogUnavailable.
 
     Args:
-        path: The folder, made where it is missing.
-        durability: "process" survives kill -9; "power" the loss of power too, at the price of an
-            fsync for each append.
-        segment_bytes: The size from which a file is followed by another.
-        read_only: Write nothing, not even rows; an append raises LogReadOnly.
-        mode: The permissions of the files that are made, whatever the umask: 0o660 for a store that
-            a group shares; None for 0o600, or those of a store that is there and shared. What is
-            there is left as it is.
+        path: The folder; created if it does not exist.
+        durability: "process": events survive kill -9. "power": they survive a loss of power, too,
+            and each append takes an fsync.
+        segment_bytes: The size in bytes from which a file is followed by a new one.
+        read_only: True to write nothing, not even rows; an append raises LogReadOnly.
+        mode: The permissions of new files, independent of the umask, as 0o660 for a store that a
+            group shares; None for 0o600, or for the permissions of an existing shared store.
+            Existing files are not changed.
 
     Raises:
-        LogUnavailable: The folder can't be made or read.
-        LogTooNew: A newer lllm wrote it.
-        LogError: It is not a log of lllm's.
+        LogUnavailable: The folder can't be created or read.
+        LogTooNew: A newer lllm wrote the log.
+        LogError: The folder is not a log of lllm.
     """
 
     rows_in_log = False
@@ -107,7 +102,7 @@ class LocalFileBackend:
         self.read_only = read_only
         self._rows: Database | None = None
         self._rows_lock = ThreadLock()
-        # The end of the log at which damage was last looked for.
+        # The end of the log at the last check for damage.
         self._reported_end: tuple[Path, int] | None = None
         self._closed = False
         self._share = self._open_folder()
@@ -133,7 +128,7 @@ class LocalFileBackend:
         given = self.path, self.durability, self.segment_bytes, self.read_only, self.mode
         return _reopen, given
 
-    # -- opening
+    # -- Opening
 
     def _open_folder(self) -> Share[JSONLFolder]:
         """Open the shared state of the folder, with this store's options."""
@@ -174,7 +169,7 @@ class LocalFileBackend:
     def _note_end(self) -> None:
         """Note the log's end from the position of its rows, if no append has noted it.
 
-        What builds the rows anew would forget it.
+        This is done before the rows are deleted and built again, which would lose their position.
         """
         if lost_end.noted_in(self._shared.locks / "write.lock") is not None:
             return
@@ -185,14 +180,14 @@ class LocalFileBackend:
                 if mine and reached and note is not None and note.read() is None:
                     note.write(max(reached, segments.end_of(self.path).position), synced=False)
         except OSError:
-            return  # a log that can't be written can be read
+            return  # a log that can't be written can still be read
 
     def _reached_by_rows(self) -> int:
         """The position of the rows; 0 if there are none that can be read."""
         try:
             return lost_end.reached_by(self.rows_database()) if self.rows_path.exists() else 0
         except LogError:
-            return 0  # rows are made anew from the log
+            return 0  # the rows will be built again from the log
 
     def _lock_file(self) -> FairFileLock:
         self._check_open()
@@ -203,35 +198,35 @@ class LocalFileBackend:
             raise LogUnavailable(f"{self.path} has been closed; open the store again.")
 
     def readable(self) -> Readable:
-        """See ReadsPastDamage."""
+        """Read past damage; see `ReadsPastDamage`."""
         from lllm.events.backends.jsonl.readable_lines import ReadableLines
 
         return ReadableLines(self)
 
     def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
-        """See CopiesFiles."""
+        """Copy the folder; see `CopiesFiles`."""
         from lllm.events.backends.jsonl.copy import copy_folder
 
         return copy_folder(self.path, self.head(), copy, progress)
 
     def repair(self) -> Repaired:
-        """See CanBeRepaired."""
+        """Repair the files; see `CanBeRepaired`."""
         from lllm.events.backends.jsonl.repair import repair_folder
 
         return repair_folder(self)
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
-        """See ReportsHealth."""
+        """Report the size, format and files; see `ReportsHealth`."""
         from lllm.events.backends.jsonl.health import health_of
 
         with segments.FolderErrors(self.path):
             return health_of(self, head, read_bytes)
 
     def rows_database(self) -> Database:
-        """The file for the rows of projections, opened when first asked for.
+        """The file for the rows of projections, opened at the first call.
 
         Raises:
-            LogUnavailable: It can't be opened.
+            LogUnavailable: The file can't be opened.
         """
         with self._rows_lock.held():
             if self._rows is None:
@@ -243,20 +238,23 @@ class LocalFileBackend:
                 )  # fmt: skip
             return self._rows
 
-    # -- appending
+    # -- Appending
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend."""
+        """Append events, as `LogBackend.append` requires."""
         positions = self._append(events, timeout=None)
         assert positions is not None
         return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """See AppendsWithoutWaiting; also None if many new events must be read first."""
+        """Append without waiting.
+
+        None if the lock is held, or if much of other writers must be read first.
+        """
         return self._append(events, timeout=0, read_much=False)
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """See AppendsWithin."""
+        """Append, but wait no longer than some seconds; see `AppendsWithin`."""
         return self._append(events, timeout=seconds)
 
     def _append(
@@ -266,7 +264,7 @@ class LocalFileBackend:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         if not events:
             return ()
-        if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
+        if self.at_write():  # a signal handler inside a write must not wait for that write
             self.when_written(partial(self.append, events))
             return ()
         nesting = self._shared.nesting
@@ -278,11 +276,11 @@ class LocalFileBackend:
             nesting.end()
 
     def at_write(self) -> bool:
-        """See KnowsNesting."""
+        """True if the current thread is inside an append; see `KnowsNesting`."""
         return self._shared.nesting.is_inside()
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """See KnowsNesting."""
+        """Queue a function until this thread's current append has ended; see `KnowsNesting`."""
         self._shared.nesting.queue(work)
 
     # -- erasing
@@ -308,10 +306,10 @@ class LocalFileBackend:
         """See ErasesPayloads; lines are overwritten where they stand, and leave no copies."""
         return True
 
-    # -- reading
+    # -- Reading
 
     def head(self) -> int:
-        """See LogBackend."""
+        """The position where the last complete append ends, in bytes."""
         self._check_open()
         with segments.FolderErrors(self.path):
             end = segments.end_of(self.path)
@@ -322,8 +320,8 @@ class LocalFileBackend:
     def _head_at_rest(self, segment: segments.Segment, end: segments.End) -> int:
         """Find the head of a log that has bytes after its last complete append.
 
-        An append that lacks its last newline alone was acknowledged, unless somebody writes it just
-        now; the next append adds the newline.
+        A last append that lacks only its final newline was acknowledged, unless it is being written
+        right now. The next append adds the newline.
         """
         with open_to_read(segment.path) as file:
             state = tail_state(file, end.position - segment.begin, end.size)
@@ -337,9 +335,9 @@ class LocalFileBackend:
         return end.position
 
     def _report_damage(self, segment: segments.Segment, size: int) -> None:
-        """Warn once that the log's end is damaged, so that reads may be incomplete.
+        """Warn once that the end of the log is damaged, so that reads may be incomplete.
 
-        What may be a write under way is not spoken of.
+        Bytes that may belong to a write in progress cause no warning.
         """
         if self._reported_end == (segment.path, size):
             return
@@ -350,14 +348,14 @@ class LocalFileBackend:
                 _log.warning("%s", damaged_tail(segment, end, size))
 
     def check_end(self) -> None:
-        """See KnowsItsEnd."""
+        """Check that the last events are still there; see `KnowsItsEnd`."""
         with segments.FolderErrors(self.path):
             lost_end.check_end(self.path, self._shared.locks / "write.lock", self._reached_by_rows)
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """See LogBackend."""
+        """Read a range of events, as `LogBackend.read` requires."""
         upto = self._upto(upto)
         if stream is None:
             return self._translated(segments.events_between(self.path, after, upto))
@@ -366,7 +364,7 @@ class LocalFileBackend:
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
     ) -> Iterator[Recorded]:
-        """See ReadsByType."""
+        """Read the events of some types without decoding the others; see `ReadsByType`."""
         fields = {type_field(type_) for type_ in types}
         return self._translated(
             segments.events_between(
@@ -383,7 +381,7 @@ class LocalFileBackend:
             yield from events
 
     def close(self) -> None:
-        """See LogBackend."""
+        """Close the store's share of the folder; the last store closes the files."""
         self._closed = True
         with self._rows_lock.held():
             rows, self._rows = self._rows, None

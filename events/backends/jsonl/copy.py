@@ -1,8 +1,8 @@
 """Copies the folder of a JSONL log for a backup.
 
-It is copied up to its head; nothing before that ever changes. Its rows are left out: whoever opens
-the copy builds them anew. Locks are not copied: they belong to the processes that write the
-original.
+The log is copied up to its head; the bytes before that never change. The rows are left out: whoever
+opens the copy builds them again. Locks are left out, too: they belong to the processes that write
+the original.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ def copy_folder(folder: Path, upto: int, copy: Path, progress: Progress | None) 
     """Copy a JSONL log up to a position.
 
     Args:
-        folder: The log.
-        upto: The last position that is copied.
-        copy: The folder to make.
-        progress: Called with bytes copied and bytes to copy.
+        folder: The folder of the log.
+        upto: The last position to copy.
+        copy: The folder to create.
+        progress: A function that is called with the bytes copied so far and the bytes to copy; None
+            for no reports.
 
     Returns:
-        The position, and the size of the copy in bytes.
+        The position of the last event in the copy, and the size of the copy in bytes.
 
     Raises:
         OSError: The log can't be read, or the copy can't be written.
@@ -36,7 +37,7 @@ def copy_folder(folder: Path, upto: int, copy: Path, progress: Progress | None) 
     for _ in copy_bytes(folder / "log.json", copy / "log.json"):
         pass
     for segment, following in zip_longest(parts, parts[1:]):
-        # The last is cut where its last whole append ends; others are copied as they are.
+        # The last file is cut where its last complete append ends; the others are copied whole.
         limit = None if following else upto - segment.begin
         for copied in copy_bytes(segment.path, copy / segment.path.name, limit):
             if progress is not None:

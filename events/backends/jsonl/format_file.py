@@ -17,11 +17,14 @@ def has_format(folder: Path) -> bool:
     """True if a folder contains a log in a format that this version supports.
 
     Args:
-        folder: The folder.
+        folder: The folder to look at.
+
+    Returns:
+        False if there is no log.json.
 
     Raises:
-        LogError: What it says is no format.
-        LogTooNew: A newer lllm made it.
+        LogError: log.json does not contain a format number.
+        LogTooNew: A newer lllm made the log.
     """
     marker = folder / _NAME
     try:
@@ -45,13 +48,13 @@ def write_format(folder: Path, *, mode: int, durable: bool) -> None:
     """Write log.json into a folder, which makes it a log.
 
     Args:
-        folder: The folder.
-        mode: The permissions of the file.
-        durable: Whether to wait until it is on the disk.
+        folder: The folder that becomes a log.
+        mode: The permissions of log.json, as 0o600.
+        durable: True to wait until the file is on the disk.
 
     Raises:
-        LogError: There are events in it already.
-        OSError: It can't be written.
+        LogError: The folder contains events already.
+        OSError: The file can't be written.
     """
     if segments_of(folder):
         raise LogError(

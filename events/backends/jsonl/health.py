@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def health_of(log: LocalFileBackend, head: int, read_bytes: int | None) -> Health:
-    """See ReportsHealth. head: up to which lines are counted."""
+    """Make the report of `ReportsHealth` for a JSONL log."""
     found = segments_of(log.path)
     last = found[-1:]
     size = sum(segment.path.stat().st_size for segment in found)

@@ -1,20 +1,13 @@
 """Encodes and decodes the lines of a JSONL log: one line for each event.
 
-    {"stream":"...","seq":1,"time":...,"type":"...","version":1,"digest":"...","data":{...},"more":0}
+`stream` stands first, so that a reader of one stream can skip the lines of others after their first
+bytes. `more` stands last: it is the number of events of the same append that follow. JSON has no
+raw newline inside a value, so a file that ends in `,"more":0}` and a newline ends in a complete
+append; any other end is a write that was cut short.
 
-`stream` stands first, so that a reader of one stream skips the others by their first bytes. `more`
-stands last and counts the events of the same append that follow. JSON holds no raw newline inside a
-value, so a file that ends in `,"more":0}` and a newline ends in a whole append, and any other end
-is a write that was cut short.
-
-`data` is the payload's own bytes. A payload that can't stand in a line as it is (no valid JSON, or
-with a line break, or with spaces around it) is kept in a string, `text`, or in `base64` where it is
-no UTF-8.
-
-The line of an erased event keeps its length, since positions are offsets. In the place of `digest`
-and payload it has `erased`: the commitment to the payload and the digest, in base85 (RFC 1924's
-alphabet, 40 characters each), and spaces up to the old length. Where the payload was so short that
-both find no room, it has the commitment alone, from which the digest is computed.
+`data` is the payload, byte for byte. A payload that can't stand in a line as it is (not valid JSON,
+with a line break, or with spaces around it) is stored as a string in `text`, or in `base64` if it
+is not UTF-8.
 """
 
 from __future__ import annotations
@@ -32,10 +25,10 @@ from lllm.events.digest import commitment_of_erased, erased_payload, leaf_of_com
 from lllm.events.envelope import APPEND_BYTES, EVENT_BYTES, NewEvent, Recorded, too_large
 from lllm.events.long_texts import is_text
 
-STREAM = b'{"stream":"'  # how every line begins
-WHOLE = b',"more":0}\n'  # how every append ends
+STREAM = b'{"stream":"'  # the beginning of every line
+WHOLE = b',"more":0}\n'  # the end of every append
 _ENVELOPE = b'{"stream":%b,"seq":%d,"time":%d,"type":%b,"version":%d,'
-_LONG = 1 << 20  # bytes of a payload that is not copied into its line
+_LONG = 1 << 20  # a payload of at least so many bytes is not copied into its line
 _MORE = re.compile(rb',"more":(\d{1,9})\}\Z')
 
 _encode = msgspec.json.Encoder().encode
@@ -44,7 +37,8 @@ _decode_raw = decoder(msgspec.Raw).decode
 Line = tuple[int, bytes]  # the position of an event, and its line without the newline
 
 
-_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a digest's 8 bytes hold
+# the largest number that fits the 8 bytes in a digest
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Line(msgspec.Struct, kw_only=True):
@@ -64,10 +58,10 @@ class _Line(msgspec.Struct, kw_only=True):
 
     @property
     def payload(self) -> bytes:
-        """The payload's own bytes.
+        """The bytes of the payload.
 
         Raises:
-            ValueError: The line has none.
+            ValueError: The line has no payload.
         """
         if self.data is not msgspec.UNSET:
             return bytes(self.data)
@@ -86,13 +80,13 @@ def encode_append(events: Sequence[NewEvent]) -> tuple[bytes, list[int]]:
     """Encode the events of one append as lines.
 
     Args:
-        events: All that is appended together.
+        events: All events of the append.
 
     Returns:
-        The lines, and the offset behind each, counted from where the append will begin.
+        The lines, and for each line the offset of its end, in bytes from the start of the append.
 
     Raises:
-        AppendTooLarge: A line or all of it is too long.
+        AppendTooLarge: A line, or the whole append, is too long.
     """
     pieces, ends = pieces_of_append(events)
     return b"".join(pieces), ends
@@ -102,13 +96,13 @@ def pieces_of_append(events: Sequence[NewEvent]) -> tuple[list[bytes], list[int]
     """Encode the lines of one append in pieces, so that a long payload is not copied.
 
     Args:
-        events: All that is appended together.
+        events: All events of the append.
 
     Returns:
-        The pieces, to be written one after another, and the offset behind each line.
+        The pieces, to be written one after another, and for each line the offset of its end.
 
     Raises:
-        AppendTooLarge: A line or all of it is too long.
+        AppendTooLarge: A line, or the whole append, is too long.
     """
     pieces: list[bytes] = []
     short: list[bytes] = []
@@ -173,30 +167,35 @@ def erased_line(event: Recorded, more: int, length: int) -> tuple[bytes, int, by
 
 
 def _payload(data: bytes) -> tuple[bytes, ...]:
-    """The field of a payload, in pieces."""
+    """Encode the field with the payload, in pieces."""
     if not is_text(data):
         return b'"base64":"', base64.b64encode(data), b'"'
     if b"\n" not in data:
         try:
-            if len(memoryview(_decode_raw(data))) == len(data):  # else there are spaces around it
+            # otherwise there are spaces around it
+            if len(memoryview(_decode_raw(data))) == len(data):
                 return b'"data":', data
         except (msgspec.DecodeError, RecursionError):
-            pass  # no JSON, or too deep to tell
+            pass  # not JSON, or nested too deeply to check
     return b'"text":', _encode(data.decode())
 
 
 def decode(position: int, line: bytes) -> Recorded:
     """Decode the event of one line.
 
-    One event has one line, with its fields in order and without spaces, its digest in lower case
-    and every text escaped in one way: no digest covers how a line is written.
+    An event has exactly one form as a line: the fields in order, no spaces, the digest in lower
+    case, and one way to escape texts. Another form is an error, because the digest does not cover
+    the form of the line.
 
     Args:
-        position: The event's position in the log.
-        line: The line, with its newline.
+        position: The position of the event in the log.
+        line: The line with its newline.
+
+    Returns:
+        The event.
 
     Raises:
-        ValueError: The line is not one as `encode_append` writes it.
+        ValueError: The line differs from what `encode_append` would write.
     """
     try:
         found = _decode_line(line)
@@ -247,8 +246,8 @@ def _erased_event(found: _Line) -> NewEvent:
 def _is_written_so(found: _Line, line: bytes) -> bool:
     """True if a line is byte for byte what `encode_append` would write."""
     if len(line) <= _LONG or found.data is msgspec.UNSET:
-        return _encode(found) == line  # formatting it takes three times as long
-    data = memoryview(found.data)  # which is the longest part, and not copied
+        return _encode(found) == line  # formatting would take three times as long
+    data = memoryview(found.data)  # the longest part is compared without copying it
     begun = b'%b"data":' % _begun(found, str(found.digest).encode())
     end = b',"more":%d}' % found.more
     return (
@@ -260,40 +259,53 @@ def _is_written_so(found: _Line, line: bytes) -> bool:
 
 
 def stream_prefix(stream: str) -> bytes:
-    """The bytes with which every line of a stream begins, and no other line.
+    """Make the bytes with which every line of a stream begins, and no line of another.
 
     Args:
         stream: The name of the stream.
+
+    Returns:
+        The beginning of the lines.
     """
     return b'{"stream":%b,"seq":' % _encode(stream)
 
 
 def type_field(type_: str) -> bytes:
-    """The value that `type_of` returns for lines of an event type.
+    """Encode an event type in the form that `type_of` returns, for comparison.
 
     Args:
-        type_: As "llm.responded".
+        type_: The event type, as "llm.responded".
+
+    Returns:
+        The encoded type.
     """
     return _encode(type_)[1:-1]
 
 
 def type_of(line: bytes) -> bytes:
-    """The event type of a line, still encoded as a JSON string.
+    """Find the event type of a line without decoding the line.
 
-    The first match is the field itself: inside a stream's name the quotes would be escaped.
+    The first match in the line is the field itself: inside a stream's name the quotes would be
+    escaped.
 
     Args:
-        line: A whole line.
+        line: A complete line.
+
+    Returns:
+        The type, encoded as in the line.
     """
     begin = line.find(b',"type":"') + 9
     return line[begin : line.find(b'","version":', begin)]
 
 
 def stream_of(line: bytes) -> str:
-    """The stream that a line belongs to; "" if a damaged line does not tell.
+    """Find the stream that a line belongs to.
 
     Args:
         line: A line, damaged or not.
+
+    Returns:
+        The name of the stream; "" if a damaged line does not tell.
     """
     end = line.find(b'","seq":')
     if not line.startswith(STREAM) or end < 0:
@@ -304,7 +316,7 @@ def stream_of(line: bytes) -> str:
         return ""
 
 
-# What a line consists of up to its payload: as it is, or by a pattern.
+# The parts of a line up to its payload: literal bytes, or a pattern.
 _HEAD: tuple[bytes | re.Pattern[bytes], ...] = (
     STREAM, re.compile(rb'(?:[^"\\]|\\.)*'), b'","seq":', re.compile(rb"-?\d*"),
     b',"time":', re.compile(rb"-?\d*"), b',"type":"', re.compile(rb'(?:[^"\\]|\\.)*'),
@@ -317,7 +329,7 @@ def is_beginning(line: bytes) -> bool:
     """True if some bytes are the beginning of a line, but not a complete line.
 
     Args:
-        line: Bytes from where a line begins.
+        line: The bytes from the start of a line.
     """
     at = 0
     for part in _HEAD:
@@ -335,12 +347,12 @@ def is_beginning(line: bytes) -> bool:
         for field in (b'data":', b'text":"', b'base64":"')
     ):
         return False
-    # A number that is cut in its middle is no number, where a text is only too short.
-    cut = line[: _CUT_NUMBER.search(line, max(at, len(line) - 400)).start()]  # type: ignore[union-attr] # it matches nothing, too
+    # A number that is cut may lack its digits, while a text that is cut is only shorter.
+    cut = line[: _CUT_NUMBER.search(line, max(at, len(line) - 400)).start()]  # type: ignore[union-attr] # the pattern also matches nothing
     try:
         _decode_raw(cut)
     except RecursionError:
-        return True  # too deep to tell
+        return True  # nested too deeply to check
     except msgspec.DecodeError as error:
         return "truncated" in str(error)
     return False
@@ -350,8 +362,8 @@ class Append(NamedTuple):
     """The lines of one append, and an error if they are damaged.
 
     Attributes:
-        lines: One for each event, in order.
-        damage: What is wrong, "" for nothing.
+        lines: The lines, one for each event, in order.
+        damage: What is wrong with them, as a text for users; "" if nothing is.
     """
 
     lines: list[Line]
@@ -362,23 +374,26 @@ def appends(lines: Iterable[Line], *, sealed: bool) -> Iterator[Append]:
     """Group lines into appends.
 
     Args:
-        lines: In order.
-        sealed: Whether nothing can follow the lines, so that an append without its end is damaged;
-            otherwise the caller cut it, and gets the part that was asked for.
+        lines: The lines, in order.
+        sealed: True if no lines can follow, so an incomplete last append is damaged; False if the
+            caller has cut the lines, so an incomplete append is returned without an error.
+
+    Yields:
+        The appends, in order.
     """
     group: list[Line] = []
     damage = ""
-    due: int | None = None  # what the next line's `more` must be
+    due: int | None = None  # the number that `more` of the next line must be
     for line in lines:
         more = _more(line[1])
         if more is None:
-            # Where its append is known to go on, the rest of it goes with the broken line.
+            # If the append is known to continue, its rest is lost with the broken line.
             damage, more = "this is not the line of an event", due
         elif due is not None and more != due:
             yield Append(group, damage or f"{due + 1} more events of this append are missing")
             group, damage = [], ""
         group.append(line)
-        del line  # a long one goes when whoever gets it has read it
+        del line  # a long append is freed when its reader is done with it
         if more:
             due = more - 1
         else:
@@ -395,7 +410,8 @@ def said_by(line: bytes) -> tuple[NewEvent, int] | None:
         line: A line, damaged or not.
 
     Returns:
-        The event, and how many of its append follow; None where the line says none.
+        The event, and the number of events of its append that follow; None if the line has no
+        event.
     """
     try:
         found = _decode_line(line)
@@ -409,10 +425,13 @@ def said_by(line: bytes) -> tuple[NewEvent, int] | None:
 
 
 def more_of(line: bytes) -> int | None:
-    """How many events of the same append follow a line; None if the line is incomplete.
+    """Find out how many events of the same append follow a line.
 
     Args:
         line: A line, damaged or not.
+
+    Returns:
+        The number; None if the line is incomplete.
     """
     try:
         decode(0, line)

@@ -1,19 +1,19 @@
 """Notes the highest position that a JSONL log has given, so that lost events at its end are found.
 
-A log whose last file was deleted, emptied or replaced by an older copy looks like a whole one that
-is shorter: the next append would give positions again that were acknowledged. So each append notes
-where it ended in the file of the write lock, which is open and locked anyway. Who finds the log's
-end below that writes nothing, until somebody has put the file back or `repair` has begun another
-behind it.
+A log whose last file was deleted, emptied or replaced by an older copy looks like a complete log
+that is shorter. The next append would reuse positions that were acknowledged. So each append notes
+where it ended, in the file of the write lock, which is open and locked anyway. A process that finds
+the log shorter than the note writes nothing until the file is restored or `repair` has begun a new
+file behind it.
 
-Where the end of the file is no whole append, as a crash or the loss of power leaves it, that is
-moved aside instead, and writing goes on there; see `torn_tail`.
+If the file ends in an incomplete append, as after a crash or a loss of power, those bytes are moved
+aside and writing continues; see `torn_tail`.
 
-The note is written after the events: when a process dies it may be lower than the log's end, never
-higher. Where power is lost, it may be on the disk and events that nobody has synced are not, so it
-names the start of the machine that it belongs to, and counts no longer after the next one; a note
-of synced events always does. Where there is none (a store of an older lllm, a removed lock folder),
-the rows tell how far they have come.
+The note is written after the events: if a process dies in between, it is lower than the log's end,
+never higher. After a loss of power it can be higher, when the disk has the note but not events that
+were never synced. So a note of events that were not synced names the boot of the machine, and is
+ignored after the next boot; a note of synced events is always valid. If there is no note (a store
+of an older lllm, a deleted lock folder), the position of the rows is used.
 """
 
 from __future__ import annotations
@@ -32,35 +32,41 @@ from lllm.events.errors import LogDamaged
 from lllm.events.files.own_files import read_own
 
 _LENGTH = 58
-_LOOKS = (0.002, 0.02, 0)  # seconds until what looks like damage is looked at again
+_LOOKS = (0.002, 0.02, 0)  # seconds until apparent damage is checked again
 _NOTE = re.compile(rb"(\d{20})(?: ([0-9a-f-]{36}))?\n")
 
 
 class HighWater:
     """Reads and writes the highest position of a log, which is kept in its lock file.
 
-    It may be read and written while the lock is held.
+    The lock must be held while the note is read or written.
 
     Args:
-        lock: The lock of those who append.
+        lock: The lock of the processes that append.
     """
 
     def __init__(self, lock: FileLock) -> None:
         self._lock = lock
 
     def read(self) -> int | None:
-        """Read the highest position that the log has given; None if none is noted.
+        """Read the highest position that the log has given out.
 
-        It is 0 where the machine was started again since events were noted that nobody had synced.
+        The note is ignored if the machine was restarted after unsynced events were noted.
+
+        Returns:
+            The position; 0 if the note is ignored; None if there is no note.
         """
         note = self._note()
         return None if note is None else note.counts
 
     def lost_with_power(self, end: int) -> int:
-        """How many bytes at the end of the log a power failure lost, if that is known.
+        """Compute how many bytes at the end of the log a loss of power destroyed.
 
         Args:
             end: The position where the log ends.
+
+        Returns:
+            The number of bytes; 0 if none are known to be lost.
         """
         note = self._note()
         return 0 if note is None or note.counts else max(0, note.position - end)
@@ -72,21 +78,21 @@ class HighWater:
             return None
 
     def in_place(self) -> bool:
-        """True if the open note is the file that other processes find by its path."""
+        """True if the open lock file is still the one at its path."""
         return self._lock.in_place() and bool(self.read())
 
     def write(self, position: int, *, synced: bool) -> None:
         """Note the highest position of the log.
 
-        Where that can't be, as on a full disk, the note stays too low: the events are in the log
-        already.
+        If this fails, as on a full disk, the old note stays and is too low. That is no error: the
+        events are in the log already.
 
         Args:
-            position: Where the log ends.
-            synced: Whether all up to there is on the disk.
+            position: The position where the log ends.
+            synced: True if everything up to there is on the disk.
         """
         start = b"" if synced else machine_start()
-        try:  # `suppress` takes as long as half the write
+        try:  # `suppress` would take as long as half the write
             self._lock.write_content(
                 b"%020d %b\n" % (position, start) if start else b"%020d\n" % position
             )
@@ -96,7 +102,7 @@ class HighWater:
 
 class _Note(NamedTuple):
     position: int
-    start: bytes  # of the machine, empty where that does not matter
+    start: bytes  # the id of the boot; empty if the events are synced
 
     @property
     def counts(self) -> int:
@@ -105,9 +111,12 @@ class _Note(NamedTuple):
 
 @cache
 def machine_start() -> bytes:
-    """An id of the machine's current boot; empty on systems other than Linux.
+    """Read the id of the machine's current boot; empty on systems other than Linux.
 
     Source: https://man7.org/linux/man-pages/man4/random.4.html, boot_id.
+
+    Returns:
+        The id, as text in bytes.
     """
     try:
         found = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
@@ -117,10 +126,13 @@ def machine_start() -> bytes:
 
 
 def noted_in(lock: Path) -> int | None:
-    """Read the note in a lock file that others may hold; see `HighWater.read`.
+    """Read the note from a lock file that other processes may hold; see `HighWater.read`.
 
     Args:
         lock: The lock file.
+
+    Returns:
+        The position; 0 if the note is ignored; None if there is no note.
     """
     try:
         note = _read(read_own(lock))
@@ -135,8 +147,11 @@ def reached_by(rows: Database) -> int:
     Args:
         rows: The database of the rows.
 
+    Returns:
+        The position, in bytes.
+
     Raises:
-        LogError: They can't be read.
+        LogError: The rows can't be read.
     """
     if not rows.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"):
         return 0
@@ -145,24 +160,25 @@ def reached_by(rows: Database) -> int:
 
 
 def check_end(folder: Path, lock: Path, reached_by_rows: Callable[[], int]) -> None:
-    """Check that a log ends at the position it had when it was last written.
+    """Check that a log is at least as long as when it was last written.
 
     Args:
-        folder: Of the log.
-        lock: The file with the note.
-        reached_by_rows: Asked where nothing is noted.
+        folder: The folder of the log.
+        lock: The lock file with the note.
+        reached_by_rows: A function that returns the position of the rows; called if there is no
+            note.
 
     Raises:
-        LogDamaged: It ends before that.
-        OSError: It can't be read.
+        LogDamaged: The log is shorter than that.
+        OSError: The log can't be read.
     """
-    for wait in _LOOKS:  # a note that is just being written may be read half
+    for wait in _LOOKS:  # the note may be read while it is being written
         noted = noted_in(lock)
         reached = reached_by_rows() if noted is None else noted
         end = end_of(folder)
         behind = end.segment is not None and end.position < end.segment.begin + end.size
         if end.position >= reached or behind:
-            return  # what stands behind whole appends is torn or damaged, and told as such
+            return  # bytes behind the last complete append are reported as torn or damaged
         time.sleep(wait)
     raise lost_end(folder, end.segment and end.segment.path, end.position, reached)
 
@@ -176,10 +192,13 @@ def lost_end(folder: Path, file: Path | None, end: int, reached: int) -> LogDama
     """Make the error for a log that ends before events that were acknowledged.
 
     Args:
-        folder: Of the log.
-        file: Its last file, None where there is none.
-        end: The position where it ends.
-        reached: The highest position that was given.
+        folder: The folder of the log.
+        file: The last file of the log; None if there is none.
+        end: The position where the log ends.
+        reached: The highest position that was given out.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     where = f"{file} ends" if file else f"no file of it is left in {folder}: it ends"
     return LogDamaged(

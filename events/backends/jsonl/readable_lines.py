@@ -1,7 +1,8 @@
 """Reads a damaged JSONL log: every readable event, and a note for each damaged place.
 
-A log in lines says itself where it goes on; an append with a broken line is lost as a whole. What
-may stand behind its last whole append is said in `torn_tail`.
+Each line of the log shows where an event begins, so reading can continue after damage. An append
+with a damaged line is lost as a whole. For the bytes behind the last complete append, see
+`torn_tail`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from lllm.events.files.own_files import open_to_read
 if TYPE_CHECKING:
     from lllm.events.backends.jsonl.backend import LocalFileBackend
 
-_LOOKS = (0.02, 0.2, 0)  # seconds until a write that may be under way is looked at again
+_LOOKS = (0.02, 0.2, 0)  # seconds until a possibly unfinished write is checked again
 
 
 class ReadableLines(Readable):
-    """The readable events and the damage of a JSONL log, its torn end included.
+    """Iterates over the readable events and the damage of a JSONL log, its unfinished end included.
 
     Args:
-        log: The log.
+        log: The log to read.
 
     Raises:
-        LogError: It can't be read at all.
+        LogError: The log can't be read at all.
     """
 
     def __init__(self, log: LocalFileBackend) -> None:
@@ -52,10 +53,11 @@ class ReadableLines(Readable):
             self._look_at_end()
             return None
         self.last_begin = found[-1].begin
-        for wait in _LOOKS:  # a process may be in the middle of a write
+        for wait in _LOOKS:  # another process may be writing
             with open_to_read(found[-1].path) as file:
                 size = file.seek(0, os.SEEK_END)
-                end = segments.whole_end(file)  # which may be further: others go on appending
+                # the end may be further now, because others keep appending
+                end = segments.whole_end(file)
                 state = torn_tail.tail_state(file, end, size)
             if state.kind == "none":
                 self._look_at_end()

@@ -1,9 +1,9 @@
 """Repairs a JSONL log that another program has changed.
 
-Only what stands in nobody's way is touched: the end of the log, behind which nobody writes any
-more, and a file in front of it whose every line can be put back. Before a file is changed, a copy
-of it is kept beside it, on the disk; the mended file takes its place in one step. So whatever
-interrupts a repair, the bytes are there, and it can be done again.
+Only two places are changed: a damaged end of the log, because no process appends behind it, and an
+earlier file if every line of it can be restored. A copy of a file is stored beside it, synced to
+the disk, before the file is changed; the repaired file replaces it in one step. So if a repair is
+interrupted, no bytes are lost and it can be repeated.
 """
 
 from __future__ import annotations
@@ -34,18 +34,21 @@ from lllm.events.integrity.repair import Mended, Repaired
 if TYPE_CHECKING:
     from lllm.events.backends.jsonl.backend import LocalFileBackend
 
-SUFFIX = ".damaged"  # of the copies that are kept
-_WAIT_SECONDS = 10.0  # for those who write the log
+SUFFIX = ".damaged"  # the suffix of the copies
+_WAIT_SECONDS = 10.0  # to wait for processes that write the log
 
 
 def repair_folder(log: LocalFileBackend) -> Repaired:
     """Repair a log while nobody writes to it.
 
     Args:
-        log: The log, not opened to be read only.
+        log: The log, opened for writing.
+
+    Returns:
+        A report of the files that were changed.
 
     Raises:
-        LogUnavailable: Others go on writing, or the files can't be written.
+        LogUnavailable: Other processes keep writing, or the files can't be written.
     """
     with segments.FolderErrors(log.path):
         make_folder(log.path / "locks", mode=folder_mode(mode_like(log.path / "log.json")))
@@ -82,9 +85,9 @@ def _mend_all(log: LocalFileBackend) -> list[Mended]:
 
 
 def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mended]) -> Path | None:
-    """Begin a segment after the lost end of a log, so that no position is given twice.
+    """Begin a new segment after a lost end of the log, so that no position is used twice.
 
-    Where the last file was mended, its end is where the log ends.
+    If the last file was repaired, its end is taken as the end of the log.
     """
     end = segments.end_of(log.path)
     if end.segment is not None and any(one.path == end.segment.path for one in mended):
@@ -96,7 +99,8 @@ def _begin_behind(log: LocalFileBackend, noted: HighWater, mended: Sequence[Mend
         segment = segments.segment_at(log.path, lost.position)
         make_new(segment.path, mode=mode_like(log.path / "log.json")).close()
         sync_folder(log.path)
-        noted.write(lost.position, synced=True)  # the rows, which may have told it, are built anew
+        # the rows, whose position may have shown the lost end, are built again
+        noted.write(lost.position, synced=True)
         return segment.path
     return None
 
@@ -145,7 +149,7 @@ def _mend(segment: Segment, following: Segment | None, salts: _Salts) -> Mended 
 
 
 def _keep(segment: Segment, size: int) -> Path:
-    """Copy a file under a name made from its content, so that a repeated copy has the same name."""
+    """Copy a file under a name made from its content, so a repeated copy gets the same name."""
     digest = sha256()
     with open_to_read(segment.path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -1,8 +1,8 @@
 """Restores lines of a JSONL log that an editor or another tool has rewritten.
 
-Editors, `sed`, `jq` and file transfers change how JSON is written and not what it says: line ends,
-spaces, the order of fields, the encoding of the text. Whether a line is again what was written is
-told by the digest of its event, and nothing else is taken for one.
+Editors, `sed`, `jq` and file transfers can change the form of JSON but not its content: line ends,
+spaces, the order of fields, the encoding of the text. A line counts as restored only if the digest
+of its event matches again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from lllm.events.envelope import APPEND_BYTES, NewEvent, Recorded
 from lllm.events.model import Unknown
 
 _GZIP = b"\x1f\x8b"
-_WITH_HEADER = 31  # zlib's word for gzip
+_WITH_HEADER = 31  # zlib's value for the gzip format
 
 
 class Restored(msgspec.Struct):
     """The result of restoring the lines in some bytes.
 
     Attributes:
-        content: Whole appends, as they were written.
-        lost: How many lines there are that no event could be made of.
-        changed: Whether `content` is other than what was there.
+        content: Complete appends, in the form in which they were written.
+        lost: The number of lines from which no event could be restored.
+        changed: True if `content` differs from the bytes that were given.
     """
 
     content: bytes
@@ -42,8 +42,11 @@ def restore(content: bytes, salt_of: Callable[[str], bytes]) -> Restored:
     """Restore the original lines of a log from lines that a tool has rewritten.
 
     Args:
-        content: The bytes, which begin where an append does.
-        salt_of: Gives the salt of a stream whose first event stands elsewhere.
+        content: The bytes; they begin at the start of an append.
+        salt_of: A function that returns the salt of a stream whose first event is not in `content`.
+
+    Returns:
+        The restored bytes and how many lines were lost.
     """
     salts: dict[str, bytes] = {}
     found: list[tuple[NewEvent, int]] = []
@@ -78,7 +81,7 @@ def _plain_text(content: bytes) -> bytes:
 def _event_of(
     line: bytes, salts: dict[str, bytes], salt_of: Callable[[str], bytes]
 ) -> tuple[NewEvent, int] | None:
-    """The event of a line, and how many events of its append follow."""
+    """Decode the event of a line, and the number of events of its append that follow."""
     found = line_format.said_by(line.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\0"))
     if found is None:
         return None
@@ -102,7 +105,7 @@ def _event_of(
 
 
 def _payloads(event: NewEvent) -> Iterator[bytes]:
-    """The possible original forms of a payload that another tool rewrote."""
+    """Yield the possible original forms of a payload that another tool rewrote."""
     yield event.data
     values = codec.values(event.data)
     if values is None:

@@ -1,11 +1,11 @@
 """Finds the segment files of a JSONL log, and reads events from them.
 
-A position is the offset just past an event's newline, counted over all segments; a segment is named
-after the offset that it begins at, and no append spans two. So the names alone say which file holds
-a position, and whether bytes are missing between two files.
+A position is the offset just after an event's newline, in bytes, counted over all segments. A
+segment is named after the offset at which it begins, and no append spans two segments. So the names
+alone tell which file holds a position, and whether bytes are missing between two files.
 
-Readers take no lock. They read up to the end of the last whole append; nothing before it ever
-changes, whatever appenders do behind it.
+Readers take no lock. They read up to the end of the last complete append; the bytes before it never
+change, whatever others append.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from lllm.events.errors import LogDamaged, LogError, LogUnavailable
 from lllm.events.files.error_advice import advice
 from lllm.events.files.own_files import open_to_read
 
-# Small at first: behind each damage the reading begins anew, and there may be thousands.
+# Small at first: reading starts again after each damage, of which there may be thousands.
 _FIRST_PAGE = 2 << 10
-_PAGE = 1 << 20  # bytes read at once
-_MANY = 100  # lines behind a damage that begin no event, from which on they belong to it
-_KEPT = 64  # bytes of a line that can be no event
-_WINDOW = 1 << 14  # bytes of the first look back from a file's end
-_WIDEST = 1 << 24  # bytes of the widest
-_LOOKED_AT = 1 << 16  # bytes of a last line that are read to see whether it is an event
+_PAGE = 1 << 20  # bytes that are read at once
+_MANY = 100  # so many lines without an event behind a damage are counted as part of it
+_KEPT = 64  # a line of so many bytes can't be an event
+_WINDOW = 1 << 14  # bytes that are read first when searching backwards from a file's end
+_WIDEST = 1 << 24  # bytes that are read at most in one such step
+_LOOKED_AT = 1 << 16  # bytes of a last line that are read to check whether it is an event
 _NAME = re.compile(r"\d{20}\.jsonl")
 
 
@@ -50,8 +50,8 @@ class Segment(NamedTuple):
     """One file of the log.
 
     Attributes:
-        path: Where it lies.
-        begin: The position that it begins at.
+        path: The path of the file.
+        begin: The position at which the file begins.
     """
 
     path: Path
@@ -59,20 +59,26 @@ class Segment(NamedTuple):
 
 
 def segment_at(folder: Path, begin: int) -> Segment:
-    """The segment that begins, or would begin, at a position.
+    """Make the Segment that begins, or would begin, at a position.
 
     Args:
         folder: The folder of the log.
         begin: The position.
+
+    Returns:
+        The segment; its file need not exist.
     """
     return Segment(folder / f"{begin:020}.jsonl", begin)
 
 
 def segments_of(folder: Path) -> list[Segment]:
-    """The segments of a log, in order.
+    """List the segments of a log, in order.
 
     Args:
         folder: The folder of the log.
+
+    Returns:
+        The segments; an empty list if there are none.
 
     Raises:
         OSError: The folder can't be read.
@@ -82,7 +88,7 @@ def segments_of(folder: Path) -> list[Segment]:
 
 
 class FolderErrors:
-    """A `with` that turns errors of the file system into lllm's, with the path and what to do.
+    """A context manager that turns errors of the file system into lllm's, with path and advice.
 
     Args:
         path: The folder of the log.
@@ -106,9 +112,9 @@ class End(NamedTuple):
     """The position at which the last complete append of a log ends.
 
     Attributes:
-        position: The position behind it.
-        segment: The last segment, None where there is none.
-        size: Of that file, in bytes.
+        position: The position where the append ends.
+        segment: The last segment; None if there is none.
+        size: The size of the last segment's file, in bytes.
     """
 
     position: int
@@ -117,10 +123,13 @@ class End(NamedTuple):
 
 
 def end_of(folder: Path) -> End:
-    """Find the end of a log.
+    """Find the position at which the last complete append of a log ends.
 
     Args:
         folder: The folder of the log.
+
+    Returns:
+        The position, the last segment and its size.
 
     Raises:
         OSError: The log can't be read.
@@ -134,15 +143,15 @@ def end_of(folder: Path) -> End:
 
 
 def whole_end(file: FileIO, *, known: bool = False) -> int:
-    """Find the end of a segment's last complete append: the file's size without a torn tail.
+    """Find where the last complete append of a segment ends; an unfinished write may follow it.
 
-    What looks like the end of an append among other bytes is not taken for one, and nothing with a
-    whole append behind it is called a tail.
+    Bytes inside a payload that look like the end of an append are not mistaken for one. Bytes
+    before the last complete append are never counted as unfinished.
 
     Args:
-        file: The segment, open to read.
-        known: Whether a process looked before and has the file open since, so that no power can
-            have been lost in the middle of a line.
+        file: The segment, opened for reading.
+        known: True if this process has checked the file before and kept it open since, so no power
+            loss can have damaged the middle of a line.
 
     Returns:
         An offset in the file, in bytes.
@@ -166,8 +175,8 @@ def whole_end(file: FileIO, *, known: bool = False) -> int:
 def _is_event(file: FileIO, end: int) -> bool:
     """True if the line that ends at an offset is an event.
 
-    The loss of power may take the first page of a write and leave the second. Of a long line only
-    the beginning is looked at.
+    A loss of power may destroy the first page of a write and keep the second. Only the beginning of
+    a long line is checked.
     """
     begin = _find_before(file, b"\n", end - 1)
     if end - begin > _LOOKED_AT:
@@ -186,14 +195,14 @@ def _is_line(line: bytes) -> bool:
 def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
     """Find where the last complete append in some bytes ends; 0 if there is none.
 
-    The bytes are those of the file from `begin` on. Each is read once, however many lines look as
-    if they ended an append.
+    The bytes are those of the file from `begin` on. Each byte is read once, however many lines look
+    like the end of an append.
     """
     at = len(data)
     while (at := data.rfind(WHOLE, 0, at)) >= 0:
         end = at + len(WHOLE)
         line = data[data.rfind(b"\n", 0, at) + 1 : end]
-        if len(line) == end and begin > 0:  # it may begin further in front, but for one of them
+        if len(line) == end and begin > 0:  # all but one of its bytes may lie before this window
             start = _find_before(file, b"\n", begin)
             if begin + end - start > EVENT_BYTES or read_at(file, start, len(STREAM)) != STREAM:
                 continue
@@ -204,7 +213,7 @@ def _whole_end_within(file: FileIO, begin: int, data: bytes) -> int:
 
 
 def _find_before(file: FileIO, needle: bytes, end: int) -> int:
-    """The offset after the last `needle` that ends at or before `end`; 0 if there is none."""
+    """Find the offset after the last `needle` that ends at or before `end`; 0 if there is none."""
     window = _WINDOW
     while end > 0:
         begin = max(0, end - window)
@@ -229,12 +238,15 @@ def last_newline_before(file: FileIO, end: int) -> int:
 
 
 def read_at(file: FileIO, offset: int, count: int) -> bytes:
-    """Bytes from the middle of a file.
+    """Read bytes from the middle of a file.
 
     Args:
-        file: The file, open to read.
-        offset: Where they begin.
-        count: How many; fewer are read only at the end of the file.
+        file: The file, opened for reading.
+        offset: The offset of the first byte.
+        count: The number of bytes; fewer are returned only at the end of the file.
+
+    Returns:
+        The bytes.
     """
     file.seek(max(0, offset))
     data = file.read(count)
@@ -246,17 +258,17 @@ def read_at(file: FileIO, offset: int, count: int) -> bytes:
 def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
     """Read whole lines between two offsets of a file, many at a time.
 
-    A last line that lacks its newline is given with one where `stop` is the offset behind that.
-    Of what can be no event, because it does not begin like one or is too long, the end alone is
-    given: a file may have gigabytes of zeros in it.
+    If the last line lacks its newline, and `stop` is the offset just after where that would be, a
+    newline is added. Lines that can't be events, because of their beginning or length, are
+    shortened to their end: a damaged file may contain gigabytes of zeros.
 
     Args:
-        file: The file, open to read.
-        start: The offset where a line begins.
-        stop: The offset behind the last line.
+        file: The segment, opened for reading.
+        start: The offset at which a line begins.
+        stop: The offset after the last line.
 
     Yields:
-        The offset that some lines begin at, and the lines.
+        The offset at which some lines begin, and these lines.
     """
     rest, size = b"", _FIRST_PAGE
     while start < stop and (page := read_at(file, start, min(max(size, len(rest)), stop - start))):
@@ -269,19 +281,19 @@ def blocks(file: FileIO, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
             rest += page
         start += len(page)
         del page
-        if len(rest) > _PAGE and rest.startswith(STREAM):  # a long event is read at once
+        if len(rest) > _PAGE and rest.startswith(STREAM):  # a long event is read in one piece
             begin = start - len(rest)
             if end := _end_of_line(file, start, min(stop, begin + EVENT_BYTES)):
                 rest, start = b"", end
                 yield begin, read_at(file, begin, end - begin)
         if len(rest) > EVENT_BYTES or (len(rest) > _PAGE and not rest.startswith(STREAM)):
-            rest = b"\0" + rest[-_KEPT:]  # which begins no event
-    if rest and start == stop - 1:  # a last line whose newline is missing, and was asked for
+            rest = b"\0" + rest[-_KEPT:]  # bytes that begin no event
+    if rest and start == stop - 1:  # the caller asked for the last line, which lacks its newline
         yield start - len(rest), rest + b"\n"
 
 
 def _end_of_line(file: FileIO, start: int, stop: int) -> int:
-    """The offset after the next newline between two offsets; 0 if there is none."""
+    """Find the offset after the next newline between two offsets; 0 if there is none."""
     while start < stop and (page := read_at(file, start, min(_PAGE, stop - start))):
         found = page.find(b"\n")
         if found >= 0:
@@ -295,7 +307,7 @@ def _lines(file: FileIO, segment: Segment, start: int, stop: int) -> Iterator[Li
         position = segment.begin + offset
         is_one = len(block) > _PAGE and block.find(b"\n") == len(block) - 1
         lines = [block[:-1]] if is_one else block[:-1].split(b"\n")
-        del block  # and each line as it is read: one may be long
+        del block  # free each line as it is read: one may be long
         lines.reverse()
         while lines:
             position += len(lines[-1]) + 1
@@ -314,22 +326,25 @@ def events_between(
     *,
     concerned: Callable[[bytes], bool] = _everything,
 ) -> Iterator[Recorded]:
-    """Read the events of the whole appends with after < position <= upto.
+    """Read the events of all complete appends with after < position <= upto.
 
     Args:
         folder: The folder of the log.
-        after: The position to begin behind.
-        upto: The last position that is read.
-        wanted: Which lines are decoded at all.
-        concerned: Which lines, where they are in a damaged append, are reason enough to raise
-            LogDamaged instead of going on.
+        after: The position behind which the reading begins.
+        upto: The last position to read.
+        wanted: A function that is true for the lines to decode.
+        concerned: A function that is true for lines for whose damage LogDamaged is raised; other
+            damage is skipped.
+
+    Returns:
+        The events, in order.
 
     Raises:
-        LogDamaged: A line is not as it was written.
+        LogDamaged: A line differs from what was written.
         OSError: The log can't be read.
     """
     segments = segments_of(folder)
-    whole = 0  # the log is whole up to here, or was read to here
+    whole = 0  # the log is complete up to here, or was read up to here
     for segment, following in zip_longest(segments, segments[1:]):
         is_missing = segment.begin > max(whole, after)
         if segment.begin > upto or (segment.begin == upto and not is_missing):
@@ -372,7 +387,7 @@ def _events_of(
             if wanted(line):
                 events.append(_event_of(segment, position, line))
             if len(line) > _PAGE:
-                lines[index] = position, b""  # its event has a copy
+                lines[index] = position, b""  # the decoded event has a copy
             del line
     except ValueError as error:
         why = f"this is not the line of an event: {error}"
@@ -396,9 +411,9 @@ def _event_of(segment: Segment, position: int, line: bytes) -> Recorded:
 
 
 def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:
-    """Extend a damage by the lines after it that do not begin an event.
+    """Extend a damage by the lines after it that begin no event.
 
-    Each by itself would be an error that whoever reads on begins anew behind.
+    Otherwise each of these lines would be an error of its own.
     """
     end, number = damage.position, 0
     lost = [*damage.lost]
@@ -419,15 +434,18 @@ def events_of_stream(folder: Path, stream: str, after: int, upto: int) -> Iterat
     Args:
         folder: The folder of the log.
         stream: The name of the stream.
-        after: The position to begin behind.
-        upto: The last position that is read.
+        after: The position behind which the reading begins.
+        upto: The last position to read.
+
+    Returns:
+        The events, in order.
 
     Raises:
-        LogDamaged: A line that may be the stream's is not as it was written.
+        LogDamaged: A line that may belong to the stream differs from what was written.
         OSError: The log can't be read.
     """
     if not is_utf8(stream):
-        return iter(())  # no stream is called so
+        return iter(())  # no stream can have this name
     prefix = stream_prefix(stream)
     return events_between(
         folder, after, upto, lambda line: line.startswith(prefix), concerned=_of_no_other(prefix)
@@ -435,10 +453,13 @@ def events_of_stream(folder: Path, stream: str, after: int, upto: int) -> Iterat
 
 
 def _of_no_other(prefix: bytes) -> Callable[[bytes], bool]:
-    """True for damaged lines that may belong to a given stream.
+    """Make a function that is true for damaged lines that may belong to a stream.
 
     Args:
-        prefix: How the lines of the stream begin; see `line_format.stream_prefix`.
+        prefix: The beginning of the stream's lines; see `line_format.stream_prefix`.
+
+    Returns:
+        The function.
     """
     return lambda line: line.startswith(prefix) or not (line.startswith(STREAM) and stream_of(line))
 

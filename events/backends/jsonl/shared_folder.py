@@ -16,7 +16,7 @@ from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.files.own_files import make_folder
 from lllm.events.files.permissions import folder_mode
 
-_CLOSING_SECONDS = 1.0  # to wait for another thread's append
+_CLOSING_SECONDS = 1.0  # seconds to wait for another thread's append
 
 
 class JSONLFolder:
@@ -24,14 +24,14 @@ class JSONLFolder:
 
     Args:
         path: The folder of the log.
-        segment_bytes: From this size on a segment is followed by another.
-        durable: Whether an append waits for the disk.
-        mode: The permissions of new files.
+        segment_bytes: The size in bytes from which a segment is followed by a new one.
+        durable: True if an append waits until the disk has it.
+        mode: The permissions of new files, as 0o600.
     """
 
     def __init__(self, path: Path, segment_bytes: int, *, durable: bool, mode: int) -> None:
         self.path = path
-        self.mode = mode  # of the files that are made in it
+        self.mode = mode  # the permissions of new files in the folder
         self.locks = path / "locks"
         self.liveness = Liveness(self.locks, mode=folder_mode(mode))
         self.thread_lock = FairThreadLock()
@@ -42,9 +42,9 @@ class JSONLFolder:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Make the child open its own files, and forget what the parent has read.
+        """Make the child open files of its own, and forget what the parent has read.
 
-        Another thread may have been in the middle of an append.
+        Another thread of the parent may have been appending during the fork.
         """
         self.thread_lock = FairThreadLock()
         self.nesting = Nesting()
@@ -55,21 +55,21 @@ class JSONLFolder:
         """The lock that a process holds while it writes."""
         lock = self._write_lock
         if lock is None:
-            make_folder(self.locks, mode=folder_mode(self.mode))  # a backup has none
+            make_folder(self.locks, mode=folder_mode(self.mode))  # a backup has no lock folder
             lock = FairFileLock(self.locks / "write.lock")
             self.tail.high_water = HighWater(lock)
             self._write_lock = lock
         return lock
 
     def in_place(self) -> bool:
-        """See Shareable."""
+        """True if the path still leads to this folder; see `Shareable`."""
         return self.tail.in_place() and (self._write_lock is None or self._write_lock.in_place())
 
     def close(self) -> None:
-        """See Shareable."""
+        """Close the files and locks of the folder; see `Shareable`."""
         with LockPair(self.thread_lock, None, _CLOSING_SECONDS) as mine:
             if not mine:
-                return  # another thread is in the middle of an append, and has the files
+                return  # another thread is appending and uses the files
             self.tail.close()
             lock, self._write_lock = self._write_lock, None
             if lock is not None:

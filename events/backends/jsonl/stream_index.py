@@ -1,14 +1,14 @@
 """Finds the last event of each stream in a JSONL log.
 
-An appender asks it whether an event may be stored already. The next event of a stream that this
-process has written is new: a stream has one owner. For any other, what others have added since is
-read first, only the beginning of each line, so that (stream, seq) is unique whatever a stream is
-called and whoever names it.
+An append uses it to find out if an event may be stored already. The next event of a stream that
+this process has written is new, because a stream has one writer. For any other event, the part of
+the log that other processes have added is read first, only the beginning of each line. So (stream,
+seq) is unique whatever the name of a stream is.
 
 Known trade-off (accepted): a process reads every byte that others wrote once, about a second for
-each gigabyte, the first time before its first append. In return nothing stands beside the log that
-could disagree with it. A stream that two processes write in turns, against the rule, is not
-noticed here.
+each gigabyte, before its first append. In return there is no index file that could contradict the
+log. If two processes take turns in writing one stream, which is not allowed, this is not detected
+here.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from lllm.events.envelope import NewEvent
 from lllm.events.files.own_files import open_to_read
 
 _encode = msgspec.json.Encoder().encode
-# Only at the beginning of a line: a payload may well have fields of the same names.
+# Matched only at the beginning of a line: a payload may have fields of the same names.
 _LINE = re.compile(rb'\n\{"stream":("[^"\\\n]*(?:\\.[^"\\\n]*)*"),"seq":(\d+),')
 
 
 class StreamIndex:
-    """The last event of each stream, for the part of the log that was read so far.
+    """Knows the last event of each stream, for the part of the log that was read so far.
 
     Args:
         folder: The folder of the log.
 
     Attributes:
-        upto: The position that it has been read to.
+        upto: The position up to which the log was read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +49,10 @@ class StreamIndex:
         """True if these events follow directly on those this process wrote to their streams.
 
         Args:
-            events: What is to be appended.
+            events: The events to append.
+
+        Returns:
+            False if they may be stored already.
         """
         last: dict[str, int] = {}
         for event in events:
@@ -62,11 +65,11 @@ class StreamIndex:
     def doubt(self, events: Sequence[NewEvent]) -> None:
         """Forget the streams of events before they are written, in case the write fails.
 
-        Until they are noted, an interrupt may have come between, and nobody knows whether they are
-        stored.
+        Until `note` is called it is unknown whether the events are stored: an interrupt may have
+        come in between.
 
         Args:
-            events: What is about to be written.
+            events: The events that are about to be written.
         """
         for event in events:
             self._own.pop(event.stream, None)
@@ -75,9 +78,9 @@ class StreamIndex:
         """Remember events that were written.
 
         Args:
-            events: In order.
-            start: The position that they were written behind.
-            ends: How many bytes from there each of them ends.
+            events: The events, in order.
+            start: The position behind which they were written.
+            ends: For each event, the offset of its end, in bytes from `start`.
         """
         for event, end in zip(events, ends, strict=True):
             self._note(_encode(event.stream), event.seq, start + end)
@@ -86,10 +89,13 @@ class StreamIndex:
             self.upto = start + ends[-1]
 
     def last(self, stream: str) -> tuple[int, int]:
-        """The highest seq of a stream and its position; (0, 0) if the stream is unknown.
+        """Find the last event of a stream.
 
         Args:
             stream: The name of the stream.
+
+        Returns:
+            Its seq and its position; (0, 0) if the stream is unknown.
         """
         return self._last.get(_encode(stream), (0, 0))
 
@@ -98,10 +104,10 @@ class StreamIndex:
             self._last[name] = (seq, position)
 
     def catch_up(self, active: Segment, upto: int) -> None:
-        """Read the events that were added up to a position.
+        """Read the part of the log that was added, up to a position.
 
         Args:
-            active: The segment that the position lies in.
+            active: The segment that contains the position.
             upto: The position.
 
         Raises:
@@ -122,7 +128,7 @@ class StreamIndex:
         self.upto = max(self.upto, stop)
 
     def _scan_block(self, block: bytes, begin: int) -> None:
-        # Every line, the first one too, has a newline in front; so do its positions, shifted by 1.
+        # A newline is put in front of the first line too, so every position is shifted by 1.
         block = b"\n" + block
         for match in _LINE.finditer(block):
             end = block.index(b"\n", match.end())

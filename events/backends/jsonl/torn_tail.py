@@ -1,14 +1,14 @@
 """Handles an unfinished append at the end of a JSONL log, which a killed process leaves.
 
-A process that dies in the middle of a write leaves the beginning of one append. The loss of power
-may leave zeros in place of what had not reached the disk. Both are torn: nothing that was written
-to its end is among them, so they are moved into a file beside the log, and writing goes on. Nothing
-is deleted, for the same bytes stay where somebody cut off the end of a whole append.
+If a process dies while it writes, the beginning of one append remains. A loss of power may leave
+zeros in place of bytes that had not reached the disk. Both are torn writes: none of these events
+was acknowledged. So the bytes are moved into a file beside the log, and writing continues. They are
+not deleted, because the bytes look the same if somebody has cut off the end of a complete append.
 
-An append that lacks nothing but its last newline is kept: the newline is added.
+An append that lacks only its last newline is kept, and the newline is added.
 
-Anything else, such as lines that an editor changed, is damage. Whoever is about to write refuses,
-as the events may all be there; `repair` mends it.
+All other bytes, such as lines changed by an editor, are damage. An append then raises, because the
+events may all be there; `repair` restores them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from lllm.events.errors import LogDamaged
 from lllm.events.files.own_files import make_new, sync, sync_folder
 from lllm.events.files.permissions import mode_like_found
 
-_BLOCK = 1 << 20  # bytes read at once
-SUFFIX = ".torn"  # not .jsonl: whoever reads all files of a log does not meet it
+_BLOCK = 1 << 20  # bytes that are read at once
+SUFFIX = ".torn"  # not .jsonl, so that tools which read all .jsonl files skip it
 
 
 class TailState(NamedTuple):
     """The kind of bytes that follow the last complete append.
 
     Attributes:
-        kind: "torn"; "unended", a whole append without its last newline; "damaged"; or "none".
-        end: The offset in the file where the bytes begin that are not to stay.
+        kind: "torn", a write that was cut short; "unended", a complete append without its last
+            newline; "damaged"; or "none".
+        end: The offset in the file of the first byte that has to be removed.
     """
 
     kind: Literal["none", "torn", "unended", "damaged"]
@@ -47,9 +48,12 @@ def tail_state(file: FileIO, end: int, size: int) -> TailState:
     """Classify the bytes of a segment that follow its last complete append.
 
     Args:
-        file: The segment, open to read.
-        end: The offset where the last whole append ends.
-        size: Of the file, in bytes.
+        file: The segment, opened for reading.
+        end: The offset where the last complete append ends.
+        size: The size of the file, in bytes.
+
+    Returns:
+        The kind of the bytes behind `end`.
     """
     if end >= size:
         return TailState("none", size)
@@ -60,9 +64,9 @@ def tail_state(file: FileIO, end: int, size: int) -> TailState:
         return TailState("torn", end)
     begin = read_at(file, end, min(len(line_format.STREAM), written - end))
     if not line_format.STREAM.startswith(begin):
-        return TailState("damaged", end)  # before much is read
+        return TailState("damaged", end)  # checked first, before many bytes are read
     *whole, rest = read_at(file, end, written - end).split(b"\n")
-    due: int | None = None  # what the next line's `more` must be
+    due: int | None = None  # the number that `more` of the next line must be
     for line in whole:
         more = line_format.more_of(line)
         if not more or (due is not None and more != due):
@@ -79,7 +83,7 @@ def tail_state(file: FileIO, end: int, size: int) -> TailState:
 
 
 def _before_nuls(file: FileIO, begin: int, end: int) -> int:
-    """The offset at which the trailing zeros of a part of a file begin."""
+    """Find the offset at which the trailing zeros of a part of a file begin."""
     while end > begin:
         start = max(begin, end - _BLOCK)
         found = len(read_at(file, start, end - start).rstrip(b"\0"))
@@ -92,7 +96,7 @@ def _before_nuls(file: FileIO, begin: int, end: int) -> int:
 def _is_beginning(line: bytes) -> bool:
     """True if a text is the beginning of a line, but not a complete line."""
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(line)  # a character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(line)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return line_format.is_beginning(line)
@@ -102,9 +106,12 @@ def damaged_tail(segment: Segment, end: int, size: int) -> LogDamaged:
     """Make the error for a log with damage after its last complete append.
 
     Args:
-        segment: The last file of the log.
-        end: The offset where the last whole append ends.
-        size: Of the file, in bytes.
+        segment: The last segment of the log.
+        end: The offset where the last complete append ends.
+        size: The size of the file, in bytes.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     return LogDamaged(
         f"{segment.path} is damaged from byte {end} on: what stands there is neither whole events "
@@ -117,20 +124,20 @@ def damaged_tail(segment: Segment, end: int, size: int) -> LogDamaged:
 def set_aside(file: FileIO, segment: Segment, begin: int, size: int) -> Path:
     """Move the end of a segment into a separate file beside the log.
 
-    The file is whole, and on the disk, before anything is cut off. Its name says the position and
-    the content, so that doing it again after a crash makes no second one.
+    The new file is complete and synced to the disk before the segment is cut. Its name contains the
+    position and a digest of the content, so repeating this after a crash creates no second file.
 
     Args:
-        file: The segment, open to be written.
-        segment: Its path and position.
+        file: The segment, opened for writing.
+        segment: The path and the position of the segment.
         begin: The offset of the first byte that is moved.
-        size: The size of the segment.
+        size: The size of the segment, in bytes.
 
     Returns:
-        The path of the file that has the bytes now.
+        The path of the new file.
 
     Raises:
-        OSError: That can't be done. The bytes stay where they are.
+        OSError: The bytes can't be moved; they stay where they are.
     """
     digest = sha256()
     for offset in range(begin, size, _BLOCK):
@@ -143,7 +150,7 @@ def set_aside(file: FileIO, segment: Segment, begin: int, size: int) -> Path:
         with make_new(draft, mode=mode) as copy:
             for offset in range(begin, size, _BLOCK):
                 block = read_at(file, offset, min(_BLOCK, size - offset))
-                if block.strip(b"\0"):  # zeros take no room
+                if block.strip(b"\0"):  # zeros are stored as a hole, which takes no disk space
                     copy.seek(offset - begin)
                     _write_all(copy, block)
             copy.truncate(size - begin)
@@ -161,10 +168,13 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 
 def files_set_aside(folder: Path) -> list[Path]:
-    """List the files with bytes that were moved aside and not yet removed by somebody.
+    """List the files of moved bytes that nobody has removed yet.
 
     Args:
         folder: The folder of the log.
+
+    Returns:
+        The paths, in order of their names.
 
     Raises:
         OSError: The folder can't be read.

@@ -298,7 +298,7 @@ def test_a_package_that_fails_keeps_no_store_shut(
 @pytest.mark.parametrize(
     ("value", "match"),
     [(f"{__name__}:GREEDY", r"claims \.db, which 'sqlite' opens already"),
-     (f"{__name__}:NO_KIND", "is no BackendKind, but str")],
+     (f"{__name__}:NO_KIND", "must be a BackendKind, not str")],
 )  # fmt: skip
 def test_kinds_that_can_not_be(monkeypatch: pytest.MonkeyPatch, value: str, match: str) -> None:
     """Which of two opens a store is never left to chance."""
