@@ -1,8 +1,8 @@
-"""A log in an SQLite file, for production; users can query it in SQL, too.
+"""A log in an SQLite file, for production; users can also query it with SQL.
 
-Log and rows live in the one file that the user named; beside it stands a folder `<file>-lllm` with
-the locks. Positions are the rowids: AUTOINCREMENT never gives one twice, and since every append is
-one exclusive transaction, they become visible in their order.
+The log and the rows are in the one file that the user named; a folder `<file>-lllm` beside it has
+the locks. Positions are rowids: AUTOINCREMENT never reuses one, and every append is one exclusive
+transaction, so events become visible in the order of their positions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from lllm.events.integrity.repair import Repaired
 
 _Insert = Callable[[sqlite3.Connection, Sequence[NewEvent]], Sequence[int]]
-_LEAST_PAGE = 512  # bytes; a database is made of whole pages
+_LEAST_PAGE = 512  # bytes; a database consists of whole pages
 _ADVICE = (
     "What its pages hold can be read, and nothing is written to it until `lllm repair` has made a "
     "whole file of that."
@@ -54,13 +54,14 @@ _Reopen = Callable[[Path, Durability, bool, int | None], "SQLiteBackend"]
 _INTO = "INSERT INTO events (stream, seq, time, type, version, data, digest) VALUES"
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
 _INSERT = f"{_INTO} {_ROW}"
-# For a payload so long that each copy of it counts. As bytes it needs none in Python; what SQLite
-# was given it keeps until the statement gets something else, so it is run again with nothing.
+# For payloads so long that each copy matters. Bytes are passed without a copy in Python. SQLite
+# keeps a value until the statement gets another, so the statement is run again with empty values.
 _INSERT_LONG = f"{_INTO.removesuffix(' VALUES')} SELECT ?, ?, ?, ?, ?, CAST(? AS TEXT), ? WHERE ?"
 _LONG = 1 << 20  # bytes
 _NONE = ("", 0, 0, "", 0, b"", b"", False)
-_FEW_LONGEST = APPEND_BYTES // EVENT_BYTES  # events that are no too long append together
-_FEW = 16  # events that are appended by one statement, which commits itself
+# so many events together are never too long for an append
+_FEW_LONGEST = APPEND_BYTES // EVENT_BYTES
+_FEW = 16  # up to so many events are appended by one statement, without BEGIN and COMMIT
 _INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)}" for count in range(2, _FEW + 1)}
 
 
@@ -71,33 +72,33 @@ def _values(event: NewEvent) -> tuple[str, int, int, str, int, str | bytes, byte
     try:
         data = event.data.decode()
     except UnicodeDecodeError:
-        data = event.data  # what is no text is kept as it is, too
+        data = event.data  # bytes that are not UTF-8 are stored unchanged, too
     return event.stream, event.seq, event.time, event.type, event.version, data, event.digest
 
 
 class SQLiteBackend(ReadsEventRows):
-    """A log of events in one SQLite file.
+    """Keeps the log in one SQLite file.
 
     Args:
-        path: The file, made where it is missing, or ":memory:" for a log that ends with the
-            process.
-        durability: "process" survives kill -9; "power" the loss of power too, at the price of an
-            fsync for each append.
-        read_only: Write nothing, not even beside the file, which may lie on a medium that can't be
-            written; an append raises LogReadOnly.
-        mode: The permissions of the files that are made, whatever the umask: 0o660 for a store that
-            a group shares; None for 0o600, or those of a store that is there and shared. What is
-            there is left as it is.
+        path: The file; created if it does not exist. ":memory:" for a log that is lost when the
+            process ends.
+        durability: "process": events survive kill -9. "power": they survive a loss of power, too,
+            and each append takes an fsync.
+        read_only: True to write nothing, not even beside the file, which may be on a read-only
+            medium; an append raises LogReadOnly.
+        mode: The permissions of new files, independent of the umask, as 0o660 for a store that a
+            group shares; None for 0o600, or for the permissions of an existing shared store.
+            Existing files are not changed.
 
     Attributes:
-        damage: Why SQLite can't open the file, where what its pages hold is read instead; an append
-            raises it. None for any other file.
+        damage: The error if SQLite can't open the file and its pages are read instead; an append
+            raises it. None for a sound file.
 
     Raises:
-        LogUnavailable: The file can't be opened or made.
-        LogTooNew: A newer lllm wrote it.
-        LogDamaged: No page of it holds an event.
-        LogError: It is not a log of lllm's.
+        LogUnavailable: The file can't be opened or created.
+        LogTooNew: A newer lllm wrote the log.
+        LogDamaged: SQLite can't open the file, and none of its pages holds an event.
+        LogError: The file is not a log of lllm.
     """
 
     rows_in_log = True
@@ -122,7 +123,7 @@ class SQLiteBackend(ReadsEventRows):
             self._open_or_salvage(self.path)
         elif read_only:
             raise LogUnavailable(
-                "A log in memory is empty at first: read_only makes no sense of it."
+                "A log in memory is empty at first, so it can't be opened with read_only."
             )
         else:
             self.database = Database(
@@ -145,10 +146,11 @@ class SQLiteBackend(ReadsEventRows):
         )  # fmt: skip
 
     def _read_from_pages(self, path: Path, salvaged: SalvagedRows, error: LogError) -> None:
-        """Read the events of a file that SQLite can't open from its pages.
+        """Read the events of a file that SQLite can't open from the pages of the file.
 
         Raises:
-            LogError: They hold nothing; it is the error that SQLite's became.
+            LogError: The pages hold no events; the error is the one that SQLite's error was turned
+                into.
         """
         with FileErrors(path):
             self._damaged_file = os.stat(path).st_ino
@@ -164,7 +166,7 @@ class SQLiteBackend(ReadsEventRows):
         self.liveness = Liveness(locks, mode=folder_mode(mode))
 
     def _refuse_damage(self, damage: LogDamaged) -> None:
-        """Raise the damage found at opening, unless the file was repaired since."""
+        """Raise the damage that was found when opening, unless the file was repaired since."""
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         path = Path(self.path)
@@ -190,19 +192,19 @@ class SQLiteBackend(ReadsEventRows):
         return self.database
 
     def readable(self) -> Readable:
-        """See ReadsPastDamage."""
+        """Read past damage; see `ReadsPastDamage`."""
         from lllm.events.backends.sqlite.readable_rows import ReadableRows
 
         return ReadableRows(self)
 
     def copy_to(self, copy: Path, progress: Progress | None) -> tuple[int, int]:
-        """See CopiesFiles."""
+        """Copy the file; see `CopiesFiles`."""
         from lllm.events.backends.sqlite.copy import copy_database
 
         return copy_database(self.database, copy, progress)
 
     def repair(self) -> Repaired:
-        """See CanBeRepaired."""
+        """Repair the file; see `CanBeRepaired`."""
         from lllm.events.backends.sqlite.repair import repair_log
 
         return repair_log(self)
@@ -222,32 +224,32 @@ class SQLiteBackend(ReadsEventRows):
         return vacuum(self.database)
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:
-        """See ReportsHealth."""
+        """Report the size, format and files; see `ReportsHealth`."""
         from lllm.events.backends.sqlite.health import health_of
 
-        del read_bytes  # positions count the events
+        del read_bytes  # positions are numbers of events
         return health_of(self, head)
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """See LogBackend."""
+        """Append events, as `LogBackend.append` requires."""
         positions = self._append(events, timeout=None)
         assert positions is not None
         return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """See AppendsWithoutWaiting."""
+        """Append without waiting for a lock; see `AppendsWithoutWaiting`."""
         return self._append(events, timeout=0)
 
     def at_write(self) -> bool:
-        """See KnowsNesting."""
+        """True if the current thread is inside a write; see `KnowsNesting`."""
         return self.database.at_write()
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """See KnowsNesting."""
+        """Queue a function until this thread's current write has ended; see `KnowsNesting`."""
         self.database.when_written(work)
 
     def append_within(self, events: Sequence[NewEvent], seconds: float) -> Sequence[int] | None:
-        """See AppendsWithin."""
+        """Append, but wait no longer than some seconds; see `AppendsWithin`."""
         return self._append(events, timeout=seconds)
 
     def _append(self, events: Sequence[NewEvent], *, timeout: float | None) -> Sequence[int] | None:
@@ -257,7 +259,7 @@ class SQLiteBackend(ReadsEventRows):
             self._refuse_damage(self.damage)
         if len(events) > _FEW_LONGEST:
             refuse_too_large(events)
-        if self.at_write():  # a signal handler, in the middle of a write: it can't wait for that
+        if self.at_write():  # a signal handler inside a write must not wait for that write
             self.when_written(partial(self.append, events))
             return ()
         try:
@@ -283,14 +285,15 @@ class SQLiteBackend(ReadsEventRows):
             with writing as connection:
                 return None if connection is None else insert(connection, events)
         finally:
-            writing.abandon()  # where an interrupt kept the `with` from doing it
+            writing.abandon()  # in case an interrupt kept the `with` from doing it
 
     def _insert_new(
         self, connection: sqlite3.Connection, events: Sequence[NewEvent]
     ) -> Sequence[int]:
         """Insert the events that are not stored yet.
 
-        After an error that left it unclear, the events come again, perhaps with others behind them.
+        After an error that left it open whether events were stored, the same events come again,
+        perhaps with more behind them.
         """
         positions: list[int] = []
         for event in events:
@@ -307,24 +310,24 @@ class SQLiteBackend(ReadsEventRows):
         return positions
 
     def close(self) -> None:
-        """See LogBackend."""
+        """Close the store's share of the file; the last store closes the connections."""
         self.database.close()
         if self.salvaged is not None:
             self.salvaged.close()
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path | Literal[":memory:"]:
-    """The absolute path of a file, or ":memory:"."""
+    """Make the path of a file absolute; ":memory:" stays as it is."""
     file = sqlite_path(path)
     if file == MEMORY:
         return ":memory:"
     found = Path(file).absolute()
-    if os.path.isdir(found):  # where it may not be asked, opening tells
+    if os.path.isdir(found):  # if this check is not permitted, opening the file raises the error
         raise LogUnavailable(
             f"{found} is a folder, and SQLiteBackend keeps its log in a file; "
             "LocalFileBackend keeps one in a folder."
         )
-    # SQLite follows a link, and its -wal lies beside the file itself; so do our locks.
+    # SQLite follows links and puts its -wal file beside the target; so do our locks.
     return Path(os.path.realpath(found)) if os.path.islink(found) else found
 
 

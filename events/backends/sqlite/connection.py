@@ -16,31 +16,31 @@ Durability = Literal["process", "power"]
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
-# Bytes of pages that a connection keeps at most: a rebuild writes all over many tables, and a list
-# of three tags in a million sessions looks all over one.
+# Bytes of pages that a connection caches at most. A rebuild writes to all parts of many tables, and
+# a list by three tags in a million sessions reads all parts of one.
 _WRITER_CACHE, _READER_CACHE = 16 << 20, 8 << 20
-_TRY_MILLISECONDS = 50  # to wait in one piece inside of SQLite, where a fork can't begin
-_OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
+_TRY_MILLISECONDS = 50  # of one wait inside SQLite, during which a fork can't begin
+_OTHER_COLUMNS = 1 << 20  # bytes of a row without its payload, at most
 
 
 class Connection(sqlite3.Connection):
-    """An SQLite connection with a serial number, which no other connection has.
+    """An SQLite connection with a serial number that no other connection of the process has.
 
     Attributes:
-        serial: The number of one to read with; no other gets it, before or after.
+        serial: The number of a connection for reading; it is never used again.
     """
 
     serial = 0
 
     def set_up(self, durability: Durability) -> None:
-        """Configure durability and caching, and distrust the contents of the file.
+        """Set durability and cache size, and make SQLite distrust the contents of the file.
 
         Args:
-            durability: As of Database.
+            durability: "process" or "power", as for Database.
         """
         bound_rows(self)
         self.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
-        if durability == "power":  # macOS: fsync leaves the data in the drive's cache
+        if durability == "power":  # macOS: fsync alone leaves the data in the drive's cache
             self.execute("PRAGMA fullfsync=ON")
         self.execute("PRAGMA wal_autocheckpoint=0")
         self.execute(f"PRAGMA cache_size=-{_READER_CACHE >> 10}")
@@ -56,10 +56,10 @@ class Connection(sqlite3.Connection):
 
     @contextmanager
     def waiting(self, seconds: float) -> Iterator[None]:
-        """A `with` that sets how long SQLite waits for locks of others.
+        """A context manager that sets how long SQLite waits for other processes' locks.
 
         Args:
-            seconds: 0 to wait for nothing.
+            seconds: The longest time to wait, in seconds; 0 for no wait.
         """
         self.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
         try:
@@ -71,8 +71,9 @@ class Connection(sqlite3.Connection):
         """Close the connection.
 
         Args:
-            checkpoint: Whether it may copy the write-ahead log into the file, if it is the last one
-                to close, which takes a while. Python before 3.12 can't keep it from doing so.
+            checkpoint: True if SQLite may copy the write-ahead log into the file when this is the
+                last open connection, which takes a while. Python before 3.12 can't prevent the
+                copy.
         """
         if not checkpoint and sys.version_info >= (3, 12):
             self.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
@@ -83,9 +84,12 @@ def connect(path: Path | str, factory: type[Connection], *, uri: bool = False) -
     """Open a connection that several threads can use, without automatic transactions.
 
     Args:
-        path: The file, ":memory:", or a URI.
-        factory: Its class.
-        uri: Whether `path` is a URI (https://sqlite.org/uri.html).
+        path: The path of the file, ":memory:", or a URI.
+        factory: The class of the connection.
+        uri: True if `path` is a URI (https://sqlite.org/uri.html).
+
+    Returns:
+        The open connection.
     """
     return sqlite3.connect(
         path, timeout=locks.WAIT_SECONDS, isolation_level=None, check_same_thread=False,
@@ -94,9 +98,9 @@ def connect(path: Path | str, factory: type[Connection], *, uri: bool = False) -
 
 
 def bound_rows(connection: sqlite3.Connection) -> None:
-    """Make SQLite refuse rows longer than any event before it reads them into memory.
+    """Make SQLite refuse rows that are longer than any event, before it loads them into memory.
 
-    It knows by the row's header (https://sqlite.org/limits.html).
+    SQLite finds the length in the header of the row (https://sqlite.org/limits.html).
 
     Args:
         connection: The connection that reads.
@@ -108,6 +112,9 @@ def is_busy(error: sqlite3.OperationalError) -> bool:
     """True if SQLite gave up waiting for another connection.
 
     Args:
-        error: What a statement raised.
+        error: The error that a statement raised.
+
+    Returns:
+        True for SQLITE_BUSY, the error of a lock that another connection holds.
     """
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY

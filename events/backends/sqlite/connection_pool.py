@@ -1,8 +1,9 @@
 """A pool of connections with which the threads of a process read one SQLite file.
 
-Each is used by one thread at a time and kept for the next. A fork waits a while until none is in
-use, that of the writer among them. Nothing here waits for a lock, since signal handlers and the
-garbage collector may read, and end reads, at any bytecode of any thread.
+Each connection is used by one thread at a time and then kept for the next. A fork waits until no
+connection is in use, including the writer's, but not forever. Nothing here waits for a lock,
+because signal handlers and the garbage collector can start and end reads at any bytecode of any
+thread.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
 
     from lllm.events.backends.sqlite.user_sql import LentConnection
 
-_POLL = 0.0005  # seconds between two looks at whether the uses have ended, or the fork
+_POLL = 0.0005  # seconds between two checks whether the reads, or the fork, have ended
 _serials = count(1)
 
 
 class Readers:
-    """The free connections of the pool, and a count of the reads in progress.
+    """The free connections of the pool, and the count of reads in progress.
 
     Args:
-        path: The file, for errors.
-        connect: Makes a connection.
-        drop: Closes one that nobody is to use again.
-        check: Asked before each read whether the file is still in its place.
+        path: The file, for the texts of errors.
+        connect: A function that opens a connection.
+        drop: A function that closes a connection that is no longer needed.
+        check: A function that is called before each read; it raises if the file is no longer in its
+            place.
     """
 
     def __init__(
@@ -55,15 +57,16 @@ class Readers:
         self.drop = drop
         self.check = check
         self.free: deque[Connection] = deque()
-        self.lent: set[LentConnection] = set()  # to users, for questions of their own
-        self.under_way: dict[object, int] = {}  # and the threads that do them
-        self._shut_by = 0  # the thread that forks, while no use may begin
+        # connections that are lent to users for their own queries
+        self.lent: set[LentConnection] = set()
+        self.under_way: dict[object, int] = {}  # and the threads of these reads
+        self._shut_by = 0  # the thread that forks; no read may begin meanwhile
 
     def renew(self) -> deque[Connection]:
-        """Replace all connections; those in use are closed when they are given back.
+        """Replace all connections; those in use are closed when they are returned.
 
         Returns:
-            Those that were free, and those that were lent and are idle, for the caller to close.
+            The connections that were free or lent and idle, which the caller has to close.
         """
         before, self.free = self.free, deque()
         lent, self.lent = self.lent, set()
@@ -80,25 +83,25 @@ class Readers:
 
     @property
     def is_forking(self) -> bool:
-        """True if this thread is forking and would thus wait for itself."""
+        """True if this thread is forking, so that waiting for the fork would never end."""
         return self._shut_by == get_ident()
 
     def enter(self, use: object) -> dict[object, int]:
-        """Count a read as begun, once reads are allowed.
+        """Count a read as begun, as soon as reads are allowed.
 
         Args:
-            use: What it is known by.
+            use: A unique object that identifies the read.
 
         Returns:
-            Where it is counted, and must be taken out again.
+            The dict that counts the read; the caller removes `use` from it at the end.
 
         Raises:
-            LogUnavailable: This thread would wait for itself: it is in the middle of a fork.
+            LogUnavailable: This thread is forking, so it would wait for itself.
         """
         me = get_ident()
         while True:
             under_way = self.under_way
-            under_way[use] = me  # first, and then the look: whoever shuts does it the other way
+            under_way[use] = me  # count first, then check: `shut` does it in the opposite order
             if not self._shut_by:
                 return under_way
             under_way.pop(use, None)
@@ -107,37 +110,37 @@ class Readers:
             time.sleep(_POLL)
 
     def after_fork(self) -> None:
-        """Forget the reads of other threads, which only the parent continues."""
+        """Forget the reads of other threads, which continue only in the parent."""
         self.free = deque()
         self.lent = set()
         self.under_way = {}
         self._shut_by = 0
 
     def wait(self, seconds: float) -> bool:
-        """Wait until no read is in progress, while new reads are prevented.
+        """Wait until no read is in progress; `shut` has prevented new ones.
 
         Args:
-            seconds: How long to wait at most.
+            seconds: The longest time to wait, in seconds.
 
         Returns:
-            Whether none is.
+            True if no read is in progress.
         """
         until, me = time.monotonic() + seconds, get_ident()
         while (threads := list(self.under_way.values())) and time.monotonic() < until:
             if me in threads:
-                return False  # it forks in the middle of its own
+                return False  # this thread forks during a read of its own
             time.sleep(_POLL)
         return not threads
 
 
 class Reading:
-    """A `with` that provides a connection for reading.
+    """A context manager that provides a connection for reading.
 
-    It is a class rather than a generator, because it is entered for every query, and four
-    generators took longer than the query.
+    It is a class and not a generator because it is entered for every query; generators took longer
+    than the query itself.
 
     Args:
-        readers: The connections of the file.
+        readers: The pool of the file.
     """
 
     __slots__ = ("_connection", "_free", "_readers", "_under_way")
@@ -184,11 +187,11 @@ class Reading:
 
 
 class ReadingInMemory:
-    """A `with` that provides the only connection of an in-memory database to one thread.
+    """A context manager that gives one thread at a time an in-memory database's only connection.
 
     Args:
-        connected: Gives the connection.
-        lock: What keeps the others out.
+        connected: A function that returns the connection.
+        lock: The lock that excludes other threads.
     """
 
     __slots__ = ("_connected", "_connection", "_lock", "_within")

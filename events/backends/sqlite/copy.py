@@ -1,9 +1,9 @@
 """Copies an SQLite log for a backup.
 
-The file is copied page by page within one read transaction. Without one, SQLite begins anew
-whenever another process commits (https://sqlite.org/backup.html), and would never end beside busy
-writers. Known trade-off (accepted): until it ends, the write-ahead log can't be emptied, and grows
-by what is written.
+The file is copied page by page within one read transaction. Without the transaction, SQLite starts
+the copy again whenever another process commits (https://sqlite.org/backup.html), and would never
+finish beside busy writers. Known trade-off (accepted): until the copy is done, the write-ahead log
+can't be emptied and grows with every commit.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from lllm.events.errors import LogError
 from lllm.events.files.copying import apart_from_original, finish
 from lllm.events.files.own_files import make_database
 
-_PAGES = 1000  # of a database, between two reports of how far the copy is
+_PAGES = 1000  # pages that are copied between two reports of progress
 
 
 def copy_database(database: Database, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Copy a database as it is at this moment.
+    """Copy a database as it is at this moment; others may write to it meanwhile.
 
     Args:
-        database: The original, which others may go on writing.
-        copy: The file to make.
-        progress: Called with bytes copied and bytes to copy.
+        database: The original.
+        copy: The file to create.
+        progress: A function that is called with the bytes copied so far and the bytes to copy; None
+            for no reports.
 
     Returns:
         The position of the last event, and the size of the copy in bytes.
 
     Raises:
-        CopyFailed: The disk of the copy refuses.
-        LogError: The copy is not as the original.
+        CopyFailed: The copy can't be written.
+        LogError: The copy differs from the original.
         LogUnavailable: The original can't be read.
     """
     with database.snapshot() as source, apart_from_original():
@@ -49,7 +50,7 @@ def copy_database(database: Database, copy: Path, progress: Progress | None) -> 
 
         make_database(copy)
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
-            # A copy that was cut short is thrown away: there is nothing to roll back.
+            # An incomplete copy is deleted, so nothing needs to be rolled back.
             target.execute("PRAGMA journal_mode=OFF")
             target.execute("PRAGMA synchronous=OFF")
             source.backup(target, pages=_PAGES, progress=report)
@@ -63,7 +64,8 @@ def _last_position(connection: sqlite3.Connection) -> int:
         try:
             found: int = connection.execute(sql).fetchone()[0] or 0
             return found
-        except sqlite3.DatabaseError as error:  # a page is damaged; the copy has it as it is
+        # the original has a damaged page, and the copy has the same
+        except sqlite3.DatabaseError as error:
             damage = error
     raise damage
 
@@ -74,7 +76,7 @@ def _check_copy(source: sqlite3.Connection, copy: Path) -> None:
     Raises:
         LogError: They differ.
     """
-    # Immutable: nothing is made beside it.
+    # Immutable: SQLite creates no files beside the copy.
     with closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as copied:
         for pragma in ("application_id", "user_version", "page_count"):
             sql = f"PRAGMA {pragma}"

@@ -1,6 +1,6 @@
-"""One SQLite file, opened so that threads, processes and forks can share it.
+"""Manages one open SQLite file, so that threads, processes and forks can share it.
 
-Everybody reads with a connection of a pool (`connection_pool`); one connection writes (`writer`).
+Reads use the connections of a pool (`connection_pool`); one connection writes (`writer`).
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import check_database, make_database, make_folder
 from lllm.events.files.permissions import FILE_MODE, folder_mode
 
-_OPENING_SECONDS = 0.2  # to wait for the lock, to open what is there already
+_OPENING_SECONDS = 0.2  # seconds to wait for the lock when opening an existing file
 
 
 class Database:
-    """The connections of this process to one SQLite file, or to a private one in memory.
+    """The connections of this process to one SQLite file, or to a private database in memory.
 
     Args:
         path: The file, or ":memory:".
-        lock: The lock file that every writer of it takes first, None where nobody else writes.
-        version: The version of the format, kept in the header.
-        schema: Statements that make a new file.
-        durability: "process" survives kill -9, "power" the loss of power too.
-        mode: The permissions of a new file, and of what is made beside it.
+        lock: The lock file that every writer takes first; None for a database in memory.
+        version: The version of the format, which the file's header contains.
+        schema: The SQL statements that create the tables of a new file.
+        durability: "process": commits survive kill -9. "power": they survive a loss of power, too.
+        mode: The permissions of a new file and of the files beside it, as 0o600.
 
     Raises:
         LogUnavailable: The file can't be opened.
-        LogTooNew: A newer lllm made it.
-        LogError: It is something else.
+        LogTooNew: A newer lllm wrote the file.
+        LogError: The file is not a database of lllm.
     """
 
     read_only = False
@@ -80,7 +80,7 @@ class Database:
         self._durability = durability
         self._closed = False
         self._inherited: list[object] = []
-        self._torn = False  # a transaction of the parent's was open at the fork
+        self._torn = False  # the parent had an open transaction at the fork
         self._file = OpenedFile(os.fspath(path))
         self._readers = Readers(
             Path(path), connect=self._connect, drop=self._drop, check=self._file.check
@@ -95,7 +95,7 @@ class Database:
             try:
                 self._open_file(lock, schema)
             except BaseException:
-                self.close()  # nobody gets this object, so nobody else could
+                self.close()  # the caller never gets this object and could not close it
                 raise
 
     def _open_file(self, lock: Path | None, schema: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ class Database:
             check_database(file)
             refuse_parts(file)
             if lock is None or not lock.parent.exists():
-                refuse_others(file)  # where there is a lock, somebody may just be making the file
+                refuse_others(file)  # if there is a lock, another process may be creating the file
         if lock is not None:
             make_folder(
                 lock.parent, parents=True, durable=self._durability == "power",
@@ -119,11 +119,15 @@ class Database:
     def pause(self) -> bool:
         """Before a fork: wait for other threads to leave SQLite, and close all connections.
 
-        Threads that only wait for a lock are not waited for.
+        Threads that wait for a lock of lllm's are not in SQLite, and are not waited for.
 
-        SQLite notes in memory which locks this process holds, and the child gets a copy of the
-        notes: it would take itself for a holder of locks that it does not hold
+        SQLite notes in memory which file locks this process holds, and the child gets a copy of
+        these notes. With open connections, the child would believe that it holds locks which only
+        the parent holds
         (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
+
+        Returns:
+            True if all connections are closed.
         """
         self._readers.shut()
         self._writer.settle_use()
@@ -135,14 +139,15 @@ class Database:
     def _rest(self) -> None:
         """Close all connections, while none is in use.
 
-        The last one that is closed checkpoints, and has the file to itself then. So the lock is
-        taken where it can be had, to make nobody wait inside of SQLite, and done without otherwise.
+        The last connection that is closed runs a checkpoint, with exclusive access to the file. So
+        the lock is taken first if it is free, so that no other process waits inside SQLite;
+        otherwise it is done without the lock.
         """
         with self._writer.locked_to_fork() as locked:
             self._disconnect(checkpoint=locked)
 
     def resume(self) -> None:
-        """Let reads and writes go on after the fork."""
+        """Allow reads and writes again after the fork."""
         self._readers.open_again()
         self._writer.nesting.run_queued()
 
@@ -153,7 +158,7 @@ class Database:
         self._writer.after_fork()
         self._readers.after_fork()
 
-    # -- opening
+    # -- Opening
 
     def _connect(self, factory: type[Connection] = Connection) -> Connection:
         if self._closed:
@@ -173,7 +178,7 @@ class Database:
         return connection
 
     def _prepare(self, schema: Sequence[str]) -> None:
-        # Whoever has the lock may be frozen; to open what is there, nobody has to be waited for.
+        # The holder of the lock may be suspended; an existing file can be opened without the lock.
         writer = self._writer
         with writer.locked(_OPENING_SECONDS) as mine, writer.in_use():
             if self._is_ready(schema, make=mine):
@@ -198,10 +203,10 @@ class Database:
         """Check that a file that is opened again is still the same log.
 
         Args:
-            schema: Statements that make a new file.
+            schema: The SQL statements that create the tables of a new file.
 
         Raises:
-            LogError: What opening it raises.
+            LogError: The same errors as from opening the file.
         """
         with self.snapshot() as connection:
             ours = is_ours(connection, self.path, self._version, schema)
@@ -209,7 +214,7 @@ class Database:
             self._prepare(schema)
 
     def in_place(self) -> bool:
-        """True if the paths of the file and its lock still lead to what is open."""
+        """True if the paths of the file and of its lock still lead to the open files."""
         try:
             self._file.check()
         except LogUnavailable:
@@ -226,36 +231,38 @@ class Database:
         connection.execute(f"PRAGMA user_version={self._version}")
         connection.execute("COMMIT")
 
-    # -- writing
+    # -- Writing
 
     def at_write(self) -> bool:
-        """True if this thread is inside a write, so that a second one would wait for itself.
+        """True if this thread is inside a write, so that a second write would wait for itself.
 
-        That is in a signal handler, and in what the garbage collector ends; see `nested_writes` for
-        what can be done.
+        This happens in a signal handler, and in functions that the garbage collector calls.
+        `nested_writes` describes what such a caller can do.
         """
         return self._writer.is_nested()
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """Queue work until this thread's current write has ended.
+        """Queue a function until this thread's current write has ended.
 
         Args:
-            work: Called once.
+            work: The function; it is called once.
         """
         self._writer.nesting.queue(work)
 
     def write(self, *, timeout: float | None = None) -> Writing:
         """Begin a write transaction, which excludes all other writers.
 
-        It is committed at the end of the `with`, and rolled back when anything is raised.
+        The transaction is committed at the end of the `with` block, and rolled back if the block
+        raises.
 
         Args:
-            timeout: Seconds to wait for other writers; the connection is None where they took
-                longer. With None, it is an error where they take longer than `locks.WAIT_SECONDS`.
+            timeout: The longest time to wait for other writers, in seconds; then the connection is
+                None. With None, the limit is `locks.WAIT_SECONDS`, and then LogUnavailable is
+                raised.
 
         Returns:
-            A `with`, whose value is the connection. Entering or leaving it raises LogUnavailable
-            where the transaction can't be begun or committed.
+            A context manager whose value is the connection. Entering or leaving it raises
+            LogUnavailable if the transaction can't be begun or committed.
         """
         return Writing(self._writer, timeout)
 
@@ -264,13 +271,13 @@ class Database:
 
         Args:
             sql: The statement.
-            values: The values of all its rows, one after another.
+            values: The values of all rows, one row after another.
 
         Returns:
-            The rowid of its last row.
+            The rowid of the last row.
 
         Raises:
-            LogUnavailable: That can't be done.
+            LogUnavailable: The file can't be written.
         """
         return self._writer.insert(sql, values)
 
@@ -293,18 +300,21 @@ class Database:
         """
         return self._writer.run_alone("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
 
-    # -- reading
+    # -- Reading
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Return all rows of a SELECT.
+        """Run a SELECT and return all its rows.
 
         Args:
             sql: The statement.
-            parameters: For its placeholders.
+            parameters: The values for its placeholders.
+
+        Returns:
+            The rows.
 
         Raises:
             LogUnavailable: The file can't be read.
-            LogDamaged: A page that it needs is damaged.
+            LogDamaged: SQLite met a damaged page.
         """
         with self.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()
@@ -313,8 +323,8 @@ class Database:
         """Get a connection for reading; between BEGIN and COMMIT it sees one state of the file.
 
         Returns:
-            A `with`, whose value is the connection. Entering it raises LogUnavailable where the
-            file can't be read.
+            A context manager whose value is the connection. Entering it raises LogUnavailable if
+            the file can't be read.
         """
         if self.path == ":memory:":
             return ReadingInMemory(self._in_memory, self._writer.thread_lock)
@@ -323,22 +333,29 @@ class Database:
     def state(self) -> tuple[int, int]:
         """Return a value that changes with every commit, by any process.
 
-        It may differ without one, too.
+        It may also change when nothing was committed.
+
+        Returns:
+            A value to compare with an earlier one.
         """
         with self.snapshot() as connection:
             if self.path == ":memory:":
                 return 0, connection.total_changes
-            # Counts what other connections commit: https://sqlite.org/pragma.html#pragma_data_version
+            # Changes when other connections commit: https://sqlite.org/pragma.html#pragma_data_version
             return connection.serial, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
-        """Get a read-only connection for a user's SQL, to be given back; see `user_sql`.
+        """Open a read-only connection for a user's SQL; see `user_sql`.
 
         Args:
-            prepare: Makes what is temporary in it, as long as it takes more than questions.
+            prepare: A function that creates temporary tables and views in the connection before it
+                becomes read-only; None for none.
+
+        Returns:
+            The connection; the user gives it back with `give_back`.
 
         Raises:
-            LogUnavailable: The file can't be read, or is in memory.
+            LogUnavailable: The file can't be read, or the database is in memory.
         """
         return self._lend(self, prepare)
 
@@ -347,7 +364,7 @@ class Database:
     ) -> LentConnection:
         if self.path == ":memory:":
             raise LogUnavailable("A database in memory has one connection, which can't be lent.")
-        with self.snapshot():  # as for any read: no fork begins, and the file is in its place
+        with self.snapshot():  # as for every read: no fork can begin, and the file is in its place
             lent = self._connect(LentConnection)
             assert isinstance(lent, LentConnection)
             if prepare is not None:
@@ -357,10 +374,13 @@ class Database:
         return lent
 
     def has_lent(self, connection: LentConnection) -> bool:
-        """True until the connection is given back, or closed because the file is reopened.
+        """True until the connection is given back, or closed because the file was opened again.
 
         Args:
-            connection: One that was lent.
+            connection: A connection that `lend` returned.
+
+        Returns:
+            True while the connection can be used.
         """
         return connection in self._readers.lent
 
@@ -368,7 +388,7 @@ class Database:
         """Close a connection that was lent; doing so twice does nothing.
 
         Args:
-            connection: One that was lent.
+            connection: A connection that `lend` returned.
         """
         self._readers.lent.discard(connection)
         if connection.idle:
@@ -379,7 +399,7 @@ class Database:
             raise LogUnavailable("This store in memory has been closed.")
         return self._writer.connection
 
-    # -- closing
+    # -- Closing
 
     def _drop(self, connection: Connection) -> None:
         with self._writer.locked(SHORT_SECONDS):  # the last connection to close checkpoints
@@ -388,7 +408,7 @@ class Database:
                 self._writer.file_lock.close()
 
     def close(self) -> None:
-        """Close every connection; the last one to close checkpoints, under the lock."""
+        """Close every connection; the last one runs a checkpoint, under the lock."""
         if self._closed:
             return
         self._closed = self._writer.is_closed = True
@@ -396,10 +416,11 @@ class Database:
             if mine or not self._readers.under_way:
                 self._disconnect()
             if mine and self._writer.file_lock is not None:
-                self._writer.file_lock.close()  # no sooner: closing a connection checkpoints
+                # not earlier: closing a connection may run a checkpoint
+                self._writer.file_lock.close()
 
     def _disconnect(self, *, checkpoint: bool = True) -> None:
         free = self._readers.renew()
-        while free:  # a thread that is just beginning to read may take one still
+        while free:  # a thread that is beginning to read may still take one
             free.pop().close_file(checkpoint=checkpoint)
         self._writer.disconnect(checkpoint=checkpoint)

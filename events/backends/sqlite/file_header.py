@@ -12,30 +12,33 @@ from pathlib import Path
 from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
 from lllm.events.files.error_advice import advice, open_file_limit
 
-APPLICATION_ID = 0x6C6C6C6D  # "lllm": says in the file's header whose it is
-_BESIDE = ("-wal", "-shm", "-journal")  # what SQLite makes beside a file, by the end of its name
-_ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)  # a table of a projection's rows
+APPLICATION_ID = 0x6C6C6C6D  # "lllm" in ASCII, the application id in the file's header
+# the suffixes of the files that SQLite creates beside a database
+_BESIDE = ("-wal", "-shm", "-journal")
+# the name of a table with rows of a projection
+_ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)
 _LOGS = ("events",)
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 
 
 def refuse_others(file: Path) -> None:
-    """Raise LogError if a file is not one of lllm's, before anything is created beside it.
+    """Raise an error if a file is not one of lllm's, before anything is created beside it.
 
-    The header is read through SQLite, and never by opening the file: it may be open in this process
-    already, which would lose its locks when another descriptor of it is closed
-    (https://sqlite.org/howtocorrupt.html, 2.2). Where changes wait in the write-ahead log, the
-    header may be behind, and whoever opens the file with it has to tell.
+    The header is read by SQLite, not by opening the file: if the file is already open in this
+    process, closing another descriptor would release its locks
+    (https://sqlite.org/howtocorrupt.html, section 2.2). If the write-ahead log has changes, the
+    header may be outdated; then the check is left to the code that opens the file together with
+    that log.
 
     Args:
-        file: What is about to be opened.
+        file: The file that is about to be opened.
 
     Raises:
-        LogError: Another program made it.
+        LogError: Another program made the file.
     """
     if not file.is_file() or file.stat().st_size == 0:
         return
-    # Immutable: nothing is locked, and nothing made beside the file.
+    # Immutable: SQLite takes no locks and creates no files beside this one.
     with closing(sqlite3.connect(f"{file.as_uri()}?immutable=1", uri=True)) as connection:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
     if owner != APPLICATION_ID and not os.path.exists(f"{file}-wal"):
@@ -43,15 +46,15 @@ def refuse_others(file: Path) -> None:
 
 
 def refuse_parts(file: Path) -> None:
-    """Refuse a file that SQLite creates beside a database, such as `-wal`.
+    """Raise an error if a file is one that SQLite creates beside a database, such as `-wal`.
 
-    Opened as a database, it would lose the locks on it (see `refuse_others`).
+    If such a file were opened as a database, its locks would be lost (see `refuse_others`).
 
     Args:
-        file: What is about to be opened.
+        file: The file that is about to be opened.
 
     Raises:
-        LogError: It is one.
+        LogError: The name is that of such a file, and the database is beside it.
     """
     for suffix in _BESIDE:
         base = file.name.removesuffix(suffix)
@@ -65,14 +68,17 @@ def is_ours(
     """True if a file is a database of lllm; False if it is empty.
 
     Args:
-        connection: To the file.
-        path: The file, for errors.
-        version: The newest format that is known here.
-        schema: Statements that make a new file.
+        connection: A connection to the file.
+        path: The file, for the texts of errors.
+        version: The newest format that this version of lllm can read.
+        schema: The SQL statements that create the tables of a new file.
+
+    Returns:
+        True for a database of lllm, False for an empty file.
 
     Raises:
-        LogError: Another program made it, or somebody changed its tables.
-        LogTooNew: A newer lllm made it.
+        LogError: Another program made the file, or its tables were changed.
+        LogTooNew: A newer lllm wrote the file.
         LogDamaged: A table is missing.
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -92,13 +98,13 @@ def is_ours(
 def _refuse_strange(
     connection: sqlite3.Connection, path: Path | str, schema: Sequence[str]
 ) -> None:
-    """Refuse lllm's tables and views if somebody changed them or added a trigger.
+    """Raise an error if lllm's tables or views were changed, or have a trigger.
 
-    A statement of ours would run what somebody else wrote (https://sqlite.org/security.html).
-    Tables, views and triggers of a user's own may stand beside them.
+    Otherwise a statement of lllm would run SQL that somebody else wrote
+    (https://sqlite.org/security.html). Other tables, views and triggers of the user are allowed.
 
     Raises:
-        LogError: There is one.
+        LogError: A table or view was changed, or has a trigger.
         LogDamaged: A table is missing.
     """
     wanted = {statement.split()[2]: _plain(statement) for statement in schema}
@@ -133,6 +139,9 @@ def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
 
     Args:
         schema: The type, name, tbl_name and sql of each entry of sqlite_master.
+
+    Returns:
+        The names.
     """
     views = {str(name) for kind, name, _, _ in schema if kind == "view"}
     found = {*_LOGS, "checkpoints"}
@@ -150,9 +159,9 @@ def _plain(sql: str) -> str:
 
 
 class FileErrors:
-    """A `with` that turns errors of sqlite3 and of the file system into lllm's.
+    """A context manager that turns errors of sqlite3 and of the file system into lllm's errors.
 
-    They name the path and what to do.
+    Their messages name the path and what to do.
 
     Args:
         path: The file.
@@ -173,14 +182,14 @@ class FileErrors:
 def raise_translated(error: BaseException | None, path: Path | str) -> None:
     """Raise lllm's error for an error of sqlite3 or of the file system.
 
-    For any other error, nothing happens: whoever has it raises it.
+    Nothing is raised for other errors; the caller goes on raising those.
 
     Args:
-        error: What was raised, None for nothing.
-        path: The file.
+        error: The error; None if there is none.
+        path: The file, for the text of the new error.
 
     Raises:
-        LogError: The error of ours.
+        LogError: The error of lllm that corresponds to `error`.
     """
     if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
         ours = _translation(error, path)
@@ -194,7 +203,7 @@ def _translation(
     if isinstance(error, (sqlite3.IntegrityError, LogUnavailable)):
         return None
     if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error):
-        # What SQLite says or reads is no text: sqlite3 has no error of its own for either.
+        # SQLite's message, or a text in the file, is not UTF-8; sqlite3 raises this for both.
         return LogDamaged(f"{path} is damaged: {error}. Restore a backup.", position=0)
     if isinstance(error, OSError):
         what = error.strerror or error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def health_of(log: SQLiteBackend, head: int) -> Health:
-    """See ReportsHealth. head: the highest position, which counts the events."""
+    """Make the report of `ReportsHealth` for an SQLite log."""
     format_ = None
     with suppress(LogError, ValueError):
         format_ = int(str(log.database.query("PRAGMA user_version")[0][0]))

@@ -1,10 +1,10 @@
 """Writes and reads very long payloads of an SQLite log without copying them in memory.
 
-SQLite copies a value that it is given, copies it again into the record of its row, and holds it
-once more to hand it out. So room is made in the row first, and a long payload is written into it by
-pieces and read from it as it is (https://sqlite.org/c3ref/blob_open.html), in the transaction of
-its append. Only a BLOB can be made as room. SQLite's JSON functions take one as they take a text;
-whoever reads a payload through lllm gets bytes of either.
+SQLite copies a value that is inserted, copies it again into the record of the row, and holds
+another copy when it is read. So the row is first created with room for the payload. The payload is
+then written into it, and read from it, in pieces (https://sqlite.org/c3ref/blob_open.html), in the
+transaction of its append. This works for BLOBs only. SQLite's JSON functions accept a BLOB like a
+text, and lllm returns bytes for both.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from contextlib import contextmanager
 
 from lllm.events.envelope import NewEvent
 
-LONGEST_TEXT = 4 << 20  # bytes of a payload that is stored as a text
-# What a SELECT gets of a payload: nothing of one that is read by pieces. Type and length stand in
-# the head of a row, so that SQLite reads nothing else to tell.
+LONGEST_TEXT = 4 << 20  # a payload of at most so many bytes is stored as a text
+# The SQL for the payload: NULL for one that is read in pieces. The type and the length are in the
+# header of a row, so SQLite need not read more of it.
 DATA = f"""CASE WHEN typeof(data) = 'blob' AND length(data) > {LONGEST_TEXT}
            THEN NULL ELSE CAST(data AS BLOB) END"""
 _LENGTH = "SELECT typeof(data), length(data) FROM events WHERE position = ?"
 _PIECE = 1 << 20  # bytes
-_CACHE = 1 << 10  # kibibytes of pages that are kept meanwhile
+_CACHE = 1 << 10  # kibibytes of pages that are cached meanwhile
 _INSERT = """INSERT INTO events (stream, seq, time, type, version, data, digest)
              VALUES (?, ?, ?, ?, ?, zeroblob(?), ?)"""
-# What was added to the table, as by a full-text search, and needs the payload when a row is made:
-# indexes that no constraint of ours made, triggers, and columns behind ours.
+# Counts user-made additions to the table that need the payload when a row is inserted, as for a
+# full-text search: indexes other than those of our constraints, triggers, and further columns.
 _ADDED = """SELECT 1 FROM sqlite_schema WHERE tbl_name = 'events' AND (
                 (type = 'index' AND sql IS NOT NULL)
                 OR (type = 'trigger' AND name NOT LIKE 'events\\_are\\_never\\_%' ESCAPE '\\')
@@ -37,15 +37,15 @@ def insert_by_pieces(connection: sqlite3.Connection, event: NewEvent) -> int | N
     """Insert an event with a long payload piece by piece, in an open transaction.
 
     Args:
-        connection: Of the log's file.
-        event: With a payload of more than `LONGEST_TEXT` bytes.
+        connection: The connection to the log's file.
+        event: An event whose payload has more than `LONGEST_TEXT` bytes.
 
     Returns:
-        Its position. None, with nothing inserted, where something that a user has added to the
-        table needs the payload at once.
+        The position of the event. None, with nothing inserted, if the user has added something to
+        the table that needs the whole payload at once.
 
     Raises:
-        sqlite3.Error: It can't be written, or its place in the stream is taken.
+        sqlite3.Error: The row can't be written, or its (stream, seq) exists already.
     """
     if connection.execute(_ADDED).fetchone() is not None:
         return None
@@ -64,12 +64,15 @@ def insert_by_pieces(connection: sqlite3.Connection, event: NewEvent) -> int | N
 def filled(
     connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], column: int
 ) -> list[tuple[object, ...]]:
-    """Complete rows with the long payloads that `DATA` left out.
+    """Complete rows with the long payloads that the SQL of `DATA` left out.
 
     Args:
-        connection: What they were read with.
-        rows: Their position stands first.
-        column: Where the payload stands.
+        connection: The connection that read the rows.
+        rows: The rows; the first column of each is its position.
+        column: The index of the payload's column.
+
+    Returns:
+        The rows with all payloads.
 
     Raises:
         sqlite3.Error: A page can't be read.
@@ -88,7 +91,8 @@ def _payload(connection: sqlite3.Connection, position: object) -> bytes | None:
     kind, length = connection.execute(_LENGTH, (position,)).fetchone() or (None, 0)
     if kind != "blob":
         return None
-    if length > connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH):  # which no piece is refused by
+    # SQLite applies this limit to whole values only, so it is checked here
+    if length > connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH):
         error = sqlite3.DataError("string or blob too big")
         error.sqlite_errorcode = sqlite3.SQLITE_TOOBIG
         raise error
@@ -101,7 +105,7 @@ def _payload(connection: sqlite3.Connection, position: object) -> bytes | None:
 
 @contextmanager
 def _few_pages_kept(connection: sqlite3.Connection) -> Iterator[None]:
-    """A `with` that keeps a long payload from filling the connection's cache."""
+    """A context manager that keeps a long payload from filling the connection's cache."""
     size = connection.execute("PRAGMA cache_size").fetchone()[0]
     connection.execute(f"PRAGMA cache_size=-{_CACHE}")
     try:

@@ -1,8 +1,8 @@
-"""Parses the pages of an SQLite file without SQLite, which stops at a damaged page.
+"""Reads the pages of an SQLite file without SQLite, which stops at a damaged page.
 
-Read are copies of the file and of its write-ahead log, whose committed pages come first. Formats:
-https://sqlite.org/fileformat2.html, sections 1.3 (header), 1.6 (pages and cells), 2.1 (records) and
-4 (write-ahead log).
+It reads copies of the file and of its write-ahead log; pages that are committed in the log replace
+those of the file. The formats are described in https://sqlite.org/fileformat2.html, sections 1.3
+(header), 1.6 (pages and cells), 2.1 (records) and 4 (write-ahead log).
 """
 
 from __future__ import annotations
@@ -18,24 +18,26 @@ from lllm.events.files.own_files import open_to_read
 Value = str | int | float | bytes | None
 
 _MAGIC = b"SQLite format 3\0"
-HEADER_BYTES = 100  # of the file, at the beginning of its first page
+HEADER_BYTES = 100  # bytes of the file's header, at the beginning of the first page
 _TABLE_LEAF = 0x0D
 _LEAF_HEADER = 8
-_SIZES = [4096, 512, 1024, 2048, 8192, 16384, 32768, 65536]  # of pages, the usual one first
+# the possible page sizes in bytes, the usual one first
+_SIZES = [4096, 512, 1024, 2048, 8192, 16384, 32768, 65536]
 
 _WAL_HEADER, _FRAME_HEADER = 32, 24
-_WAL_LITTLE, _WAL_BIG = 0x377F0682, 0x377F0683  # by the byte order of the checksums
+# the magic number tells the byte order of the checksums
+_WAL_LITTLE, _WAL_BIG = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
 
 
 class Cell(NamedTuple):
-    """A row in a leaf page of a table; its payload may continue in other pages.
+    """A row in a leaf page of a table; its payload may continue on other pages.
 
     Attributes:
-        rowid: Its number.
-        size: Bytes of the payload.
-        local: Those that stand in the page.
-        overflow: The page with the next ones, 0 for none.
+        rowid: The rowid of the row.
+        size: The size of the payload, in bytes.
+        local: The bytes of the payload that are on this page.
+        overflow: The number of the page with the next bytes; 0 for none.
     """
 
     rowid: int
@@ -45,22 +47,23 @@ class Cell(NamedTuple):
 
 
 class Pages:
-    """A `with` around the pages of a copy of an SQLite file, which nobody writes to.
+    """A context manager for the pages of a copy of an SQLite file that nobody writes to.
 
     Args:
-        path: The file.
-        wal: Its write-ahead log, which may be missing.
-        page_size: Bytes of a page; None for what the file says.
+        path: The copy of the file.
+        wal: The copy of its write-ahead log, which need not exist.
+        page_size: The size of a page in bytes; None for the size in the file's header.
 
     Raises:
-        OSError: It can't be read.
+        OSError: A file can't be read.
     """
 
     def __init__(self, path: Path, wal: Path, *, page_size: int | None = None) -> None:
         self._file = open_to_read(path)
         self._wal = open_to_read(wal) if wal.exists() else None
         self._reserved = 0
-        self._in_wal: dict[int, int] = {}  # where a page begins there, by its number
+        # page number -> the offset of the page in the write-ahead log
+        self._in_wal: dict[int, int] = {}
         begin = self._file.read(HEADER_BYTES) or b""
         size = _page_size(begin)
         if size is not None:
@@ -78,14 +81,17 @@ class Pages:
             self._wal.close()
 
     def sizes(self) -> list[int]:
-        """The page sizes to try: that of the header, or all if the header is damaged."""
+        """The page sizes to try: the one in the header, or all if the header is damaged."""
         return [self.said_size] if self.said_size else _SIZES
 
     def page(self, number: int) -> bytes:
         """Read a page; it is shorter if the file ends within it.
 
         Args:
-            number: From 1.
+            number: The number of the page, from 1.
+
+        Returns:
+            The bytes of the page.
         """
         at = self._in_wal.get(number)
         if at is not None and self._wal is not None:
@@ -98,7 +104,10 @@ class Pages:
         """Read the rows in a leaf page of a table; none for any other page.
 
         Args:
-            number: Of the page, from 1.
+            number: The number of the page, from 1.
+
+        Yields:
+            The rows that can be parsed.
         """
         page = self.page(number)
         begin = HEADER_BYTES if number == 1 else 0
@@ -137,7 +146,10 @@ class Pages:
         """Read the whole payload of a row; None if one of its pages is missing.
 
         Args:
-            cell: As `cells` gave it.
+            cell: A row that `cells` returned.
+
+        Returns:
+            The payload; None if one of its pages is missing.
         """
         parts, missing, number = [cell.local], cell.size - len(cell.local), cell.overflow
         usable = self.page_size - self._reserved
@@ -152,7 +164,7 @@ class Pages:
             number = int.from_bytes(page[:4], "big")
         return b"".join(parts)
 
-    # -- the write-ahead log
+    # -- The write-ahead log
 
     def _wal_page_size(self) -> int | None:
         if self._wal is None:
@@ -166,7 +178,7 @@ class Pages:
     def _index_wal(self) -> None:
         """Index the pages of all committed transactions in the write-ahead log.
 
-        It ends with the first frame that is not of this log, or not whole.
+        The log ends at the first frame that belongs to an older log or is incomplete.
         """
         assert self._wal is not None
         self._wal.seek(0)
@@ -218,14 +230,14 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     """Decode an integer of one to nine bytes (https://sqlite.org/fileformat2.html#varint).
 
     Args:
-        data: Bytes of a page.
-        at: Where the number begins.
+        data: The bytes of a page.
+        at: The offset of the number.
 
     Returns:
-        The number, unsigned, and where it ends.
+        The number, unsigned, and the offset just after it.
 
     Raises:
-        IndexError: The data ends before it does.
+        IndexError: The data ends before the number does.
     """
     value = 0
     for count in range(8):
@@ -240,7 +252,10 @@ def signed(value: int) -> int:
     """Convert an unsigned 64-bit integer to a signed one (two's complement).
 
     Args:
-        value: The same, unsigned.
+        value: The unsigned integer.
+
+    Returns:
+        The signed integer with the same bits.
     """
     return value - (1 << 64) if value >> 63 else value
 
@@ -249,11 +264,11 @@ def kinds_of(record: bytes) -> tuple[list[int], int] | None:
     """Decode the header of a record into its serial types.
 
     Args:
-        record: A cell's payload.
+        record: The payload of a cell.
 
     Returns:
-        The serial types of the columns and where their values begin; None where the header makes no
-        sense.
+        The serial types of the columns, and the offset at which their values begin; None if the
+        header is invalid.
     """
     try:
         end, at = varint(record, 0)
@@ -267,10 +282,13 @@ def kinds_of(record: bytes) -> tuple[list[int], int] | None:
 
 
 def size_of(kind: int) -> int:
-    """Size in bytes of a serial type (https://sqlite.org/fileformat2.html#record_format).
+    """Return the size in bytes of a value (https://sqlite.org/fileformat2.html#record_format).
 
     Args:
-        kind: The serial type.
+        kind: The serial type of the value.
+
+    Returns:
+        The size in bytes.
     """
     return (kind - 12) // 2 if kind >= 12 else (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[kind]
 
@@ -279,12 +297,12 @@ def values_of(record: bytes, kinds: list[int], at: int) -> list[Value] | None:
     """Decode the values of a record; a text that is not UTF-8 is returned as bytes.
 
     Args:
-        record: A cell's payload.
+        record: The payload of a cell.
         kinds: The serial types of the columns.
-        at: Where the values begin.
+        at: The offset at which the values begin.
 
     Returns:
-        The values; None where they don't fill the record.
+        The values; None if their sizes do not add up to the record.
     """
     values: list[Value] = []
     for kind in kinds:

@@ -1,8 +1,9 @@
 """Reads events from an SQLite file: all in order, those of one stream, or those of some types.
 
-Where a page can't be read, what stands before it is given, LogDamaged names the positions that are
-lost with it, and reading `after` the last of these goes on behind it. A page that only leads to
-others, or that only an index needs, costs nothing but time: see `salvaged_rows`.
+If a page can't be read, the events before it are returned, and then LogDamaged names the positions
+that are lost with it; a read `after` the last of these continues behind the damage. If a damaged
+page only leads to other pages, or belongs only to an index, no event is lost, but reading is
+slower: see `salvaged_rows`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from lllm.events.digest import DIGEST_BYTES
 from lllm.events.envelope import Recorded
 from lllm.events.errors import LogDamaged, LogError
 
-_DATA, _LONG = 6, 1 << 20  # a column, and the bytes in it that no connection keeps in its cache
+# a column, and the size in bytes from which its values are not cached by a connection
+_DATA, _LONG = 6, 1 << 20
 _MOST_LOST = 1 << 18  # positions that one damage counts
-_PAGE = 500  # events fetched at once; no statement stays open between two pages
+_PAGE = 500  # events that are fetched by one statement
 
 _SELECT = f"""SELECT position, stream, seq, time, type, version, {DATA}, digest
               FROM events"""
@@ -37,10 +39,10 @@ _EVENTS = warm_msgspec(list[Recorded])
 _NEXT = f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?"
 _DIGESTS = "SELECT position, digest FROM events WHERE position > ? ORDER BY position LIMIT ?"
 _ONE = f"{_SELECT} WHERE position = ?"
-# By the index of UNIQUE (stream, seq), which is another part of the file than the rows.
+# Uses the index of UNIQUE (stream, seq), which is in other pages of the file than the rows.
 _OF_STREAM = """SELECT 1 FROM events INDEXED BY sqlite_autoindex_events_1
                 WHERE stream = ? AND position BETWEEN ? AND ?"""
-HEADS = (  # the last position, by whichever place can still tell
+HEADS = (  # the last position, from any part of the file that is readable
     "SELECT max(position) FROM events",
     "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'",
     "SELECT max(position) FROM events INDEXED BY sqlite_autoindex_events_1",
@@ -48,25 +50,26 @@ HEADS = (  # the last position, by whichever place can still tell
 
 
 class ReadsEventRows:
-    """The methods of SQLiteBackend that read.
+    """The methods of SQLiteBackend that read events.
 
     Attributes:
         path: The file, or ":memory:".
-        database: The connections to it.
-        salvaged: What its pages hold where SQLite can't read them, None in memory.
+        database: The connections to the file.
+        salvaged: The rows that are recovered from pages that SQLite can't read; None for a log in
+            memory.
     """
 
     path: Path | Literal[":memory:"]
     database: Database
-    salvaged: SalvagedRows | None  # what SQLite can't reach; None for a log in memory
+    salvaged: SalvagedRows | None  # the rows that SQLite can't reach; None for a log in memory
 
     def read(
         self, *, after: int = 0, upto: int | None = None, stream: str | None = None
     ) -> Iterator[Recorded]:
-        """See LogBackend."""
+        """Read a range of events, as `LogBackend.read` requires."""
         upto = self.head() if upto is None else upto
         if stream is not None and not is_utf8(stream):
-            return iter(())  # no stream is called so
+            return iter(())  # no stream can have this name
         if stream is None:
             return self._all(max(after, 0), min(upto, self.head()))
         return self._pages(
@@ -80,7 +83,7 @@ class ReadsEventRows:
     def read_types(
         self, types: Collection[str], *, after: int = 0, upto: int | None = None
     ) -> Iterator[Recorded]:
-        """See ReadsByType."""
+        """Read the events of some types; see `ReadsByType`."""
         marks = ", ".join("?" * len(types))
         last = self.head() if upto is None else upto
         return self._pages(
@@ -92,7 +95,7 @@ class ReadsEventRows:
         )
 
     def read_digests(self, *, after: int = 0, upto: int | None = None) -> Iterator[DigestPage]:
-        """See ReadsDigests."""
+        """Read digests without reading payloads; see `ReadsDigests`."""
         last = self.head() if upto is None else upto
         after = max(after, 0)
         while after < last:
@@ -148,8 +151,8 @@ class ReadsEventRows:
     def _all(self, after: int, upto: int) -> Iterator[Recorded]:
         """Read the events of a range of positions, and check that none is missing.
 
-        SQLite believes a damaged row that says another position, and would end the page there, or
-        begin it again.
+        SQLite trusts a damaged row that has a wrong position, and would end the page there or start
+        it again.
         """
         after = max(after, 0)
         while after < upto:
@@ -172,7 +175,7 @@ class ReadsEventRows:
                 yield from self._recorded([row])
 
     def _around(self, after: int, count: int, upto: int) -> Iterator[Recorded]:
-        """Read events near a damaged page: from their pages, or one at a time."""
+        """Read events near a damaged page, from the pages themselves or one at a time."""
         rows = self._from_pages(_NEXT, (after, count), upto)
         if [row[0] for row in rows] == list(range(after + 1, after + 1 + count)):
             return iter(self._recorded(rows))
@@ -183,9 +186,10 @@ class ReadsEventRows:
         return [] if self.salvaged is None else self.salvaged.query(whole, parameters, upto=upto)
 
     def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
-        """Read events one at a time, up to the first that can't be read.
+        """Read events one at a time, up to the first one that can't be read.
 
-        LogDamaged then names all that can't behind it. The log ends at `upto`.
+        LogDamaged then names all positions behind it that can't be read either. The log ends at
+        `upto`.
         """
         for position in range(after + 1, last + 1):
             try:
@@ -221,7 +225,7 @@ class ReadsEventRows:
     def _of_stream(self, stream: str, after: int, upto: int) -> Iterator[Recorded]:
         """Read the events of one stream without the index, which may be damaged.
 
-        Damage that the index knows to be another stream's is passed over.
+        Damage of rows that the index assigns to another stream is skipped.
         """
         while after < upto:
             try:
@@ -251,10 +255,10 @@ class ReadsEventRows:
         parameters: tuple[object, ...],
         around: Callable[[int], Iterator[Recorded]],
     ) -> Iterator[Recorded]:
-        """Read the events of a statement page by page.
+        """Read the events of a statement, some at a time.
 
-        Where a page of the file is damaged that the statement needs, `around` reads on behind a
-        position.
+        If the statement meets a damaged page of the file, `around` is called with the last position
+        and continues the reading.
         """
         while True:
             try:
@@ -286,7 +290,10 @@ class ReadsEventRows:
             yield msgspec.convert(row, Recorded)
 
     def _damaged(self, position: int, found: object = None) -> LogDamaged:
-        """Make the error for an unreadable position; `found` is the position in its place."""
+        """Make the error for an unreadable position.
+
+        `found` is the position that was found instead.
+        """
         last = max(position, found - 1) if isinstance(found, int) else position
         return LogDamaged(
             f"{self.path} is damaged: position {position} is missing, or its row says another. "
@@ -297,12 +304,13 @@ class ReadsEventRows:
         )
 
     def head(self) -> int:
-        """See LogBackend."""
+        """The highest position in the log."""
         for sql in HEADS[:-1]:
             try:
                 return cast(int, self.database.query(sql)[0][0] or 0)
             except LogError as error:
-                of_a_part(error)  # the last page of the table, or that of the counter
+                # the damaged page may be the table's last, or the one with the counter
+                of_a_part(error)
         return cast(int, self.database.query(HEADS[-1])[0][0] or 0)
 
 
@@ -312,7 +320,7 @@ def _lost(first: int, last: int) -> range:
 
 
 def _are_digests(rows: Sequence[Row], after: int, count: int) -> bool:
-    """True if rows have the next positions and digests, and none is missing."""
+    """True if rows have the next positions and valid digests, and none is missing."""
     if [row[0] for row in rows] != list(range(after + 1, after + 1 + count)):
         return False
     digests = [row[1] for row in rows]

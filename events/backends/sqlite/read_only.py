@@ -1,12 +1,14 @@
 """Reads an SQLite file and never writes to it, also on a read-only medium.
 
-SQLite wants two files beside one in WAL mode, and makes them even to read it. Where a writer has
-made them, they are used. Where there are none, the file is read as one that does not change
-(`immutable`): lllm's writers are kept out by a shared lock on the file that they lock, and before
-each read it is looked at; has it changed, or has a writer come, it is opened again. Where changes
-wait in a write-ahead log that nobody has open, they can be read only in a place that can be
-written, so another process copies the files to a temporary one: see `open_files`.
-https://sqlite.org/wal.html#read_only_databases and https://sqlite.org/uri.html#uriimmutable
+SQLite needs two more files beside a file in WAL mode, and creates them even to read it. If a writer
+has created them, they are used. If not, the file is read as one that does not change (`immutable`):
+lllm's writers are excluded by a shared lock on their lock file, and before each read the file is
+checked; if it has changed, or if there is a writer now, it is opened again. Changes in a
+write-ahead log that no process has open can only be read from a writable place, so another process
+copies the files to a temporary folder: see `open_files`.
+
+Sources: https://sqlite.org/wal.html#read_only_databases and
+https://sqlite.org/uri.html#uriimmutable
 """
 
 from __future__ import annotations
@@ -28,27 +30,27 @@ from lllm.events.errors import LogReadOnly, LogUnavailable
 from lllm.events.files.open_files import copy_by_another_process
 from lllm.events.files.own_files import open_own
 
-# Seconds that a reader waits for those who write, and where they have the file open already.
+# Seconds that a reader waits for writers; the second if they have the file open already.
 _PATIENCE, _SHARED_PATIENCE = 1.0, 0.2
-_UNAWAITED_SECONDS = 5.0  # in which no read waits, after one has in vain
-_POLL = 0.0005  # seconds between two tries
+_UNAWAITED_SECONDS = 5.0  # seconds in which no read waits, after one has waited in vain
+_POLL = 0.0005  # seconds between two attempts
 
-_Look = tuple[int, ...]  # what tells one state of the file from another
+_Look = tuple[int, ...]  # values that differ when the file has changed
 
 
 class ReadOnlyDatabase(Database):
-    """This process's connections to an SQLite file that it only reads.
+    """This process's connections to an SQLite file that it reads and never writes.
 
     Args:
         path: The file.
-        writers: The lock file that its writers take.
-        version: The newest format that is known here.
-        schema: Statements that make a new file.
+        writers: The lock file that writers of the file lock.
+        version: The newest format that this version of lllm can read.
+        schema: The SQL statements that create the tables of a new file.
 
     Raises:
-        LogUnavailable: It is not there or can't be read.
-        LogTooNew: A newer lllm made it.
-        LogError: It is something else.
+        LogUnavailable: The file does not exist or can't be read.
+        LogTooNew: A newer lllm wrote the file.
+        LogError: The file is not a database of lllm.
     """
 
     read_only = True
@@ -60,7 +62,7 @@ class ReadOnlyDatabase(Database):
             raise LogUnavailable(f"There is no {path} to be read.")
         self._writers = writers
         self._seen: _Look | None = None
-        self._unawaited_until = 0.0  # by the monotonic clock
+        self._unawaited_until = 0.0  # a time of the monotonic clock
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         super().__init__(path, lock=None, version=version, schema=schema)
 
@@ -79,20 +81,24 @@ class ReadOnlyDatabase(Database):
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     def insert(self, sql: str, values: Row) -> int:
-        """Raise an error; see `write`."""
+        """Raise an error, since this database can't be written.
+
+        Raises:
+            LogReadOnly: Always.
+        """
         del sql, values
         raise LogReadOnly(f"{self.path} was opened to be read only.")
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """See Database."""
+        """Get a connection for reading; see `Database.snapshot`."""
         lock = _SharedLock(self._writers, self._patience())
         self._unawaited_until = lock.unawaited_until or self._unawaited_until
         try:
             shared = self._look()
             with super().snapshot() as connection:
                 if shared:
-                    # The connection holds what SQLite needs to be left alone by writers.
+                    # The connection holds the lock that keeps writers away.
                     with FileErrors(self.path):
                         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
                     lock.release()
@@ -101,17 +107,20 @@ class ReadOnlyDatabase(Database):
             lock.release()
 
     def _patience(self) -> float:
-        """Seconds to wait for writers.
+        """The seconds to wait for writers.
 
-        They are only to be kept from changing the file while it is opened as one that does not
-        change.
+        The wait only serves to keep writers from changing the file while it is opened as
+        `immutable`.
         """
         if time.monotonic() < self._unawaited_until:
             return 0.0
         return _SHARED_PATIENCE if os.path.exists(f"{self.path}-shm") else _PATIENCE
 
     def _look(self) -> bool:
-        """Check for changes: True if others have the file open; old connections are dropped."""
+        """Check the file for changes and drop outdated connections.
+
+        True if writers have it open.
+        """
         with FileErrors(self.path), self._writer.thread_lock:
             found = os.stat(self.path)
             shared = os.path.exists(f"{self.path}-shm")
@@ -119,7 +128,7 @@ class ReadOnlyDatabase(Database):
             if look != self._seen:
                 self._seen = look
                 free = self._readers.renew()
-                while free:  # a thread that is just beginning to read may take one still
+                while free:  # a thread that is beginning to read may still take one
                     free.pop().close()
                 self._drop_copy()
             return shared
@@ -155,7 +164,7 @@ class ReadOnlyDatabase(Database):
         self._disconnect()
 
     def close(self) -> None:
-        """See Database."""
+        """Close every connection."""
         super().close()
         self._drop_copy()
 
@@ -168,13 +177,13 @@ class ReadOnlyDatabase(Database):
 class _SharedLock:
     """A shared lock that keeps lllm's writers from committing.
 
-    Where there is no lock file, there is none. A writer that has it for long is frozen, and not
-    waited for.
+    If there is no lock file, nothing is locked. A writer that holds the lock for long is suspended,
+    and is not waited for.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
         self._file = -1
-        self.unawaited_until = 0.0  # where the writer did not let go
+        self.unawaited_until = 0.0  # if the writer did not release it
         with suppress(OSError):
             self._file = open_own(path, os.O_RDONLY)
             began = time.monotonic()

@@ -1,10 +1,10 @@
 """Reads a damaged SQLite log: every readable event, and a note for each damaged place.
 
-Its events are numbered 1, 2, 3 ..., so a row that was taken out leaves a gap, also at the end:
-SQLite remembers the last number that it gave (https://sqlite.org/autoinc.html). SQLite itself
-believes what a page says: a row that claims another position is found here because its neighbours
-do not. Where a page can't be read, `unreadable_positions` finds where the log goes on; rows that
-SQLite can't reach are taken from their pages.
+Events are numbered 1, 2, 3 ..., so a row that was removed leaves a gap, also at the end: SQLite
+remembers the last number that it gave out (https://sqlite.org/autoinc.html). SQLite trusts the
+content of a page; a row with a wrong position is found here because its neighbours contradict it.
+If a page can't be read, `unreadable_positions` finds the next readable position, and rows that
+SQLite can't reach are read from the pages themselves.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ if TYPE_CHECKING:
 
 _ROW = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
           FROM events WHERE position"""
-_PAGE = 1_000  # rows read at once
-# Without an upper bound: one damaged position would end the page, and hide all behind it.
-_ROWS = f"{_ROW} >= ? ORDER BY position LIMIT {_PAGE + 1}"  # one more, to know what follows
+_PAGE = 1_000  # rows that are read at once
+# Without an upper bound: a damaged position would end the result and hide the rows behind it.
+_ROWS = f"{_ROW} >= ? ORDER BY position LIMIT {_PAGE + 1}"  # one more row, to know what follows
 _ONE_ROW = f"{_ROW} = ?"
 _BEHIND = f"{_ROW} > ? ORDER BY position LIMIT {_PAGE}"
-_INDEX = "events INDEXED BY sqlite_autoindex_events_1"  # of UNIQUE (stream, seq)
+_INDEX = "events INDEXED BY sqlite_autoindex_events_1"  # the index of UNIQUE (stream, seq)
 _LAST = (
     "SELECT ifnull(max(position), 0) FROM events",
     "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'",
     f"SELECT ifnull(max(position), 0) FROM {_INDEX}",
 )
 _NAMES = f"SELECT CAST(stream AS BLOB), seq FROM {_INDEX} WHERE position BETWEEN ? AND ?"
-# The index leads from here to the row; the other way round costs as much again.
+# Goes from the index to the rows; the other direction would take as long again.
 _UNINDEXED = """SELECT t.position, t.stream, t.seq FROM events AS t NOT INDEXED
     WHERE t.position BETWEEN ? AND ? AND NOT EXISTS (
         SELECT 1 FROM events AS i INDEXED BY sqlite_autoindex_events_1
         WHERE i.stream = t.stream AND i.seq = t.seq AND i.position = t.position)"""
-_RANGE = 10_000  # positions that are looked up in the index at once: some ten milliseconds
-_NAMED = 50  # runs of unreadable rows that are looked up in the index, which is read for each
-_SHOWN = 3  # streams that are named where rows of several can't be read
+_RANGE = 10_000  # positions that are looked up in the index at once, in some ten milliseconds
+_NAMED = 50  # runs of unreadable rows that are looked up; each reads the whole index
+_SHOWN = 3  # the most streams that are named when rows of several can't be read
 
 
 class ReadableRows(Readable):
-    """The readable events and the damage of an SQLite log.
+    """Iterates over the readable events and the damage of an SQLite log.
 
     Args:
-        log: The log.
+        log: The log to read.
 
     Raises:
-        LogError: It can't be read at all.
+        LogError: The log can't be read at all.
     """
 
     def __init__(self, log: SQLiteBackend) -> None:
         self._database = log.database
         self._salvaged = log.salvaged
         self._damage = log.damage
-        self._due = 1  # the position that comes next where nothing is missing
-        self._look = 1  # where to read next
+        self._due = 1  # the position that comes next if nothing is missing
+        self._look = 1  # the position to read next
         self._is_whole = True
         self._named = 0
         super().__init__(log)
@@ -76,7 +76,7 @@ class ReadableRows(Readable):
     def _last(self) -> int:
         """Find the last position from any readable part of the file.
 
-        The event there may itself be lost.
+        The event at this position may itself be lost.
         """
         found = []
         for sql in _LAST:
@@ -98,7 +98,7 @@ class ReadableRows(Readable):
             yield from self._next()
         if self._due <= self.upto:
             yield self._missing(self.upto)
-        if self._is_whole:  # else it would say the same again
+        if self._is_whole:  # otherwise the same damage would be reported again
             yield from self._unindexed()
 
     def _next(self) -> Iterator[Recorded | Damage]:
@@ -116,7 +116,7 @@ class ReadableRows(Readable):
             self._look = max(self._look, self._due)
             return starmap(Recorded, rows)
         found = list(self._in_order(rows, behind))
-        if self._due <= self._look:  # whatever these rows say, they don't lead on
+        if self._due <= self._look:  # these rows have wrong positions, which would not lead forward
             return chain(found, self._one_by_one())
         self._look = self._due
         return iter(found)
@@ -140,9 +140,10 @@ class ReadableRows(Readable):
             yield event
 
     def _disorder(self, event: Recorded, *, is_followed: bool) -> Damage:
-        """The damage of a row that is out of order.
+        """Describe the damage of a row that is out of order.
 
-        `is_followed` says that the row behind this one stands where it should if this one did.
+        `is_followed` is true if the row behind it has the position that would follow the correct
+        one.
         """
         self._is_whole = False
         if is_followed:
@@ -221,7 +222,7 @@ class ReadableRows(Readable):
         return Damage(last, stream, names[0][1] if len(names) == 1 else 0, what)
 
     def _names(self, first: int, last: int) -> list[tuple[str, int]]:
-        """Find the streams of some positions in the index, which may be intact."""
+        """Find the streams of some positions in the index, which may be undamaged."""
         try:
             rows = self._database.query(_NAMES, (first, last))
         except LogError as error:
@@ -233,7 +234,7 @@ class ReadableRows(Readable):
     def _unindexed(self) -> Iterator[Damage]:
         """Find rows that are missing from the index by stream.
 
-        A session would be loaded without them.
+        Without its index entry, an event would be missing when its session is loaded.
         """
         for first in range(1, self.upto + 1, _RANGE):
             try:

@@ -1,10 +1,10 @@
-"""Builds a sound SQLite log from the pages of a damaged one.
+"""Builds an undamaged SQLite log from the pages of a damaged one.
 
-SQLite finds rows from the root of a table downwards, so a page in the middle that can't be read
-hides whole pages below it; without the schema, it finds nothing at all. The rows stand in leaf
-pages, though, and an event can be told by its shape: its columns, and a digest of 32 bytes. So all
-pages are looked through. What fits its digest is preferred; what does not, or can't be checked
-because the salt is lost, is kept where it says something, and `lllm verify` names it.
+SQLite finds rows from the root of a table downwards, so one unreadable page in the middle hides all
+pages below it, and without the schema SQLite finds nothing. But rows are in leaf pages, and an
+event can be recognised by its form: its columns, and a digest of 32 bytes. So all pages are
+searched. Rows that match their digest are preferred. Rows that don't, or can't be checked because
+the salt is lost, are kept if they have a payload, and `lllm verify` names them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from lllm.events.envelope import EVENT_BYTES, Recorded
 from lllm.events.files.open_files import copy_by_another_process
 from lllm.events.files.own_files import make_database
 
-_INTEGERS = {1, 2, 3, 4, 5, 6, 8, 9}  # serial types, as the two below
+_INTEGERS = {1, 2, 3, 4, 5, 6, 8, 9}  # serial types, as are the two below
 _DIGEST = 12 + 2 * 32
-_COUNTER = 13 + 2 * len("events")  # the name, in a row of sqlite_sequence
-_OTHER_COLUMNS = 1 << 20  # bytes of a row beside its payload, at most
+_COUNTER = 13 + 2 * len("events")  # the table's name, in a row of sqlite_sequence
+_OTHER_COLUMNS = 1 << 20  # bytes of a row without its payload, at most
 
 _FOUND = """CREATE TABLE found (position INTEGER, stream TEXT, seq INTEGER, time INTEGER,
             type TEXT, version INTEGER, digest BLOB, data)"""
@@ -46,10 +46,9 @@ class Salvaged(NamedTuple):
     """The result of reading the pages of a damaged file.
 
     Attributes:
-        events: How many there are.
+        events: The number of events that were found.
         head: The last position of the log.
-        gaps: The first and the last of positions that are lost, one pair for each row of such
-            positions.
+        gaps: The first and the last position of each range of lost positions.
     """
 
     events: int
@@ -58,17 +57,17 @@ class Salvaged(NamedTuple):
 
 
 def copy_of(path: Path, folder: Path) -> Path:
-    """Copy the files of a database and its write-ahead log, which may be open, byte by byte.
+    """Copy a database and its write-ahead log byte by byte; both may be open.
 
     Args:
         path: The file.
-        folder: Where the copy is made.
+        folder: The folder for the copies.
 
     Returns:
-        The copy.
+        The path of the copied file.
 
     Raises:
-        LogUnavailable: It can't be copied.
+        LogUnavailable: A file can't be copied.
     """
     copy = folder / "copy"
     wal = Path(f"{path}-wal")
@@ -82,13 +81,16 @@ def salvage(copy: Path, target: Path, *, head: int = 0) -> Salvaged:
     """Build a log from the readable pages of a damaged one.
 
     Args:
-        copy: A copy of the file, with that of its write-ahead log beside it.
+        copy: A copy of the file; the copy of its write-ahead log is beside it.
         target: The new file.
         head: The last position of the log, as far as it is known.
 
+    Returns:
+        What was found.
+
     Raises:
         OSError: A file can't be read or written.
-        sqlite3.Error: The new one can't be written.
+        sqlite3.Error: The new file can't be written.
     """
     with tempfile.TemporaryDirectory(prefix="lllm-salvage-", dir=target.parent) as folder:
         best: sqlite3.Connection | None = None
@@ -113,9 +115,9 @@ def _sizes(copy: Path) -> list[int]:
 
 
 def _find(copy: Path, page_size: int, found: sqlite3.Connection) -> tuple[int, int]:
-    """Collect everything that looks like an event, and the last position ever given.
+    """Collect all rows that look like events, and the last position that was given out.
 
-    SQLite keeps that position in a row of its own.
+    SQLite keeps that position in a row of the table sqlite_sequence.
     """
     for setting in ("journal_mode=OFF", "synchronous=OFF"):
         found.execute(f"PRAGMA {setting}")
@@ -184,7 +186,7 @@ def _make(found: sqlite3.Connection, target: Path, head: int) -> Salvaged:
         doubtful += others if fits is None else []
         if fits is not None:
             found.execute(_INTO, (fits,))
-    for rowid in doubtful:  # last: none of them takes the place of one that fits
+    for rowid in doubtful:  # last, so that none replaces a row that matches its digest
         found.execute(_INTO, (rowid,))
     events, last = found.execute("SELECT count(*), ifnull(max(position), 0) FROM events").fetchone()
     head = max(head, last)
@@ -202,14 +204,14 @@ _Row = tuple[int, Recorded]
 
 
 def _by_position(found: sqlite3.Connection) -> Iterator[list[_Row]]:
-    """Group candidates by position; an event may be found in several pages."""
+    """Group candidates by position; the same event may be found in several pages."""
     rows = found.execute(f"SELECT rowid, {_EVENT} FROM found ORDER BY position, rowid")
     for _, same in groupby(rows, key=lambda row: row[1]):
         yield [(row[0], Recorded(*row[1:])) for row in same]
 
 
 def _judged(salts: Callable[[str], list[bytes]], same: list[_Row]) -> tuple[int | None, list[int]]:
-    """Choose the candidate that matches its digest, if any, and the others with a payload."""
+    """Choose the candidate that matches its digest, if any, and the others that have a payload."""
     others = []
     for rowid, event in same:
         try:

@@ -1,13 +1,13 @@
 """Replaces a damaged SQLite log with a repaired file.
 
-Nothing is changed in the damaged file. A new one is made of what its pages hold (`rebuilt_file`),
-and takes its place in one step; the damaged one, with its write-ahead log, is kept beside it under
-another name. Rows are made anew from the events. Tables of the user's own are copied as far as
+The damaged file is not changed. A new file is built from its pages (`rebuilt_file`) and takes its
+place in one step; the damaged file and its write-ahead log are kept beside it under another name.
+Rows of projections are built again from the events. The user's own tables are copied as far as
 SQLite can read them.
 
-Known trade-off (accepted): the write-ahead log has to go before the new file comes, since SQLite
-would take it for the new one's. Should the machine stop between the two, what was committed last is
-in the copies alone.
+Known trade-off (accepted): the write-ahead log has to be removed before the new file is put in
+place, since SQLite would apply it to the new file. If the machine stops in between, the last
+commits are only in the copies.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from lllm.events.integrity.verify import verify
 if TYPE_CHECKING:
     from lllm.events.backends.sqlite.backend import SQLiteBackend
 
-SUFFIX = ".damaged"  # of the copies that are kept
-_WAIT_SECONDS = 10.0  # for those who write the log
+SUFFIX = ".damaged"  # the suffix of the copies
+_WAIT_SECONDS = 10.0  # seconds to wait for processes that write the log
 _BESIDE = ("-wal", "-shm", "-journal")
 
-# Run by another process, since closing the file would take the locks of this one away. Whoever has
-# the file open in SQLite holds a lock on some of these bytes, and nobody can open it meanwhile:
-# https://sqlite.org/src/file/src/os.h (PENDING_BYTE and those behind it).
+# Run by another process, since closing the file would release the locks of this one. A process that
+# has the file open in SQLite holds a lock on some of these bytes, and while they are locked here,
+# no
+# other can open it: https://sqlite.org/src/file/src/os.h (PENDING_BYTE and the bytes behind it).
 _HOLD = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as file:
@@ -56,19 +57,22 @@ with open(sys.argv[1], "r+b") as file:
     sys.stdin.read()
 """
 _IN_USE = 3  # its exit code
-_ORDER = ("table", "index", "view", "trigger")  # in which a schema can be made
+_ORDER = ("table", "index", "view", "trigger")  # orders in which a schema can be created
 
 
 def repair_database(path: Path, *, head: int = 0) -> Repaired:
-    """Replace a damaged file, which nobody has open, with a repaired one.
+    """Replace a damaged file, which no process may have open, with a repaired one.
 
     Args:
         path: The file.
-        head: The last position of the log, where SQLite can tell.
+        head: The last position of the log, if SQLite could read it; otherwise 0.
+
+    Returns:
+        A report of what was repaired.
 
     Raises:
-        LogUnavailable: Somebody has it open, or the files can't be written.
-        LogError: No page of it holds an event.
+        LogUnavailable: Another process has the file open, or the files can't be written.
+        LogError: No page of the file holds an event.
     """
     path = Path(os.path.realpath(path))
     with FileErrors(path):
@@ -80,13 +84,17 @@ def repair_database(path: Path, *, head: int = 0) -> Repaired:
 def repair_log(log: SQLiteBackend) -> Repaired:
     """Repair an SQLite log with a damaged page; this closes the log.
 
-    Of an event that was changed or taken out, no page says what was written.
+    If an event was changed or removed without damage to a page, it can't be restored: no page has
+    the original.
 
     Args:
-        log: The log, which nobody else may have open.
+        log: The log, which no other store or process may have open.
+
+    Returns:
+        A report of what was repaired.
 
     Raises:
-        LogUnavailable: Others use it, or the disk refuses.
+        LogUnavailable: Others use the log, or the files can't be written.
     """
     path = log.path
     if isinstance(path, str) or not _has_damaged_pages(log):
@@ -107,7 +115,7 @@ def _has_damaged_pages(log: SQLiteBackend) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """A `with` during which nobody else can have the file open."""
+    """A context manager during which no other process can have the file open."""
     folder = path.with_name(f"{path.name}-lllm")
     make_folder(folder, mode=folder_mode(mode_like(folder, path)))
     lock = FileLock(folder / "write.lock")
@@ -177,10 +185,11 @@ def _keep(path: Path) -> Path:
     draft = path.with_name(f"{path.name}.kept")
     copy_by_another_process(str(path), draft)
     copy = path.with_name(f"{path.name}-{_digest(draft)[:16]}{SUFFIX}")
-    for suffix in ("-wal", ""):  # the file last: it is there when all of it is
+    for suffix in ("-wal", ""):  # the file last: if it exists, the copy is complete
         original, part = Path(f"{path}{suffix}"), Path(f"{draft}{suffix}")
         if not original.exists():
-            part.unlink(missing_ok=True)  # whatever it is: the file has no write-ahead log
+            # an old file of another database: this file has no write-ahead log
+            part.unlink(missing_ok=True)
             continue
         if suffix:
             copy_by_another_process(str(original), part)
@@ -200,13 +209,13 @@ def _digest(file: Path) -> str:
     return digest.hexdigest()
 
 
-# -- what else is in the file
+# -- The user's own tables
 
 
 def _copy_others(path: Path, draft: Path) -> tuple[str, ...] | None:
     """Copy the user's own tables, indexes, views and triggers.
 
-    It returns what could not be copied, None where nobody can tell which there are.
+    It returns the names of those that could not be copied; None if it is unknown which there are.
     """
     with (
         tempfile.TemporaryDirectory(prefix="lllm-repair-", dir=path.parent) as folder,

@@ -1,6 +1,6 @@
 """Detects that an open file was moved, deleted or replaced.
 
-Whoever goes on writing to a file that was deleted or replaced loses all that it writes.
+Everything that is written to a deleted or replaced file is lost.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from lllm.events.errors import LogUnavailable
 
 
 class OpenedFile:
-    """The file that a path led to when it was opened.
+    """Remembers which file a path led to when it was opened.
 
     Args:
-        path: The file. It need not exist yet.
+        path: The path; the file need not exist yet.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,8 +33,8 @@ class OpenedFile:
         """Remember the file at the path as the open one.
 
         Args:
-            before: What `found` gave before it was opened: a repair may put another file there
-                meanwhile. None where it was made.
+            before: The result of `found` before the file was opened, because a repair may replace
+                the file meanwhile; None if the file was newly created.
         """
         self._identity = before or self.found()
 
@@ -42,7 +42,7 @@ class OpenedFile:
         """Check that the path still leads to the open file, if one was noted.
 
         Raises:
-            LogUnavailable: It is another, or there is none.
+            LogUnavailable: The path leads to another file, or to none.
         """
         if self._identity is None:
             return

@@ -1,7 +1,7 @@
 """Recovers rows of a damaged SQLite log from its pages when SQLite itself can't read them.
 
-All pages are copied and looked through once, into a temporary file. That takes a while with a large
-log, and twice its room; it is done where a page can't be read, and never otherwise.
+All pages are copied into a temporary file and searched once. With a large log this takes a while,
+and twice its disk space, so it is done only if a page can't be read.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ class SalvagedRows:
     """The rows recovered from the pages of a damaged database, by position.
 
     Args:
-        path: The file.
+        path: The file of the database.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._remove: weakref.finalize[..., SalvagedRows] | None = None  # the temporary folder
+        # the folder of the temporary files
+        self._remove: weakref.finalize[..., SalvagedRows] | None = None
         self._database: Database | None = None
         self._looked_upto = -1
         register_after_fork(self)
@@ -52,10 +53,13 @@ class SalvagedRows:
         """Run a SELECT on the recovered rows; no rows if the pages can't be copied.
 
         Args:
-            sql: The statement, as for the log's own table.
-            parameters: For its placeholders; the first is the position that is asked for.
-            upto: The last position of the log. Has it grown, the pages are looked through again
-                where the position that is asked for was not there yet.
+            sql: The statement, in the form for the log's own table.
+            parameters: The values for its placeholders; the first is the requested position.
+            upto: The last position of the log. If the log has grown since the search, and the
+                requested position is new, the pages are searched again.
+
+        Returns:
+            The rows.
         """
         asked = cast(int, parameters[0])
         with self._lock:
@@ -65,10 +69,13 @@ class SalvagedRows:
         return [] if database is None else database.query(sql, parameters)
 
     def all_of(self) -> Database:
-        """Return all recovered rows of the log.
+        """Return a database with all recovered rows of the log.
+
+        Returns:
+            The database; it belongs to this object, which closes it.
 
         Raises:
-            LogUnavailable: They can't be copied.
+            LogUnavailable: The pages can't be copied.
         """
         with self._lock:
             if self._database is None:

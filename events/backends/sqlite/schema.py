@@ -4,7 +4,8 @@ from __future__ import annotations
 
 FORMAT = 1
 
-# `data` stands last: a scan that skips an event by its type never touches its overflow pages.
+# `data` is the last column: a scan that skips an event by its type then never reads the overflow
+# pages of its payload.
 SCHEMA = (
     """CREATE TABLE events (
         position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -20,8 +20,8 @@ class SQLiteFile:
     """An open SQLite file, and the locks that show which of its writers are alive.
 
     Args:
-        database: The connections to it.
-        liveness: The owner locks beside it.
+        database: The connections to the file.
+        liveness: The locks beside the file that show which writers are alive.
     """
 
     def __init__(self, database: Database, liveness: Liveness | None) -> None:
@@ -29,11 +29,11 @@ class SQLiteFile:
         self.liveness = liveness
 
     def in_place(self) -> bool:
-        """See Shareable."""
+        """True if the path still leads to this file; see `Shareable`."""
         return self.database.in_place()
 
     def close(self) -> None:
-        """See Shareable."""
+        """Close the connections and locks of the file; see `Shareable`."""
         self.database.close()
 
 
@@ -42,12 +42,12 @@ _READ_ONLY = ("read only",)
 
 
 class SharedDatabase(Database):
-    """A Database that several stores share; closing it gives back this store's share only.
+    """A Database that several stores share; closing it releases only this store's share.
 
     Args:
-        shared: The connections that are shared.
-        close: Gives the share back.
-        read_only: Whether it refuses to write, though others may.
+        shared: The shared connections.
+        close: A function that releases the share.
+        read_only: True to refuse writes, even if other stores may write.
     """
 
     def __init__(
@@ -72,19 +72,22 @@ class SharedDatabase(Database):
         return shared
 
     def at_write(self) -> bool:
-        """See Database."""
+        """True if this thread is inside a write; see `Database.at_write`."""
         return self._shared.at_write()
 
     def when_written(self, work: Callable[[], object]) -> None:
-        """See Database."""
+        """Queue a function until this thread's current write has ended.
+
+        See `Database.when_written`.
+        """
         self._shared.when_written(work)
 
     def write(self, *, timeout: float | None = None) -> Writing:
-        """See Database."""
+        """Begin a write transaction; see `Database.write`."""
         return self._writable().write(timeout=timeout)
 
     def insert(self, sql: str, values: Row) -> int:
-        """See Database."""
+        """Run one INSERT in its own transaction; see `Database.insert`."""
         return self._writable().insert(sql, values)
 
     def vacuum(self) -> None:
@@ -96,31 +99,31 @@ class SharedDatabase(Database):
         return self._writable().empty_write_ahead_log()
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """See Database."""
+        """Run a SELECT and return all its rows; see `Database.query`."""
         return self._open().query(sql, parameters)
 
     def snapshot(self) -> AbstractContextManager[Connection]:
-        """See Database."""
+        """Get a connection for reading; see `Database.snapshot`."""
         return self._open().snapshot()
 
     def lend(self, prepare: Callable[[LentConnection], object] | None = None) -> LentConnection:
-        """See Database."""
+        """Open a read-only connection for a user's SQL; see `Database.lend`."""
         return self._open()._lend(self, prepare)
 
     def has_lent(self, connection: LentConnection) -> bool:
-        """See Database."""
+        """True until the connection is given back or closed; see `Database.has_lent`."""
         return not self._closed and self._shared.has_lent(connection)
 
     def give_back(self, connection: LentConnection) -> None:
-        """See Database."""
+        """Close a connection that was lent; see `Database.give_back`."""
         self._shared.give_back(connection)
 
     def state(self) -> tuple[int, int]:
-        """See Database."""
+        """Return a value that changes with every commit; see `Database.state`."""
         return self._open().state()
 
     def close(self) -> None:
-        """Give the share back; the last share closes every connection."""
+        """Release this store's share; the last share closes every connection."""
         self._closed = True
         self._give_back()
 
@@ -138,23 +141,26 @@ def open_shared(
 ) -> tuple[SharedDatabase, Liveness | None]:
     """Open an SQLite file, sharing the connections that this process has to it.
 
-    Where others of this process write the file, one that only reads shares their connections.
+    If other stores of this process write the file, a store that only reads shares their
+    connections.
 
     Args:
-        user: Whoever opens it; when it is dropped, the share is given back.
+        user: The object that opens the file; when it is garbage-collected, the share is released.
         path: The file.
-        lock: The file that its writers lock, None for the one in a folder beside it.
-        version: As of Database.
-        schema: As of Database.
-        durability: As of Database.
-        read_only: Whether nothing is written.
-        mode: The permissions of what is made, None for those of what is there.
+        lock: The lock file that writers take; None for one in a folder beside the file.
+        version: The version of the format, which the file's header contains.
+        schema: The SQL statements that create the tables of a new file.
+        durability: "process": commits survive kill -9. "power": they survive a loss of power, too.
+        read_only: True to write nothing.
+        mode: The permissions of new files, as 0o600; None for those of existing files.
 
     Returns:
-        The share, and the owner locks beside the file.
+        The share of the database, and the locks that show which writers are alive; None for the
+        second if there are none.
 
     Raises:
-        LogError: What Database raises, and where the file is open with another durability or mode.
+        LogError: The file can't be opened (see `Database`), or is open with another durability or
+            mode.
     """
     if lock is None:
         lock = path.with_name(f"{path.name}-lllm") / "write.lock"

@@ -1,9 +1,10 @@
 """Read-only connections with which users run their own SQL on a database of lllm.
 
-Such a connection refuses every statement that is more than a question. Each of its statements
-counts as a read of lllm's own does, from its first step to its last row: a fork waits for it, a
-file that was moved is noticed, and a file on a read-only medium stays as it is meanwhile. Between
-two statements the connection may be closed, before a fork say; `Database.lend` then makes another.
+Such a connection refuses every statement that does more than read. Each statement counts as a read
+in progress from its first step to its last row, as lllm's own reads do: a fork waits for it, a
+moved file is noticed, and a file on a read-only medium is kept unchanged meanwhile. Between two
+statements the connection may be closed, for example before a fork; `Database.lend` then makes
+another.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from lllm.events.errors import LogReadOnly, LogUnavailable
 if TYPE_CHECKING:
     from lllm.events.backends.sqlite.database import Database
 
-# What a statement may do, of https://sqlite.org/c3ref/c_alter_table.html.
+# The actions that a statement may take, from https://sqlite.org/c3ref/c_alter_table.html.
 _ASKING = {
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
     sqlite3.SQLITE_SAVEPOINT, sqlite3.SQLITE_TRANSACTION,
 }  # fmt: skip
-# Pragmas that only tell, with or without an argument (https://sqlite.org/pragma.html).
+# Pragmas that only read, with or without an argument (https://sqlite.org/pragma.html).
 _TELLING = {
     "collation_list", "compile_options", "database_list", "foreign_key_check", "foreign_key_list",
     "function_list", "index_info", "index_list", "index_xinfo", "integrity_check", "module_list",
     "pragma_list", "quick_check", "table_info", "table_list", "table_xinfo",
 }  # fmt: skip
-# Pragmas that tell without an argument, and change something with one.
+# Pragmas that read without an argument, and change something with one.
 _TELLING_ALONE = {
     "application_id", "auto_vacuum", "cache_size", "data_version", "encoding", "foreign_keys",
     "freelist_count", "journal_mode", "max_page_count", "page_count", "page_size", "query_only",
@@ -60,10 +61,10 @@ class LentCursor(sqlite3.Cursor):
     connection: LentConnection
 
     def execute(self, sql: str, parameters: Any = ()) -> LentCursor:
-        """See sqlite3.Cursor.
+        """Run a statement that reads; see `sqlite3.Cursor.execute`.
 
         Raises:
-            LogReadOnly: The statement is more than a question.
+            LogReadOnly: The statement does more than read.
         """
         lent = self.connection
         lent.begin(self)
@@ -78,7 +79,7 @@ class LentCursor(sqlite3.Cursor):
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:
-        """See sqlite3.Cursor; it is only for statements that write.
+        """Refuse to run; see `sqlite3.Cursor.executemany`, which is for statements that write.
 
         Raises:
             LogReadOnly: Always.
@@ -87,7 +88,7 @@ class LentCursor(sqlite3.Cursor):
         raise self.connection.refusal(sql.split(None, 1)[0].upper() if sql.split() else "This")
 
     def executescript(self, sql_script: str) -> LentCursor:
-        """See sqlite3.Cursor; a script returns no rows.
+        """Refuse to run; see `sqlite3.Cursor.executescript`, which returns no rows.
 
         Raises:
             LogReadOnly: Always.
@@ -104,20 +105,20 @@ class LentCursor(sqlite3.Cursor):
             raise
 
     def fetchone(self) -> Any:
-        """See sqlite3.Cursor."""
+        """Fetch the next row; see `sqlite3.Cursor.fetchone`."""
         return next(self, None)
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
-        """See sqlite3.Cursor."""
+        """Fetch the next rows; see `sqlite3.Cursor.fetchmany`."""
         wanted = self.arraysize if size is None else size
         return [row for _, row in zip(range(wanted), self, strict=False)]
 
     def fetchall(self) -> list[Any]:
-        """See sqlite3.Cursor."""
+        """Fetch all remaining rows; see `sqlite3.Cursor.fetchall`."""
         return list(self)
 
     def close(self) -> None:
-        """See sqlite3.Cursor."""
+        """Close the cursor, which ends its statement."""
         super().close()
         self.connection.end(self)
 
@@ -125,8 +126,8 @@ class LentCursor(sqlite3.Cursor):
 class _ReadingCursor(LentCursor):
     """A cursor with unread rows; its statement ends when the cursor is dropped.
 
-    It is a class of its own, so that no finalizer runs for one that is read to its end: what a
-    signal handler raises in a finalizer (Ctrl-C) is lost.
+    It is a separate class so that a cursor that was read to its end has no finalizer: an exception
+    that a signal handler raises in a finalizer (Ctrl-C) is lost.
     """
 
     def __del__(self) -> None:
@@ -135,12 +136,12 @@ class _ReadingCursor(LentCursor):
 
 
 def _as_text(text: bytes) -> str:
-    """Decode text of a database that may be damaged or forged."""
+    """Decode a text of a database that may be damaged or forged."""
     return text.decode(errors="backslashreplace")
 
 
 class LentConnection(Connection):
-    """A read-only connection that a user's SQL runs on, in one thread at a time."""
+    """A read-only connection for a user's SQL, for one thread at a time."""
 
     _database: Database | None = None
     _refused = ""
@@ -150,17 +151,17 @@ class LentConnection(Connection):
         """From now on, allow only statements that read.
 
         Args:
-            path: What errors call the store.
-            database: Who lends it, None for a private copy in memory.
+            path: The name of the store in the texts of errors.
+            database: The database that lends the connection; None for a private copy in memory.
         """
         self._path = path
         self._pid = os.getpid()
-        self._statements: LiveSet[LentCursor] = LiveSet()  # whose rows are not all read
+        self._statements: LiveSet[LentCursor] = LiveSet()  # statements with unread rows
         self.text_factory = _as_text
-        # Against BEGIN IMMEDIATE, too, which would keep writers waiting.
+        # Also refuses BEGIN IMMEDIATE, which would make writers wait.
         self.execute("PRAGMA query_only=ON")
         self.set_authorizer(self._authorize)
-        self._database = database  # from now on, statements are counted
+        self._database = database  # from here on, statements are counted
 
     @property
     def is_lent(self) -> bool:
@@ -193,10 +194,13 @@ class LentConnection(Connection):
         return sqlite3.SQLITE_DENY
 
     def refusal(self, what: str) -> LogReadOnly:
-        """Make the error for a statement that does not only read.
+        """Make the error for a statement that does more than read.
 
         Args:
-            what: The statement's kind, as a sentence begins with it.
+            what: The kind of the statement, with which the message begins.
+
+        Returns:
+            The error, to be raised by the caller.
         """
         return LogReadOnly(
             f"{what} is refused: a store is only read by SQL, {self._path} too. To change or keep "
@@ -205,14 +209,14 @@ class LentConnection(Connection):
         )
 
     def explain(self, error: BaseException) -> None:
-        """Raise lllm's error for an error of a statement, if there is one.
+        """Raise lllm's error for an error of a statement, if lllm has one for it.
 
         Args:
-            error: What the statement raised.
+            error: The error that the statement raised.
 
         Raises:
-            LogReadOnly: The statement was more than a question.
-            LogDamaged: It met damage.
+            LogReadOnly: The statement does more than read.
+            LogDamaged: The statement met a damaged page.
         """
         if not isinstance(error, sqlite3.Error):
             return
@@ -226,7 +230,7 @@ class LentConnection(Connection):
         """Count a statement as in progress.
 
         Args:
-            cursor: Whose statement it is.
+            cursor: The cursor of the statement.
 
         Raises:
             LogUnavailable: The database can't be read any more.
@@ -259,7 +263,7 @@ class LentConnection(Connection):
         """Count a statement as ended; ending it twice does nothing.
 
         Args:
-            cursor: Whose statement it was.
+            cursor: The cursor of the statement.
         """
         cursor.__class__ = LentCursor
         database, use = self._database, self._use
@@ -273,7 +277,7 @@ class LentConnection(Connection):
             return
         self._use = None
         use.__exit__(None, None, None)
-        if not there:  # it was not closed with the others, since it was in use
+        if not there:  # it was in use when the others were closed
             give_back = partial(database.give_back, self)
             if finalizer_work.by_collector():
                 finalizer_work.later(give_back)
@@ -281,18 +285,18 @@ class LentConnection(Connection):
                 give_back()
 
     def cursor(self, factory: object = None) -> LentCursor:  # type: ignore[override]
-        """See sqlite3.Connection; the result is always a LentCursor."""
+        """Make a cursor; it is always a LentCursor."""
         del factory
         return super().cursor(LentCursor)
 
     def execute(self, sql: str, parameters: Any = ()) -> LentCursor:
-        """See sqlite3.Connection; the statement always runs in a LentCursor."""
+        """Run a statement that reads, in a LentCursor."""
         return self.cursor().execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Any]) -> LentCursor:
-        """See LentCursor."""
+        """Refuse to run, as `LentCursor.executemany` does."""
         return self.cursor().executemany(sql, parameters)
 
     def executescript(self, sql_script: str) -> LentCursor:
-        """See LentCursor."""
+        """Refuse to run, as `LentCursor.executescript` does."""
         return self.cursor().executescript(sql_script)

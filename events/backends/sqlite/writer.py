@@ -1,11 +1,11 @@
 """The only connection of a process that writes to an SQLite file, and the locks it takes first.
 
-Every write takes a lock file before BEGIN IMMEDIATE: waiting for it is fair and short, where
-SQLite's own waiting sleeps and may starve a writer for seconds. The same lock excludes commits
-while the write-ahead log is copied into the file.
+Every write takes a lock file before BEGIN IMMEDIATE. Waiting for the lock is fair and short, while
+SQLite's own waiting sleeps and may delay a writer for seconds. The same lock excludes commits while
+the write-ahead log is copied into the file.
 
 Known trade-off (accepted): a program that writes this file without the lock is still safe, by
-SQLite's own locking, but waits and is waited for as SQLite does it.
+SQLite's own locking, but then both sides wait as SQLite does.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.concurrency.robust_locks import LockPair
 from lllm.events.errors import LogError, LogUnavailable
 
-_LOOK_EVERY = 16  # single inserts, between two looks at the write-ahead log's size
-SHORT_SECONDS = 1.0  # that is waited for the lock where it is only better to have it
+_LOOK_EVERY = 16  # single inserts between two checks of the write-ahead log's size
+SHORT_SECONDS = 1.0  # seconds to wait for the lock if it is useful but not required
 
 
 class Writer:
-    """The writing connection, its locks, and the write-ahead log of its file.
+    """The connection that writes to a file, its locks, and the file's write-ahead log.
 
     Args:
         path: The file, or ":memory:".
-        readers: Where the use of the connection is counted, so that a fork waits for it.
-        connect: Makes the connection.
-        check: Asked before each write whether the file is still in its place.
-        disconnect: Closes all connections to the file that nobody uses.
+        readers: The pool that counts the use of the connection, so that a fork waits for it.
+        connect: A function that opens the connection.
+        check: A function that is called before each write; it raises if the file is no longer in
+            its place.
+        disconnect: A function that closes all connections to the file that are not in use.
 
     Attributes:
-        file_lock: The lock between processes, None where nobody else writes.
-        connection: The connection, None until the first write.
-        is_closed: Whether the connection is to be closed when a write ends.
+        file_lock: The lock between processes; None for a database in memory.
+        connection: The connection; None until the first write.
+        is_closed: True if the connection has to be closed when the current write ends.
     """
 
     def __init__(
@@ -66,13 +67,14 @@ class Writer:
         self.connection: Connection | None = None
         self.is_closed = False
         self.wal = WriteAheadLog(str(path)) if isinstance(path, Path) else None
-        self.use = object()  # counts the connection as one in use
+        self.use = object()  # the key that counts this connection as in use
         self.nesting = Nesting()
         self._readers = readers
         self._connect = connect
         self._check = check
         self._disconnect = disconnect
-        self._inserts = -1  # the first of a process looks at the log's size; it may be its last
+        # the first insert of a process checks the log's size; it may be the only one
+        self._inserts = -1
 
     def after_fork(self) -> None:
         """Forget the parent's locks, and its connection if the database is a file."""
@@ -81,19 +83,25 @@ class Writer:
         self.thread_lock = FairThreadLock()
         self.nesting = Nesting()
 
-    # -- locks and uses
+    # -- Locks and uses
 
     def locked(self, timeout: float | None = None) -> LockPair:
-        """A `with` that holds the locks between threads and processes; see LockPair.
+        """Make a context manager that holds the locks between threads and processes; see LockPair.
 
         Args:
-            timeout: Seconds to wait for others, None for as long as anybody waits.
+            timeout: The longest time to wait for others, in seconds; None for `locks.WAIT_SECONDS`.
+
+        Returns:
+            The context manager; its value is False if the time was over.
         """
         return LockPair(self.thread_lock, self.file_lock, timeout)
 
     @contextmanager
     def locked_to_fork(self) -> Iterator[bool]:
-        """A `with` around a fork; its value is True if the lock between processes is held."""
+        """A context manager around a fork.
+
+        Its value is True if the lock between processes is held.
+        """
         mine = self.thread_lock.acquire(timeout=0)
         locked = False
         lock = self.file_lock
@@ -109,7 +117,7 @@ class Writer:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """A `with` during which a fork waits for up to a second."""
+        """A context manager during which a fork waits for up to a second."""
         use = object()
         under_way = self._readers.enter(use)
         try:
@@ -118,13 +126,13 @@ class Writer:
             under_way.pop(use, None)
 
     def settle_use(self) -> None:
-        """Undo a count of use that an interrupt left behind."""
+        """Remove a count of use that an interrupted function left behind."""
         if not self.nesting.is_inside() and self.thread_lock.acquire(timeout=0):
             self._readers.under_way.pop(self.use, None)
             self.thread_lock.release()
 
     def is_nested(self) -> bool:
-        """True if this thread is inside a write or fork, and would wait for itself."""
+        """True if this thread is inside a write or a fork, so that a write would never begin."""
         return self.nesting.is_inside() or self._readers.is_forking
 
     def refusal_of_nested(self) -> LogUnavailable:
@@ -135,10 +143,13 @@ class Writer:
         """Count the connection as in use, and prepare it.
 
         Args:
-            held: The locks that its user holds.
+            held: The locks that the caller holds; None for none.
+
+        Returns:
+            The connection.
 
         Raises:
-            LogUnavailable: This thread forks, or the file was moved.
+            LogUnavailable: This thread is forking, or the file was moved.
         """
         self._readers.enter(self.use)
         return self.ready(held)
@@ -150,13 +161,16 @@ class Writer:
             self._disconnect()
 
     def ready(self, held: LockPair | None = None) -> Connection:
-        """Get the connection, opened if needed, without leftovers of an interrupted write.
+        """Get the connection; it is opened if needed, and freed from an interrupted write.
 
         Args:
-            held: The locks that its user holds.
+            held: The locks that the caller holds; None for none.
+
+        Returns:
+            The connection.
 
         Raises:
-            LogUnavailable: The file was moved, or the connection can't be made.
+            LogUnavailable: The file was moved, or the connection can't be opened.
         """
         self._check()
         connection = self.connection
@@ -172,16 +186,16 @@ class Writer:
         """Close the connection, unless a transaction is open.
 
         Args:
-            checkpoint: Whether it may copy the write-ahead log; see Connection.close_file.
+            checkpoint: True if SQLite may copy the write-ahead log; see `Connection.close_file`.
         """
         if self.connection is not None and not self.connection.in_transaction:
             self.connection.close_file(checkpoint=checkpoint)
             self.connection = None
 
-    # -- writing
+    # -- Writing
 
     def insert(self, sql: str, values: Row) -> int:
-        """See Database."""
+        """Run one INSERT in its own transaction; see `Database.insert`."""
         if self.is_nested():
             raise self.refusal_of_nested()
         held = self.locked()
@@ -197,7 +211,7 @@ class Writer:
                 finally:
                     held.exit()
             except BaseException as error:
-                held.exit()  # an interrupt may have come where the first one begins
+                held.exit()  # an interrupt may have prevented the same call above
                 raise_translated(error, self.path)
                 raise
             if due:
@@ -221,8 +235,11 @@ class Writer:
         """True if a program that writes without lllm's lock may release the file in time.
 
         Args:
-            error: What the statement raised that had to wait for it.
-            held: The locks, since which the time counts.
+            error: The error of the statement that had to wait for the file.
+            held: The locks of the caller; the waiting time is counted from when they were taken.
+
+        Returns:
+            True if the caller should try the statement again.
         """
         return is_busy(error) and time.monotonic() < held.began + locks.WAIT_SECONDS
 
@@ -257,17 +274,17 @@ class Writer:
             held.exit()
             self.nesting.end()
 
-    # -- checkpoints
+    # -- Checkpoints
 
     def checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
-        """See WriteAheadLog.is_due; always False in memory."""
+        """True if a checkpoint is due (see `WriteAheadLog.is_due`); always False in memory."""
         return self.wal is not None and self.wal.is_due(unwaited=unwaited)
 
     def checkpoint(self, timeout: float | None = None) -> None:
-        """Run a checkpoint; if that fails now, the next checkpoint does the work.
+        """Run a checkpoint; if it fails now, the next one does the work.
 
         Args:
-            timeout: Seconds to wait for other writers, None for a second.
+            timeout: The longest time to wait for other writers, in seconds; None for one second.
         """
         wal = self.wal
         assert wal is not None
@@ -275,17 +292,18 @@ class Writer:
         timeout = SHORT_SECONDS if timeout is None else timeout
         with suppress(LogError), FileErrors(self.path), self.locked(timeout) as mine:
             if not mine or self.is_closed or not wal.is_due():
-                return  # another was faster
+                return  # another process has done it
             with self.in_use():
                 wal.copy(self.ready())
 
 
 class Writing:
-    """A `with` around one transaction; see Database.write.
+    """A context manager for one transaction; see `Database.write`.
 
     Args:
-        writer: What writes.
-        timeout: Seconds to wait for other writers, None for as long as anybody waits.
+        writer: The writer of the file.
+        timeout: The longest time to wait for other writers, in seconds; None for
+            `locks.WAIT_SECONDS`.
     """
 
     __slots__ = ("_connection", "_entered", "_held", "_timeout", "_writer")
@@ -316,9 +334,9 @@ class Writing:
         return None
 
     def _begin(self, frame: FrameType) -> bool:
-        """Take the locks and begin a transaction; False where it would wait for longer than it may.
+        """Take the locks and begin a transaction; False if that would take longer than `timeout`.
 
-        It waits for writers of ours, or for a program that writes without our lock file.
+        It waits for writers of lllm, and for programs that write without its lock file.
         """
         writer, held, wait = self._writer, self._held, self._timeout is None
         if not held.enter(frame):
@@ -328,7 +346,8 @@ class Writing:
         while True:
             try:
                 connection = writer.begin_use(held)
-                self._connection = connection  # to roll back on, whatever comes between
+                # set first, so that a rollback is possible after any interrupt
+                self._connection = connection
                 with nullcontext() if wait else connection.waiting(0):
                     connection.execute("BEGIN IMMEDIATE")
                 return True
@@ -372,10 +391,10 @@ class Writing:
             self._held.exit()
 
     def abandon(self) -> None:
-        """Roll back an open transaction and release the locks; twice does nothing.
+        """Roll back an open transaction and release the locks; calling it twice does nothing.
 
-        An interrupt may come where a `with` ends and before anything of this class is called, so
-        whoever must leave nothing behind calls this in a `finally` around it.
+        An interrupt may come at the end of a `with` block, before any method of this class is
+        called. A caller that must leave nothing behind calls this in a `finally` around the block.
         """
         if not self._entered:
             return
