@@ -110,7 +110,7 @@ def decode(event: Recorded) -> Event:
 
     Returns:
         The payload as a Struct of `model`; `Unknown` for an unknown type, an unknown version or an
-        invalid payload.
+        invalid payload; `Erased` for an erased payload.
     """
     known = _decoders.get((event.type, event.version))
     if known is None:

@@ -13,8 +13,8 @@
     ├── StoreError                      reading or importing sessions
     │   ├── SessionNotFound  (KeyError)     no session has this id
     │   ├── AmbiguousId      (KeyError)     several ids begin with the given prefix
-    │   ├── SessionWasErased                what is asked for was erased on purpose
-    │   ├── ErasureRefused                  it can't be erased: it runs, is held, or is a part
+    │   ├── SessionWasErased                the requested session was erased on purpose
+    │   ├── ErasureRefused                  a session can't be erased now: it runs, or is held
     │   ├── ImportRefused                   some sessions were not imported
     │   ├── ReplayError                     a session can't be replayed
     │   └── ViewError                       a view can't be built or read
@@ -122,11 +122,11 @@ class AmbiguousId(StoreError, KeyError):
 
 
 class SessionWasErased(StoreError):
-    """The session was erased on purpose; the message says when, by whom and why."""
+    """The requested session was erased on purpose."""
 
 
 class ErasureRefused(StoreError):
-    """A session can't be erased, or not now; nothing of it was."""
+    """A session can't be erased, or not now; nothing was erased."""
 
 
 class ImportRefused(StoreError):

@@ -434,7 +434,7 @@ class SessionErased(Event, frozen=True, kw_only=True):
     ended: Number | None = None
     """The end of the session, nanoseconds UTC; None if it had not ended."""
     cost: tuple[CostCell, ...] = ()
-    """The costs of the session, by day, model and agent."""
+    """The costs of the session without those below it, by quarter of an hour, model and agent."""
     name: str = ""
     """The tactic's short name."""
     kind: str = "tactic"

@@ -1,1 +1,1 @@
-"""Locks, threads and forks: lets any number of writers share a log without losing an event."""
+"""Locks, threads and forks: any number of writers can share a log without losing an event."""

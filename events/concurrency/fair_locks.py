@@ -1,8 +1,8 @@
 """Fair locks: waiters take turns, so none of them waits long.
 
-A lock that is free is nobody's: whoever gives it back and wants it again has it before those that
-were woken get the processor, for as long as the scheduler lets it run; with many writers that adds
-up to seconds. So there are turns: who has had one, while others wait, goes behind them.
+With an ordinary lock, a writer that releases it and wants it again often gets it before the waiting
+writers are scheduled. With many writers they can wait for seconds. So writers take turns: one that
+has had its turn queues behind those that wait.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from types import FrameType
 from lllm.events.concurrency.locks import FileLock, poll_after
 from lllm.events.concurrency.robust_locks import RobustLock
 
-_PROCESS_TURN = 0.002  # seconds that a process may go on taking a lock that others wait for
-_THREAD_TURN = 0.0005  # the same of a thread, which is awake sooner
-_FOREMOST_POLL, _POLL = 0.0001, 0.0005  # seconds between two tries, of who is next and of others
-_QUEUE_SECONDS = 0.1  # that who is next may take; it is frozen then, or the lock's holder is
-_UNQUEUED_SECONDS = 1.0  # in which nobody queues behind who was found frozen
+_PROCESS_TURN = 0.002  # seconds for which a process may keep taking a lock that others wait for
+_THREAD_TURN = 0.0005  # the same for a thread, which wakes up faster
+# seconds between two attempts, of the next in line and of others
+_FOREMOST_POLL, _POLL = 0.0001, 0.0005
+_QUEUE_SECONDS = 0.1  # after this time the next in line counts as suspended
+_UNQUEUED_SECONDS = 1.0  # for this time no process queues behind a suspended one
 
 
 class FairFileLock(FileLock):
     """A FileLock whose waiters take turns, so that none waits long.
 
-    Whoever has had it for a while queues up: it takes a second lock first, which the foremost of
-    those that wait holds until it has had its turn. Where that takes long, the foremost may be
-    frozen, and nobody waits behind it.
+    A process that has had the lock for a while has to queue: it first takes a second lock, which
+    the next in line holds until it has had its turn. If that takes too long, the next in line may
+    be suspended, and the others no longer wait behind it.
 
     Args:
         path: The file that is locked.
-        turn: Seconds that a process may go on taking it once others wait.
-        patience: Seconds that the foremost may take, before those behind it take it for frozen.
+        turn: The seconds for which a process may keep taking the lock while others wait.
+        patience: The seconds after which the next in line counts as suspended.
 
     Raises:
         OSError: The file can't be opened.
     """
 
-    _queue: FileLock | None = None  # for __del__, where it can't be opened
+    _queue: FileLock | None = None  # for __del__, if the file could not be opened
 
     def __init__(
         self, path: Path, *, turn: float = _PROCESS_TURN, patience: float = _QUEUE_SECONDS
@@ -47,22 +48,22 @@ class FairFileLock(FileLock):
         self._turn = turn
         self._patience = patience
         self._queue = FileLock(path.with_suffix(".queue"))
-        self._queued = False  # perhaps; an interrupt may have come between
-        self._turn_ends = 0.0  # by the monotonic clock
+        self._queued = False  # perhaps wrong after an interrupt
+        self._turn_ends = 0.0  # a time of the monotonic clock
         self._unqueued_until = 0.0
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """See FileLock; without `wait`, the caller does not queue."""
+        """Acquire the lock, as `FileLock.acquire` does; with `wait=False` it does not queue."""
         if not wait or self._depth:
             return FileLock.acquire(self, wait=wait)
         return self.take(time.monotonic(), float("inf"))
 
     def take(self, began: float, timeout: float) -> bool:
-        """See FileLock."""
+        """Acquire the lock within a time limit, as `FileLock.take` does."""
         if timeout <= 0:
             return super().take(began, timeout)
         self._depth = 0
-        # Who has not had it for a while keeps nobody from it by being quick.
+        # A process that has not had it for a while may take it at once, without queueing.
         ended = began - self._turn_ends
         if not (0 <= ended < self._turn) and FileLock.acquire(self, wait=False):
             if ended >= 0:
@@ -71,12 +72,12 @@ class FairFileLock(FileLock):
         return self._wait(began, began + timeout)
 
     def free(self) -> None:
-        """See FileLock."""
+        """Release the lock, as `FileLock.free` does, and the place in the queue."""
         super().free()
         self._leave_queue()
 
     def _wait(self, began: float, until: float) -> bool:
-        """Wait for the lock, after the others that queue for it."""
+        """Wait for the lock, behind the others in the queue."""
         try:
             return self._queue_up(began, until)
         finally:
@@ -111,7 +112,7 @@ class FairFileLock(FileLock):
             self._queued = False
 
     def close(self) -> None:
-        """Close both files, and so release the locks."""
+        """Close both files, which releases the locks."""
         super().close()
         if self._queue is not None:
             self._queue.close()
@@ -123,7 +124,7 @@ class FairThreadLock(RobustLock):
     """A RobustLock whose waiters take turns, so that none waits long.
 
     Args:
-        turn: Seconds that a thread may go on taking it once others wait.
+        turn: The seconds for which a thread may keep taking the lock while others wait.
     """
 
     def __init__(self, turn: float = _THREAD_TURN) -> None:
@@ -133,12 +134,13 @@ class FairThreadLock(RobustLock):
     def _renew(self) -> None:
         super()._renew()
         self._queue = RobustLock()
-        self._waiting: set[int] = set()  # threads, by their idents
-        self._last = 0  # the thread that had it last,
-        self._turn_ends: float | None = None  # and when its turn ends, once it has seen others wait
+        self._waiting: set[int] = set()  # idents of threads
+        self._last = 0  # the thread that had the lock last,
+        # and the end of its turn, set when it has seen others wait
+        self._turn_ends: float | None = None
 
     def exit(self, frame: FrameType | None) -> None:
-        """See RobustLock."""
+        """Release the lock, as `RobustLock.exit` does, and end the thread's turn."""
         if self._waiting:
             self._stop_waiting(frame)
         super().exit(frame)
@@ -185,7 +187,7 @@ class FairThreadLock(RobustLock):
             self._waiting.discard(thread)
 
     def _forget_interrupted(self) -> None:
-        """Forget threads that were interrupted while they waited."""
+        """Remove threads from the queue that were interrupted while they waited."""
         for thread in list(self._waiting):
             if not self._is_claimed(thread):
                 self._waiting.discard(thread)

@@ -1,8 +1,8 @@
 """Prepares objects for a fork: pauses them before it, and resets them in the child.
 
-The child gets a copy of the memory and of the open files, and one thread: the one that forked.
-What holds a descriptor, a lock or a connection is told in the child (`register_after_fork`), and
-what must be at rest at the moment of the fork is asked to pause before it (`pause_at_fork`).
+The child gets a copy of the memory and of the open files, but only one thread: the one that forked.
+An object with a descriptor, a lock or a connection is reset in the child (`register_after_fork`).
+An object that must be idle at the moment of the fork is paused before it (`pause_at_fork`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _fork_aware: LiveSet[ForkAware] = LiveSet()
 
 
 def register_after_fork(thing: ForkAware) -> None:
-    """Call `thing.after_fork()` in every child that is forked while it lives.
+    """Call `thing.after_fork()` in every forked child, while the object lives.
 
     Args:
-        thing: It is not kept alive by this.
+        thing: The object; it is not kept alive by this.
     """
     _fork_aware.add(thing)
 
@@ -48,7 +48,7 @@ class Pausable(Protocol):
         """Become idle before a fork; called in the thread that forks.
 
         Returns:
-            Whether `resume` is to be called after it.
+            True if `resume` has to be called after the fork.
         """
 
     def resume(self) -> None:
@@ -60,46 +60,47 @@ class _Paused(threading.local):
 
     def __init__(self) -> None:
         self.things: list[Pausable] = []
-        self.until = 0.0  # by the monotonic clock
+        self.until = 0.0  # a time of the monotonic clock
 
 
 _paused = _Paused()
 _INNERMOST = 9
-_pausable: dict[int, LiveSet[Pausable]] = {}  # by their order
-_LONGEST_PAUSE = 1.0  # seconds that a fork waits, for everything together
+_pausable: dict[int, LiveSet[Pausable]] = {}  # objects to pause, by their order
+_LONGEST_PAUSE = 1.0  # a fork waits at most so many seconds, for all objects together
 
 
 def pause_at_fork(thing: Pausable, order: int = _INNERMOST) -> None:
-    """Pause an object at each fork while it lives.
+    """Pause an object before each fork of the process, while the object lives.
 
     Args:
-        thing: It is not kept alive by this.
-        order: The lower pauses first. What is held while others are taken must be lower than those,
-            or the fork would hold what it waits for.
+        thing: The object; it is not kept alive by this.
+        order: Objects with a lower number are paused first. A lock that is held while other locks
+            are taken needs a lower number than those; otherwise the fork would hold a lock that it
+            waits for.
     """
     _pausable.setdefault(order, LiveSet()).add(thing)
 
 
 def fork_begins_within() -> float:
-    """Seconds that a `pause` may still wait before the fork happens anyway."""
+    """The seconds that a `pause` may still wait; the fork happens then in any case."""
     return max(0.0, _paused.until - time.monotonic())
 
 
 def _pause_all() -> None:
     _paused.until = time.monotonic() + _LONGEST_PAUSE
-    _resume_all()  # what an interrupt left of the last fork
+    _resume_all()  # left over from an interrupted fork
     for thing in chain(*(_pausable[order] for order in sorted(_pausable))):
-        _paused.things.append(thing)  # first: an interrupt may come as soon as it pauses
+        _paused.things.append(thing)  # added first: an interrupt may come as soon as it pauses
         if not thing.pause():
             _paused.things.pop()
 
 
 def _resume_all() -> None:
     while _paused.things:
-        _paused.things[0].resume()  # twice does nothing, after an interrupt
+        _paused.things[0].resume()  # after an interrupt it may run twice, which does nothing
         del _paused.things[:1]
 
 
-# What registers last is called first. logging's hook takes the lock that every logger needs; taken
-# before ours, threads that we wait for could not go on.
+# The hook that is registered last is called first. The hook of `logging` takes a lock that every
+# logger needs; if it came before ours, threads that we wait for could not continue.
 os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_tell_all)

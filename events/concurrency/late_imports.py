@@ -1,13 +1,14 @@
-"""Makes late imports safe: a fork waits for them, and an interrupted one is undone.
+"""Makes late imports safe: a fork waits for them, and interrupted ones are undone.
 
 A child that is forked while another thread imports a module inherits the lock of that module, held
-by a thread that is not there: its own import would wait for ever
-(https://github.com/python/cpython/issues/65501). So a fork waits for the imports that stand inside
-`importing()`; those of a program's own it can't know.
+by a thread that does not exist in the child. Its own import of the module would wait forever
+(https://github.com/python/cpython/issues/65501). So a fork waits for the imports inside
+`importing()`; it can't know of imports in the user's program.
 
-Python takes back the module whose import is interrupted, but not the modules below it that were
-done already. The next import finds these, does not bind them to the new package, and the package
-fails for ever with a NameError. So they are taken back, too.
+If an import is interrupted, Python removes the module from `sys.modules`, but not its submodules
+that were already imported. The next import finds these submodules and does not bind them to the new
+package, so the package fails with a NameError until the process ends. So the submodules are
+removed, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _one = ForkSafeLock(order=1)
 
 
 class Importing:
-    """A `with` around an import that may be the first of its module in the program."""
+    """A context manager for an import that may be the first of its module in the program."""
 
     def __enter__(self) -> None:
         _one.enter(sys._getframe(1))
@@ -38,12 +39,12 @@ class Importing:
 
 
 def importing() -> Importing:
-    """A `with` around an import that may be the first of its module in the program."""
+    """Make a context manager for an import that may be the first of its module in the program."""
     return Importing()
 
 
 def take_back_parts() -> None:
-    """Remove modules whose package was removed from `sys.modules`."""
+    """Remove the submodules of packages that were removed from `sys.modules`."""
     for name in sorted(sys.modules):
         package = name.rpartition(".")[0]
         if package and package not in sys.modules:

@@ -1,12 +1,12 @@
-"""Tells which processes that write to a store are still alive.
+"""Finds out which processes that write to a store are still alive.
 
-A process that writes sessions holds a lock on a file of its own beside the store; the kernel lets
-go of it when the process dies, however it dies. Whoever finds a running session asks for its
-owner's lock: had, on the same host, the owner is dead. A process id is never asked; it may be
-another program's by now.
+A process that writes sessions holds a lock on a file of its own beside the store. The kernel
+releases the lock when the process dies, in whatever way. To check a running session, another
+process on the same host tries to take the lock of its owner: if it can be taken, the owner is dead.
+The process id is not used, because another program may have it by now.
 
-The name of the file carries its inode number, so that the locks in a copy of a store say nothing
-about the processes that write the original.
+The name of the file contains its inode number, so the locks in a copy of a store are not mistaken
+for those of processes that write the original.
 """
 
 from __future__ import annotations
@@ -25,34 +25,35 @@ from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import make_folder
 from lllm.events.files.permissions import FOLDER_MODE
 
-# A name in a log may be anyone's; this is no path.
+# A name in a log may come from anyone; a name of this form is no path.
 _OWNER = re.compile("[0-9a-f]{16}-[0-9a-f]{1,16}")
 
 
 @cache
 def host() -> str:
-    """The name of this machine; sessions of other machines are never declared dead."""
+    """The name of this machine; sessions of other machines are never marked as interrupted."""
     return socket.gethostname()
 
 
 class Liveness:
-    """The lock files of one folder: each is held by a writing process while that lives.
+    """The lock files of one folder; each is held by a writing process while that lives.
 
-    The stores of one place share one: each says `use` when it is opened and `close` at its end, and
-    the last close lets go of the lock.
+    The stores of one place share one object: each store calls `use` when it is opened and `close`
+    at its end. The last `close` releases the lock.
 
     Args:
-        folder: Where the lock files are.
-        mode: The permissions of the folder, where it is made.
+        folder: The folder of the lock files.
+        mode: The permissions of the folder if it is created.
     """
 
     def __init__(self, folder: Path, *, mode: int = FOLDER_MODE) -> None:
         self._folder = folder
-        self._mode = mode  # of the folder, where it is made
-        self._thread_lock = RobustLock()  # a signal handler may ask, too
-        self._mine: tuple[str, FileLock] | None = None  # this process's owner name and its lock
+        self._mode = mode  # the permissions of a new folder
+        self._thread_lock = RobustLock()  # reentrant: a signal handler may call this, too
+        # the name of this process's lock, and the lock
+        self._mine: tuple[str, FileLock] | None = None
         self._users = 0
-        self._unfinished = False  # whether a store was closed with sessions open
+        self._unfinished = False  # True if a store was closed while sessions were open
         register_after_fork(self)
 
     def after_fork(self) -> None:
@@ -66,7 +67,7 @@ class Liveness:
             self._users += 1
 
     def owner(self) -> str:
-        """The name of this process's lock, which the first call takes.
+        """The name of this process's lock; the first call takes the lock.
 
         Raises:
             OSError: The folder can't be written.
@@ -79,7 +80,7 @@ class Liveness:
                 taken = self._take()
                 if self._mine is None:
                     self._mine = taken
-                else:  # a signal handler was quicker
+                else:  # a signal handler has done it meanwhile
                     self._let_go(taken)
             return self._mine[0]
 
@@ -96,13 +97,17 @@ class Liveness:
         return self._folder / f"{owner}.lock"
 
     def can_tell(self, owner: str, on_host: str) -> bool:
-        """True if this process can find out if the process behind a lock is alive.
+        """True if this process can find out whether the process of a lock is alive.
 
-        It can't of another host's, of a name that is none of ours, or in a copy of the store.
+        It can't if the process is on another host, if the name is not one of lllm's, or in a copy
+        of the store.
 
         Args:
-            owner: The name of the lock.
-            on_host: The host of the process.
+            owner: The name of the lock, as recorded in the session.
+            on_host: The host of the process, as recorded in the session.
+
+        Returns:
+            False if it can't be found out.
         """
         if on_host != host() or not _OWNER.fullmatch(owner):
             return False
@@ -113,13 +118,13 @@ class Liveness:
     def is_elsewhere(self, owner: str) -> bool:
         """True if a lock's process writes to another log than this folder's.
 
-        It has no lock here then: that of an imported session, or of a copied store.
+        Its lock file is not here then: the session was imported, or the store was copied.
 
         Args:
-            owner: The name of its lock.
+            owner: The name of the lock, as recorded in the session.
 
         Returns:
-            False, too, where nobody can tell.
+            False also if it is unknown.
         """
         if not _OWNER.fullmatch(owner):
             return False
@@ -131,28 +136,31 @@ class Liveness:
             return False
 
     def is_dead(self, owner: str, on_host: str) -> bool:
-        """True if a lock's process is known to be dead; False if that is unknown.
+        """True if the process of a lock is known to be dead; False if that is unknown.
 
         Args:
-            owner: The name of the lock.
-            on_host: The host of the process.
+            owner: The name of the lock, as recorded in the session.
+            on_host: The host of the process, as recorded in the session.
+
+        Returns:
+            False if it is alive, or if it can't be found out.
         """
         mine = self._mine
         if mine is not None and mine[0] == owner:
             return False
         if not self.can_tell(owner, on_host):
             return False
-        with suppress(OSError, LogUnavailable):  # one that can't be opened tells nothing
+        with suppress(OSError, LogUnavailable):  # a file that can't be opened proves nothing
             lock = FileLock(self._path(owner))
             try:
-                # Another file may have taken its place since.
+                # Another file may have replaced it since.
                 return owner.endswith(f"-{lock.inode():x}") and lock.acquire(wait=False)
             finally:
                 lock.close()
         return False
 
     def forget(self, owner: str) -> None:
-        """Remove a dead process's lock file when all its sessions are marked interrupted.
+        """Remove the lock file of a dead process whose sessions are all marked as interrupted.
 
         Args:
             owner: The name of the lock.
@@ -165,8 +173,8 @@ class Liveness:
         """Count one store less; the last one releases this process's lock.
 
         Args:
-            keep_file: Leave the file, because the store has sessions that this process did not
-                finish. Whoever looks can then tell that they are dead.
+            keep_file: True to keep the file, because the store has sessions that this process did
+                not finish; others can then find out that the process is dead.
         """
         with self._thread_lock:
             self._users = max(0, self._users - 1)

@@ -1,9 +1,10 @@
 """A lock on a file, which the system releases when the process that holds it dies.
 
-flock, not POSIX record locks: those are lost when any descriptor of the file is closed. flock
-belongs to the open file, so a forked child must close what it inherited, or the lock would outlive
-its owner. `after_fork` is how locks, and all that holds one, hear of it. A lock between threads is
-inherited, too, with nobody there to give it back; ThreadLock is one that is not.
+It uses flock, not POSIX record locks, which are released when any descriptor of the file is closed.
+flock belongs to the open file, so a forked child has to close the inherited descriptor, or the lock
+would outlive its owner; `after_fork` does this for locks and for objects that hold one. A lock
+between threads is inherited, too, without a thread that would release it; ThreadLock is reset in
+the child.
 """
 
 from __future__ import annotations
@@ -27,36 +28,36 @@ from lllm.events.files.own_files import (
 )
 from lllm.events.files.permissions import mode_like
 
-# Seconds that an append waits for other writers: whoever has the lock longer than that is frozen
-# (SIGSTOP, a debugger, a paused container), and may be so for ever.
+# An append waits so many seconds for other writers. A process that holds the lock for longer is
+# suspended (SIGSTOP, a debugger, a paused container), perhaps forever.
 WAIT_SECONDS = 30.0
-_POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two tries of a lock that is waited for
+_POLL, _LONGEST_POLL = 0.0005, 0.05  # seconds between two attempts to take a lock
 
 
 class FileLock:
-    """An exclusive file lock between processes, not reentrant. A missing file is created.
+    """An exclusive, not reentrant file lock between processes. A missing file is created.
 
-    It is no lock between the threads of one process: hold a thread lock around it.
+    It does not exclude other threads of the same process: hold a thread lock around it.
 
     Args:
         path: The file.
 
     Raises:
-        OSError: It can't be opened.
+        OSError: The file can't be opened.
     """
 
     _opened: FileId | None = None
-    _mark = -1  # none, where an interrupt came as it was opened
+    _mark = -1  # no descriptor, if an interrupt came during the opening
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._depth = 0
-        self._fd: int | None = None  # for __del__, where the next line raises
+        self._fd: int | None = None  # for __del__, if the next line raises
         self._open()
         register_after_fork(self)
 
     def _open(self) -> None:
-        """Open the file, which whoever may write in its folder may lock."""
+        """Open the file; everybody who can write in its folder may lock it."""
         mode = mode_like(self.path.parent)
         self._fd = fd = open_own(self.path, os.O_RDWR | os.O_CREAT, mode=mode)
         self._opened = file_id(fd)
@@ -66,13 +67,14 @@ class FileLock:
         """Acquire the lock.
 
         Args:
-            wait: Whether to wait for as long as others have it.
+            wait: True to wait until the lock is free, without a time limit.
 
         Returns:
-            False, at once, where `wait` is False and someone holds it.
+            False if `wait` is False and another process holds the lock.
         """
         if self._fd is None or not (self._depth or has_mark(self._fd, self._mark)):
-            # Closed, by whomever, or inherited through a fork: a lock of this process's own.
+            # The descriptor was closed, or inherited through a fork: open a lock of this process's
+            # own.
             self._open()
         fd = self._fd
         if not self._depth and (fd is None or not _lock(fd, wait)):
@@ -92,14 +94,14 @@ class FileLock:
         return self._fd is None or is_at(self.path, self._opened)
 
     def take(self, began: float, timeout: float) -> bool:
-        """Acquire the lock for a LockPair, also after an interrupt.
+        """Acquire the lock within a time limit, for LockPair; also after an interrupt.
 
         Args:
-            began: The time by the monotonic clock that `timeout` counts from.
-            timeout: Seconds to wait.
+            began: The start of the wait, a time of the monotonic clock.
+            timeout: The longest time to wait, in seconds.
 
         Returns:
-            False where others had it all the time.
+            False if other processes held the lock all the time.
         """
         self._depth = 0
         return FileLock.acquire(self, wait=False) or self._wait(began, began + timeout)
@@ -118,7 +120,7 @@ class FileLock:
         return False
 
     def inode(self) -> int:
-        """The inode number of the locked file, by which a copy of it can be told apart."""
+        """The inode number of the locked file, which differs in a copy of the file."""
         if self._fd is None:
             return 0
         return os.fstat(self._fd).st_ino
@@ -127,10 +129,13 @@ class FileLock:
         """Read the first bytes of the file.
 
         Args:
-            count: How many at most.
+            count: The greatest number of bytes.
+
+        Returns:
+            The bytes.
 
         Raises:
-            OSError: It can't be read.
+            OSError: The file can't be read.
         """
         return b"" if self._fd is None else os.pread(self._fd, count, 0)
 
@@ -141,7 +146,7 @@ class FileLock:
             data: The bytes.
 
         Raises:
-            OSError: It can't be written.
+            OSError: The file can't be written.
         """
         if self._fd is not None:
             os.pwrite(self._fd, data, 0)
@@ -153,18 +158,21 @@ class FileLock:
         if fd is not None:
             close_own(fd, self._opened)
 
-    after_fork = close  # the parent's lock is not the child's to keep alive
+    after_fork = close  # the child must not keep the parent's lock alive
 
     def __del__(self) -> None:
         self.close()
 
 
 def poll_after(waited: float, shortest: float) -> float:
-    """Seconds until the next try of a lock, which grow with the time already waited.
+    """The seconds until the next attempt to take a lock; they grow with the time already waited.
 
     Args:
-        waited: Seconds that it was waited for.
-        shortest: Seconds between two tries at first.
+        waited: The seconds waited so far.
+        shortest: The seconds between the first attempts.
+
+    Returns:
+        The seconds to wait.
     """
     return min(max(shortest, waited / 50), _LONGEST_POLL)
 
@@ -173,7 +181,10 @@ def kept_waiting(path: Path | str) -> LogUnavailable:
     """Make the error for a writer that waited too long for other writers.
 
     Args:
-        path: What is written to.
+        path: The log or database that could not be written.
+
+    Returns:
+        The error, to be raised by the caller.
     """
     return LogUnavailable(
         f"{path}: another program has held the lock on it for {WAIT_SECONDS:g} seconds. It "
@@ -182,10 +193,13 @@ def kept_waiting(path: Path | str) -> LogUnavailable:
 
 
 def is_held(path: Path) -> bool:
-    """True if some process holds a file's lock; False if there is no file, or it is unknown.
+    """True if any process holds the lock of a file.
 
     Args:
         path: The lock file.
+
+    Returns:
+        False if none does, if there is no file, or if it can't be found out.
     """
     if not path.exists():
         return False

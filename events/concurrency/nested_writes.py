@@ -1,8 +1,8 @@
 """Detects a write that begins while the same thread is inside another write, and queues it.
 
-A signal handler runs between any two bytecodes of its thread, and so does what the garbage
-collector ends. Where the thread is in the middle of a write just then, a second one can neither
-wait for the first nor go between its steps. It is queued, and done when the first has ended.
+A signal handler runs between any two bytecodes of its thread, and so do functions that the garbage
+collector calls. If the thread is inside a write at that point, a second write can neither wait for
+the first nor run between its steps. It is queued, and done when the first has ended.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _logger = logging.getLogger("lllm.store")
 
 
 class Nesting:
-    """The threads that are inside a write, and the work queued until that write ends.
+    """Knows the threads that are inside a write, and the work that is queued until it ends.
 
-    A write is marked by the frame of the function that does it: an interrupt at an unlucky moment
-    may leave the mark behind, and a mark whose frame does not run any more counts for nothing.
+    A write is recorded with the frame of the function that does it. An interrupt may leave the
+    record behind; a record whose frame no longer runs is ignored.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Nesting:
         """Note that this thread begins a write.
 
         Args:
-            frame: Of a function that runs until the write has ended.
+            frame: The frame of a function that runs until the write has ended.
         """
         self._inside[get_ident()] = frame
 
@@ -59,7 +59,7 @@ class Nesting:
         """Queue work until this thread's current write has ended.
 
         Args:
-            work: Called once.
+            work: The function; it is called once.
         """
         self._afterwards.append(work)
 
@@ -68,9 +68,9 @@ class Nesting:
         while self._afterwards:
             try:
                 work = self._afterwards.popleft()
-            except IndexError:  # another thread took it
+            except IndexError:  # another thread has taken it
                 return
             try:
                 work()
-            except Exception as error:  # whoever queued it has gone on
+            except Exception as error:  # the caller that queued it has continued
                 _logger.error("what a signal handler wrote could not be stored", exc_info=error)

@@ -1,10 +1,10 @@
 """Locks between threads that are released even if an interrupt skips the release.
 
-Ctrl-C, or any other exception from outside, may come between any two steps, also between taking a
-lock and the `try` that would give it back, or in the middle of giving it back. So every lock knows
-which function asked for it: where that has returned, whatever is still locked was left behind, and
-the next that wants the lock begins with a new one in its place. An RLock says who has it from the
-very moment that it is taken; nothing that is noted beside it could.
+An exception from outside, such as that of Ctrl-C, may come between any two steps: between taking a
+lock and the `try` that would release it, or inside the release. So every lock knows the function
+that took it. If that function has returned, the lock was left behind, and the next function that
+wants it uses a new lock in its place. An RLock knows its owner from the moment it is taken, which
+no separate variable could record reliably.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from lllm.events.concurrency.thread_frames import thread_frames
 
 Claims = tuple[FrameType | None, ...]
 
-_LOOK_SECONDS = 0.05  # between two looks at whether a lock that is waited for was left behind
+_LOOK_SECONDS = 0.05  # seconds between two checks whether the lock was left behind
 _OWNER = re.compile(r"owner=(\d+)")
-# Of functions that stop in their middle: those that no thread runs may go on later.
+# The flags of generators and coroutines, which may continue later while no thread runs them.
 _STOPPING = 0x20 | 0x80 | 0x100 | 0x200  # inspect.CO_GENERATOR and its kin
 
-FREE, HELD, NESTED = 0, 1, 2  # what `enter` returns; true where the lock is had
+FREE, HELD, NESTED = 0, 1, 2  # the results of `enter`; true if the lock is held
 
 
 class RobustLock:
     """A reentrant lock between the threads of one process.
 
-    As a `with`, it is held by the function that the `with` stands in. `acquire` and `release` are
-    for who takes it in one function and gives it back in another; an interrupt in between is theirs
-    to mind.
+    In a `with` statement it is held by the function that contains the statement. `acquire` and
+    `release` are for code that takes the lock in one function and releases it in another; such code
+    has to handle an interrupt in between itself.
     """
 
     def __init__(self) -> None:
@@ -47,24 +47,25 @@ class RobustLock:
         register_after_fork(self)
 
     def _renew(self) -> None:
-        # The last is the lock; those before it were left behind.
+        # The last one is in use; those before it were left behind.
         self._locks = {0: threading.RLock()}
-        self._claims: dict[int, Claims] = {}  # of threads that hold it, or are about to
+        # the frames of threads that hold it, or are about to take it
+        self._claims: dict[int, Claims] = {}
         self._turns = 0
 
     def after_fork(self) -> None:
-        """Make a new lock, since its holder does not exist in the child."""
+        """Make a new lock in the child, where the holder of the old one may not exist."""
         self._renew()
 
     def enter(self, frame: FrameType | None, timeout: float = -1) -> int:
-        """Acquire the lock for a function's stack frame.
+        """Acquire the lock for a function, identified by its stack frame.
 
         Args:
-            frame: The function's.
-            timeout: Seconds to wait, -1 for as long as it takes.
+            frame: The frame of the function; None for `acquire` without a function.
+            timeout: The longest time to wait, in seconds; -1 for no limit.
 
         Returns:
-            FREE where that was not enough, NESTED where this thread has it already, else HELD.
+            FREE if the time was over, NESTED if this thread already holds the lock, otherwise HELD.
         """
         thread = threading.get_ident()
         before = self._claims.get(thread, ())
@@ -91,7 +92,7 @@ class RobustLock:
         """Release what `enter` acquired; doing so twice does nothing.
 
         Args:
-            frame: As of `enter`.
+            frame: The frame that was passed to `enter`.
         """
         thread = threading.get_ident()
         claims = self._claims.get(thread, ())
@@ -99,17 +100,20 @@ class RobustLock:
             self._release()
             self._claims.pop(thread, None)
         elif frame in claims:
-            # What came behind it has been left by now.
+            # Later entries belong to functions that have ended.
             rest = claims[: _last_index(claims, frame)]
             if not rest:
                 self._release()
             self._claims[thread] = rest
 
     def is_outermost(self, frame: FrameType | None) -> bool:
-        """True if `exit` of this function is the one that releases the lock.
+        """True if the `exit` of this function will release the lock.
 
         Args:
-            frame: As of `enter`.
+            frame: The frame that was passed to `enter`.
+
+        Returns:
+            False if an outer function of the thread holds the lock, too.
         """
         claims = self._claims.get(threading.get_ident(), ())
         return claims == (frame,) or (frame in claims and _last_index(claims, frame) == 0)
@@ -121,7 +125,7 @@ class RobustLock:
 
     def _take(self, frame: FrameType | None, timeout: float) -> bool:
         """Acquire the lock, waiting for its holders."""
-        del frame  # what waits in turns claims another lock with it
+        del frame  # a subclass with turns claims another lock at the same time
         if self._locks[len(self._locks) - 1].acquire(blocking=False):
             self._turns += 1
             return True
@@ -144,9 +148,10 @@ class RobustLock:
     def _left_behind(self, lock: threading.RLock) -> bool:
         """True if the lock is held for a function that has ended.
 
-        The order matters, since the others go on meanwhile. A thread that is at work claims the
-        lock before it takes it, counts the turn, and gives up its claim after the lock: where it
-        has the lock between two looks that find no claim, there was a turn.
+        The order of the checks matters, because other threads continue meanwhile. A working thread
+        claims the lock before it takes it, counts the turn, and gives up its claim after it has
+        released the lock. If a thread owns the lock in two checks and neither finds a claim, the
+        count shows if there was a turn in between.
         """
         turns = self._turns
         owner = _owner(lock)
@@ -162,13 +167,13 @@ class RobustLock:
         return not all(is_over(claim, thread) for claim in self._claims.get(thread, ()))
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Acquire the lock until `release`.
+        """Acquire the lock until `release` is called.
 
         Args:
-            timeout: Seconds to wait, -1 for as long as it takes.
+            timeout: The longest time to wait, in seconds; -1 for no limit.
 
         Returns:
-            False where that was not enough.
+            False if the time was over.
         """
         return self.enter(None, timeout) != FREE
 
@@ -187,15 +192,15 @@ class ThreadLock(RobustLock):
     """A lock that is held with `with lock.held():`."""
 
     def held(self) -> RobustLock:
-        """A `with` that holds the lock, also across a fork inside it."""
+        """A context manager that holds the lock, also across a fork inside it."""
         return self
 
 
 class ForkSafeLock(ThreadLock):
-    """A lock that a fork waits for, so that a child finds nothing half done under it.
+    """A lock that a fork waits for, so that the child finds no half-finished work under it.
 
     Args:
-        order: As of pause_at_fork.
+        order: The order in which locks are taken before a fork, as for `pause_at_fork`.
     """
 
     def __init__(self, order: int) -> None:
@@ -216,20 +221,23 @@ def _last_index(claims: Claims, frame: FrameType | None) -> int:
 
 
 def _owner(lock: threading.RLock) -> int | None:
-    """The thread that holds an RLock; None if nobody does, or it is unknown."""
+    """The thread that holds an RLock; None if no thread does, or if it is unknown."""
     found = _OWNER.search(repr(lock))
     return (int(found[1]) or None) if found else None
 
 
 def is_over(frame: FrameType | None, thread: int) -> bool:
-    """True if a function call in some thread has returned or raised.
+    """True if a function call in a thread has returned or raised.
 
-    This only looks: to ask the frame itself, with `frame.clear()`, ends a generator that is waiting
+    The check has no side effects. `frame.clear()`, which would also tell, ends a waiting generator
     and empties the frames of tracebacks.
 
     Args:
-        frame: The function's; None for one that is over.
-        thread: The thread's number.
+        frame: The frame of the function; None for a function that is over.
+        thread: The ident of the thread.
+
+    Returns:
+        False if the function still runs, or may continue.
     """
     if frame is None or frame.f_code.co_flags & _STOPPING:
         return False
@@ -246,17 +254,17 @@ def is_over(frame: FrameType | None, thread: int) -> bool:
 
 
 class LockPair:
-    """A `with` that holds two locks: one between threads and one between processes.
+    """A context manager that holds two locks: one between threads and one between processes.
 
-    Its value is False where they could not be had. `enter` and `exit` are for functions that must
-    give the locks back wherever they are interrupted: `exit`, once more in an outer `try`, does
-    what the first one could not.
+    Its value is False if the locks could not be taken. `enter` and `exit` are for functions that
+    must release the locks wherever they are interrupted: a second `exit`, in an outer `try`,
+    completes the first.
 
     Args:
-        between_threads: Taken first.
-        between_processes: Taken behind it, None for none.
-        timeout: Seconds to wait for both, None for as long as anybody waits, `locks.WAIT_SECONDS`.
-        reentrant: Whether a thread that has them can have them again.
+        between_threads: The lock between threads, which is taken first.
+        between_processes: The lock between processes; None for none.
+        timeout: The longest time to wait for both, in seconds; None for `locks.WAIT_SECONDS`.
+        reentrant: True if a thread that holds the locks may take them again.
     """
 
     __slots__ = (
@@ -291,10 +299,13 @@ class LockPair:
         return self._frame is not None and self._entered == HELD
 
     def enter(self, frame: FrameType) -> bool:
-        """Acquire both locks for a function; False if they were not available.
+        """Acquire both locks for a function; False if they were not free in time.
 
         Args:
-            frame: The function's.
+            frame: The frame of the function.
+
+        Returns:
+            True if the locks are held.
         """
         timeout, between_processes = self._timeout, self._between_processes
         if timeout is None:

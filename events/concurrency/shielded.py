@@ -1,7 +1,7 @@
-"""Runs work in a thread for an event loop; cancelling the task does not cut the work short.
+"""Runs work in a thread for an event loop; cancelling the task does not stop the work.
 
-A cancelled task gets its CancelledError at whatever it awaits. Where that is the writing of what
-has happened already, the writing goes on, and the task hears of its cancellation afterwards.
+A cancelled task gets a CancelledError at its current `await`. If it awaits the writing of events
+that have already happened, the writing is completed first, and then the task is cancelled.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 def is_cancelled_task(error: BaseException | None) -> bool:
     """True if an exception is asyncio's CancelledError.
 
-    Nothing is imported for it: where asyncio is not there, it is none, and an import that is
-    interrupted may stay half done.
+    asyncio is not imported for this: if it is not loaded, the exception is not of this class, and
+    an interrupted import may stay half done.
 
     Args:
-        error: What was raised, None for nothing.
+        error: The exception; None if there is none.
+
+    Returns:
+        False for other exceptions and for None.
     """
     exceptions = sys.modules.get("asyncio.exceptions")
     return exceptions is not None and isinstance(error, exceptions.CancelledError)
@@ -34,13 +37,13 @@ async def in_thread(work: Callable[[], None]) -> None:
     """Run work to its end in a thread, while the event loop continues.
 
     Args:
-        work: What to do. It is done once more where its thread was interrupted in its middle.
+        work: The function to run. It is called again if its thread was interrupted in the middle.
 
     Raises:
-        CancelledError: The task was cancelled. The work is done all the same, and waited for.
-        BaseException: What `work` raises.
+        CancelledError: The task was cancelled; the work was completed first.
+        BaseException: `work` raised it.
     """
-    import asyncio  # late: plain code, which is most, has no use for it
+    import asyncio  # imported late: synchronous programs do not need it
 
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()

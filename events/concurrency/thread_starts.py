@@ -1,9 +1,9 @@
 """Starts threads safely in programs that raise exceptions into threads from outside.
 
 `threading.Thread.start` waits until the new thread runs, and so do executors, which start threads.
-Up to Python 3.11 a new thread bears the number of its creator at first, so that what somebody
-raises in the creator (PyThreadState_SetAsyncExc) may end the new one before its first step; then
-`start` waits for ever. Here the creator is a thread that nobody else knows of.
+Up to Python 3.11 a new thread has the ident of its creator at first. An exception that other code
+raises in the creator (PyThreadState_SetAsyncExc) may then end the new thread before its first step,
+and `start` waits forever. Here the creator is a thread that no other code knows.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.05  # until the creator has begun, or another one is started
+_LOOK_SECONDS = 0.05  # seconds for the creator to begin, before another one is started
 _BEARS_CREATORS_NUMBER = sys.version_info < (3, 12)
 
 
 def starting_threads(work: Callable[[], T]) -> T:
-    """Run a short function that starts threads, safely, and wait for it.
+    """Run a short function that starts threads, in a thread that nothing can interrupt.
 
     Args:
-        work: Called once.
+        work: The function; it is called once.
 
     Returns:
-        What it returns.
+        The result of the function.
 
     Raises:
-        BaseException: What it raises.
+        BaseException: The function raised it.
     """
     if not _BEARS_CREATORS_NUMBER:
         return work()
@@ -56,7 +56,7 @@ def starting_threads(work: Callable[[], T]) -> T:
         if not begun.locked():
             try:
                 _thread.start_new_thread(do, ())
-            except RuntimeError:  # too many threads, or the interpreter ends
+            except RuntimeError:  # there are too many threads, or the interpreter ends
                 do()
         over.wait(_LOOK_SECONDS)
     if errors:
@@ -65,22 +65,22 @@ def starting_threads(work: Callable[[], T]) -> T:
 
 
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Like `asyncio.to_thread`, with threads that are started safely.
+    """Run a function in a thread, like `asyncio.to_thread`, but start the thread safely.
 
     Args:
-        function: Called in the thread.
-        *args: Its arguments.
-        **kwargs: Its named arguments.
+        function: The function to run.
+        *args: The positional arguments of the function.
+        **kwargs: The keyword arguments of the function.
 
     Returns:
-        What it returns.
+        The result of the function.
 
     Raises:
-        RuntimeError: It raised StopIteration, which no future can carry: before Python 3.12 whoever
-            awaits it would wait for ever.
-        BaseException: What else it raises.
+        RuntimeError: The function raised StopIteration, which a future can't carry; before Python
+            3.12 its awaiter would wait forever.
+        BaseException: The function raised it.
     """
-    import asyncio  # late: plain code has no use for it
+    import asyncio  # imported late: synchronous programs do not need it
 
     def call() -> T:
         try:
@@ -90,5 +90,5 @@ async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     loop = asyncio.get_running_loop()
     run = partial(copy_context().run, call)
-    # The loop waits meanwhile, so that this is as if it did it itself.
+    # The event loop waits meanwhile, as if it started the thread itself.
     return await starting_threads(lambda: loop.run_in_executor(None, run))

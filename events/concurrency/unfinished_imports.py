@@ -1,9 +1,9 @@
 """Removes, in a forked child, imports that another thread had begun before the fork.
 
-The child inherits the lock of a module that is being imported, and the module as far as it had
-come, but not the thread that would finish it: its own import of the module would wait for ever
-(https://github.com/python/cpython/issues/65501). A fork waits for lllm's own imports, but not
-longer than a second. So a child forgets what was unfinished, and imports it anew when it is needed.
+The child inherits the lock of a module that is being imported, and the half-imported module, but
+not the thread that would finish the import. Its own import of the module would wait forever
+(https://github.com/python/cpython/issues/65501). A fork waits at most a second for lllm's own
+imports. So a child removes unfinished imports, and imports the modules again when they are needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lllm.events.concurrency.fork_handlers import register_after_fork
 
 
 class _Unfinished:
-    """Clears, in a forked child, the imports that other threads of the parent had begun."""
+    """Removes, in a forked child, the imports that other threads of the parent had begun."""
 
     def after_fork(self) -> None:
         """Remove unfinished imports, and their locks."""
@@ -34,10 +34,10 @@ class _Unfinished:
 
 
 def _imported_by_others(locks: dict[str, object]) -> Iterator[str]:
-    """The modules whose import lock another thread held.
+    """The modules whose import lock is held by another thread.
 
-    `importlib._bootstrap` keeps weak references to the locks, by the modules' names (CPython 3.11
-    to 3.14).
+    `importlib._bootstrap` keeps weak references to the locks, by the names of the modules (CPython
+    3.11 to 3.14).
     """
     for name, reference in list(locks.items()):
         lock = reference() if callable(reference) else None

@@ -1,8 +1,9 @@
 """Sets of weak references that run no Python code when one of their objects dies.
 
-An exception that a signal handler raises (Ctrl-C) is lost where it comes in a finalizer or in the
-callback of a weak reference: Python prints it and goes on. `weakref.WeakSet` has such a callback,
-written in Python. Here it is the method `discard` of a set, in which no signal is handled.
+An exception that a signal handler raises (Ctrl-C) is lost if it comes in a finalizer or in the
+callback of a weak reference: Python prints it and continues. `weakref.WeakSet` has such a callback,
+written in Python. Here the callback is the method `discard` of a set, in which no signal is
+handled.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ T = TypeVar("T")
 
 
 class LiveSet(Generic[T]):
-    """A set of weak references to objects, which threads may share."""
+    """A set of weak references to objects; several threads may use it."""
 
     def __init__(self) -> None:
         self._refs: set[ref[T]] = set()
 
     def add(self, thing: T) -> None:
-        """Add a hashable object, unless it is already there."""
+        """Add a hashable object, unless it is already there.
+
+        Args:
+            thing: The object; it must be hashable.
+        """
         self._refs.add(ref(thing, self._refs.discard))
 
     def discard(self, thing: T) -> None:

@@ -1,12 +1,12 @@
 """A few worker threads that do blocking work for event loops.
 
-Neither `threading.Thread` nor the executor of the loop: their `start` waits until the new thread
-runs. What somebody raises in the thread that starts it (PyThreadState_SetAsyncExc) may come out in
-the new one before its first step, and then it would be waited for until the end of the process: up
-to Python 3.11 a thread bears the number of its creator at first. Here nothing is waited for but the
-work itself, and whoever waits for that looks now and then whether a thread is still at it.
+They do not use `threading.Thread` or the executor of the loop, whose `start` waits until the new
+thread runs. Up to Python 3.11 a thread has the ident of its creator at first, so an exception that
+other code raises in the creator (PyThreadState_SetAsyncExc) may end the new thread before its first
+step, and `start` would wait forever. Here only the work itself is waited for, and the waiting code
+checks now and then that a thread is still doing it.
 
-A thread ends when nothing waits any more, so that a program that forks later has one thread less.
+A thread ends when no work is queued, so that a later fork has one thread less.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from contextvars import copy_context
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.thread_frames import thread_frames
 
-LOOK_SECONDS = 0.05  # between two looks at whether a thread is at some work
-_MOST = 8  # threads at a time
+LOOK_SECONDS = 0.05  # seconds between two checks whether a thread still does the work
+_MOST = 8  # the most threads at the same time
 
 
 class Job:
     """A piece of work, run in the context of the code that created it.
 
     Args:
-        work: What to do. It may be done once more, where its thread was interrupted in its middle.
-        done: Called in the thread when it is over.
+        work: The function to run. It may be called again if its thread was interrupted in the
+            middle.
+        done: A function that is called in the thread when the work has ended.
     """
 
     def __init__(self, work: Callable[[], None], done: Callable[[], object]) -> None:
         self._work = work
         self._done = done
         self._context = copy_context()
-        self._thread = 0  # that does it
+        self._thread = 0  # the thread that does the work
         self.is_over = False
-        self.error: BaseException | None = None  # that it ended with
+        self.error: BaseException | None = None  # the error with which the work ended
 
     def do(self) -> None:
         """Run the work to its end."""
@@ -54,7 +55,7 @@ class Job:
 
     @property
     def is_at_work(self) -> bool:
-        """True if a thread is running it now."""
+        """True if a thread is running the job now."""
         return not self.is_over and self._thread in thread_frames()
 
 
@@ -67,8 +68,8 @@ class _Workers:
 
     def _begin(self) -> None:
         self._waiting: deque[Job] = deque()  # append and popleft are atomic
-        self._at_work: dict[int, None] = {}  # threads
-        self._starting: dict[object, float] = {}  # and since when, by the monotonic clock
+        self._at_work: dict[int, None] = {}  # the running threads
+        self._starting: dict[object, float] = {}  # and since when, as times of the monotonic clock
 
     def after_fork(self) -> None:
         """Forget the jobs, which the parent's threads run."""
@@ -80,7 +81,7 @@ class _Workers:
         self.start()
 
     def again(self, job: Job) -> None:
-        """Queue a job again if it got lost, and replace threads that died."""
+        """Queue a job again if it was lost, and replace threads that died."""
         if not (job.is_over or job.is_at_work or job in tuple(self._waiting)):
             self._waiting.append(job)
         alive = thread_frames()
@@ -99,7 +100,7 @@ class _Workers:
             self._starting[token] = time.monotonic()
             try:
                 _thread.start_new_thread(self._run, (token,))
-            except RuntimeError:  # too many threads, or the interpreter ends
+            except RuntimeError:  # there are too many threads, or the interpreter ends
                 self._starting.pop(token, None)
                 with suppress(IndexError):
                     self._waiting.popleft().do()
@@ -113,12 +114,12 @@ class _Workers:
                 try:
                     job = self._waiting.popleft()
                 except IndexError:
-                    break  # another thread has taken it
+                    break  # another thread has taken the job
                 job.do()
                 del job
         finally:
             self._at_work.pop(thread, None)
-            self.start()  # what came behind the last look
+            self.start()  # jobs that came after the last check
 
 
 _workers = _Workers()

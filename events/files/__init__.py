@@ -1,1 +1,1 @@
-"""How lllm opens and copies the files of a store, and who may read them."""
+"""How lllm opens and copies the files of a store, and which permissions they get."""

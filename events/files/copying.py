@@ -1,7 +1,6 @@
 """Copies the files of a log to disk, and reports errors of the destination as such.
 
-Bytes are copied to the disk, for those who may read the original, and the errors of the copy's disk
-are told as such.
+Copies get the permissions of the original and are synced to the disk.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from pathlib import Path
 from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.files.own_files import make_new, open_own, open_to_read, sync
 
-_BLOCK = 1 << 20  # bytes of a file read at once
+_BLOCK = 1 << 20  # bytes of a file that are read at once
 
 
 class CopyFailed(LogError):
-    """Writing a copy failed; the original is fine. `__cause__` is the system's error."""
+    """Writing a copy failed; the original is unharmed. `__cause__` is the error of the system."""
 
 
 @contextmanager
 def apart_from_original() -> Iterator[None]:
-    """A `with` for steps that touch only the copy, inside one for the original.
+    """A context manager for steps that touch only the copy, inside one for the original.
 
     Raises:
-        CopyFailed: The disk of the copy refused.
+        CopyFailed: The copy can't be written.
     """
     try:
         yield
@@ -39,13 +38,13 @@ def apart_from_original() -> Iterator[None]:
 
 @contextmanager
 def copy_errors(path: Path) -> Iterator[None]:
-    """A `with` that raises errors of a backup's disk as LogUnavailable.
+    """A context manager that raises LogUnavailable if a backup can't be written.
 
     Args:
-        path: The backup.
+        path: The path of the backup.
 
     Raises:
-        LogUnavailable: The disk refused.
+        LogUnavailable: The backup can't be written.
     """
     try:
         yield
@@ -64,15 +63,15 @@ def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator
     """Copy a file and flush the copy to the disk.
 
     Args:
-        original: The file.
-        copy: The file to make.
-        limit: How many bytes are copied, None for all.
+        original: The file to copy.
+        copy: The file to create.
+        limit: How many bytes to copy; None for all.
 
     Yields:
-        How many bytes are copied so far.
+        The number of bytes copied so far.
 
     Raises:
-        OSError: It can't be read or written.
+        OSError: A file can't be read or written.
     """
     copied = 0
     with open_to_read(original) as reading, make_new(copy) as writing:
@@ -87,11 +86,11 @@ def finish(original: Path, copy: Path) -> None:
     """Flush a copied file to the disk, and give it the original's permissions.
 
     Args:
-        original: The file.
-        copy: The copy.
+        original: The original file.
+        copy: The copied file.
 
     Raises:
-        OSError: The disk refuses.
+        OSError: The copy can't be synced or changed.
     """
     with FileIO(open_own(copy, os.O_RDWR), "r+") as file:
         sync(file)
@@ -99,11 +98,11 @@ def finish(original: Path, copy: Path) -> None:
 
 
 def permit(original: Path, copy: Path) -> None:
-    """Give a copy the original's permissions; its owner may write it.
+    """Give a copy the original's permissions, and let its owner write it.
 
     Args:
-        original: The file or folder.
-        copy: The copy.
+        original: The original file or folder.
+        copy: The copied file or folder.
     """
     owner = stat.S_IRWXU if copy.is_dir() else stat.S_IRUSR | stat.S_IWUSR
     copy.chmod(stat.S_IMODE(original.stat().st_mode) | owner)

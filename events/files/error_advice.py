@@ -21,14 +21,21 @@ def advice(number: int | None, otherwise: str) -> str:
     """Advise what to do about an error of the system.
 
     Args:
-        number: The error's `errno`.
-        otherwise: What to say of an error that is not about a limit.
+        number: The `errno` of the error.
+        otherwise: The text for errors that are not about a limit of the system.
+
+    Returns:
+        The advice, as sentences for the user.
     """
     return _ADVICE.get(number or 0, otherwise)
 
 
 def open_file_limit() -> int | None:
-    """The `errno` of opening one more file, None if it works; SQLite doesn't report it."""
+    """Find out if the process can open one more file, which SQLite does not report.
+
+    Returns:
+        The `errno` of the attempt; None if it works.
+    """
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

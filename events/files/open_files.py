@@ -1,8 +1,9 @@
 """Syncs and copies files that SQLite may have open, without opening them in this process.
 
-Whoever opens a file that SQLite has open and closes it again takes SQLite's locks on it away: POSIX
-drops all that a process holds on a file when it closes any descriptor of it
-(https://sqlite.org/howtocorrupt.html, 2.2). So its own descriptor is used, or another process.
+If a process opens a file that SQLite has open, and closes it again, SQLite's locks on it are lost:
+POSIX releases all locks of a process on a file when the process closes any descriptor of it
+(https://sqlite.org/howtocorrupt.html, section 2.2). So SQLite's own descriptor is used, or another
+process.
 """
 
 from __future__ import annotations
@@ -17,30 +18,31 @@ from pathlib import Path
 from lllm.events.errors import LogUnavailable
 from lllm.events.files.own_files import make_new
 
-_DESCRIPTORS = "/dev/fd"  # the open descriptors of the process that looks; Linux and macOS have it
+_DESCRIPTORS = "/dev/fd"  # lists the open descriptors of this process, on Linux and macOS
 _COPY = "import shutil, sys; shutil.copyfile(*sys.argv[1:])"
 
 
 def sync_open_file(path: str, descriptor: int) -> int:
-    """Flush a file that this process has open to the disk.
+    """Flush a file that this process already has open to the disk.
 
-    Nothing happens where it has not, or the disk refuses.
+    Nothing happens if it is not open, or if the sync fails.
 
     Args:
         path: The file.
-        descriptor: The one that was found the last time, which is tried first; -1 for none.
+        descriptor: The descriptor that was used the last time, which is tried first; -1 for none.
 
     Returns:
-        The descriptor that was used, -1 where there was none.
+        The descriptor that was used; -1 if there was none.
     """
     with suppress(OSError, ValueError):
         found = os.stat(path)
         wanted = found.st_dev, found.st_ino
         for number in _descriptors(descriptor):
-            with suppress(OSError):  # closed meanwhile
+            with suppress(OSError):  # it was closed meanwhile
                 seen = os.fstat(number)
                 if (seen.st_dev, seen.st_ino) == wanted:
-                    # Should another file have got the number just now, that one is put on the disk.
+                    # If another file has just got this number, that file is synced, which does no
+                    # harm.
                     os.fsync(number)
                     return number
     return -1
@@ -53,17 +55,17 @@ def _descriptors(first: int) -> Iterator[int]:
 
 
 def copy_by_another_process(original: str, copy: Path) -> None:
-    """Copy a file that may be open here, by a subprocess; only its owner may read it.
+    """Copy a file that may be open here, in a subprocess; only its owner may read the copy.
 
     Args:
-        original: The file.
-        copy: The file to make.
+        original: The file to copy.
+        copy: The file to create.
 
     Raises:
-        LogUnavailable: It can't be read.
-        OSError: The copy can't be made.
+        LogUnavailable: The original can't be read.
+        OSError: The copy can't be written.
     """
-    make_new(copy).close()  # in place of whatever has the name; a link there is not followed
+    make_new(copy).close()  # replaces a file of this name; a link there is not followed
     command = [sys.executable, "-I", "-S", "-c", _COPY, original, str(copy)]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if ran.returncode != 0:

@@ -1,15 +1,15 @@
 """Opens the files that lllm makes: segments, locks, log.json, blobs, backups.
 
-A store may lie where others can write. Whoever plants a symbolic link, a FIFO or a device under a
-name of ours would have us overwrite a file elsewhere, or wait for ever. So our own files are opened
-without following a link in the last part of the path, and what was opened must be a regular file.
-The folder of a store may be a link: its user chose it.
+A store may be in a folder where others can write. They could put a symbolic link, a FIFO or a
+device under the name of one of lllm's files, so that lllm would overwrite a file elsewhere, or wait
+forever. So lllm's files are opened without following a link in the last part of the path, and must
+be regular files. The folder of a store may be a link: the user chose it.
 
 A file with a second name (a hard link) is read and locked, but `only_name` refuses to write to it:
-the other name may be somebody else's file, or a snapshot that must not change.
+the other name may be another person's file, or a snapshot that must not change.
 
-SQLite opens its files itself, by path. For them `check_by_path` looks at the path; that leaves a
-moment between the look and the opening.
+SQLite opens its files itself, by path. For these `check_by_path` checks the path; there is a short
+time between the check and the opening.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import NamedTuple
 from lllm.events.errors import LogUnavailable
 from lllm.events.files.permissions import FILE_MODE, FOLDER_MODE, permit
 
-_TRIES = 10  # to open a file that others make and remove
-# O_NONBLOCK: a FIFO without a reader is not waited for; regular files ignore it. O_NOCTTY: a
-# terminal does not become that of this process.
+_TRIES = 10  # attempts to open a file that others create and remove
+# O_NONBLOCK: opening a FIFO without a reader does not wait; regular files ignore it. O_NOCTTY: a
+# terminal does not become the controlling terminal of this process.
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# What open() says of a link, and of a socket or a FIFO that nobody reads.
+# The errors of open() for a link, and for a socket or a FIFO without a reader.
 _NOT_REGULAR = {errno.ELOOP, errno.ENXIO}
 
 
@@ -41,7 +41,7 @@ class FileId(NamedTuple):
 
     Attributes:
         device: The number of the file system.
-        inode: The number of the file in it.
+        inode: The number of the file in the file system.
     """
 
     device: int
@@ -53,15 +53,15 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
 
     Args:
         path: The file.
-        flags: Those of os.open, such as os.O_RDWR | os.O_CREAT.
-        mode: The permissions of a file that is made by this, whatever the umask.
+        flags: The flags for os.open, such as os.O_RDWR | os.O_CREAT.
+        mode: The permissions of a file that is created, independent of the umask.
 
     Returns:
-        The descriptor. It is the caller's to close.
+        The descriptor; the caller has to close it.
 
     Raises:
-        LogUnavailable: A link, a FIFO, a device, a socket or a folder stands there.
-        OSError: It can't be opened for another reason.
+        LogUnavailable: There is a link, a FIFO, a device, a socket or a folder at the path.
+        OSError: The file can't be opened for another reason.
     """
     try:
         fd, is_new = _opened(path, flags | _SAFELY, mode)
@@ -81,7 +81,7 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
 
 
 def _opened(path: Path | str, flags: int, mode: int) -> tuple[int, bool]:
-    """Open a file; returns the descriptor, and whether the file was created."""
+    """Open a file; returns the descriptor, and True if the file was created."""
     if not flags & os.O_CREAT:
         return os.open(path, flags), False
     if flags & os.O_EXCL:
@@ -94,7 +94,7 @@ def _opened(path: Path | str, flags: int, mode: int) -> tuple[int, bool]:
         try:
             return os.open(path, flags | os.O_EXCL, mode), True
         except FileExistsError:
-            pass  # another has just made it
+            pass  # another process has just created it
     return os.open(path, flags & ~os.O_CREAT), False
 
 
@@ -104,25 +104,31 @@ def open_to_read(path: Path) -> FileIO:
     Args:
         path: The file.
 
+    Returns:
+        The open file.
+
     Raises:
-        LogUnavailable: As of `open_own`.
-        OSError: As of `open_own`.
+        LogUnavailable: There is something other than a regular file at the path.
+        OSError: The file can't be opened for another reason.
     """
     return FileIO(open_own(path, os.O_RDONLY), "r")
 
 
 def make_new(path: Path, *, mode: int = FILE_MODE) -> FileIO:
-    """Create a file of lllm for writing, replacing any file of that name.
+    """Create a file of lllm for writing; a file that has the name already is replaced.
 
-    A link there is removed, not followed.
+    A link at the path is removed, not followed.
 
     Args:
         path: The file.
-        mode: Its permissions, whatever the umask.
+        mode: The permissions of the file, independent of the umask.
+
+    Returns:
+        The open file.
 
     Raises:
-        LogUnavailable: As of `open_own`.
-        OSError: As of `open_own`.
+        LogUnavailable: There is something at the path that can't be replaced.
+        OSError: The file can't be created for another reason.
     """
     path.unlink(missing_ok=True)
     return FileIO(open_own(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=mode), "r+")
@@ -134,22 +140,28 @@ def read_own(path: Path) -> bytes:
     Args:
         path: The file.
 
+    Returns:
+        The content of the file.
+
     Raises:
-        LogUnavailable: As of `open_own`.
-        OSError: As of `open_own`.
+        LogUnavailable: There is something other than a regular file at the path.
+        OSError: The file can't be read for another reason.
     """
     with open_to_read(path) as file:
         return file.readall()
 
 
 def file_id(fd: int) -> FileId | None:
-    """Identify the file that a descriptor leads to; None if it is closed.
+    """Identify the file that a descriptor leads to.
 
-    Somebody may have closed a descriptor of ours (os.closerange) and opened a file of their own
-    under its number: whoever keeps one open compares this before a write.
+    Other code of the program may close a descriptor of lllm (os.closerange) and open another file
+    that gets the same number. Code that keeps a descriptor open compares this before each write.
 
     Args:
         fd: The descriptor.
+
+    Returns:
+        The identity of the file; None if the descriptor is closed.
     """
     try:
         found = os.fstat(fd)
@@ -163,7 +175,10 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
 
     Args:
         fd: The descriptor.
-        opened: What `file_id` said then.
+        opened: The result of `file_id` when the file was opened.
+
+    Returns:
+        False if it was closed, or leads to another file.
     """
     try:
         found = os.fstat(fd)
@@ -175,14 +190,15 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
 def mark_descriptor(fd: int) -> int:
     """Mark a descriptor by a file offset, so that it can be recognised later.
 
-    The file must be neither read nor written by its offset. While the descriptor has it, it leads
-    to this file: to ask for it takes a fourth of `leads_to`.
+    The file must not be read or written at its offset. While the descriptor has this offset, it
+    leads to the same file. Checking the offset takes a quarter of the time of `leads_to`.
 
     Args:
         fd: The descriptor.
 
     Returns:
-        The offset. Another file that gets the same number is at another one, but for once in 2^31.
+        The offset. Another file with the same descriptor has the same offset only once in 2^31
+        cases.
     """
     return os.lseek(fd, 1 + secrets.randbelow(1 << 31), os.SEEK_SET)
 
@@ -192,7 +208,10 @@ def has_mark(fd: int, mark: int) -> bool:
 
     Args:
         fd: The descriptor.
-        mark: What `mark_descriptor` gave.
+        mark: The offset that `mark_descriptor` returned.
+
+    Returns:
+        False if it was closed, or leads to another file.
     """
     try:
         return os.lseek(fd, 0, os.SEEK_CUR) == mark
@@ -205,7 +224,10 @@ def is_at(path: Path, opened: FileId | None) -> bool:
 
     Args:
         path: The path.
-        opened: What `file_id` said of the file.
+        opened: The result of `file_id` when the file was opened.
+
+    Returns:
+        False if there is another file, or none.
     """
     try:
         found = os.stat(path)
@@ -219,21 +241,21 @@ def close_own(fd: int, opened: FileId | None) -> None:
 
     Args:
         fd: The descriptor.
-        opened: What `file_id` said then.
+        opened: The result of `file_id` when the file was opened.
     """
     if leads_to(fd, opened):
         os.close(fd)
 
 
 def only_name(fd: int, path: Path) -> None:
-    """Refuse to write a file that has further names (hard links).
+    """Refuse to write to a file that has further names (hard links).
 
     Args:
         fd: A descriptor of the file.
-        path: The file, for the error.
+        path: The file, for the text of the error.
 
     Raises:
-        LogUnavailable: It has.
+        LogUnavailable: The file has a further name.
     """
     if os.fstat(fd).st_nlink > 1:
         raise LogUnavailable(
@@ -243,14 +265,14 @@ def only_name(fd: int, path: Path) -> None:
 
 
 def check_by_path(path: Path | str) -> None:
-    """Check a file that SQLite will open by its path; a missing file is fine.
+    """Check that a path is safe for SQLite to open: a regular file, or nothing.
 
     Args:
         path: The file.
 
     Raises:
-        LogUnavailable: It is a link, a FIFO, a device, a socket or a folder.
-        OSError: It can't be looked at.
+        LogUnavailable: There is a link, a FIFO, a device, a socket or a folder at the path.
+        OSError: The path can't be checked.
     """
     if _is_other(path):
         raise _refused(path)
@@ -259,15 +281,15 @@ def check_by_path(path: Path | str) -> None:
 def check_database(path: Path | str) -> None:
     """Check a database, and the files beside it, before SQLite opens them.
 
-    The path itself may be a link, which its user chose; SQLite makes the others beside the file
-    that it leads to.
+    The path itself may be a link, which the user chose; SQLite puts the other files beside the
+    link's target.
 
     Args:
         path: The database.
 
     Raises:
-        LogUnavailable: As of `check_by_path`.
-        OSError: As of `check_by_path`.
+        LogUnavailable: One of the files is a link, a FIFO, a device, a socket or a folder.
+        OSError: A path can't be checked.
     """
     file = os.path.realpath(path)
     for suffix in ("", "-wal", "-shm", "-journal"):
@@ -281,13 +303,13 @@ def make_folder(
 
     Args:
         path: The folder.
-        parents: Make the folders above it too; those may be links.
-        durable: Wait until the names of all that was made are on the disk.
-        mode: The permissions of all that is made by this, whatever the umask.
+        parents: True to create the folders above it too; these may be links.
+        durable: True to wait until the names of all new folders are on the disk.
+        mode: The permissions of new folders, independent of the umask.
 
     Raises:
-        LogUnavailable: A link stands there.
-        OSError: It can't be made.
+        LogUnavailable: There is a link at the path.
+        OSError: The folder can't be created.
     """
     above = [folder for folder in path.parents if not folder.exists()] if durable else []
     try:
@@ -303,7 +325,8 @@ def make_folder(
     except FileExistsError:
         if path.is_symlink():
             raise LogUnavailable(
-                f"{path} is a symbolic link, and lllm keeps files of its own there. Remove it."
+                f"{path} is a symbolic link, but lllm needs a folder of its own there. Remove the "
+                "link."
             ) from None
         if not path.is_dir():
             raise
@@ -321,15 +344,15 @@ def _make_one(path: Path, mode: int) -> None:
 def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
     """Create the empty file of a database, with its permissions, before SQLite uses it.
 
-    What SQLite makes beside it gets the same. One that is there is not opened: this process might
-    lose its locks on it (see `file_header.refuse_others`).
+    The files that SQLite creates beside it get the same permissions. An existing file is not
+    opened: this process might lose its locks on it (see `file_header.refuse_others`).
 
     Args:
         path: The file.
-        mode: Its permissions, whatever the umask.
+        mode: The permissions of the file, independent of the umask.
 
     Raises:
-        OSError: It can't be made.
+        OSError: The file can't be created.
     """
     if not os.path.lexists(path):
         with suppress(FileExistsError):
@@ -337,19 +360,19 @@ def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
 
 
 def open_new_output(path: str, flags: int) -> int:
-    """An `opener` for `open` that creates the user's output file for its owner only.
+    """Open a user's output file, as an `opener` for `open`; a new file is its owner's alone.
 
-    A new one is its owner's alone, and one that is there is left as it is.
+    The permissions of an existing file are not changed.
 
     Args:
         path: The file.
-        flags: Those of os.open.
+        flags: The flags for os.open.
 
     Returns:
         The descriptor.
 
     Raises:
-        OSError: It can't be opened.
+        OSError: The file can't be opened.
     """
     try:
         fd = os.open(path, flags | os.O_EXCL, FILE_MODE)
@@ -363,13 +386,13 @@ def sync(file: FileIO) -> None:
     """Flush a file to the disk.
 
     Args:
-        file: The file, open to write.
+        file: The file, opened for writing.
 
     Raises:
-        OSError: It can't be put there.
+        OSError: The file can't be synced.
     """
     if sys.platform == "darwin":
-        # fsync leaves the data in the drive's cache there (fsync(2) of macOS).
+        # On macOS fsync leaves the data in the drive's cache (its man page fsync(2)).
         fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
     else:
         os.fsync(file.fileno())
@@ -382,7 +405,7 @@ def sync_folder(folder: Path) -> None:
         folder: The folder.
 
     Raises:
-        OSError: They can't be put there.
+        OSError: The folder can't be synced.
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

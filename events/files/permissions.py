@@ -1,9 +1,9 @@
 """Sets the permissions of a store's files.
 
-They hold what people said, so what lllm makes is its owner's alone, whatever the umask. A store
-that a team shares is made with `mode=0o660`. What is there already is left as it is, and whoever
-opens a shared store without a mode makes new files as those that are there, or the others could
-not go on writing.
+These files contain what people wrote, so only their owner can read and write new files, independent
+of the umask. For a store that a team shares, pass `mode=0o660`. Existing files keep their
+permissions. If a shared store is opened without a mode, new files get the permissions of the
+existing ones, because otherwise the other users could not continue to write.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ _OTHERS_MAY = 0o066
 
 
 def checked_mode(mode: int | None) -> int | None:
-    """Check that a mode is allowed for a store's files, and return it.
+    """Check that a mode is allowed for a store's files.
 
     Args:
-        mode: What a user gave, None for nothing.
+        mode: The user's argument; None for the default.
+
+    Returns:
+        The same mode.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a mode with which the owner can read and write.
     """
     if mode is None:
         return None
@@ -40,25 +43,28 @@ def checked_mode(mode: int | None) -> int | None:
 
 
 def folder_mode(mode: int) -> int:
-    """The permissions of a store's folders, derived from the mode of its files.
+    """Derive the permissions of a store's folders from those of its files.
 
-    Where a group or others have a part in it, what is made in the folder belongs to the folder's
-    group (the bit 0o2000).
+    If the group or others have access, new files in the folder belong to the folder's group (the
+    bit 0o2000, setgid).
 
     Args:
-        mode: Of the files.
+        mode: The permissions of the files.
+
+    Returns:
+        The permissions of the folders.
     """
     return mode | (mode & 0o444) >> 2 | (stat.S_ISGID if mode & _OTHERS_MAY else 0)
 
 
 def mode_like(*places: Path) -> int:
-    """The mode of new files, taken from the first of some places that exists.
+    """Find the mode for new files from the existing files of a store.
 
     Args:
-        places: Folders or files of the store; the first that exists tells.
+        places: Folders or files of the store; the first that exists is used.
 
     Returns:
-        FILE_MODE, and where others than its owner may write there, what they may.
+        FILE_MODE, with access for the group and others if they can write to the existing file.
     """
     for place in places:
         with suppress(OSError):
@@ -67,10 +73,13 @@ def mode_like(*places: Path) -> int:
 
 
 def mode_like_found(found: int) -> int:
-    """The mode of new files, from an existing file beside them.
+    """Find the mode for new files from the mode of an existing file.
 
     Args:
-        found: What the system says of that (`st_mode`).
+        found: The `st_mode` of the existing file.
+
+    Returns:
+        The mode for new files.
     """
     if found & stat.S_ISVTX or not found & (stat.S_IWGRP | stat.S_IWOTH):
         return FILE_MODE
@@ -80,11 +89,11 @@ def mode_like_found(found: int) -> int:
 def permit(fd: int, mode: int) -> None:
     """Set the permissions of a new file or folder, which the umask may have reduced.
 
-    Where a file system has none, nothing happens.
+    Nothing happens on a file system without permissions.
 
     Args:
-        fd: A descriptor of it.
-        mode: Its permissions.
+        fd: A descriptor of the file or folder.
+        mode: The permissions.
     """
     if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
         with suppress(OSError):

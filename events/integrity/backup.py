@@ -1,14 +1,15 @@
 """Copies a log while other processes write to it.
 
-The copy is the log as it was at one moment: every event that was acknowledged before the backup
-began is in it, and of those written meanwhile none, or the first. Nobody waits for it.
+The copy is the log as it was at one moment. It has every event that was acknowledged before the
+backup began. Of the events that are written during the backup it has none, or only the first ones.
+Writers never wait for it.
 
-A log that is in files makes the copy itself, and it opens as the original does. Of any other log
-the events are read and written into a folder of JSON lines, which opens as any store does;
-positions are counted anew there.
+A log in files makes the copy itself, and the copy opens as the original does. The events of any
+other log are written into a folder of JSONL files, with new positions.
 
-The copy grows in a folder `DEST.partial` and is then renamed, so DEST is whole or not there. Locks
-are not copied: they belong to the processes that write the original. A restore is a plain copy.
+The copy grows in a folder `DEST.partial` and is then renamed, so DEST is complete or does not
+exist. Locks are not copied: they belong to the processes that write the original. To restore a
+backup, copy it back.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ from lllm.events.errors import LogError, LogUnavailable
 from lllm.events.files.copying import copy_errors
 from lllm.events.files.own_files import make_folder, sync_folder
 
-_EVENTS = 1_000  # of a log in no files, in one append to its copy
-_BYTES = 8 << 20  # of their payloads, from which an append has enough
-_COPY, _LOCK = "copy", "lock"  # what lies in the folder of a backup under way
+_EVENTS = 1_000  # events in one append to the copy of a log without files
+_BYTES = 8 << 20  # bytes of payloads from which such an append is full
+_COPY, _LOCK = "copy", "lock"  # the name of the copy in the folder of a running backup
 
 
 class BackedUp(msgspec.Struct, frozen=True):
     """The result of a backup.
 
     Attributes:
-        path: Where it lies.
-        position: Of the last event of the log in it.
-        size: Its bytes.
+        path: The file or folder of the copy.
+        position: The position of the last event in the copy, as in the original log.
+        size: The size of the copy, in bytes.
     """
 
     path: Path
@@ -55,17 +56,21 @@ def back_up(
     """Copy a log to a new path, where it can be opened like any store.
 
     Args:
-        log: The backend itself, which others may go on writing.
-        destination: Where nothing is yet; a file for SQLiteBackend, a folder for LocalFileBackend
-            and for a log in no files.
-        progress: Called as the copy grows.
+        log: The backend itself; others may write to the log meanwhile.
+        destination: A path at which nothing exists yet. It becomes a file for SQLiteBackend, and a
+            folder for LocalFileBackend and for a log without files.
+        progress: A function that is called with the bytes copied so far and the bytes to copy
+            (positions, for a log without files); None for no reports.
+
+    Returns:
+        The path, position and size of the copy.
 
     Raises:
-        LogError: Something is at the destination already, or the log keeps nothing.
-        LogUnavailable: The copy can't be written, and then nothing is left of it.
+        LogError: Something exists at the destination, or the log stores nothing.
+        LogUnavailable: The copy can't be written; what was written is deleted.
     """
     if not persists(log):
-        raise LogError(f"{log!r} can't be backed up: it keeps nothing.")
+        raise LogError(f"{log!r} can't be backed up: it stores nothing.")
     path = Path(destination).absolute()
     original: Path | None = None
     copy_log: Callable[[Path, Progress | None], tuple[int, int]] = partial(_copy_events, log)
@@ -80,7 +85,7 @@ def back_up(
     return BackedUp(path, position, size)
 
 
-# -- the destination
+# -- The destination
 
 
 def _check_destination(path: Path, original: Path | None) -> None:
@@ -90,7 +95,7 @@ def _check_destination(path: Path, original: Path | None) -> None:
     if original is not None and original.is_dir():
         whole = original.resolve()
         if path.parent.resolve().is_relative_to(whole):
-            raise LogError(f"{path} lies in the log itself; put the backup outside {whole}.")
+            raise LogError(f"{path} is inside the log itself; put the backup outside {whole}.")
 
 
 def _check_free(path: Path, original: Path | None) -> None:
@@ -98,13 +103,13 @@ def _check_free(path: Path, original: Path | None) -> None:
         name = "copy" if original is None else original.name
         such = f", {path / name} say" if path.is_dir() else ""
         raise LogError(
-            f"{path} exists, and a backup replaces nothing. Name a path that is free{such}."
+            f"{path} exists, and a backup never overwrites. Name a path that is free{such}."
         )
 
 
 @contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """A `with` whose value is a private folder for the growing copy, removed afterwards."""
+    """A context manager whose value is a private folder for the copy; it is removed afterwards."""
     folder = path.with_name(f"{path.name}.partial")
     make_folder(folder)
     if not _is_draft(folder):
@@ -113,7 +118,7 @@ def _draft(path: Path) -> Iterator[Path]:
     try:
         if not lock.acquire(wait=False):
             raise LogUnavailable(f"Another backup to {path} is under way.")
-        _remove(folder / _COPY)  # of a backup that was killed
+        _remove(folder / _COPY)  # left by a killed backup
         try:
             yield folder / _COPY
         finally:
@@ -122,7 +127,7 @@ def _draft(path: Path) -> Iterator[Path]:
                 lock.path.unlink()
     finally:
         lock.close()
-        with suppress(OSError):  # not empty, where another backup has begun meanwhile
+        with suppress(OSError):  # not empty if another backup has begun meanwhile
             folder.rmdir()
 
 
@@ -141,10 +146,13 @@ def stopped_backups(folder: Path) -> list[Path]:
     """List the leftovers of killed backups in a folder.
 
     Args:
-        folder: Where backups are made.
+        folder: The folder that backups are written into.
+
+    Returns:
+        The paths of the leftovers.
 
     Raises:
-        OSError: It can't be read.
+        OSError: The folder can't be read.
     """
     return [
         draft
@@ -156,13 +164,13 @@ def stopped_backups(folder: Path) -> list[Path]:
     ]
 
 
-# -- a log in no files
+# -- A log without files
 
 
 def _copy_events(log: LogBackend, copy: Path, progress: Progress | None) -> tuple[int, int]:
-    """Write the events of a log into a folder of JSON lines.
+    """Write the events of a log into a folder of JSONL files.
 
-    It returns the position of the last one and the size of the copy in bytes.
+    It returns the position of the last event, and the size of the copy in bytes.
     """
     upto = position = log.head()
     with closing(JSONL.open(str(copy), read_only=False, make=True)) as written:

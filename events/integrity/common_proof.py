@@ -1,9 +1,10 @@
 """Proves with one proof that a Merkle tree has several leaves.
 
-The tree is that of `merkle` (RFC 6962). The proof is the roots of the largest subtrees that have
-none of these leaves, from left to right: with them and the leaves, the root follows. For one leaf
-these are the hashes of its inclusion proof, from left to right instead of upwards. Leaves that
-stand close together share most of what each would need alone.
+The tree is that of `merkle` (RFC 6962). The proof consists of the roots of the largest subtrees
+without any of these leaves, from left to right. The root of the tree can be computed from them and
+the leaves. For a single leaf these are the hashes of its inclusion proof, ordered from left to
+right and not upwards. Leaves that are close together share most of the hashes that each would need
+alone.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ def common_proof(indexes: Iterable[int], size: int, read: NodeReader) -> list[by
 
     Args:
         indexes: The indexes of the leaves, from 0; at least one.
-        size: How many leaves the tree has.
-        read: Reads the nodes of the tree.
+        size: The number of leaves of the tree.
+        read: A function that returns the nodes of the tree.
 
     Returns:
-        The proof, 32 bytes each.
+        The hashes of the proof, 32 bytes each.
 
     Raises:
-        ValueError: No index is given, or the tree has no such leaf.
+        ValueError: No index is given, or an index is not below `size`.
     """
     wanted = sorted(set(indexes))
     if not _are_in(wanted, size):
@@ -46,16 +47,16 @@ def common_proof(indexes: Iterable[int], size: int, read: NodeReader) -> list[by
 
 
 def root_of_proof(leaves: Mapping[int, bytes], size: int, path: Sequence[bytes]) -> bytes | None:
-    """Compute the root that a tree must have to which a proof belongs.
+    """Compute the root of the tree that a proof belongs to.
 
     Args:
         leaves: The leaves by their index, which the caller has computed from the events.
-        size: How many leaves the tree has.
-        path: The proof.
+        size: The number of leaves of the tree.
+        path: The hashes of the proof.
 
     Returns:
-        The root, to be compared with one from somebody who is trusted; None where no tree could
-        have this proof.
+        The root, to be compared with a root from a trusted source; None if no tree could have this
+        proof.
     """
     wanted = sorted(leaves)
     if not _are_in(wanted, size) or not are_hashes([*leaves.values(), *path]):

@@ -1,7 +1,7 @@
-"""Reads the leaves of a log's Merkle tree, also where events can't be read.
+"""Reads the leaves of a log's Merkle tree, also if some events can't be read.
 
-A leaf is the digest of an event. Where that can't be read, its place is kept: else all leaves
-behind it would have another index than they had when the log was whole.
+A leaf is the digest of an event. An event that can't be read still takes a place in the tree,
+because otherwise all later leaves would have other indexes than in the undamaged log.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from lllm.events.errors import LogDamaged
 from lllm.events.integrity.merkle import leaf_hash
 
 Leaves = Sequence[tuple[int, bytes | None]]
-"""Positions and digests in the order of the log; None where an event can't be read."""
+"""Positions and digests in the order of the log; the digest is None for an unreadable event."""
 
 UNREADABLE_LEAF = leaf_hash(b"lllm: an event that can't be read")
-"""Stands in a tree for an event that could not be read when the tree got its leaf."""
+"""The leaf of an event that could not be read when its leaf was added to the tree."""
 
 
 def leaf_pages(log: LogBackend, *, after: int = 0, upto: int | None = None) -> Iterator[Leaves]:
     """Read the leaves of a log.
 
     Args:
-        log: Any backend.
-        after: The position to begin behind.
-        upto: The last position that is read, None for the head now.
+        log: The backend, of any class.
+        after: Read the leaves behind this position; 0 for the beginning.
+        upto: The last position to read; None for the current head.
 
     Yields:
-        Some leaves at a time; none twice.
+        Pages of leaves in order, each leaf once.
 
     Raises:
-        LogDamaged: Nobody knows where to go on behind damage.
+        LogDamaged: The log is damaged, and the position behind the damage is unknown.
         LogError: The log can't be read.
     """
     upto = log.head() if upto is None else upto
@@ -51,10 +51,10 @@ def leaf_pages(log: LogBackend, *, after: int = 0, upto: int | None = None) -> I
 
 
 def leaves_of(digests: Iterable[tuple[int, bytes | None]]) -> Leaves:
-    """Take for unreadable what is no digest.
+    """Replace everything that is not a digest by None.
 
     Args:
-        digests: Positions, and what stands there as a digest.
+        digests: The positions, and the values that are stored as digests.
 
     Returns:
         The leaves.
@@ -70,14 +70,14 @@ def leaves_of(digests: Iterable[tuple[int, bytes | None]]) -> Leaves:
 
 
 def lost_leaves(damage: LogDamaged, after: int) -> Leaves:
-    """List the leaves that a damage hides.
+    """List the leaves of the events that a damage makes unreadable.
 
     Args:
         damage: The damage.
         after: The position of the last event before it.
 
     Returns:
-        One for each event that it hides, as far as the log can tell.
+        One leaf with None for each of these events, as far as the log can tell.
     """
     return [(position, None) for position in damage.lost if position > after]
 
@@ -86,15 +86,21 @@ def is_readable(leaves: Leaves) -> bool:
     """True if all of some leaves can be read.
 
     Args:
-        leaves: The leaves.
+        leaves: The leaves to check.
+
+    Returns:
+        True if none of them is None.
     """
     return all(digest is not None for _, digest in leaves)
 
 
 def marked(leaves: Leaves) -> list[bytes]:
-    """Take the digests of leaves, and the mark for those that can't be read.
+    """Replace unreadable leaves by UNREADABLE_LEAF.
 
     Args:
         leaves: The leaves.
+
+    Returns:
+        The hashes, 32 bytes each.
     """
     return [UNREADABLE_LEAF if digest is None else digest for _, digest in leaves]

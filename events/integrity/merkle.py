@@ -1,20 +1,18 @@
 """The Merkle tree of RFC 6962 over the digests of a log's events.
 
-    root of nothing     SHA-256 of no bytes
+    root of no leaves   SHA-256 of no bytes
     leaf                SHA-256(0x00 || entry)
     node                SHA-256(0x01 || left || right)
     root of n leaves    node(root of the first k, root of the others), where k is the largest power
                         of two below n
 
-The leaf of an event is its `digest`, as it stands in the log: `digest.leaf_digest` has put the
-0x00 in front already, so nothing is hashed once more. The entry, in the RFC's word, is what that
-function hashes. Leaves stand in the order of the log and count from 0; the index of a leaf is not
-the position of its event.
+The leaf of an event is its stored `digest`, without another hash: `digest.leaf_digest` has already
+hashed the event with 0x00 in front. The bytes that it hashes are the entry, in the RFC's word.
+Leaves are in the order of the log. Their indexes count from 0 and are not the positions of events.
 
-A node of level l and index i is the root of the 2^l leaves from i * 2^l on, and is there when all
-of them are. Proofs are made of such nodes, so who makes one needs no more than a way to read them.
-Who checks one must compute the leaf from the event itself: a leaf that comes with the proof proves
-nothing about the event.
+A node of level l and index i is the root of the 2^l leaves from i * 2^l on; it exists when all of
+them do. Proofs consist of such nodes, so only these are read to make one. To check a proof, compute
+the leaf from the event itself: a leaf that comes with the proof proves nothing about the event.
 
 Sources: https://www.rfc-editor.org/rfc/rfc6962#section-2.1 and, for checking proofs,
 https://www.rfc-editor.org/rfc/rfc9162#section-2.1. Nothing here reads or writes files.
@@ -31,16 +29,16 @@ HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 
 NodeReader = Callable[[int, int], bytes]
-"""Returns the hash of a node by its level and index."""
+"""A function that returns the hash of a node by its level and index."""
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
     """The root of a complete subtree.
 
     Attributes:
-        level: The subtree has 2^level leaves.
-        index: Which subtree of this level it is, from 0.
-        hash: 32 bytes.
+        level: The level of the node; the subtree has 2^level leaves.
+        index: The number of the subtree among those of its level, from 0.
+        hash: The root of the subtree, 32 bytes.
     """
 
     level: int
@@ -49,32 +47,32 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
 
 def leaf_hash(entry: bytes) -> bytes:
-    """Hash an entry to a leaf; an event's digest is such a leaf already.
+    """Compute the leaf of an entry; the digest of an event is already such a leaf.
 
     Args:
-        entry: The bytes that the tree speaks for.
+        entry: The bytes that the tree proves.
 
     Returns:
-        32 bytes.
+        The leaf, 32 bytes.
     """
     return sha256(b"\x00" + entry).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Hash two children to their node.
+    """Compute the hash of a node from its two children.
 
     Args:
         left: The hash of the left child, 32 bytes.
         right: The hash of the right child, 32 bytes.
 
     Returns:
-        32 bytes.
+        The hash of the node, 32 bytes.
     """
     return sha256(b"\x01" + left + right).digest()
 
 
 class RightEdge:
-    """The part of a tree that is needed to append leaves and to compute its root.
+    """The hashes of a tree that are needed to append leaves and to compute the root.
 
     It keeps one hash for each set bit of the size, so about 20 hashes for a million leaves.
 
@@ -83,11 +81,12 @@ class RightEdge:
         hashes: The roots of its largest complete subtrees, from left to right.
 
     Attributes:
-        size: As given, and counted on.
-        hashes: As given, and kept up to date.
+        size: The number of leaves of the tree.
+        hashes: The roots of its largest complete subtrees, from left to right.
 
     Raises:
-        ValueError: The hashes are not as many as a tree of this size has, or not 32 bytes long.
+        ValueError: The number of hashes does not belong to a tree of this size, or one is not 32
+            bytes long.
     """
 
     __slots__ = ("hashes", "size")
@@ -104,7 +103,7 @@ class RightEdge:
             raise ValueError(f"Each hash of a right edge has {HASH_BYTES} bytes.")
 
     def copy(self) -> RightEdge:
-        """Make an edge that grows apart from this one."""
+        """Make an independent copy."""
         copied = RightEdge.__new__(RightEdge)
         copied.size, copied.hashes = self.size, self.hashes[:]
         return copied
@@ -114,14 +113,15 @@ class RightEdge:
 
         Args:
             leaves: The next leaves, 32 bytes each.
-            level: The lowest level of nodes that the caller wants to keep.
+            level: The lowest level of the nodes to return; 64 for none.
 
         Returns:
-            The nodes of this level and above that the leaves complete, the lower levels first.
+            The nodes of this level and above that are now complete, lower levels first.
         """
-        row, index, at = list(leaves), self.size, 0  # the new nodes of a level, and the first one
+        # the new nodes of a level, and the index of the first
+        row, index, at = list(leaves), self.size, 0
         self.size += len(row)
-        left: list[bytes] = []  # at each level, the node without a right sibling
+        left: list[bytes] = []  # the node of each level that has no right sibling
         completed: list[Node] = []
         while row:
             if index & 1:
@@ -139,7 +139,7 @@ class RightEdge:
         return completed
 
     def root(self) -> bytes:
-        """Compute the root of the tree as it is now; 32 bytes."""
+        """Compute the root of the tree at its current size, 32 bytes."""
         return _joined(self.hashes) if self.hashes else EMPTY_ROOT
 
 
@@ -147,10 +147,10 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     """Compute the root of a whole tree.
 
     Args:
-        leaves: All of its leaves in order, 32 bytes each.
+        leaves: All leaves of the tree in order, 32 bytes each.
 
     Returns:
-        32 bytes.
+        The root, 32 bytes.
     """
     edge = RightEdge()
     edge.extend(leaves)
@@ -161,11 +161,11 @@ def read_root(size: int, read: NodeReader) -> bytes:
     """Compute the root that a tree had at an earlier size.
 
     Args:
-        size: How many leaves it had.
-        read: Reads the nodes of the tree.
+        size: The number of leaves at that time.
+        read: A function that returns the nodes of the tree.
 
     Returns:
-        32 bytes.
+        The root, 32 bytes.
 
     Raises:
         ValueError: The size is negative.
@@ -180,14 +180,14 @@ def inclusion_proof(index: int, size: int, read: NodeReader) -> list[bytes]:
 
     Args:
         index: The index of the leaf, from 0.
-        size: How many leaves the tree has.
-        read: Reads the nodes of the tree.
+        size: The number of leaves of the tree.
+        read: A function that returns the nodes of the tree.
 
     Returns:
-        The hashes beside the way from the leaf to the root, the lowest first.
+        The sibling hashes on the path from the leaf to the root, the lowest first.
 
     Raises:
-        ValueError: The tree has no such leaf.
+        ValueError: The tree has no leaf with this index.
     """
     if not 0 <= index < size:
         raise ValueError(f"A tree of {size} leaves has none with the index {index}.")
@@ -205,19 +205,19 @@ def inclusion_proof(index: int, size: int, read: NodeReader) -> list[bytes]:
 
 
 def consistency_proof(old_size: int, new_size: int, read: NodeReader) -> list[bytes]:
-    """Make the proof that a tree only grew since an earlier size (RFC 6962, section 2.1.2).
+    """Make the proof that a tree has only grown since an earlier size (RFC 6962, section 2.1.2).
 
     Args:
-        old_size: How many leaves it had.
-        new_size: How many it has.
-        read: Reads the nodes of the tree.
+        old_size: The number of leaves at the earlier time.
+        new_size: The number of leaves now.
+        read: A function that returns the nodes of the tree.
 
     Returns:
-        The hashes from which both roots can be computed. None are needed where the tree was empty,
-        or did not grow.
+        The hashes from which both roots can be computed; none if the tree was empty or did not
+        grow.
 
     Raises:
-        ValueError: The tree shrank.
+        ValueError: The new size is smaller than the old size.
     """
     if not 0 <= old_size <= new_size:
         raise ValueError(f"A tree can't grow from {old_size} to {new_size} leaves.")
@@ -233,7 +233,7 @@ def consistency_proof(old_size: int, new_size: int, read: NodeReader) -> list[by
         else:
             path.append(range_root(begin, middle, read))
             begin = middle
-    if begin:  # otherwise it is the old root itself, which who checks has
+    if begin:  # otherwise it is the old root itself, which the checker has
         path.append(range_root(begin, end, read))
     return path[::-1]
 
@@ -243,14 +243,14 @@ def is_included(leaf: bytes, index: int, size: int, path: Sequence[bytes], root:
 
     Args:
         leaf: The leaf, which the caller has computed from the event.
-        index: Its index, from 0.
-        size: How many leaves the tree has.
-        path: The proof.
-        root: The root of the tree, from somebody who is trusted.
+        index: The index of the leaf, from 0.
+        size: The number of leaves of the tree.
+        path: The hashes of the proof.
+        root: The root of the tree, from a trusted source.
 
     Returns:
-        True if the tree with this root has the leaf at this index. False for every other proof,
-        and for one that no tree could have.
+        True if the tree with this root has the leaf at this index; False for a wrong or malformed
+        proof.
     """
     if not 0 <= index < size or not are_hashes([leaf, *path]):
         return False
@@ -274,15 +274,15 @@ def is_consistent(
     """Check a consistency proof (RFC 9162, section 2.1.4.2).
 
     Args:
-        old_size: How many leaves the earlier tree had.
-        old_root: Its root.
-        new_size: How many leaves the later tree has.
-        new_root: Its root.
-        path: The proof.
+        old_size: The number of leaves of the earlier tree.
+        old_root: The root of the earlier tree, 32 bytes.
+        new_size: The number of leaves of the later tree.
+        new_root: The root of the later tree, 32 bytes.
+        path: The hashes of the proof.
 
     Returns:
-        True if the later tree begins with all leaves of the earlier one. False for every other
-        proof, and for one that no two trees could have.
+        True if the later tree begins with all leaves of the earlier one; False for a wrong or
+        malformed proof.
     """
     if not 0 <= old_size <= new_size or not are_hashes([old_root, new_root, *path]):
         return False
@@ -293,7 +293,7 @@ def is_consistent(
     hashes = [*path] if old_size & (old_size - 1) else [old_root, *path]
     if not hashes:
         return False
-    climbed = _trailing_zeros(old_size)  # to the node that ends with the last old leaf
+    climbed = _trailing_zeros(old_size)  # go up to the node that ends with the last old leaf
     here, last = (old_size - 1) >> climbed, (new_size - 1) >> climbed
     old = new = hashes[0]
     for sibling in hashes[1:]:
@@ -310,12 +310,15 @@ def is_consistent(
 
 
 def range_root(begin: int, end: int, read: NodeReader) -> bytes:
-    """Compute the root of leaves that are one side of a split, from the nodes in them.
+    """Compute the root of the leaves on one side of a split, from the nodes that they consist of.
 
     Args:
         begin: The index of the first leaf.
-        end: The index behind the last one.
-        read: Reads the nodes of the tree.
+        end: The index after the last leaf.
+        read: A function that returns the nodes of the tree.
+
+    Returns:
+        The root, 32 bytes.
     """
     hashes: list[bytes] = []
     while begin < end:
@@ -326,7 +329,7 @@ def range_root(begin: int, end: int, read: NodeReader) -> bytes:
 
 
 def _joined(hashes: Sequence[bytes]) -> bytes:
-    """Join complete subtrees, the largest first, to one root."""
+    """Combine complete subtrees, the largest first, into one root."""
     root = hashes[-1]
     for left in hashes[-2::-1]:
         root = node_hash(left, root)
@@ -334,11 +337,13 @@ def _joined(hashes: Sequence[bytes]) -> bytes:
 
 
 def split(begin: int, end: int) -> int:
-    """Find where a node splits its leaves: the first part is the largest power of two below them.
+    """Find where a node splits its leaves.
+
+    The left part is the largest power of two below the number of leaves.
 
     Args:
         begin: The index of the first leaf.
-        end: The index behind the last one; there are at least two.
+        end: The index after the last leaf; there are at least two leaves.
 
     Returns:
         The index of the first leaf of the right child.
@@ -351,9 +356,12 @@ def _trailing_zeros(number: int) -> int:
 
 
 def are_hashes(hashes: Iterable[bytes]) -> bool:
-    """True if these are hashes, each of 32 bytes.
+    """True if all values are hashes: bytes of length 32.
 
     Args:
-        hashes: Anybody's.
+        hashes: The values, from an untrusted source.
+
+    Returns:
+        False if one is not bytes, or has another length.
     """
     return all(isinstance(one, bytes) and len(one) == HASH_BYTES for one in hashes)

@@ -1,6 +1,7 @@
 """Repairs a damaged log as far as its backend can.
 
-A copy of each file that is changed is kept beside it, so nothing is lost by a repair.
+Each file that is changed is copied first, and the copy is kept beside it, so a repair loses
+nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from lllm.events.integrity.verify import verify
 
 
 class Mended(msgspec.Struct, frozen=True):
-    """A file that was repaired.
+    """A file that a repair has changed.
 
     Attributes:
         path: The file.
-        copy: Where it is kept as it was. The write-ahead log of an SQLite file, if it had one, is
-            beside it under the same name with "-wal".
-        bytes_before: Its size before.
-        bytes_after: Its size now.
-        lost: Lines that no event could be made of, which are in the copy alone.
-        lost_positions: The first and the last of each run of events that could not be read.
-        events: How many are in the new file, None where only a part of the log is in it.
+        copy: The copy of the file before the repair. If an SQLite file had a write-ahead log, its
+            copy is beside this one, under the same name with "-wal".
+        bytes_before: The size before the repair, in bytes.
+        bytes_after: The size after the repair, in bytes.
+        lost: The number of lines from which no event could be restored; only the copy has them.
+        lost_positions: The first and the last position of each range of events that could not be
+            read.
+        events: The number of events in the new file; None if the file holds only a part of the log.
     """
 
     path: Path
@@ -41,12 +43,13 @@ class Repaired(msgspec.Struct, frozen=True):
 
     Attributes:
         mended: The files that were changed.
-        left: Damage that can't be mended; nothing was changed there, and all around it can be read.
-        set_aside: Files with what writes that were cut short have left.
-        begun: The file that the log goes on in, where its end is missing; what is lost stood in
-            front of it.
-        not_copied: What is not of lllm's, in a file that was made anew, and is in the copy alone.
-        schema_lost: True if nobody can tell whether there was any such.
+        left: Damage that can't be repaired. Nothing was changed there, and everything around it can
+            be read.
+        set_aside: The files with the bytes of unfinished writes.
+        begun: The new file in which the log continues if its end is lost; None otherwise.
+        not_copied: The names of the user's own tables and the like that could not be copied into a
+            rebuilt file; only the copy has them.
+        schema_lost: True if it is unknown whether there were any such tables.
     """
 
     mended: tuple[Mended, ...] = ()
@@ -58,16 +61,16 @@ class Repaired(msgspec.Struct, frozen=True):
 
 
 def repair(log: LogBackend) -> Repaired:
-    """Repair a log while nobody else uses it. The log may be closed afterwards.
+    """Repair a log that no other store or process uses. The log may be closed afterwards.
 
     Args:
-        log: The log, not opened to be read only.
+        log: The log, opened for writing.
 
     Returns:
-        What was done. A log that nothing can be done about has its damages in `left`.
+        A report of the changes. Damage that can't be repaired is in its `left`.
 
     Raises:
-        LogUnavailable: Others use it, or its files can't be written.
+        LogUnavailable: Others use the log, or its files can't be written.
     """
     if isinstance(log, CanBeRepaired):
         return log.repair()

@@ -1,11 +1,11 @@
 """Binds the last event of a session to all events before it.
 
-`session.succeeded` and `session.failed` carry how many events of the session stand before them, and
-the root of the Merkle tree (RFC 6962, see `merkle`) over the digests of those, in the order of the
-stream. So whoever has proven that one event proves the whole session with it, and that nothing of
-it is missing, however scattered it stands in the log.
+`session.succeeded` and `session.failed` contain the number of events before them in the session,
+and the root of the Merkle tree (RFC 6962, see `merkle`) over the digests of these events, in the
+order of the stream. So a proof for that one event is a proof for the whole session, and shows that
+no event is missing, wherever in the log the events are.
 
-Ends that an earlier lllm wrote carry neither. Nothing is claimed then, and nothing is checked.
+Last events that an earlier lllm wrote have neither, so nothing is checked for them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ENDS = frozenset({SessionSucceeded.type, SessionFailed.type})
 
 
 def grown(tree: RightEdge, events: Sequence[NewEvent | Recorded]) -> RightEdge:
-    """Append events of a session to its tree, which itself is left as it is.
+    """Append events of a session to a copy of its tree.
 
     Args:
-        tree: Over the first events of the session.
-        events: Some of them, in order. Those that the tree has already are passed over.
+        tree: The tree over the first events of the session; it is not changed.
+        events: Events of the session, in order. Those that the tree already has are skipped.
 
     Returns:
-        The tree with the others appended.
+        The new tree.
     """
     longer = tree.copy()
     longer.extend(event.digest for event in events if event.seq > tree.size)
@@ -38,31 +38,31 @@ def grown(tree: RightEdge, events: Sequence[NewEvent | Recorded]) -> RightEdge:
 
 
 def with_root(data: bytes, tree: RightEdge) -> bytes:
-    """Put the count and the root of a session's events into the payload of its end.
+    """Add the number and the root of a session's events to the payload of its last event.
 
-    It is done to the payload as it will be stored, behind every redaction: the root is no content,
-    and is known only when the end gets its place.
+    This is done after redaction, to the payload that will be stored: the root is not content, and
+    is known only when the event gets its place in the stream.
 
     Args:
         data: The payload, a JSON object with at least one member.
-        tree: Over all events before it.
+        tree: The tree over all events before the last one.
 
     Returns:
-        The payload with both.
+        The payload with both members.
     """
     added = b',"events":%d,"root":"%b"}' % (tree.size, base64.b64encode(tree.root()))
     return b"".join((memoryview(data)[:-1], added))
 
 
 def root_problem(end: Event, tree: RightEdge) -> str | None:
-    """Compare what the end of a session says of the events before it with those events.
+    """Compare the number and root in the last event of a session with the events before it.
 
     Args:
         end: The last event, decoded.
-        tree: Over all events before it.
+        tree: The tree over all events before it.
 
     Returns:
-        What is wrong, None for nothing.
+        What is wrong, as a part of a sentence; None if they match or the event has none.
     """
     if not isinstance(end, SessionSucceeded | SessionFailed) or None in (end.events, end.root):
         return None
@@ -77,17 +77,17 @@ def root_problem(end: Event, tree: RightEdge) -> str | None:
 
 
 def check_root(events: Sequence[Recorded]) -> None:
-    """Check that a session is what its last event says, if it is whole.
+    """Check that the events of a session are those that its last event names.
 
     Args:
-        events: Of one stream in order, each of which fits its digest.
+        events: The events of one stream in order, each of which matches its digest.
 
     Raises:
-        LogDamaged: The end speaks for other events.
+        LogDamaged: The last event names other events.
     """
     last = events[-1] if events else None
     if last is None or last.type not in ENDS or last.seq != len(events) or events[0].seq != 1:
-        return  # it has no end here, or the log lost some of it
+        return  # it has no last event here, or the log lost some of its events
     problem = root_problem(codec.decode(last), grown(RightEdge(), events[:-1]))
     if problem is not None:
         raise LogDamaged(

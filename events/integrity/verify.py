@@ -1,26 +1,24 @@
 """Verifies that a log still holds exactly the events that were written to it.
 
-Every event that can be read is checked against its digest, and its place in its stream against
-those before it: 1, 2, 3 ... without holes. The end of a session is checked against all events of it
-(see `session_root`). Damage is noted with its place, and what stands behind it is checked all the
-same.
+Every readable event is checked against its digest, and its seq against the events before it in its
+stream: 1, 2, 3 ... without gaps. The last event of a session is checked against all its events (see
+`session_root`). Each damage is reported with its place, and the check continues behind it.
 
-What this finds: any change of an event, whatever field it is in; events that are missing in the
-middle of a stream, doubled or out of order; parts of the log that can't be read; in an SQLite log
-any row that was taken out; in a JSONL log a file that is missing in the middle, or shorter or
-longer than the next one's name says.
+It finds: any change of an event, in any field; events in the middle of a stream that are missing,
+doubled or out of order; parts of the log that can't be read; in an SQLite log, every row that was
+removed; in a JSONL log, a file in the middle that is missing, or whose length does not match the
+name of the next file.
 
-What it can't find, since a log holds nothing that vouches for its order and its end (NOT_COVERED):
-- that whole appends of different streams changed places;
-- that the whole end of an SQLite log was cut off, as when an older copy is put in its place. Of a
-  JSONL log the lock file tells how far it had come; where that is an older one too, nothing does;
-- a change of the number that says how many lines of a JSONL file were appended together, where the
-  result makes sense too: the events are unharmed;
-- a change made on purpose. Who can write the log can write digests that fit. That takes signatures,
-  or a digest of the whole that is kept elsewhere.
+It can't find the following (NOT_COVERED), because the log itself does not prove its order and its
+end. (1) Complete appends of different streams that have changed places. (2) A missing end of an
+SQLite log, as when an older copy replaces it; the lock file of a JSONL log shows how long the log
+was, unless it is an older copy, too. (3) A changed number of lines that were appended together in a
+JSONL file, if the changed number is possible, too; the events are unharmed then. (4) A change made
+on purpose: whoever can write the log can write matching digests. To find that, use signatures, or a
+digest of the whole log that is kept elsewhere.
 
-Known trade-off (accepted): of each stream a number is kept, about 80 MB for a million of them, so
-that a line that comes again is told from a new one.
+Known trade-off (accepted): a number is kept in memory for each stream, about 80 MB for a million
+streams, so that a repeated line is distinguished from a new one.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ from lllm.events.model import (
     SessionTagged,
 )
 
-# Behind these nothing comes in their stream.
+# No event may follow these in their stream.
 _LAST = {
     kind.type
     for kind in (
@@ -58,7 +56,7 @@ _LAST = {
     )
 }  # fmt: skip
 _ENDED = -1
-_DIGESTS = 512  # of a stream that is not ended yet, in memory
+_DIGESTS = 512  # bytes in memory for a stream that has not ended
 _REPORTED = 4_096  # events between two reports of progress
 
 NOT_COVERED = (
@@ -72,18 +70,19 @@ class Verified(msgspec.Struct, frozen=True):
     """The result of verifying a log.
 
     Attributes:
-        events: How many could be read.
-        streams: Of how many streams; a stream is a session or a statement.
-        damages: In the order in which they were met.
-        unchecked: How many events have a digest that nobody can check, because the salt in the
-            first event of their stream is lost.
-        lost: How many events were never written, by what the log itself says of it (log.gap); that
-            is no damage.
-        torn_bytes: At the end of a JSONL log, the beginning of an append, or zeros: its writer
-            died, or somebody cut off the end of a file. The next append moves them aside.
-        set_aside: The files with what was moved aside before, until somebody has looked at them and
+        events: The number of events that could be read.
+        streams: The number of streams of these events; a stream is a session or a statement.
+        damages: The damage, in the order in which it was found.
+        unchecked: The number of events whose digest can't be checked, because the salt in the first
+            event of their stream is lost.
+        lost: The number of events that were never written, as the log itself records (log.gap);
+            this is no damage.
+        torn_bytes: The number of bytes at the end of a JSONL log that are the beginning of an
+            append, or zeros: its writer died, or the end of a file was cut off. The next append
+            moves them aside.
+        set_aside: The files to which such bytes were moved, until a person has looked at them and
             removed them.
-        not_covered: What no check of a log can see.
+        not_covered: What no check of this log can find, as texts for users.
     """
 
     events: int
@@ -105,9 +104,13 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
     """Read a whole log and check every event; damage does not stop the check.
 
     Args:
-        log: The backend itself, which others may go on writing: what is appended meanwhile is not
-            looked at.
-        progress: Told now and then how far it is.
+        log: The backend itself. Others may write to the log meanwhile; events that they append are
+            not checked.
+        progress: A function that is called now and then with the position that was reached and the
+            last position; None for no reports.
+
+    Returns:
+        What was found.
 
     Raises:
         LogError: The log can't be read at all.
@@ -124,7 +127,7 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
         if progress is not None and events % _REPORTED == 0:
             progress(event.position, found.upto)
     check.end()
-    # What is missing within the last file makes it end too early as well.
+    # If events are missing within the last file, it also ends too early.
     if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
         check.damages.append(found.lost_end)
     if progress is not None:
@@ -138,10 +141,10 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
 class _Stream:
     """The state of one stream during the check.
 
-    seq: of its last event so far, _ENDED where nothing may come any more. proven: a digest fitted
-    with the salt. told: there is no salt to check with, and that was said, or need not be. tree:
-    over the digests of the events so far. digests: of the last of them, which it does not have yet;
-    None since one of the events did not fit, or was missing.
+    seq: the number of its last event so far, _ENDED if no event may follow. proven: a digest
+    matched with the salt. told: there is no salt to check with, and this was reported, or need not
+    be. tree: the tree over the digests of the events so far. digests: the last of these digests,
+    which are not in the tree yet; None after an event that did not match or was missing.
     """
 
     __slots__ = ("digests", "proven", "salt", "seq", "time", "told", "tree")
@@ -156,7 +159,7 @@ class _Stream:
         self.digests: list[bytes] | None = []
 
     def whole_tree(self) -> RightEdge | None:
-        """The tree over all events so far; None if it can't have all of them."""
+        """The tree over all events so far; None if an event is missing from it."""
         if self.digests is None:
             return None
         if self.tree is None:
@@ -167,7 +170,7 @@ class _Stream:
 
 
 class _Gap(msgspec.Struct):
-    """Events that were never written. Times are nanoseconds UTC."""
+    """Events that were never written; times are nanoseconds UTC."""
 
     lost: int
     first_time: int
@@ -203,7 +206,8 @@ class _Check:
         elif not self._can_not_be_checked(event, stream):
             stream.digests = None
             if event.seq == stream.seq + 1:
-                stream.seq = event.seq  # of what does not fit, no other place is believed
+                # the position and seq of an event that does not match can't be trusted
+                stream.seq = event.seq
             return
         if event.seq == stream.seq + 1:
             stream.seq = event.seq
@@ -216,7 +220,7 @@ class _Check:
             self._end(event)
 
     def _grow(self, event: Recorded, stream: _Stream, fits: bool) -> None:
-        """Append an event to the tree of its stream, and check the root that an end carries."""
+        """Append an event to the tree of its stream, and check the root in a last event."""
         if stream.digests is None or not fits:
             stream.digests = None
             return
@@ -242,7 +246,7 @@ class _Check:
             stream.seq, stream.told = _ENDED, True
             return stream
         self.streams += 1
-        # Where this is another than the first event, the salt is lost, unless there never was one.
+        # If this is not the first event, the salt is lost, unless there never was one.
         stream.told = event.seq != 1 and not stream.salt
         return stream
 

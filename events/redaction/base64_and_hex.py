@@ -1,4 +1,4 @@
-"""Finds secrets inside of base64 and hex, which are decoded where what they say can be read."""
+"""Finds secrets in base64 and hex, by decoding what turns into readable text."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BASE64_RUN = re.compile(
 )
 _BREAKS = re.compile(r"\s+|\\+[rnt]")
 _HEX_RUN = re.compile(r"[0-9a-f]{40,}|[0-9A-F]{40,}")
-_LONG = 8_192  # characters, from which on a run is taken to begin where its base64 does
+_LONG = 8_192  # a run of at least so many characters is taken to begin where its base64 begins
 _PRINTABLE = bytes(97 if 32 <= c < 127 or c in (0, 9, 10, 13) else 32 for c in range(256))
 _READABLE = 16 * b"a"
 
 
 def cut_encoded(text: str, cut: Callable[[str], str]) -> str:
-    """Cut secrets that stand inside of base64 and hex.
+    """Replace secrets inside base64 and hex by marks.
 
     Args:
-        text: Any.
-        cut: Puts marks for the secrets of a decoded text.
+        text: The text to search.
+        cut: A function that replaces the secrets in a decoded text by marks.
 
     Returns:
-        The text, in which what held a secret is encoded again.
+        The text; parts that contained a secret are encoded again.
     """
     parts: list[str] = []
     at = 0
@@ -55,13 +55,13 @@ def _cut_base64(run: str, cut: Callable[[str], str]) -> str:
 
 
 def readable(data: bytes) -> tuple[str, str]:
-    """Read bytes as a text.
+    """Decode bytes as text.
 
     Args:
         data: The bytes.
 
     Returns:
-        The text, and the encoding that makes the same bytes of it again.
+        The text, and the name of the encoding that turns it back into the same bytes.
     """
     try:
         return data.decode("utf-8", "surrogatepass"), "utf-8"
@@ -70,13 +70,13 @@ def readable(data: bytes) -> tuple[str, str]:
 
 
 def decodings(run: str) -> Iterator[tuple[int, bytes]]:
-    """Decode a run of base64 from each place where it may begin, if any result is readable.
+    """Decode a run of base64 from every place where it may begin, if a result is readable.
 
     Args:
-        run: Without padding.
+        run: The characters of the run, without padding.
 
     Yields:
-        The place, and the bytes from there on.
+        The place where the base64 begins, and the decoded bytes.
     """
     plain = _BREAKS.sub("", run).rstrip("=").replace("-", "+").replace("_", "/")
     for at in range(4 if len(plain) <= _LONG else 1):
@@ -86,10 +86,13 @@ def decodings(run: str) -> Iterator[tuple[int, bytes]]:
 
 
 def decoded(text: str) -> bytes:
-    """Decode a run of base64 without padding, ignoring a surplus last character.
+    """Decode base64 without padding; a surplus last character is ignored.
 
     Args:
-        text: The run.
+        text: The characters of the run.
+
+    Returns:
+        The decoded bytes.
     """
     text = text[: len(text) - (len(text) % 4 == 1)]
     try:
@@ -99,12 +102,15 @@ def decoded(text: str) -> bytes:
 
 
 def encoded_again(run: str, at: int, data: bytes) -> str:
-    """Encode a run of base64 again after its bytes were changed from some place on.
+    """Encode a run of base64 again after its bytes were changed.
 
     Args:
-        run: The run.
-        at: The place.
-        data: The bytes.
+        run: The original characters of the run.
+        at: The place from which it was decoded.
+        data: The changed bytes.
+
+    Returns:
+        The new characters of the run.
     """
     said = base64.b64encode(data).decode()
     if "-" in run or "_" in run:
@@ -116,10 +122,10 @@ def hex_runs(text: str) -> Iterator[tuple[int, int, bytes]]:
     """Decode long runs of hex digits whose bytes are readable text.
 
     Args:
-        text: Any.
+        text: The text to search.
 
     Yields:
-        Where a run begins and ends, and its bytes.
+        The start and the end of a run, and its bytes.
     """
     if _LONG_HEX not in text.encode("ascii", "replace").translate(_HEX_DIGITS):
         return
@@ -135,14 +141,14 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 _NO_BASE64 = bytes(c for c in range(256) if chr(c) not in string.ascii_letters + "0123456789+/")
 _HEX_BYTES = re.compile(rb"[0-9a-fA-F]{40,}")
 _HEX_AND_DASHES = b"0123456789abcdefABCDEF-"
-# What encodes a key has this many letters and digits in one run: characters that can be read give
-# no sign, but for `>`, `?` and `~`.
+# An encoded key has this many letters and digits in one run: readable characters are never encoded
+# as a sign, except for `>`, `?` and `~`.
 _LONG_RUN = 27 * b"a"
 _ALPHANUMERIC = bytes(97 if chr(c).isalnum() and c < 128 else 32 for c in range(256))
-# What the first of four characters can be where base64 encodes three that can be read.
-_FIRST_OF_READABLE = b"ACDIJKLMNOPQRSTUVWXYZabcdef"  # of 0, 9 to 13 and 32 to 127
+# The possible first characters of four that encode three readable bytes in base64.
+_FIRST_OF_READABLE = b"ACDIJKLMNOPQRSTUVWXYZabcdef"  # from bytes 0, 9 to 13 and 32 to 127
 _FIRST = bytes(97 if c in _FIRST_OF_READABLE else 32 for c in range(256))
-# And the second, whose last four bits are the first four of a character.
+# The possible second characters; their last four bits are the first four of the second byte.
 _ALPHABET = (string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/").encode()
 _SECOND = bytes(
     97 if c in _ALPHABET and _ALPHABET.index(c) % 16 in (0, 2, 3, 4, 5, 6, 7) else 32
@@ -153,12 +159,16 @@ _SECOND = bytes(
 def readable_inside(run: bytes, places: Sequence[int]) -> bytes:
     """Decode the readable parts of a base64 or hex run, for the fast check.
 
-    It does as `decodings` and `hex_runs` do, but gives only the parts that can be read, parted by
+    It works like `decodings` and `hex_runs`, but returns only the readable parts, separated by
     blanks.
 
     Args:
-        run: The run.
-        places: Where its base64 may begin if it is long; that of a shorter one may begin anywhere.
+        run: The characters of the run.
+        places: The places where base64 may begin in a long run; in a shorter run it may begin
+            anywhere.
+
+    Returns:
+        The readable parts.
     """
     if len(run) <= _LONG and run.translate(_ALPHANUMERIC).find(_LONG_RUN) < 0:
         return b""
@@ -181,7 +191,10 @@ def readable_in_hex(run: bytes) -> bytes:
     """Decode a run that consists of hex digits, or nearly so, and is not base64.
 
     Args:
-        run: The run.
+        run: The characters of the run.
+
+    Returns:
+        The readable parts, separated by blanks.
     """
     firsts = run.translate(_FIRST_DIGITS)
     if firsts[::2].find(_READABLE) < 0 and firsts[1::2].find(_READABLE) < 0:
@@ -196,14 +209,14 @@ def _strings_in_hex(run: bytes) -> Iterator[bytes]:
             yield from _STRING.findall(data)
 
 
-# The first of two hex digits of what can be read: 0 is that of line breaks and of zeros.
+# The possible first hex digits of a readable byte; 0 is that of line breaks and of zeros.
 _FIRST_DIGITS = bytes(97 if chr(c) in "0234567" else 32 for c in range(256))
 
 
 def _strings_in_base64(plain: bytes, at: int, firsts: bytes) -> Iterator[bytes]:
     """Decode base64 from a place on, and return the readable parts.
 
-    Only what is near to such a place is decoded.
+    Only the parts near places that can begin a readable text are decoded.
     """
     found = firsts.find(_FIRSTS)
     while found >= 0:
@@ -225,6 +238,6 @@ def _decoded(part: bytes) -> bytes:
 
 
 _READ_AT_ONCE, _READ_TWICE = 8_192, 2_048  # characters of base64
-_FIRSTS = 6 * b"a"  # of 20 characters that can be read, the shortest key
-_SECONDS = 4 * b"a"  # of `_READABLE`, wherever in three characters it begins
+_FIRSTS = 6 * b"a"  # the base64 of 20 readable characters, the length of the shortest key
+_SECONDS = 4 * b"a"  # a run of `_READABLE`, at any of the three offsets
 _STRING = re.compile(rb"[\t\n\r -~\x00]{16,}")

@@ -1,10 +1,10 @@
 """Finds secrets by their format or by the text around them.
 
-The password in a URL or command; what stands behind `Bearer` and `Basic`; private keys in PEM; JSON
-Web Tokens; the secret part of webhooks and signed URLs.
+It finds the password in a URL or command, the text after `Bearer` and `Basic`, private keys in PEM,
+JSON Web Tokens, and the secret part of webhooks and signed URLs.
 
 Sources: RFC 3986 section 3.2.1 (userinfo), RFC 7468 (PEM), RFC 7519 (JWT), RFC 9580 section 6.2
-(OpenPGP armor).
+(OpenPGP armor), all at https://www.rfc-editor.org.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ _LONGEST_PEM = 100_000
 
 
 def private_keys(text: str) -> Iterator[Span]:
-    """Find private keys in PEM or OpenPGP armor, whole or without their end.
+    """Find private keys in PEM or OpenPGP armor, also if their end is missing.
 
     Args:
-        text: Any.
+        text: The text to search.
+
+    Yields:
+        The span of each key.
     """
     at = 0
     while begin := _PEM.search(text, at):
@@ -53,7 +56,10 @@ def json_web_tokens(text: str) -> Iterator[Span]:
     """Find JSON Web Tokens: 3 or 5 parts in base64url, of which the first is a JSON object.
 
     Args:
-        text: Any.
+        text: The text to search.
+
+    Yields:
+        The span of each token.
     """
     for match in _JWT.finditer(text):
         head = match[0].split(".", 1)[0]
@@ -114,7 +120,10 @@ def known_by_form(text: str) -> Iterator[Span]:
     """Find passwords in URLs and commands, credentials after their scheme, and secret URLs.
 
     Args:
-        text: Any.
+        text: The text to search.
+
+    Yields:
+        The span of each secret.
     """
     lower = text.lower()
     for kind, regex, accepts, needed in _FORMS:

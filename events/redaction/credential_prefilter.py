@@ -1,12 +1,12 @@
-"""A fast check if a text may hold one of the named credentials or credential formats.
+"""Checks fast if a text may contain one of the named credentials or credential formats.
 
-It is asked of every event, so it is made of what Python does fast. One `translate` leaves of a text
-little but small letters and what joins a name and its value; a few searches for one byte each then
-come to all places where a credential may be. Most texts have no such place. Where one has, the text
-itself is looked at, expression by expression.
+The check runs for every event, so it uses operations that are fast in Python. One `translate`
+reduces a text to little more than small letters and the signs between a name and its value; a few
+searches for single bytes then find all places where a credential may be. Most texts have no such
+place. Otherwise the text itself is searched with one expression after another.
 
-`re` finds the one byte that an expression begins with thirty times as fast as a byte of a set, so
-each expression begins with a byte, and looks back from it.
+`re` finds an expression that begins with a single byte thirty times as fast as one that begins with
+a set, so each expression begins with a byte and looks back from it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# What may stand within a name, or between a name and its value. Blanks do, too, but texts are full
-# of them, and a `translate` that drops every fifth byte takes four times as long.
+# Characters within a name, or between a name and its value. Blanks occur there, too, but texts are
+# full of them, and a `translate` that removes every fifth byte takes four times as long.
 _DROPPED = b"0123456789\"'`\\]_.-"
-# Joiners are one byte, and so are letters that are rare: one search finds them all.
+# All joiners become one byte, and so do rare letters: one search finds them all.
 _SAME = {"=": ":", ",": ":", "b": "k", "x": "v", "\t": " "}
 
 
@@ -29,7 +29,7 @@ def _table() -> bytes:
 
 
 _SQUEEZED = _table()
-_MOST_BLANKS = 8  # between a name and what joins it to its value
+_MOST_BLANKS = 8  # between a name and its joiner
 
 
 def _squeezed(word: str) -> str:
@@ -50,7 +50,7 @@ _KEYS = (
 def _named_backwards() -> re.Pattern[bytes]:
     """A pattern for reversed text: a separator, then the end of a secret's name.
 
-    `re` takes long over alternatives, so two letters are looked at before them.
+    `re` is slow with alternatives, so two letters are checked before them.
     """
     names = {word: _squeezed(word)[::-1] for word in (*_KINDS, "key")}
     first, second = ("".join(sorted({name[at] for name in names.values()})) for at in (0, 1))
@@ -63,9 +63,9 @@ def _named_backwards() -> re.Pattern[bytes]:
 
 
 _NAMED = _named_backwards()
-# Bearer, Basic, and the beginning of a key of AWS.
+# Bearer, Basic, and the beginning of an AWS key.
 _SENT = re.compile(rb"k(?:earer[ +%](?P<bearer>)|asic (?P<basic>)|ia(?<=akia)(?P<broken>))")
-# export, setx, ENV and setenv, and a name behind them.
+# export, setx, ENV and setenv, followed by a name.
 _WORD = " *(?:api )?[a-z]{{0,40}}?(?:{})".format("|".join(map(_squeezed, (
     "token", "passw", "passphrase", "secret", "key", "pwd", "credential", "auth", "cookie",
 ))))  # fmt: skip
@@ -73,10 +73,10 @@ _SETTING = re.compile(
     rf"v[ p](?:(?<=vp)ort {_WORD}(?P<export>)|(?<=env ){_WORD}(?P<env>)"
     rf"|(?<=setv ){_WORD}(?P<setx>))".encode()
 )
-# In the text itself, since a dash tells nothing without the blanks around it.
+# Searched in the text itself: a dash means nothing without the blanks around it.
 _OPTION = re.compile(rb"-(?:-[A-Za-z]|[ub][ =\"'A-Za-z0-9])")
 
-# -- what such a place looks like in the text itself, in small letters
+# -- The same places in the text itself, in small letters
 
 _VALUE = (
     r"[a-z0-9_.-]{0,24}[\\\"'`\]]{0,40}[ \t]{0,8}"
@@ -119,7 +119,7 @@ _OPTION_INDEED = re.compile(
     rb"|(?<=[^a-z0-9_-]-)[ub](?:[ =\"']|[a-z0-9_.-]*:))"
 )
 _LOGIN = re.compile(rf"g(?<=log)in{_SPACE}[^\s\"]{{1,99}}?{_SPACE}password[ \t]".encode())
-# Of what has a long run in it.
+# Credentials that contain a long run.
 _HOOK = re.compile(rb"/(?:services|workflows|triggers|webhooks|hooks/catch)/|webhookb2/")
 _HOST = re.compile(rb"@(?=[A-Za-z0-9_\[%.-])")
 _PASSWORD = re.compile(rb"://[^\s/?#\"'<>@:\\]{0,256}:[^\s/?\"'<>\\]{1,256}\Z")
@@ -127,13 +127,16 @@ _LONGEST_URL = 600
 
 
 def may_hold_credential(data: bytes) -> bool:
-    """True if a text may hold a credential, not counting those with long values.
+    """True if a text may contain a credential that has no long value.
 
-    It may say yes where there is none, never no where there is one. Those with a long value are for
-    `may_hold_long_credential`.
+    It may return True for a text without one, but never False for a text with one. Credentials with
+    a long value are found by `may_hold_long_credential`.
 
     Args:
-        data: The text in UTF-8, or JSON made of it.
+        data: The text in UTF-8, or its JSON.
+
+    Returns:
+        False if the text contains no such credential.
     """
     squeezed = data.translate(_SQUEEZED, _DROPPED)
     backwards = squeezed[::-1]
@@ -156,11 +159,14 @@ def may_hold_credential(data: bytes) -> bool:
 
 
 def may_hold_long_credential(data: bytes, runs: bytes) -> bool:
-    """True if a text may hold a private key or a secret URL, which are long.
+    """True if a text may contain a private key or a secret URL, which are long.
 
     Args:
-        data: The text in UTF-8, or JSON made of it.
-        runs: Those of the text that are long enough for a key.
+        data: The text in UTF-8, or its JSON.
+        runs: The runs of the text that are long enough for a key, joined.
+
+    Returns:
+        False if the text contains none.
     """
     return data.find(b"PRIVATE KEY") >= 0 or (47 in runs and _HOOK.search(runs) is not None)  # "/"
 

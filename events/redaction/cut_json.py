@@ -1,15 +1,15 @@
-"""Cuts secrets out of a payload's JSON values, at any depth.
+"""Replaces secrets in the JSON values of a payload by marks, at any depth.
 
-It works on decoded values, not on the JSON text: whatever is cut, what is written is JSON
-again. Texts are searched, keys of objects too, and what `json_values` writes as base64.
-Of a key or header and its value (`{"aws_secret_access_key": "..."}`, `["authorization", "..."]`,
-`{"name": "cookie", "value": "..."}`) one may tell what the other is.
+It works on decoded values and not on the JSON text, so the result is always JSON again. It searches
+texts, keys of objects, and bytes that `json_values` writes as base64. If a key or header stands
+beside its value (`{"aws_secret_access_key": "..."}`, `["authorization", "..."]`, `{"name":
+"cookie", "value": "..."}`), the key can show that the value is a secret.
 
-Known secrets are cut from every text of a payload but the salt, random bytes of lllm's own.
-Patterns of a user's might fit an id or a digest by chance, and events could no longer be found by
-it; so these leave alone what has the exact form of lllm's own ids, digests and enumerations, in the
-fields where it belongs. A whole number is cut where all its digits fit a user's pattern, as of a
-card, and it came from a user, a tool or a model.
+Known secrets are replaced in every text of a payload except the salt, which is random bytes made by
+lllm. A user's pattern might match an id or digest by chance, and then events could not be found by
+it. So these patterns skip values that have the exact form of lllm's own ids, digests and
+enumerations, in the fields where they belong. A whole number is replaced if all its digits match a
+user's pattern, such as a card number, and it came from a user, a tool or a model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lllm.events.values.json_values import MARK
 
 _ID = r"[0-9a-z]{26}"
 _DIGEST = r"[0-9a-f]{64}"
-# Fields of lllm's own, and the only form in which a user's patterns leave them alone.
+# Fields that lllm itself fills, and the form in which a user's patterns skip them.
 _OURS = {
     name: re.compile(form)
     for name, form in {
@@ -50,43 +50,46 @@ _OURS = {
     }.items()
 }
 _STRUCTS = frozenset({"usage", "price", "limits", "cost", "producer"})
-_COUNTS = "usage_raw"  # of tokens, and times: no number in it is anybody's
+_COUNTS = "usage_raw"  # fields with token counts and times, which never contain a user's number
 _IN_BASE64 = frozenset({"bytes", "bytearray", "str"})
 _MARKED_BASE64 = re.compile(rb'"base64":"([^"]+)')
 
 
 def payload_may_hold_secret(data: bytes) -> bool:
-    """True if a payload, or base64 in it, may hold a known secret.
+    """True if a payload, or base64 in it, may contain a known secret.
 
-    It is asked of every event, so it looks at the JSON as it is.
+    It is called for every event, so it searches the JSON without decoding it.
 
     Args:
         data: The payload.
+
+    Returns:
+        False if the payload contains no known secret.
     """
     if may_hold_secret(data):
         return True
-    if 36 not in data or b'"$lllm":' not in data:  # 36 is "$": to look for one byte costs nothing
+    if 36 not in data or b'"$lllm":' not in data:  # 36 is "$": searching one byte is fast
         return False
     inside = [
         decoded(found[1].decode()).replace(b"\0", b"") for found in _MARKED_BASE64.finditer(data)
     ]
-    # One may be the name of another: `(b"authorization", b"...")`.
+    # One may be the name and the other its value: `(b"authorization", b"...")`.
     return bool(inside) and may_hold_secret(b'": "'.join(inside))
 
 
 def cut(
     kind: type[Event], payload: dict[str, object], patterns: Sequence[Pattern], found: Counter[str]
 ) -> dict[str, object]:
-    """Replace what a user's patterns match in a payload by marks.
+    """Replace the matches of a user's patterns in a payload by marks.
 
     Args:
-        kind: The event's.
-        payload: As JSON values, which stay as they are.
-        patterns: In the order in which they are looked for.
-        found: Counts the marks by the name of their pattern.
+        kind: The class of the event.
+        payload: The payload as JSON values, which are not changed.
+        patterns: The patterns, in the order in which they are applied.
+        found: A counter of the marks, by the name of their pattern; it is increased.
 
     Returns:
-        Another payload.
+        A new payload.
     """
     knife = _Knife(_Patterns(patterns, found))
     return {
@@ -101,11 +104,11 @@ def cut_known(payload: dict[str, object], found: Counter[str]) -> dict[str, obje
     """Replace the known secrets in a payload by marks.
 
     Args:
-        payload: As JSON values, which stay as they are.
-        found: Counts the marks by the name of their kind.
+        payload: The payload as JSON values, which are not changed.
+        found: A counter of the marks, by the name of their kind; it is increased.
 
     Returns:
-        Another payload.
+        A new payload.
     """
     knife = _Knife(_Known(found))
     return {
@@ -115,9 +118,9 @@ def cut_known(payload: dict[str, object], found: Counter[str]) -> dict[str, obje
 
 
 def _ours_kept(name: str, value: object, knife: _Knife) -> object:
-    """The fields of lllm's own that are kept, such as ids.
+    """The fields that lllm itself fills and that are kept, such as ids.
 
-    Paths are a user's words.
+    Paths are not among them, since users choose them.
     """
     if type(value) is list:
         return [_ours_kept(name, item, knife) for item in value]
@@ -131,26 +134,26 @@ def _ours_kept(name: str, value: object, knife: _Knife) -> object:
 
 @cache
 def _given(kind: type[Event]) -> frozenset[str]:
-    """The fields with content that a user gave."""
+    """The fields whose content comes from a user."""
     fields = msgspec.structs.fields(kind)
     return frozenset(field.name for field in fields if field.type is object) - {_COUNTS}
 
 
 class _Cuts(Protocol):
-    """Cuts one kind of secrets out of texts, members and numbers."""
+    """Replaces one kind of secrets in texts, members and numbers by marks."""
 
     def text(self, text: str) -> str:
-        """Cut secrets out of a text."""
+        """Replace the secrets in a text."""
 
     def member(self, name: str, text: str) -> str:
-        """Cut secrets out of the value of a member of this name."""
+        """Replace the secrets in the value of a member with this name."""
 
     def number(self, number: int) -> object:
         """Return a mark if a number is a secret, else the number."""
 
 
 class _Known:
-    """Cuts the secrets that lllm knows."""
+    """Replaces the secrets that lllm knows."""
 
     def __init__(self, found: Counter[str]) -> None:
         self._found = found
@@ -166,7 +169,7 @@ class _Known:
 
 
 class _Patterns:
-    """Cuts whatever a user's patterns match."""
+    """Replaces the matches of a user's patterns."""
 
     def __init__(self, patterns: Sequence[Pattern], found: Counter[str]) -> None:
         self._patterns = patterns
@@ -194,17 +197,18 @@ class _Patterns:
         return number
 
 
-_NAMES, _VALUES = ("name", "key", "header"), "value"  # of a header, as HAR and others write it
+# the names in a header object, as HAR and others write it
+_NAMES, _VALUES = ("name", "key", "header"), "value"
 
 
 class _Knife:
-    """Walks through a payload and cuts secrets out of each value."""
+    """Walks through a payload and replaces the secrets in each value."""
 
     def __init__(self, cuts: _Cuts) -> None:
         self._cuts = cuts
 
     def value(self, value: object, *, numbers: bool) -> object:
-        """Cut secrets out of a JSON value; `numbers` says that a number may be one."""
+        """Replace secrets in a JSON value; `numbers` is true if a number may be a secret."""
         if type(value) is str:
             return self._cuts.text(value)
         if type(value) is dict:
@@ -216,7 +220,7 @@ class _Knife:
         return value
 
     def member(self, name: str, value: object, *, numbers: bool) -> object:
-        """Cut secrets out of the value of a member."""
+        """Replace secrets in the value of a member."""
         if type(value) is str:
             return self._cuts.member(name, value)
         if type(value) is list:
@@ -234,9 +238,10 @@ class _Knife:
         return self.value(value, numbers=numbers)
 
     def _list(self, items: list[object], numbers: bool) -> list[object]:
-        """Cut secrets out of a list.
+        """Replace secrets in a list.
 
-        A pair may be a header, or an item of a dict; what follows an option is its value.
+        A pair may be a header, or an item of a dict. The element after a command line option is its
+        value.
         """
         cut: list[object] = []
         for at, item in enumerate(items):
@@ -267,7 +272,7 @@ class _Knife:
 
 
 def _text_of(value: object) -> str | None:
-    """The text of a value that is a text, or marked bytes."""
+    """The text of a value that is a str or encoded bytes; None for other values."""
     if type(value) is str:
         return value
     if type(value) is dict and type(inside := value.get("base64")) is str and len(inside) < 200:

@@ -1,12 +1,12 @@
-"""Cuts out all the kinds of secrets that lllm recognises by itself.
+"""Replaces all the kinds of secrets that lllm recognises by itself.
 
-They are keys that their issuers' prefixes tell (`issuer_keys`) and what names
-(`named_credentials`) and forms (`credential_formats`) tell, as they stand, over line breaks, and
-under what disguises them (`escapes`, `base64_and_hex`): percent-encoding, escapes, invisible
-characters, UTF-16, base64 and hex, also one in the other.
+It finds keys by the prefixes of their issuers (`issuer_keys`), secrets by their names
+(`named_credentials`) and by their formats (`credential_formats`). It finds them in plain text,
+across line breaks, and in encoded form (`escapes`, `base64_and_hex`): percent-encoding, escapes,
+invisible characters, UTF-16, base64 and hex, also one inside the other.
 
-A mark, `[redacted: openai-key]`, takes the place of all of a secret: no part of it is left. In
-base64 and hex the mark is encoded, so that what is around it can still be read.
+A mark, `[redacted: openai-key]`, replaces the whole secret; no part of it is left. Inside base64
+and hex the mark is encoded, so the text around it can still be decoded.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lllm.events.redaction.named_credentials import Span
 from lllm.events.redaction.randomness import is_words
 from lllm.events.redaction.secret_prefilter import may_hold_secret
 
-_DEEPEST = 3  # encodings around each other
-_RUN = 16  # characters that every key has in one run
+_DEEPEST = 3  # the greatest depth of encodings in encodings
+_RUN = 16  # every key has a run of at least so many characters
 _CLASSES = bytes(
     97 if chr(c) in "+/_.-=~:" or (c < 128 and chr(c).isalnum()) else 32 for c in range(256)
 )
@@ -38,7 +38,10 @@ def without_secrets(text: str) -> str:
     """Replace the secrets in a log line or error message by marks.
 
     Args:
-        text: Any.
+        text: The log line or message.
+
+    Returns:
+        The text with marks in place of secrets.
     """
     if may_hold_secret(text.encode("utf-8", "surrogatepass")):
         return cut_secrets(text, Counter())
@@ -46,10 +49,13 @@ def without_secrets(text: str) -> str:
 
 
 def mark(name: str) -> str:
-    """The text that replaces a secret.
+    """Make the text that replaces a secret.
 
     Args:
-        name: Of its kind.
+        name: The kind of the secret, as "openai-key".
+
+    Returns:
+        The mark, as "[redacted: openai-key]".
     """
     return f"[redacted: {name}]"
 
@@ -58,10 +64,13 @@ def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = 
     """Replace every secret in a text by a mark.
 
     Args:
-        text: Any.
-        found: Counts the marks by the name of their kind.
-        depth: How many encodings it was taken out of.
-        look: Whether the fast look comes first, and spares a text without secrets the slow one.
+        text: The text to search.
+        found: A counter of the marks, by the name of their kind; it is increased.
+        depth: The number of encodings that the text was decoded from.
+        look: True to run the fast check first, which spares most texts the slow search.
+
+    Returns:
+        The text with marks in place of secrets.
     """
     if look and not may_hold_secret(text.encode("utf-8", "surrogatepass")):
         return text
@@ -78,12 +87,15 @@ def cut_secrets(text: str, found: Counter[str], *, depth: int = 0, look: bool = 
 
 
 def cut_member(name: str, text: str, found: Counter[str]) -> str:
-    """Replace secrets in the value of a JSON member or header, whose name may reveal one.
+    """Replace secrets in the value of a JSON member or header; its name may show that it is one.
 
     Args:
-        name: Of the member or header.
-        text: Its value.
-        found: Counts the marks by the name of their kind.
+        name: The name of the member or header.
+        text: The value of the member or header.
+        found: A counter of the marks, by the name of their kind; it is increased.
+
+    Returns:
+        The value with marks in place of secrets.
     """
     span = named_credentials.in_member(name, text)
     if span is None:
@@ -133,7 +145,7 @@ def _spans(text: str) -> Iterator[Span]:
 
 
 def _long_runs(text: str) -> str:
-    """Find runs of a text that are long enough for a key."""
+    """Collect the runs of a text that are long enough for a key."""
     data = text.encode("ascii", "replace")
     classes = data.translate(_CLASSES)
     runs: list[str] = []

@@ -1,9 +1,9 @@
-"""Decodes escapes, percent-encoding and the like, so that secrets behind them are found.
+"""Decodes escapes, percent-encoding and the like, so that secrets in them are found.
 
-`Plain` is a text without percent-encoding (as often as it was done), escapes of JSON and Python,
-invisible characters, full-width letters and the zeros of UTF-16; it knows where each of its
-characters stood. `wrapped` finds what a terminal broke over lines. What was encoded as a whole is
-for `base64_and_hex`.
+`Plain` is a text without percent-encoding (also repeated), escapes of JSON and Python, invisible
+characters, full-width letters and the zeros of UTF-16; it knows the original place of each
+character. `wrapped` finds runs that a terminal broke over lines. Text in base64 or hex is decoded
+by `base64_and_hex`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HYPHENS = frozenset("\u2010\u2011\u2212\ufe58\ufe63")
 
 
 def _without_disguise(match: re.Match[str]) -> str:
-    """Decode one escape or other piece of noise."""
+    """Decode one escape, or remove one invisible character."""
     kind, said = match.lastgroup, match[match.lastgroup or 0]
     if kind in ("percent", "x", "u"):
         character = chr(int(said, 16))
@@ -44,11 +44,11 @@ class Plain:
     """A text without escapes and encodings, with the original place of each character.
 
     Args:
-        text: As it is.
+        text: The original text.
     """
 
     def __init__(self, text: str) -> None:
-        # From this place on: where it stood, and for a piece of noise also where it ended.
+        # For each place: the original place, and for a decoded piece also its original end.
         self._pieces: list[tuple[int, int, int | None]] = []
         parts: list[str] = []
         length = at = 0
@@ -67,11 +67,14 @@ class Plain:
         self._starts = [piece[0] for piece in self._pieces]
 
     def origin(self, at: int, *, end: bool = False) -> int:
-        """The place in the original text where a character begins or ends.
+        """Find the place in the original text where a character begins or ends.
 
         Args:
-            at: Its place in the text without noise.
-            end: Whether to tell its end.
+            at: The place of the character in the decoded text.
+            end: True for the place where the character ends.
+
+        Returns:
+            The index in the original text.
         """
         start, original, behind = self._pieces[max(0, bisect_right(self._starts, at) - 1)]
         if behind is not None:
@@ -80,10 +83,13 @@ class Plain:
 
     @staticmethod
     def differs(text: str) -> bool:
-        """True if a text contains escapes or other noise to remove.
+        """True if a text contains escapes or invisible characters to decode or remove.
 
         Args:
-            text: As it is.
+            text: The original text.
+
+        Returns:
+            False if `Plain` would not change the text.
         """
         if text.isascii() and not any(byte in text for byte in "%\\\0\x1b"):
             return False
@@ -95,18 +101,18 @@ NEXT_LINE = re.compile(rf"(?:\\?\r?\n|(?:\\+r)?\\+n)[ \t]*({_KEY}+)")
 _BROKEN = tuple(re.compile(rf"{line_end}[ \t]*({_KEY}+)") for line_end in (r"\n", r"\\n"))
 _ESCAPED_RETURN = re.compile(r"(?<!\\)\\{1,8}r\\{0,8}\Z")
 _OF_KEYS = string.ascii_letters + string.digits + "_.~+/=:%-"
-_LONGEST = 512  # characters of a line that can be the part of a key
-_MOST = 12  # lines of one key
+_LONGEST = 512  # so many characters at the end of a line can be a part of a key
+_MOST = 12  # the most lines of one key
 
 
 def wrapped(text: str) -> Iterator[list[tuple[int, int]]]:
     """Find runs of key characters that are split over lines.
 
     Args:
-        text: Any.
+        text: The text to search.
 
     Yields:
-        The places of the parts of one run.
+        The start and end of each part of one run.
     """
     for broken in _BROKEN:
         parts: list[tuple[int, int]] = []
@@ -137,7 +143,7 @@ def _part_before(text: str, at: int) -> tuple[int, int] | None:
     return (end - run, end) if run else None
 
 
-# -- of bytes, for the fast look of `secret_prefilter`
+# -- The same for bytes, for the fast check of `secret_prefilter`
 
 _PERCENT = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 _ESCAPED = re.compile(
@@ -166,10 +172,13 @@ def _percent(match: re.Match[bytes]) -> bytes:
 
 
 def unescaped(data: bytes) -> bytes:
-    """Remove JSON escapes, such as line breaks, from a run of text.
+    """Remove JSON escapes, such as those of line breaks, from a run of text.
 
     Args:
-        data: The run.
+        data: The bytes of the run.
+
+    Returns:
+        The bytes without escapes.
     """
     while b"\\\\" in data:
         data = data.replace(b"\\\\", b"\\")
@@ -184,10 +193,13 @@ _ASCII = bytes(range(128))
 def shown(data: bytes) -> bytes:
     """Decode percent-encoding, zeros of UTF-16, and invisible or wide characters.
 
-    It is on one line, as in JSON.
+    The result is on one line, as in JSON.
 
     Args:
         data: The text in UTF-8.
+
+    Returns:
+        The decoded text.
     """
     if b"%" in data:
         data = _PERCENT.sub(_percent, data)

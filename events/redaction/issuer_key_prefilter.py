@@ -1,7 +1,7 @@
-"""A fast check if a payload may hold an API key of a known issuer.
+"""Checks fast if a payload may contain an API key of a known issuer.
 
-It says whether a key of `issuer_keys` may stand in a text at all. Nearly always the answer is no,
-and then none of the expressions there is tried.
+For nearly every text the answer is no, and then none of the slow expressions of `issuer_keys` is
+tried.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ _DOTTED = re.compile(
 
 
 def may_begin(runs: bytes) -> bool:
-    """True if the long runs of a text may hold an issuer's key or a JSON Web Token.
+    """True if the long runs of a text may contain an issuer's key or a JSON Web Token.
 
     Args:
-        runs: The runs, in one.
+        runs: The long runs of the text, joined.
+
+    Returns:
+        False if they contain neither.
     """
     return (
         (45 in runs and _dashed(b"-").search(runs) is not None)  # "-"
@@ -32,7 +35,7 @@ def may_begin(runs: bytes) -> bool:
     )
 
 
-# Capital letters that prefixes which end neither in `-` nor `_` begin with, made one byte.
+# The capital letters that begin a prefix without a final `-` or `_`; all become one byte.
 _FIRST = b"ASGELJ"
 _MERGED = bytes(65 if c in _FIRST else c for c in range(256))
 
@@ -58,9 +61,9 @@ def _may_be_bare(runs: bytes) -> bool:
 
 
 def _begins_otherwise(runs: bytes) -> bool:
-    """True if one of the other prefixes may be there.
+    """True if a prefix of another form may be in the text.
 
-    A text without the sign that is in some of them need not be searched for these.
+    Some prefixes contain a rare sign; they are searched only if the text contains it.
     """
     find = runs.find
     return (
@@ -73,20 +76,21 @@ def _begins_otherwise(runs: bytes) -> bool:
     )  # fmt: skip
 
 
-# Of JSON Web Tokens, behind whose first part is a dot.
+# The beginnings of JSON Web Tokens, whose first part ends in a dot.
 _TOKEN_HEAD = re.compile(b"e(?:yJ|yA|wo|w0)")
 
 
 @cache
 def _dashed(last: bytes) -> re.Pattern[bytes]:
-    """An expression for prefixes that end in one byte.
+    """Make an expression for prefixes that end in the same byte.
 
-    `re` finds one byte that an expression begins with fast, so they are looked for by their ends.
+    `re` is fast if an expression begins with a single byte, so the prefixes are matched from their
+    end.
     """
     groups: dict[str, dict[str, list[str]]] = {}
     for _, prefix, asked, _ in each_prefix():
         if prefix.encode().endswith(last):
-            rest = asked.removesuffix("(?![_-])")  # what follows may be another line
+            rest = asked.removesuffix("(?![_-])")  # the key may continue on the next line
             groups.setdefault(prefix[-2], {}).setdefault(rest, []).append(re.escape(prefix))
     sign = last.decode()
     ends = "|".join(
@@ -104,7 +108,7 @@ def _dashed(last: bytes) -> re.Pattern[bytes]:
 
 @cache
 def _bare() -> re.Pattern[bytes]:
-    """An expression for the prefixes that end neither in `-` nor `_`, and JSON Web Tokens."""
+    """Make an expression for prefixes that end neither in `-` nor `_`, and for JSON Web Tokens."""
     return re.compile(
         "|".join(
             [

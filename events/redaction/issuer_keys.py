@@ -1,16 +1,18 @@
 """Finds API keys and tokens by the prefix that their issuer gives them.
 
-Each asks for the prefix, the alphabet and the length of its issuer's keys, so that ids, digests,
-UUIDs and base64 are left alone. Where keys may grow, the length is the least. The issuer's page about
-its keys stands above each format. Many such pages do not tell the form of a key: then it is that of
-the published rules of gitleaks (https://github.com/gitleaks/gitleaks, config/gitleaks.toml) and
-detect-secrets (https://github.com/Yelp/detect-secrets), or of examples in public documents, with a
-length that leaves room. GitHub lists whose keys it scans for:
+Each format has the prefix, the alphabet and the length of an issuer's keys, so ids, digests, UUIDs
+and base64 are not matched. If keys may become longer, the length is the minimum. The URL of the
+issuer's page about its keys is above each format. Many such pages do not describe the form of a
+key; then it is taken from the published rules of gitleaks (https://github.com/gitleaks/gitleaks,
+config/gitleaks.toml) and detect-secrets (https://github.com/Yelp/detect-secrets), or from examples
+in public documents, with a length that leaves some room. GitHub lists the issuers whose keys it
+scans for:
 https://docs.github.com/en/code-security/reference/secret-security/supported-secret-scanning-patterns
 
-A letter may stand in front of a prefix of four characters or more (`xsk-proj-...`): texts are
-glued together. Shorter ones are also the ends of words (`task-...`), so what follows must have
-small and capital letters. Deep inside of a long run of base64 no prefix counts: there it is chance.
+A letter may come directly before a prefix of four characters or more (`xsk-proj-...`), because
+texts are joined without a blank. Shorter prefixes are also the ends of words (`task-...`), so the
+characters after them must include small and capital letters. Far inside a long run of base64, a
+prefix is not counted: it occurs there by chance.
 """
 
 # ruff: noqa: E501 (tables of formats and texts)
@@ -27,7 +29,7 @@ from lllm.events.redaction.randomness import is_masked, is_words
 _ESCAPE = re.compile(
     r"(?:\\[abefnrtv0]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|%[0-9a-fA-F]{2}|[\d;\[]m)\Z"
 )
-_GLUED = 4  # characters of a prefix from which on a letter may stand in front of it
+_GLUED = 4  # a letter may come before a prefix of at least so many characters
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class KeyFormat:
     """The format of one issuer's keys: a prefix and the characters that follow.
 
     Attributes:
-        name: Of the kind of key, as the mark has it.
-        prefix: What each of them begins with.
-        rest: The regular expression of what follows.
-        any_body: What goes on can't be words, so none of it is looked at.
-        regex: The whole expression.
+        name: The name of the kind of key, which the mark shows.
+        prefix: The characters that each key begins with.
+        rest: The regular expression for the characters after the prefix.
+        any_body: True if these characters can't be words, so they are not checked for words.
+        regex: The whole regular expression.
     """
 
     name: str
@@ -52,10 +54,10 @@ class KeyFormat:
         """Find the keys of this format in a text.
 
         Args:
-            text: Any.
+            text: The text to search.
 
         Yields:
-            Where one begins and ends.
+            The start and the end of each key.
         """
         for match in self.regex.finditer(text):
             start, end = match.span()
@@ -71,13 +73,14 @@ class KeyFormat:
             return True
         run = before[len(before.rstrip(_OF_BLOBS)) :]
         if len(run) >= 20 and not is_words(run):
-            return False  # chance, deep in a run of base64
+            return False  # by chance, far inside a run of base64
         if not before[-1].isalnum():
             return True
         if len(self.prefix) < _GLUED and (
             self.prefix.isalnum() or body.islower() or body.isupper()
         ):
-            word = self.prefix.isalnum() or before[-1] in "aeiouAEIOU"  # task, disk, desk
+            # the end of a word: task, disk, desk
+            word = self.prefix.isalnum() or before[-1] in "aeiouAEIOU"
             return not word or _ESCAPE.search(before) is not None
         return True
 
@@ -87,7 +90,7 @@ _A = "[A-Za-z0-9]"
 _U = "[A-Za-z0-9_-]"
 _H = "[0-9a-f]"
 
-# name, prefixes, what follows, whether that can't be words
+# name, prefixes, expression for the rest, True if the rest can't be words
 _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     # The rule that Anthropic gave to GitLab, for api03 and its like; gitleaks has admin01, too:
     # https://gitlab.com/gitlab-org/security-products/analyzers/secrets/-/merge_requests/319
@@ -99,7 +102,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     # Project, service account and admin keys:
     # https://platform.openai.com/docs/api-reference/authentication
     ("openai-key", "sk-proj- sk-svcacct- sk-admin- sk-None-", rf"{_U}{{40,}}", False),
-    # Those before them, whose form others copied (DeepSeek, Moonshot, DashScope, LiteLLM, Stability).
+    # Older keys; other issuers copied the form (DeepSeek, Moonshot, DashScope, LiteLLM, Stability).
     ("openai-key", "sk-", rf"{_A}{{32,}}", False),
     # 39 characters: https://docs.cloud.google.com/docs/authentication/api-keys
     ("google-key", "AIza", rf"{_U}{{35}}(?![_-])", False),
@@ -119,7 +122,8 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     # A client secret has `Q~` behind three characters and a digit:
     # https://learn.microsoft.com/en-us/purview/sit-defn-azure-ad-client-secret
     ("azure-client-secret", "Q~", r"(?<=[A-Za-z0-9_~.]{3}[0-9]Q~)[A-Za-z0-9_~.-]{31,34}", True),
-    # Keys of 84 characters hold `JQQJ99`: https://learn.microsoft.com/en-us/purview/sit-defn-azure-cognitive-search-api-key
+    # Keys of 84 characters hold `JQQJ99`:
+    # https://learn.microsoft.com/en-us/purview/sit-defn-azure-cognitive-search-api-key
     ("azure-key", "JQQJ99", rf"{_A}{{20,40}}", True),
     ("azure-key", "AzSe AzCa ACDb AIoT AzFu", r"[A-Za-z0-9+/]{6,}={1,2}", True),
     # https://build.nvidia.com; https://docs.api.nvidia.com
@@ -135,7 +139,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     # https://docs.tavily.com/documentation/quickstart
     ("tavily-key", "tvly-", rf"{_U}{{28,}}", False),
     # https://docs.gitguardian.com/secrets-detection/secrets-detection-engine/detectors/specifics/jina_api_key
-    # says that it has a prefix; 32 hex digits and more behind it.
+    # says that it has a prefix; at least 32 hex digits follow.
     ("jina-key", "jina_", rf"{_H}{{32}}{_U}{{16,}}", True),
     # https://docs.voyageai.com/docs/api-key-and-installation
     ("voyage-key", "pa-", rf"{_U}{{40,48}}", False),
@@ -157,10 +161,10 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     ("wandb-key", "wandb_v1_", r"[A-Za-z0-9_]{40,}", False),
     # https://console.groq.com/docs/quickstart; 48 at least.
     ("groq-key", "gsk_", rf"{_A}{{48,}}", False),
-    # 80 characters, less to be safe:
+    # 80 characters; a shorter length is used to be safe:
     # https://docs.gitguardian.com/secrets-detection/secrets-detection-engine/detectors/specifics/x_ai_api_key
     ("xai-key", "xai-", r"[A-Za-z0-9_]{40,}", False),
-    # 48 letters and digits, less to be safe.
+    # 48 letters and digits; a shorter length is used to be safe.
     ("perplexity-key", "pplx-", rf"{_A}{{40,}}", False),
     # https://huggingface.co/docs/hub/security-tokens; 34 letters.
     ("huggingface-token", "hf_ api_org_", rf"{_A}{{34,}}", False),
@@ -177,7 +181,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
     ("gitlab-token", "GR1348941", rf"{_U}{{20}}", False),
-    # https://docs.slack.dev/authentication/tokens; numbers come first, then what is random.
+    # https://docs.slack.dev/authentication/tokens; numbers come first, then random characters.
     ("slack-token", "xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs- xapp-", r"[0-9]+-[A-Za-z0-9-]{17,}", True),
     ("slack-token", "xoxe.xoxb- xoxe.xoxp-", r"[0-9]-[A-Za-z0-9]{100,}", True),
     # Secret and restricted keys, live and of sandboxes: https://docs.stripe.com/keys
@@ -185,7 +189,8 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     ("stripe-key", "whsec_", r"[A-Za-z0-9+/]{32,}={0,2}", False),
     # https://docs.npmjs.com/about-access-tokens
     ("npm-token", "npm_", rf"{_A}{{36}}", False),
-    # https://docs.pypi.org/project-management/create-api-token/: a macaroon, which begins alike.
+    # https://docs.pypi.org/project-management/create-api-token/: a macaroon; all have the same
+    # beginning.
     ("pypi-token", "pypi-AgE", rf"{_U}{{50,}}", True),
     # https://guides.rubygems.org/api-key-scopes/
     ("rubygems-key", "rubygems_", rf"{_H}{{48}}", True),
@@ -306,7 +311,8 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     ("yandex-key", "AQVN", rf"{_U}{{35,38}}", True),
     # https://age-encryption.org/v1
     ("age-key", "AGE-SECRET-KEY-1", r"[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}", True),
-    # https://support.1password.com/secret-key-security/; https://developer.1password.com/docs/service-accounts/
+    # https://support.1password.com/secret-key-security/;
+    # https://developer.1password.com/docs/service-accounts/
     ("onepassword-key", "A3-", r"[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}", True),
     ("onepassword-key", "ops_eyJ", r"[A-Za-z0-9+/_-]{200,}={0,3}", True),
     # https://www.infracost.io/docs/; https://frame.io/developers
@@ -339,8 +345,11 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
 def issuer_keys() -> tuple[KeyFormat, ...]:
     """Return every key format.
 
-    They are made late: most programs never write a key, and so many expressions take tens of
-    milliseconds to compile.
+    They are made at the first call: most programs never write a key, and compiling so many
+    expressions takes tens of milliseconds.
+
+    Returns:
+        The formats.
     """
     return tuple(
         KeyFormat(
@@ -352,7 +361,7 @@ def issuer_keys() -> tuple[KeyFormat, ...]:
 
 
 def each_prefix() -> Iterator[tuple[str, str, str, bool]]:
-    """The name, prefix, expression of what follows and `any_body` of each KeyFormat."""
+    """Yield the name, prefix, expression for the rest and `any_body` of each KeyFormat."""
     for name, prefixes, rest, any_body in _FORMATS:
         for prefix in prefixes.split(" "):
             yield name, prefix, rest, any_body

@@ -1,11 +1,11 @@
 """Finds secrets by the names they are assigned to, such as `api_key`.
 
-The value of an `Authorization` header or a cookie, whatever its scheme, in a header, a member of
-JSON, a repr or a command; a value that is assigned to a name like `api_key`, `DB_PASSWORD` or
-`client_secret`. Documents are full of stand-ins (`<your password>`, `$TOKEN`,
-`os.environ["KEY"]`): these stay, and so do plain words where a name alone is the only sign.
+It finds the value of an `Authorization` header or a cookie with any scheme, in a header, a JSON
+member, a repr or a command; and values that are assigned to names like `api_key`, `DB_PASSWORD` or
+`client_secret`. Documents are full of placeholders (`<your password>`, `$TOKEN`,
+`os.environ["KEY"]`): these are kept, and so are plain words if only the name suggests a secret.
 
-Sources: RFC 9110 section 11 (credentials), RFC 6265 (cookies).
+Sources: RFC 9110 section 11 (credentials), RFC 6265 (cookies), both at https://www.rfc-editor.org.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections.abc import Iterator
 
 from lllm.events.redaction.randomness import is_plain_words, is_random, is_stand_in
 
-Span = tuple[int, int, str]  # from, to, and the kind of secret
+Span = tuple[int, int, str]  # the start, the end, and the kind of a secret
 
 NEEDLES = ("auth", "cookie", "key", "secret", "token", "passw", "passphrase", "pwd", "credential")
-_LONGEST = 4_096  # characters of one value
+_LONGEST = 4_096  # the most characters of one value
 _NAME_CHARACTERS = 64
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -35,18 +35,18 @@ _TOKEN = re.compile(
     r"(?:^|_)(?:access|refresh|id|auth|bearer|session|api|bot|user|security|secret|private|vault"
     r"|xsrf|csrf|github|gitlab|slack|hf|npm|deploy|service|registry|personal|oauth|jwt)_?token$"
 )
-_COUNTED = re.compile(  # tokens of a model, and marks of a place in a list
+_COUNTED = re.compile(  # names of a model's tokens, and of positions in a list
     r"(?:^|_)(?:max|min|num|n|page|next|previous|continuation|sync|eos|bos|pad|unk|mask|sep|cls|stop"
     r"|start|end|first|last|per|prompt|completion|input|output|total|new|special|resume|cursor"
     r"|image|audio|text|cached|reasoning|word|sub|think|thinking)_?token$"
 )
 
-# What a value is called decides how sure one must be of it.
+# The name of a value decides how strictly the value is checked.
 _HEADER, _COOKIE, _STRONG, _WEAK, _AUTH = "authorization", "cookie", "strong", "weak", "auth"
 
 
 def _meaning(name: str) -> tuple[str, str] | None:
-    """How likely a name marks a secret, and which kind; None for ordinary names."""
+    """How likely a name is that of a secret, and of which kind; None for ordinary names."""
     plain = _CAMEL.sub("_", name).lower().replace("-", "_").replace(".", "_").strip("_")
     plain = _NUMBERED.sub("", plain)
     if plain.endswith("authorization"):
@@ -71,7 +71,7 @@ def _meaning(name: str) -> tuple[str, str] | None:
     return None
 
 
-# -- Authorization and its like
+# -- Authorization and similar headers
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9_-]{1,30})[ \t]+(?=\S)")
 _WITH_PARAMETERS = frozenset({
@@ -85,7 +85,7 @@ _CREDENTIAL = re.compile(r"[^\s\"'`,;<>\\]+")
 def _authorization(value: str, *, whole: bool) -> tuple[int, int] | None:
     """Find the credential in the value of an Authorization header.
 
-    `whole` says that the value is all of one text, and not the rest of a line that may go on in
+    `whole` is true if the value is a complete text, and not the rest of a line that may continue in
     prose.
     """
     scheme = _SCHEME.match(value)
@@ -122,11 +122,14 @@ _MEMBER = re.compile(r"[A-Za-z0-9_. -]{3,64}")
 
 
 def in_member(name: str, value: str) -> Span | None:
-    """Find the secret in the value of a JSON member or header; None if there is none.
+    """Find the secret in the value of a JSON member or header.
 
     Args:
-        name: Of the member or header.
-        value: Its value.
+        name: The name of the member or header.
+        value: The value of the member or header.
+
+    Returns:
+        The span of the secret and its kind; None if there is no secret.
     """
     if not value or _MEMBER.fullmatch(name) is None:
         return None
@@ -166,10 +169,13 @@ def _judged(
 
 
 def is_basic(text: str) -> bool:
-    """True if a text is a user and password as encoded by the Basic scheme (RFC 7617).
+    """True if a text is a user name and password in the encoding of the Basic scheme (RFC 7617).
 
     Args:
-        text: What stands behind the scheme.
+        text: The text after the scheme.
+
+    Returns:
+        False for any other text.
     """
     try:
         told = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
@@ -178,14 +184,14 @@ def is_basic(text: str) -> bool:
     return ":" in told and told.isprintable()
 
 
-# -- names and their values in a text
+# -- Names and their values in a text
 
 _NAME_RUN = re.compile(r"[A-Za-z0-9_.-]*")
 _OF_NAMES = string.ascii_letters + string.digits + "_.-"
 
 
 def _trailing(text: str) -> int:
-    """How many characters at the end of a text may belong to a name."""
+    """Count the characters at the end of a text that may belong to a name."""
     return len(text) - len(text.rstrip(_OF_NAMES))
 
 
@@ -205,7 +211,7 @@ def _names(text: str) -> Iterator[tuple[int, int]]:
     """Find the places of names that may mark secrets."""
     lower = text.lower()
     if len(lower) != len(text):
-        lower = text  # rare letters grow; ASCII in small letters is found all the same
+        lower = text  # lower() makes some rare letters longer; then the text is searched as it is
     seen: set[int] = set()
     for needle in NEEDLES:
         at = lower.find(needle)
@@ -222,15 +228,18 @@ def _names(text: str) -> Iterator[tuple[int, int]]:
 
 
 def assigned(text: str) -> Iterator[Span]:
-    """Find secrets that follow a name they are assigned to, such as `password=`.
+    """Find secrets after a name that they are assigned to, such as `password=`.
 
     Args:
-        text: Any.
+        text: The text to search.
+
+    Yields:
+        The span of each secret and its kind.
     """
     behind = 0
     for start, end in sorted(_names(text)):
         if start < behind:
-            continue  # in a value that was found
+            continue  # inside a value that was found already
         option = text.startswith("--", start)
         name = text[start:end].lstrip("-.").replace(" ", "_")
         name = name.rsplit("=", 1)[-1]

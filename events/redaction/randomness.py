@@ -1,20 +1,23 @@
-"""Tells random texts, such as secrets, from words, placeholders and masks."""
+"""Distinguishes random texts, such as secrets, from words, placeholders and masks."""
 
 from __future__ import annotations
 
 import re
 
-_LONGEST_WORDS = 200  # characters of a stand-in, or of words that are no secret
+_LONGEST_WORDS = 200  # the most characters of a placeholder, or of words that are no secret
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
 def is_words(body: str) -> bool:
     """True if a text is made of words, like an identifier, and not of random characters.
 
-    One of them is `explainable_intelligence_v2`.
+    An example is `explainable_intelligence_v2`.
 
     Args:
-        body: What stands behind a key's prefix.
+        body: The text after a key's prefix.
+
+    Returns:
+        True for words.
     """
     found: list[str] = _WORD.findall(body)
     words = [word for word in found if not word.isdigit()]
@@ -25,7 +28,7 @@ def is_words(body: str) -> bool:
 
 
 def _is_readable(word: str) -> bool:
-    """True if a long word may be several in one: it has vowels as often as words have."""
+    """True if a long word may be several words joined: it has as many vowels as words have."""
     letters = word.lower()
     return sum(map(letters.count, "aeiou")) >= 0.28 * len(word) and len(set(letters)) > 5
 
@@ -34,7 +37,10 @@ def is_masked(body: str) -> bool:
     """True if a text is a masked key: `xxxxxxxx`, `XXXX-XXXX`, `********`.
 
     Args:
-        body: What stands behind a key's prefix.
+        body: The text after a key's prefix.
+
+    Returns:
+        True for a mask.
     """
     return not set(body) - set("xX*.-_0")
 
@@ -56,7 +62,10 @@ def is_stand_in(value: str) -> bool:
     """True if a value is a placeholder for a secret, such as `<your password>` or `$TOKEN`.
 
     Args:
-        value: What a name is given.
+        value: The value that is assigned to a name.
+
+    Returns:
+        True for a placeholder.
     """
     return is_masked(value) or (
         len(value) <= _LONGEST_WORDS and _STAND_IN.fullmatch(value) is not None
@@ -71,7 +80,10 @@ def is_plain_words(value: str) -> bool:
     """True if a value is a name or phrase: letters, separators, and a last digit or two.
 
     Args:
-        value: What a name is given.
+        value: The value that is assigned to a name.
+
+    Returns:
+        True for a name or phrase.
     """
     if len(value) > _LONGEST_WORDS:
         return False
@@ -84,8 +96,11 @@ def is_random(value: str, least: int) -> bool:
     """True if a value has letters and digits, no spaces, and is not made of words.
 
     Args:
-        value: What a name is given.
-        least: Characters that it must have.
+        value: The value that is assigned to a name.
+        least: The smallest number of characters that it must have.
+
+    Returns:
+        True for a random value.
     """
     return (
         len(value) >= least

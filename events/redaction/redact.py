@@ -1,29 +1,30 @@
-"""Redacts payloads before they are written: known secrets, and what the user asks for.
+"""Redacts payloads before they are written: known secrets, and what the user asked for.
 
-Every event passes `payload` on its way to a log, whoever writes it. Known secrets
-(`cut_text`: API keys, credentials in headers, passwords that names tell, private keys) are
-always cut. `redact` says what else: ready patterns, patterns of
-one's own, or a function that gets the type and the payload of an event, as JSON values, and
-returns what is to be written; or several of them, done in their order. API keys are cut first, so
-that no function sees one, and again from what each function returned.
+Every event goes through `payload` before it is written to a log. Known secrets (`cut_text`: API
+keys, credentials in headers, passwords beside their names, private keys) are always replaced. The
+argument `redact` adds to this: ready patterns, the user's own patterns, or a function that gets the
+type and the payload of an event as JSON values and returns the payload to be written; or several of
+them, applied in order. Known secrets are replaced first, so that no function sees one, and again in
+the result of each function.
 
-A mark, `[redacted: openai-key]`, stands where a secret was, and the payload says how many of which
-were cut, in a member that no event has a field for:
+A mark, `[redacted: openai-key]`, replaces each secret, and the payload counts the marks by kind, in
+a member that no event has a field for:
 
     "$lllm_redacted": {"openai-key": 2}
 
-Readers of events skip it, readers of the JSON see it, `redacted_in` tells it. The digest of an
-event is of what is written, so a log with marks is verified like any other.
+The decoder of events skips this member, readers of the JSON see it, and `redacted_in` returns it.
+The digest of an event covers the payload that is written, so a log with marks is verified like any
+other.
 
-Where a function or a check raises, or what is left is no payload of this event, nothing that came
-from the user, a model or a tool is written; marks stand in its place. Better no record than a
-secret. What lllm itself says (ordinals, states, durations, prices) stays, so that the session can
-still be loaded and its bill adds up.
+If a function or a check raises, or returns something that is not a payload of this event, all
+content from the user, a model or a tool is replaced by marks: a missing record is better than a
+leaked secret. The values that lllm itself writes (ordinals, states, durations, prices) are kept, so
+the session can still be loaded and its bill is complete.
 
-Known trade-offs (accepted): a secret that is split over two texts or two events, in a compressed
-file, or that nothing around it tells (a password in prose), is not found. What a call
-returns to its caller is
-not touched; what `load_session` and `return_session=True` tell of it is what was written.
+Known trade-offs (accepted): a secret is not found if it is split over two texts or two events, if
+it is in a compressed file, or if nothing around it shows that it is one (a password in prose). The
+result that a call returns to its caller is not redacted; the result in `load_session` and
+`return_session=True` is the one that was written.
 """
 
 from __future__ import annotations
@@ -49,19 +50,22 @@ Redact = Rewrite | Pattern | Sequence[Rewrite | Pattern]
 
 COUNTS = "$lllm_redacted"
 
-# Fields of type str.
+# Matches the annotations of fields of type str.
 _QUOTING = {"agent.defined": "system", "llm.refused": "reason", "retry.scheduled": "reason"}
 _COLLECTIONS = ("tags", "set", "removed", "tools", "prompts")
 
 
 def checked(redact: Redact | None) -> Redact | None:
-    """Check the argument `redact`, and return it with a list copied to a tuple.
+    """Check the argument `redact`, and copy a list of patterns into a tuple.
 
     Args:
-        redact: What a user gave, None for nothing.
+        redact: The user's argument; None for no redaction beyond known secrets.
+
+    Returns:
+        The checked value.
 
     Raises:
-        ConfigError: It is no function, Pattern or list of them.
+        ConfigError: It is not a function, a Pattern or a list of these.
     """
     if redact is None or isinstance(redact, Pattern) or callable(redact):
         return redact
@@ -76,18 +80,21 @@ def checked(redact: Redact | None) -> Redact | None:
 
 
 def payload(event: Event, redact: Redact | None) -> bytes:
-    """Redact an event's payload before it is stored: known secrets, then what `redact` says.
+    """Encode an event's payload without secrets: known ones first, then what `redact` finds.
 
     Args:
         event: The event.
-        redact: What the user has cut, None for nothing.
+        redact: Functions or patterns that remove parts of payloads; None for none.
+
+    Returns:
+        The payload as bytes of JSON, ready to be stored.
     """
     data = codec.encode(event)
     try:
         if redact is None and not payload_may_hold_secret(data):
             return data
         return _redacted(event, data, redact)
-    except Exception as error:  # the user's function may raise anything
+    except Exception as error:  # a user's function may raise anything
         _warn_once(redact, error)
         bare = codec.encode(without_content(event, type(error).__name__))
         return _redacted(event, bare, None)
@@ -118,7 +125,7 @@ def _steps(redact: Redact | None) -> Sequence[Rewrite | Pattern]:
 
 
 def _without_secrets(data: bytes, found: Counter[str]) -> dict[str, object]:
-    """The values of a payload, API keys cut."""
+    """Decode a payload, with marks in place of known secrets."""
     values = codec.values(data)
     if type(values) is not dict:
         raise TypeError(f"the payload of an event is a dict, not {type(values).__name__}")
@@ -130,17 +137,20 @@ def _without_secrets(data: bytes, found: Counter[str]) -> dict[str, object]:
 def _with_salt(event: Event, redacted: object) -> object:
     """Put the salt back into a redacted payload.
 
-    It is no content, and without it nobody could check the stream.
+    The salt is not content, and without it the events of the stream could not be verified.
     """
     salt: bytes | None = getattr(event, "salt", None)
     return redacted if salt is None or type(redacted) is not dict else redacted | {"salt": salt}
 
 
 def redacted_in(event: Recorded) -> dict[str, int]:
-    """Count the secrets that were cut from an event, by the name of their pattern.
+    """Count the secrets that were replaced in an event, by the name of their pattern.
 
     Args:
-        event: As a log gave it.
+        event: The event as read from a log.
+
+    Returns:
+        The numbers of marks; empty if none were made.
     """
     if COUNTS.encode() not in event.data:
         return {}
@@ -149,11 +159,12 @@ def redacted_in(event: Recorded) -> dict[str, int]:
     try:
         return msgspec.convert(counts, dict[str, int])
     except msgspec.ValidationError:
-        return {}  # no writer of ours made it
+        return {}  # not written by lllm
 
 
 _logger = logging.getLogger("lllm.store")
-_warned: set[int] = set()  # the `redact`s that were complained of, so that it is said once
+# the values of `redact` that a warning was logged for, so that each is logged once
+_warned: set[int] = set()
 
 
 def _warn_once(redact: Redact | None, error: Exception) -> None:
@@ -172,7 +183,10 @@ def without_content(event: Event, why: str) -> Event:
 
     Args:
         event: The event.
-        why: The name of the error that is to blame.
+        why: The name of the error that makes this necessary, for the marks.
+
+    Returns:
+        The event without content.
     """
     changes = {
         field.name: _marked(event, field.name, field.type is object, why)

@@ -1,15 +1,16 @@
-"""A fast check if a payload may hold a known secret.
+"""Checks fast if a payload may contain a known secret.
 
-It is asked of every event, so it does what Python does fast. A `translate` shows runs that are long
-enough for a key or for something encoded, `find` comes to them, and only these are looked at
-closely. What is known by its name has a look of its own (`credential_prefilter`).
+The check runs for every event, so it uses operations that are fast in Python. A `translate` marks
+runs that are long enough for a key or for encoded text, `find` goes through them, and only these
+are examined closely. Secrets that are known by their names have a check of their own
+(`credential_prefilter`).
 
-A secret may be hidden: by escapes, percent-encoding, invisible or wide characters, UTF-16, line
-breaks with and without indentation, base64 and hex. One byte each tells whether a text has any of
-these; they are undone before the look, or in the runs alone.
+A secret may be hidden by escapes, percent-encoding, invisible or wide characters, UTF-16, line
+breaks with or without indentation, base64 and hex. For each of these, one byte shows if a text has
+any; they are then decoded in the whole text or in the runs alone.
 
-It may say yes where there is none, never no where there is one. Of long payloads it makes no
-copies: it looks at one window after another, which overlap by more than the longest key.
+The check may return True for a text without a secret, but never False for a text with one. Long
+payloads are not copied: they are checked in windows, which overlap by more than the longest key.
 """
 
 from __future__ import annotations
@@ -22,20 +23,22 @@ from lllm.events.redaction.credential_prefilter import may_hold_credential, may_
 from lllm.events.redaction.escapes import shown, unescaped
 from lllm.events.redaction.issuer_key_prefilter import may_begin
 
-_DEEPEST = 3  # encodings around each other
+_DEEPEST = 3  # the greatest depth of encodings in encodings
 _WINDOW, _OVERLAP = 1 << 18, 8_192  # bytes
-_LEAST = 18 * b"a"  # that every key has in one run, before or behind a line break
-_ENCODED, _HEX_ENCODED = 27, 40  # characters of base64 and hex that encode a secret
-_BLOB, _HEAD = 4_096, 512  # characters of a run in which no prefix is looked for but at its head
-_LEFT, _RIGHT = 48, 100  # bytes of prefixes with a dot, and of keys in several parts
+_LEAST = 18 * b"a"  # every key has a run of so many characters, before or after a line break
+_ENCODED, _HEX_ENCODED = 27, 40  # a secret has at least so many characters in base64 and hex
+# in a run of so many characters a prefix is searched only at its beginning
+_BLOB, _HEAD = 4_096, 512
+_LEFT, _RIGHT = 48, 100  # bytes of a prefix with a dot, or of a key in several parts
 _AT_ONCE, _ANYWHERE = (0,), (0, 1, 2, 3)  # where base64 may begin in a long run
-_LINES = 320  # bytes of the lines around an indented line break
+_LINES = 320  # bytes to look at before and after an indented line break
 
 
 def _classes(odd: str) -> bytes:
     """Make the table that classifies bytes for the search.
 
-    a: of keys, and the backslash, since an escaped line break ends no run. !: to be undone.
+    "a" is a byte of a key; the backslash too, because an escaped line break does not end a run. "!"
+    is a byte that shows that something has to be decoded.
     """
     return "".join(
         "a" if (byte < 128 and chr(byte).isalnum()) or chr(byte) in "_-+/~\\" else
@@ -47,27 +50,31 @@ def _classes(odd: str) -> bytes:
 _CLASSES, _SHOWN_CLASSES = _classes("!"), _classes(" ")
 _WORDS = b"abcdefghijklmnopqrstuvwxyz_-/~\\"
 _INDENTED = re.compile(rb"\\n +")
-_JOINS = b".:= "  # in front of a run, with which it may belong together
+_JOINS = b".:= "  # before a run, of which it may be a part
 _HEX = b"0123456789abcdefABCDEF-"
-_ODD, _BACKSLASH = b"!\\"  # as numbers: to look for one byte costs nothing
-_INDENTS = b" n"  # in front of a blank, where it may be that of an indented line
+_ODD, _BACKSLASH = b"!\\"  # as numbers: searching one byte is fast
+_INDENTS = b" n"  # before a blank, where it may end an indented line
 _OF_SIGNED = b"gGeE"
 _DIGEST_BYTES = b"0123456789abcdef-_"
-_FEW = 10  # other bytes: the base64 of a secret has more of them, since no key is shorter than 20
-_OUR_DIGEST, _DIGEST = b"definition-", 75  # of a definition, all its characters
+_FEW = 10  # different bytes: the base64 of a secret has more, since no key is shorter than 20
+_OUR_DIGEST, _DIGEST = b"definition-", 75  # the characters of a definition's id
 
 
 def may_hold_secret(data: bytes) -> bool:
-    """True if a text may hold a known secret.
+    """True if a text may contain a known secret.
 
-    It may say yes where there is none, never no where there is one. It is asked of every event.
+    It may return True for a text without a secret, but never False for a text with one. It is
+    called for every event.
 
     Args:
-        data: The text in UTF-8, or JSON made of it.
+        data: The text in UTF-8, or its JSON.
+
+    Returns:
+        False if the text contains no known secret.
     """
     if len(data) <= _WINDOW:
         return _may_hold(data, 0)
-    unended: int | None = None  # where a run begins that the windows before cut off
+    unended: int | None = None  # the start of a run that the end of the previous window cut off
     for at in range(0, len(data), _WINDOW):
         start = max(0, at - _OVERLAP)
         places = _ANYWHERE if unended is None else ((unended - start) % 4,)
@@ -84,10 +91,10 @@ def may_hold_secret(data: bytes) -> bool:
 def _may_hold(
     data: bytes, depth: int, places: Sequence[int] = _AT_ONCE, cut_off: list[int] | None = None
 ) -> bool:
-    """True if a text inside `depth` encodings may hold a known secret.
+    """True if a text inside `depth` encodings may contain a known secret.
 
-    places: where base64 may begin in a long run that the text begins with. cut_off: gets the place
-    of a run that the text ends within.
+    places: where base64 may begin in a long run at the start of the text. cut_off: a list to which
+    the start of a run is appended that the end of the text cuts off.
     """
     classes = data.translate(_CLASSES)
     is_odd = _ODD in classes
@@ -106,21 +113,22 @@ def _may_hold(
 
 
 class _Runs:
-    """The runs of a text that are long enough for a key, or an encoded one.
+    """The runs of a text that are long enough for a key, or for an encoded one.
 
-    depth, places: as in `_may_hold`.
+    depth, places: as for `_may_hold`.
     """
 
     def __init__(self, data: bytes, depth: int, places: Sequence[int]) -> None:
         self._data = data
         self._depth = depth
         self._places = places
-        self.cut_off: int | None = None  # where a run begins that the text ends within
-        self._begun: list[bytes] = []  # what is to be looked through for prefixes
-        self._edges: list[int] = []  # of blobs, which are too long for names and their values
+        self.cut_off: int | None = None  # the start of a run that the end of the text cuts off
+        self._begun: list[bytes] = []  # the bytes that are searched for prefixes
+        # the places of blobs, which are too long for names and their values
+        self._edges: list[int] = []
 
     def may_hold(self, classes: bytes, at: int) -> bool:
-        """True if a secret may be in one of them, of which the first begins at `at`."""
+        """True if one of the runs may contain a secret; the first begins at `at`."""
         data = self._data
         if _is_uuid(data, at, classes.find(b" ", at)):
             classes = _without_uuids(data)
@@ -143,11 +151,11 @@ class _Runs:
         return bool(self._begun) and self._is_one_begun()
 
     def _is_alone_with_secret(self, run: bytes, at: int, length: int) -> bool:
-        """True if a run that stands alone may hold a secret."""
+        """True if a run that stands alone may contain a secret."""
         if _is_hex(run):
             return length >= _HEX_ENCODED and self._is_hex_encoded(run)
         if not run.translate(None, _WORDS):
-            return False  # each key has a digit or a capital letter
+            return False  # every key has a digit or a capital letter
         if length >= _HEX_ENCODED and len(run.translate(None, _DIGEST_BYTES)) <= _FEW:
             if self._is_hex_encoded(run):
                 return True
@@ -159,7 +167,7 @@ class _Runs:
         return False
 
     def _is_joined_with_secret(self, run: bytes, at: int, end: int) -> bool:
-        """True if a run, together with the text around it, may hold a secret."""
+        """True if a run may contain a secret together with the text around it."""
         if end - at > _BLOB and b"\\" not in run:
             return self._is_blob_with_secret(run, at, end)
         if not run.translate(None, _WORDS):
@@ -216,7 +224,7 @@ class _Runs:
         return b" ".join([self._data[start:end] for start, end in around])
 
 
-# Ids and names come again and again; what is no secret by itself needs no second look.
+# Ids and names occur again and again; one that is no secret is checked once.
 _HARMLESS: set[bytes] = set()
 _REMEMBERED, _ID = 1_000, 100
 
@@ -229,8 +237,9 @@ def _remember(runs: list[bytes]) -> None:
             _HARMLESS.add(run)
 
 
-# UUIDs come in hundreds, and none is a key. A hex digit is `h`, a dash itself; what a UUID stands
-# in, but for a blank, is ` `: behind an indentation it may be a part of something.
+# A text may have hundreds of UUIDs, and none is a key. A hex digit becomes `h`, a dash stays, and
+# the signs around a UUID become ` `, except for a blank: after an indentation it may be a part of
+# something longer.
 _SHAPES = bytes(
     ord("h") if chr(byte) in "0123456789abcdefABCDEF" else ord("-") if byte == 45 else
     ord("s") if byte == 32 else _CLASSES[byte] for byte in range(256)
@@ -245,7 +254,7 @@ def _is_uuid(data: bytes, at: int, end: int) -> bool:
 
 
 def _without_uuids(data: bytes) -> bytes:
-    """The classes of a text in which UUIDs count as blanks."""
+    """Classify the bytes of a text, with UUIDs counted as blanks."""
     shapes = data.translate(_SHAPES)
     for behind in (b" ", b"s"):
         shapes = shapes.replace(b" " + _UUID + behind, b" " + _BLANKS + behind)
@@ -253,24 +262,24 @@ def _without_uuids(data: bytes) -> bytes:
 
 
 def _is_hex(run: bytes) -> bool:
-    """True if a run is only hex digits and dashes, which only keys beginning with `fc-` are."""
+    """True if a run has only hex digits and dashes, as no keys have except those with `fc-`."""
     return not run.translate(None, _HEX) and b"fc-" not in run
 
 
 def _is_signed(data: bytes, at: int) -> bool:
-    """True if the name before a run says that it is a signature, as in a URL."""
+    """True if the name before a run shows that it is a signature, as in a URL."""
     return data[max(0, at - 10) : at].lower().endswith((b"sig=", b"signature="))
 
 
 def _parts_around(data: bytes, at: int, end: int) -> bytes:
-    """A run together with parts that dots and colons separate from it."""
-    times = 7 if b"\\u00" in data[at:end] else 1  # UTF-16: a zero behind each character
+    """Join a run with the parts that dots and colons separate from it."""
+    times = 7 if b"\\u00" in data[at:end] else 1  # UTF-16: a zero after each character
     around = data[max(0, at - _LEFT * times) : end + _RIGHT * times]
     return unescaped(around) if b"\\" in around else around
 
 
 def _lines_around(data: bytes, at: int, end: int) -> Iterator[bytes]:
-    """A run joined with the lines around it, if an indented line continues it."""
+    """Join a run with the lines around it, if an indented line continues it."""
     before = data[max(0, at - 99) : at].rstrip()
     if (
         before.endswith(b"\\n")

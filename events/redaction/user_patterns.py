@@ -1,11 +1,10 @@
-"""Patterns for what a user wants to be cut out of payloads.
+"""Patterns for texts that a user wants to be removed from payloads.
 
-EMAIL, CARD and BEARER are ready for those who want them, and a Pattern of one's own is a name and a
-regular expression:
+EMAIL, CARD and BEARER are ready to use. A pattern of your own is a name and a regular expression:
 
     LogStore(backend, redact=[EMAIL, CARD, Pattern("ticket", r"TICKET-[0-9]{6}")])
 
-What is cut without being asked for stands in `cut_text`.
+The secrets that are always removed are those of `cut_text`.
 """
 
 from __future__ import annotations
@@ -17,24 +16,27 @@ from dataclasses import dataclass, field
 
 from lllm.events.errors import ConfigError
 
-_SECRET = "secret"  # the group that is cut, where a regular expression has one of that name
+_SECRET = "secret"  # if a regular expression has a group of this name, only the group is replaced
 _NAME = re.compile(r"[a-z0-9][a-z0-9 ._-]*")
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One kind of text to cut out, recognised by a regular expression.
+    """One kind of text to remove from payloads, recognised by a regular expression.
 
     Attributes:
-        name: Stands in the marks and the counts, as `[redacted: NAME]`; small letters, digits,
+        name: The name in marks and counts, as in `[redacted: NAME]`; of small letters, digits,
             space, and `._-`.
-        regex: Of Python's `re`, searched in every text. A group named `secret` says that only it is
-            cut, and what is around it is only how to find it.
-        check: Called with what would be cut; False keeps it.
-        needs: What every such secret holds. A text without it is not searched, which takes no time.
+        regex: A regular expression of Python's `re`, searched in every text. If it has a group
+            named `secret`, only the group is replaced, and the rest of the match only serves to
+            find it.
+        check: A function that gets the matched text and returns False to keep it; None to replace
+            every match.
+        needs: A text that every match contains. Texts without it are skipped fast; "" to search all
+            texts.
 
     Raises:
-        ConfigError: The name or regex can't be, or the regex fits the empty text.
+        ConfigError: The name or the regex is invalid, or the regex matches the empty text.
     """
 
     name: str
@@ -60,21 +62,24 @@ class Pattern:
 
     @property
     def mark(self) -> str:
-        """The text that replaces a secret."""
+        """The mark that replaces a match."""
         return f"[redacted: {self.name}]"
 
     @property
     def has_surroundings(self) -> bool:
-        """True if the pattern looks at the text around a secret."""
+        """True if the pattern also looks at the text around a match."""
         return _SECRET in self._compiled.groupindex
 
     def cut(self, text: str, found: Counter[str], *, behind: int = 0) -> str:
-        """Replace every secret in a text by the mark.
+        """Replace every match in a text by the mark.
 
         Args:
-            text: Any.
-            found: Counts the marks by the name of their pattern.
-            behind: Where the part begins that may be cut; what stands before it is only looked at.
+            text: The text to search.
+            found: A counter of the marks, by the name of their pattern; it is increased.
+            behind: The index from which text may be replaced; the text before it is only looked at.
+
+        Returns:
+            The text with marks.
         """
 
         def marked(match: re.Match[str]) -> str:
@@ -90,10 +95,13 @@ class Pattern:
         return self._compiled.sub(marked, text)
 
     def is_all(self, text: str) -> bool:
-        """True if a text consists of a secret and nothing else.
+        """True if the whole text is one match.
 
         Args:
-            text: Any.
+            text: The text to check.
+
+        Returns:
+            False if anything stands before or after the match.
         """
         match = self._compiled.fullmatch(text)
         if match is None or self._span(match) != match.span():
@@ -106,25 +114,27 @@ class Pattern:
         return match.span()
 
 
-# A key begins behind anything but a letter or digit, and behind an escape: texts hold JSON, reprs,
-# URLs and terminal colours, in which `\n`, `\x1b`, `\u00e9`, `%3D` and `[0m` end with one.
+# A key begins after any character that is no letter or digit, and after an escape: texts contain
+# JSON, reprs, URLs and terminal colours, in which `\n`, `\x1b`, `\u00e9`, `%3D` and `[0m` end with
+# a letter or digit.
 _ESCAPES = (
     r"\\[abefnrtv0]", r"\\x[0-9a-fA-F]{2}", r"\\u[0-9a-fA-F]{4}", r"%[0-9a-fA-F]{2}", r"[\d;\[]m",
 )  # fmt: skip
 
 
 def _begun(prefix: str) -> str:
-    """A pattern that checks, after a prefix, that a key begins with it.
+    """Make a pattern for a prefix that checks that a key begins with it.
 
-    `re` finds a literal fast, so the prefix comes first.
+    `re` is fast if an expression begins with literal text, so the prefix comes first.
     """
     escaped = "|".join(f"(?<={escape}{prefix})" for escape in _ESCAPES)
     return f"(?:(?<![A-Za-z0-9]{prefix})|{escaped})"
 
 
-# The header of RFC 6750 section 2.1 (its b64token, with a digit in it, else it is a word), and JSON
-# Web Tokens (RFC 7519 section 3: base64url, which begins with `{"`) wherever they stand. Its first
-# characters are a set, and so are those of CARD, because `re` finds one of a set fast.
+# The header of RFC 6750 section 2.1 (its b64token; without a digit it would be a word), and JSON
+# Web
+# Tokens (RFC 7519 section 3: base64url that begins with `{"`) anywhere. The first characters are a
+# set, as are those of CARD, because `re` searches a set fast.
 BEARER = Pattern(
     "bearer-token",
     r"[Bbe](?:(?<=[Bb])(?i:earer)[ \t]{1,8}"
@@ -132,8 +142,8 @@ BEARER = Pattern(
     rf"|yJ{_begun('eyJ')}[A-Za-z0-9_-]{{8,}}\.eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{16,}})",
 )
 
-# Of RFC 5321 section 4.1.2 what providers give out: no quoted names, no addresses of numbers. The
-# lengths are of section 4.5.3.1 and of RFC 1035 section 2.3.4.
+# The addresses of RFC 5321 section 4.1.2 that providers assign: no quoted names, no IP addresses.
+# The lengths are from section 4.5.3.1 and from RFC 1035 section 2.3.4.
 EMAIL = Pattern(
     "email",
     r"(?:(?<![A-Za-z0-9._%+\\-])|(?<=\\[abefnrtv0])|(?<=\\u[0-9a-fA-F]{4}))"
@@ -144,14 +154,14 @@ EMAIL = Pattern(
 
 
 def _is_luhn(text: str) -> bool:
-    """True if the Luhn check digit fits (ISO/IEC 7812-1 annex B)."""
+    """True if the Luhn check digit is correct (ISO/IEC 7812-1 annex B)."""
     digits = [int(character) for character in reversed(text) if character in "0123456789"]
     doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
     return (sum(digits[::2]) + doubled) % 10 == 0
 
 
-# ISO/IEC 7812-1: 13 to 19 digits, whose first say who issues them (2 to 6, and the networks that
-# begin with 81, 82 and 9792). In one, or as they are printed: in fours, as 4-6-4 or as 4-6-5.
+# ISO/IEC 7812-1: 13 to 19 digits; the first ones identify the issuer (2 to 6, and the networks that
+# begin with 81, 82 and 9792). Without blanks, or as printed: in fours, as 4-6-4 or as 4-6-5.
 CARD = Pattern(
     "card",
     r"[2-689]" + _begun("[2-689]") + r"(?<![0-9][ -][2-689])(?<![0-9]\.[2-689])"

@@ -1,8 +1,8 @@
 """Describes values of numpy and pandas, without importing either.
 
-Whoever has such a value has the library loaded, so it is looked up where Python keeps loaded
-modules. An array is written as its items, a series or frame as its columns, up to `MOST_CELLS`;
-one that is larger as its shape, types, first rows and a digest of all of it.
+A program that has such a value has loaded the library, so the library is taken from Python's loaded
+modules. An array is written as its items, and a series or frame as its columns, up to `MOST_CELLS`
+items. A larger one is written as its shape, types, first rows and a digest of all of it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from lllm.events.values.stand_ins import NOTHING
 
 MOST_CELLS = 100_000
-HEAD = 20  # rows that are written of what is larger
-_AT_ONCE = 1 << 16  # items that are copied at a time for a digest
+HEAD = 20  # the first rows of a larger value, which are written
+_AT_ONCE = 1 << 16  # items that are copied at once to compute a digest
 
 Encode = Callable[[object], bytes]
 
@@ -25,8 +25,8 @@ class Described(NamedTuple):
     """The description of a value: its content as a standard type, and further fields.
 
     Attributes:
-        content: A value of a standard type that it holds, where there is one.
-        fields: What else is known of it.
+        content: The content as a value of a standard type; NOTHING if there is none.
+        fields: The other fields of the value, by name.
     """
 
     content: object
@@ -37,12 +37,12 @@ def describe_array(value: object, kind: type, encode: Encode) -> Described | Non
     """Describe a value of numpy or pandas for the log.
 
     Args:
-        value: Any value.
-        kind: Its type.
-        encode: Makes bytes of any value, for the digest of objects.
+        value: The value, of any type.
+        kind: The type of the value.
+        encode: A function that turns any value into bytes, for the digest of objects.
 
     Returns:
-        None where it is of neither library.
+        The description; None if the value is not of numpy or pandas.
     """
     for base in kind.__mro__:
         module = type.__getattribute__(base, "__module__")
@@ -53,7 +53,7 @@ def describe_array(value: object, kind: type, encode: Encode) -> Described | Non
     return None
 
 
-# Any, in the rest of this module: of the libraries' types nothing is known without importing them.
+# Any in the rest of this module: the types of the libraries are unknown without importing them.
 
 
 def _of_numpy(numpy: Any, value: Any, kind: type, encode: Encode) -> Described | None:
@@ -97,7 +97,7 @@ def _array_pieces(array: Any, encode: Encode) -> Iterator[bytes]:
     yield f"{array.dtype.str} {array.shape}".encode()
     for start in range(0, array.size, _AT_ONCE):
         piece = array.flat[start : start + _AT_ONCE]
-        # The bytes of an array of objects are their addresses.
+        # The bytes of an array of objects are addresses, so its items are encoded instead.
         yield encode(piece.tolist()) if array.dtype.hasobject else piece.tobytes()
 
 
@@ -148,7 +148,7 @@ def _frame(frame: Any, encode: Encode) -> dict[str, object]:
 
 
 def _by_name(names: list[object], values: list[Any]) -> object:
-    """Values by the columns' names; as pairs where two columns have the same name."""
+    """Values by the names of the columns; as pairs if two columns have the same name."""
     named = dict(zip(names, values, strict=True))
     return named if len(named) == len(names) else list(zip(names, values, strict=True))
 
@@ -190,7 +190,7 @@ def _values(values: Any, encode: Encode) -> Described:
 
 
 def _index(index: Any) -> object:
-    """The index of a series or frame; the range, where it merely counts the rows."""
+    """The index of a series or frame; a range if it only counts the rows."""
     if type(index).__name__ == "RangeIndex":
         return range(index.start, index.stop, index.step)
     return index.tolist()

@@ -1,8 +1,8 @@
 """Describes a value that JSON can't express: a kind and its members.
 
-Subclasses of standard types are read by the methods of the standard type, so that what they are
-written as doesn't depend on what they override, and none of their code can lie, hang or fail here.
-Iterators and generators are not touched.
+An instance of a subclass of a standard type is read by the methods of the standard type. So the
+result does not depend on methods that the subclass overrides, and its code can't return something
+false, hang or fail here. Iterators and generators are not advanced.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Form(NamedTuple):
     """The form in which a value is written.
 
     Attributes:
-        kind: Of the mark, None where the members alone are written.
-        members: As values.
+        kind: The kind in the mark; None if the members are written without a mark.
+        members: The members, as values that are still to be converted.
     """
 
     kind: str | None
@@ -52,12 +52,15 @@ def describe(value: object, kind: type, encode: Encode) -> Form:
     """Describe a value for the log.
 
     Args:
-        value: Any but those that JSON has a form for, or that have a text that says everything.
-        kind: Its type.
-        encode: Makes bytes of any value.
+        value: A value that JSON can't express and that has no exact text form.
+        kind: The type of the value.
+        encode: A function that turns any value into bytes.
+
+    Returns:
+        The kind and the members.
 
     Raises:
-        Exception: Whatever a property of the value raises.
+        Exception: A property of the value raised it.
     """
     exact = _EXACT.get(kind)
     if exact is not None:
@@ -78,28 +81,34 @@ def describe(value: object, kind: type, encode: Encode) -> Form:
 
 
 def opaque(value: object) -> Form:
-    """Describe a value that has no faithful form, by its repr.
+    """Describe a value that can't be restored, by its repr.
 
     Args:
-        value: Anything.
+        value: The value, of any type.
+
+    Returns:
+        A mark with the repr.
     """
     members: dict[str, object] = {"type": type_name(type(value))}
     try:
-        members["repr"] = str.__str__(repr(value))  # which may be of a subclass of str
-    except Exception as error:  # a __repr__ may raise anything; RecursionError on deep values
+        members["repr"] = str.__str__(repr(value))  # the repr may be of a subclass of str
+    except Exception as error:  # a __repr__ may raise anything, RecursionError for deep values
         members["error"] = f"its repr raised {type(error).__name__}"
     return Form("repr", members)
 
 
 def type_name(kind: type) -> str:
-    """A type's module and qualified name.
+    """Return the module and the qualified name of a type.
 
     Args:
         kind: The type.
+
+    Returns:
+        The name, as "app.models.Color".
     """
     try:
         return f"{kind.__module__}.{kind.__qualname__}"
-    except Exception:  # a metaclass may do as it likes
+    except Exception:  # a metaclass may return or raise anything
         return "?"
 
 
@@ -108,12 +117,15 @@ def pairs(items: Mapping[Any, object]) -> Items:
 
     Args:
         items: The dict.
+
+    Returns:
+        The pairs, in the order of the dict.
     """
     content = cast("dict[object, object]", items)
     return Items(Items(pair) for pair in dict.items(content))
 
 
-# -- standard types, exactly. Any: each function takes values of its own type only.
+# -- Exact standard types. Any: each function gets only values of its own type.
 
 
 def _bytes(kind: str) -> Callable[[Any], Form]:
@@ -157,7 +169,7 @@ _EXACT: dict[type, Callable[[Any], Form]] = {
     MappingProxyType: lambda value: Form("mappingproxy", {"items": pairs(dict(value))}),
     SimpleNamespace: lambda value: Form("namespace", {"items": pairs(vars(value))}),
     **{view: lambda value: _object(type(value).__name__, list(value), {}) for view in _VIEWS},
-    # What has been written to it; nobody's place in it moves.
+    # Reads what was written to the buffer without moving its position.
     StringIO: lambda value: _object(StringIO, value.getvalue(), {}),
     BytesIO: lambda value: _object(BytesIO, value.getvalue(), {}),
     dt.datetime: lambda value: Form("datetime", zoned(value)),
@@ -165,28 +177,28 @@ _EXACT: dict[type, Callable[[Any], Form]] = {
 }
 
 
-# -- types that don't come back as such
+# -- Types that are restored as stand-ins
 
 
 def _object(kind: type | str, content: object, fields: Mapping[str, object]) -> Form:
-    """A value with the name of its type."""
+    """Describe a value with the name of its type."""
     members: dict[str, object] = {"type": kind if isinstance(kind, str) else type_name(kind)}
     if content is not NOTHING:
         members["value"] = content
     if type(content) is tuple and fields and _are(fields, content):
-        return Form("object", {**members, "names": Items(fields)})  # of a namedtuple
+        return Form("object", {**members, "names": Items(fields)})  # a namedtuple
     if fields or content is NOTHING:
         members["fields"] = dict(fields)
     return Form("object", members)
 
 
 def _are(fields: Mapping[str, object], items: tuple[object, ...]) -> bool:
-    """True if fields are the items under other names."""
+    """True if the fields are the items under other names."""
     return len(fields) == len(items) and all(map(operator.is_, fields.values(), items))
 
 
 def _with_type(value: object, kind: type, encode: Encode) -> Form | None:
-    """The form of what is written with the name of its type; None for anything else."""
+    """Describe a value that is written with the name of its type; None for other values."""
     if issubclass(kind, StandIn):
         known = cast(StandIn, value)
         return _object(known.type_name, content_of(known), known.fields)
@@ -205,9 +217,9 @@ def _with_type(value: object, kind: type, encode: Encode) -> Form | None:
 
 
 def _of_subclass(value: object, kind: type, described: Described) -> Described:
-    """Add the attributes of an instance of a program's own class.
+    """Add the attributes of an instance of a class of the user's program.
 
-    Numpy's and pandas' own types have none.
+    Types of numpy and pandas have none.
     """
     if type_name(kind).partition(".")[0] in ("numpy", "pandas"):
         return described
@@ -223,14 +235,14 @@ def _enum(value: Enum, kind: type) -> Form:
 
 
 def _attributes(value: object, kind: type) -> dict[str, object]:
-    """What an instance has of its own."""
+    """The attributes of an instance itself, not those of its class."""
     fields = _fields(value, kind)
     if isinstance(fields, dict):
         return fields
     names: object = getattr(kind, "_fields", None)
     if issubclass(kind, tuple) and type(names) is tuple:
         return dict(zip(names, tuple.__iter__(cast("tuple[object, ...]", value)), strict=True))
-    if hasattr(kind, "n_sequence_fields"):  # of C, as time.struct_time
+    if hasattr(kind, "n_sequence_fields"):  # a type made in C, as time.struct_time
         return dict(
             zip(cast(Any, kind).__match_args__, cast("tuple[object, ...]", value), strict=False)
         )
@@ -245,9 +257,9 @@ def _attributes(value: object, kind: type) -> dict[str, object]:
 
 
 def _of_library(value: Any, kind: type) -> Described | None:
-    """Describe a message of `email`, or an address of pydantic's; None for anything else.
+    """Describe a message of `email` or an address of pydantic; None for other values.
 
-    Neither is imported for it.
+    Neither library is imported for this.
     """
     email, core = sys.modules.get("email.message"), sys.modules.get("pydantic_core")
     if email is not None and issubclass(kind, email.Message):
@@ -275,7 +287,7 @@ def _content_of_wrapper(content: type) -> Callable[[Any], object]:
     return read
 
 
-# Bases, those that derive from others first, and how a subclass' value is read as one of them.
+# Standard base types, subclasses first, and how a value of a user's subclass is read as the base.
 _BASES: dict[type, Callable[[Any], object]] = {
     str: str.__str__,
     int: int.__int__,
@@ -301,17 +313,17 @@ _BASES: dict[type, Callable[[Any], object]] = {
     UserDict: _content_of_wrapper(dict),
     UserList: _content_of_wrapper(list),
     UserString: _content_of_wrapper(str),
-    ChainMap: lambda _: NOTHING,  # the maps are a field
+    ChainMap: lambda _: NOTHING,  # the maps are in a field
 }
 
 
-# -- types that are their fields
+# -- Types that are described by their fields
 
 
 def _fields(value: object, kind: type) -> object:
-    """The fields of a Struct, a dataclass, a class of attrs' or a pydantic model; None for others.
+    """The fields of a Struct, dataclass, attrs class or pydantic model; None for other values.
 
-    Where a model is but one value, that is given.
+    For a model that has a single root value, that value is returned.
     """
     if issubclass(kind, msgspec.Struct):
         names: list[str] = list(kind.__struct_fields__)

@@ -1,8 +1,8 @@
 """Restores values from the JSON form that `json_values` made.
 
-Nothing in a log is trusted: a mark that is not understood stays as it is and is never an error, no
-module is imported and no constructor called that a log names, and nothing takes longer than what it
-reads is long.
+Nothing in a log is trusted. A mark with unknown or invalid content is kept as it is and is never an
+error. No module is imported and no constructor is called because a log names it. The time needed is
+proportional to the length of the data.
 """
 
 from __future__ import annotations
@@ -17,32 +17,35 @@ from lllm.events.values.marks import DEEPEST, FACTORIES, FROM_TEXT, MAKE_MAPPING
 from lllm.events.values.stand_ins import NOTHING, stand_in
 from lllm.events.values.standard_types import MAKE_STANDARD, in_zone
 
-# What a value is refused with; a warning, where a program has those raised.
+# The errors for an invalid value; a warning, in a program that turns warnings into errors.
 _REFUSED = (
     LookupError, TypeError, ValueError, ArithmeticError, AttributeError, MemoryError, Warning,
 )  # fmt: skip
-_SUSPICIOUS = 1_000  # keys, from which on their hashes are looked at
-_MOST_HASHED = 100_000  # values inside of the keys of one set or dict
+_SUSPICIOUS = 1_000  # from so many keys on, their hashes are checked
+_MOST_HASHED = 100_000  # the most values inside the keys of one set or dict
 
 
 def from_plain(value: object) -> object:
-    """Restore the value that `to_plain` was given.
+    """Restore the value from which `to_plain` made the JSON form.
 
-    A value of a standard type comes back as it was, any other as a read-only stand-in. A marked
-    repr, cycle or unknown mark stays as it is, and so does what is nested deeper than `to_plain`
-    goes.
+    A value of a standard type is restored as it was, any other as a read-only stand-in. A repr, a
+    cycle or an unknown mark stays a mark, and so does everything that is nested deeper than
+    `to_plain` writes.
 
     Args:
-        value: What `to_plain` gave.
+        value: The JSON form.
+
+    Returns:
+        The value.
     """
     return _value(value, 0, None)
 
 
 class _Parts:
-    """What is written apart from a value: made in an order in which each finds what it refers to.
+    """The parts that are stored outside of a value, restored in the order of their references.
 
-    A part that holds itself, which no value of ours does but by a way that is more than
-    `DEEPEST` levels long, is cut where it comes round.
+    A part that contains itself is cut there. `to_plain` writes no such part, except for values more
+    than `DEEPEST` levels deep.
     """
 
     def __init__(self, mark: dict[str, object], depth: int) -> None:
@@ -59,12 +62,12 @@ class _Parts:
 
 
 def _in_order(plain: list[object], first: list[int]) -> list[int]:
-    """The indexes of parts, each behind those that it refers to.
+    """The indexes of parts, each after those that it refers to.
 
     Args:
-        plain: The parts.
-        first: Those that the value itself refers to, so that what holds itself is cut where it
-            comes round, seen from there.
+        plain: The JSON forms of the parts.
+        first: The parts that the value itself refers to; a part that contains itself is cut where
+            it is met again from there.
     """
     order: list[int] = []
     needs: dict[int, list[int]] = {}
@@ -76,7 +79,7 @@ def _in_order(plain: list[object], first: list[int]) -> list[int]:
                 found = _referred(plain[index])
                 needs[index] = [one for one in found if 0 <= one < len(plain)]
             while needs[index] and needs[index][-1] in needs:
-                needs[index].pop()  # it is made by then, or comes round
+                needs[index].pop()  # it is restored by then, or contains itself
             if needs[index]:
                 waiting.append(needs[index].pop())
             else:
@@ -86,7 +89,7 @@ def _in_order(plain: list[object], first: list[int]) -> list[int]:
 
 
 def _referred(plain: object) -> list[int]:
-    """The indexes that a part refers to."""
+    """The indexes of the parts that a part refers to."""
     found: list[int] = []
     waiting = [plain]
     while waiting:
@@ -114,7 +117,7 @@ def _value(value: object, depth: int, parts: _Parts | None) -> object:
     try:
         return _unmark(value, depth + 1, parts)
     except _REFUSED:
-        return value  # no writer of ours made this mark; show it
+        return value  # lllm did not write this mark; keep it visible
 
 
 def _unmark(mark: dict[str, object], depth: int, parts: _Parts | None) -> object:
@@ -142,7 +145,7 @@ def _unmark(mark: dict[str, object], depth: int, parts: _Parts | None) -> object
 
 
 def _text(text: object) -> str:
-    """A text as it stands in a mark: itself marked where it has odd surrogates, as a path may."""
+    """The text in a mark; the text is a mark itself if it has lone surrogates, as a path may."""
     value = _value(text, 0, None)
     if type(value) is not str:
         raise TypeError("no text")
@@ -184,11 +187,11 @@ def _mapping(make: Callable[[dict[object, object]], object]) -> Make:
 
 
 def _told_apart(keys: list[object]) -> list[object]:
-    """The keys of a set or dict.
+    """Return the keys of a set or dict, if a set of them can be made in reasonable time.
 
     Raises:
-        ValueError: So many have one hash, or hold so much, that making the set or dict would take
-            for ever, which somebody meant.
+        ValueError: Too many keys have the same hash, or the keys contain too much. Such data is
+            made on purpose to take forever.
     """
     _check_size(keys)
     if len(keys) > _SUSPICIOUS and 2 * len(set(map(hash, keys))) < len(keys):
@@ -197,7 +200,7 @@ def _told_apart(keys: list[object]) -> list[object]:
 
 
 def _check_size(keys: list[object]) -> None:
-    """Refuse tuples and slices whose hashes can't be computed: Python does so without any limit."""
+    """Refuse tuples and slices whose hashes would take too long to compute."""
     level, seen = [key for key in keys if isinstance(key, tuple | slice)], 0
     for _ in range(2 * DEEPEST):
         if not level:

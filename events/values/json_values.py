@@ -1,17 +1,17 @@
 """Converts any value to JSON that keeps all of it, and converts it back.
 
-JSON has no bytes, no NaN, no tuples and no integer keys, and its readers take integers of 64 bits
-at most and two surrogates side by side for one character. Such a value is written as a marked
-object, `{"$lllm": kind, ...}`, and `from_plain` makes the value again: one of a standard type as it
-was, any other as a read-only stand-in (`stand_ins`). What has no faithful form (a socket) is
-written as a marked repr, never dropped and never an error. A dataclass, Struct or pydantic model is
-recorded as its fields. A user's own dict with the key `$lllm` is wrapped, so that no data can pass
-for a mark.
+JSON has no bytes, no NaN, no tuples and no integer keys. Its readers accept integers of at most 64
+bits, and turn two adjacent surrogates into one character. Such a value is written as a marked
+object, `{"$lllm": kind, ...}`, and `from_plain` restores it: a value of a standard type as it was,
+any other as a read-only stand-in (`stand_ins`). A value that can't be described (a socket) is
+written as a marked repr; it is never dropped and never an error. A dataclass, Struct or pydantic
+model is recorded as its fields. A user's own dict with the key `$lllm` is wrapped, so that no data
+can imitate a mark.
 
-A container that is met again is referred to, unless it is about as short as that, and one that is
-nested very deeply is written apart: then the whole is
-`{"$lllm": "parts", "value": ..., "parts": [...]}`, with `{"$lllm": "part", "index": 0}` wherever a
-part belongs. Only a value that holds itself is cut, where it comes round, and a mark says so.
+A container that occurs again is replaced by a reference, unless it is about as short as one. A
+container that is nested very deeply is written separately. Then the result is `{"$lllm": "parts",
+"value": ..., "parts": [...]}`, with `{"$lllm": "part", "index": 0}` in each place of a part. Only a
+value that contains itself is cut, at its second occurrence, and a mark shows this.
 """
 
 from __future__ import annotations
@@ -28,43 +28,46 @@ from lllm.events.values.standard_types import is_zoned
 
 __all__ = ["MARK", "from_plain", "to_plain"]
 
-_SHALLOW = 8  # levels in one piece where the stack has no room for more
-_SHORT = 64  # JSON values, of up to 16 characters each, that are written again
+_SHALLOW = 8  # levels of nesting in one part if the stack has little room
+_SHORT = 64  # a form of so many JSON values of up to 16 characters is written again
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def to_plain(value: object) -> object:
-    """Convert any value to its JSON form. Never raises; only endless values are cut.
+    """Convert any value to its JSON form, without raising.
+
+    Only a value that contains itself is cut.
 
     Args:
-        value: Anything.
+        value: The value, of any type.
+
+    Returns:
+        The JSON form: dicts, lists, strings, numbers, booleans and None.
     """
     try:
         return _Writer(DEEPEST).whole(value)
-    except (
-        RecursionError
-    ):  # whoever calls has left little of the stack, or a value of theirs raises
+    except RecursionError:  # the caller has left little room on the stack, or a value raises
         return _Writer(_SHALLOW).whole(value)
 
 
 class _Met:
-    """A container that was met.
+    """A container that has been met.
 
-    plain: its form; None while it is being written. part: the reference to it, where it is written
-    apart. short: whether it may be written again.
+    plain: its form; None while it is being written. part: the reference to it, if it is a part.
+    short: True if it may be written again.
     """
 
     __slots__ = ("part", "plain", "short", "value")
 
     def __init__(self, value: object) -> None:
-        self.value: Final = value  # kept, since the next one in its place would have its id
+        self.value: Final = value  # keep it alive, since another object could get its id
         self.plain: object = None
         self.part: dict[str, object] | None = None
         self.short = False
 
 
 class _Writer:
-    """Writes one value with all that is in it."""
+    """Writes one value with everything in it."""
 
     __slots__ = ("_deepest", "_met", "_parts", "_waiting")
 
@@ -72,10 +75,10 @@ class _Writer:
         self._deepest = deepest
         self._met: dict[int, _Met] = {}
         self._parts: list[_Met] = []
-        self._waiting: list[_Met] = []  # parts that are too deep to be written where they are met
+        self._waiting: list[_Met] = []  # parts that are nested too deeply to be written in place
 
     def whole(self, value: object) -> object:
-        """The form of a value, with all parts that are written apart."""
+        """Make the form of a value, with all its parts."""
         plain = self._plain(value, 0)
         while self._waiting:
             met = self._waiting.pop()
@@ -122,16 +125,16 @@ class _Writer:
             members: dict[str, object] = {}
             for member, item in form.members.items():
                 members[member] = self._member(item, depth)
-        except Exception as error:  # a property or a model_dump of the user's that raises
+        except Exception as error:  # a property or a model_dump of the user raised
             if isinstance(error, RecursionError) and self._deepest > _SHALLOW:
-                raise  # and all of it is written again
+                raise  # and everything is written again
             name, members = "repr", _plain_members(opaque(value).members)
         else:
             name = form.kind
         return {MARK: name, **members}
 
     def _member(self, item: object, depth: int) -> object:
-        """What stands in a mark: its own lists are never written apart."""
+        """Make the form of a member of a mark; the mark's own lists never become parts."""
         if type(item) is Items:
             return [self._member(inner, depth + 1) for inner in item]
         return self._plain(item, depth)
@@ -146,7 +149,7 @@ class _Writer:
                 return {MARK: "dict", "items": items}
         return {key: self._plain(item, depth) for key, item in value.items()}
 
-    # -- what is written apart
+    # -- Parts
 
     def _again(self, met: _Met) -> object:
         if met.plain is None:
@@ -164,7 +167,7 @@ class _Writer:
         return met.part
 
     def _with_parts(self, plain: object) -> object:
-        """The whole, with references in the place of parts."""
+        """Make the whole form, with references in place of the parts."""
         references = {id(met.plain): met.part for met in self._parts}
         seen: set[int] = set()
         waiting: list[object] = [plain, *(met.plain for met in self._parts)]
@@ -217,7 +220,7 @@ def _plain_text(text: str) -> object:
 
 
 def _is_exact(text: str) -> bool:
-    """True if JSON gives a string back as it is."""
+    """True if JSON returns a string unchanged."""
     return text.isascii() or _SURROGATE_PAIR.search(text) is None
 
 
@@ -226,5 +229,5 @@ def _plain_members(members: Any) -> dict[str, object]:
 
 
 def _encode(value: object) -> bytes:
-    """Write a value as bytes, for digests."""
+    """Convert a value to bytes, for digests."""
     return repr(to_plain(value)).encode("utf-8", "backslashreplace")

@@ -1,8 +1,8 @@
 """Marks for values that JSON can't express, and the types that are restored from them.
 
-A mark is an object `{"$lllm": kind, ...}`. The tables say how a value of each type is written, and
-which constructor of ours makes it again: a log names a kind, and never a module or a constructor.
-A kind that stands in a stored log never changes its meaning.
+A mark is an object `{"$lllm": kind, ...}`. The tables below say how a value of each type is
+written, and which of lllm's functions restores it: a log names a kind, and never a module or a
+constructor. The meaning of a kind never changes, because logs are stored for long.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, cast
 import msgspec
 
 MARK = "$lllm"
-DEEPEST = 100  # levels of nesting in one piece; far below what a JSON decoder refuses to follow
+DEEPEST = 100  # the most levels of nesting in one part, far below the limits of JSON decoders
 
 
 def _exact(value: dt.timedelta) -> dt.timedelta:
@@ -38,8 +38,8 @@ def _exact(value: dt.timedelta) -> dt.timedelta:
 _ADDRESSES: tuple[type, ...] = (
     IPv4Address, IPv4Network, IPv4Interface, IPv6Address, IPv6Network, IPv6Interface,
 )  # fmt: skip
-# Values with a text form that says everything: how it is made (as the type itself does, whatever a
-# subclass says), and read again. Any: each function takes values of its own type only.
+# Types with an exact text form: how the text is made (by the type itself, not by a subclass) and
+# read again. Any: each function gets only values of its own type.
 TEXT_OF: dict[type, tuple[str, Callable[[Any], str]]] = {
     dt.datetime: ("datetime", dt.datetime.isoformat),
     dt.date: ("date", dt.date.isoformat),
@@ -57,7 +57,7 @@ TEXT_OF: dict[type, tuple[str, Callable[[Any], str]]] = {
 
 
 def _fraction(text: str) -> Fraction:
-    numerator, _, denominator = text.partition("/")  # "1e999999999" would take for ever
+    numerator, _, denominator = text.partition("/")  # "1e999999999" would take forever
     return Fraction(int(numerator), int(denominator or "1"))
 
 
@@ -80,19 +80,20 @@ FROM_TEXT: dict[str, Callable[[str], object]] = {
 # Containers that are written as their items.
 SEQUENCES: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
 
-# Dicts that are written as pairs; `dict` itself only where JSON can't say it.
+# Dicts that are written as pairs; `dict` itself only if JSON can't express it.
 MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "OrderedDict", Counter: "Counter"}
 
 
 def _counter(content: dict[object, object]) -> Counter[object]:
     counter: Counter[object] = Counter()
-    for key, count in content.items():  # Counter.update adds, and counts may be anything
+    for key, count in content.items():  # Counter.update would add, and counts may be of any type
         counter[key] = cast(int, count)
     return counter
 
 
 def _namespace(content: dict[object, object]) -> SimpleNamespace:
-    return SimpleNamespace(**cast("dict[str, object]", content))  # TypeError where it is none
+    # raises TypeError if it is not a mapping
+    return SimpleNamespace(**cast("dict[str, object]", content))
 
 
 MAKE_MAPPING: dict[str, Callable[[dict[object, object]], object]] = {
@@ -103,7 +104,7 @@ MAKE_MAPPING: dict[str, Callable[[dict[object, object]], object]] = {
     "namespace": _namespace,
 }
 
-# What a defaultdict may make by itself, and comes back with.
+# The factories with which a defaultdict is restored.
 FACTORIES: dict[str, Callable[[], object]] = {
     kind.__name__: kind
     for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)

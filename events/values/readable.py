@@ -1,8 +1,8 @@
 """Converts a recorded value to plain JSON, without marks, for models and people.
 
-What has a mark since JSON has no such type takes its customary form: a tuple is a list, a date its
-text, an enum's member its value, a numpy scalar a number, a frame its columns. A mark stays where
-nothing else says what it does, as for a cycle.
+A mark for a type that JSON lacks becomes the usual JSON form: a tuple becomes a list, a date its
+text, an enum's member its value, a numpy scalar a number, a frame its columns. A mark is kept if
+there is no such form, as for a cycle.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import cast
 from lllm.events.codec import encode
 from lllm.events.values.marks import FROM_TEXT, MAKE_MAPPING, MARK, SEQUENCES
 
-_MOST_NUMBERS = 1_000  # of a range that are written out
-_DIGITS = 4_000  # of a number; Python makes no text of more
+_MOST_NUMBERS = 1_000  # the most items of a range that are listed
+_DIGITS = 4_000  # the most digits of a number; Python refuses to format more
 
 
 def readable(plain: object) -> object:
@@ -25,7 +25,7 @@ def readable(plain: object) -> object:
         plain: The recorded form of a value.
 
     Returns:
-        The same for readers. It can't be loaded as the value again.
+        The readable form; the value can't be restored from it.
     """
     if type(plain) is list:
         return [readable(item) for item in plain]
@@ -56,7 +56,7 @@ def _slice(mark: Mark) -> object:
 
 
 def _chain_map(mark: Mark) -> object:
-    """The value that each key has, of the first map that has it."""
+    """The value of each key, from the first map that has the key."""
     maps = cast("list[dict[str, object]]", readable(mark["maps"]))
     return {key: value for one in reversed(maps) for key, value in one.items()}
 
@@ -84,11 +84,11 @@ def _range(mark: Mark) -> object:
 
 
 def _object(mark: Mark) -> object:
-    """The readable form of a stand-in: its content, or its fields where that says too little."""
+    """The readable form of a stand-in: its content, or its fields if that says too little."""
     if "value" in mark:
         return readable(mark["value"])
     fields = cast("dict[str, object]", mark["fields"])
-    if set(fields) == {"name", "value"}:  # of an enum's member
+    if set(fields) == {"name", "value"}:  # the value of an enum's member
         return readable(fields["value"])
     return readable(fields)
 

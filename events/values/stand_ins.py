@@ -1,9 +1,9 @@
 """Read-only stand-ins for values whose type would need the original program to be loaded.
 
-A log says of an enum's member, a namedtuple, a numpy scalar or a subclass of `str`, `dict` and so
-on what its type was called and what it held. Loading it imports no module and calls no constructor
-that the log names: what comes back is a value of the nearest standard type, equal to the original's
-content, that knows `type_name` and `fields`. A field is an attribute, too.
+For an enum's member, a namedtuple, a numpy scalar or an instance of a subclass of `str`, `dict` and
+so on, a log contains the name of the type and the content. Loading it imports no module and calls
+no constructor that the log names. It returns a value of the nearest standard type, which equals the
+original's content and has the attributes `type_name` and `fields`. Each field is also an attribute.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class StandIn:
-    """A read-only stand-in for a value whose type isn't loaded: its type name and its fields.
+    """A read-only value in place of one whose type isn't loaded: its type name and its fields.
 
     Attributes:
         type_name: The type's module and qualified name, as `"app.models.Color"`.
-        fields: What is known of the value, by name.
+        fields: The known fields of the value, by name.
     """
 
     type_name: str
@@ -46,7 +46,7 @@ class StandIn:
 
 
 class PlainStandIn(StandIn):
-    """A stand-in for a value whose type has no standard type that can be subclassed."""
+    """A stand-in for a value without a standard type that can be subclassed."""
 
     def __repr__(self) -> str:
         fields = "".join(f" {name}={value!r}" for name, value in self.fields.items())
@@ -121,7 +121,7 @@ class _Dict(StandIn, dict[object, object]):
     clear = pop = popitem = setdefault = update = _refuse
 
 
-# Any: each function takes values of its own type only.
+# Any: each function gets only values of its own type.
 _MAKE: dict[type, Callable[[Any], StandIn]] = {
     int: _Int,
     float: _Float,
@@ -159,20 +159,20 @@ class _Nothing:
         return "NOTHING"  # one in each process
 
 
-NOTHING = _Nothing()  # in place of the content of a PlainStandIn
+NOTHING = _Nothing()  # the content of a PlainStandIn
 
 
 def stand_in(type_name: str, content: object, fields: Mapping[str, object]) -> object:
     """Make a stand-in for a value.
 
     Args:
-        type_name: What its type was called.
-        content: The value as one of a standard type; `NOTHING` where it has only fields.
-        fields: What else is known of it.
+        type_name: The name of the value's type, as "app.models.Color".
+        content: The content as a value of a standard type; `NOTHING` if the value has only fields.
+        fields: The other known fields of the value, by name.
 
     Returns:
-        A StandIn, of the content's type where that can be subclassed; the content itself where it
-        can't and there is nothing else to say, as of numpy's booleans.
+        A StandIn, of the content's type if that can be subclassed. If it can't and there are no
+        fields, as for numpy's booleans, the content itself.
     """
     make = _MAKE.get(type(content))
     if make is not None:
@@ -187,10 +187,13 @@ def stand_in(type_name: str, content: object, fields: Mapping[str, object]) -> o
 
 
 def content_of(value: StandIn) -> object:
-    """The content of a stand-in, of a standard type; `NOTHING` where it has only fields.
+    """Return the content of a stand-in.
 
     Args:
         value: The stand-in.
+
+    Returns:
+        A value of a standard type; `NOTHING` if the stand-in has only fields.
     """
     content = _CONTENT.get(type(value))
     return NOTHING if content is None else content(value)

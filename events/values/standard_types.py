@@ -1,7 +1,8 @@
-"""Writes types of the standard library as a few members, and restores them.
+"""Converts types of the standard library to a few members, and restores them.
 
-Each stands here with both ways. What makes it again is chosen by the mark's kind, from this table
-alone; members come as values, whoever wrote them, so each is looked at before it is used.
+Each type has functions for both directions. The function that restores a value is chosen by the
+kind in the mark, only from this table. The members come from an untrusted log, so each is checked
+before it is used.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from typing import Any, NamedTuple, cast
 
 Members = Mapping[str, object]
 
-_LONGEST_PATTERN = 20_000  # characters; compiling more takes long
-_NATIVE = "cbBhHiIlLqQnNefd?"  # formats of a memoryview that mean the same everywhere
-_SAFE_FLAGS = ~(re.DEBUG | getattr(re, "TEMPLATE", 0))  # DEBUG prints
+_LONGEST_PATTERN = 20_000  # characters of a pattern; compiling a longer one is slow
+_NATIVE = "cbBhHiIlLqQnNefd?"  # formats of a memoryview that mean the same on every machine
+_SAFE_FLAGS = ~(re.DEBUG | getattr(re, "TEMPLATE", 0))  # except DEBUG, which prints
 
 
 class Standard(NamedTuple):
     """How values of one standard type are written and restored.
 
     Attributes:
-        kind: The mark's.
-        members: Gives the members of a value of exactly this type; None where they would not say
-            all of it.
-        make: Makes the value again; raises whatever the members are no value for.
+        kind: The kind in the mark.
+        members: A function that returns the members of a value of exactly this type; None if they
+            would not describe all of it.
+        make: A function that restores the value; it raises an error if the members are invalid.
     """
 
     kind: str
@@ -45,7 +46,7 @@ def _only(value: object, kind: type) -> Any:
     return value
 
 
-# -- patterns, slices, zones
+# -- Patterns, slices, time zones
 
 
 def _pattern(members: Members) -> object:
@@ -75,13 +76,17 @@ def _timezone(members: Members) -> object:
 
 
 def zone_named(key: object) -> dt.tzinfo:
-    """Find a time zone in the machine's database.
+    """Find a time zone in the machine's time zone database.
 
     Args:
-        key: What a log gives as its name.
+        key: The name of the zone, from a log.
+
+    Returns:
+        The zone.
 
     Raises:
-        ValueError: It has none of that name. None is looked for then, which could import a module.
+        ValueError: The database has no zone of this name. No module is searched for it then, as
+            `zoneinfo` would do.
     """
     if type(key) is not str or key not in _zones():
         raise ValueError("no zone of this machine")
@@ -100,10 +105,13 @@ def _key(zone: zoneinfo.ZoneInfo) -> Members | None:
 def is_zoned(value: object) -> bool:
     """True if a value is a time with a time zone, or the second of two ambiguous times.
 
-    Its text alone would not say so.
+    The text of such a time alone would lose this.
 
     Args:
-        value: Anything.
+        value: The value, of any type.
+
+    Returns:
+        False for all other values.
     """
     if not isinstance(value, dt.datetime | dt.time):
         return False
@@ -111,10 +119,13 @@ def is_zoned(value: object) -> bool:
 
 
 def zoned(value: dt.datetime | dt.time) -> Members:
-    """The members that record a time with a zone, beside its text with the offset.
+    """Make the members that record a time's zone, beside the text of the time.
 
     Args:
         value: A time for which `is_zoned` is true.
+
+    Returns:
+        The members.
     """
     members: dict[str, object] = {"value": value.isoformat()}
     zone = value.tzinfo
@@ -126,13 +137,17 @@ def zoned(value: dt.datetime | dt.time) -> Members:
 
 
 def in_zone(time: dt.datetime | dt.time, members: Members) -> dt.datetime | dt.time:
-    """Put a time, read from its text, into the zone that its members name.
+    """Put a time, restored from its text, into the zone that its members name.
 
-    It gets its offset alone where the machine does not know that zone, or knows another offset.
+    If the machine does not know the zone, or has another offset for it, the time keeps its offset
+    alone.
 
     Args:
-        time: With the offset.
-        members: As `zoned` gave them.
+        time: The time with its offset.
+        members: The members that `zoned` returned.
+
+    Returns:
+        The time in its zone.
     """
     fold = 1 if members.get("fold") == 1 else 0
     time = time.replace(fold=fold)
@@ -145,7 +160,7 @@ def in_zone(time: dt.datetime | dt.time, members: Members) -> dt.datetime | dt.t
     return there if there.utcoffset() == time.utcoffset() else time
 
 
-# -- arrays and views of memory
+# -- Arrays and memory views
 
 
 def _array(members: Members) -> object:
@@ -177,11 +192,11 @@ def _memoryview(members: Members) -> object:
     return view.cast(form) if shape == [len(items)] else view.cast(form, shape)
 
 
-# -- wrappers
+# -- Wrappers
 
 
 def _wrapped(value: object) -> Members | None:
-    """What a UserDict, UserList or UserString holds, where it has nothing else."""
+    """The content of a UserDict, UserList or UserString, if it has no other attributes."""
     own = vars(value)
     return {"data": own["data"]} if own.keys() == {"data"} else None
 
@@ -192,7 +207,7 @@ def _user(kind: type[Any], content: type) -> Callable[[Members], object]:
         if not isinstance(data, content):
             raise TypeError(f"no {content.__name__}")
         made = kind(content())
-        made.data = data  # itself, and not a copy of it
+        made.data = data  # the dict itself, not a copy
         return made
 
     return make

@@ -1,5 +1,10 @@
 """A log in a folder of JSONL files, for development: readable with `tail -f` and `jq`.
 
+    <path>/log.json                      the number of the format
+    <path>/00000000000000000000.jsonl    the events; see `line_format` and `segments`
+    <path>/rows.sqlite                   rows that projections make of them; can be deleted
+    <path>/locks/                        the locks of writers, which show who is alive
+
 An append is one write at the end of the last file, under a lock between threads and a lock between
 processes. Readers take neither lock.
 """

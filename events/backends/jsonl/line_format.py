@@ -1,5 +1,7 @@
 """Encodes and decodes the lines of a JSONL log: one line for each event.
 
+    {"stream":"...","seq":1,"time":...,"type":"...","version":1,"digest":"...","data":{...},"more":0}
+
 `stream` stands first, so that a reader of one stream can skip the lines of others after their first
 bytes. `more` stands last: it is the number of events of the same append that follow. JSON has no
 raw newline inside a value, so a file that ends in `,"more":0}` and a newline ends in a complete
@@ -8,6 +10,11 @@ append; any other end is a write that was cut short.
 `data` is the payload, byte for byte. A payload that can't stand in a line as it is (not valid JSON,
 with a line break, or with spaces around it) is stored as a string in `text`, or in `base64` if it
 is not UTF-8.
+
+The line of an erased event keeps its length, since positions are offsets. In place of `digest` and
+payload it has `erased`: the commitment to the payload and the digest, in base85 (the alphabet of
+RFC 1924, 40 characters each), and spaces up to the old length. If the line is too short for both,
+it has the commitment alone, from which the digest can be computed.
 """
 
 from __future__ import annotations

@@ -403,7 +403,7 @@ def test_a_copy_is_as_private_as_the_original(
 def test_a_backup_replaces_nothing(log: LogBackend, destination: Path) -> None:
     """A destination that is taken is refused and left as it is; a folder is told where to go."""
     destination.write_text("precious")
-    with pytest.raises(LogError, match="exists, and a backup replaces nothing"):
+    with pytest.raises(LogError, match="exists, and a backup never overwrites"):
         back_up(log, destination)
     assert destination.read_text() == "precious"
     with pytest.raises(LogError, match=r"Name a path that is free, .*backups/(runs.db|logs) say"):
@@ -426,7 +426,7 @@ def test_destinations_that_make_no_sense(log: LogBackend, path: Path, tmp_path: 
     with pytest.raises(LogError, match=r"no folder .*missing"):
         back_up(log, tmp_path / "missing" / "copy")
     if path.is_dir():
-        with pytest.raises(LogError, match="lies in the log itself"):
+        with pytest.raises(LogError, match="is inside the log itself"):
             back_up(log, path / "copy")
 
 
@@ -453,6 +453,6 @@ def test_logs_in_no_files(
 
 def test_a_log_that_keeps_nothing(destination: Path) -> None:
     """There is nothing to back up, and an empty copy would look like a backup."""
-    with pytest.raises(LogError, match="keeps nothing"):
+    with pytest.raises(LogError, match="stores nothing"):
         back_up(NoOpBackend(), destination)
     assert not destination.exists()
