@@ -17,6 +17,8 @@
     │   ├── ErasureRefused                  a session can't be erased now: it runs, or is held
     │   ├── ImportRefused                   some sessions were not imported
     │   ├── ReplayError                     a session can't be replayed
+    │   ├── SearchUnavailable               the store has no search index
+    │   ├── SearchQueryError (ValueError)   a query of a search can't be read
     │   └── ViewError                       a view can't be built or read
     ├── ConfigError          (ValueError)   a tactic or agent is configured wrongly
     ├── PackageError         (ValueError)   an lllm.toml or a folder named there is wrong
@@ -163,6 +165,14 @@ class ImportRefused(StoreError):
 
 class ReplayError(StoreError):
     """A session can't be replayed: it is damaged, incomplete, too new, or of another tactic."""
+
+
+class SearchUnavailable(StoreError):
+    """The store has no search index, or this Python's SQLite can't read one."""
+
+
+class SearchQueryError(StoreError, ValueError):
+    """The query of a search can't be read; the message says what is wrong, and where."""
 
 
 class ViewError(StoreError):

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from lllm.events.errors import ParseError as ParseError
     from lllm.events.errors import PromptError as PromptError
     from lllm.events.errors import ReplayError as ReplayError
+    from lllm.events.errors import SearchQueryError as SearchQueryError
+    from lllm.events.errors import SearchUnavailable as SearchUnavailable
     from lllm.events.errors import SessionEnded as SessionEnded
     from lllm.events.errors import SessionNotFound as SessionNotFound
     from lllm.events.errors import SessionWasErased as SessionWasErased
@@ -84,6 +86,8 @@ if TYPE_CHECKING:
     from lllm.replay.divergence import ReplayPlace as ReplayPlace
     from lllm.replay.fork import Fork as Fork
     from lllm.replay.replay import Replay as Replay
+    from lllm.search.hits import SearchHit as SearchHit
+    from lllm.search.hits import SearchHits as SearchHits
     from lllm.sessions.drawn_values import now as now
     from lllm.sessions.drawn_values import random as random
     from lllm.sessions.drawn_values import uuid4 as uuid4
@@ -109,8 +113,8 @@ _NAMES_IN = {
         "AgentError AmbiguousId AppendConflict AppendTooLarge AuditError BudgetExceeded "
         "ConfigError ErasureRefused ImportRefused InvokeError LllmError LogDamaged LogError "
         "LogReadOnly LogTooNew LogUnavailable MissingExtra PackageError ParseError PromptError "
-        "ReplayError SessionEnded SessionNotFound SessionWasErased SignatureInvalid StoreError "
-        "ViewError WrongProcess"
+        "ReplayError SearchQueryError SearchUnavailable SessionEnded SessionNotFound "
+        "SessionWasErased SignatureInvalid StoreError ViewError WrongProcess"
     ),
     "lllm.events.redaction.user_patterns": "BEARER CARD EMAIL Pattern",
     "lllm.events.redaction.redact": "redacted_in",
@@ -123,6 +127,7 @@ _NAMES_IN = {
     "lllm.replay.divergence": "ReplayDivergence ReplayInterrupted ReplayPlace",
     "lllm.replay.fork": "Fork",
     "lllm.replay.replay": "Replay",
+    "lllm.search.hits": "SearchHit SearchHits",
     "lllm.sessions.drawn_values": "now random uuid4",
     "lllm.sessions.threads": "Executor",
     "lllm.store.call_records": "CallRecord",

@@ -7,7 +7,7 @@ counts exactly once, whatever crashes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal, Protocol, TypeGuard
 
 import msgspec
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Key = tuple[Value, ...]
-_TAKEN = ("events", "checkpoints", "erasures")  # tables that stand in the same file
+_TAKEN = ("events", "checkpoints", "erasures", "views_off")  # tables that stand in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
@@ -69,6 +69,9 @@ class Table(msgspec.Struct, frozen=True):
         about: What it is for, a sentence or two for people who ask it in SQL.
         is_glossary: True if its rows only give numbers to names, so that one that no other row
             refers to any more does no harm; `rebuild` with `check` passes over it.
+        search: The name under which a row is put with a text that is indexed word by word and not
+            stored; None for most. Such a table has one integer for a key, and a row is put with its
+            text once.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Table(msgspec.Struct, frozen=True):
     indexes: tuple[Index, ...] = ()
     about: str = ""
     is_glossary: bool = False
+    search: str | None = None
 
 
 def replayed_by(started: SessionStarted | SessionErased) -> str | None:
@@ -198,12 +202,24 @@ class Rows(Protocol):
             **deltas: What to add; a row or value that is missing counts as zero.
         """
 
-    def delete(self, table: str, key: Key) -> None:
+    def delete(self, table: str, key: Key, *, text: str | None = None) -> None:
         """Remove a row, if it is there.
 
         Args:
             table: The name of one of the view's tables.
             key: The values of the key's columns.
+            text: Of a table with `search`: the text that the row was put with, since only who knows
+                its words can take them out of the index. None where it has none.
+        """
+
+    def events(self, stream: str) -> Iterator[Recorded]:
+        """Read a stream from the log again, for a view that must know what it took from there.
+
+        Args:
+            stream: The stream of a session or statement.
+
+        Yields:
+            Its readable events in order, with the payloads that they have by now.
         """
 
     def delete_under(self, table: str, first: Value) -> None:

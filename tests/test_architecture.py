@@ -180,6 +180,7 @@ ImportRefused
 InvokeCost InvokeError LllmError LocalFileBackend LogDamaged LogError LogReadOnly LogStore LogTooNew
 LogUnavailable Message
 MissingExtra NoOpBackend PackageError ParseError Prompt PromptError Runtime SQLiteBackend
+SearchHit SearchHits SearchQueryError SearchUnavailable
 SessionEnded SessionNotFound SessionRecord SessionSummary StoreError Tactic TacticCallSession
 BEARER CARD EMAIL Pattern Piece ViewError WrongProcess build_tactic capture captured load_package
 redacted_in release tool Executor instrument uninstrument
@@ -214,7 +215,7 @@ STORE = """
 backend backup carry close database diff events export_cost_summary export_lists export_session
 find_id follow fork import_sessions
 lag list_calls list_sessions load_session load_session_record log open partition prices prove
-read_only rebuild redact replay save_error seal session tactic tag
+read_only rebuild redact replay save_error seal search session tactic tag
 delete_session erase erase_session hold holds release retain vacuum
 """
 

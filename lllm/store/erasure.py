@@ -263,6 +263,7 @@ class Eraser:
         """Remove what views hold that don't take an erasure themselves, and note the end."""
         database = self._rows.database
         self._rebuild_others(last)
+        self._rows.projector.remove_deleted_words()
         step("views")
         if database.path != ":memory:":
             database.empty_write_ahead_log()
@@ -288,8 +289,12 @@ class Eraser:
 
     def _behind(self, position: int, views: Sequence[View]) -> list[View]:
         found = self._rows.projector.checkpoints()
+        present = self._rows.projector.present(found)
         return [
-            view for view in views if view.name not in found or found[view.name].position < position
+            view
+            for view in views
+            if view in present
+            and (view.name not in found or found[view.name].position < position)
         ]
 
     def _rebuild_others(self, position: int) -> None:

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from lllm.replay.ignored_parts import Ignore
     from lllm.replay.replay import Replay
     from lllm.replay.session_diff import SessionDiff
+    from lllm.search.hits import SearchHits, SearchSort
     from lllm.store.list_export import ExportedLists
     from lllm.store.retention import Retention
     from lllm.store.sql_database import StoreDatabase
@@ -763,6 +764,69 @@ class LogStore:
         wanted = call_filter_of(of, error, model, provider, slower, session_id)
         return self._reader.ask(call_list(wanted, sort, limit, cursor))
 
+    def search(
+        self,
+        query: str,
+        *,
+        role: str | Collection[str] | None = None,
+        session_id: str | None = None,
+        tactic_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        state: State | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        replays: bool = False,
+        sort: SearchSort = "newest",
+        limit: int | None = 20,
+        cursor: str | None = None,
+    ) -> SearchHits:
+        """Find messages by their words, newest first.
+
+        Searched are the texts of all messages with their reasoning and tool calls, results of
+        tools, tasks, tags and errors. Words are compared without case and accents. Of scripts that
+        put no spaces between words, and of Korean, any part of a text can be found.
+
+        Args:
+            query: Words that a message must all have; or `refund OR money`, `refund NOT late`,
+                `"late delivery"` for words next to each other, `refund*` for how words begin, and
+                parentheses. What is no letter or digit stands between words, so an id such as
+                `order-7731` is found as the words order and 7731 next to each other.
+            role: Only "system", "user", "assistant" or "tool" messages, or "task", "tag" or
+                "error"; or several of these.
+            session_id: Only messages of this session and those below it.
+            tactic_path: Only messages of sessions of this tactic, at any depth.
+            tags: Only messages of sessions that have these tags, or whose root has them.
+            state: Only messages of sessions in this state.
+            after: Only messages that were recorded at this time or later; in the forms of
+                `list_sessions`.
+            before: Only messages that were recorded before this time.
+            tz: The zone of times that name no offset: UTC, or "Europe/Berlin", "local", a tzinfo.
+            partition: Only messages of sessions of this partition.
+            replays: True to find those of replays, too.
+            sort: "newest" first; or by "relevance" (https://sqlite.org/fts5.html#the_bm25_function)
+                among the newest 20,000 messages with these words.
+            limit: The greatest number of hits; None for all.
+            cursor: The `cursor` of the hits before; None for the first page.
+
+        Returns:
+            A list of the hits. Its `note` says what was not looked at, where there is too much.
+
+        Raises:
+            SearchQueryError: The query can't be read; the message says where.
+            SearchUnavailable: The store has no search index; `rebuild(search=True)` makes one.
+            ValueError: A role, a filter, the order, the limit or the cursor is invalid.
+            TypeError: Tags are not str -> str.
+        """
+        from lllm.search.hits import search_of
+
+        of = filter_of(
+            self._runtime, tags, state, tactic_path, after, before, partition, tz, replays
+        )
+        ask = search_of(self.log, query, of, role, session_id, limit, sort, cursor)
+        return self._reader.ask(lambda rows: ask(self._rows.with_search(rows)))
+
     def find_id(self, prefix: str) -> str:
         """Find the one session id that begins with a prefix.
 
@@ -1115,11 +1179,19 @@ class LogStore:
         """The number of log positions that lists and sums are behind; 0 if up to date."""
         return self._rows.projector.lag()
 
-    def rebuild(self, *, check: bool = False, progress: Progress | None = None) -> Rebuilt:
+    def rebuild(
+        self,
+        *,
+        check: bool = False,
+        search: bool | None = None,
+        progress: Progress | None = None,
+    ) -> Rebuilt:
         """Rebuild all lists and sums (the views) from the events, while others read and write.
 
         Args:
             check: True to replace nothing, and only compare the stored rows with the events.
+            search: True to build only the index of `search`, and to keep it from now on; False to
+                remove it for good. That is kept in the store. None to rebuild all that it has.
             progress: A function that is called with the position reached and the last position.
 
         Returns:
@@ -1127,8 +1199,14 @@ class LogStore:
 
         Raises:
             LogError: The log can't be read, or the rows can't be written.
+            SearchUnavailable: This Python's SQLite has no full-text search.
+            ValueError: Both `check` and `search` are given.
         """
+        if check and search is not None:
+            raise ValueError("check compares and search changes; give one of them")
         self.log.write_held()
+        if search is not None:
+            return self._rows.search_on(progress=progress) if search else self._rows.search_off()
         return self._rows.rebuild(check=check, progress=progress)
 
     # -- closing

@@ -19,13 +19,17 @@ from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.errors import LogDamaged, LogError
 from lllm.projections.engine.checkpoints import can_go_on
+from lllm.projections.engine.optional_views import turn_on
 from lllm.projections.engine.projector import Projector
-from lllm.projections.engine.rebuild import Progress, Rebuilt, rebuild
+from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
+from lllm.projections.engine.search_index import has_full_text_search
+from lllm.projections.queries.search import no_full_text_search
 from lllm.projections.view import View
 from lllm.projections.views.calls import CallsView
 from lllm.projections.views.costs import CostsView
 from lllm.projections.views.holds import HoldsView
 from lllm.projections.views.merkle import MerkleView
+from lllm.projections.views.messages import MessagesView
 from lllm.projections.views.sessions import SessionsView
 from lllm.projections.views.tags import TagsView
 
@@ -53,14 +57,16 @@ class ReadModel:
 
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
         self._log = log
-        self.views: tuple[View, ...] = (
+        always: tuple[View, ...] = (
             SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), MerkleView(), *views,
         )  # fmt: skip
+        self._search: tuple[View, ...] = (MessagesView(),) if has_full_text_search() else ()
+        self.views: tuple[View, ...] = (*always, *self._search)
         self._moving = threading.Lock()
         register_after_fork(self)
         self._left: Database | None = None  # the database with the damage, for rows in memory
         try:
-            self.database = rows_database(backend, self.views)
+            self.database = rows_database(backend, always)
             self.projector = self._projector_of(self.database)
         except LogDamaged as damage:
             left = backend.rows_database() if isinstance(backend, KeepsRows) else None
@@ -145,6 +151,60 @@ class ReadModel:
             before.close()  # whoever just asks it is answered from `database`
         return built
 
+    def search_on(self, *, progress: Progress | None = None) -> Rebuilt:
+        """Build the search index anew, and keep it up from now on.
+
+        Args:
+            progress: As of `rebuild`.
+
+        Returns:
+            What was built.
+
+        Raises:
+            SearchUnavailable: This Python's SQLite has no full-text search.
+            LogError: The log can't be read, or the rows can't be written.
+        """
+        if not self._search:
+            raise no_full_text_search()
+        self.catch_up()
+        turn_on(self.database, self._search[0].name)
+        lock = _lock_file(self.database, "rebuild.lock")
+        return rebuild(self.projector, self._search, lock=lock, progress=progress)
+
+    def search_off(self) -> Rebuilt:
+        """Remove the search index, and keep none from now on.
+
+        Returns:
+            That nothing was built.
+
+        Raises:
+            LogError: The rows can't be written.
+        """
+        lock = _lock_file(self.database, "rebuild.lock")
+        discard(self.projector, MessagesView(), lock=lock)
+        return Rebuilt((), 0)
+
+    def with_search(self, database: Database) -> Database:
+        """Build the search index of rows in memory when it is first asked for.
+
+        Args:
+            database: The rows that are asked.
+
+        Returns:
+            The same, which have an index now, unless they are in a file without one.
+
+        Raises:
+            SearchUnavailable: This Python's SQLite has no full-text search.
+            LogError: The log or the rows can't be read.
+        """
+        if not self._search:
+            raise no_full_text_search()
+        if database is self.database and database.path == ":memory:":
+            with self._moving:
+                if self._search[0].name not in self.projector.checkpoints():
+                    rebuild(self.projector, self._search, lock=None)
+        return database
+
     def close(self) -> None:
         """Close the rows, and the file that was left for rows in memory."""
         self.database.close()
@@ -187,14 +247,14 @@ class ReadModel:
             damage,
         )
         database = Database(":memory:", lock=None, version=1)
-        projector = Projector(self._log, database, self.views, None)
-        rebuild(projector, lock=None)
+        projector = Projector(self._log, database, self.views, None, self._search)
+        rebuild(projector, [view for view in self.views if view not in self._search], lock=None)
         self._left = left
         self.projector, self.database = projector, database
 
     def _projector_of(self, database: Database) -> Projector:
         lock = _lock_file(database, "project.lock")
-        return Projector(self._log, database, self.views, lock)
+        return Projector(self._log, database, self.views, lock, self._search)
 
 
 def _lock_file(database: Database, name: str) -> Path | None:

@@ -23,6 +23,7 @@ from lllm.projections.engine.skip_damage import (
     OtherEvent,
     events_and_digests,
     skip_corrupt_events,
+    skip_corrupt_events_of,
 )
 from lllm.projections.view import ERASED, View, ViewEvent, takes_digests
 
@@ -152,11 +153,14 @@ class Batches:
                 position = upto
             yield Batch(self._database, changes, generations, position)
 
+    def _read_stream(self, stream: str) -> Iterator[Recorded]:
+        return skip_corrupt_events_of(self._log, stream, 0)
+
     def _changes_of(self, generations: Mapping[View, int]) -> Changes:
         """Make empty changes, or reuse those of the last batch."""
         changes = self._changes
         if changes is None or changes.generations != generations:
-            changes = self._changes = Changes(dict(generations))
+            changes = self._changes = Changes(dict(generations), self._read_stream)
         changes.forget()
         return changes
 

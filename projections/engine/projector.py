@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lllm.events.backend import KeepsRows, KnowsItsEnd, LogBackend
@@ -29,6 +29,8 @@ from lllm.projections.engine.checkpoints import (
     is_stale,
     read_checkpoints,
 )
+from lllm.projections.engine.optional_views import views_off
+from lllm.projections.engine.search_index import remove_deleted_words
 from lllm.projections.engine.session_contexts import stored_contexts
 from lllm.projections.view import View, check_names
 
@@ -67,6 +69,7 @@ class Projector:
         database: Where the rows are.
         views: All views that are kept up to date.
         lock: The lock file that says who projects; None where no other process can.
+        optional: Those of the views that a store has or has not; see `optional_views`.
 
     Attributes:
         rebuilding: The lock, between threads, of whoever builds rows anew.
@@ -77,11 +80,17 @@ class Projector:
     """
 
     def __init__(
-        self, log: LogBackend, database: Database, views: Sequence[View], lock: Path | None
+        self,
+        log: LogBackend,
+        database: Database,
+        views: Sequence[View],
+        lock: Path | None,
+        optional: Collection[View] = (),
     ) -> None:
         self.log = log
         self.database = database
         self.views = tuple(views)
+        self._optional = frozenset(view.name for view in optional)
         check_names(self.views)
         self._threads = RobustLock()
         self.rebuilding = RobustLock()
@@ -123,10 +132,12 @@ class Projector:
         Returns:
             Those that have no rows yet, or whose rows an older version built, or tell of events
             that the log has lost, as with the loss of power. Where the end of the log is missing,
-            somebody may put it back: rows that tell of it stay as they are then.
+            somebody may put it back: rows that tell of it stay as they are then. Optional views
+            are among them in a new store, and where they have rows.
         """
         found, head = self.checkpoints(), self.log.head()
-        stale = {view.name for view in self.views if is_stale(view, found.get(view.name))}
+        meant = self.present(found) if found or self.database.path == ":memory:" else self.views
+        stale = {view.name for view in meant if is_stale(view, found.get(view.name))}
         ahead = {name for name, at in found.items() if at.position > head} - stale
         if ahead and (lost := self.lost_end()) is not None:
             _logger.error("%s The lists, tags and costs stay as they were.", lost)
@@ -146,20 +157,36 @@ class Projector:
             return damage
         return None
 
-    def buildable(self) -> list[View]:
-        """Find the views that this version may build, because no newer one has."""
-        found = self.checkpoints()
+    def buildable(self, *, check: bool = False) -> list[View]:
+        """Find the views that this version may build, because no newer one has.
+
+        Args:
+            check: Find only those that have rows, to be compared.
+        """
+        found, off = self.checkpoints(), views_off(self.database)
         return [
             view
             for view in self.views
-            if view.name not in found or not found[view.name].ahead_of(view)
+            if (view.name in found or not (check or view.name in off))
+            and (view.name not in found or not found[view.name].ahead_of(view))
+        ]
+
+    def present(self, found: Mapping[str, Checkpoint]) -> list[View]:
+        """List the views without optional ones that have no rows.
+
+        Args:
+            found: The checkpoints.
+        """
+        return [
+            view for view in self.views if view.name in found or view.name not in self._optional
         ]
 
     def lag(self) -> int:
         """Count the positions that the rows are behind the head of the log."""
         found = self.checkpoints()
-        positions = [found[view.name].position for view in self.views if view.name in found]
-        if len(positions) < len(self.views):
+        views = self.present(found)
+        positions = [found[view.name].position for view in views if view.name in found]
+        if len(positions) < len(views):
             return self.log.head()
         return max(self.log.head() - min(positions, default=0), 0)
 
@@ -205,6 +232,19 @@ class Projector:
             self._unawaited_until = time.monotonic() + _UNAWAITED_SECONDS
         return done
 
+    def remove_deleted_words(self) -> None:
+        """See `search_index.remove_deleted_words`, of all tables.
+
+        Raises:
+            LogError: They can't be written.
+        """
+        found = self.checkpoints()
+        for view in self.views:
+            for table in view.tables:
+                if table.search is not None and view.name in found:
+                    generation = found[view.name].generation
+                    remove_deleted_words(self.database, table, generation)
+
     def alone(self, timeout: float | None = None) -> LockPair:
         """Hold the lock that lets one process at a time project.
 
@@ -221,7 +261,7 @@ class Projector:
             view.name not in found
             or found[view.name].position < head
             or is_stale(view, found[view.name])
-            for view in self.views
+            for view in self.present(found)
             if view not in self._stopped
         )
 

@@ -9,9 +9,8 @@ with those that the log says there should be.
 from __future__ import annotations
 
 import logging
-import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,13 +18,15 @@ import msgspec
 
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.backends.sqlite.file_header import FileErrors
-from lllm.events.backends.sqlite.unreadable_positions import is_unreadable_page
 from lllm.events.concurrency.locks import FileLock, kept_waiting
-from lllm.events.errors import LogError
 from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
+from lllm.projections.engine.optional_views import turn_off
 from lllm.projections.engine.projector import Projector
+from lllm.projections.engine.search_index import index_differences
 from lllm.projections.engine.session_contexts import stored_contexts
-from lllm.projections.engine.tables import create_tables, generation_table, show_generation
+from lllm.projections.engine.tables import create_tables, show_generation
+from lllm.projections.engine.unused_tables import generations_in, remove_unused, table_names
+from lllm.projections.table_names import generation_table
 from lllm.projections.view import Table, View
 
 _logger = logging.getLogger("lllm.store")
@@ -33,8 +34,6 @@ _logger = logging.getLogger("lllm.store")
 Progress = Callable[[int, int], None]  # the position reached, the position to reach
 
 _BATCH = 30_000  # events: what is added to one row is added up first, and each page written once
-_CHUNK = 5_000  # rows removed in one transaction
-_DROPPED = 100_000  # rows of a table that is dropped as it is: up to some 20 ms
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -43,7 +42,7 @@ class Difference(msgspec.Struct, frozen=True):
     Attributes:
         view: The name of the view.
         table: The name of its table.
-        key: The columns that tell the row from others.
+        key: The columns that tell the row from others; of a search index, the word.
         stored: All columns of the row as it is stored, None where there is none.
         rebuilt: All columns of the row as the events say, None where they speak of none.
     """
@@ -51,8 +50,8 @@ class Difference(msgspec.Struct, frozen=True):
     view: str
     table: str
     key: dict[str, Value]
-    stored: dict[str, Value] | None
-    rebuilt: dict[str, Value] | None
+    stored: Mapping[str, Value] | None
+    rebuilt: Mapping[str, Value] | None
 
     def __str__(self) -> str:
         where = ", ".join(f"{name}={value!r}" for name, value in self.key.items())
@@ -112,7 +111,7 @@ def rebuild(
         if not check:
             replace_damaged(projector.database)
         among = projector.views if views is None else views
-        can = projector.stale() if stale else projector.buildable()
+        can = projector.stale() if stale else projector.buildable(check=check)
         meant = tuple(view for view in among if view in can)
         if not meant:
             return Rebuilt((), 0)
@@ -120,7 +119,26 @@ def rebuild(
         try:
             return (_compare if check else _replace)(projector, building, progress)
         finally:
-            _remove_leftovers(projector, meant)
+            remove_unused(projector, meant)
+
+
+def discard(projector: Projector, view: View, *, lock: Path | None) -> None:
+    """Remove the rows of an optional view, and turn it off.
+
+    Args:
+        projector: Whose rows they are.
+        view: The view.
+        lock: As of `rebuild`.
+
+    Raises:
+        LogError: They can't be removed.
+    """
+    with projector.rebuilding, _only_rebuild(lock):
+        with projector.alone() as mine:
+            if not mine:
+                raise kept_waiting(projector.database.path)
+            turn_off(projector.database, view.name, [table.name for table in view.tables])
+        remove_unused(projector, (view,))
 
 
 @contextmanager
@@ -164,12 +182,12 @@ class _Building:
 
 
 def _begin(projector: Projector, views: Sequence[View]) -> _Building:
-    _remove_leftovers(projector, views)
-    found, names = projector.checkpoints(), _tables(projector)
+    remove_unused(projector, views)
+    found, names = projector.checkpoints(), table_names(projector)
     generations = {
         view: 1 + max(
             [found[view.name].generation if view.name in found else 0]
-            + [number for table in view.tables for number in _generations(table, names)]
+            + [number for table in view.tables for number in generations_in(table, names)]
         )
         for view in views
     }  # fmt: skip
@@ -244,6 +262,9 @@ def _differences(
         key = {name: row[columns.index(name)] for name in table.key}
         rows = [_row(connection, name, columns, key) for name in (stored, rebuilt)]
         yield Difference(view.name, table.name, key, rows[0], rows[1])
+    if table.search is not None:
+        for word, *of_word in index_differences(connection, table, (old, new)):
+            yield Difference(view.name, table.name, {"word": word}, *of_word)
 
 
 def _row(
@@ -254,59 +275,3 @@ def _row(
         f"SELECT {', '.join(columns)} FROM {table} WHERE {where}", tuple(key.values())
     ).fetchone()
     return None if row is None else dict(zip(columns, row, strict=True))
-
-
-def _remove_leftovers(projector: Projector, views: Sequence[View]) -> None:
-    """Drop every generation of these views that is not in use."""
-    found, names = projector.checkpoints(), _tables(projector)
-    for view in views:
-        shown = found[view.name].generation if view.name in found else 0
-        for table in view.tables:
-            for number in _generations(table, names):
-                if number != shown:
-                    _drop_if_possible(projector, generation_table(table.name, number))
-
-
-def _tables(projector: Projector) -> list[str]:
-    sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    return [str(row[0]) for row in projector.database.query(sql)]
-
-
-def _generations(table: Table, names: Sequence[str]) -> list[int]:
-    """Find the existing generations of a table from the names of all tables."""
-    pattern = re.compile(rf"{table.name}_v(\d+)", re.ASCII)
-    return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
-
-
-def _drop_if_possible(projector: Projector, name: str) -> None:
-    """Drop a table; one with a damaged page, which SQLite can't drop, stays unused."""
-    try:
-        _drop(projector, name)
-    except LogError as error:
-        if not is_unreadable_page(error):
-            raise
-        _logger.warning("the old table %s stays in the file: a page of it is damaged", name)
-
-
-def _drop(projector: Projector, name: str) -> None:
-    """Drop a table in chunks, so that no other writer waits long."""
-    columns = _key_of(projector, name)
-    key, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    many = f"SELECT 1 FROM {name} LIMIT 1 OFFSET {_DROPPED}"
-    bound = f"SELECT {key} FROM {name} ORDER BY {key} LIMIT 1 OFFSET {_CHUNK}"
-    while projector.database.query(many):
-        with projector.database.write() as connection:
-            assert connection is not None
-            first_kept = connection.execute(bound).fetchone()
-            connection.execute(f"DELETE FROM {name} WHERE ({key}) < ({marks})", first_kept)
-    with projector.database.write() as connection:
-        assert connection is not None
-        connection.execute(f"DROP TABLE {name}")
-
-
-def _key_of(projector: Projector, name: str) -> list[str]:
-    """Read the key columns of a stored table, which an older version may have defined."""
-    rows = projector.database.query(
-        f"SELECT name FROM pragma_table_info('{name}') WHERE pk ORDER BY pk"
-    )
-    return [str(row[0]) for row in rows]

@@ -11,8 +11,10 @@ from itertools import compress
 import msgspec
 
 from lllm.events.backends.sqlite.database import Row, Value
-from lllm.projections.engine.tables import generation_table
+from lllm.events.envelope import Recorded
+from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
+from lllm.projections.words import indexed_text
 
 _KNOWN = 20_000  # rows of one table that are kept from batch to batch
 
@@ -131,7 +133,7 @@ class _RowChanges:
         columns = tuple(name for name in table.columns if name not in table.key)
         self._empty: dict[str, Value] = dict.fromkeys(columns)
         where = " AND ".join(f"{name} = ?" for name in table.key)
-        select = f"SELECT {', '.join(columns)} FROM"
+        select = f"SELECT {', '.join(columns) or 1} FROM"
         self._select = f"{select} {self.name} WHERE {where}"
         self._select_shown = f"{select} {table.name} WHERE {where}"
         self._under = f"SELECT {', '.join(table.key)} FROM {self.name} WHERE {table.key[0]} = ?"
@@ -229,11 +231,64 @@ class _RowChanges:
         return found
 
 
+class _SearchedChanges(_RowChanges):
+    """The changes to a table with a search index: a text goes to the index, in place of a column.
+
+    The index of a text that is gone is written first: a row that is deleted and put again in one
+    batch has its new words in the end.
+    """
+
+    def __init__(self, table: Table, generation: int) -> None:
+        super().__init__(table, generation)
+        self._text_name = str(table.search)
+        self._index = search_table(table.name, generation)
+        self._added: dict[Key, str] = {}
+        self._gone: list[Key] = []
+
+    def put(self, key: Key, columns: dict[str, Value]) -> None:
+        text = columns.pop(self._text_name, None)
+        if text is not None:
+            self._added[key] = indexed_text(str(text))
+        super().put(key, columns)
+
+    def take_out(self, key: Key, text: str | None, read: _Read) -> None:
+        """Delete a row and the words of its text; nothing where the row is not there."""
+        if self.get(key, read) is None:
+            return
+        if self._added.pop(key, None) is None and text is not None:
+            self._gone.append((key[0], indexed_text(text)))
+        self.delete(key)
+
+    def statements(self) -> Iterator[Statement]:
+        yield from super().statements()
+        added, gone = self._added, self._gone
+        self._added, self._gone = {}, []
+        name = self._index
+        if gone:
+            yield f"INSERT INTO {name} ({name}, rowid, text) VALUES ('delete', ?, ?)", gone
+        if added:
+            rows: list[Key] = [(*key, text) for key, text in added.items()]
+            yield f"INSERT INTO {name} (rowid, text) VALUES (?, ?)", _in_order(rows)
+
+    def forget(self) -> None:
+        super().forget()
+        self._added, self._gone = {}, []
+
+
+def _changes_of(table: Table, generation: int) -> _SetChanges | _RowChanges:
+    if table.search is not None:
+        return _SearchedChanges(table, generation)
+    if {*table.columns} == {*table.key}:
+        return _SetChanges(table, generation)
+    return _RowChanges(table, generation)
+
+
 class Changes:
     """Collects the changed rows of a batch; `statements` turns them into SQL.
 
     Args:
         generations: The generation of the rows of each view, which nobody else may write meanwhile.
+        read_stream: Reads a stream of the log.
 
     Attributes:
         connection: What rows are read with.
@@ -242,12 +297,13 @@ class Changes:
 
     connection: sqlite3.Connection
 
-    def __init__(self, generations: Mapping[View, int]) -> None:
+    def __init__(
+        self, generations: Mapping[View, int], read_stream: Callable[[str], Iterator[Recorded]]
+    ) -> None:
         self.generations = generations
+        self._read_stream = read_stream
         self._tables = {
-            table.name: (_SetChanges if {*table.columns} == {*table.key} else _RowChanges)(
-                table, generation
-            )
+            table.name: _changes_of(table, generation)
             for view, generation in generations.items()
             for table in view.tables
         }
@@ -274,9 +330,17 @@ class Changes:
         """See Rows."""
         self._tables[table].add(key, deltas)
 
-    def delete(self, table: str, key: Key) -> None:
+    def delete(self, table: str, key: Key, *, text: str | None = None) -> None:
         """See Rows."""
-        self._tables[table].delete(key)
+        changes = self._tables[table]
+        if isinstance(changes, _SearchedChanges):
+            changes.take_out(key, text, self._read)
+        else:
+            changes.delete(key)
+
+    def events(self, stream: str) -> Iterator[Recorded]:
+        """See Rows."""
+        return self._read_stream(stream)
 
     def delete_under(self, table: str, first: Value) -> None:
         """See Rows."""

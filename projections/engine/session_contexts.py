@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from lllm.events.backends.sqlite.database import Database, Value
 from lllm.events.envelope import Recorded
 from lllm.events.model import Ancestor, Erased, Event, SessionErased, SessionStarted
-from lllm.projections.engine.tables import generation_table
+from lllm.projections.table_names import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, replayed_by, storable
 
 _CACHED = 50_000  # sessions; more than a batch can start: none is needed before it is stored

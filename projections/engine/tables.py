@@ -8,20 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 
+from lllm.projections.engine.search_index import create_index
+from lllm.projections.table_names import generation_table
 from lllm.projections.view import View
-
-
-def generation_table(table: str, generation: int) -> str:
-    """The name of the table that stores one generation of rows.
-
-    Args:
-        table: The name of the table of a view.
-        generation: The number of the generation, from 1.
-
-    Returns:
-        The name of the table in SQLite.
-    """
-    return f"{table}_v{generation}"
 
 
 def create_tables(connection: sqlite3.Connection, view: View, generation: int) -> None:
@@ -47,6 +36,8 @@ def create_tables(connection: sqlite3.Connection, view: View, generation: int) -
                 f"{name}_by_{'_'.join(index.columns)} ON {name} ({', '.join(index.columns)})"
                 + (f" WHERE {index.where}" if index.where else "")
             )
+        if table.search is not None:
+            create_index(connection, table, generation)
 
 
 def show_generation(connection: sqlite3.Connection, view: View, generation: int) -> None:

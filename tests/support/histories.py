@@ -13,6 +13,7 @@ from lllm.events.model import (
     LLMRefused,
     LLMRequested,
     LLMResponded,
+    MessageAdded,
     Price,
     SessionFailed,
     SessionStarted,
@@ -202,6 +203,13 @@ class History:
                         reason="no JSON",
                     )
                 )
+        session.recorder.commit()
+
+    def say(self, session: Session, text: str, role: str = "user") -> None:
+        """Add a message to a dialog."""
+        message = session.recorder.ordinal("message")
+        content = Content.of(role, text)
+        session.recorder.stage(MessageAdded(message=message, dialog=1, content=content, why=role))
         session.recorder.commit()
 
     def finish(self, session: Session, success: bool) -> None:

@@ -72,7 +72,7 @@ def test_any_changes(steps: list[tuple]) -> None:  # type: ignore[type-arg] # of
     view = Counting()
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         create_tables(connection, view, 1)  # type: ignore[arg-type] # applies nothing
-        changes = Changes({view: 1})  # type: ignore[dict-item] # the same
+        changes = Changes({view: 1}, lambda _: iter(()))  # type: ignore[dict-item] # the same
         changes.connection = connection
         remembered = Remembered()
         for step, *rest in [*steps, ("write",)]:

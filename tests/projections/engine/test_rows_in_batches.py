@@ -17,8 +17,9 @@ from lllm.events.model import Origin, SessionStarted, SessionSucceeded, Usage
 from lllm.events.recorder import Recorder
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.engine.row_changes import Changes
-from lllm.projections.engine.tables import create_tables, generation_table
+from lllm.projections.engine.tables import create_tables
 from lllm.projections.queries.rows import rows_by_key
+from lllm.projections.table_names import generation_table
 from lllm.projections.view import Rows, Table, ViewEvent
 from tests.support.histories import Attempt, History, Session
 
@@ -219,7 +220,7 @@ class Beside:
     def __init__(self, connection: sqlite3.Connection, seed: int) -> None:
         view = Plain()
         create_tables(connection, view, 3)
-        self.changes = Changes({view: 3})
+        self.changes = Changes({view: 3}, lambda _: iter(()))
         self.changes.connection = connection
         self._chance = random.Random(seed)
         self._cells: dict[int, dict[str, int | None]] = {}
@@ -291,7 +292,7 @@ def test_what_a_view_changed_is_dropped() -> None:
     view = Plain()
     with closing(sqlite3.connect(":memory:")) as connection:
         create_tables(connection, view, 1)
-        changes = Changes({view: 1})
+        changes = Changes({view: 1}, lambda _: iter(()))
         changes.connection = connection
         changes.put("cells", (1,), a=1)
         changes.put("marks", (1, "x"))

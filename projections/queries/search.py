@@ -1,0 +1,253 @@
+"""Finds messages by their words, in the search index of a store.
+
+Matches come from the index newest first, some at a time, and are held against the filters until
+there are enough. What one call looks at is bounded, so no query walks through a large log for a
+filter that nothing fits: the answer says how far it looked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.errors import SearchUnavailable
+from lllm.projections.queries.filters import Filter
+from lllm.projections.queries.rows import convert_rows
+from lllm.projections.queries.session_tags import tags_of
+from lllm.projections.table_names import search_table
+from lllm.projections.views.message_texts import ROLES
+from lllm.projections.views.messages import MESSAGES, MessagesView
+
+MOST_SCORED = 20_000  # matches whose relevance is computed
+MOST_EXAMINED = 200_000  # matches that one call holds against its filters
+_FIRST, _LARGEST = 200, 20_000  # matches that are read at once
+
+# How long after its session began a message was said, in microseconds; outside of any, since 1970.
+_TIME = "m.delay + ifnull(s.started, 0) / 1000"
+_ROW = f"f.id, m.session, m.role, {_TIME}, f.score, s.id, s.root, s.tactic, s.state, s.partition"
+
+
+class SearchFilter(msgspec.Struct, frozen=True):
+    """Selects messages that meet every given condition.
+
+    Attributes:
+        of: Tags, state, tactic and partition of their session; `after` and `before` are times of
+            the messages themselves. Replays are meant only where it says so.
+        roles: Their roles, None for any.
+        sessions: The numbers of the sessions that are meant, None for all.
+        behind: Only messages with smaller ids: those behind a page that ended with this one.
+    """
+
+    of: Filter = Filter()
+    roles: Collection[str] | None = None
+    sessions: Collection[int] | None = None
+    behind: int | None = None
+
+
+@warm_msgspec
+class FoundMessage(NamedTuple):
+    """A message that a query found.
+
+    Attributes:
+        id: Its id; see `position_of`.
+        session: The number of its session, None for what is in none.
+        role: The place of its role in ROLES.
+        time: Microseconds UTC.
+        score: How well it fits, the smaller the better; None where that was not asked for.
+        session_id: The id of its session.
+        root: The number of the root above.
+        tactic: The path of the session's tactic.
+        state: The session's state.
+        partition: The session's partition.
+        replays: The id of the session that its session replays.
+    """
+
+    id: int
+    session: int | None
+    role: int
+    time: int
+    score: float | None
+    session_id: str | None
+    root: int | None
+    tactic: str | None
+    state: str | None
+    partition: str | None
+    replays: str | None
+
+
+class FoundMessages(NamedTuple):
+    """The answer to a search.
+
+    Attributes:
+        messages: Newest first, or the best first.
+        tags: The tags of each session among them, by its number.
+        examined: How many matches were looked at.
+        bounded: True if there are older matches, and there were too many to look at them.
+        behind: The `behind` with which the next search goes on, None where nothing is left.
+    """
+
+    messages: list[FoundMessage]
+    tags: dict[int, dict[str, str]]
+    examined: int
+    bounded: bool
+    behind: int | None
+
+
+def no_full_text_search() -> SearchUnavailable:
+    """Make the error for an SQLite without FTS5."""
+    return SearchUnavailable(
+        f"The SQLite {sqlite3.sqlite_version} of this Python was built without full-text search "
+        "(FTS5), so nothing can be searched; use a Python with another one."
+    )
+
+
+def search_messages(
+    connection: sqlite3.Connection,
+    expression: str,
+    wanted: SearchFilter,
+    limit: int | None,
+    *,
+    by_relevance: bool,
+) -> FoundMessages:
+    """Find messages by their words.
+
+    Args:
+        connection: Reads the rows, all in one state.
+        expression: The query in FTS5's language, as `parse_query` writes it.
+        wanted: Which messages are meant.
+        limit: How many at most, None for all.
+        by_relevance: The best first, of the newest MOST_SCORED matches; else the newest first.
+
+    Returns:
+        What was found.
+
+    Raises:
+        SearchUnavailable: The store has no search index.
+        ViewError: Somebody else wrote a row.
+    """
+    index = search_table(MESSAGES.name, _generation(connection))
+    matches = _Matches(connection, index, expression, wanted, scored=by_relevance)
+    found: list[FoundMessage] = []
+    for some in matches.pages(MOST_SCORED if by_relevance else MOST_EXAMINED):
+        found += some
+        if not by_relevance and limit is not None and len(found) > limit:
+            break
+    if by_relevance:
+        found.sort(key=lambda one: (one.score or 0.0, -one.id))
+    page = found if limit is None else found[:limit]
+    bounded = not matches.complete and len(page) == len(found)
+    behind = None
+    if not by_relevance:
+        behind = matches.behind if bounded else page[-1].id if len(page) < len(found) else None
+    if by_relevance:
+        bounded = not matches.complete
+    return FoundMessages(page, _tags(connection, page), matches.examined, bounded, behind)
+
+
+def _generation(connection: sqlite3.Connection) -> int:
+    row = connection.execute(
+        "SELECT generation, version FROM checkpoints WHERE view = ?", (MessagesView.name,)
+    ).fetchone()
+    if row is None:
+        raise SearchUnavailable(
+            "This store has no search index; `lllm rebuild --search on`, or "
+            "LogStore.rebuild(search=True), makes one."
+        )
+    if row[1] != MessagesView.version:
+        raise SearchUnavailable(
+            "Another version of lllm made the search index of this store; `lllm rebuild --search "
+            "on`, or LogStore.rebuild(search=True), makes it anew."
+        )
+    return int(row[0])
+
+
+class _Matches:
+    """The matches of a query that fit a filter, newest first.
+
+    examined: how many the index had so far. behind: the id of the last of them. complete: there are
+    no more.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        index: str,
+        expression: str,
+        wanted: SearchFilter,
+        *,
+        scored: bool,
+    ) -> None:
+        self.examined = 0
+        self.complete = False
+        self._connection = connection
+        self._expression = expression
+        self._wanted = wanted
+        # A session's messages stand behind its first event.
+        self._first = -1 if wanted.sessions is None else 2 * min(wanted.sessions, default=2**61)
+        self.behind = 2**63 - 1 if wanted.behind is None else wanted.behind
+        score = "rank" if scored else "NULL"
+        self._sql = f"""SELECT {_ROW}, s.replays FROM (
+                SELECT rowid AS id, {score} AS score FROM {index}
+                WHERE {index} MATCH ? AND rowid >= ? AND rowid < ? ORDER BY rowid DESC LIMIT ?
+            ) AS f CROSS JOIN {MESSAGES.name} AS m ON m.id = f.id
+            LEFT JOIN sessions AS s ON s.number = m.session ORDER BY f.id DESC"""
+        self._scored = scored
+
+    def pages(self, most: int) -> Iterator[list[FoundMessage]]:
+        """Read the matches, up to `most`, some at a time."""
+        size = most if self._scored else _FIRST
+        while self.examined < most and not self.complete:
+            size = min(size, most - self.examined)
+            parameters = (self._expression, self._first, self.behind, size)
+            rows = self._connection.execute(self._sql, parameters).fetchall()
+            some = convert_rows(rows, list[FoundMessage], MESSAGES.name)
+            self.examined += len(some)
+            self.complete = len(some) < size
+            if some:
+                self.behind = some[-1].id
+            yield self._fitting(some)
+            size = min(size * 4, _LARGEST)
+
+    def _fitting(self, some: list[FoundMessage]) -> list[FoundMessage]:
+        of, roles = self._wanted.of, self._wanted.roles
+        sessions = self._wanted.sessions
+        fitting = [
+            one
+            for one in some
+            if (of.replays or one.replays is None)
+            and (roles is None or (one.role < len(ROLES) and ROLES[one.role] in roles))
+            and (of.after is None or one.time * 1000 >= of.after)
+            and (of.before is None or one.time * 1000 < of.before)
+            and (of.state is None or one.state == of.state)
+            and (of.tactic is None or one.tactic == of.tactic)
+            and (of.partition is None or one.partition == of.partition)
+            and (sessions is None or one.session in sessions)
+        ]
+        if not of.tags or not fitting:
+            return fitting
+        tags = _tags(self._connection, fitting)
+        return [
+            one
+            for one in fitting
+            if one.session is not None and of.tags.items() <= tags.get(one.session, {}).items()
+        ]
+
+
+class _Family(NamedTuple):
+    number: int
+    root: int
+
+
+def _tags(
+    connection: sqlite3.Connection, messages: Sequence[FoundMessage]
+) -> dict[int, dict[str, str]]:
+    sessions = {
+        one.session: _Family(one.session, one.root)
+        for one in messages
+        if one.session is not None and one.root is not None
+    }
+    return tags_of(connection, list(sessions.values()))

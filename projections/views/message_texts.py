@@ -1,0 +1,175 @@
+"""Finds the text of an event that people search: what was said, asked, called, returned or raised.
+
+An index holds the words of these texts, and a hit shows a part of them; both are made from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
+
+from lllm.events.codec import encode
+from lllm.events.model import (
+    Content,
+    Error,
+    ErrorRecorded,
+    Event,
+    LLMFailed,
+    LLMResponded,
+    MessageAdded,
+    SessionFailed,
+    SessionStarted,
+    SessionTagged,
+    ToolCall,
+    ToolFailed,
+    ToolReturned,
+)
+from lllm.events.values.readable import readable
+
+Role = Literal["task", "tag", "system", "user", "assistant", "tool", "error", "other"]
+ROLES: tuple[Role, ...] = get_args(Role)
+_SPEAKERS: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
+
+class MessageText(NamedTuple):
+    """A text that can be searched.
+
+    Attributes:
+        role: Who says it or what it is: the role of a message, or "task", "tag" or "error". "other"
+            is a message of a role that lllm does not know.
+        text: The text, "" where there is none.
+        message: The number of the message in its session; None for what is no message.
+    """
+
+    role: Role
+    text: str
+    message: int | None = None
+
+
+def texts_of(payload: Event) -> Sequence[MessageText]:
+    """List the texts of an event.
+
+    Args:
+        payload: What the event decodes to.
+
+    Returns:
+        At most two: a session begins with its task and its tags. The place in the list says which
+        it is, so an empty text stays in it.
+    """
+    find = _FINDERS.get(type(payload))
+    return () if find is None else find(payload)
+
+
+def _of_start(started: SessionStarted) -> Sequence[MessageText]:
+    task = MessageText("task", _plain(started.task))
+    return (task, MessageText("tag", _tag_lines(started.tags))) if started.tags else (task,)
+
+
+def _of_message(said: MessageAdded | LLMResponded) -> Sequence[MessageText]:
+    content = said.content
+    role = _SPEAKERS.get(content.role, "other")
+    return (MessageText(role, _content_text(content), said.message),)
+
+
+def _of_result(returned: ToolReturned) -> Sequence[MessageText]:
+    return (MessageText("tool", _content_text(returned.content), returned.message),)
+
+
+def _of_failed_tool(failed: ToolFailed) -> Sequence[MessageText]:
+    told = _content_text(failed.content)
+    raised = "" if failed.error.message in told else _error_text(failed.error)
+    return (MessageText("tool", _lines(told, raised), failed.message),)
+
+
+def _of_failed_attempt(failed: LLMFailed) -> Sequence[MessageText]:
+    partial = "" if failed.partial is None else _content_text(failed.partial)
+    return (MessageText("error", _lines(_error_text(failed.error), partial)),)
+
+
+def _of_failure(failed: SessionFailed) -> Sequence[MessageText]:
+    return (MessageText("error", _error_text(failed.error)),)
+
+
+def _of_error(recorded: ErrorRecorded) -> Sequence[MessageText]:
+    text = _lines(_error_text(recorded.error), _plain(recorded.context))
+    return (MessageText("error", text),)
+
+
+def _of_tags(tagged: SessionTagged) -> Sequence[MessageText]:
+    return (MessageText("tag", _tag_lines(tagged.set)),)
+
+
+_FINDERS: Mapping[type[Event], Callable[..., Sequence[MessageText]]] = {
+    SessionStarted: _of_start,
+    MessageAdded: _of_message,
+    LLMResponded: _of_message,
+    ToolReturned: _of_result,
+    ToolFailed: _of_failed_tool,
+    LLMFailed: _of_failed_attempt,
+    SessionFailed: _of_failure,
+    ErrorRecorded: _of_error,
+    SessionTagged: _of_tags,
+}
+
+
+def _content_text(content: Content) -> str:
+    """Everything that a message says, with its reasoning, and the tools that it calls."""
+    texts = [part.text for part in content.parts if part.text]
+    if content.tool_calls:
+        texts += map(_call_text, content.tool_calls)
+    return texts[0] if len(texts) == 1 else "\n".join(texts)
+
+
+def _call_text(call: ToolCall) -> str:
+    try:
+        arguments = _plain(msgspec.json.decode(call.arguments))
+    except (ValueError, RecursionError):
+        arguments = call.arguments  # what a model sent need not be JSON
+    return f"{call.name} {arguments}"
+
+
+def _error_text(error: Error) -> str:
+    return f"{error.type}: {error.message}" + (f" ({error.code})" if error.code else "")
+
+
+def _tag_lines(tags: dict[str, str]) -> str:
+    return "\n".join(f"{name}={value}" for name, value in tags.items())
+
+
+def _lines(*texts: str) -> str:
+    return "\n".join(filter(None, texts))
+
+
+def _plain(value: object) -> str:
+    """The words of a recorded value, without what only JSON needs."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    try:
+        value = readable(value)
+    except Exception:  # a mark that we don't know how to read
+        return encode(value).decode()
+    return value if isinstance(value, str) else " ".join(_leaves(value))
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """The keys and values of JSON, in their order."""
+    waiting = [iter([value])]
+    while waiting:
+        item = next(waiting[-1], waiting)
+        if item is waiting:
+            waiting.pop()
+        elif isinstance(item, dict):
+            waiting.append(iter([part for pair in item.items() for part in pair]))
+        elif isinstance(item, list):
+            waiting.append(iter(item))
+        elif item is not None:
+            yield item if isinstance(item, str) else encode(item).decode()

@@ -1,0 +1,114 @@
+"""The view of messages: the words of all that was said, in an index for searches.
+
+A row says where a text stands; the text itself is in the log, and a search reads it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from lllm.events.codec import decode
+from lllm.events.errors import ViewError
+from lllm.events.model import SessionErased
+from lllm.projections.view import ERASED, Rows, Table, ViewEvent, storable
+from lllm.projections.views.message_texts import ROLES, texts_of
+
+MESSAGES = Table(
+    "messages",
+    {"id": "INTEGER", "session": "INTEGER", "role": "INTEGER", "delay": "INTEGER"},
+    key=("id",),
+    about=(
+        "Where each text stands that can be searched. id is twice the position of its event in the "
+        "log, and one more for the tags of a session that begins. session is a session's number, "
+        "delay microseconds from its start (outside of any, from 1970), role the place here, from "
+        f"0: {', '.join(ROLES)}."
+    ),
+    search="text",
+)
+
+
+class MessagesView:
+    """One row, and the words, of every text that people search."""
+
+    name = "messages"
+    version = 1
+    tables: Sequence[Table] = (MESSAGES,)
+    types: Collection[str] = (
+        "session.started",
+        "session.failed",
+        "session.tagged",
+        ERASED,
+        "message.added",
+        "llm.responded",
+        "llm.failed",
+        "tool.returned",
+        "tool.failed",
+        "error.recorded",
+    )
+
+    def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
+        """See View."""
+        for one in batch:
+            payload, session, event = one.payload, one.session, one.event
+            if isinstance(payload, SessionErased):
+                for stream in () if one.is_residue else (payload.about, *payload.streams):
+                    _forget(rows, stream)
+                continue
+            number = None if session is None else session.number
+            delay = delay_of(event.time, 0 if session is None else session.started)
+            for place, found in enumerate(texts_of(payload)):
+                if found.text:
+                    rows.put(
+                        "messages",
+                        (2 * event.position + place,),
+                        session=number,
+                        role=_NUMBERS[found.role],
+                        delay=delay,
+                        text=storable(found.text),
+                    )
+
+
+_NUMBERS = {role: number for number, role in enumerate(ROLES)}
+
+
+def delay_of(time: int, started: int) -> int:
+    """Compute how long after the start of its session something was said.
+
+    A row with this is smaller than one with the time.
+
+    Args:
+        time: Nanoseconds UTC.
+        started: When the session began, nanoseconds UTC; 0 outside of any.
+
+    Returns:
+        Microseconds; less than nothing where a clock was set back.
+    """
+    return time // 1_000 - started // 1_000
+
+
+def _forget(rows: Rows, stream: str) -> None:
+    """Take the words of a stream out of the index, while the log still has them."""
+    for event in rows.events(stream):
+        texts = texts_of(decode(event))
+        for place in range(2):
+            key = (2 * event.position + place,)
+            if place < len(texts) and texts[place].text:
+                rows.delete(MESSAGES.name, key, text=storable(texts[place].text))
+            elif rows.get(MESSAGES.name, key) is not None:
+                raise ViewError(
+                    f"The search index knows words of the event at position {event.position}, "
+                    "which was erased before the index could forget them; `lllm rebuild`, or "
+                    "LogStore.rebuild(), makes the index anew."
+                )
+
+
+def position_of(identifier: int) -> tuple[int, int]:
+    """Find the event of a row.
+
+    Args:
+        identifier: The row's id.
+
+    Returns:
+        The position of the event, and which of its texts (`texts_of`) it is.
+    """
+    return identifier >> 1, identifier & 1

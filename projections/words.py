@@ -1,0 +1,155 @@
+"""Splits texts into words, for a full-text index and for whoever looks words up in it.
+
+A word is a run of letters, digits and marks of any script; everything else stands between words.
+Words are compared without case, accents and forms of width. Some scripts put no spaces between
+words (Chinese, Japanese, Thai, ...), and Korean writes its particles behind them; their runs are
+indexed as pairs of characters (bigrams), so that any part of a run can be found.
+
+An index splits what it is given at whatever is no letter or digit (`indexed_text` has made pairs of
+runs by then), so what stands here is all that index, queries and snippets have to agree on.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+# Scripts without spaces: Thai, Lao, Myanmar, Hangul, Khmer, Han, kana, Bopomofo, Yi. From the
+# blocks of https://www.unicode.org/Public/UCD/latest/ucd/Blocks.txt
+_RUNS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3031-\u3035"
+    "\u3040-\u30ff\u3100-\u318f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf"
+    "\ua960-\ua97f\uaa60-\uaa7f\uac00-\ud7ff\uf900-\ufaff\U0001b000-\U0001b16f"
+    "\U00020000-\U0003ffff"
+)
+_SEGMENT = re.compile(f"[{_RUNS}]+|[^{_RUNS}]+")
+_RUN = re.compile(f"[{_RUNS}]")
+_ASCII_WORD = re.compile("[0-9A-Za-z]+")
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+# Beyond the first 65,536 characters: whole blocks of scripts, since many small ranges make a
+# pattern slow. An index leaves the few symbols among them out.
+_FAR = "\U00010000-\U0001cfff\U0001d400-\U0001efff\U00020000-\U0003ffff"
+
+
+class Word(NamedTuple):
+    """A word, or a run of a script without spaces.
+
+    Attributes:
+        term: The word as it is compared.
+        run: True for a run, of which any part can be found.
+        start: The place of its first character in the text.
+        end: The place behind its last character.
+    """
+
+    term: str
+    run: bool
+    start: int
+    end: int
+
+
+@cache
+def _word_class() -> str:
+    """Make the part of a pattern's set that stands for all letters and digits beyond ASCII."""
+    ranges: list[list[int]] = []
+    for code in range(0x80, 0x10000):
+        if unicodedata.category(chr(code))[0] in "LNM":
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + _FAR
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    return re.compile(f"[0-9A-Za-z{_word_class()}]+")
+
+
+@cache
+def _word_beyond_ascii() -> re.Pattern[str]:
+    letters = _word_class()
+    return re.compile(f"(?<![0-9A-Za-z])[0-9A-Za-z]*+[{letters}][0-9A-Za-z{letters}]*+")
+
+
+def _folded(word: str) -> str:
+    """Drop case, accents and forms of width from a word; it may become several."""
+    if word.isascii():
+        return word.lower()
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", word.casefold()))
+    return unicodedata.normalize("NFC", plain).casefold()
+
+
+def words_of(text: str) -> Iterator[Word]:
+    """Split a text into words.
+
+    Args:
+        text: Any text.
+
+    Yields:
+        The words and runs in their order.
+    """
+    ascii_only = text.isascii()
+    for match in (_ASCII_WORD if ascii_only else _word()).finditer(text):
+        word = match[0]
+        if ascii_only or word.isascii():
+            yield Word(word.lower(), False, match.start(), match.end())
+        else:
+            yield from _segments_of(word, match.start())
+
+
+def _segments_of(word: str, start: int) -> Iterator[Word]:
+    folded = _folded(word)
+    same_length = len(folded) == len(word)
+    for part in _word().finditer(folded):
+        for match in _SEGMENT.finditer(part[0]):
+            begin = part.start() + match.start()
+            run = _RUN.match(match[0]) is not None
+            place = (begin, begin + len(match[0])) if same_length else (0, len(word))
+            yield Word(match[0], run, start + place[0], start + place[1])
+
+
+def terms_of(segment: Word, *, last: bool = False) -> list[str]:
+    """List the terms that stand for a segment in an index.
+
+    Args:
+        segment: A word or a run.
+        last: True for the last of what is looked up: it may go on where it is found.
+
+    Returns:
+        The word; of a run all pairs of neighbours, and behind them its last character. That one is
+        left out of the `last`, where it is not all there is.
+    """
+    term = segment.term
+    if not segment.run:
+        return [term]
+    pairs = [term[at : at + 2] for at in range(len(term) - 1)]
+    return pairs if last and pairs else [*pairs, term[-1]]
+
+
+def indexed_text(text: str) -> str:
+    """Prepare a text for an index that splits it at whatever is no letter or digit.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with all words beyond ASCII as they are compared, and runs as pairs.
+    """
+    if text.isascii():
+        return text
+    return _word_beyond_ascii().sub(_indexed_word, text)
+
+
+def _indexed_word(match: re.Match[str]) -> str:
+    word = match[0]
+    return _indexed_short(word) if len(word) < 64 else _indexed(word)
+
+
+def _indexed(word: str) -> str:
+    return " ".join(term for segment in _segments_of(word, 0) for term in terms_of(segment))
+
+
+_indexed_short = lru_cache(maxsize=20_000)(_indexed)
