@@ -30,6 +30,7 @@ from lllm.cli.commands import (
     repair,
     replay,
     retain,
+    search,
     show,
     tag,
     tail,
@@ -74,6 +75,7 @@ def cli(context: click.Context, store: str | None) -> None:
       lllm ls --state failure          the calls that failed, newest first
       lllm show 01m845q0r4             one call as a tree: agents, tools, retries, costs
       lllm diff 01m845q0r4 01m846c2za  where two calls first differ
+      lllm search 'refund OR money'    messages with these words
       lllm calls --sort elapsed        the slowest calls of a model
       lllm cost --by tag:customer      what was spent, and on whom
       lllm tail                        events as they are written
@@ -105,10 +107,10 @@ def demo(store: str | None, model: str | None) -> None:
 
 
 for command in (
-    ls.ls, show.show, calls.calls, events.events, play.play, diff.diff, replay.replay, tail.tail,
-    cost.cost, query.query, export.export, importing.import_, tag.tag, rebuild.rebuild,
-    verify.verify, repair.repair, audit.seal, audit.keygen,
-    audit.prove, doctor.doctor, backup.backup, web.web, mcp.mcp,
+    ls.ls, show.show, search.search, calls.calls, events.events, play.play, diff.diff,
+    replay.replay, tail.tail, cost.cost, query.query, export.export, importing.import_, tag.tag,
+    rebuild.rebuild, verify.verify, repair.repair, audit.seal, audit.keygen, audit.prove,
+    doctor.doctor, backup.backup, web.web, mcp.mcp,
     erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum,
 ):  # fmt: skip
     cli.add_command(command)

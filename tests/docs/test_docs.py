@@ -344,7 +344,7 @@ def test_the_tables_of_a_store(tmp_path: Path) -> None:
             name: {row[1] for row in connection.execute(f"PRAGMA table_info({name})")}
             for name in names
         }
-    assert all(re.fullmatch(r".+_v\d+|sqlite_sequence", name) for name in others)
+    assert all(re.fullmatch(r".+_v\d+(_search\w*)?|sqlite_sequence", name) for name in others)
     text = STORE.read_text().partition("## Tables")[2].partition("## Stability")[0]
     headings = re.findall(r"^### (\w+)$", text, re.MULTILINE)
     assert {*headings} - {"Sums"} == names

@@ -11,17 +11,26 @@ from lllm.cli.options import open_named, store_option
 @click.command()
 @store_option
 @click.option("--check", is_flag=True, help="Replace nothing; compare with what the events say.")
-def rebuild(store: str | None, check: bool) -> None:
-    """Rebuild lists, tags and costs from the events.
+@click.option("--search", type=click.Choice(("on", "off")),
+              help="Build only the index of `lllm search` and keep it from now on, or remove it.",
+              )  # fmt: skip
+def rebuild(store: str | None, check: bool, search: str | None) -> None:
+    """Rebuild lists, tags, costs and the search index from the events.
 
     Others may go on reading and writing meanwhile. With --check, exit code 1 says that something
     differs, and the first difference is printed.
     """
+    if check and search:
+        raise click.UsageError("Either --check or --search; not both.")
     from lllm.cli.render.progress import progress
     from lllm.cli.render.rebuild import difference_text
 
     with open_named(store) as opened, progress("Checking" if check else "Rebuilding") as report:
-        built = opened.rebuild(check=check, progress=report)
+        wanted = None if search is None else search == "on"
+        built = opened.rebuild(check=check, search=wanted, progress=report)
+    if search == "off":
+        click.echo("The store has no search index now; `lllm rebuild --search on` makes one.")
+        return
     if not built.views:
         raise Finding("A newer lllm built these rows; upgrade to check them or build them anew.")
     views = ", ".join(built.views)

@@ -19,6 +19,7 @@ from lllm.store.query_timeout import TimedRows
 from lllm.store.sql_database import StoreDatabase
 from lllm.terminal_safe import visible
 
+_INDEX = re.compile(r"_v\d+_search(_\w+)?$", re.ASCII)
 _BEHIND = re.compile(r"SELECT \* FROM (?:\w+\.)?(\w+_v\d+)$")
 
 
@@ -123,6 +124,8 @@ def tables_of(database: StoreDatabase, seconds: float) -> list[TableInfo]:
         if kind == "view" and (match := _BEHIND.search(str(text))):
             shown.setdefault(name, match[1])
             behind.add(match[1])
+        elif _INDEX.search(name):
+            behind.add(name)  # read by `lllm search` alone: its words are no rows
         elif kind in ("table", "view") and not name.startswith("sqlite_"):
             shown.setdefault(name, name)
     order = {name: at for at, name in enumerate(about)}

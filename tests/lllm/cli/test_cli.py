@@ -29,8 +29,8 @@ from lllm.projections.session.invoke_cost import InvokeCost
 from lllm.store.session_export import as_jsonl
 
 COMMANDS = (
-    "demo", "ls", "show", "calls", "events", "play", "diff", "replay", "tail", "cost", "query",
-    "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "prove",
+    "demo", "ls", "show", "search", "calls", "events", "play", "diff", "replay", "tail", "cost",
+    "query", "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "prove",
     "doctor", "backup", "web", "mcp",
 )  # fmt: skip
 
@@ -684,7 +684,7 @@ def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
         target.close()
         rows = path
     assert run("rebuild", "--store", path).startswith(
-        "sessions, tags, costs, calls, holds, merkle: built anew"
+        "sessions, tags, costs, calls, holds, merkle, messages: built anew"
     )
     assert "as the events say" in run("rebuild", "--check", "--store", path)
     connection = sqlite3.connect(rows)

@@ -1,0 +1,83 @@
+"""The command `lllm search`: finds messages by their words."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import click
+
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import (
+    Filters,
+    cursor_option,
+    json_option,
+    limit_option,
+    open_named,
+    print_next_cursor,
+    store_option,
+    usage_errors,
+    with_filters,
+    zone,
+)
+
+_ROLES = ("task", "tag", "system", "user", "assistant", "tool", "error")
+
+
+@click.command()
+@store_option
+@click.argument("query", metavar="QUERY...", nargs=-1, required=True)
+@click.option("--role", "roles", type=click.Choice(_ROLES), multiple=True,
+              help="Only what these say or are; repeat it for several.")  # fmt: skip
+@click.option("--session", "prefix", metavar="ID", help="Only this session and those below it.")
+@with_filters
+@click.option("--relevance", is_flag=True,
+              help="The best first, of the newest 20,000 messages with these words.")  # fmt: skip
+@click.option("--replays", is_flag=True, help="Find those of replays, too.")
+@limit_option
+@cursor_option
+@json_option
+def search(
+    store: str | None,
+    query: tuple[str, ...],
+    roles: tuple[str, ...],
+    prefix: str | None,
+    relevance: bool,
+    replays: bool,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+    **filters: Unpack[Filters],
+) -> None:
+    """Find messages by their words, newest first.
+
+    Searched are messages with their reasoning and tool calls, results of tools, tasks, tags and
+    errors. QUERY is words that a message must all have, in any case; OR and NOT stand between
+    words, \"late delivery\" are words next to each other, refund* is how words begin. Put a query
+    with such characters between single quotes. --after and --before are times of the messages.
+    """
+    with open_named(store) as opened, usage_errors():
+        hits = opened.search(
+            " ".join(query),
+            role=roles or None,
+            session_id=None if prefix is None else opened.find_id(prefix),
+            replays=replays,
+            sort="relevance" if relevance else "newest",
+            limit=limit or None,
+            cursor=cursor,
+            **filters,
+        )
+    if as_json:
+        from lllm.cli.render.json_text import array, show_json
+
+        show_json(array(hits))
+    elif hits:
+        from lllm.cli.render.console import stdout
+        from lllm.cli.render.search import show_hits
+
+        show_hits(stdout(), hits, zone())
+    if hits.note:
+        click.echo(hits.note, err=True)
+    if hits.cursor is not None:
+        print_next_cursor(hits.cursor)
+    if not hits:
+        raise Finding("No message fits.")
