@@ -28,6 +28,7 @@ from benchmarks import (
     replays,
     results,
     scans,
+    searches,
     streams,
 )
 from benchmarks.generate import Shape, fill, one_session
@@ -40,6 +41,7 @@ from lllm import LogStore, SQLiteBackend
 SIZES: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (100_000, "small"), (1_000_000, "small"))
 SIZES_QUICK: tuple[tuple[int, Shape], ...] = ((1_000, "usual"), (5_000, "usual"))
 PROJECTED, PROJECTED_QUICK = 100_000, 5_000  # sessions whose rows are built anew
+SEARCHED, SEARCHED_QUICK = 1_000_000, 5_000  # sessions with two messages each
 _WIDTH = 170  # of the table in a file or a pipe
 _LONG = 16  # agents of the session that is loaded, for about 200 events
 _VENVS = Path("~/.cache/lllm-benchmarks").expanduser()
@@ -118,6 +120,7 @@ class _Run:
             "scan": lambda: scans.figures(folder / "scan", quick=quick),
             "project": lambda: self._projected(folder / "project"),
             "read": lambda: self._read(folder / "read"),
+            "search": lambda: self._searched(folder / "search"),
         }
         wanted = [name for name in areas if only in name]
         if not wanted:
@@ -160,6 +163,11 @@ class _Run:
             with LogStore(SQLiteBackend(path)) as store:
                 yield from reads.figures(store, path, roots, long, quick=self._quick)
         yield from import_times.listing(path, roots, quick=self._quick)
+
+    def _searched(self, folder: Path) -> Iterator[Figure]:
+        sessions = SEARCHED_QUICK if self._quick else SEARCHED
+        self._status.update(f"searching {sessions:,} sessions")
+        yield from searches.figures(folder, sessions, quick=self._quick)
 
     def _make(self, path: Path, roots: int, shape: Shape) -> str:
         """Fill a new store; returns the id of a session of many events in it."""
