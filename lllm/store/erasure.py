@@ -293,8 +293,7 @@ class Eraser:
         return [
             view
             for view in views
-            if view in present
-            and (view.name not in found or found[view.name].position < position)
+            if view in present and (view.name not in found or found[view.name].position < position)
         ]
 
     def _rebuild_others(self, position: int) -> None:

@@ -192,35 +192,33 @@ def test_erased_words_are_in_no_byte_of_the_index(
     opened: Open, tmp_path: Path, at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A session's words leave the index while the log still has them, in one batch with its events
-    or later; when deleted words were removed, no file of the rows holds them."""
+    or later; after an erasure, no file holds them, nor a part of them beside others like them."""
     monkeypatch.setattr(search_index, "_MERGED", 1)
     store = opened()
-    tell(store, *("an ordinary kettle" for _ in range(30)))
+    tell(store, *("an ordinary zanzi kettle" for _ in range(30)))
     store.search("kettle")
     history = History(store)
     secret, other = (history.start("p::t", "", {}, None) for _ in range(2))
     history.say(secret, "first words", "system")
     history.say(secret, "the zanzibarsecret kettle", "tool")
     history.say(other, "a kettle", "tool")
+    history.finish(secret, True)
     if not at_once:
         assert len(store.search("zanzibarsecret")) == 1
-    erase(store, secret.id)
+    store.tag(secret.id, {"about": "zanzibarsecret"})
+    store.erase_session(secret.id, reason="asked to", by="ada")
     assert store.search("zanzibarsecret") == []
     assert len(store.search("kettle", limit=None)) == 31
     assert store.search("kettle")[0].session_id == other.id
     assert store.rebuild(check=True).difference is None
-    store._rows.projector.remove_deleted_words()
     path = store._rows.database.path
     store.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        blocks = connection.execute("SELECT block FROM messages_v1_search_data").fetchall()
-        assert blocks
-        assert not any(b"zanzibar" in block for (block,) in blocks)
-    if Path(path).name != "store":  # an SQLite log holds the event itself, until that is erased
-        rows = [path for path in tmp_path.rglob("rows.sqlite*") if path.is_file()]
-        assert rows
-        assert not any(b"zanzibar" in path.read_bytes() for path in rows)
+        [(at,)] = connection.execute("SELECT generation FROM checkpoints WHERE view = 'messages'")
+        blocks = connection.execute(f"SELECT block FROM messages_v{at}_search_data").fetchall()
+    assert any(b"zanzi" in block for (block,) in blocks)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not any(b"barsecret" in file.read_bytes() for file in files)
 
 
 def test_what_was_erased_too_early_stops_the_index_and_no_other_view(
