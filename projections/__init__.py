@@ -2,9 +2,9 @@
 
     view       what a view is: a named, versioned set of tables
     views/     the views that lllm itself needs: sessions, tags, costs, calls
-    engine/    brings rows up to date with the log, and builds them anew
-    queries/   what is asked of the rows
-    session/   one session made of its events, as a user looks at it
+    engine/    brings rows up to date with the log, and rebuilds them
+    queries/   reads lists, sums and single sessions from the rows
+    session/   builds one session from its events, for users to look at
 
-Imports the ground floor only.
+Imports only the lowest layer, `lllm.events`.
 """

@@ -1,10 +1,10 @@
 """Finds the day of a point in time, in any time zone.
 
-Costs are kept by the quarter of an hour, UTC: every offset from UTC that is in use is a multiple of
-that (Asia/Kathmandu has +05:45), so that the days of any zone are sums of whole quarters. Hours
-would be divided by midnight in Asia/Kolkata. A zone may still have had an offset of odd minutes
-long ago, or be made by a program; where a day of such a zone begins within a quarter that something
-was spent in, `DaysOfQuarters.divided` says so, and the sums are made from the events.
+Costs are stored by the quarter of an hour in UTC. Every offset from UTC that is in use is a
+multiple of a quarter (Asia/Kathmandu has +05:45), so the days of every zone are sums of whole
+quarters. Hours would not do: midnight in Asia/Kolkata divides one. Some zones had other offsets
+long ago, and a program may define such a zone. If a day of the zone begins within a quarter that
+has costs, `DaysOfQuarters.divided` is True, and the sums are made from the events.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def day_of(time: int, zone: dt.tzinfo = dt.UTC) -> int:
     """Find the day of a time.
 
     Args:
-        time: Nanoseconds UTC.
-        zone: Of the day.
+        time: The time, nanoseconds UTC.
+        zone: The time zone in which the day is counted.
 
     Returns:
-        The number YYYYMMDD, which sorts and reads well; the nearest day that there is, for a clock
-        that is out of its mind.
+        The day as the number YYYYMMDD. For a time that no calendar has, from a wrong clock, the
+        nearest possible day.
     """
     if zone is dt.UTC:
         number = _utc_days.get(time // _DAY)
@@ -54,25 +54,25 @@ def _local(time: int, zone: dt.tzinfo) -> dt.datetime:
 
 
 def quarter_of(time: int) -> int:
-    """Number of the quarter hour of a time, counted from 1970.
+    """Find the quarter of an hour of a time.
 
     Args:
-        time: Nanoseconds UTC.
+        time: The time, nanoseconds UTC.
 
     Returns:
-        The number of the quarter that it belongs to.
+        The number of the quarter, counted from 1970-01-01 UTC.
     """
     return time // QUARTER_HOUR
 
 
 class DaysOfQuarters(dict[Value, Value]):
-    """The day of each quarter of an hour by its number, found when first asked for.
+    """Finds the day of a quarter of an hour, by the number of the quarter.
 
     Args:
-        zone: Of the days.
+        zone: The time zone in which days are counted.
 
     Attributes:
-        divided: True if a day begins within a quarter that was looked up.
+        divided: True if a day began in the middle of a quarter that was looked up.
     """
 
     def __init__(self, zone: dt.tzinfo) -> None:
@@ -83,7 +83,7 @@ class DaysOfQuarters(dict[Value, Value]):
 
     def __missing__(self, quarter: Value) -> Value:
         if not isinstance(quarter, int):
-            return quarter  # lllm writes no such row
+            return quarter  # lllm never writes such a row
         first, last = quarter * QUARTER_HOUR, (quarter + 1) * QUARTER_HOUR - 1
         offset = self._offset(first // _DAY)
         if offset is None:
@@ -95,9 +95,10 @@ class DaysOfQuarters(dict[Value, Value]):
         return days[0]
 
     def _offset(self, utc_day: int) -> int | None:
-        """Find the zone's offset throughout a day of UTC, in nanoseconds; None where it changes.
+        """Find the zone's offset throughout a UTC day, in nanoseconds; None if it changes that day.
 
-        Asking for it twice a day is much faster than for each quarter, and no clock changes twice.
+        Checking it twice a day is much faster than for each quarter, and no zone changes twice a
+        day.
         """
         if utc_day not in self._offsets:
             ends = (utc_day * _DAY, (utc_day + 1) * _DAY)
@@ -113,7 +114,7 @@ def day_text(day: object) -> str:
     """Format a day as YYYY-MM-DD.
 
     Args:
-        day: The number YYYYMMDD; anything else, which lllm writes nowhere, is shown as it is.
+        day: The number YYYYMMDD; any other value, which lllm never writes, is shown as it is.
 
     Returns:
         The text.

@@ -1,8 +1,8 @@
 """The interface of a view: a named, versioned set of tables that is built from events alone.
 
-A view never sees the engine that keeps its rows. It is handed events and says what changes; the
-projector writes that in bulk, in one transaction with the position it came from, so each event
-counts exactly once, whatever crashes.
+A view does not know the engine that stores its rows. It gets events and says which rows change. The
+projector writes the changes in bulk, in one transaction with the position of the last event, so
+each event counts exactly once, also after a crash.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Key = tuple[Value, ...]
-_TAKEN = ("events", "checkpoints", "erasures", "views_off")  # tables that stand in the same file
+_TAKEN = ("events", "checkpoints", "erasures", "views_off")  # tables of lllm in the same file
 ColumnType = Literal["INTEGER", "TEXT", "REAL", "BLOB"]
 
 
@@ -36,10 +36,10 @@ def storable(text: str) -> str:
     """Escape lone surrogates in a text, because a row can only hold UTF-8.
 
     Args:
-        text: Any text.
+        text: The text.
 
     Returns:
-        The same text, unless it has lone surrogates.
+        The text with lone surrogates escaped.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
@@ -48,9 +48,9 @@ class Index(msgspec.Struct, frozen=True):
     """An index of a table.
 
     Attributes:
-        columns: What rows are looked up by, in this order.
-        unique: True if no two rows have the same.
-        where: A condition in SQL, which leaves out the rows that nobody looks for by it.
+        columns: The columns by which rows are looked up, in this order.
+        unique: True if no two rows may have the same values.
+        where: An SQL condition; rows that don't match it are not in the index. "" for all rows.
     """
 
     columns: tuple[str, ...]
@@ -62,13 +62,13 @@ class Table(msgspec.Struct, frozen=True):
     """A table of a view.
 
     Attributes:
-        name: Its name in SQL.
-        columns: The type of each column, by its name.
-        key: The names, among the columns, that tell one row from another.
-        indexes: By what else rows are looked up.
-        about: What it is for, a sentence or two for people who ask it in SQL.
-        is_glossary: True if its rows only give numbers to names, so that one that no other row
-            refers to any more does no harm; `rebuild` with `check` passes over it.
+        name: The name of the table in SQL.
+        columns: The SQL type of each column, by the name of the column.
+        key: The names of the columns that identify a row.
+        indexes: The indexes for other look-ups.
+        about: What the table is for, in a sentence or two for users who query it with SQL.
+        is_glossary: True if its rows only assign numbers to names. An unused row does no harm then,
+            and `rebuild` with `check` ignores it.
         search: The name under which a row is put with a text that is indexed word by word and not
             stored; None for most. Such a table has one integer for a key, and a row is put with its
             text once.
@@ -87,40 +87,40 @@ def replayed_by(started: SessionStarted | SessionErased) -> str | None:
     """Find the id of the session that a new session replays.
 
     Args:
-        started: How the new one begins, or what an erasure left of that.
+        started: The first event of the new session, or the event of its erasure.
 
     Returns:
-        The id of the recorded session; None where it is no replay.
+        The id of the recorded session; None if the new session is not a replay.
     """
     origin = started.origin
     return origin.session if origin is not None and origin.mode == "replay" else None
 
 
 def forked_from(started: SessionStarted | SessionErased) -> str | None:
-    """Find the id of the session that a new session is a fork of.
+    """Find the id of the session from which a new session was forked.
 
     Args:
-        started: How the new one begins, or what an erasure left of that.
+        started: The first event of the new session, or the event of its erasure.
 
     Returns:
-        The id of the other session; None where it is no fork.
+        The id of the other session; None if the new session is not a fork.
     """
     origin = started.origin
     return origin.session if origin is not None and origin.mode == "fork" else None
 
 
 class SessionContext(msgspec.Struct, frozen=True, gc=False):
-    """The facts about a session that its first event gives.
+    """The facts about a session that are known from its first event.
 
     Attributes:
-        number: The position of that event, which is the session's number in every table.
+        number: The position of that event; it is the number of the session in all tables.
         session_id: The session's id.
-        tactic_path: The path of its tactic.
-        partition: The partition that it belongs to, "" for none.
-        started: Nanoseconds UTC.
-        parent: The session above, None for a root or where that one is unknown.
-        is_replay: True for a replay of another session, which is in no list, count or sum but
-            where replays are asked for.
+        tactic_path: The stable path of the session's tactic, "package::name".
+        partition: The partition of the store that the session belongs to; "" for the default one.
+        started: The start of the session, nanoseconds UTC.
+        parent: The parent session; None for a root, or if the parent is unknown.
+        is_replay: True if the session replays another one. Lists, counts and sums leave replays out
+            unless they are asked for.
     """
 
     number: int
@@ -142,7 +142,7 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def root(self) -> SessionContext:
-        """The root session above this one."""
+        """The root session above this one; a root itself."""
         return self.chain()[-1]
 
     @property
@@ -152,16 +152,16 @@ class SessionContext(msgspec.Struct, frozen=True, gc=False):
 
 
 class ViewEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event as it is given to views, decoded once for all of them.
+    """An event as views get it, decoded once for all views.
 
     Attributes:
-        event: The event as it is recorded.
-        payload: What it decodes to.
-        session: The session that it is about; None for events outside of any session, or of one
-            that this log does not know.
-        is_residue: Of a `session.erased`: True if the session's own events were erased already when
-            they were read, so that this event is all that the rows can be made from. False if they
-            were read as they were written, so that the rows hold what has to go now.
+        event: The recorded event.
+        payload: The decoded payload.
+        session: The session that the event is about; None if there is none, or if the log does not
+            have it.
+        is_residue: For a `session.erased`: True if the payloads of the session were already erased
+            when they were read, so the rows have to be made from this event alone. False if they
+            were read before the erasure, so the rows contain data that has to be removed now.
     """
 
     event: Recorded
@@ -171,17 +171,17 @@ class ViewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rows(Protocol):
-    """Reads and changes the rows of a view's tables, inside its `apply`."""
+    """Reads and changes the rows of a view's tables; passed to the view's `apply`."""
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
         """Read a row, including all changes so far.
 
         Args:
             table: The name of one of the view's tables.
-            key: The values of the key's columns.
+            key: The values of the key columns.
 
         Returns:
-            The other columns, None where there is no such row.
+            The other columns; None if there is no such row.
         """
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
@@ -189,17 +189,18 @@ class Rows(Protocol):
 
         Args:
             table: The name of one of the view's tables.
-            key: The values of the key's columns.
-            **columns: The values to set.
+            key: The values of the key columns.
+            **columns: The new values, by the names of the columns.
         """
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
-        """Add to integer columns of a row.
+        """Add numbers to integer columns of a row.
 
         Args:
             table: The name of one of the view's tables.
-            key: The values of the key's columns.
-            **deltas: What to add; a row or value that is missing counts as zero.
+            key: The values of the key columns.
+            **deltas: The numbers to add, by the names of the columns; a missing row or value counts
+                as zero.
         """
 
     def delete(self, table: str, key: Key, *, text: str | None = None) -> None:
@@ -207,7 +208,7 @@ class Rows(Protocol):
 
         Args:
             table: The name of one of the view's tables.
-            key: The values of the key's columns.
+            key: The values of the key columns.
             text: Of a table with `search`: the text that the row was put with, since only who knows
                 its words can take them out of the index. None where it has none.
         """
@@ -227,7 +228,7 @@ class Rows(Protocol):
 
         Args:
             table: The name of one of the view's tables.
-            first: The value of the first column of the key.
+            first: The value of the first key column.
         """
 
 
@@ -237,10 +238,11 @@ ERASED = "session.erased"
 class View(Protocol):
     """A named set of tables built from events.
 
-    A view that keeps anything of what sessions say lists `session.erased` (ERASED) among its types,
-    and removes it in `apply` when that event comes: the payloads are still in the log then, and go
-    when all views have taken it. A view that does not list it is rebuilt after each erasure, and is
-    given no event without a payload; one that does gets those, too, as `Erased`.
+    A view that stores anything that users, tools or models wrote has to list `session.erased`
+    (ERASED) among its types, and to remove the data of that session in `apply` when the event
+    comes. The payloads are still in the log then; they are removed when all views have applied the
+    event. A view that does not list it is rebuilt after each erasure and gets no erased events. A
+    view that lists it gets these, too, with `Erased` as payload.
     """
 
     @property
@@ -249,11 +251,11 @@ class View(Protocol):
 
     @property
     def version(self) -> int:
-        """A number to raise when the tables or their meaning change; rows are then rebuilt."""
+        """A number to raise when the tables or their meaning change; the rows are then rebuilt."""
 
     @property
     def types(self) -> Collection[str]:
-        """The event types that the view needs; no others are decoded for it."""
+        """The event types that the view needs; it gets no others."""
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -263,27 +265,27 @@ class View(Protocol):
         """Update the rows for some events.
 
         Args:
-            rows: The rows of its tables.
-            batch: The next events of the log that it wants, in order.
+            rows: The rows of the view's tables.
+            batch: The next events of the log that have the view's types, in order.
         """
 
 
 ReadsRow = Callable[[str, Key], Mapping[str, Value] | None]
-"""Reads a row by the name of its table and its key; None where there is no such row."""
+"""A function that returns a row by the name of its table and its key; None if there is none."""
 
 
 class DigestView(View, Protocol):
-    """A view that is also built from the digests of all events, whatever their types."""
+    """A view that is also built from the digests of all events, of any type."""
 
     def apply_digests(self, rows: Rows, digests: Leaves, shown: ReadsRow) -> None:
         """Update the rows for some digests.
 
         Args:
-            rows: The rows of its tables.
-            digests: The next events of the log: their positions and digests, in order. A digest is
-                None where the event can't be read.
-            shown: Reads the rows as everybody sees them, which a rebuild replaces. They may know
-                what the log can't tell any more.
+            rows: The rows of the view's tables.
+            digests: The positions and digests of the next events of the log, in order. A digest is
+                None if the event can't be read.
+            shown: Reads the rows that users see at present and that a rebuild will replace. They
+                may have information that a damaged log has lost.
         """
 
 
@@ -291,9 +293,12 @@ def takes_digests(view: View) -> TypeGuard[DigestView]:
     """True if a view is a DigestView.
 
     Args:
-        view: Any view.
+        view: The view, of any class.
+
+    Returns:
+        True if it has `apply_digests`.
     """
-    return hasattr(view, "apply_digests")  # isinstance takes microseconds
+    return hasattr(view, "apply_digests")  # isinstance with a protocol takes microseconds
 
 
 def check_names(views: Sequence[View]) -> None:
@@ -303,7 +308,7 @@ def check_names(views: Sequence[View]) -> None:
         views: All views of a store.
 
     Raises:
-        ViewError: Two share a name, or one can't be named so.
+        ViewError: Two views or tables share a name, or a name is not allowed.
     """
     names = [view.name for view in views]
     tables = [table.name for view in views for table in view.tables]

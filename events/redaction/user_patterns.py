@@ -132,9 +132,8 @@ def _begun(prefix: str) -> str:
 
 
 # The header of RFC 6750 section 2.1 (its b64token; without a digit it would be a word), and JSON
-# Web
-# Tokens (RFC 7519 section 3: base64url that begins with `{"`) anywhere. The first characters are a
-# set, as are those of CARD, because `re` searches a set fast.
+# Web Tokens (RFC 7519 section 3: base64url that begins with `{"`) anywhere. The first characters
+# are a set, as are those of CARD, because `re` searches a set fast.
 BEARER = Pattern(
     "bearer-token",
     r"[Bbe](?:(?<=[Bb])(?i:earer)[ \t]{1,8}"

@@ -1,10 +1,10 @@
 """Keeps rows up to date with the log, and rebuilds them.
 
-projector         catches up, one process at a time
+projector         brings rows up to date, one process at a time
 batches           applies the log to views, and writes what they changed
-row_changes       what views changed, and the statements that write it
+row_changes       collects what views change, and makes the SQL that writes it
 tables            the tables of each generation
-checkpoints       how far the rows are
-session_contexts  which session an event belongs to
-rebuild           new rows beside the old
+checkpoints       the position up to which rows are built
+session_contexts  finds the session that an event belongs to
+rebuild           builds new rows beside the old ones
 """

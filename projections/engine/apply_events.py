@@ -27,18 +27,18 @@ from lllm.projections.engine.skip_damage import (
 )
 from lllm.projections.view import ERASED, View, ViewEvent, takes_digests
 
-_AT_ONCE = 2_000  # events decoded at once; with large messages they take some memory
-_PART = 2_000  # rows written in one transaction where they need not be visible at once
+_AT_ONCE = 2_000  # events that are decoded at once; with large messages they take some memory
+_PART = 2_000  # rows that are written in one transaction if they need not become visible together
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The changes that a batch of events makes to the rows of views, not yet written.
+    """The row changes that a batch of events makes, not yet written.
 
     Attributes:
-        database: Where the rows are.
-        changes: The changes.
-        generations: The views that took the batch, and the generation of their rows.
-        position: How far the batch goes in the log.
+        database: The database of the rows.
+        changes: The collected changes.
+        generations: The views that applied the batch, and the generation of their rows.
+        position: The position of the log that the batch reaches.
     """
 
     database: Database
@@ -50,14 +50,15 @@ class Batch(msgspec.Struct, frozen=True):
         """Write the changed rows and their checkpoint in one transaction.
 
         Args:
-            timeout: Seconds to wait for others, None for as long as anybody does.
+            timeout: The longest time to wait for other writers, in seconds; None for
+                `locks.WAIT_SECONDS`, after which LogUnavailable is raised.
 
         Returns:
-            False where others took longer; nothing is written then.
+            False if the time was over; nothing is written then.
 
         Raises:
-            LogDamaged: A session begins twice.
-            ViewError: The rows hold numbers that lllm never writes.
+            LogDamaged: The log has a second beginning of the same session.
+            ViewError: A row has a number beyond the limits of lllm.
         """
         writing = self.database.write(timeout=timeout)
         try:
@@ -68,15 +69,15 @@ class Batch(msgspec.Struct, frozen=True):
                     connection.executemany(sql, rows)
                 advance(connection, self.generations, self.position)
         finally:
-            writing.abandon()  # where an interrupt kept the `with` from doing it
+            writing.abandon()  # in case an interrupt kept the `with` from doing it
         return True
 
     def write_in_parts(self) -> None:
-        """Write rows that nobody reads yet, in short transactions.
+        """Write rows that are not shown yet, in several short transactions.
 
         Raises:
-            LogDamaged: A session begins twice.
-            ViewError: The rows hold numbers that lllm never writes.
+            LogDamaged: The log has a second beginning of the same session.
+            ViewError: A row has a number beyond the limits of lllm.
         """
         with _errors_named(self.position):
             for sql, rows in self.changes.statements():
@@ -87,11 +88,11 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Batches:
-    """Makes batches of a log's events for the views whose rows one database stores.
+    """Applies the events of a log to views, batch by batch.
 
     Args:
-        log: What the events are read from.
-        database: Where the rows are.
+        log: The log that the events are read from.
+        database: The database of the rows.
     """
 
     def __init__(self, log: LogBackend, database: Database) -> None:
@@ -110,18 +111,19 @@ class Batches:
         """Apply events to views; write each batch before asking for the next.
 
         Args:
-            views: The views, and how far the rows of each are.
-            upto: The position to go on to.
-            contexts: The sessions met on the way.
-            size: Events of a batch, at most.
-            failed: Told of a view that raises, which is left where it was from then on.
+            views: The views, each with the checkpoint of its rows.
+            upto: The position at which to stop.
+            contexts: Finds the session of each event.
+            size: The greatest number of events in a batch.
+            failed: A function that is called with a view that raised, and its error; the view gets
+                no further events. None to raise the error.
 
         Yields:
-            The batches, the last of which goes up to `upto`.
+            The batches; the last one reaches `upto`.
 
         Raises:
-            ViewError: A view raises, and nobody is to be told.
-            LogDamaged: The log can't be read on, behind damage.
+            ViewError: A view raised, and `failed` is None.
+            LogDamaged: The log is damaged, and the position behind the damage is unknown.
         """
         views = dict(views)
         generations = {view: at.generation for view, at in views.items()}
@@ -157,7 +159,7 @@ class Batches:
         return skip_corrupt_events_of(self._log, stream, 0)
 
     def _changes_of(self, generations: Mapping[View, int]) -> Changes:
-        """Make empty changes, or reuse those of the last batch."""
+        """Make empty changes, or reuse those of the last batch with their cached rows."""
         changes = self._changes
         if changes is None or changes.generations != generations:
             changes = self._changes = Changes(dict(generations), self._read_stream)
@@ -168,7 +170,7 @@ class Batches:
 def _apply(
     views: Mapping[View, Checkpoint], changes: Changes, batch: Sequence[ViewEvent]
 ) -> list[tuple[View, ViewError]]:
-    """Pass each view the events that it needs; returns the views that raised."""
+    """Pass each view the events that it needs; return the views that raised, with their errors."""
     types = [one.event.type for one in batch]
     first = batch[0].event.position
     failures: list[tuple[View, ViewError]] = []
@@ -189,7 +191,7 @@ def _apply(
 def _apply_digests(
     views: Mapping[View, Checkpoint], changes: Changes, batch: Sequence[Recorded | OtherEvent]
 ) -> list[tuple[View, ViewError]]:
-    """Pass the digests of all events to the views of them; returns the views that raised."""
+    """Pass the digests of all events to the views that take them; return the views that raised."""
     failures: list[tuple[View, ViewError]] = []
     for view, at in views.items():
         if takes_digests(view):
@@ -198,7 +200,7 @@ def _apply_digests(
                 digests = [one for one in digests if one[0] > at.position]
             try:
                 view.apply_digests(changes, digests, changes.shown)
-            except Exception as error:  # as of `apply`
+            except Exception as error:  # as in `_apply`
                 first, last = batch[0].position, batch[-1].position
                 failures.append((view, _view_error(view, first, last, error)))
     return failures
@@ -219,7 +221,7 @@ def _view_error(view: View, first: int, last: int, error: Exception) -> ViewErro
 
 @contextmanager
 def _errors_named(upto: int) -> Iterator[None]:
-    """Raise errors of SQLite while rows are written as errors of the log or the rows."""
+    """A context manager that turns SQLite's errors while rows are written into lllm's errors."""
     try:
         yield
     except sqlite3.IntegrityError as error:
@@ -230,6 +232,6 @@ def _errors_named(upto: int) -> Iterator[None]:
         ) from error
     except OverflowError as error:
         raise ViewError(
-            "The rows of a view hold a number beyond all that lllm writes; `lllm rebuild`, or "
-            "LogStore.rebuild(), makes them anew."
+            "The rows of a view have a number larger than lllm ever writes. Rebuild them with "
+            "`lllm rebuild` or LogStore.rebuild()."
         ) from error

@@ -1,6 +1,6 @@
 """Stores up to which position each view's rows are built, and checks if they can be continued.
 
-A checkpoint is stored in the transaction that writes the rows it tells of.
+A checkpoint is written in the same transaction as the rows that it describes.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 class Checkpoint(msgspec.Struct, frozen=True):
     """The position up to which a view's rows are built, and the version that built them.
 
-    Where `version` or `known` is another now, the rows are built anew.
+    If `version` or `known` differ from their present values, the rows are rebuilt.
 
     Attributes:
-        version: Of the view.
-        generation: Of the tables that hold the rows.
-        position: The last position of the log that they tell of.
-        known: The event types and versions that the library knew, as `known_events` writes them.
+        version: The version of the view.
+        generation: The number of the tables that contain the rows.
+        position: The last position of the log that the rows include.
+        known: The event types and versions that the library could read, in the form of
+            `known_events`.
     """
 
     version: _Count
@@ -52,18 +53,19 @@ class Checkpoint(msgspec.Struct, frozen=True):
         """True if a newer version of lllm built the rows.
 
         Args:
-            view: The view as this library has it.
+            view: The view, as this version of lllm has it.
 
         Returns:
-            True if a newer version of the view did, or did from events that this library can't
-            read.
+            True if they were built by a newer version of the view, or from events that this version
+            of lllm can't read.
         """
         if self.version > view.version:
             return True
         try:
             pairs = msgspec.json.decode(self.known or "[]", type=list[tuple[str, int]])
         except (ValueError, RecursionError):
-            return False  # what no lllm wrote is not what is known now, so the rows are built anew
+            # a value that lllm never writes differs from the present one, so the rows are rebuilt
+            return False
         return any(v > (EVENTS[name].version if name in EVENTS else 0) for name, v in pairs)
 
 
@@ -74,7 +76,7 @@ def known_events(view: View) -> str:
         view: The view.
 
     Returns:
-        JSON, as a checkpoint keeps it.
+        JSON, in the form that a checkpoint stores.
     """
     return _known(frozenset(view.types))
 
@@ -89,11 +91,11 @@ def is_stale(view: View, found: Checkpoint | None) -> bool:
     """True if a view's rows have to be rebuilt.
 
     Args:
-        view: The view as this library has it.
-        found: Its stored checkpoint, None where there is none.
+        view: The view, as this version of lllm has it.
+        found: The stored checkpoint of the view; None if there is none.
 
     Returns:
-        True if there are none, or an older library built them.
+        True if there are no rows, or if an older version built them.
     """
     if found is None or found.version < view.version:
         return True
@@ -101,12 +103,27 @@ def is_stale(view: View, found: Checkpoint | None) -> bool:
 
 
 def has_checkpoints(database: Database) -> bool:
-    """True if a database has ever stored rows of views."""
+    """True if a database has ever stored rows of views.
+
+    Args:
+        database: The database of the rows.
+
+    Returns:
+        False if it has no table of checkpoints.
+    """
     return bool(database.query("SELECT 1 FROM sqlite_master WHERE name = 'checkpoints'"))
 
 
 def can_go_on(database: Database, views: Sequence[View]) -> bool:
-    """True if a database has rows of all these views and none have to be rebuilt."""
+    """True if a database has rows of all these views and none have to be rebuilt.
+
+    Args:
+        database: The database of the rows.
+        views: The views to check.
+
+    Returns:
+        False if the rows of one have to be built first.
+    """
     if not has_checkpoints(database):
         return False
     found = read_checkpoints(database)
@@ -117,18 +134,19 @@ def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
     """Read the stored checkpoints.
 
     Args:
-        database: Where the rows are.
+        database: The database of the rows.
 
     Returns:
-        The checkpoint of each view, by its name.
+        The checkpoints, by the names of their views.
 
     Raises:
-        LogError: The table can't be read.
+        LogError: The table of checkpoints can't be read.
     """
     rows = database.query("SELECT view, version, generation, position, known FROM checkpoints")
     found: dict[str, Checkpoint] = {}
     for view, *rest in rows:
-        with suppress(msgspec.ValidationError):  # the rows of what is no checkpoint are built anew
+        # if an entry is invalid, the rows of its view are rebuilt
+        with suppress(msgspec.ValidationError):
             found[str(view)] = msgspec.convert(
                 dict(zip(Checkpoint.__struct_fields__, rest, strict=True)), Checkpoint
             )
@@ -138,11 +156,11 @@ def read_checkpoints(database: Database) -> dict[str, Checkpoint]:
 def replace_damaged(database: Database) -> None:
     """Replace the table of checkpoints by an empty one if a page of it is damaged.
 
-    SQLite can't remove what it can't read, so the old one gets another name. Every view is built
-    anew then.
+    SQLite can't delete a table that it can't read, so the old one is renamed. Then all views are
+    rebuilt.
 
     Args:
-        database: Where the rows are.
+        database: The database of the rows.
 
     Raises:
         LogError: The table can't be read for another reason, or can't be replaced.
@@ -166,9 +184,9 @@ def advance(connection: sqlite3.Connection, generations: Mapping[View, int], pos
     """Store the position up to which views are built, in the transaction of their rows.
 
     Args:
-        connection: In that transaction.
+        connection: A connection with an open transaction, in which the rows are written.
         generations: The views, and the generation of their rows.
-        position: The last position of the log that the rows tell of.
+        position: The last position of the log that the rows include.
     """
     connection.executemany(
         "UPDATE checkpoints SET position = max(position, ?) WHERE view = ? AND generation = ?",

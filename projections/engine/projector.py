@@ -1,9 +1,9 @@
 """Brings the rows of all views up to date with the log.
 
-Views pull: a read first catches up to the head of the log, in one pass for all views. Each batch is
-applied in memory, then written in one short transaction with the checkpoint, so that every event
-counts exactly once and appenders never wait long. One process projects at a time; a lock file says
-which.
+Rows are brought up to date when they are read: a read first catches up to the head of the log, in
+one pass for all views. Each batch is applied in memory and then written in one short transaction
+with the checkpoint. So every event counts exactly once, and appends never wait long. Only one
+process catches up at a time; it holds a lock file.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from lllm.projections.view import View, check_names
 
 _logger = logging.getLogger("lllm.store")
 
-BATCH = 400  # events applied in one transaction; the commit stays below about 10 ms
-_UNAWAITED_SECONDS = 5.0  # in which nobody waits, after somebody has in vain
-_PATIENCE = 0.05  # seconds that a write waits at least, of whoever need not catch up just now
+BATCH = 400  # events that are applied in one transaction; its commit takes less than about 10 ms
+_UNAWAITED_SECONDS = 5.0  # for so many seconds no read waits, after one has waited in vain
+_PATIENCE = 0.05  # the least time that a write waits, in seconds
 
 
 class _Alone(LockPair):
@@ -51,29 +51,29 @@ class _Alone(LockPair):
         if lock is not None:
             with FileErrors(lock):
                 self._file = FileLock(lock)
-        # Not reentrant: the collector may end a session inside.
+        # Not reentrant: the garbage collector may end a session inside.
         super().__init__(threads, self._file, timeout, reentrant=False)
 
     def exit(self) -> None:
-        """See LockPair."""
+        """Release the lock, as `LockPair.exit` does, and close its file."""
         super().exit()
         if self._file is not None:
             self._file.close()
 
 
 class Projector:
-    """The views of one log, and the database of their rows.
+    """Keeps the rows of all views of one log up to date.
 
     Args:
-        log: What the events are read from.
-        database: Where the rows are.
-        views: All views that are kept up to date.
-        lock: The lock file that says who projects; None where no other process can.
+        log: The log that the events are read from.
+        database: The database of the rows.
+        views: The views to keep up to date.
+        lock: The lock file of the process that catches up; None if no other process uses the rows.
         optional: Those of the views that a store has or has not; see `optional_views`.
 
     Attributes:
-        rebuilding: The lock, between threads, of whoever builds rows anew.
-        rows_in_log: True if the rows stand in the log's own database.
+        rebuilding: The lock, between threads, that a rebuild holds.
+        rows_in_log: True if the rows are in the log's own database.
 
     Raises:
         ViewError: Two views have a name or a table in common.
@@ -94,15 +94,17 @@ class Projector:
         check_names(self.views)
         self._threads = RobustLock()
         self.rebuilding = RobustLock()
-        self._stopped: set[View] = set()  # those that raised, until the store is opened again
+        # views that raised, which get no events until the store is opened again
+        self._stopped: set[View] = set()
         self._backend = log.backend if isinstance(log, BufferedLog) else log
         self.rows_in_log = (
             isinstance(self._backend, KeepsRows)
             and self._backend.rows_in_log
             and self._backend.rows_database() is database
         )
-        self._idle: tuple[object, ...] | None = None  # the state in which there was nothing to do
-        self._unawaited_until = 0.0  # by the monotonic clock
+        # the state of log and rows at which there was nothing to do
+        self._idle: tuple[object, ...] | None = None
+        self._unawaited_until = 0.0  # a time of the monotonic clock
         self.batches = Batches(log, database)
         self._lock = lock
         if not database.read_only and not has_checkpoints(database):
@@ -112,28 +114,27 @@ class Projector:
         register_after_fork(self)
 
     def after_fork(self) -> None:
-        """Read the state of the database again."""
+        """Make the child read the state of the database again."""
         self._idle = None
 
-    # -- where things stand
+    # -- State
 
     @property
     def stopped(self) -> frozenset[View]:
-        """The views that raised, which stay where they are until the store is opened again."""
+        """The views that raised; their rows are not updated until the store is opened again."""
         return frozenset(self._stopped)
 
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """Read up to which position each view is built, unregistered views included."""
+        """Read the position up to which each view is built, also views that are not registered."""
         return read_checkpoints(self.database)
 
     def stale(self) -> list[View]:
         """Find the views whose rows have to be rebuilt.
 
         Returns:
-            Those that have no rows yet, or whose rows an older version built, or tell of events
-            that the log has lost, as with the loss of power. Where the end of the log is missing,
-            somebody may put it back: rows that tell of it stay as they are then. Optional views
-            are among them in a new store, and where they have rows.
+            The views that have no rows yet, whose rows an older version built, or whose rows
+            include events that the log has lost, as after a loss of power. If the end of the log is
+            missing, it may be restored, so rows that include it are kept then.
         """
         found, head = self.checkpoints(), self.log.head()
         meant = self.present(found) if found or self.database.path == ":memory:" else self.views
@@ -148,7 +149,7 @@ class Projector:
         """Check if the last events of the log are missing.
 
         Returns:
-            The damage, None where the end is there or this log can't tell.
+            The damage; None if the end is there, or if this log can't tell.
         """
         try:
             if isinstance(self._backend, KnowsItsEnd):
@@ -158,7 +159,9 @@ class Projector:
         return None
 
     def buildable(self, *, check: bool = False) -> list[View]:
-        """Find the views that this version may build, because no newer one has.
+        """Find the views that this version may build.
+
+        It leaves out views whose rows a newer version has built.
 
         Args:
             check: Find only those that have rows, to be compared.
@@ -190,26 +193,28 @@ class Projector:
             return self.log.head()
         return max(self.log.head() - min(positions, default=0), 0)
 
-    # -- catching up
+    # -- Catching up
 
     def catch_up(self, *, timeout: float = 1.0) -> bool:
-        """Bring every view up to the head of the log as it is now.
+        """Bring every view up to the current head of the log.
 
         Args:
-            timeout: Seconds to wait for another process that is catching up, and for each write.
+            timeout: The longest time to wait for another process that is catching up, and for each
+                write, in seconds.
 
         Returns:
-            False where that took longer, or the rows may not be written: they are then those of the
-            checkpoint.
+            False if the time was over, or if the rows can't be written. The rows are then those of
+            the checkpoint.
 
         Raises:
-            LogDamaged: The log can't be read on, behind damage.
+            LogDamaged: The log is damaged, and the position behind the damage is unknown.
             LogError: The rows can't be read or written.
         """
         if timeout == 0 and isinstance(self.log, BufferedLog) and self.log.is_holding:
-            return True  # what has just happened waits, too; who reads catches up
+            return True  # new events may wait: the next read catches up
         head = None if self.rows_in_log else self.log.head()
-        state = (self.database.state(), head)  # a third of what looking at log and rows costs
+        # takes a third of the time of checking both log and rows
+        state = (self.database.state(), head)
         if state == self._idle:
             return True
         if head is None:
@@ -226,9 +231,9 @@ class Projector:
             with alone as mine:
                 done = mine and self.pull(head, max(timeout, _PATIENCE))
         finally:
-            alone.exit()  # where an interrupt kept the `with` from doing it
+            alone.exit()  # in case an interrupt kept the `with` from doing it
         if not done and timeout:
-            # Whoever is at it may be frozen. The next reads look whether it goes on, and no more.
+            # The process that holds the lock may be suspended, so the next reads try only once.
             self._unawaited_until = time.monotonic() + _UNAWAITED_SECONDS
         return done
 
@@ -246,13 +251,13 @@ class Projector:
                     remove_deleted_words(self.database, table, generation)
 
     def alone(self, timeout: float | None = None) -> LockPair:
-        """Hold the lock that lets one process at a time project.
+        """Take the lock with which one process at a time catches up.
 
         Args:
-            timeout: Seconds to wait, None for as long as anybody does.
+            timeout: The longest time to wait, in seconds; None for `locks.WAIT_SECONDS`.
 
         Returns:
-            A `with`, whose value is False where that was not enough.
+            A context manager; its value is False if the time was over.
         """
         return _Alone(self._threads, self._lock, timeout)
 
@@ -268,17 +273,18 @@ class Projector:
     def pull(self, head: int, timeout: float | None = None) -> bool:
         """Apply the log to every view whose rows this version can continue.
 
-        Whoever calls it holds the lock (`alone`).
+        The caller holds the lock (`alone`).
 
         Args:
-            head: The position to go on to.
-            timeout: Seconds that each write waits for others, None for as long as anybody does.
+            head: The position up to which events are applied.
+            timeout: The longest time that each write waits for other writers, in seconds; None for
+                `locks.WAIT_SECONDS`, after which an error is raised.
 
         Returns:
-            False where they took longer: the rest is left to the next.
+            False if the time was over; the next call continues.
 
         Raises:
-            LogDamaged: The log can't be read on, behind damage.
+            LogDamaged: The log is damaged, and the position behind the damage is unknown.
             LogError: The rows can't be read or written.
         """
         found = self.checkpoints()
@@ -286,7 +292,7 @@ class Projector:
             view: found[view.name]
             for view in self.views
             if view not in self._stopped
-            # Rows that a newer version built are its own to go on with.
+            # Rows that a newer version built are only continued by that version.
             and view.name in found
             and found[view.name].version == view.version
             and not found[view.name].ahead_of(view)

@@ -1,9 +1,9 @@
 """Rebuilds the rows of views beside the old ones, while others read and write.
 
-The next generation of tables is filled in short transactions, shown in place of the old in one, and
-the old is emptied in chunks. A rebuild can be stopped at any point: what it left is in nobody's way
-and is removed by the next. With `check`, nothing is replaced: the rows that were there are compared
-with those that the log says there should be.
+The next generation of tables is filled in short transactions. Then one transaction shows it in
+place of the old generation, which is emptied in chunks. A rebuild can be stopped at any point: the
+tables that it leaves disturb nothing, and the next rebuild removes them. With `check`, nothing is
+replaced: the stored rows are compared with rows built from the log.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from lllm.projections.view import Table, View
 
 _logger = logging.getLogger("lllm.store")
 
-Progress = Callable[[int, int], None]  # the position reached, the position to reach
+Progress = Callable[[int, int], None]  # called with the position reached and the position to reach
 
-_BATCH = 30_000  # events: what is added to one row is added up first, and each page written once
+# events of a batch: sums of one row are added up first, and each page is written once
+_BATCH = 30_000
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first row in which stored and rebuilt rows differ.
+    """The first row in which the stored and the rebuilt rows differ.
 
     Attributes:
         view: The name of the view.
         table: The name of its table.
-        key: The columns that tell the row from others; of a search index, the word.
-        stored: All columns of the row as it is stored, None where there is none.
-        rebuilt: All columns of the row as the events say, None where they speak of none.
+        key: The values of the key columns.
+        stored: All columns of the stored row; None if there is none.
+        rebuilt: All columns of the row built from the events; None if there is none.
     """
 
     view: str
@@ -62,10 +63,10 @@ class Rebuilt(msgspec.Struct, frozen=True):
     """The result of a rebuild.
 
     Attributes:
-        views: The names of the views that it built or compared; those whose rows a newer lllm built
-            are not among them.
-        position: How far the log was read.
-        difference: Where a check failed, None where it found nothing.
+        views: The names of the views that were built or compared. Views whose rows a newer lllm
+            built are left out.
+        position: The position up to which the log was read.
+        difference: The first difference that a check found; None if there is none.
     """
 
     views: tuple[str, ...]
@@ -84,25 +85,26 @@ def rebuild(
 ) -> Rebuilt:
     """Rebuild the rows of views from the log, or compare them with the log.
 
-    Rows that a newer lllm built are left as they are.
+    Rows that a newer lllm built are not changed.
 
     Args:
-        projector: Whose rows are built.
-        views: The views that are meant, None for all.
-        lock: The file that says that a rebuild is under way, None where no other process can have
-            one. A second rebuild waits for the first.
-        check: Compare, and replace nothing.
-        stale: Build only views whose rows have to be built anew (`Projector.stale`); whoever waited
-            for another's rebuild finds none.
-        progress: Called after each batch with the position reached and the one to reach.
+        projector: The projector of the rows.
+        views: The views to rebuild; None for all.
+        lock: The lock file of a running rebuild; None if no other process uses the rows. A second
+            rebuild waits for the first.
+        check: True to compare the rows and replace nothing.
+        stale: True to build only the views whose rows have to be rebuilt (`Projector.stale`). After
+            waiting for another rebuild, there are none.
+        progress: A function that is called after each batch with the position reached and the
+            position to reach; None for no reports.
 
     Returns:
-        What was done.
+        Which views were built or compared, and the first difference.
 
     Raises:
-        LogDamaged: The log can't be read on, behind damage.
+        LogDamaged: The log is damaged, and the position behind the damage is unknown.
         LogError: The rows can't be read or written.
-        ViewError: A view raises.
+        ViewError: A view raised an error.
     """
     lost = None if stale else projector.lost_end()
     if lost is not None:
@@ -203,7 +205,7 @@ def _replace(projector: Projector, building: _Building, progress: Progress | Non
     with projector.alone() as mine:
         if not mine:
             raise kept_waiting(projector.database.path)
-        # What came meanwhile is little; nobody else projects until the new rows are shown.
+        # Few events came meanwhile; no other process catches up until the new rows are shown.
         building.feed(projector.log.head(), progress)
         with projector.database.write() as connection:
             assert connection is not None
@@ -227,7 +229,8 @@ def _compare(projector: Projector, building: _Building, progress: Progress | Non
             positions = {found[view.name].position for view in building.generations}
             building.feed(max(positions), progress)
             connection = stack.enter_context(projector.database.snapshot())
-            # The snapshot begins while both stand at one position, and outlasts the lock.
+            # The snapshot begins while old and new rows are at the same position, and outlasts the
+            # lock.
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM checkpoints").fetchone()
         difference = next(

@@ -16,20 +16,20 @@ from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import Key, Table, View
 from lllm.projections.words import indexed_text
 
-_KNOWN = 20_000  # rows of one table that are kept from batch to batch
+_KNOWN = 20_000  # rows of one table that are cached from batch to batch
 
-_NO_PUTS: dict[str, Value] = {}  # shared by the changes that have none, and never changed
+_NO_PUTS: dict[str, Value] = {}  # shared by changes without columns, and never changed
 _NO_ADDS: dict[str, int] = {}
 
-Statement = tuple[str, list[Key]]  # SQL, and the parameters of each time that it is run
-_Read = Callable[[str, Key], list[Row]]  # a SELECT and its parameters
+Statement = tuple[str, list[Key]]  # SQL, and the parameters of each execution
+_Read = Callable[[str, Key], list[Row]]  # runs a SELECT with parameters
 
 
 class _Change(msgspec.Struct, gc=False):
     """The change of a batch to one row.
 
-    puts, adds: the columns that are set or added to. deleted: what was stored goes. kept: the row
-    is there in the end.
+    puts, adds: the columns that are set or added to. deleted: the stored row is deleted first.
+    kept: the row exists in the end.
     """
 
     puts: dict[str, Value]
@@ -66,7 +66,7 @@ class _Change(msgspec.Struct, gc=False):
 
 
 class _SetChanges:
-    """The changes to a table whose rows consist of a key only: which keys exist in the end."""
+    """The changes to a table whose rows are only a key: the keys that exist in the end."""
 
     def __init__(self, table: Table, generation: int) -> None:
         self.name = generation_table(table.name, generation)
@@ -121,8 +121,8 @@ class _SetChanges:
 class _RowChanges:
     """The changes to one table, and the statements that write them.
 
-    known: the rows that were asked for, with every change so far. They stay known when the changes
-    are written, since nobody else writes the table meanwhile.
+    known: the rows that were read, with every change so far. They stay in the cache when the
+    changes are written, since no other process writes the table meanwhile.
     """
 
     def __init__(self, table: Table, generation: int) -> None:
@@ -186,7 +186,7 @@ class _RowChanges:
         if change is None:
             return self._stored(key, read)
         if self._empty.keys() == change.puts.keys():
-            return change.applied_to(self._empty)  # nothing of what is stored stays
+            return change.applied_to(self._empty)  # the stored row will be deleted
         return change.applied_to(self._stored(key, read) or self._empty)
 
     def _stored(self, key: Key, read: _Read) -> dict[str, Value] | None:
@@ -195,7 +195,7 @@ class _RowChanges:
 
     def statements(self) -> Iterator[Statement]:
         gone: list[Key] = []
-        # Rows that change the same columns are written by one statement.
+        # Rows with changes to the same columns are written by one statement.
         groups: defaultdict[tuple[tuple[str, ...], tuple[str, ...]], list[Key]] = defaultdict(list)
         for key, change in self.changes.items():
             puts, adds = change.puts, change.adds
@@ -291,8 +291,9 @@ class Changes:
         read_stream: Reads a stream of the log.
 
     Attributes:
-        connection: What rows are read with.
-        generations: As given.
+        connection: The connection with which rows are read.
+        generations: The generation of each view's rows; no other process may write these rows
+            meanwhile.
     """
 
     connection: sqlite3.Connection
@@ -312,26 +313,27 @@ class Changes:
         return self.connection.execute(select, key).fetchall()
 
     def get(self, table: str, key: Key) -> Mapping[str, Value] | None:
-        """See Rows."""
+        """Read a row, including all changes so far; see `Rows.get`."""
         return self._tables[table].get(key, self._read)
 
     def shown(self, table: str, key: Key) -> Mapping[str, Value] | None:
-        """Read a row of the generation that everybody sees; see ReadsRow."""
+        """Read a row of the generation that users see; see `ReadsRow`."""
         try:
             return self._tables[table].shown(key, self._read)
         except sqlite3.OperationalError:
-            return None  # there is none yet, or its columns are those of another version
+            # there is no such table yet, or another version of the view defined its columns
+            return None
 
     def put(self, table: str, key: Key, **columns: Value) -> None:
-        """See Rows."""
+        """Set some columns of a row; see `Rows.put`."""
         self._tables[table].put(key, columns)
 
     def add(self, table: str, key: Key, **deltas: int) -> None:
-        """See Rows."""
+        """Add numbers to integer columns of a row; see `Rows.add`."""
         self._tables[table].add(key, deltas)
 
     def delete(self, table: str, key: Key, *, text: str | None = None) -> None:
-        """See Rows."""
+        """Remove a row, if it is there; see `Rows.delete`."""
         changes = self._tables[table]
         if isinstance(changes, _SearchedChanges):
             changes.take_out(key, text, self._read)
@@ -343,14 +345,14 @@ class Changes:
         return self._read_stream(stream)
 
     def delete_under(self, table: str, first: Value) -> None:
-        """See Rows."""
+        """Remove all rows whose key begins with a value; see `Rows.delete_under`."""
         self._tables[table].delete_under(first, self._read)
 
     def drop(self, view: View) -> None:
         """Forget the changes of one view since the last write.
 
         Args:
-            view: The view, which raised.
+            view: The view, which has raised an error.
         """
         for table in view.tables:
             self._tables[table.name].forget()
@@ -364,7 +366,7 @@ class Changes:
         """Make the SQL statements for all changes, and forget the changes.
 
         Yields:
-            SQL and the parameters of each time that it is run, to be executed in this order.
+            The SQL of each statement and the parameters of its executions, to be run in this order.
         """
         for changes in self._tables.values():
             yield from changes.statements()
@@ -372,7 +374,7 @@ class Changes:
 
 def _in_order(rows: list[Key]) -> list[Key]:
     """Sort rows in the order of their table, so that each page is written once."""
-    with suppress(TypeError):  # a column that holds texts beside numbers
+    with suppress(TypeError):  # a column with both texts and numbers
         rows.sort()
     return rows
 

@@ -1,7 +1,8 @@
 """Finds the session that an event belongs to, and the sessions above it.
 
-Cached for the sessions met lately; for others it is read from their rows, so that catching up in
-the middle of a long session costs one look-up, not a walk through the log.
+Contexts of recent sessions are cached. Others are read from the rows of the sessions, so catching
+up in the middle of a long session takes one look-up and does not read the log from the session's
+start.
 """
 
 from __future__ import annotations
@@ -15,37 +16,39 @@ from lllm.events.model import Ancestor, Erased, Event, SessionErased, SessionSta
 from lllm.projections.table_names import generation_table
 from lllm.projections.view import SessionContext, ViewEvent, replayed_by, storable
 
-_CACHED = 50_000  # sessions; more than a batch can start: none is needed before it is stored
+# cached sessions; more than a batch can start, so that none is dropped before it is stored
+_CACHED = 50_000
 
-# Where a row is looked up: a column and its value -> the columns below, or None.
+# Looks up a row: a column and its value -> the columns below, or None.
 FindRow = Callable[[str, Value], Sequence[Value] | None]
-_UNKNOWN = ""  # the tactic of a session that was erased before it was read
+_UNKNOWN = ""  # the path for the tactic of a session that was erased before it was read
 _COLUMNS = "number, id, tactic, partition, started, parent, replays"
 
 
 class Contexts:
-    """The contexts of sessions, by id, for one pass over the log.
+    """Finds the contexts of sessions by id, during one pass over the log.
 
-    What was kept of a pass that was given up is of no use to the next.
+    After an aborted pass, make a new object: the cache may have sessions that were not stored.
 
     Args:
-        find_row: Reads one stored row, by the value of a column.
+        find_row: A function that reads one stored row by the value of a column.
     """
 
     def __init__(self, find_row: FindRow) -> None:
         self._find_row = find_row
         self._cache: OrderedDict[str, SessionContext] = OrderedDict()
-        self._without_start: set[str] = set()  # sessions that were erased before they were read
+        # ids of sessions that were erased before they were read
+        self._without_start: set[str] = set()
 
     def view_event(self, event: Recorded, payload: Event) -> ViewEvent:
-        """Make the ViewEvent of an event, with the session that it is about.
+        """Make the ViewEvent of an event, with the session that the event is about.
 
         Args:
-            event: The event.
-            payload: What it decodes to.
+            event: The recorded event.
+            payload: The decoded payload.
 
         Returns:
-            What views get of it.
+            The event in the form for views.
         """
         if isinstance(payload, SessionStarted):
             # A session begins once: with the first event of its stream.
@@ -81,13 +84,20 @@ class Contexts:
         return ViewEvent(event, erased, self._keep(known), is_residue=True)
 
     def of(self, session_id: str) -> SessionContext | None:
-        """Look up the context of a session; None if this log does not have it."""
+        """Find the context of a session.
+
+        Args:
+            session_id: The id of the session.
+
+        Returns:
+            The context; None if the log does not have the session.
+        """
         found = self._cache.get(session_id)
         if found is not None:
             self._cache.move_to_end(session_id)
             return found
         if storable(session_id) != session_id:
-            return None  # a row's id is UTF-8
+            return None  # a stored id is always UTF-8
         return self._load("id", session_id)
 
     def _start(self, event: Recorded, started: SessionStarted) -> SessionContext:
@@ -117,7 +127,7 @@ class Contexts:
         number, session_id, tactic, partition, started, parent, replays = row
         above = None
         if isinstance(parent, int) and isinstance(number, int) and parent < number:
-            above = self._load("number", parent)  # no row of ours is its own ancestor
+            above = self._load("number", parent)  # a forged row may be its own ancestor
         return self._keep(
             SessionContext(
                 number if isinstance(number, int) else 0,
@@ -132,7 +142,7 @@ class Contexts:
         )
 
     def _keep(self, context: SessionContext, *, stored: bool = False) -> SessionContext:
-        """Cache a context; those whose row is `stored` are dropped first."""
+        """Cache a context; contexts whose row is `stored` are dropped first."""
         self._cache[context.session_id] = context
         if stored:
             self._cache.move_to_end(context.session_id, last=False)
@@ -142,14 +152,15 @@ class Contexts:
 
 
 def stored_contexts(database: Database, generation: int | None = None) -> Contexts:
-    """Make the Contexts for a pass over the log, which read the rows of sessions.
+    """Make the Contexts for a pass over the log; it reads the rows of sessions.
 
     Args:
-        database: Where the rows are.
-        generation: Of rows that a rebuild is making; None for those that are shown.
+        database: The database of the rows.
+        generation: The generation of the rows that a rebuild is making; None for the rows that are
+            shown.
 
     Returns:
-        Contexts of which none is looked up yet.
+        The contexts, with an empty cache.
     """
     table = "sessions" if generation is None else generation_table("sessions", generation)
 

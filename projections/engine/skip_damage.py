@@ -1,4 +1,4 @@
-"""Reads a log for the views, skipping corrupt events; `lllm verify` reports those."""
+"""Reads a log for the views and skips corrupt events, which `lllm verify` reports."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def skip_corrupt_events(
 
     Args:
         log: The log.
-        types: Names of event types.
-        after: The position to begin behind.
+        types: The event types, as "llm.responded".
+        after: Read the events behind this position.
         upto: The last position to read.
 
     Yields:
         The events in order.
 
     Raises:
-        LogDamaged: Nobody knows where to go on behind damage.
+        LogDamaged: The log is damaged, and the position behind the damage is unknown.
     """
     return _read_around(lambda after: read_types(log, types, after=after, upto=upto), after)
 
@@ -43,24 +43,24 @@ def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator
 
     Args:
         log: The log.
-        stream: The stream.
-        after: The position to begin behind.
+        stream: The name of the stream.
+        after: Read the events behind this position.
 
     Yields:
         The events in order.
 
     Raises:
-        LogDamaged: Nobody knows where to go on behind damage.
+        LogDamaged: The log is damaged, and the position behind the damage is unknown.
     """
     return _read_around(lambda after: log.read(after=after, stream=stream), after)
 
 
 class OtherEvent(msgspec.Struct, frozen=True, gc=False):
-    """The place in the log of an event of which nothing but the digest is asked for.
+    """The position and digest of an event whose payload is not needed.
 
     Attributes:
-        position: As of Recorded.
-        digest: As of Recorded; None where it can't be read.
+        position: The position in the log.
+        digest: The digest, 32 bytes; None if it can't be read.
     """
 
     position: int
@@ -74,15 +74,15 @@ def events_and_digests(
 
     Args:
         log: The log.
-        types: Names of event types.
-        after: The position to begin behind.
+        types: The event types that are read as a whole.
+        after: Read the events behind this position.
         upto: The last position to read.
 
     Yields:
-        The events in order; those that can't be read are not left out.
+        The events in order; an event that can't be read is an OtherEvent.
 
     Raises:
-        LogDamaged: Nobody knows where to go on behind damage.
+        LogDamaged: The log is damaged, and the position behind the damage is unknown.
     """
     types, reached = frozenset(types), after
 
@@ -111,7 +111,7 @@ def _read_around(
     after: int,
     damaged: Callable[[int], Iterator[T]] = _nothing,
 ) -> Iterator[T]:
-    """Read on behind damage; `damaged` says what comes in its place, up to where it ends."""
+    """Continue reading behind damage; `damaged` returns what is yielded in place of the damage."""
     logged = False
     while True:
         try:

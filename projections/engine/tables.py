@@ -1,7 +1,8 @@
 """Names and creates the SQLite tables of views, one set for each generation of rows.
 
-The tables of a view carry the number of their generation (`sessions_v3`). An SQL view of the plain
-name stands in front of the current one, so that a rebuild can fill the next generation beside it.
+The names of a view's tables contain the number of their generation (`sessions_v3`). An SQL view
+with the plain name selects from the current generation, so that a rebuild can fill the next one
+beside it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ def create_tables(connection: sqlite3.Connection, view: View, generation: int) -
     """Create the empty tables and indexes for one generation of a view.
 
     Args:
-        connection: In a transaction.
+        connection: A connection with an open transaction.
         view: The view.
-        generation: One that has no tables yet.
+        generation: The number of the new generation, from 1.
     """
     for table in view.tables:
         name = generation_table(table.name, generation)
         columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
-        # A single integer key is the rowid itself; any other key is the table's own order.
+        # A single integer key is the rowid itself; with another key, the table is stored in its
+        # order.
         rowid = len(table.key) == 1 and table.columns[table.key[0]] == "INTEGER"
         connection.execute(
             f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({', '.join(table.key)}))"
@@ -44,7 +46,7 @@ def show_generation(connection: sqlite3.Connection, view: View, generation: int)
     """Make the plain names of a view's tables refer to one generation.
 
     Args:
-        connection: In a transaction.
+        connection: A connection with an open transaction.
         view: The view.
         generation: The generation to show.
     """

@@ -1,10 +1,12 @@
 """Queries the rows of views.
 
-filters             what is asked for; knows no SQL
-session_selection   a filter of sessions as FROM and WHERE: here a tag becomes SQL
-call_selection      the same for attempts to call a model
-sessions, session_tags, calls, costs, cost_groups   the questions, each a SELECT of its own
-selected_sessions   whose event is it, for whoever walks the log
-load_session        one session's events, found by its row
-rows                rows by key, checked
+filters              what users can filter by, without SQL
+session_filter_sql   turns a filter of sessions into FROM and WHERE: here a tag becomes SQL
+call_filter_sql      the same for attempts to call a model
+cursor_sql           turns the cursor of a list's next page into SQL
+sessions, session_tags, calls, costs, cost_groups, erasures   the queries, with a SELECT for each
+selected_sessions    finds the session of an event while the log is read
+load_session         reads the events of one session, found by its row
+merkle               reads the Merkle tree of the log
+rows                 reads rows by key and checks them
 """

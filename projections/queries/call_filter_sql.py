@@ -1,8 +1,8 @@
 """Turns a filter of calls into SQL that reads along one or several indexes.
 
-The index that leaves the fewest rows is walked, in the order of the list as far as it has it; what
-else is asked for is looked up for each row. Conditions that are not to be walked by carry a `+`,
-which keeps SQLite from it (https://sqlite.org/optoverview.html#disqualifying_where_clause_terms).
+The index that leaves the fewest rows is read, in the order of the list as far as the index has it;
+the other conditions are checked for each row. A `+` before a condition keeps SQLite from choosing
+an index for it (https://sqlite.org/optoverview.html#disqualifying_where_clause_terms).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lllm.projections.queries.session_filter_sql import Selection, tag_number
 from lllm.projections.view import storable
 from lllm.projections.views.calls import LARGEST_SIZE, size_of
 
-_NONE = -(2**63)  # what stands for a value that is not known: it comes last
+_NONE = -(2**63)  # takes the place of an unknown value, so that it comes last
 SORTED_BY: dict[CallSort, str] = {
     "started": "c.started",
     "elapsed": f"ifnull(c.elapsed, {_NONE})",
@@ -28,19 +28,21 @@ SORTED_BY: dict[CallSort, str] = {
     "cost": f"ifnull(c.cost_nanos, {_NONE})",
     "tokens": f"ifnull(c.input_tokens + c.output_tokens, {_NONE})",
 }
-_SIZES = {"elapsed": "elapsed_size", "cost": "cost_size"}  # those that rows are indexed by
-_FEW_SESSIONS = 2_000  # whose rows are looked up one by one
-_FEW_KINDS = 100  # that are walked side by side
-_FEW_ROWS = 20_000  # that are sorted at once
+_SIZES = {"elapsed": "elapsed_size", "cost": "cost_size"}  # the filters for which there is an index
+_FEW_SESSIONS = 2_000  # the most sessions whose rows are looked up one by one
+_FEW_KINDS = 100  # the most kinds that are read side by side
+_FEW_ROWS = 20_000  # the most rows that are sorted in memory
 
 
 class Walk(msgspec.Struct):
-    """A part of an index to read; each selected attempt is in exactly one part.
+    """The parts of indexes to read; each selected attempt is in exactly one part.
 
     Attributes:
-        selections: Of the table `calls`, as `c`.
-        in_turn: True if all of one selection come before all of the next, in the order of the list.
-        at_once: True if they are few enough to be sorted, whatever index has them in order.
+        selections: The SQL of the parts; the table `calls` is `c` in it.
+        in_turn: True if all attempts of one part come before all of the next, in the order of the
+            list.
+        at_once: True if they are few enough to be sorted in memory, without an index in the list's
+            order.
     """
 
     selections: Iterator[Selection] | list[Selection]
@@ -55,12 +57,12 @@ def walk(
 
     Args:
         connection: Reads how many there are of what.
-        wanted: Which attempts are meant.
-        sort: What the list is sorted by, the largest first.
-        cursor: Of the last attempt seen, None at the beginning.
+        wanted: The filter of the attempts.
+        sort: The column by which the list is sorted, the largest first.
+        cursor: The cursor of the last attempt on the previous page; None for the first page.
 
     Returns:
-        How to find the attempts. The cursor is not among the conditions.
+        The parts to read. The conditions for the cursor are not included.
     """
     kinds = _kinds(connection, wanted)
     if kinds == []:
@@ -95,7 +97,7 @@ def walk(
     return Walk([_along_index(wanted, kinds, ("1",))])
 
 
-_Condition = tuple[str, *tuple[object, ...]]  # and its parameters
+_Condition = tuple[str, *tuple[object, ...]]  # SQL and its parameters
 
 
 def _along_index(wanted: CallFilter, kinds: Sequence[int] | None, walked: _Condition) -> Selection:
@@ -127,7 +129,7 @@ def _add_times(selection: Selection, wanted: Filter, column: str) -> None:
 
 
 def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] | None) -> None:
-    """Add the conditions that no index covers, which are checked in each row."""
+    """Add the conditions that no index covers; they are checked for each row."""
     if kinds is not None:
         selection.add(f"+c.kind IN ({', '.join(map(str, kinds))})")
     if wanted.slower is not None:
@@ -147,7 +149,7 @@ def _add_others(selection: Selection, wanted: CallFilter, kinds: Sequence[int] |
 
 
 _OF_SESSION = "(SELECT {} FROM sessions WHERE number = c.session)"
-# A timeout says "timed out" as often.
+# Many timeouts say "timed out" instead.
 _TEXT = "lower(c.error_type || char(10) || ifnull(c.error_code, '') || char(10) || c.error_message)"
 _SAYS = f"instr({_TEXT} || char(10) || replace({_TEXT}, 'timed out', 'timeout'), ?)"
 
@@ -160,11 +162,11 @@ def _state_condition(state: str, statuses: tuple[int, int] | None) -> _Condition
     return "c.status BETWEEN ? AND ?", *statuses
 
 
-# -- kinds
+# -- Kinds
 
 
 def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | None:
-    """Look up the numbers of the kinds that the filter selects; None if all are."""
+    """Look up the numbers of the kinds that a filter selects; None if it selects all."""
     where: list[str] = []
     parameters: list[object] = []
     if wanted.of.tactic is not None:
@@ -185,13 +187,13 @@ def _kinds(connection: sqlite3.Connection, wanted: CallFilter) -> list[int] | No
 def _pattern(name: str) -> str:
     """Convert a name to a pattern for LIKE, which ignores case.
 
-    See https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators.
+    Source: https://sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
     """
     return re.sub(r"[\\%_]", r"\\\g<0>", name).replace("*", "%")
 
 
 def _are_few(connection: sqlite3.Connection, kinds: Sequence[int], sort: CallSort) -> bool:
-    """True if there are few enough kinds to read each of them by an index."""
+    """True if the kinds are few enough to read each of them by an index."""
     if len(kinds) > _FEW_KINDS:
         return False
     if sort not in _SIZES:
@@ -208,22 +210,22 @@ _SLOW = "c.elapsed_size >= ? AND c.elapsed >= ?"
 def _room_beside(
     connection: sqlite3.Connection, condition: _Condition, room: int | None = None
 ) -> int | None:
-    """Subtract from `room` the rows under a condition; None if there are more than that."""
+    """Subtract the number of rows under a condition from `room`; None if there are more."""
     room = _FEW_ROWS if room is None else room
     sql = f"SELECT count(*) FROM (SELECT 1 FROM calls AS c WHERE {condition[0]} LIMIT ?)"
     left = room - int(connection.execute(sql, (*condition[1:], room)).fetchone()[0])
     return left if left > 0 else None
 
 
-# -- sizes
+# -- Size classes
 
 
 def _sizes(
     connection: sqlite3.Connection, column: str, last: int | None, least: int | None
 ) -> Iterator[int]:
-    """Look up the existing size classes, largest first, from that of the `last` amount on.
+    """Look up the existing size classes, largest first, from that of the amount `last` on.
 
-    Sizes below that of the amount `least` are left out.
+    Classes below that of the amount `least` are left out.
     """
     size: int | None = LARGEST_SIZE if last is None else size_of(last) + 1
     lowest = 0 if least is None else size_of(least)
@@ -235,7 +237,7 @@ def _sizes(
         yield size
 
 
-# -- sessions
+# -- Sessions
 
 
 _BELOW = """WITH RECURSIVE below(session) AS (
@@ -244,7 +246,7 @@ _BELOW = """WITH RECURSIVE below(session) AS (
     CROSS JOIN sessions AS s ON s.root = ? AND s.parent = below.session AND s.parent IS NOT NULL
 ) SELECT session FROM below"""
 
-# Sessions with a tag, and those below a root that has it.
+# The sessions with a tag, and those below a root that has it.
 _TAGGED = """SELECT session FROM facets WHERE facet = ?
     UNION SELECT session FROM child_facets WHERE facet = ?
     UNION SELECT s.number FROM facets AS f
@@ -253,7 +255,7 @@ _TAGGED = """SELECT session FROM facets WHERE facet = ?
 
 
 def _rare_tag(connection: sqlite3.Connection, wanted: Filter) -> int | None:
-    """The number of the tag with the fewest sessions, if these are few."""
+    """Find the tag of a filter with the fewest sessions; None if it has many."""
     found = [tag_number(connection, name, value) for name, value in wanted.tags.items()]
     rarest = min(found, key=lambda tag: tag.roots + tag.children, default=None)
     if rarest is None or rarest.roots + rarest.children > _FEW_SESSIONS:

@@ -19,22 +19,23 @@ from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_filter_sql import Selection, tag_number
 from lllm.projections.view import storable
 
-_AT_ONCE = 400  # rows that are read together
+_AT_ONCE = 400  # rows that are read at once
 _SOME = 50
-_ALL = 2**63 - 1  # rows; SQLite counts no more
+_ALL = 2**63 - 1  # the largest LIMIT of SQLite, for a list without a limit
 
 
 @warm_msgspec
 class CallRow(msgspec.Struct, frozen=True, array_like=True):
-    """The row of one attempt; the table `calls` explains the columns.
+    """The row of one attempt; the table `calls` explains its columns.
 
     Attributes:
-        number: The number of its session.
-        state: "interrupted" where its session has ended and it has not.
-        started: Nanoseconds UTC.
-        elapsed: Nanoseconds to the end of the answer.
-        first_token: Nanoseconds to the first piece of a stream.
-        cost_nanos: Nano-dollars, None where nobody knows.
+        number: The number of the attempt's session.
+        state: "success", "failure" or "running"; "interrupted" if its session has ended and the
+            attempt has not.
+        started: The start of the attempt, nanoseconds UTC.
+        elapsed: Nanoseconds from the request to the end of the answer; None if it has not ended.
+        first_token: Nanoseconds from the request to the first piece of a stream; None without one.
+        cost_nanos: The cost in nano-dollars; None if it is unknown.
     """
 
     number: int
@@ -84,9 +85,9 @@ class FoundCall(msgspec.Struct, frozen=True):
     """An attempt in a list.
 
     Attributes:
-        row: What the rows say of it.
-        tags: Of its session: those of the root, and over them its own.
-        cursor: To go on behind it.
+        row: The row of the attempt.
+        tags: The tags of its session, including those inherited from the root.
+        cursor: The cursor with which the list continues behind this attempt.
     """
 
     row: CallRow
@@ -103,28 +104,29 @@ def list_calls(
 ) -> list[FoundCall]:
     """List the attempts that a filter selects.
 
-    Known trade-off (accepted): there is no index by first token or tokens, so every attempt that
-    the other filters select is looked at for these.
+    Known trade-off (accepted): there is no index for the time to the first token or for tokens, so
+    a list by these reads every attempt that the other filters select.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which attempts are meant.
-        limit: How many at most, None for all.
-        cursor: Of the last attempt seen, to go on behind it; None at the beginning.
-        sort: What they are sorted by.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the attempts.
+        limit: The greatest number of attempts; None for all.
+        cursor: The cursor of the last attempt on the previous page; None for the first page.
+        sort: The column by which the list is sorted.
 
     Returns:
-        The largest by `sort` first; of equal ones, those of the session that began last.
+        The attempts, the largest by `sort` first. Of equal ones, those of the session that began
+        last come first.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
-    bound = None if wanted.of.tags else limit  # else tags are looked at in the end
+    bound = None if wanted.of.tags else limit  # otherwise tags are checked at the end
     keys = _keys(connection, wanted, bound, cursor, sort)
     found: list[FoundCall] = []
     while limit is None or len(found) < limit:
         left = _AT_ONCE if limit is None else limit - len(found)
-        if wanted.of.tags:  # of which some may not have them
+        if wanted.of.tags:  # some of these may not have the tags
             left = max(left, _SOME)
         left = min(left, _AT_ONCE)
         page = list(islice(keys, left))
@@ -138,14 +140,14 @@ def calls_of(connection: sqlite3.Connection, sessions: Collection[int]) -> Itera
     """Read every attempt of some sessions.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         sessions: The numbers of the sessions.
 
     Yields:
-        The attempts, session by session. Their cursors belong to no list.
+        The attempts, session by session. Their cursors can't be used to continue a list.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     keys = rows_by_key(connection, "SELECT 0, session, request FROM calls WHERE session", sessions)
     cursors = convert_rows(keys, list[CallCursor], "calls")
@@ -160,9 +162,9 @@ def _keys(
     cursor: CallCursor | None,
     sort: CallSort,
 ) -> Iterator[CallCursor]:
-    """Find the cursors of attempts (sort value, session, request), in order."""
+    """Find the cursors (sort value, session, request) of attempts, in the order of the list."""
     how = walk(connection, wanted, sort, cursor)
-    # Where rows do not come in order, all of them are sorted first, and some looked at then.
+    # If rows are not read in order, all of them are sorted first, and then some are read.
     tags = wanted.of.tags if sort == "started" else {}
     facets = [tag_number(connection, name, tag).facet for name, tag in tags.items()]
     value = SORTED_BY[sort]
@@ -183,7 +185,7 @@ def _keys(
     return merge(*map(run, how.selections), reverse=True)
 
 
-# A session may have a tag where it or its root has; which of them counts is looked at later.
+# A session may have the tag if it or its root has; which of the two counts is checked later.
 _MAY_HAVE = """EXISTS (
     SELECT 1 FROM sessions AS s
     LEFT JOIN session_tags AS own ON own.session = s.number

@@ -30,16 +30,16 @@ from lllm.projections.views.costs import SUMS
 from lllm.projections.views.tags import numbers_in
 
 COLUMNS = ("tactic", "model", "agent", "day")
-_AT_ONCE = 1_000  # rows whose tags are looked up together
-Keys = tuple[str | None, ...]  # one for each group; None for sessions without the tag
+_AT_ONCE = 1_000  # rows whose tags are looked up at once
+Keys = tuple[str | None, ...]  # one value for each group; None for sessions without the tag
 
 
 class Group(NamedTuple):
     """A way to group costs: by a column of the cube, or by the value of a tag.
 
     Attributes:
-        column: One of COLUMNS, or "" for a tag.
-        tag: The tag's name.
+        column: One of COLUMNS; "" to group by a tag.
+        tag: The name of the tag; "" to group by a column.
     """
 
     column: str
@@ -47,9 +47,9 @@ class Group(NamedTuple):
 
 
 class DividedQuarter(Exception):
-    """Raised when rows can't give the cost of each day in a time zone; the events can.
+    """Raised if the rows can't give the costs of the days in a time zone; the events can.
 
-    One of its days begins within a quarter of an hour in which something was spent.
+    A day of that zone begins in the middle of a quarter of an hour that has costs.
     """
 
 
@@ -59,29 +59,29 @@ def sum_costs_by(
     by: Sequence[Group],
     zone: dt.tzinfo = dt.UTC,
 ) -> dict[Keys, Sums]:
-    """Sum the costs of sessions, with all below them, by groups.
+    """Sum the costs of sessions, including everything below them, by groups.
 
-    An attempt counts for its own tactic, model, agent and day, and for the tags of the session that
-    is meant, which it is in or below.
+    An attempt counts for its own tactic, model, agent and day. It counts for the tags of the
+    selected session that it belongs to, directly or below it.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which sessions are meant.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
         by: The groups.
-        zone: Of the days.
+        zone: The time zone in which days are counted.
 
     Returns:
-        Sums as those of `sum_costs`, by one key for each group.
+        The sums, named as those of `sum_costs`, by one key for each group.
 
     Raises:
         DividedQuarter: The rows can't tell the days of this zone apart.
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     columns = {group.column for group in by}
     by_day, in_cube = "day" in columns, answered_by_cube(wanted) and "" not in columns
     if in_cube and (not by_day or zone is dt.UTC):
         return _sums_of_cube(connection, wanted, by)
-    # Numbers are sorted faster than names, and there are few of them to be named.
+    # Numbers are sorted faster than names, and only the few in the result have to be named.
     by_cell = not columns <= {"day", ""}
     cells = _names_of_cells(connection) if by_cell else {}
     fields = [*compress(("c.cell", "day_of_quarter(c.quarter_hour)"), (by_cell, by_day))]
@@ -104,8 +104,8 @@ def sum_costs_by(
 
 def _define_day_of_quarter(connection: sqlite3.Connection, zone: dt.tzinfo) -> None:
     """Define the SQL function `day_of_quarter` for a time zone."""
-    # They are looked up before, so that no code of Python's runs within a query: Ctrl-C would end
-    # there as an error of SQLite's.
+    # All days are computed first, so that the query runs no Python code: there, Ctrl-C would be
+    # turned into an error of SQLite.
     days = DaysOfQuarters(zone)
     sql = "SELECT DISTINCT quarter_hour FROM quarter_hour_costs WHERE scope = ''"
     for (quarter,) in connection.execute(sql):
@@ -118,7 +118,7 @@ def _define_day_of_quarter(connection: sqlite3.Connection, zone: dt.tzinfo) -> N
 def _sums_of_quarters(
     connection: sqlite3.Connection, wanted: Filter, fields: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Row]]:
-    """Sum the quarter hours of the cube by some fields."""
+    """Sum the quarters of an hour of the cube by some fields."""
     where, parameters = cube_scope(wanted)
     places = ", ".join(str(place) for place in range(1, len(fields) + 1))
     sql = (
@@ -154,19 +154,19 @@ def _names_of_cells(connection: sqlite3.Connection) -> dict[object, dict[str, st
 def sum_costs_by_tags(
     connection: sqlite3.Connection, wanted: Filter, names: Sequence[str]
 ) -> tuple[dict[Keys, Sums], dict[Keys, int]]:
-    """Sum the costs of sessions, with all below them, by the values of tags.
+    """Sum the costs of sessions, including everything below them, by the values of tags.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which sessions are meant.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
         names: The names of the tags.
 
     Returns:
-        Sums as those of `sum_costs`, and the number of sessions, both by one value for each name;
-        None stands for sessions without the tag.
+        The sums, named as those of `sum_costs`, and the number of sessions, both by one value for
+        each name; None stands for sessions without the tag.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     if len(names) == 1 and answered_by_cube(wanted) and wanted.tactic is None:
         return _sums_of_tag(connection, wanted, names[0])
@@ -182,7 +182,14 @@ def sum_costs_by_tags(
 
 
 def tag_names(by: Iterable[Group]) -> list[str]:
-    """List the names of the tags among some groups, in order."""
+    """List the names of the tags among some groups, in order.
+
+    Args:
+        by: The groups.
+
+    Returns:
+        The names, in the order of the groups.
+    """
     return [group.tag for group in by if group.tag]
 
 
@@ -196,7 +203,8 @@ def _sums_of_sessions(
 ) -> Iterator[tuple[dict[str, str], Row]]:
     """Sum the selected sessions by some fields and by their values of `tags`.
 
-    `source` joins what is summed to the sessions. There may be several sums of the same tags.
+    `source` is the SQL that joins the summed table to the sessions. The result may have several
+    sums for the same tags.
     """
     facets = ("above.facets", "mine.facets") if tags else ()
     selected = (*facets, *fields)
@@ -216,14 +224,15 @@ def _sums_of_sessions(
                 continue
             named = _tags_among(connection, rows, tags)
             for of_root, own, *rest in rows:
-                numbers = (*numbers_in(of_root), *numbers_in(own))  # its own come first
+                # the session's own tags come first
+                numbers = (*numbers_in(of_root), *numbers_in(own))
                 yield dict(named[number] for number in numbers if number in named), (*rest,)
 
 
 def _tags_among(
     connection: sqlite3.Connection, rows: Sequence[Row], names: Sequence[str]
 ) -> dict[int, tuple[str, str]]:
-    """Find the tags among the facets with which rows begin, by the facets' numbers."""
+    """Find the tags among the facets at the beginning of rows, by the numbers of the facets."""
     numbers = {number for row in rows for facets in row[:2] for number in numbers_in(facets)}
     tags = tags_by_number(connection, numbers)
     return {number: tag for number, tag in tags.items() if tag[0] in names}

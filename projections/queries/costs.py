@@ -1,4 +1,4 @@
-"""Sums the costs of sessions: from the cube, or from the rows of the selected sessions."""
+"""Sums the costs of sessions, from the pre-aggregated cube or from the rows of sessions."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
     """Count the sessions that a cost summary includes.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which sessions are meant.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
 
     Returns:
-        How many there are; those below them are not counted.
+        The number of selected sessions; sessions below them are not counted.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     if answered_by_cube(wanted):
         where, parameters = cube_scope(wanted)
@@ -49,7 +49,7 @@ def answered_by_cube(wanted: Filter) -> bool:
 
 
 def _only_tag(wanted: Filter) -> tuple[str, str] | None:
-    """The filter's tag, if the pre-aggregated `tag_costs` table can answer it."""
+    """The only tag of a filter that the pre-aggregated `tag_costs` table can answer; else None."""
     others = (wanted.tactic, wanted.state, wanted.after, wanted.before)
     if len(wanted.tags) != 1 or others != (None, None, None, None):
         return None
@@ -57,15 +57,17 @@ def _only_tag(wanted: Filter) -> tuple[str, str] | None:
 
 
 class SessionCost(NamedTuple):
-    """What a session and all below it spent in a quarter hour, by tactic, model and agent.
+    """The cost of a session and everything below it in one quarter of an hour.
+
+    There is one for each tactic, model and agent.
 
     Attributes:
-        session: The session's number.
-        quarter_hour: The number of the quarter of an hour since 1970, UTC.
-        tactic: The path of the tactic that asked.
-        model: The model that was asked.
-        agent: The agent that asked, "" outside of any.
-        sums: In the order of SUMS.
+        session: The number of the session.
+        quarter_hour: The number of the quarter of an hour, counted from 1970-01-01 UTC.
+        tactic: The path of the tactic that called the model.
+        model: The model that was requested.
+        agent: The agent that called the model; "" outside of agents.
+        sums: The numbers in the order of SUMS: counts of calls and tokens, and nano-dollars.
     """
 
     session: int
@@ -77,17 +79,18 @@ class SessionCost(NamedTuple):
 
 
 def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[SessionCost]:
-    """Read the costs of sessions, with all below them, cell by cell.
+    """Read the costs of sessions, including everything below them, cell by cell.
 
     Args:
-        connection: Reads the rows.
-        sessions: The numbers of roots or of outermost calls of a tactic, for which that is kept.
+        connection: A connection to the database of the rows.
+        sessions: The numbers of roots, or of outermost calls of a tactic; other sessions have no
+            cells.
 
     Returns:
         The cells of all of them.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     found = rows_by_key(
         connection,
@@ -102,17 +105,17 @@ def costs_of(connection: sqlite3.Connection, sessions: Collection[int]) -> list[
 
 
 def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
-    """Sum the costs of sessions, with all below them.
+    """Sum the costs of sessions, including everything below them.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which sessions are meant.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
 
     Returns:
-        The sums by the names of SUMS: numbers of calls and tokens, amounts in nano-dollars.
+        The sums by the names of SUMS: counts of calls and tokens, and amounts in nano-dollars.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     if answered_by_cube(wanted):
         where, parameters = cube_scope(wanted)
@@ -132,7 +135,7 @@ def sum_costs(connection: sqlite3.Connection, wanted: Filter) -> Sums:
 def _of_tag(
     connection: sqlite3.Connection, wanted: Filter, name: str, value: str
 ) -> tuple[int, ...]:
-    """Read how many root sessions have a tag, and what they cost."""
+    """Read the number of root sessions with a tag, and what they cost."""
     where, parameters = with_partition(wanted, "c.name", storable(name))
     sql = (
         f"SELECT ifnull(sum(sessions), 0), {SUMMED} FROM tag_costs AS c"
@@ -143,12 +146,12 @@ def _of_tag(
 
 
 def cube_scope(wanted: Filter) -> tuple[str, list[object]]:
-    """The SQL condition, with its parameters, for the cube rows `c` that a filter selects."""
+    """Make the SQL condition, with its parameters, for the cube rows `c` that a filter selects."""
     return with_partition(wanted, "c.scope", storable(wanted.tactic or ""))
 
 
 def with_partition(wanted: Filter, column: str, value: str) -> tuple[str, list[object]]:
-    """The SQL condition, with parameters, for a column's value within the filter's partition."""
+    """Make the SQL condition, with parameters, for a column's value in the filter's partition."""
     if wanted.partition is None:
         return f"{column} = ?", [value]
     return f"{column} = ? AND c.partition = ?", [value, storable(wanted.partition)]
@@ -159,13 +162,13 @@ def plus(before: Sums, amounts: Iterable[object]) -> Sums:
 
     Args:
         before: The sums so far.
-        amounts: As rows have them, in the order of SUMS.
+        amounts: The values of a row, in the order of SUMS.
 
     Returns:
         New sums.
 
     Raises:
-        ViewError: Somebody else wrote an amount.
+        ViewError: An amount is not as lllm writes it.
     """
     added = convert_rows([*amounts], list[int], "costs")
     return {name: before[name] + amount for name, amount in zip(SUMS, added, strict=True)}

@@ -1,7 +1,7 @@
-"""Reads what an erasure has to know: the family of a session, what was made of it, and its holds.
+"""Reads what an erasure needs: the sessions below one, its replays and forks, and its holds.
 
-The table `erasures` says how far erasures are carried out. It is no view: it tells of the files and
-not of the log.
+The table `erasures` says how far erasures are carried out. It does not belong to a view, because it
+describes the files and not the events.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class ErasureState(msgspec.Struct, frozen=True):
     """How far the erasures of a store are carried out.
 
     Attributes:
-        begun: One was begun, and is not known to be finished.
-        carried_out: The payloads of all sessions are gone whose `session.erased` stands at this
+        begun: True if an erasure was begun and is not known to be finished.
+        carried_out: The payloads are gone of all sessions whose `session.erased` event is at this
             position or before.
-        unvacuumed: The files may still hold copies of what was erased: they need a VACUUM.
+        unvacuumed: True if the files may still have copies of erased data, so that they need a
+            VACUUM.
     """
 
     begun: bool = False
@@ -41,7 +42,10 @@ def erasure_state(database: Database) -> ErasureState:
     """Read how far erasures are carried out.
 
     Args:
-        database: Of the rows.
+        database: The database of the rows.
+
+    Returns:
+        The stored state.
     """
     with database.snapshot() as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'erasures'").fetchone():
@@ -57,11 +61,11 @@ def keep_erasure_state(database: Database, state: ErasureState) -> None:
     """Store how far erasures are carried out.
 
     Args:
-        database: Of the rows.
-        state: What to store.
+        database: The database of the rows.
+        state: The state to store.
 
     Raises:
-        LogUnavailable: It can't be stored.
+        LogUnavailable: The state can't be stored.
     """
     with database.write() as connection:
         assert connection is not None
@@ -76,7 +80,7 @@ def last_erasure(connection: sqlite3.Connection) -> int:
     """Find the position of the last `session.erased`; 0 if there is none.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
     """
     sql = "SELECT max(erasure) FROM sessions WHERE erasure IS NOT NULL"
     return int(connection.execute(sql).fetchone()[0] or 0)
@@ -86,24 +90,30 @@ def erased_after(connection: sqlite3.Connection, position: int) -> list[SessionR
     """Read the sessions that were erased by later events.
 
     Args:
-        connection: Reads the rows.
-        position: Of a `session.erased`, 0 for all.
+        connection: A connection to the database of the rows.
+        position: The position of a `session.erased` event; 0 to read all erased sessions.
+
+    Returns:
+        The rows of the sessions.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     return session_rows_where(connection, "s.erasure > ? ORDER BY s.erasure", (position,))
 
 
 def made_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[SessionRow]:
-    """Read the sessions that are replays or forks of some sessions, and are not erased.
+    """Read the replays and forks of some sessions that are not erased themselves.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         ids: The ids of the sessions.
 
+    Returns:
+        The rows of the replays and forks.
+
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     found: dict[int, SessionRow] = {}
     for session_id in map(storable, ids):
@@ -119,14 +129,14 @@ def made_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[SessionR
 
 @warm_msgspec
 class Hold(msgspec.Struct, frozen=True, array_like=True):
-    """A legal hold that is not released.
+    """A legal hold that has not been released.
 
     Attributes:
-        session: The number of the session that it is on.
-        hold: The stream that says it, by which it is released.
-        placed: When, nanoseconds UTC.
-        placed_by: Who placed it.
-        reason: Why.
+        session: The number of the session that the hold is on.
+        hold: The stream of the hold's statement, by which it is released.
+        placed: The time at which it was placed, nanoseconds UTC.
+        placed_by: The person or program that placed it.
+        reason: The reason that was given for it.
     """
 
     session: int
@@ -140,21 +150,27 @@ def holds_on(connection: sqlite3.Connection, numbers: Collection[int]) -> list[H
     """Read the holds on some sessions.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         numbers: The numbers of the sessions.
 
+    Returns:
+        The holds.
+
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     select = "SELECT session, hold, placed, placed_by, reason FROM holds WHERE session"
     return convert_rows(rows_by_key(connection, select, numbers), list[Hold], "holds")
 
 
 def held_roots(connection: sqlite3.Connection) -> set[str]:
-    """Read the ids of the top-level sessions that a hold keeps, theirs or one below them.
+    """Read the ids of the root sessions on which, or below which, there is a hold.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
+
+    Returns:
+        The ids.
     """
     rows = connection.execute(
         "SELECT DISTINCT root.id FROM holds AS h CROSS JOIN sessions AS s ON s.number = h.session"

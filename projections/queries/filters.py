@@ -10,17 +10,17 @@ CallSort = Literal["started", "elapsed", "first_token", "cost", "tokens"]
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Selects sessions that meet every given condition.
+    """Selects the sessions that meet every given condition; None leaves a condition out.
 
     Attributes:
-        tags: What the session is tagged with, or its root where it has no tag of that name.
+        tags: Names and values of tags that the session has, or inherits from its root.
         state: "success", "failure", "running" or "interrupted".
-        tactic: The tactic's path. With it, calls of that tactic at any depth are meant, without it
-            only sessions at the top.
-        partition: The name of a partition, "" for sessions that have none.
-        after: Nanoseconds UTC; sessions that began then or later.
-        before: Nanoseconds UTC; sessions that began earlier.
-        replays: Replays are meant, too; those of a tactic only where they are at the top.
+        tactic: The path of a tactic. With it, calls of that tactic at any depth are selected;
+            without it, only root sessions.
+        partition: The name of a partition; "" for the default one.
+        after: Sessions that began at this time or later, nanoseconds UTC.
+        before: Sessions that began earlier than this time, nanoseconds UTC.
+        replays: True to include replays; with a tactic, only replays at the root.
     """
 
     tags: dict[str, str] = {}
@@ -33,16 +33,17 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class CallFilter(msgspec.Struct, frozen=True):
-    """Selects attempts to call a model that meet every given condition.
+    """Selects the attempts to call a model that meet every given condition.
 
     Attributes:
-        of: Tags, tactic and partition of their session, their own state, and when they began.
-        statuses: The first and the last HTTP status.
-        error: Part of what an error says, in small letters.
-        model: The name of the model that was asked or that answered; `*` stands for anything.
-        provider: The provider's name.
-        slower: Nanoseconds that they took at least.
-        session: The id of a session; those below it count.
+        of: The tags, tactic and partition of the attempt's session, and the attempt's own state and
+            start.
+        statuses: The first and the last HTTP status of a range.
+        error: A part of the error's text, in small letters.
+        model: The name of the requested or the answering model; `*` stands for any characters.
+        provider: The name of the provider.
+        slower: The shortest duration, in nanoseconds.
+        session: The id of a session; attempts in sessions below it are included.
     """
 
     of: Filter = Filter()

@@ -1,7 +1,7 @@
 """Loads the events of a session: its own, those of sessions below it, and agent definitions.
 
-A row knows its session's first and last position, so that range is read and no more. Every digest
-is checked on the way.
+The row of a session has the positions of its first and last event, so only that range is read.
+Every digest is checked.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class FoundSession(msgspec.Struct, frozen=True):
     """The place of a session in the log.
 
     Attributes:
-        row: The session's own row.
-        family: The rows of it and of those below it that are meant.
-        tags: Its tags, those of its root included.
-        statements: What was said of the family later: positions and streams.
+        row: The row of the session.
+        family: The rows of the session and of the requested sessions below it.
+        tags: The tags of the session, including those inherited from its root.
+        statements: The positions and streams of later statements about these sessions.
     """
 
     row: SessionRow
@@ -46,15 +46,15 @@ def find(database: Database, session_id: str, *, below: bool = True) -> FoundSes
     """Find the place of a session in the log.
 
     Args:
-        database: Reads the rows.
-        session_id: The whole id.
-        below: True if the sessions below it are meant, too.
+        database: The database of the rows.
+        session_id: The complete id of the session.
+        below: True to include the sessions below it.
 
     Returns:
-        None where the rows don't know it.
+        The place; None if there is no such session.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     with session_queries.reading(database) as connection:
         row = session_queries.find_session(connection, session_id)
@@ -78,17 +78,17 @@ def _statements_about(
 
 
 def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
-    """Read the events of the given sessions, and later statements about them.
+    """Read the events of sessions, and later statements about them.
 
     Args:
         log: The log.
-        found: Where they stand.
+        found: The place of the sessions.
 
     Returns:
-        The events in the order of the log.
+        The events, in the order of the log.
 
     Raises:
-        LogDamaged: One is not what was written.
+        LogDamaged: An event differs from what was written.
     """
     ranges = [(row.id, row.number, row.last_position) for row in found.family]
     ranges += [(stream, position, position) for position, stream in found.statements]
@@ -106,15 +106,16 @@ def read_definitions(
 
     Args:
         log: The log.
-        database: Reads the rows, which know where they stand.
-        events: Of any sessions.
+        database: The database of the rows, which have the positions of the definitions.
+        events: The events of one or several sessions.
 
     Returns:
-        The definitions in the order of the log; one that the log does not have is left out.
+        The definitions in the order of the log; a definition that the log does not have is left
+        out.
 
     Raises:
-        LogDamaged: One is not what was written.
-        ViewError: Somebody else wrote a row.
+        LogDamaged: An event differs from what was written.
+        ViewError: A row is not as lllm writes it.
     """
     edited = {event.stream for event in events if event.type == SessionEdited.type}
     streams = {
@@ -134,10 +135,10 @@ def read_definitions(
 
 
 def _may_refer(edited: Container[str], event: Recorded) -> bool:
-    """Tell whether an event may refer to a definition that no other one refers to.
+    """True if an event may refer to a definition that no other event refers to.
 
-    What an agent asks refers to the definition that its call began with, but in a fork that was
-    edited.
+    The requests of an agent refer to the same definition as the start of its call, except in a fork
+    with edits.
     """
     if event.type == AgentStarted.type:
         return True
@@ -149,14 +150,14 @@ def _may_refer(edited: Container[str], event: Recorded) -> bool:
 
 
 def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
-    """Find the log's notes about events of sessions that could not be written.
+    """Find the `log.gap` events that explain missing events of sessions.
 
     Args:
         log: The log.
-        events: Of some sessions, in the order of the log.
+        events: The events of some sessions, in the order of the log.
 
     Returns:
-        The `log.gap` events before the last of them; none where no event is missing.
+        The `log.gap` events before the last of them; empty if no event is missing.
     """
     last: dict[str, int] = {}
     for event in events:
@@ -168,7 +169,7 @@ def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
 
 
 def _verified(events: Iterable[Recorded]) -> list[Recorded]:
-    """Check events of one stream, the first of which is the stream's first."""
+    """Check the events of one stream, from its first event on."""
     found = list(events)
     if found:
         salt = codec.salt_of(found[0])

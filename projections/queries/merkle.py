@@ -1,4 +1,4 @@
-"""Reads the Merkle tree of a log: its root, and the nodes that proofs are made of."""
+"""Reads the Merkle tree of a log: its root, and the nodes that proofs consist of."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lllm.events.integrity.leaves import Leaves, leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge, root_of
 from lllm.projections.views.merkle import TILE, TILE_LEVEL, split_hashes
 
-_CACHED = 4  # tiles; a proof needs two
+_CACHED = 4  # cached tiles; a proof needs two
 
 
 class StoredTree:
-    """The Merkle tree as the rows have it now.
+    """The Merkle tree of a log, as the rows have it at this moment.
 
     Args:
-        log: The log, whose digests are the leaves.
-        database: Where the rows are.
+        log: The log, whose digests are the leaves of the tree.
+        database: The database of the rows.
 
     Attributes:
-        edge: The right edge, with the size and the root.
-        last_position: The position of the last event in the tree, 0 for none.
+        edge: The right edge of the tree, with its size and its root.
+        last_position: The position of the last event in the tree; 0 for an empty tree.
 
     Raises:
-        StoreError: The rows are none that lllm writes.
-        LogError: They can't be read.
+        StoreError: The rows are not as lllm writes them.
+        LogError: The rows can't be read.
     """
 
     def __init__(self, log: LogBackend, database: Database) -> None:
@@ -55,7 +55,7 @@ class StoredTree:
         self.last_position = last
 
     def unreadable(self) -> int:
-        """Count the leaves that stand for events which could not be read.
+        """Count the leaves of events that could not be read when they were added.
 
         Raises:
             LogError: The rows can't be read.
@@ -67,16 +67,19 @@ class StoredTree:
         return incomplete + sum(marks for (marks,) in rows if isinstance(marks, int))
 
     def read(self, level: int, index: int) -> bytes:
-        """Read a node; see `merkle.NodeReader`.
+        """Read a node of the tree; has the form of `merkle.NodeReader`.
 
         Args:
-            level: Its level.
-            index: Its index.
+            level: The level of the node; its subtree has 2^level leaves.
+            index: The number of the node among those of its level, from 0.
+
+        Returns:
+            The hash of the node, 32 bytes.
 
         Raises:
-            StoreError: The rows don't have it.
-            LogDamaged: An event is not what it was when the tree was built, or can't be read. Only
-                proofs about the 255 beside it need its digest.
+            StoreError: The rows don't have the node.
+            LogDamaged: An event has changed since the tree was built, or can't be read. This
+                concerns only proofs for the 256 leaves of its tile.
             LogError: The rows or the log can't be read.
         """
         if level >= TILE_LEVEL:
@@ -100,10 +103,10 @@ class StoredTree:
             position: The position of the event in the log.
 
         Returns:
-            The index of the leaf, and its hash; None where the tree has no event at this position.
+            The index of the leaf and its hash; None if the tree has no event at this position.
 
         Raises:
-            StoreError: The rows don't have it.
+            StoreError: The rows don't have the leaf.
             LogError: The rows or the log can't be read.
         """
         if not 0 < position <= self.last_position:
@@ -119,7 +122,7 @@ class StoredTree:
         return (number << TILE_LEVEL) + at, tile[at][1]
 
     def _tile(self, number: int) -> list[tuple[int, bytes]]:
-        """Read the digests below a node of level 8, or those that are not yet below one."""
+        """Read the digests of a tile: 256 leaves, or fewer in the last one."""
         found = self._tiles.get(number)
         if found is None:
             first, last, marks = self._positions(number)
@@ -135,7 +138,7 @@ class StoredTree:
         return found
 
     def _is_tile(self, number: int, leaves: list[bytes]) -> bool:
-        """True if these are the leaves that the tree was built from."""
+        """True if the tree was built from these leaves."""
         if number == self.edge.size >> TILE_LEVEL:
             tile = RightEdge()
             tile.extend(leaves)
@@ -143,7 +146,7 @@ class StoredTree:
         return len(leaves) == TILE and root_of(leaves) == self.read(TILE_LEVEL, number)
 
     def _positions(self, tile: int) -> tuple[int, int, int]:
-        """The positions of a tile's first and last event, and how many could not be read."""
+        """The positions of a tile's first and last event, and the number of unreadable ones."""
         if tile == self.edge.size >> TILE_LEVEL:
             return self._last_tile
         rows = self._database.query(
@@ -173,6 +176,6 @@ def _unprovable(leaves: Leaves, first: int, last: int, marks: int) -> LogDamaged
 
 def _damaged() -> StoreError:
     return StoreError(
-        "The stored Merkle tree is not what lllm writes; `lllm rebuild`, or LogStore.rebuild(), "
-        "makes it anew."
+        "The stored Merkle tree is not as lllm writes it. Rebuild it with `lllm rebuild` or "
+        "LogStore.rebuild()."
     )

@@ -12,29 +12,29 @@ from lllm.events.backends.sqlite.database import Row
 from lllm.events.errors import ViewError
 
 T = TypeVar("T")
-_AT_ONCE = 500  # keys; SQLite bounds the parameters of a statement
+_AT_ONCE = 500  # keys in one statement, whose number of parameters SQLite limits
 
 
 def convert_rows(rows: object, kind: type[T], table: str) -> T:
     """Check that the values of rows have the expected types, which SQLite does not enforce.
 
     Args:
-        rows: What was read.
-        kind: The type that it should have.
-        table: The table to name in an error.
+        rows: The rows that were read.
+        kind: The type that they should have.
+        table: The name of the table, for the text of the error.
 
     Returns:
-        The same rows as that type.
+        The same rows as values of that type.
 
     Raises:
-        ViewError: Somebody else wrote one of them.
+        ViewError: A row is not as lllm writes it.
     """
     try:
         return msgspec.convert(rows, kind)
     except msgspec.ValidationError as error:
         raise ViewError(
-            f"A row of the table {table} is not as lllm writes it ({error}); `lllm rebuild`, or "
-            "LogStore.rebuild(), makes it anew."
+            f"A row of the table {table} is not as lllm writes it ({error}). Rebuild it with "
+            "`lllm rebuild` or LogStore.rebuild()."
         ) from error
 
 
@@ -42,12 +42,12 @@ def rows_by_key(connection: sqlite3.Connection, select: str, keys: Collection[in
     """Read the rows whose integer key is in `keys`.
 
     Args:
-        connection: Reads the rows.
-        select: A SELECT up to the name of the key's column, which stands last.
-        keys: However many; they are asked for in several statements.
+        connection: A connection to the database of the rows.
+        select: A SELECT statement up to and including the name of the key's column.
+        keys: Any number of keys; they are looked up in several statements.
 
     Returns:
-        The rows found, by chunks of ascending keys.
+        The rows that exist, sorted by chunks of ascending keys.
     """
     found: list[Row] = []
     wanted = sorted(keys)

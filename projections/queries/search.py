@@ -127,7 +127,7 @@ def search_messages(
 
     Raises:
         SearchUnavailable: The store has no search index.
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     index = search_table(MESSAGES.name, _generation(connection))
     matches = _Matches(connection, index, expression, wanted, scored=by_relevance)

@@ -1,7 +1,7 @@
-"""Tells a reader of the log which events belong to the sessions that a filter selects.
+"""Tells, while the log is read, which events belong to the sessions that a filter selects.
 
-Kept are only the numbers of the selected sessions, eight bytes each; where another session stands
-is read from its row when an event of it comes along, and remembered for a while.
+Only the numbers of the selected sessions are kept, eight bytes each. For other sessions, the row is
+read when an event of the session is met, and cached for a while.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.queries.sessions import SessionRow
 
-_REMEMBERED = 10_000  # sessions; more than run at the same time
+_REMEMBERED = 10_000  # cached sessions; more than run at the same time
 
 
 class SelectedSession(NamedTuple):
-    """How a session is counted in a sum.
+    """How the events of a session are counted in a sum.
 
     Attributes:
-        tactic: Its own tactic's path.
-        tags: Of the selected session that it is, or is below.
+        tactic: The path of the session's own tactic.
+        tags: The tags of the selected session that it is, or is below.
     """
 
     tactic: str
@@ -36,18 +36,18 @@ class SelectedSession(NamedTuple):
 
 
 class SelectedSessions:
-    """The sessions that a filter selects at this moment, and all below them.
+    """The sessions that a filter selects at this moment, and all sessions below them.
 
     Args:
-        database: Reads the rows of sessions as they are asked for.
-        connection: Reads which sessions are selected, once.
-        wanted: Which sessions are meant.
-        with_tags: True if their tags will be asked for; else none are read.
+        database: The database of the rows.
+        connection: The connection with which the selected sessions are read, once.
+        wanted: The filter of the sessions.
+        with_tags: True to read the tags of the sessions, too.
 
     Attributes:
-        numbers: Of the selected sessions, sorted.
-        place: `place(session_id)` is the SelectedSession of a session, None where it is neither
-            selected nor below one that is. Remembered for the sessions asked for lately.
+        numbers: The numbers of the selected sessions, sorted.
+        place: A function that returns the SelectedSession of a session id; None if the session is
+            neither selected nor below one that is. Recent results are cached.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class SelectedSessions:
 
     def _above(self, connection: sqlite3.Connection, row: SessionRow) -> SessionRow | None:
         """Find the selected session that a session is, or is below."""
-        # The selected do not stand below each other, so whichever is found is the one.
+        # No selected session is below another, so the first that is found is the only one.
         found: SessionRow | None = row
         if row.number not in self and row.root in self:
             return session_queries.numbered_session(connection, row.root)
         while found is not None and found.number not in self:
             above = found.parent
-            if above is None or above >= found.number:  # no row of ours is its own ancestor
+            if above is None or above >= found.number:  # a forged row may be its own ancestor
                 return None
             found = session_queries.numbered_session(connection, above)
         return found
@@ -94,13 +94,13 @@ class SelectedSessions:
         return at < len(self.numbers) and self.numbers[at] == number
 
     def families(self) -> Iterator[SessionRow]:
-        """Read the selected sessions and all below them.
+        """Read the selected sessions and all sessions below them.
 
         Yields:
-            Their rows, family by family.
+            Their rows, one selected session with those below it after another.
 
         Raises:
-            ViewError: Somebody else wrote a row.
+            ViewError: A row is not as lllm writes it.
         """
         for number in self.numbers:
             with self._database.snapshot() as connection:

@@ -1,8 +1,8 @@
 """Turns a filter into SQL: the FROM and WHERE of a SELECT of the selected sessions.
 
-The rarest facet is walked, newest first, and the others are looked up: tags all at once in the row
-that a session has of its tags, which is the quickest to find, the rest by key. The order of the
-joins is fixed (CROSS JOIN), since only we know which facet is rarest.
+The rarest facet is read, newest first, and the others are looked up: all tags at once in the row
+with the session's tags, which is the fastest, and the rest by key. The order of the joins is fixed
+(CROSS JOIN), because SQLite does not know which facet is the rarest.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from lllm.projections.views.tags import NO_PARTITION, Facet
 
 
 class Selection(msgspec.Struct):
-    """FROM and WHERE of a SELECT, to which a query adds joins and conditions of its own.
+    """The FROM and WHERE of a SELECT, to which a query adds joins and conditions.
 
     Attributes:
-        source: Behind FROM. `f.session` and `f.started` tell each session and when it began.
-        where: Conditions, of which all must hold.
-        parameters: Values of the question marks in them, in their order.
-        root: The column that tells the root of each session.
+        source: The SQL after FROM; `f.session` and `f.started` are the number and the start of each
+            session.
+        where: The conditions, all of which must hold.
+        parameters: The values of the placeholders, in their order.
+        root: The column with the number of the session's root.
     """
 
     source: str
@@ -36,18 +37,18 @@ class Selection(msgspec.Struct):
     root: str = "f.session"
 
     def add(self, condition: str, *parameters: object) -> None:
-        """Add a condition that sessions must also meet.
+        """Add a condition that the sessions must also meet.
 
         Args:
-            condition: SQL, with a question mark for each of the parameters.
-            *parameters: Their values.
+            condition: The SQL of the condition, with a question mark for each parameter.
+            *parameters: The values of the question marks.
         """
         self.where.append(condition)
         self.parameters += parameters
 
     @property
     def sql(self) -> str:
-        """The SQL that follows the columns of a SELECT."""
+        """The SQL after the columns of the SELECT."""
         return f"FROM {self.source} WHERE {' AND '.join(self.where)}"
 
 
@@ -55,12 +56,13 @@ def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selec
     """Make the SQL selections for a filter.
 
     Args:
-        connection: Reads how many sessions have each tag, state, tactic and partition.
+        connection: A connection to the database of the rows; it reads how many sessions each facet
+            has.
         wanted: The filter.
 
     Yields:
-        One selection of roots and, where a tactic is asked for, one of its outermost calls below
-        other roots. No session is in both; one that would find nothing is left out.
+        A selection of root sessions and, for a filter with a tactic, one of its outermost calls
+        below other roots. No session is in both. A selection that is certainly empty is left out.
     """
     facets: list[Facet] = [
         ("tag", storable(name), storable(value)) for name, value in wanted.tags.items()
@@ -97,7 +99,7 @@ def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Sel
     session = "f.session"
     tags = [numbers[facet].facet for facet in others if facet[0] == "tag"]
     if tags:
-        session = "own.session"  # what is looked up by it comes behind the tags
+        session = "own.session"  # look-ups by this key come after those of the tags
         selection.source += " CROSS JOIN session_tags AS own ON own.session = f.session"
         for number in tags:
             selection.add("instr(own.facets, ?)", f" {number} ")
@@ -108,7 +110,7 @@ def _among_roots(connection: sqlite3.Connection, facets: Sequence[Facet]) -> Sel
 
 
 def _among_replays(connection: sqlite3.Connection, wanted: Filter) -> Selection:
-    """Select replays by looking at each, since they are few and have no facets."""
+    """Select replays by checking each; they are few and have no facets."""
     selection = Selection(_REPLAYS, ["1"], [])
     for column, value in (
         ("tactic", wanted.tactic), ("state", wanted.state), ("partition", wanted.partition)
@@ -171,14 +173,14 @@ def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
     """Look up the number of a facet, and how many sessions have it.
 
     Args:
-        connection: Reads the rows.
-        facet: Its kind, name and value, as rows can hold them.
+        connection: A connection to the database of the rows.
+        facet: The kind, name and value of the facet, in the form that rows store.
 
     Returns:
-        Zeros where no session ever had it.
+        The numbers; zeros if no session has the facet.
 
     Raises:
-        ViewError: Somebody else wrote the row.
+        ViewError: The row is not as lllm writes it.
     """
     row = connection.execute(
         "SELECT facet, roots, children FROM facet_numbers"
@@ -189,5 +191,5 @@ def facet_number(connection: sqlite3.Connection, facet: Facet) -> FacetNumber:
 
 
 def tag_number(connection: sqlite3.Connection, name: str, value: str) -> FacetNumber:
-    """Look up the number of a tag, like `facet_number`, by the user's name and value."""
+    """Look up the number of a tag by the user's name and value; see `facet_number`."""
     return facet_number(connection, ("tag", storable(name), storable(value)))

@@ -26,14 +26,14 @@ def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int
     """Read the tags of sessions, including those inherited from their roots.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         rows: The sessions.
 
     Returns:
-        By a session's number: the tags of its root, and over them its own.
+        The tags by the number of the session: those of its root, overridden by its own.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     own = _own_tags(connection, {row.number for row in rows} | {row.root for row in rows})
     return {
@@ -64,14 +64,14 @@ def tags_by_number(
     """Find the names and values of tags by their numbers.
 
     Args:
-        connection: Reads the rows.
-        numbers: Of facets, those of tags among them.
+        connection: A connection to the database of the rows.
+        numbers: The numbers of facets; those that are not tags are ignored.
 
     Returns:
-        Name and value of each tag, by its number.
+        The name and value of each tag, by its number.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     found = rows_by_key(connection, "SELECT facet, name, value FROM tag_names WHERE facet", numbers)
     tags = convert_rows(found, list[tuple[int, str, str]], "tag_names")

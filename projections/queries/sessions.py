@@ -23,30 +23,30 @@ from lllm.projections.queries.rows import convert_rows, rows_by_key
 from lllm.projections.queries.session_filter_sql import selections
 from lllm.projections.view import storable
 
-_ALL = 2**63 - 1  # rows; SQLite counts no more
+_ALL = 2**63 - 1  # the largest LIMIT of SQLite, for a list without a limit
 
 
 @warm_msgspec
 class SessionRow(msgspec.Struct, frozen=True, array_like=True):
-    """The row of one session; the table `sessions` explains the columns.
+    """The row of one session; the table `sessions` explains its columns.
 
-    What it cost is summed with everything below it, and None where it called no model.
+    The costs include everything below the session; they are None if no model was called.
 
     Attributes:
-        number: The position of its first event, which names it in all tables.
-        started: Nanoseconds UTC.
-        ended: Nanoseconds UTC, None while it runs.
-        elapsed: Nanoseconds, by a monotonic clock.
-        last_position: Of its last event in the log.
-        parent: The number of the session above, None for a root.
-        ordinal: Which child of its parent it is, from 1.
-        task: The first line of what it was asked.
-        replays: The id of the session that it replays.
-        forks: The id of the session that it is a fork of.
-        erased: When its content was erased, nanoseconds UTC; None for most.
-        erasure: The position of the event that says so.
-        cost_nanos: Nano-dollars.
-        wasted_nanos: Nano-dollars of these whose answer was thrown away or never came whole.
+        number: The position of its first event; it is the number of the session in all tables.
+        started: The start, nanoseconds UTC.
+        ended: The end, nanoseconds UTC; None while the session runs.
+        elapsed: The duration, nanoseconds of a monotonic clock; None while it runs.
+        last_position: The position of its last event in the log.
+        parent: The number of the parent session; None for a root.
+        ordinal: The number of the session among its parent's children, from 1.
+        task: The first line of its task.
+        replays: The id of the session that it replays; None if it is not a replay.
+        forks: The id of the session that it was forked from; None if it is not a fork.
+        erased: The time at which its content was erased, nanoseconds UTC; None if it was not.
+        erasure: The position of the event of its erasure; None if there is none.
+        cost_nanos: The cost in nano-dollars.
+        wasted_nanos: The part of it for rejected and incomplete answers, in nano-dollars.
     """
 
     number: int
@@ -82,7 +82,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True):
     output_tokens: int | None
 
 
-_OF_TOTALS = SessionRow.__struct_fields__[-7:]  # the others stand in the row of the session
+_OF_TOTALS = SessionRow.__struct_fields__[-7:]  # the other columns are in the row of the session
 _ROW = ", ".join(
     f"{'t' if name in _OF_TOTALS else 's'}.{name}" for name in SessionRow.__struct_fields__
 )
@@ -95,13 +95,13 @@ def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
 
 @contextmanager
 def reading(database: Database) -> Iterator[sqlite3.Connection]:
-    """Provide a connection on which all queries see the same state of the rows."""
+    """A context manager for a connection on which all queries see the same state of the rows."""
     with database.snapshot() as connection:
         connection.execute("BEGIN")
         yield connection
 
 
-# -- sessions
+# -- Sessions
 
 
 def list_sessions(
@@ -110,16 +110,16 @@ def list_sessions(
     """List the sessions that a filter selects, newest first.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which sessions are meant.
-        limit: How many at most, None for all.
-        cursor: Of the last session seen, to go on behind it; None at the beginning.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
+        limit: The greatest number of sessions; None for all.
+        cursor: The cursor of the last session on the previous page; None for the first page.
 
     Returns:
-        Sorted by start and id, the largest first.
+        The rows, sorted by start and id, the largest first.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     rows: list[Row] = []
     for selection in selections(connection, wanted):
@@ -139,26 +139,26 @@ def most_expensive_sessions(
 ) -> list[SessionRow]:
     """List the sessions that a filter selects, the most expensive first.
 
-    Known trade-off (accepted): every session selected is looked at. An index by cost would be
-    written anew for each batch of a rebuild, since costs come in parts.
+    Known trade-off (accepted): every selected session is read. An index by cost would be rewritten
+    for each batch of a rebuild, because the costs of a session are added in parts.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which sessions are meant.
-        limit: How many at most, None for all.
-        cursor: Of the last session seen, to go on behind it; None at the beginning.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the sessions.
+        limit: The greatest number of sessions; None for all.
+        cursor: The cursor of the last session on the previous page; None for the first page.
 
     Returns:
-        Of those that cost the same, the one that began last comes first.
+        The rows; of sessions with equal costs, the one that began last comes first.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     rows: list[Row] = []
     for selection in selections(connection, wanted):
         selection.source += " LEFT JOIN session_totals AS t ON t.session = f.session"
         begin_behind_cost(selection, cursor)
-        # First the numbers alone: what is sorted and mostly left out is not read.
+        # First the numbers alone: rows that are sorted and then left out are not read.
         sql = f"""SELECT {_ROW} FROM (
                 SELECT f.session AS number, ifnull(t.cost_nanos, 0) AS nanos {selection.sql}
                 ORDER BY nanos DESC, f.session DESC LIMIT ?
@@ -175,14 +175,14 @@ def find_session(connection: sqlite3.Connection, session_id: str) -> SessionRow 
     """Read the row of a session by its id.
 
     Args:
-        connection: Reads the rows.
-        session_id: The whole id.
+        connection: A connection to the database of the rows.
+        session_id: The complete id of the session.
 
     Returns:
-        None where there is no such session.
+        The row; None if there is no such session.
 
     Raises:
-        ViewError: Somebody else wrote the row.
+        ViewError: The row is not as lllm writes it.
     """
     return _one_session(connection, "s.id = ?", storable(session_id))
 
@@ -204,12 +204,16 @@ def session_rows_where(
     """Read the rows of the sessions that a condition selects.
 
     Args:
-        connection: Reads the rows.
-        where: SQL, with the table of sessions as `s`; nothing that a user wrote.
+        connection: A connection to the database of the rows.
+        where: The SQL condition, in which the table of sessions is `s`; it must not contain text
+            from a user.
         parameters: The values of its placeholders.
 
+    Returns:
+        The rows.
+
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE {where}"
     return _session_rows(connection.execute(sql, parameters).fetchall())
@@ -219,15 +223,15 @@ def sessions_after(connection: sqlite3.Connection, number: int, limit: int) -> l
     """Read, in order, the sessions that began after the one with a given number.
 
     Args:
-        connection: Reads the rows.
-        number: Of the last session seen, 0 at the beginning.
-        limit: How many at most.
+        connection: A connection to the database of the rows.
+        number: The number of the last session that was read; 0 to begin.
+        limit: The greatest number of sessions.
 
     Returns:
         The rows of the next sessions.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     sql = f"SELECT {_ROW} FROM sessions AS s {_TOTALS} WHERE s.number > ? ORDER BY s.number LIMIT ?"
     return _session_rows(connection.execute(sql, (number, limit)).fetchall())
@@ -237,21 +241,21 @@ def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int
     """Read the ids of sessions.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         numbers: The numbers of the sessions.
 
     Returns:
-        The id of each that there is, by its number.
+        The id of each session that exists, by its number.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     found = rows_by_key(connection, "SELECT number, id FROM sessions WHERE number", numbers)
     return dict(convert_rows(found, list[tuple[int, str]], "sessions"))
 
 
 def count_all(connection: sqlite3.Connection) -> int:
-    """Count all sessions, children included."""
+    """Count all sessions, including child sessions."""
     return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
 
@@ -259,9 +263,9 @@ def ids_beginning(connection: sqlite3.Connection, prefix: str, limit: int) -> li
     """Find the session ids that begin with a prefix.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         prefix: The beginning of an id, in small letters.
-        limit: How many ids at most.
+        limit: The greatest number of ids.
 
     Returns:
         The ids, sorted.
@@ -278,14 +282,14 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
     """Read a session and all sessions below it.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         row: The session.
 
     Returns:
-        Their rows, in the order in which they began.
+        Their rows, in the order of their starts.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     rows = connection.execute(
         f"""WITH RECURSIVE below(number) AS (
@@ -305,14 +309,14 @@ def definition_position(connection: sqlite3.Connection, stream: str) -> int | No
     """Find the position of an agent's definition in the log.
 
     Args:
-        connection: Reads the rows.
-        stream: The stream of the definition.
+        connection: A connection to the database of the rows.
+        stream: The name of the definition's stream.
 
     Returns:
-        Its position, None where the log has no such definition.
+        The position; None if the log has no such definition.
 
     Raises:
-        ViewError: Somebody else wrote the row.
+        ViewError: The row is not as lllm writes it.
     """
     row = connection.execute(
         "SELECT position FROM definitions WHERE stream = ?", (storable(stream),)
@@ -327,9 +331,9 @@ class Running(NamedTuple):
     Attributes:
         id: The session's id.
         number: The position of its first event.
-        owner: The name of the lock file that the process holds.
-        host: The host that it runs on.
-        started: When it began, nanoseconds UTC.
+        owner: The name of the lock that the process holds.
+        host: The machine that the process runs on.
+        started: The start of the session, nanoseconds UTC.
     """
 
     id: str
@@ -343,13 +347,13 @@ def running(connection: sqlite3.Connection) -> list[Running]:
     """List the sessions that have not ended.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
 
     Returns:
         All of them, at any depth.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     rows = connection.execute(
         "SELECT s.id, s.number, r.owner, r.host, s.started FROM running AS r"

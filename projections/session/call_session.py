@@ -15,34 +15,34 @@ class InvokeTrace(msgspec.Struct, TableRow, kw_only=True):
     """One attempt to call a model.
 
     Attributes:
-        request: Its ordinal in the session, from 1.
-        step: The model's turn within the agent's call, from 1.
-        attempt: The try of that turn, from 1.
-        provider: The provider that was asked.
-        asked: The model that was asked.
-        model: The model that answered, by the provider's name; None where none did.
-        state: "success", "failure", or "running" while no answer has come (or will, where the
-            process died).
-        content: The answer, or what came of it before it failed.
-        finish: Why the model ended.
-        error: Why it failed.
-        usage: What it used, None where nobody said.
-        usage_raw: What the provider said of it, as it came.
-        price: "priced", "provider", "free" or "unpriced"; None where nobody said that it used
-            anything.
-        price_source: Who says so.
-        price_version: Of the price data.
-        price_effective: The date from which its rates hold.
-        price_reason: Why there is no price, or what of it is special.
-        rates: US dollars for one token of each kind, as decimal text.
-        parts: Nano-dollars of each component.
-        cost: Tokens and US dollars.
-        started: Nanoseconds UTC.
-        elapsed: Nanoseconds, None while it has not ended.
-        first_token: Nanoseconds to the first piece of a stream, None without one.
-        wasted: True if its answer was thrown away, or never came whole.
-        recorded_cost: US dollars that the answer cost at first, which a replay or a fork has from
-            the log for nothing; None for all others, and where nobody knew.
+        request: The number of the attempt in the session, from 1.
+        step: The number of the model's turn within the agent call, from 1.
+        attempt: The number of the attempt within that turn, from 1.
+        provider: The provider that was called.
+        asked: The model that was requested.
+        model: The model that answered, by the provider's name for it; None if none did.
+        state: "success", "failure", or "running" if no answer has come yet, or the process died
+            before it.
+        content: The answer, or the part of it that arrived before a failure.
+        finish: Why the model stopped; None without an answer.
+        error: The error; None if the attempt succeeded.
+        usage: The token counts; None if the provider sent none.
+        usage_raw: The usage exactly as the provider sent it.
+        price: "priced", "provider", "free" or "unpriced"; None if the attempt used nothing that is
+            known.
+        price_source: The name of the price list.
+        price_version: The version of the price list.
+        price_effective: The date from which the rates are valid, YYYY-MM-DD.
+        price_reason: Why the price is unknown or zero, or what its rates assume.
+        rates: US dollars for one token of each component, or one use of a tool, as decimal text.
+        parts: The cost of each component, in nano-dollars.
+        cost: The tokens and their cost in US dollars.
+        started: The start of the attempt, nanoseconds UTC.
+        elapsed: The duration in nanoseconds; None if it has not ended.
+        first_token: Nanoseconds to the first piece of a stream; None without one.
+        wasted: True if the answer was rejected or incomplete.
+        recorded_cost: In a replay or fork: US dollars that the original answer cost, which is now
+            taken from the log. None for other attempts, or if that cost is unknown.
     """
 
     request: int
@@ -76,17 +76,18 @@ class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
     """One run of a tool that a model asked for.
 
     Attributes:
-        tool: Its ordinal in the session, from 1.
-        id: The id that the model gave the call.
+        tool: The number of the tool call in the session, from 1.
+        id: The provider's id of the call.
         name: The tool's name.
-        arguments: As parsed, else the text as sent.
+        arguments: The parsed arguments, or the text as the model sent it if it can't be parsed.
         state: "success", "failure" or "running".
-        told: What the model got.
-        value: What the tool returned, where that is more than its text.
-        repeats: The ordinal of the earlier run whose result stands for this one's.
-        error: Why it failed.
-        started: Nanoseconds UTC.
-        elapsed: Nanoseconds, None while it has not ended.
+        told: The text that the model gets as the result.
+        value: The value that the tool returned; None if the text says all of it.
+        repeats: The number of the earlier identical call whose result was given again; None if the
+            tool ran.
+        error: The error; None if the tool succeeded.
+        started: The start of the run, nanoseconds UTC.
+        elapsed: The duration in nanoseconds; None if it has not ended.
     """
 
     tool: int
@@ -103,22 +104,24 @@ class ToolInterrupt(msgspec.Struct, TableRow, kw_only=True):
 
 
 class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
-    """One `agent.respond()`. Its dicts are by step: the model's turns, counted from 1.
+    """One call of `agent.respond()`.
+
+    The keys of its dicts are steps: the numbers of the model's turns, from 1.
 
     Attributes:
         agent_name: The agent's name.
         state: "success", "failure", "running" or "interrupted".
-        delivery: The parsed answer, else its text.
-        call: Its ordinal in the session, from 1.
-        dialog: The ordinal of the dialog.
-        definition: The stream that holds the agent's definition.
-        interrupts: The tools that ran.
-        exception_retries: Why answers were refused.
-        llm_recalls: Why calls of the model were made again.
-        invoke_traces: The attempts to call the model.
-        error: Why it failed.
-        started: Nanoseconds UTC.
-        elapsed: Nanoseconds, None while it has not ended.
+        delivery: The parsed answer, or its text without a parser.
+        call: The number of the agent call in the session, from 1.
+        dialog: The number of the dialog in the session.
+        definition: The stream with the agent's definition.
+        interrupts: The tool calls, by step.
+        exception_retries: Why answers were rejected, by step.
+        llm_recalls: Why calls of the model were repeated, by step.
+        invoke_traces: The attempts to call the model, by step.
+        error: The error; None if the call succeeded.
+        started: The start of the call, nanoseconds UTC.
+        elapsed: The duration in nanoseconds; None if it has not ended.
     """
 
     agent_name: str
@@ -137,17 +140,17 @@ class AgentCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def exception_retries_count(self) -> int:
-        """The number of answers that were refused and asked for again."""
+        """The number of answers that were rejected and asked for again."""
         return sum(len(reasons) for reasons in self.exception_retries.values())
 
     @property
     def llm_recalls_count(self) -> int:
-        """The number of calls of the model that failed and were made again."""
+        """The number of failed calls of the model that were made again."""
         return sum(len(reasons) for reasons in self.llm_recalls.values())
 
     @property
     def cost(self) -> InvokeCost:
-        """The cost of all attempts, including failed and refused ones."""
+        """The cost of all attempts, including failed and rejected ones."""
         return total(trace.cost for trace in self._traces())
 
     @property
@@ -167,20 +170,21 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
         tactic_name: The tactic's short name.
         tactic_path: The tactic's stable path, "package::name".
         state: "success", "failure", "running" or "interrupted".
-        task: What it was asked, in its recorded form.
+        task: The first argument of the call, in its recorded form.
         options: The keyword arguments of the call, in their recorded form.
-        agent_sessions: By agent, in the order of their calls.
+        agent_sessions: The calls of each agent in order, by the agent's name.
         sub_tactic_sessions: The calls of other tactics from this one, by tactic name.
-        delivery: What `call` returned, in its recorded form.
-        invoke_traces: Calls to a model outside of any agent.
-        error: Why it failed.
+        delivery: The result of the call, in its recorded form.
+        invoke_traces: The calls of a model outside of any agent.
+        error: The error; None if the call succeeded.
         cancelled: True if it failed because it was cancelled.
-        metadata: What was given with the call, in its recorded form.
-        partition: The partition that it belongs to, "" for none.
-        started: Nanoseconds UTC.
-        elapsed: Nanoseconds, None while it has not ended.
-        unknown_events: How many events this version of lllm could not read.
-        missing_events: How many are not in the log: they could not be written, or are damaged.
+        metadata: The metadata that was given with the call, in its recorded form.
+        partition: The partition of the store that it belongs to; "" for the default one.
+        started: The start of the call, nanoseconds UTC.
+        elapsed: The duration in nanoseconds; None if it has not ended.
+        unknown_events: The number of events that this version of lllm could not read.
+        missing_events: The number of events that are missing from the log, because they could not
+            be written or are damaged.
     """
 
     session_id: str
@@ -209,7 +213,7 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def error_traceback(self) -> str | None:
-        """The same as `traceback`."""
+        """The same as `traceback`, under another name."""
         return self.traceback
 
     @property
@@ -232,7 +236,7 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def agent_call_count(self) -> int:
-        """How often this call asked an agent to respond; calls below don't count."""
+        """How often this call asked an agent to respond, without the calls below it."""
         return sum(map(len, self.agent_sessions.values()))
 
     @property
@@ -244,7 +248,8 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
         """Summarize the result of the call in five fields.
 
         Returns:
-            tactic, state, agent_calls, sub_tactic_calls, and total_cost in US dollars.
+            A dict with the keys tactic, state, agent_calls, sub_tactic_calls, and total_cost in US
+            dollars.
         """
         return {
             "tactic": self.tactic_name,
@@ -256,18 +261,21 @@ class TacticCallSession(msgspec.Struct, TableRow, kw_only=True):
 
     @property
     def wasted_cost(self) -> InvokeCost:
-        """The cost of wasted attempts, calls below included (`InvokeTrace.wasted`)."""
+        """The cost of wasted attempts, of this call and those below it.
+
+        See `InvokeTrace.wasted`.
+        """
         return total(trace.cost for trace in self._traces() if trace.wasted)
 
     @property
     def recorded_cost(self) -> float:
-        """US dollars that answers from the log cost at first: of a replay, or a fork's past."""
+        """US dollars that answers from the log cost originally, in a replay or in a fork's past."""
         known = (trace.recorded_cost or 0.0 for trace in self._traces())
         return dollars(sum(nanos(one) for one in known))
 
     def _traces(self) -> Iterator[InvokeTrace]:
         waiting = [self]
-        while waiting:  # a log may hold more levels than a stack
+        while waiting:  # not recursive: a log may have more levels than the stack
             one = waiting.pop()
             for calls in one.agent_sessions.values():
                 for call in calls:

@@ -1,7 +1,7 @@
 """Finds the messages that each request of a captured conversation was the first to send.
 
-A message stands in the log once. A request names its dialog and the last message of it that was
-sent, so that it costs the same however long the dialog is.
+The log has each message once. A request names its dialog and the last message that was sent, so a
+request takes the same space however long the dialog is.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ def first_sent_by_request(events: Iterable[Event]) -> dict[int, tuple[Content, .
     """Find the messages that each request was the first to send.
 
     Args:
-        events: The payloads of one session, in order.
+        events: The decoded payloads of one session, in order.
 
     Returns:
-        The messages, oldest first, by the ordinal of the request. Answers are not among them, nor
-        the results of tools that lllm ran: their own events have these.
+        The messages, oldest first, by the number of the request. Answers, and results of tools that
+        lllm ran, are left out: their own events have them.
     """
     waiting: dict[int | None, list[tuple[int, Content]]] = {}
     sent: dict[int, tuple[Content, ...]] = {}

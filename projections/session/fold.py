@@ -1,7 +1,8 @@
 """Builds a session object from the events of its session alone.
 
-`fold` is pure. What a tactic returns with `return_session=True` and what a store loads are both its
-result, so they can't differ. Events that this library doesn't know are skipped, and counted.
+`fold` has no side effects. The session that a call returns with `return_session=True`, and the one
+that a store loads, are both its result, so they are always the same. Events that this version of
+lllm can't read are skipped and counted.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ ReadValue = Callable[[object], object]
 def fold(
     events: Iterable[Recorded], session_id: str, read_value: ReadValue = from_plain
 ) -> TacticCallSession | None:
-    """Build the session, with those below it, from its events.
+    """Build a session, with those below it, from its events.
 
     Args:
-        events: In the order of the log; those of other sessions and definitions are passed over.
-        session_id: The session's id.
-        read_value: What becomes of tasks, deliveries and whatever else a user passed, which are
-            recorded as JSON.
+        events: The events in the order of the log; those of other sessions, and definitions of
+            other agents, are ignored.
+        session_id: The id of the session.
+        read_value: A function that converts the recorded JSON of tasks, deliveries and other values
+            of the user.
 
     Returns:
-        The session, None where it never began.
+        The session; None if there is no event of its start.
     """
     folds: dict[str, _Fold] = {}
     children: list[tuple[str, _Fold]] = []
@@ -44,7 +46,7 @@ def fold(
         one = folds.get(event.stream)
         if isinstance(payload, model.SessionStarted):
             if one is not None or event.seq != 1:
-                continue  # a session begins once
+                continue  # a second start of the same session is ignored
             folds[event.stream] = _Fold(event, payload, read_value)
             if payload.ancestors:
                 children.append((payload.ancestors[-1].session_id, folds[event.stream]))
@@ -71,7 +73,7 @@ def _nest(folds: Mapping[str, _Fold], children: Iterable[tuple[str, _Fold]]) -> 
 
 
 def _is_above(session_id: str, other: str | None, above: Mapping[str, str]) -> bool:
-    """True if a session is another one, or an ancestor of it."""
+    """True if two sessions are the same, or the first is an ancestor of the second."""
     while other is not None and other != session_id:
         other = above.get(other)
     return other is not None
@@ -98,7 +100,8 @@ class _Fold:
         self._seq = event.seq
         self._calls: dict[int, AgentCallSession] = {}
         self._traces: dict[int, InvokeTrace] = {}
-        self._steps: dict[int, tuple[AgentCallSession | None, int]] = {}  # of each request
+        # by the number of the request
+        self._steps: dict[int, tuple[AgentCallSession | None, int]] = {}
         self._tools: dict[int, ToolInterrupt] = {}
         self._answers: dict[int, Content] = {}
 

@@ -1,8 +1,8 @@
 """The cost of calling models, for users: tokens, and US dollars as floats.
 
-Inside, money is an integer of nano-dollars, so sums are exact; a float appears only here, at the
-edge. A float holds every amount up to four million dollars to the nano-dollar, so adding two costs
-goes by way of the integers and stays exact.
+Internally, money is an integer of nano-dollars, so sums are exact; only this class for users has
+floats. A float represents every amount up to four million dollars exactly to the nano-dollar. Two
+costs are added as integers, so the sum is exact, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from lllm.events.dataframe_rows import TableRow
 from lllm.events.model import TOOLS, Price, Usage
 
-# All others but the fees of tools are what was sent.
+# The components of the output; all others, except fees of tools, belong to the input.
 _OUTPUT_PARTS = ("output", "reasoning", "audio_out", "image_out", "video_out", "citation")
 
 
@@ -24,10 +24,10 @@ def dollars(nanos: int) -> float:
     """Convert nano-dollars to US dollars.
 
     Args:
-        nanos: Nano-dollars.
+        nanos: The amount in nano-dollars.
 
     Returns:
-        US dollars.
+        The amount in US dollars.
     """
     return nanos / 1_000_000_000
 
@@ -36,22 +36,22 @@ def nanos(amount: float) -> int:
     """Convert US dollars to nano-dollars.
 
     Args:
-        amount: US dollars.
+        amount: The amount in US dollars.
 
     Returns:
-        Nano-dollars, rounded half-even.
+        The amount in nano-dollars, rounded half to even.
     """
     return round(amount * 1_000_000_000)
 
 
 def tool_fees(price: Price) -> int:
-    """Sum the fees for tools in a price, which are not for tokens.
+    """Sum the fees in a price for tools that the provider ran.
 
     Args:
         price: The price of an attempt.
 
     Returns:
-        Nano-dollars.
+        The fees, in nano-dollars.
     """
     if not price.parts:
         return 0
@@ -59,25 +59,26 @@ def tool_fees(price: Price) -> int:
 
 
 class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
-    """The tokens and US dollars that calls of a model cost.
+    """The tokens of calls of a model, and their cost in US dollars.
 
     Attributes:
-        prompt_tokens: All input, with cached tokens and cache writes.
-        completion_tokens: All output, with reasoning.
-        total_tokens: Both together.
-        cached_prompt_tokens: Input that the provider read from its cache.
-        cache_write_tokens: Input that it wrote into its cache.
-        reasoning_tokens: Output that is reasoning.
-        audio_prompt_tokens: Input that is audio.
-        audio_completion_tokens: Output that is audio.
-        input_cost_per_token: US dollars, of a single attempt; None on a sum.
-        output_cost_per_token: US dollars, of a single attempt; None on a sum.
-        cache_read_input_token_cost: US dollars for a token, of a single attempt; None on a sum.
-        prompt_cost: US dollars for all input.
-        completion_cost: US dollars for all output.
-        tool_cost: US dollars of fees for tools that the provider ran, as web searches.
-        cost: US dollars in all, these three together.
-        unpriced_calls: How many calls have a price that nobody knows, and add nothing to `cost`.
+        prompt_tokens: All input tokens, including those read from or written to the cache.
+        completion_tokens: All output tokens, including reasoning.
+        total_tokens: Input and output tokens together.
+        cached_prompt_tokens: Input tokens that the provider read from its cache.
+        cache_write_tokens: Input tokens that the provider wrote to its cache.
+        reasoning_tokens: Output tokens that are reasoning.
+        audio_prompt_tokens: Input tokens that are audio.
+        audio_completion_tokens: Output tokens that are audio.
+        input_cost_per_token: US dollars for one input token; None for a sum of attempts.
+        output_cost_per_token: US dollars for one output token; None for a sum of attempts.
+        cache_read_input_token_cost: US dollars for one token read from the cache; None for a sum of
+            attempts.
+        prompt_cost: The cost of all input, in US dollars.
+        completion_cost: The cost of all output, in US dollars.
+        tool_cost: The fees for tools that the provider ran, such as web searches, in US dollars.
+        cost: The whole cost: the three above together, in US dollars.
+        unpriced_calls: The number of calls whose price is unknown; they add nothing to `cost`.
     """
 
     prompt_tokens: int = 0
@@ -99,14 +100,14 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, usage: Usage | None, price: Price | None) -> InvokeCost:
-        """Make the cost of one attempt from its event.
+        """Make the cost of one attempt from the values in its event.
 
         Args:
-            usage: What it used, None where nobody said.
-            price: What it cost, None where nobody said.
+            usage: The token counts; None if the provider sent none.
+            price: The price; None if nothing is known about it.
 
         Returns:
-            Its cost, with the rates.
+            The cost, with the rates of the attempt.
         """
         used = usage or Usage()
         parts: dict[str, int] = price.parts if price else {}
@@ -136,18 +137,18 @@ class InvokeCost(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         )
 
     def __add__(self, other: InvokeCost) -> InvokeCost:
-        """Add two costs; the rates of single attempts are left out."""
+        """Add two costs; the sum has no rates per token."""
         return total((self, other))
 
 
 def total(costs: Iterable[InvokeCost]) -> InvokeCost:
-    """Sum up costs.
+    """Sum up any number of costs.
 
     Args:
-        costs: Any number of costs.
+        costs: The costs.
 
     Returns:
-        Their sum, exact to the nano-dollar; the rates of single attempts are left out.
+        The sum, exact to the nano-dollar, without rates per token.
     """
     all_of = tuple(costs)
     return InvokeCost(
@@ -171,7 +172,7 @@ def _sum_of_dollars(amounts: Iterable[float]) -> float:
     return dollars(sum(nanos(amount) for amount in amounts))
 
 
-@lru_cache(maxsize=1024)  # a few rates stand in every attempt of a log
+@lru_cache(maxsize=1024)  # a log repeats the same few rates in every attempt
 def _rate(written: str | None) -> float | None:
     try:
         rate = float(written or "")

@@ -1,12 +1,12 @@
 """The view of calls: one row for each attempt to call a model, with its outcome and cost.
 
-What many attempts have in common (who asked which model of whom) is a kind with a small number of
-its own, so that rows are small and every such filter is an index's first column.
+What many attempts have in common (the agent, the models, the provider) is stored once, as a kind
+with a small number. So rows are small, and each such filter is the first column of an index.
 
-An index by time taken or cost would be written all over for each batch, since these come in no
-order. So they are sorted into sizes, sixteen to each power of two, and the index is by size and
-start: what is added then goes to the ends of some dozens of runs. The slowest are found in the
-largest sizes, by the time that stands in the index, too.
+An index by duration or cost would change in random places for each batch. So durations and costs
+are sorted into size classes, sixteen for each power of two, and the index is by size class and
+start time: new entries then go to the ends of some dozens of runs. The slowest calls are found in
+the largest classes, by the duration that is in the index, too.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from lllm.projections.view import (
 )
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
-MESSAGE_LENGTH = 500  # characters of an error's message that a row keeps; the session has it all
+# characters of an error's message that a row stores; the log has the whole message
+MESSAGE_LENGTH = 500
 
-_LEADING = 5  # bits of an amount that tell its size, beside their number; the first is always 1
+_LEADING = 5  # leading bits of an amount that its size class depends on; the first is always 1
 LARGEST_SIZE = 64 << _LEADING - 1
 
 _KIND = ("tactic", "agent", "provider", "host", "asked", "model")
@@ -119,7 +120,7 @@ _NOT_ENDED: dict[str, Value] = {
 
 
 class CallsView:
-    """One row for each attempt to call a model, whatever its outcome."""
+    """One row for each attempt to call a model, with its outcome."""
 
     name = "calls"
     version = 3
@@ -133,7 +134,7 @@ class CallsView:
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Update the rows of attempts for some events; see `View.apply`."""
         attempts = _Attempts(rows)
         handlers: Handlers = {
             LLMRequested: attempts.begin,
@@ -149,8 +150,8 @@ class CallsView:
 class _Attempts:
     """The attempts of one batch.
 
-    Most end in the one that they begin in: their rows are whole when they are written, and none is
-    read.
+    Most attempts end in the batch in which they begin: their rows are complete when they are
+    written, and none is read.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -178,8 +179,8 @@ class _Attempts:
     def end(self, session: SessionContext, end: LLMResponded | LLMFailed, one: ViewEvent) -> None:
         key = (session.number, end.request)
         row = self._new.get(key) or self._rows.get("calls", key)
-        if row is None:  # what was asked can't be read: it counts all the same
-            # A forged event may say that it lasted longer than time does.
+        if row is None:  # the request can't be read; the attempt counts all the same
+            # A forged event may have an impossible duration.
             started = min(max(one.event.time - end.elapsed, -(2**63)), 2**63 - 1)
             begun: dict[str, Value] = {"started": started, "step": 0, "attempt": 1}
             self._new[key] = {**_NOT_ENDED, "call": None, "kind": 0, "state": "running", **begun}
@@ -207,7 +208,7 @@ class _Attempts:
 
 
 class _Kinds:
-    """The numbers of the kinds that occur in one batch."""
+    """The numbers of the kinds of attempts in one batch."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -215,7 +216,7 @@ class _Kinds:
         self._places: dict[Value, tuple[str, str]] = {}
 
     def of(self, *names: str) -> int:
-        """The number of the kind with these names, which are those of _KIND."""
+        """Find the number of the kind with these values, in the order of _KIND."""
         found = self._numbers.get(names)
         if found is None:
             key = (*map(storable, names),)
@@ -226,7 +227,7 @@ class _Kinds:
         return found
 
     def place(self, kind: Value) -> tuple[str, str]:
-        """The provider and the host of a kind."""
+        """Find the provider and the host of a kind."""
         found = self._places.get(kind)
         if found is None:
             row = self._rows.get("call_kinds", (kind,))
@@ -236,7 +237,7 @@ class _Kinds:
 
 
 def _end_columns(end: LLMResponded | LLMFailed) -> dict[str, Value]:
-    """The columns that the end of an attempt changes in its row."""
+    """Make the columns that the end of an attempt changes in its row."""
     price, elapsed = end.price, end.elapsed
     nanos = None if price is None else price.nanos
     columns: dict[str, Value] = {
@@ -261,7 +262,7 @@ def _end_columns(end: LLMResponded | LLMFailed) -> dict[str, Value]:
 
 
 def _price_columns(price: Price | None, usage: Usage | None) -> dict[str, Value]:
-    if price is None:  # a failure of which older versions said nothing but what it used
+    if price is None:  # a failure for which an older version recorded only the usage
         return {"price": None if usage is None else "unpriced", "price_reason": None}
     reason = None if price.reason is None else storable(price.reason)
     return {"price": price.status, "price_reason": reason}
@@ -292,13 +293,14 @@ def _error_columns(error: Error) -> dict[str, Value]:
 
 
 def size_of(amount: int | None) -> int:
-    """Map an amount to a size class, for which an index is cheap to maintain.
+    """Map an amount to a size class, by which an index is cheap to maintain.
 
     Args:
-        amount: Nanoseconds or nano-dollars, None where it is not known.
+        amount: Nanoseconds or nano-dollars; None if unknown.
 
     Returns:
-        The size; larger amounts have no smaller one. 0 for None and for amounts below 1.
+        The number of the class, which never decreases as the amount grows; 0 for None and for
+        amounts below 1.
     """
     if amount is None or amount <= 0:
         return 0

@@ -1,4 +1,4 @@
-"""Sums attempts to call a model: counts, nano-dollars (exact) and tokens."""
+"""Sums attempts to call a model: counts, exact nano-dollars, and tokens."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Billed = LLMResponded | LLMFailed | LLMRefused
 
 
 class CostTotals(msgspec.Struct, gc=False):
-    """The sums of some attempts, named like the columns that store them.
+    """The sums of some attempts; each is named like the column that stores it.
 
-    Input and output tokens include those that the names below them count apart.
+    The counts of input and output tokens include the tokens of the more specific counts below them.
 
     Attributes:
-        calls: Attempts that were answered.
-        failed_calls: Attempts that were not.
-        unpriced_calls: Attempts of either kind whose price is unknown, which add nothing to the
-            cost.
-        cost_nanos: Nano-dollars of all.
-        wasted_nanos: Nano-dollars of those whose answer was thrown away or never came whole.
-        tool_nanos: Nano-dollars that are fees of tools that the provider ran, as web searches.
+        calls: The number of attempts that were answered.
+        failed_calls: The number of attempts that failed.
+        unpriced_calls: The number of attempts of both kinds whose price is unknown; they add
+            nothing to the cost.
+        cost_nanos: The cost of all attempts, in nano-dollars.
+        wasted_nanos: The cost of attempts whose answer was rejected or incomplete, in nano-dollars.
+        tool_nanos: The fees for tools that the provider ran, such as web searches, in nano-dollars.
     """
 
     calls: int = 0
@@ -43,10 +43,10 @@ class CostTotals(msgspec.Struct, gc=False):
     audio_output_tokens: int = 0
 
     def count(self, billed: Billed) -> None:
-        """Add one attempt to the sums, or the refusal of its answer.
+        """Add one attempt, or the rejection of its answer, to the sums.
 
         Args:
-            billed: The event that says so.
+            billed: The event of the attempt's end, or of the rejection.
         """
         if isinstance(billed, LLMRefused):
             self.wasted_nanos += billed.cost or 0
@@ -62,7 +62,7 @@ class CostTotals(msgspec.Struct, gc=False):
             self.cost_nanos += nanos
             if price is not None:
                 self.tool_nanos += tool_fees(price)
-        elif price is not None or usage is not None:  # else nobody said that it used anything
+        elif price is not None or usage is not None:  # otherwise no usage was reported
             self.unpriced_calls += 1
         if usage is not None:
             self.input_tokens += usage.input
@@ -75,10 +75,13 @@ class CostTotals(msgspec.Struct, gc=False):
 
     @classmethod
     def of(cls, cell: CostCell) -> CostTotals:
-        """Make the sums that an erased session's cell keeps.
+        """Make the sums that the cell of an erased session contains.
 
         Args:
-            cell: One that `cell` made.
+            cell: A cell that the method `cell` made.
+
+        Returns:
+            The sums.
         """
         used = cell.usage
         return cls(
@@ -91,9 +94,13 @@ class CostTotals(msgspec.Struct, gc=False):
         """Make the cell that keeps these sums when the session is erased.
 
         Args:
-            quarter: The quarter of an hour that the attempts ended in, counted from 1970 in UTC.
-            model: The model that was asked.
-            agent: The agent that asked, "" for none.
+            quarter: The quarter of an hour in which the attempts ended, counted from 1970-01-01
+                UTC.
+            model: The model that was requested.
+            agent: The agent that made the attempts; "" for none.
+
+        Returns:
+            The cell, a part of the `session.erased` event.
         """
         begin = dt.datetime.fromtimestamp(quarter * QUARTER_HOUR / 10**9, dt.UTC)
         return CostCell(

@@ -1,15 +1,16 @@
-"""The cost cube: nano-dollars (exact) spent by time, tactic, model and agent.
+"""The cost cube: exact nano-dollars by time, tactic, model and agent.
 
-`session_costs` keeps the cells of each session that a summary can select: the roots, and the
-outermost call of each tactic, each with everything below it. `costs` is the same summed over all
-sessions of a scope: the empty scope is everything there is, a tactic's scope its outermost calls
-with all below them. So a summary never counts a child both by itself and in its parent.
+`session_costs` stores the cells of each session that a summary can select: of the roots, and of the
+outermost calls of each tactic, each including everything below it. `costs` has the same summed over
+all sessions of a scope. The empty scope is all sessions; the scope of a tactic is its outermost
+calls and everything below them. So a summary never counts a child twice, by itself and in its
+parent.
 
-Times are kept as quarters of an hour, of which the days of every zone can be summed (`days`).
-`costs` has days of UTC, which are few and summed at once; `quarter_hour_costs` is the same by the
-quarter, for the days of other zones.
-`session_totals` sums each session, with everything below it, over all its cells, and `tag_costs`
-those totals over the roots that have a tag.
+Times are stored as quarters of an hour, from which the days of every time zone can be summed
+(`days`). `costs` has days in UTC, which are few and fast to sum; `quarter_hour_costs` has the same
+by the quarter, for the days of other zones. `session_totals` has the sum of each session and
+everything below it over all its cells. `tag_costs` has these totals summed over the roots with a
+tag.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ _QUARTER_HOUR_COSTS = Table(
     key=("scope", "partition", "quarter_hour", "cell"),
     about="The same by quarter of an hour since 1970, for the days of other time zones.",
 )
-# How many sessions a summary of a scope is about; a tactic's scope counts its outermost calls.
+# The number of sessions in a scope; a tactic's scope counts its outermost calls.
 _SESSION_COUNTS = Table(
     "session_counts",
     {"scope": "TEXT", "partition": "TEXT", "sessions": "INTEGER"},
     key=("scope", "partition"),
     about="How many sessions costs is about, by its scope.",
 )
-# tags: of a root, JSON, to tell which sums of `tag_costs` its calls belong to.
+# tags: the tags of a root as JSON, which tell to which sums of `tag_costs` its calls belong.
 _SESSION_TOTALS = Table(
     "session_totals",
     {"session": "INTEGER", "tags": "TEXT", **_SUMS},
@@ -116,11 +117,11 @@ _TAG_COSTS = Table(
     about="What the top-level sessions with each tag cost, with everything below them.",
 )
 
-_Amounts = tuple[int, ...]  # of the SUMS, in their order
+_Amounts = tuple[int, ...]  # numbers in the order of SUMS
 _NOTHING: list[_Amounts] = [(0,) * len(SUMS)]
 _Spot = tuple[int, int, str, str, str]  # quarter of an hour, cell, tactic, model, agent
-_Scopes = tuple[tuple[str, str], ...]  # tactic or none, partition
-_Place = tuple[int, int, str, str]  # of what was spent: session, quarter of an hour, model, agent
+_Scopes = tuple[tuple[str, str], ...]  # tactic or "", partition
+_Place = tuple[int, int, str, str]  # the place of a cost: session, quarter of an hour, model, agent
 
 
 class CostsView:
@@ -147,7 +148,7 @@ class CostsView:
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Update the sums for some events; see `View.apply`."""
         sums = _Sums(rows)
         handlers: Handlers = {
             SessionStarted: sums.begin,
@@ -162,19 +163,19 @@ class CostsView:
 
 
 class _Sums:
-    """Collects what a batch adds to all sums, so that each row is updated once."""
+    """Collects what a batch adds to all sums, so that each row is updated only once."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._spent: dict[_Place, tuple[SessionContext, CostTotals]] = {}
         self._sessions: Counter[Key] = Counter()
-        # Of roots: those that are new, the tags of all that occur, and those that are tagged anew.
+        # Roots: the new ones, the tags of all that occur, and those whose tags have changed.
         self._new_roots: dict[int, SessionContext] = {}
         self._tags: dict[int, dict[str, str]] = {}
         self._retagged: dict[int, tuple[SessionContext, dict[str, str]]] = {}
 
     def count(self, session: SessionContext, billed: Billed, one: ViewEvent) -> None:
-        """Add an attempt, or the refusal of an answer."""
+        """Add an attempt, or the rejection of an answer."""
         place = (session.number, quarter_of(one.event.time), billed.asked, billed.agent)
         found = self._spent.get(place)
         if found is None:
@@ -182,7 +183,7 @@ class _Sums:
         found[1].count(billed)
 
     def erase(self, session: SessionContext, erased: SessionErased, one: ViewEvent) -> None:
-        """Forget the tags of a session; what it cost stays."""
+        """Remove the tags of a session; its costs stay."""
         if not one.is_residue:
             if session.parent is None and not session.is_replay:
                 self._retag(session, {})
@@ -208,7 +209,7 @@ class _Sums:
             self._sessions[session.tactic_path, session.partition] += 1
 
     def tag(self, root: SessionContext, change: SessionTagged, _: ViewEvent) -> None:
-        """Change the tags of a root; the cost so far moves to the new tags."""
+        """Change the tags of a root; its cost so far moves to the new tags."""
         if root.parent is not None or root.is_replay:
             return
         before = self._tags_of(root)
@@ -244,13 +245,13 @@ class _Sums:
             self._rows.add("session_counts", scope, sessions=sessions)
 
     def _add_spent(self, roots: dict[int, SessionContext]) -> _Added:
-        """Update the cells and the cube; returns what to add to the totals of sessions.
+        """Update the cells and the cube; return what to add to the totals of sessions.
 
-        The roots under which something was spent are put into `roots`.
+        The roots whose sessions spent something are added to `roots`.
         """
         cells, totals = _Added("session_costs"), _Added("session_totals")
         cube, quarters = _Added("costs"), _Added("quarter_hour_costs")
-        # Much goes to the same scopes, and is summed once for all of them.
+        # Many costs go to the same scopes; they are summed once for all of them.
         alike: defaultdict[tuple[_Scopes, _Spot], list[_Amounts]] = defaultdict(list)
         for (__, quarter, model, agent), (session, spent) in self._spent.items():
             sums = spent.sums()
@@ -296,7 +297,8 @@ class _Sums:
             for root, before in self._retagged.values()
             for name, value in before.items()
         }
-        for key in left:  # a tag that no root has any more has no row, wherever a batch ends
+        # the row of a tag that no root has any more is deleted, wherever a batch ends
+        for key in left:
             row = self._rows.get("tag_costs", key)
             if row is not None and not row["sessions"]:
                 self._rows.delete("tag_costs", key)
@@ -328,4 +330,4 @@ def _tags_in(tags: Value) -> dict[str, str]:
     try:
         return msgspec.json.decode(str(tags or "{}"), type=dict[str, str])
     except (ValueError, RecursionError):
-        return {}  # lllm writes no such row
+        return {}  # lllm never writes such a row

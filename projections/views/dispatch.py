@@ -9,16 +9,16 @@ import msgspec
 
 from lllm.projections.view import Rows, ViewEvent
 
-# Take a session, a payload of the type, and the event as views get it.
+# Functions that get a session, a payload of their type, and the event as views get it.
 Handlers = Mapping[type, Callable[..., None]]
 
 
 def hand_out(batch: Sequence[ViewEvent], handlers: Handlers) -> None:
-    """Pass each event about a session to the handler of its type.
+    """Pass each event to the handler of its type.
 
     Args:
-        batch: Events in order; those about no session, and of other types, are passed over.
-        handlers: By the type of the payload.
+        batch: The events in order; events without a session, or of other types, are skipped.
+        handlers: The handlers, by the type of the payload.
     """
     for one in batch:
         if one.session is not None:
@@ -28,19 +28,18 @@ def hand_out(batch: Sequence[ViewEvent], handlers: Handlers) -> None:
 
 
 def number_of(rows: Rows, table: str, key: tuple[str, ...], column: str) -> tuple[int, bool]:
-    """Look up the number of a key, and store it if it is new.
+    """Find the number of a key, and store it if it is new.
 
-    The number is a hash of the key, so it is the same whatever was written before, and whatever of
-    that was erased since.
+    The number is a hash of the key, so it does not depend on what was written or erased before.
 
     Args:
-        rows: The rows.
-        table: Where keys and numbers stand.
-        key: The key.
-        column: The column of the numbers.
+        rows: The rows of the view's tables.
+        table: The table of keys and numbers.
+        key: The values of the key columns.
+        column: The name of the column with the numbers.
 
     Returns:
-        The number, and whether it is new.
+        The number, and True if it is new.
     """
     row = rows.get(table, key)
     if row is not None:
@@ -51,9 +50,14 @@ def number_of(rows: Rows, table: str, key: tuple[str, ...], column: str) -> tupl
 
 
 def hashed(key: tuple[str, ...]) -> int:
-    """Hash a key to a number of 63 bits, of which a million differ but for one chance in 10^7.
+    """Hash a key to a number of 63 bits.
+
+    The probability that two of a million keys get the same number is about 1 in 10^7.
 
     Args:
-        key: Texts that UTF-8 can hold.
+        key: The texts of the key, without lone surrogates.
+
+    Returns:
+        The number.
     """
     return int.from_bytes(sha256(msgspec.json.encode(key)).digest()[:8]) >> 1

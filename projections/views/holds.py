@@ -1,4 +1,4 @@
-"""The view of legal holds: which sessions nothing may be erased of, who said so, and why."""
+"""The view of legal holds: the sessions that must not be erased, by whom and why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HOLDS = Table(
 
 
 class HoldsView:
-    """One row for each legal hold that is not released."""
+    """One row for each legal hold that has not been released."""
 
     name = "holds"
     version = 1
@@ -34,7 +34,7 @@ class HoldsView:
     types: Collection[str] = ("session.held", "session.released", ERASED)
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Update the holds for some events; see `View.apply`."""
 
         def place(session: SessionContext, held: SessionHeld, one: ViewEvent) -> None:
             rows.put(

@@ -1,13 +1,14 @@
-"""The view of the Merkle tree: what proofs about the log are made of.
+"""The view of the Merkle tree, with the nodes that proofs about the log consist of.
 
-It has the tree's right edge, from which the root follows at once, and every node from level 8 on.
-So a proof reads the digests of one or two tiles, the 256 leaves below such a node, and no more. The
-nodes of a million events take about 250 KB. The index of a leaf is not the position of its event,
-so each tile says which positions it holds.
+It stores the tree's right edge, from which the root can be computed at once, and every node from
+level 8 on. So a proof only reads the digests of one or two tiles, the 256 leaves below such a node.
+The nodes for a million events take about 250 KB. The index of a leaf is not the position of its
+event, so each tile has the positions of its first and last event.
 
-Damage to the log changes nothing here: no leaf moves, and a rebuild takes what it can't compute any
-more from the rows that it replaces, a tile at a time. Where these know nothing either, since the
-event could not be read when its leaf was due, a mark stands in its place, and is counted.
+Damage to the log does not change the tree: all leaves keep their indexes. A rebuild copies nodes
+that it can't compute any more from the rows that it replaces, a tile at a time. If those don't have
+them either, because the event was already unreadable when its leaf was added, a mark takes the
+place of the leaf and is counted.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from lllm.events.integrity.leaves import Leaves, is_readable, marked
 from lllm.events.integrity.merkle import HASH_BYTES, Node, RightEdge
 from lllm.projections.view import ReadsRow, Rows, Table, ViewEvent
 
-TILE_LEVEL = 8  # of the lowest nodes that are kept
-TILE = 1 << TILE_LEVEL  # leaves below one of these
+TILE_LEVEL = 8  # the level of the lowest nodes that are stored
+TILE = 1 << TILE_LEVEL  # leaves below such a node
 
 _NODES = Table(
     "merkle_nodes",
@@ -68,20 +69,20 @@ class MerkleView:
     tables: Sequence[Table] = (_NODES, _EDGE)
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View; nothing of this view depends on what an event says."""
+        """Do nothing, because the tree does not depend on payloads."""
 
     def apply_digests(self, rows: Rows, digests: Leaves, shown: ReadsRow) -> None:
-        """See DigestView."""
+        """Append the digests of some events to the tree; see `DigestView.apply_digests`."""
         tree = _Growing(rows, shown)
         tree.extend(digests)
         tree.store()
 
 
 class _Growing:
-    """The tree while leaves are appended.
+    """The tree while leaves are being appended.
 
-    edge: its right edge. first, last, unreadable: of the last tile, complete or not: the positions
-    of its first and last event, and how many of its leaves are marks.
+    edge: the right edge of the tree. first, last, unreadable: the positions of the first and last
+    event of the last tile, complete or not, and the number of its leaves that are marks.
     """
 
     def __init__(self, rows: Rows, shown: ReadsRow) -> None:
@@ -106,7 +107,7 @@ class _Growing:
     def extend(self, digests: Leaves) -> None:
         digests = digests[_behind(digests, self.last) :]
         while digests:
-            # A whole page at once takes half the time; where something is lost, tile by tile.
+            # A whole page at once takes half the time; if an event is lost, tile by tile.
             readable = None not in [digest for _, digest in digests]
             part = digests if readable else digests[: TILE - self.edge.size % TILE]
             if not readable and not is_readable(part) and self._take_shown(part):
@@ -131,7 +132,7 @@ class _Growing:
         self.last = part[-1][0]
 
     def _begin_tile(self, part: Leaves, begin: int) -> None:
-        """Count what a tile has of some leaves; `begin` is the index among them of its first."""
+        """Count the leaves of a new tile; `begin` is the index of its first leaf in `part`."""
         if begin >= 0:
             self.first, self.unreadable = part[begin][0], 0
         end = begin + TILE
@@ -144,7 +145,7 @@ class _Growing:
         )  # fmt: skip
 
     def _take_shown(self, part: Leaves) -> bool:
-        """Take the hashes over a damaged place from the rows that were made when it was whole."""
+        """Copy the hashes of a damaged place from the rows that were built before the damage."""
         tile = self.edge.size // TILE
         above = self.edge.hashes[: tile.bit_count()]
         number = next(number for number, (_, digest) in enumerate(part) if digest is None)
@@ -166,7 +167,7 @@ class _Growing:
         return True
 
     def _append_tile(self, tile: Node, above: list[bytes]) -> None:
-        """Append a whole tile; `above` are the hashes of the complete ones before it."""
+        """Append a complete tile; `above` are the hashes of the complete tiles before it."""
         self._keep_tile(tile)
         tiles = RightEdge(tile.index, above)
         for node in tiles.extend([tile.hash], level=1):
@@ -181,7 +182,7 @@ class _Growing:
 
 
 def _behind(digests: Leaves, position: int) -> int:
-    """Find the first of some leaves behind a position."""
+    """Find the index of the first leaf behind a position."""
     if not digests or digests[0][0] > position:
         return 0
     return bisect_right(digests, position, key=itemgetter(0))
@@ -193,7 +194,7 @@ def _number(row: Mapping[str, Value], column: str) -> int:
 
 
 def _holds(row: Mapping[str, Value], damaged: tuple[int, int]) -> bool:
-    """True if a row is about some of the positions from the first damaged one to another."""
+    """True if a row covers any of the positions between two damaged ones."""
     first, last = damaged
     return _number(row, "first_position") <= last and first <= _number(row, "last_position")
 
@@ -203,10 +204,13 @@ def _is_hash(value: Value) -> bool:
 
 
 def split_hashes(stored: object) -> list[bytes]:
-    """Split the hashes of an edge as they are stored, one behind the other.
+    """Split the stored hashes of a right edge, which are joined in one value.
 
     Args:
-        stored: The column.
+        stored: The value of the column.
+
+    Returns:
+        The hashes, 32 bytes each.
     """
     hashes = stored if isinstance(stored, bytes) else b""
     return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]

@@ -1,6 +1,7 @@
-"""The view of sessions: all that a list of sessions shows, so that lists read no payload.
+"""The view of sessions: everything that a list of sessions shows, so lists read no payload.
 
-A session's number is the position of its first event. What it cost stands in the rows of the costs.
+The number of a session is the position of its first event. Its costs are in the tables of the costs
+view.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ _SESSIONS = Table(
 
 _ENDS = (SessionSucceeded, SessionFailed)
 
-# Few rows, ever: who is asked for, when a reader looks for writers that died.
+# Always few rows: the owners of running sessions, which are checked for writers that died.
 _RUNNING = Table(
     "running",
     {"session": "INTEGER", "owner": "TEXT", "host": "TEXT"},
@@ -90,7 +91,7 @@ _RUNNING = Table(
     about="The sessions that have not ended, with the lock file of the process that writes each.",
 )
 
-# Where a definition stands, for logs that can't look a stream up.
+# The position of each agent definition, for logs that can't look up a stream.
 _DEFINITIONS = Table(
     "definitions",
     {"stream": "TEXT", "position": "INTEGER"},
@@ -117,7 +118,7 @@ class SessionsView:
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Update the rows of sessions for some events; see `View.apply`."""
         running, asked = _RunningSessions(), _TaskLines(rows)
         for one in batch:
             if one.session is not None:
@@ -162,16 +163,16 @@ def _take(
 
 
 class _TaskLines:
-    """The task of each session in a batch, and how often it called an agent.
+    """The task of each session in a batch, and the number of its agent calls.
 
-    They are asked their task or, where they have none, the first that a user says in them.
+    For a session without a task, the first message of its user is used.
     """
 
     def __init__(self, rows: Rows) -> None:
         self.agent_calls: Counter[int] = Counter()
         self._rows = rows
         self._tasks: dict[int, str] = {}
-        self._known: dict[int, bool] = {}  # whether they have a task
+        self._known: dict[int, bool] = {}  # session -> True if it has a task
 
     def begin(self, session: SessionContext, started: SessionStarted) -> None:
         self._take(session.number, task_line(started.task))
@@ -204,7 +205,7 @@ class _TaskLines:
 
 
 class _RunningSessions:
-    """The sessions that still run after a batch."""
+    """The sessions that are still running after a batch."""
 
     def __init__(self) -> None:
         self._new: dict[int, SessionStarted] = {}
@@ -250,7 +251,7 @@ def _put_start(rows: Rows, started: SessionStarted, session: SessionContext) -> 
 
 
 def _put_envelope(rows: Rows, event: Recorded, session: SessionContext) -> None:
-    """Keep what the envelope of an erased event says, until the `session.erased` comes."""
+    """Store what the envelope of an erased event tells, until the `session.erased` comes."""
     key = (session.number,)
     if event.type == SessionStarted.type:
         rows.put("sessions", key, id=session.session_id, started=session.started)
@@ -261,7 +262,7 @@ def _put_envelope(rows: Rows, event: Recorded, session: SessionContext) -> None:
 def _put_residue(
     rows: Rows, erased: SessionErased, session: SessionContext, event: Recorded
 ) -> None:
-    """Replace all that a row says of a session by what its erasure says."""
+    """Replace the row of a session by what the event of its erasure keeps."""
     key = (session.number,)
     before = rows.get("sessions", key) or {}
     last_position = before.get("last_position")

@@ -1,12 +1,12 @@
 """The view of tags: finds the sessions with a given tag, state, tactic or partition.
 
-Each such property is a facet with a small number of its own. One table, (facet, started, session),
-answers every filter newest first, by walking the rarest facet and looking the others up; the count
-of sessions of each facet tells the rarest.
+Each such property is a facet, which has a small number. One table, (facet, started, session),
+serves every filter, newest first: the rarest facet is read in order, and the others are looked up.
+The number of sessions of each facet tells which is the rarest.
 
-The calls that a plain list shows, the roots, are kept in one table. Another keeps the outermost
-calls of a tactic below a root, which a list by tactic shows too, with where their root stands,
-since they are filtered by its tags as well as by their own.
+The roots, which are the calls that a plain list shows, are in a table of their own. A further table
+has the outermost calls of a tactic below a root, which a list by tactic shows too. It contains the
+position of their root, since they are filtered by the root's tags as well as by their own.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from lllm.events.model import (
 from lllm.projections.view import ERASED, Rows, SessionContext, Table, ViewEvent, storable
 from lllm.projections.views.dispatch import Handlers, hand_out, number_of
 
-# kind (tag, state, tactic, partition, or named: has a tag of that name), name, value
+# kind (tag, state, tactic, partition; "named" means any tag of that name), name, value
 Facet = tuple[str, str, str]
-_OF_TAGS = ("tag", "named")  # which children have, whether a list by tactic shows them or not
+_OF_TAGS = ("tag", "named")  # facets of all children, whether a list by tactic shows them or not
 _COUNTS = ("roots", "children", "replays")
-NO_PARTITION = ""  # is no facet: most sessions have none, and their rows tell
+NO_PARTITION = ""  # the default partition is no facet: the rows of sessions tell it
 
 _FACETS = Table(
     "facets",
@@ -53,7 +53,7 @@ _CHILD_FACETS = Table(
     key=("facet", "started", "session"),
     about="The same for sessions below others, with the root of each.",
 )
-# The number of a facet, and how many have it. One that nobody has any more has no row.
+# The number of a facet, and of its sessions. A facet without sessions has no row.
 _FACET_NUMBERS = Table(
     "facet_numbers",
     {
@@ -77,7 +77,7 @@ _TAG_NAMES = Table(
     key=("facet",),
     about="Name and value of each tag, by its number.",
 )
-# The tags of a session's own: the numbers of their facets, each between two spaces.
+# The tags of a session itself: the numbers of their facets, each between two spaces.
 _SESSION_TAGS = Table(
     "session_tags",
     {"session": "INTEGER", "facets": "TEXT"},
@@ -87,7 +87,7 @@ _SESSION_TAGS = Table(
         "have those of their root, too."
     ),
 )
-# What others said of a session later; each is a stream of its own.
+# Later statements about a session; each has a stream of its own.
 _STATEMENTS = Table(
     "statements",
     {"session": "INTEGER", "position": "INTEGER", "stream": "TEXT"},
@@ -124,7 +124,7 @@ class TagsView:
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Update the facets for some events; see `View.apply`."""
         facets = _Facets(rows)
         handlers: Handlers = {
             SessionStarted: facets.begin,
@@ -141,22 +141,23 @@ class TagsView:
 
 
 def numbers_in(facets: object) -> list[int]:
-    """Read the numbers of facets from a row.
+    """Parse the numbers of facets in a row.
 
     Args:
-        facets: The column `facets` of `session_tags`, None where a session has no row there.
+        facets: The value of the column `facets` of `session_tags`; None if the session has no row
+            there.
 
     Returns:
-        The numbers of its tags.
+        The numbers of the session's tags.
     """
     try:
         return list(map(int, str(facets or "").split()))
     except ValueError:
-        return []  # lllm writes no such row
+        return []  # lllm never writes such a row
 
 
 class _Entries:
-    """A facet's number, and the change of its session count in a batch."""
+    """The number of a facet, and how its number of sessions changes in a batch."""
 
     __slots__ = ("children", "may_be_unused", "number", "replays", "roots")
 
@@ -169,12 +170,12 @@ class _Entries:
 
 
 class _Facets:
-    """The facets of one batch; each number is looked up once, and each count written once."""
+    """The facets in one batch; each number is looked up once, and each count is written once."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._entries: dict[Facet, _Entries] = {}
-        # Most sessions end in the batch that they begin in: only their last state is written.
+        # Most sessions end in the batch in which they begin: only their last state is written.
         self._new: dict[int, tuple[SessionContext, str]] = {}
 
     def begin(self, session: SessionContext, started: SessionStarted, _: ViewEvent) -> None:
@@ -201,7 +202,7 @@ class _Facets:
     def interrupt(
         self, session: SessionContext, interrupted: SessionInterrupted, one: ViewEvent
     ) -> None:
-        """Move a running session to the interrupted ones."""
+        """Change the state of a running session to interrupted."""
         self.keep_statement(session, interrupted, one)
         self._move(session, ("running",), "interrupted")
 
@@ -211,7 +212,7 @@ class _Facets:
         self._set_tags(session, self._tags_of(session), change.set, change.removed)
 
     def erase(self, session: SessionContext, erased: SessionErased, one: ViewEvent) -> None:
-        """Forget a session's tags, and what was said of it; its state and tactic stay."""
+        """Remove a session's tags and the statements about it; its state and tactic stay."""
         if one.is_residue:
             self._begin(session, erased.state)
         before = self._tags_of(session)
@@ -222,7 +223,7 @@ class _Facets:
         self.keep_statement(session, erased, one)
 
     def keep_statement(self, session: SessionContext, _: object, one: ViewEvent) -> None:
-        """Note where in the log something is said of a session."""
+        """Store the position of a statement about a session."""
         event = one.event
         self._rows.put("statements", (session.number, event.position), stream=event.stream)
 
@@ -237,7 +238,7 @@ class _Facets:
         changes: Mapping[str, str],
         removed: Collection[str],
     ) -> None:
-        """Remove the tags of some names from a session, and add others."""
+        """Remove the tags with some names from a session, and add others."""
         numbers = list(before)
         gone = {storable(name) for name in (*changes, *removed)} if before else set()
         for number in before:
@@ -256,7 +257,7 @@ class _Facets:
         self._rows.put("session_tags", (session.number,), facets=facets)
 
     def _move(self, session: SessionContext, before: Collection[str], after: str) -> None:
-        """Move a session to another state, if it has one of the expected states."""
+        """Change the state of a session, if it is one of the expected states."""
         begun = self._new.get(session.number)
         if begun is not None:
             if begun[1] in before:
@@ -265,15 +266,15 @@ class _Facets:
             self._enter(session, ("state", "", after))
 
     def _enter(self, session: SessionContext, facet: Facet) -> int:
-        """Add a session to a facet, if it is not there and lists show it there.
+        """Add a session to a facet, if it is not in it and lists show it there.
 
-        Returns the number of the facet.
+        It returns the number of the facet.
         """
         entries = self._of(facet)
         key = (entries.number, session.started, session.number)
         if session.is_replay:
             entries.replays += 1
-            return entries.number  # its tags are shown, and no filter finds it by them
+            return entries.number  # its tags are shown, but no filter finds it by them
         if session.parent is None:
             entries.roots += 1
             self._rows.put("facets", key)
@@ -304,7 +305,7 @@ class _Facets:
         return True
 
     def _of(self, facet: Facet) -> _Entries:
-        """The entries of a facet, looked up once."""
+        """Find the entries of a facet, which are looked up once."""
         entries = self._entries.get(facet)
         if entries is None:
             table = _FACET_NUMBERS.name
@@ -329,7 +330,7 @@ class _Facets:
                 self._drop_unused(facet, entries.number)
 
     def _drop_unused(self, facet: Facet, number: int) -> None:
-        """Drop the name and value of a facet that no session has any more."""
+        """Delete the name and value of a facet that no session has any more."""
         row = self._rows.get("facet_numbers", facet)
         if row is not None and not any(row[name] for name in _COUNTS):
             self._rows.delete("facet_numbers", facet)

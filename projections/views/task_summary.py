@@ -5,37 +5,38 @@ from __future__ import annotations
 from lllm.events.codec import encode
 from lllm.events.values.readable import readable
 
-TASK_LENGTH = 200  # characters that a row keeps; the session has it all
+TASK_LENGTH = 200  # characters that a row stores; the log has the whole task
 
 
 def task_line(task: object) -> str | None:
-    """Take the first non-empty line of a task; a task that is not text is shown as JSON.
+    """Return the first non-empty line of a task; a task that is not text is shown as JSON.
 
     Args:
-        task: Its recorded form.
+        task: The recorded form of the task.
 
     Returns:
-        At most TASK_LENGTH characters, the last of them "…" where the line is longer. None where
-        nothing was asked.
+        At most TASK_LENGTH characters; a longer line is cut and ends in "…". None if the task is
+        empty.
     """
     if task is None:
         return None
     try:
         plain = readable(task)
-    except Exception:  # a mark that we don't know how to read
+    except Exception:  # a mark that this version can't read
         plain = task
     text = plain if isinstance(plain, str) else encode(plain).decode()
     return first_line(text)
 
 
 def first_line(text: str) -> str | None:
-    """Take the first non-empty line of a text.
+    """Return the first non-empty line of a text.
 
     Args:
         text: Any text.
 
     Returns:
-        At most TASK_LENGTH characters, as those of `task_line`; None for a text without a word.
+        At most TASK_LENGTH characters; a longer line is cut and ends in "…". None if the text has
+        no such line.
     """
     lines = text.lstrip().splitlines()
     if not lines:
