@@ -42,6 +42,7 @@ from lllm.sessions.session import SessionScope
 from lllm.sessions.session_start import check_tags
 from lllm.store import holds
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
+from lllm.store.call_statistics import CallGroup, CallSummary, call_summary
 from lllm.store.erasure import Eraser, who
 from lllm.store.erasure_report import Erasure, refuse_erased
 from lllm.store.filters import filter_of
@@ -826,6 +827,48 @@ class LogStore:
         )
         ask = search_of(self.log, query, of, role, session_id, limit, sort, cursor)
         return self._reader.ask(lambda rows: ask(self._rows.with_search(rows)))
+
+    def summarize_calls(
+        self,
+        *,
+        group_by: CallGroup | None = None,
+        error: int | str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        tactic_path: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+    ) -> CallSummary:
+        """Sum up attempts to call a model: errors, retries, and percentiles of their times.
+
+        Args:
+            group_by: "model", "provider", "tactic", "agent", "day" or "hour"; None for the total
+                alone.
+            error: As in `list_calls`.
+            model: As in `list_calls`.
+            provider: As in `list_calls`.
+            tactic_path: As in `list_calls`.
+            tags: As in `list_calls`.
+            after: As in `list_calls`.
+            before: As in `list_calls`.
+            tz: The zone of days and hours, and of times that name no offset: UTC, or
+                "Europe/Berlin", "local", a tzinfo.
+            partition: As in `list_calls`.
+
+        Returns:
+            The statistics. They are made of the newest 200,000 attempts that the filters select,
+            and say so where there are more.
+
+        Raises:
+            ValueError: The group, a filter, a time or the zone is invalid.
+            TypeError: Tags are not str -> str.
+        """
+        of = filter_of(self._runtime, tags, None, tactic_path, after, before, partition, tz)
+        wanted = call_filter_of(of, error, model, provider, None, None)
+        return self._reader.ask(call_summary(wanted, group_by, zone_of(tz)))
 
     def find_id(self, prefix: str) -> str:
         """Find the one session id that begins with a prefix.

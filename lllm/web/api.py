@@ -79,6 +79,28 @@ def api_calls(pages: StorePages, request: Request) -> Response:
     return _json(CallPage(page, page[-1].cursor if len(found) > limit and page else None))
 
 
+def api_call_summary(pages: StorePages, request: Request) -> Response:
+    """Answer with statistics of calls; see `LogStore.summarize_calls`."""
+    given = request.query_params
+    pairs = given.multi_items()
+    filters = ListQuery.of(pair for pair in pairs if pair[0] not in ("sort", "state")).filters()
+    error = given.get("error", "").strip()
+    return _json(
+        pages.store.summarize_calls(
+            group_by=given.get("by") or None,  # type: ignore[arg-type]  # the store checks it
+            error=int(error) if error.isdecimal() else error or None,
+            model=given.get("model") or None,
+            provider=given.get("provider") or None,
+            tactic_path=filters["tactic_path"],
+            tags=filters["tags"],
+            after=filters["after"],
+            before=filters["before"],
+            tz=pages.zone,
+            partition=filters["partition"],
+        )
+    )
+
+
 def api_costs(pages: StorePages, request: Request) -> Response:
     """Answer with sums; see `LogStore.export_cost_summary`."""
     query = ListQuery.of(request.query_params.multi_items())

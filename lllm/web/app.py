@@ -23,6 +23,7 @@ from lllm.web.api import refusal
 from lllm.web.calls_page import calls_page
 from lllm.web.compare_page import compare_page
 from lllm.web.cost_page import cost_page
+from lllm.web.health_page import health_page
 from lllm.web.openapi import ENDPOINTS
 from lllm.web.pages import StorePages
 from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
@@ -88,6 +89,7 @@ def make_app(
             route("/compare", compare_page),
             route("/calls", calls_page),
             route("/cost", cost_page),
+            route("/health", health_page),
             route("/store", store_page),
             *(route(path, endpoint) for path, (endpoint, *_) in ENDPOINTS.items()),
             Route("/live", changes, methods=["GET"]),

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lllm.pricing.cost_summary import CostSummary
+from lllm.store.call_statistics import CallSummary
 from lllm.version import __version__
 from lllm.web import api
 from lllm.web.pages import StorePages
@@ -55,6 +56,12 @@ ENDPOINTS: dict[str, tuple[Endpoint, str, tuple[tuple[str, str], ...], Any]] = {
     "/api/calls": (
         api.api_calls, "List attempts to call a model.",
         (*_FILTERS, *_PAGED, *_CALLS), api.CallPage,
+    ),
+    "/api/calls/summary": (
+        api.api_call_summary, "Errors, retries and times of calls.",
+        (*(one for one in _FILTERS if one[0] != "state"), *_CALLS[:3],
+         ("by", "model, provider, tactic, agent, day or hour")),
+        CallSummary,
     ),
     "/api/costs": (
         api.api_costs, "Sum up costs.",
@@ -105,7 +112,7 @@ def _operation(
     schema: dict[str, Any] | None,
     error: dict[str, Any],
 ) -> dict[str, object]:
-    several = {"tag", "by"}
+    several = {"tag", "by"} if path == "/api/costs" else {"tag"}
     asked: list[dict[str, object]] = [
         {
             "name": name, "in": "query", "description": about, "required": name in ("a", "b"),

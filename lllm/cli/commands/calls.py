@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Unpack
 
 import click
@@ -23,7 +24,9 @@ from lllm.cli.options import (
 
 if TYPE_CHECKING:
     from lllm.projections.queries.filters import CallSort
+    from lllm.store.call_statistics import CallGroup
 
+_GROUPS = ("model", "provider", "tactic", "agent", "day", "hour")
 _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 
 
@@ -41,6 +44,8 @@ _SORTS = ("started", "elapsed", "first_token", "cost", "tokens")
 @with_filters
 @click.option("--sort", type=click.Choice(_SORTS), default="started", show_default=True,
               help="Newest first, or the largest first.")  # fmt: skip
+@click.option("--by", type=click.Choice(_GROUPS),
+              help="Sum them up instead: errors, retries and times of each of these.")  # fmt: skip
 @limit_option
 @cursor_option
 @json_option
@@ -53,6 +58,7 @@ def calls(
     slower: str | None,
     prefix: str | None,
     sort: CallSort,
+    by: CallGroup | None,
     limit: int,
     cursor: str | None,
     as_json: bool,
@@ -64,10 +70,18 @@ def calls(
     Each attempt is a line of its own, failed and repeated ones too: `lllm calls --sort elapsed` has
     the slowest, `lllm calls --error 429 --after 7d` last week's refusals. --state is the attempt's
     own; tags, tactics and partitions are those of its session. --json prints one array with an
-    object for each attempt.
+    object for each attempt. --by sums up the newest 200,000 of them: half of the answers took the
+    first of the three times or less, 95 % and 99 % the others.
     """
     if as_json and as_csv:
         raise click.UsageError("Either --json or --csv; not both.")
+    if by is not None:
+        if as_csv or slower or prefix or cursor or filters["state"]:
+            raise click.UsageError(
+                "--by sums up; --csv, --slower, --session, --state and --cursor are of lists."
+            )
+        _sum_up(store, by, error, model, provider, as_json, filters)
+        return
     asked = (error, model, provider, slower, prefix, cursor)
     with open_named(store) as opened, usage_errors():
         found = opened.list_calls(
@@ -94,3 +108,33 @@ def calls(
         show_calls(stdout(), page, zone())
     if len(found) > len(page):
         print_next_cursor(page[-1].cursor)
+
+
+def _sum_up(
+    store: str | None,
+    by: CallGroup,
+    error: str | None,
+    model: str | None,
+    provider: str | None,
+    as_json: bool,
+    filters: Filters,
+) -> None:
+    with open_named(store) as opened, usage_errors():
+        summary = opened.summarize_calls(
+            group_by=by, error=error, model=model, provider=provider,
+            tactic_path=filters["tactic_path"], tags=filters["tags"], after=filters["after"],
+            before=filters["before"], partition=filters["partition"],
+            tz=zone(dt.UTC if as_json else None),
+        )  # fmt: skip
+    if as_json:
+        from lllm.cli.render.json_text import show_json
+        from lllm.events.codec import encode
+
+        show_json(encode(summary).decode())
+    if not summary.total.calls:
+        raise Finding("No call of a model fits.")
+    if not as_json:
+        from lllm.cli.render.call_statistics import show_call_statistics
+        from lllm.cli.render.console import stdout
+
+        show_call_statistics(stdout(), summary, by)

@@ -155,3 +155,15 @@ def test_terminals(path: Path, session_ids: list[str]) -> None:
         assert ("MODEL" in plain) == (columns == 120)
         assert "429 E: m" in plain
         assert "12.0 s" in plain
+
+
+def test_they_are_summed_up(run: Run, path: Path) -> None:
+    out = run("calls", "--by", "model", "--store", path)
+    assert re.search(r"^gpt-4o +2 +1 \(50.0 %\) +1 +0 +12.0 s", out, re.MULTILINE)
+    assert re.search(r"^total +5 +1 \(20.0 %\)", out, re.MULTILINE)
+    found = json.loads(run("calls", "--by", "tactic", "--json", "--store", path))
+    assert {one["key"] for one in found["groups"]} >= {"p::nightly", "ask"}
+    run("calls", "--by", "day", "--model", "x", "--store", path, code=1)
+    assert "No call of a model fits." in run.err
+    run("calls", "--by", "day", "--slower", "5s", "--store", path, code=2)
+    assert "are of lists" in run.err

@@ -25,6 +25,7 @@ def answered(page: Served, path: str) -> tuple[int, object]:
         ("/api/sessions", "?tag=customer%3Dalice"),
         ("/api/sessions", "?sort=cost&limit=1"),
         ("/api/calls", "?model=gpt*&sort=elapsed"),
+        ("/api/calls/summary", "?by=hour&after=1d"),
         ("/api/costs", "?by=tactic&by=model"),
         ("/api/costs", "?as_model=gpt-4o&by=day"),
         ("/api/openapi.json", ""),

@@ -148,7 +148,7 @@ def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> Non
 def test_it_fits_the_window(browser: Browser, page: Served, width: int) -> None:
     found = page.store.list_sessions(tags={"customer": "bob"})[0].session_id
     with looking(browser, page, viewport={"width": width, "height": 800}) as tab:
-        for path in ("/", f"/sessions/{found}", "/cost", "/calls", "/store", "/compare"):
+        for path in ("/", f"/sessions/{found}", "/cost", "/health", "/calls", "/store", "/compare"):
             tab.goto(page.address + path)
             wide = tab.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{path} needs {wide} pixels"

@@ -106,6 +106,8 @@ def test_costs_lead_to_their_sessions(page: Served) -> None:
 
 def test_calls_and_comparison_and_store(page: Served) -> None:
     assert "gpt-4o-mini" in page.get("/calls?model=gpt*")[2]
+    assert "99 % within" in page.get("/health?by=agent")[2]
+    assert page.get("/health?by=odd")[0] == 400
     a, b = (
         page.store.list_sessions(tags={"customer": name})[0].session_id for name in ("alice", "bob")
     )
@@ -116,7 +118,16 @@ def test_calls_and_comparison_and_store(page: Served) -> None:
 
 def test_nothing_of_a_log_is_markup(page: Served) -> None:
     ids = [one.session_id for one in page.store.list_sessions()]
-    paths = ["/", "/cost", "/calls", "/sums", "/store", "/cost?by=agent"]
+    paths = [
+        "/",
+        "/cost",
+        "/calls",
+        "/health",
+        "/health?by=agent",
+        "/sums",
+        "/store",
+        "/cost?by=agent",
+    ]
     for one in ids:
         paths += [f"/sessions/{one}", f"/sessions/{one}/events", f"/compare?a={one}&b={ids[-1]}"]
     asked = HOSTILE[:-1]  # a field of the form holds what was asked, also what is not seen

@@ -1,0 +1,144 @@
+"""Statistics of many attempts to call a model: errors, retries, times, by model or in time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from lllm.events.backends.sqlite.database import Database
+from lllm.events.dataframe_rows import TableRow
+from lllm.projections.queries.call_timings import CallTiming, call_timings
+from lllm.projections.queries.filters import CallFilter
+from lllm.projections.queries.sessions import reading
+from lllm.times import datetime_of
+
+CallGroup = Literal["model", "provider", "tactic", "agent", "day", "hour"]
+CALL_GROUPS: tuple[CallGroup, ...] = get_args(CallGroup)
+MOST = 200_000  # attempts that one summary reads
+
+
+class CallStatistics(msgspec.Struct, TableRow, frozen=True, kw_only=True):
+    """What is known of some attempts to call a model.
+
+    Percentiles are nearest-rank: the smallest time that at least that share of the attempts did not
+    exceed. They count answered attempts only; they are None where there is none.
+
+    Attributes:
+        key: What the attempts have in common: the model, provider, tactic, agent, day (YYYY-MM-DD)
+            or hour (YYYY-MM-DD HH:00); None for all of them.
+        calls: The number of attempts.
+        failed_calls: How many of them failed.
+        rate_limited_calls: How many failed with status 429.
+        retries: How many of them were a second try, or a later one.
+        elapsed_p50: Half of the answers took this long or less, in seconds.
+        elapsed_p95: 95 % of them took this long or less.
+        elapsed_p99: 99 % of them took this long or less.
+        first_token_p50: Half of the streams had their first piece by then, in seconds.
+        first_token_p95: 95 % of them had it by then.
+    """
+
+    key: str | None
+    calls: int
+    failed_calls: int
+    rate_limited_calls: int
+    retries: int
+    elapsed_p50: float | None
+    elapsed_p95: float | None
+    elapsed_p99: float | None
+    first_token_p50: float | None
+    first_token_p95: float | None
+
+
+class CallSummary(msgspec.Struct, TableRow, frozen=True, kw_only=True):
+    """Statistics of the selected attempts, and of each group of them.
+
+    Attributes:
+        total: Of all.
+        groups: By `group_by`, those with the most attempts first; days and hours in their order.
+        complete: False if there are more attempts than are read at once. Then these are the newest.
+    """
+
+    total: CallStatistics
+    groups: list[CallStatistics]
+    complete: bool
+
+
+def call_summary(
+    wanted: CallFilter, group_by: str | None, zone: dt.tzinfo
+) -> Callable[[Database], CallSummary]:
+    """Check the arguments of a summary of attempts before anything is read.
+
+    Args:
+        wanted: Which attempts are meant.
+        group_by: What the groups have in common; None for no groups.
+        zone: The time zone of days and hours.
+
+    Returns:
+        A function that reads the summary from the database of rows.
+
+    Raises:
+        ValueError: `group_by` is no group.
+    """
+    if group_by is not None and group_by not in CALL_GROUPS:
+        raise ValueError(f"group_by is one of {', '.join(CALL_GROUPS)}; not {group_by!r}")
+
+    def read(database: Database) -> CallSummary:
+        with reading(database) as connection:
+            found = call_timings(connection, wanted, MOST + 1)
+        complete = len(found) <= MOST
+        found = found[:MOST]
+        return CallSummary(
+            total=_statistics(None, found),
+            groups=[] if group_by is None else _groups(found, group_by, zone),
+            complete=complete,
+        )
+
+    return read
+
+
+def _groups(found: Sequence[CallTiming], group_by: str, zone: dt.tzinfo) -> list[CallStatistics]:
+    by_key: dict[str, list[CallTiming]] = {}
+    for one in found:
+        by_key.setdefault(_key(one, group_by, zone), []).append(one)
+    groups = [_statistics(key, members) for key, members in by_key.items()]
+    if group_by in ("day", "hour"):
+        return sorted(groups, key=lambda group: group.key or "")
+    return sorted(groups, key=lambda group: (-group.calls, group.key or ""))
+
+
+def _key(one: CallTiming, group_by: str, zone: dt.tzinfo) -> str:
+    if group_by == "day":
+        return f"{datetime_of(one.started, zone):%Y-%m-%d}"
+    if group_by == "hour":
+        return f"{datetime_of(one.started, zone):%Y-%m-%d %H}:00"
+    value: str = getattr(one, group_by)
+    return value
+
+
+def _statistics(key: str | None, members: Sequence[CallTiming]) -> CallStatistics:
+    answered = [one for one in members if one.state == "success"]
+    elapsed = sorted(one.elapsed for one in answered if one.elapsed is not None)
+    first = sorted(one.first_token for one in answered if one.first_token is not None)
+    return CallStatistics(
+        key=key,
+        calls=len(members),
+        failed_calls=sum(one.state == "failure" for one in members),
+        rate_limited_calls=sum(one.status == 429 for one in members),
+        retries=sum(one.attempt > 1 for one in members),
+        elapsed_p50=_percentile(elapsed, 50),
+        elapsed_p95=_percentile(elapsed, 95),
+        elapsed_p99=_percentile(elapsed, 99),
+        first_token_p50=_percentile(first, 50),
+        first_token_p95=_percentile(first, 95),
+    )
+
+
+def _percentile(ordered: Sequence[int], percent: int) -> float | None:
+    """The nearest-rank percentile of nanoseconds in their order, in seconds."""
+    if not ordered:
+        return None
+    rank = -(-len(ordered) * percent // 100)
+    return ordered[max(0, rank - 1)] / 1_000_000_000

@@ -1,0 +1,61 @@
+"""The page of health: how many calls of models failed, were repeated, and how long they took."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lllm.store.call_statistics import CALL_GROUPS, CallGroup, CallStatistics
+from lllm.web.list_query import ListQuery
+from lllm.web.pages import StorePages
+
+
+def health_page(pages: StorePages, request: Request) -> Response:
+    """Answer with statistics of the calls that the address selects, by model and in time.
+
+    Args:
+        pages: The pages of the store.
+        request: What was asked: filters, `model` and `by`; without `after`, the last seven days.
+    """
+    query = ListQuery.of(request.query_params.multi_items())
+    model = request.query_params.get("model", "").strip()
+    by = request.query_params.get("by") or "model"
+    after = query.after or "7d"
+
+    def summarized(group_by: str) -> tuple[list[CallStatistics], CallStatistics, bool]:
+        found = pages.store.summarize_calls(
+            group_by=_as_group(group_by),
+            model=model or None,
+            tactic_path=query.tactic or None,
+            tags=query.filters()["tags"],
+            after=after,
+            before=query.before or None,
+            tz=pages.zone,
+            partition=query.partition or None,
+        )
+        return found.groups, found.total, found.complete
+
+    groups, total, complete = summarized(by)
+    times, _, _ = summarized("hour" if after in ("1d", "today", "yesterday") else "day")
+    shared = urlencode([("after", after), *([("before", query.before)] if query.before else [])])
+    return pages.render(
+        request,
+        "health.html",
+        query=query,
+        model=model,
+        by=by,
+        after=after,
+        all_groups=CALL_GROUPS,
+        groups=groups,
+        total=total,
+        complete=complete,
+        times=times,
+        slowest=max((one.elapsed_p95 or 0.0 for one in times), default=0.0),
+        shared=shared,
+    )
+
+
+def _as_group(text: str) -> CallGroup:
+    return text  # type: ignore[return-value]  # the store checks it

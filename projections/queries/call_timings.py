@@ -1,0 +1,97 @@
+"""Reads how attempts to call a model ended, and how long they took, for statistics of many."""
+
+from __future__ import annotations
+
+import sqlite3
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+
+import msgspec
+
+from lllm.events.concurrency.decoders import warm_msgspec
+from lllm.events.model import State
+from lllm.projections.queries import session_tags
+from lllm.projections.queries.call_filter_sql import walk
+from lllm.projections.queries.filters import CallFilter
+from lllm.projections.queries.rows import convert_rows
+from lllm.projections.view import storable
+
+_ROW = """SELECT s.number, s.root, s.tactic, k.agent, k.provider,
+    iif(k.model = '', k.asked, k.model) AS model,
+    iif(f.state = 'running' AND s.state <> 'running', 'interrupted', f.state) AS state,
+    f.status, f.attempt, f.started, f.elapsed, f.first_token
+FROM (
+    SELECT c.session, c.kind, c.state, c.status, c.attempt, c.started, c.elapsed, c.first_token
+    {} ORDER BY c.started DESC LIMIT ?
+) AS f
+CROSS JOIN sessions AS s ON s.number = f.session
+CROSS JOIN call_kinds AS k ON k.kind = f.kind"""
+
+
+@warm_msgspec
+class CallTiming(msgspec.Struct, frozen=True, array_like=True):
+    """How one attempt ended, and how long it took.
+
+    Attributes:
+        number: The number of its session.
+        root: The number of the session at the top.
+        model: The model that answered, or was asked where none did.
+        state: "success", "failure", "running" or "interrupted".
+        status: The HTTP status of a failed attempt.
+        attempt: The try, from 1.
+        started: Nanoseconds UTC.
+        elapsed: Nanoseconds to the end of the answer; None while there is none.
+        first_token: Nanoseconds to the first piece of a stream; None without one.
+    """
+
+    number: int
+    root: int
+    tactic: str
+    agent: str
+    provider: str
+    model: str
+    state: State
+    status: int | None
+    attempt: int
+    started: int
+    elapsed: int | None
+    first_token: int | None
+
+
+def call_timings(
+    connection: sqlite3.Connection, wanted: CallFilter, limit: int
+) -> list[CallTiming]:
+    """Read the newest attempts that a filter selects.
+
+    Args:
+        connection: Reads the rows.
+        wanted: Which attempts are meant.
+        limit: How many at most.
+
+    Returns:
+        The attempts, newest first.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    parts = [
+        convert_rows(
+            connection.execute(
+                _ROW.format(selection.sql), (*selection.parameters, limit)
+            ).fetchall(),
+            list[CallTiming],
+            "calls",
+        )
+        for selection in walk(connection, wanted, "started", None).selections
+    ]
+    started = attrgetter("started")
+    in_order = merge(
+        *(sorted(part, key=started, reverse=True) for part in parts), key=started, reverse=True
+    )
+    if not wanted.of.tags:
+        return list(islice(in_order, limit))
+    found = list(in_order)
+    tags = session_tags.tags_of(connection, found)
+    needed = {storable(name): storable(value) for name, value in wanted.of.tags.items()}.items()
+    return [one for one in found if needed <= tags[one.number].items()][:limit]
