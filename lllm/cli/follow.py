@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from lllm.cli.render.session_tree import family
 from lllm.events import codec
 from lllm.events.envelope import Recorded
-from lllm.events.errors import SessionNotFound
 from lllm.events.model import SessionStarted
 from lllm.store.log_store import LogStore
 
@@ -82,24 +81,3 @@ def _last_events(
             yield from found
             return
         window *= 8
-
-
-def session_or_error(store: LogStore, prefix: str) -> str:
-    """Find the session, or the error of `save_error`, for an ID on the command line.
-
-    Args:
-        store: The store.
-        prefix: The beginning of a session's id, or the whole id of an error.
-
-    Returns:
-        The whole id.
-
-    Raises:
-        SessionNotFound: There is none.
-        AmbiguousId: Several sessions have ids that begin so.
-    """
-    if prefix.startswith("error-"):
-        if not any(True for _ in store.log.read(stream=prefix)):
-            raise SessionNotFound(f"No error {prefix!r} in {store.backend!r}.")
-        return prefix
-    return store.find_id(prefix)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import click
 
 from lllm.cli.commands import (
-    audit,
     backup,
     calls,
     cost,
@@ -22,14 +21,17 @@ from lllm.cli.commands import (
     export,
     hold,
     importing,
+    keygen,
     ls,
     mcp,
     play,
+    prove,
     query,
     rebuild,
     repair,
     replay,
     retain,
+    seal,
     search,
     show,
     tag,
@@ -109,7 +111,7 @@ def demo(store: str | None, model: str | None) -> None:
 for command in (
     ls.ls, show.show, search.search, calls.calls, events.events, play.play, diff.diff,
     replay.replay, tail.tail, cost.cost, query.query, export.export, importing.import_, tag.tag,
-    rebuild.rebuild, verify.verify, repair.repair, audit.seal, audit.keygen, audit.prove,
+    rebuild.rebuild, verify.verify, repair.repair, seal.seal, keygen.keygen, prove.prove,
     doctor.doctor, backup.backup, web.web, mcp.mcp,
     erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum,
 ):  # fmt: skip

@@ -22,7 +22,7 @@ import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import read_types
-from lllm.events.backends.sqlite.file_header import FileErrors
+from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.concurrency.locks import FileLock, kept_waiting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.envelope import NewEvent, Recorded

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lllm.events.backend import KeepsRows, KnowsItsEnd, LogBackend
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.file_header import FileErrors
+from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.locks import FileLock

@@ -28,7 +28,7 @@ from lllm.events.backends.sqlite import (
     rebuilt_file as salvage,
 )
 from lllm.events.backends.sqlite.backend import SQLiteBackend
-from lllm.events.backends.sqlite.file_header import raise_translated
+from lllm.events.backends.sqlite.errors import raise_translated
 from lllm.events.buffered import BufferedLog
 from lllm.events.errors import AppendTooLarge, LogDamaged
 from lllm.events.integrity.verify import verify

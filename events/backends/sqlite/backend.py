@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from lllm.events.backends.location import MEMORY, sqlite_path
 from lllm.events.backends.sqlite.database import Database, Durability
-from lllm.events.backends.sqlite.file_header import FileErrors
+from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.backends.sqlite.long_payloads import LONGEST_TEXT, insert_by_pieces
 from lllm.events.backends.sqlite.read_events import ReadsEventRows
 from lllm.events.backends.sqlite.salvaged_rows import SalvagedRows

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lllm.events.backends.sqlite.connection import Connection
-from lllm.events.backends.sqlite.file_header import raise_translated
+from lllm.events.backends.sqlite.errors import raise_translated
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fair_locks import FairThreadLock
 from lllm.events.errors import LogUnavailable

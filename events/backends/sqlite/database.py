@@ -17,9 +17,9 @@ from lllm.events.backends.sqlite.connection import Durability as Durability
 from lllm.events.backends.sqlite.connection import Row as Row
 from lllm.events.backends.sqlite.connection import Value as Value
 from lllm.events.backends.sqlite.connection_pool import Readers, Reading, ReadingInMemory
+from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.backends.sqlite.file_header import (
     APPLICATION_ID,
-    FileErrors,
     is_ours,
     refuse_others,
     refuse_parts,

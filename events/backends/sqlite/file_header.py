@@ -1,4 +1,4 @@
-"""Checks the header of an SQLite file, and turns errors of sqlite3 into lllm's."""
+"""Checks whose an SQLite file is, by its header and its tables, before anything is written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from lllm.events.errors import LogDamaged, LogError, LogTooNew, LogUnavailable
-from lllm.events.files.error_advice import advice, open_file_limit
+from lllm.events.errors import LogDamaged, LogError, LogTooNew
 
 APPLICATION_ID = 0x6C6C6C6D  # "lllm" in ASCII, the application id in the file's header
 # the suffixes of the files that SQLite creates beside a database
@@ -156,76 +155,3 @@ def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
 
 def _plain(sql: str) -> str:
     return " ".join(sql.split())
-
-
-class FileErrors:
-    """A context manager that turns errors of sqlite3 and of the file system into lllm's errors.
-
-    Their messages name the path and what to do.
-
-    Args:
-        path: The file.
-    """
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path | str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        raise_translated(error, self._path)
-
-
-def raise_translated(error: BaseException | None, path: Path | str) -> None:
-    """Raise lllm's error for an error of sqlite3 or of the file system.
-
-    Nothing is raised for other errors; the caller goes on raising those.
-
-    Args:
-        error: The error; None if there is none.
-        path: The file, for the text of the new error.
-
-    Raises:
-        LogError: The error of lllm that corresponds to `error`.
-    """
-    if isinstance(error, (sqlite3.DatabaseError, OSError, UnicodeDecodeError)):
-        ours = _translation(error, path)
-        if ours is not None:
-            raise ours from error
-
-
-def _translation(
-    error: sqlite3.DatabaseError | OSError | UnicodeDecodeError, path: Path | str
-) -> LogError | None:
-    if isinstance(error, (sqlite3.IntegrityError, LogUnavailable)):
-        return None
-    if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error):
-        # SQLite's message, or a text in the file, is not UTF-8; sqlite3 raises this for both.
-        return LogDamaged(f"{path} is damaged: {error}. Restore a backup.", position=0)
-    if isinstance(error, OSError):
-        what = error.strerror or error
-        return LogUnavailable(f"{path}: {what}. {advice(error.errno, 'Is it writable?')}")
-    if isinstance(error, sqlite3.OperationalError):
-        code = getattr(error, "sqlite_errorcode", None) or 0
-        number = open_file_limit() if code & 0xFF == sqlite3.SQLITE_CANTOPEN else None
-        otherwise = "Is the disk full, or the path writable?"
-        return LogUnavailable(f"{path}: {error}. {advice(number, otherwise)}")
-    if "not a database" in str(error) and os.path.isdir(f"{path}-lllm"):
-        return LogDamaged(
-            f"{path}: its first page can't be read, and without it SQLite finds nothing in the "
-            "file. Restore a backup.",
-            position=0,
-        )
-    if "not a database" in str(error):
-        return LogError(f"{path} is not an SQLite database; give lllm another path.")
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_TOOBIG:
-        return LogDamaged(
-            f"{path}: a row is longer than any that lllm writes, and not read. Restore a backup.",
-            position=0,
-        )
-    if type(error) is sqlite3.DatabaseError:
-        return LogDamaged(f"{path}: {error}. Restore a backup.", position=0)
-    return LogError(f"{path}: {error}.")

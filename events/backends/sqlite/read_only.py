@@ -23,7 +23,8 @@ from pathlib import Path
 
 from lllm.events.backends.sqlite.connection import Connection, Row, bound_rows, connect
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.backends.sqlite.file_header import FileErrors, is_ours
+from lllm.events.backends.sqlite.errors import FileErrors
+from lllm.events.backends.sqlite.file_header import is_ours
 from lllm.events.backends.sqlite.writer import Writing
 from lllm.events.concurrency import locks
 from lllm.events.errors import LogReadOnly, LogUnavailable

@@ -25,7 +25,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lllm.events.backends.sqlite.file_header import FileErrors, names_of_lllm
+from lllm.events.backends.sqlite.errors import FileErrors
+from lllm.events.backends.sqlite.file_header import names_of_lllm
 from lllm.events.backends.sqlite.rebuilt_file import copy_of, salvage
 from lllm.events.concurrency.locks import FileLock
 from lllm.events.errors import LogDamaged, LogError, LogUnavailable

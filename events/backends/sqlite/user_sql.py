@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lllm.events.backends.sqlite.connection import Connection
-from lllm.events.backends.sqlite.file_header import raise_translated
+from lllm.events.backends.sqlite.errors import raise_translated
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.weak_sets import LiveSet
 from lllm.events.errors import LogReadOnly, LogUnavailable

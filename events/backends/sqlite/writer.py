@@ -21,7 +21,7 @@ from typing import Literal
 
 from lllm.events.backends.sqlite.connection import Connection, Row, is_busy
 from lllm.events.backends.sqlite.connection_pool import Readers
-from lllm.events.backends.sqlite.file_header import FileErrors, raise_translated
+from lllm.events.backends.sqlite.errors import FileErrors, raise_translated
 from lllm.events.backends.sqlite.write_ahead_log import WriteAheadLog
 from lllm.events.concurrency import locks
 from lllm.events.concurrency.fair_locks import FairThreadLock

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lllm.cli.options import id_argument, open_named, store_option, zone, zone_options
+
+if TYPE_CHECKING:
+    from lllm.store.log_store import LogStore
 
 
 @click.command()
@@ -19,13 +24,12 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
     short. What was said of the session later, like tags, comes last. ID may also be that of an
     error kept by save_error.
     """
-    from lllm.cli.follow import session_or_error
     from lllm.cli.render.console import stdout
     from lllm.cli.render.events import EventLines
     from lllm.cli.render.json_text import show_json
 
     with open_named(store) as opened:
-        found = opened.events(session_or_error(opened, prefix))
+        found = opened.events(_session_or_error(opened, prefix))
         if as_json:
             from lllm.store.session_export import as_jsonl
 
@@ -34,3 +38,14 @@ def events(store: str | None, prefix: str, as_json: bool) -> None:
         lines = EventLines(stdout(), zone(), with_session=False)
         for event in found:
             lines.show(event)
+
+
+def _session_or_error(store: LogStore, prefix: str) -> str:
+    """Find the whole id of a session, or of an error that `save_error` kept."""
+    from lllm.events.errors import SessionNotFound
+
+    if prefix.startswith("error-"):
+        if not any(True for _ in store.log.read(stream=prefix)):
+            raise SessionNotFound(f"No error {prefix!r} in {store.backend!r}.")
+        return prefix
+    return store.find_id(prefix)

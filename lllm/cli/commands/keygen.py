@@ -1,0 +1,38 @@
+"""The command `lllm keygen`: makes a key to sign seals with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lllm.cli.options import given_before, store_option
+from lllm.terminal_safe import visible
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@store_option
+@click.argument("key", type=_FILE)
+@click.option("--name", metavar="NAME", help="Of the log that it signs, as example.com/my-log.")
+def keygen(store: str | None, key: Path, name: str | None) -> None:
+    """Make a key to sign seals with.
+
+    It makes KEY, which is secret, and KEY.pub. KEY belongs to another machine, or another user,
+    than the store.
+    """
+    import os
+
+    from lllm.audit.keys import PrivateKey, write_key_files
+    from lllm.audit.sealing import refuse_beside_store
+    from lllm.cli.open_store import named_in_environment
+    from lllm.events.backends.location import sqlite_path
+
+    known = store or given_before() or named_in_environment()
+    if known is not None:
+        refuse_beside_store(key, Path(sqlite_path(known)), "The private key")
+    made = PrivateKey.generate(name or f"lllm/{os.urandom(8).hex()}")
+    public = write_key_files(key, made)
+    click.echo(f"{visible(str(key))} is secret and signs; {visible(str(public))} is to check with.")
+    click.echo(visible(str(made.public)))

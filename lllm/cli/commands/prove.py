@@ -1,0 +1,72 @@
+"""The command `lllm prove`: writes a proof of one session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lllm.cli.options import id_argument, open_named, store_option
+from lllm.terminal_safe import visible
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_GIVEN = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@store_option
+@id_argument
+@click.option("--checkpoint", required=True, type=_GIVEN, metavar="FILE",
+              help="A seal from after the end of the session.")  # fmt: skip
+@click.option("--out", required=True, type=_FILE, metavar="FILE", help="Where the proof goes.")
+@click.option("--redacted", is_flag=True, help="Show no content: types, times and commitments.")
+@click.option("--event", type=click.IntRange(min=1), metavar="N",
+              help="Prove event N of the session alone.")  # fmt: skip
+@click.option("--children", is_flag=True, help="Prove the sessions below it, too.")
+@click.option("--related", is_flag=True,
+              help="Prove what was said about it later and its agents' definitions, too.",
+              )  # fmt: skip
+@click.option("--key", type=_GIVEN, metavar="KEY.pub", help="Put the key of the seal inside.")
+@click.option("--html", is_flag=True, help="Make a page that checks itself in a browser.")
+def prove(
+    store: str | None,
+    prefix: str,
+    checkpoint: Path,
+    out: Path,
+    redacted: bool,
+    event: int | None,
+    children: bool,
+    related: bool,
+    key: Path | None,
+    html: bool,
+) -> None:
+    """Write a proof of one session, to be checked without the store.
+
+    The file has the session's events and what shows that they stand in the log of the seal;
+    nothing of other sessions is in it. `lllm verify --proof FILE` checks it on any machine.
+    """
+    if event is not None and (redacted or children or related):
+        raise click.UsageError("--event shows one event with its content, and nothing else.")
+    from lllm.audit.keys import read_public_key
+    from lllm.audit.proof_page import proof_page
+    from lllm.audit.signed_note import decode_text
+    from lllm.cli.render.formats import counted
+    from lllm.events.files.own_files import open_new_output
+
+    with open_named(store) as opened:
+        made = opened.prove(
+            opened.find_id(prefix),
+            decode_text(checkpoint.read_bytes()),
+            redacted=redacted,
+            event=event,
+            children=children,
+            related=related,
+            key=None if key is None else read_public_key(key),
+        )
+    with open(out, "w", encoding="utf-8", newline="\n", opener=open_new_output) as file:
+        file.write(proof_page(made) if html else made.text())
+    events = sum(len(one.events) for one in made.streams)
+    click.echo(
+        f"{visible(str(out))}: {counted(events, 'event')} of {counted(len(made.streams), 'stream')}"
+        f"{', without their content' if redacted else ''}."
+    )
