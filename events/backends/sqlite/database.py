@@ -21,6 +21,7 @@ from lllm.events.backends.sqlite.errors import FileErrors
 from lllm.events.backends.sqlite.file_header import (
     APPLICATION_ID,
     is_ours,
+    missing_guards,
     refuse_others,
     refuse_parts,
 )
@@ -195,6 +196,8 @@ class Database:
                 if not make:
                     return False
                 self._create(connection, schema)
+            if make:
+                self._add_guards(connection, schema)
         if self.path != ":memory:":
             self._file.note(before)
         return True
@@ -230,6 +233,19 @@ class Database:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={self._version}")
         connection.execute("COMMIT")
+
+    def _add_guards(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+        missing = missing_guards(connection, schema)
+        if not missing:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in missing:
+                connection.execute(statement)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError:  # as on a full disk, where the log can still be read
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     # -- Writing
 

@@ -133,6 +133,20 @@ def _refuse_strange(
         )
 
 
+def missing_guards(connection: sqlite3.Connection, schema: Sequence[str]) -> list[str]:
+    """List the statements for triggers of an INSERT that a log of lllm's does not have.
+
+    Logs had none at first.
+
+    Args:
+        connection: To the log.
+        schema: The statements that make a new log.
+    """
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    there = {str(name) for (name,) in found}
+    return [sql for sql in schema if "BEFORE INSERT" in sql and sql.split()[2] not in there]
+
+
 def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
     """List the tables and views of lllm in a file: the log, and the rows of projections.
 

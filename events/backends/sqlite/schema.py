@@ -6,6 +6,8 @@ FORMAT = 1
 
 # `data` is the last column: a scan that skips an event by its type then never reads the overflow
 # pages of its payload.
+# INSERT OR REPLACE deletes a row without running the trigger for DELETE, unless the connection set
+# `recursive_triggers` (https://sqlite.org/lang_conflict.html). So a trigger checks each INSERT.
 SCHEMA = (
     """CREATE TABLE events (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -22,4 +24,8 @@ SCHEMA = (
        BEGIN SELECT RAISE(ABORT, 'events are never changed'); END""",
     """CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
        BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END""",
+    """CREATE TRIGGER events_are_never_replaced BEFORE INSERT ON events
+       WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position)
+         OR EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND seq = NEW.seq)
+       BEGIN SELECT RAISE(ABORT, 'events are never replaced'); END""",
 )

@@ -501,7 +501,9 @@ def tampered(folder: Path, *statements: str, kind: str = "sqlite") -> Path:
     return path
 
 
-FREE = "DROP TRIGGER events_are_never_changed; DROP TRIGGER events_are_never_deleted;"
+FREE = "".join(
+    f"DROP TRIGGER events_are_never_{done};" for done in ("changed", "deleted", "replaced")
+)
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT"
 COLUMNS = "position, stream, seq, time, type, version, digest, data"
 
