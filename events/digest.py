@@ -79,6 +79,49 @@ def leaf_of_commitment(
     ).digest()  # fmt: skip
 
 
+class StreamDigests:
+    """Computes the digests of the events of one stream, faster than `leaf_digest` does.
+
+    Args:
+        salt: Of the stream.
+        stream: Its name.
+
+    Raises:
+        TypeError, AttributeError, UnicodeEncodeError: These are of the wrong kind.
+    """
+
+    __slots__ = ("_begin", "_inner", "_outer")
+
+    def __init__(self, salt: bytes, stream: str) -> None:
+        self._begin = b"\x00" + _text(stream)
+        self._inner, self._outer = _keyed(salt)
+
+    def leaf(self, event: Recorded, committed: bytes | None) -> bytes:
+        """Compute the digest that an event of the stream should have.
+
+        Args:
+            event: As a log gave it.
+            committed: The commitment that is left of its payload, None where the payload is there;
+                see `commitment_of_erased`.
+        """
+        if committed is None:
+            inner, outer = self._inner.copy(), self._outer.copy()
+            inner.update(event.data)
+            outer.update(inner.digest())
+            committed = outer.digest()
+        return sha256(
+            self._begin
+            + _two_numbers(8, event.seq, 8, event.time)
+            + _kind(event.type, event.version)
+            + committed
+        ).digest()
+
+
+@lru_cache(maxsize=1024, typed=True)  # True is no version, though it equals 1
+def _kind(type_: str, version: int) -> bytes:
+    return _text(type_) + _last_two(8, version, 32)
+
+
 @lru_cache(maxsize=1024)  # the streams that are written or read just now, and the types
 def _text(text: str) -> bytes:
     written = text.encode()

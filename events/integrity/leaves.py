@@ -91,7 +91,7 @@ def is_readable(leaves: Leaves) -> bool:
     Returns:
         True if none of them is None.
     """
-    return all(digest is not None for _, digest in leaves)
+    return None not in [digest for _, digest in leaves]
 
 
 def marked(leaves: Leaves) -> list[bytes]:

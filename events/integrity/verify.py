@@ -30,10 +30,11 @@ import msgspec
 from lllm.events import codec
 from lllm.events.backend import LogBackend, Progress
 from lllm.events.damage import Damage, readable
-from lllm.events.digest import commitment_of_erased, digest_of
+from lllm.events.digest import StreamDigests, commitment_of_erased
 from lllm.events.envelope import Recorded
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.integrity.session_root import ENDS, root_problem
+from lllm.events.integrity.verified_tree import VerifiedTree
 from lllm.events.model import (
     AgentDefined,
     ErrorRecorded,
@@ -56,13 +57,13 @@ _LAST = {
     )
 }  # fmt: skip
 _ENDED = -1
-_DIGESTS = 512  # bytes in memory for a stream that has not ended
+_DIGESTS = 512  # kept of a stream that has not ended
+_AT_ONCE = 1_024  # events that the tree gets at once
 _REPORTED = 4_096  # events between two reports of progress
 
 NOT_COVERED = (
-    "The order of events of different streams, and the end of the log, are in no digest: a swap "
-    "there is not seen, nor whole events missing at the end, unless the lock file of a JSONL log "
-    "tells how far it had come."
+    "unknown without an earlier seal (--checkpoint). Sessions in another order would not show, nor "
+    "an end that was cut off."
 )
 
 
@@ -82,7 +83,7 @@ class Verified(msgspec.Struct, frozen=True):
             moves them aside.
         set_aside: The files to which such bytes were moved, until a person has looked at them and
             removed them.
-        not_covered: What no check of this log can find, as texts for users.
+        not_covered: What no check of this log alone can find, as a text for users.
     """
 
     events: int
@@ -100,7 +101,9 @@ class Verified(msgspec.Struct, frozen=True):
         return not (self.damages or self.torn_bytes or self.set_aside)
 
 
-def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
+def verify(
+    log: LogBackend, *, progress: Progress | None = None, tree: VerifiedTree | None = None
+) -> Verified:
     """Read a whole log and check every event; damage does not stop the check.
 
     Args:
@@ -108,6 +111,8 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
             not checked.
         progress: A function that is called now and then with the position that was reached and the
             last position; None for no reports.
+        tree: A tree that gets every event and every damage, so that the log need not be read again
+            for it; None for none.
 
     Returns:
         What was found.
@@ -118,15 +123,27 @@ def verify(log: LogBackend, *, progress: Progress | None = None) -> Verified:
     found = readable(log)
     check = _Check()
     events = 0
+    waiting: list[Recorded] = []  # for the tree
     for event in found:
         if isinstance(event, Damage):
             check.damages.append(event)
+            if tree is not None:
+                tree.events(waiting)
+                waiting.clear()
+                tree.damage(event.position)
             continue
         check.event(event)
+        if tree is not None:
+            waiting.append(event)
+            if len(waiting) == _AT_ONCE:
+                tree.events(waiting)
+                waiting.clear()
         events += 1
         if progress is not None and events % _REPORTED == 0:
             progress(event.position, found.upto)
     check.end()
+    if tree is not None:
+        tree.events(waiting)
     # If events are missing within the last file, it also ends too early.
     if found.lost_end and all(one.position <= found.last_begin for one in check.damages):
         check.damages.append(found.lost_end)
@@ -147,10 +164,11 @@ class _Stream:
     which are not in the tree yet; None after an event that did not match or was missing.
     """
 
-    __slots__ = ("digests", "proven", "salt", "seq", "time", "told", "tree")
+    __slots__ = ("digests", "leaf", "proven", "salt", "seq", "time", "told", "tree")
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, name: str) -> None:
         self.salt = salt
+        self.leaf = StreamDigests(salt, name).leaf
         self.proven = False
         self.told = False
         self.seq = 0
@@ -195,11 +213,12 @@ class _Check:
         """Check the next event of the log."""
         try:
             stream = self._open.get(event.stream) or self._begin(event)
-            fits = event.digest == digest_of(event, stream.salt)
+            committed = commitment_of_erased(event.data)
+            fits = event.digest == stream.leaf(event, committed)
         except (AttributeError, TypeError, UnicodeEncodeError, struct.error):
             self._damage(event, "a field of it is of the wrong kind")
             return
-        if commitment_of_erased(event.data) is not None:
+        if committed is not None:
             self._erased.setdefault(event.stream, event)
         if fits:
             stream.proven = True
@@ -211,6 +230,13 @@ class _Check:
             return
         if event.seq == stream.seq + 1:
             stream.seq = event.seq
+            digests = stream.digests
+            if fits and digests is not None and event.type not in _LAST:
+                digests.append(event.digest)
+                if len(digests) == _DIGESTS:
+                    stream.whole_tree()
+                stream.time = event.time
+                return  # as nearly all events
             self._grow(event, stream, fits)
         else:
             stream.digests = None
@@ -231,8 +257,6 @@ class _Check:
                 self._damage(event, problem)
             return
         stream.digests.append(event.digest)
-        if len(stream.digests) == _DIGESTS:
-            stream.whole_tree()
 
     def end(self) -> None:
         """Check, when all is read, that what was erased was erased on purpose."""
@@ -241,7 +265,7 @@ class _Check:
                 self._damage(event, "its payload was erased, and no session.erased tells of that")
 
     def _begin(self, event: Recorded) -> _Stream:
-        stream = self._open[event.stream] = _Stream(codec.salt_of(event))
+        stream = self._open[event.stream] = _Stream(codec.salt_of(event), event.stream)
         if hash(event.stream) in self._ended:
             stream.seq, stream.told = _ENDED, True
             return stream

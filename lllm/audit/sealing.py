@@ -1,14 +1,10 @@
-"""Makes checkpoints of a log, and checks a log against earlier ones.
-
-A log that was altered before a checkpoint has another root at its size; one that is shorter has
-lost its end.
-"""
+"""Makes checkpoints of a log, and reads earlier ones; `extension` checks a log against these."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -18,9 +14,9 @@ import msgspec
 from lllm.audit.checkpoint import LogCheckpoint, parse_checkpoint
 from lllm.audit.keys import PrivateKey, PublicKey
 from lllm.audit.signed_note import decode_text, is_signed, parse_note, sign_note, verify_note
-from lllm.events.backend import LogBackend, Progress, read_digests
+from lllm.events.backend import LogBackend, read_digests
 from lllm.events.backends.sqlite.database import Database
-from lllm.events.errors import AuditError, LogDamaged, LogError, SignatureInvalid, StoreError
+from lllm.events.errors import AuditError, LogError, SignatureInvalid, StoreError
 from lllm.events.integrity.leaves import leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge
 from lllm.projections.queries.merkle import StoredTree
@@ -135,77 +131,6 @@ def read_anchor(path: Path, keys: Sequence[PublicKey]) -> Anchor:
     return Anchor(
         str(path), checkpoint, "good", f"it is signed by {', '.join(one.name for one in signers)}"
     )
-
-
-class Extension(msgspec.Struct, frozen=True):
-    """Whether a log begins with all that a checkpoint stands for.
-
-    Attributes:
-        anchor: The checkpoint.
-        verdict: "wrong" where the log is another or shorter; "unknown" where it can't be read so
-            far.
-        says: The same in words.
-    """
-
-    anchor: Anchor
-    verdict: Verdict
-    says: str
-
-
-def check_extension(
-    log: LogBackend, anchors: Sequence[Anchor], progress: Progress | None = None
-) -> list[Extension]:
-    """Check that a log is an extension of earlier checkpoints.
-
-    Args:
-        log: The log.
-        anchors: The checkpoints, in any order.
-        progress: Told now and then how far it is.
-
-    Returns:
-        One verdict for each checkpoint, in the order in which they were given.
-    """
-    sizes = sorted({one.checkpoint.size for one in anchors})
-    roots, size, damage = _roots(log, sizes, progress)
-    return [_extension(anchor, roots, size, damage) for anchor in anchors]
-
-
-def _extension(
-    anchor: Anchor, roots: Mapping[int, bytes], size: int, damage: LogDamaged | None
-) -> Extension:
-    wanted = anchor.checkpoint.size
-    root = roots.get(wanted)
-    if root == anchor.checkpoint.root:
-        return Extension(anchor, "good", f"the log begins with its {wanted:,} events, in order")
-    if root is not None:
-        says = f"the first {wanted:,} events of the log are others, or in another order"
-        return Extension(anchor, "wrong", says)
-    if damage is not None:
-        return Extension(anchor, "unknown", f"the log can't be read so far: {damage}")
-    says = f"{wanted - size:,} events are missing: the log had {wanted:,}, and has {size:,}"
-    return Extension(anchor, "wrong", says)
-
-
-def _roots(
-    log: LogBackend, sizes: Sequence[int], progress: Progress | None
-) -> tuple[dict[int, bytes], int, LogDamaged | None]:
-    """Compute the roots that a log had at some sizes; its size, and the damage that ends it."""
-    edge, head = RightEdge(), log.head()
-    roots = {0: edge.root()}
-    try:
-        for page in read_digests(log, upto=head):
-            digests, done = [digest for _, digest in page], 0
-            for size in sizes:
-                if edge.size < size <= edge.size + len(digests) - done:
-                    step = size - edge.size
-                    edge.extend(digests[done : done + step])
-                    roots[size], done = edge.root(), done + step
-            edge.extend(digests[done:])
-            if progress is not None:
-                progress(page[-1][0], head)
-    except LogDamaged as error:
-        return roots, edge.size, error
-    return roots, edge.size, None
 
 
 def refuse_beside_store(path: Path, store: Path, what: str) -> None:

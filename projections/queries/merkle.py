@@ -10,7 +10,8 @@ from lllm.events.backends.sqlite.database import Database
 from lllm.events.errors import LogDamaged, StoreError
 from lllm.events.integrity.leaves import Leaves, leaf_pages, marked
 from lllm.events.integrity.merkle import RightEdge, root_of
-from lllm.projections.views.merkle import TILE, TILE_LEVEL, split_hashes
+from lllm.events.integrity.verified_tree import TILE, TILE_LEVEL
+from lllm.projections.views.merkle import split_hashes
 
 _CACHED = 4  # cached tiles; a proof needs two
 

@@ -20,10 +20,8 @@ from operator import itemgetter
 from lllm.events.backends.sqlite.database import Value
 from lllm.events.integrity.leaves import Leaves, is_readable, marked
 from lllm.events.integrity.merkle import HASH_BYTES, Node, RightEdge
+from lllm.events.integrity.verified_tree import TILE, TILE_LEVEL
 from lllm.projections.view import ReadsRow, Rows, Table, ViewEvent
-
-TILE_LEVEL = 8  # the level of the lowest nodes that are stored
-TILE = 1 << TILE_LEVEL  # leaves below such a node
 
 _NODES = Table(
     "merkle_nodes",

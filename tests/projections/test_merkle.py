@@ -22,9 +22,9 @@ from lllm.events.integrity.merkle import (
     is_included,
     root_of,
 )
+from lllm.events.integrity.verified_tree import TILE
 from lllm.projections.engine import projector, rebuild
 from lllm.projections.queries.merkle import StoredTree
-from lllm.projections.views.merkle import TILE
 
 BACKENDS = ["sqlite", "jsonl", "memory"]
 

@@ -44,9 +44,10 @@ def verify(
 ) -> None:
     """Check that no event was changed or lost.
 
-    Damage is named with its place, and what stands behind it is checked all the same. With seals
-    from `lllm seal`, the order of the events and the end of the log are checked, too. Exit code 1
-    says that something is wrong, 3 that nothing is, but not all of it can be known.
+    Damage is named with its place, and what stands behind it is checked all the same. With earlier
+    seals from `lllm seal`, the order of the events and the end of the log are checked, too. Exit
+    code 0 says that all is good, 1 that something is wrong, 3 that nothing is, but not all of it
+    can be known.
 
     A proof is checked against keys or seals that you have from somewhere else than the proof.
     """
@@ -57,8 +58,9 @@ def verify(
         return
     if key_files and not checkpoints:
         raise click.UsageError("Keys check the signatures of seals: give --checkpoint, too.")
+    from lllm.audit.extension import check_extension, tree_for
     from lllm.audit.keys import read_public_key
-    from lllm.audit.sealing import check_extension, read_anchor
+    from lllm.audit.sealing import read_anchor
     from lllm.cli.render.progress import progress
     from lllm.cli.render.verify import show
     from lllm.events.backends import open_log
@@ -70,8 +72,9 @@ def verify(
     ):
         keys = [read_public_key(file) for file in key_files]
         anchors = [read_anchor(file, keys) for file in checkpoints]
-        verified = check(log, progress=report)
-        extensions = check_extension(log, anchors, report) if anchors else []
+        tree = tree_for(log, anchors)
+        verified = check(log, progress=report, tree=tree)
+        extensions = [] if tree is None else check_extension(log, tree, anchors)
     show(verified, as_json, extensions)
 
 

@@ -7,13 +7,20 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
-from lllm.audit.sealing import Extension
+from lllm.audit.extension import Extension
+from lllm.audit.sealing import Verdict
 from lllm.cli.exit_codes import Finding, NotKnown
 from lllm.cli.render.events import SHORT_ID
 from lllm.cli.render.formats import counted, shortened
 from lllm.events.damage import Damage
 from lllm.events.integrity.verify import Verified
 from lllm.terminal_safe import visible
+
+NOT_SHOWN = (
+    "No check shows that what a model or a tool said is true, that a call outside of lllm "
+    "happened, that the clock was right, or that nobody rewrote all of it before a seal was kept "
+    "elsewhere."
+)
 
 _LINES = 50  # damages that are listed; a file may have as many as it has lines
 _LONG = 500  # characters of what is wrong
@@ -37,6 +44,8 @@ def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()
         from lllm.events.codec import encode
 
         found = msgspec.to_builtins(verified)
+        found["verdicts"] = verdicts(verified, extensions)
+        found["not_shown"] = NOT_SHOWN
         if extensions:
             found["checkpoints"] = [_as_json(one) for one in extensions]
         show_json(encode(found).decode())
@@ -45,37 +54,73 @@ def show(verified: Verified, as_json: bool, extensions: Sequence[Extension] = ()
             click.echo(_damage_line(damage))
         if len(damages) > _LINES:
             click.echo(f"... and {len(damages) - _LINES:,} more (use --json for all)")
-        for line in _notes(verified, sealed=bool(extensions)):
+        for line in _notes(verified):
             click.echo(line)
-        for one in extensions:
-            click.echo(_extension_line(one))
+        for line in _order(verified, extensions):
+            click.echo(line)
+        if not damages:
+            click.echo(NOT_SHOWN)
     _conclude(verified, extensions)
 
 
 def _conclude(verified: Verified, extensions: Sequence[Extension]) -> None:
     """End the command with what is to be done, if anything is."""
     damages = verified.damages
-    if not damages and not verified.is_sound:
-        raise Finding("Somebody has to look at what is left of writes that were cut short.")
+    found = verdicts(verified, extensions)
     if damages:
         raise Finding(
             f"The log is damaged in {counted(len(damages), 'place')}; "
             f"{counted(verified.events, 'event')} can be read. Restore a backup, or mend "
             "what can be mended with `lllm repair`, which keeps a copy."
         )
-    verdicts = {verdict for one in extensions for verdict in (one.verdict, one.anchor.verdict)}
-    if "wrong" in verdicts:
-        raise Finding("The log is not what a seal says, or a seal is not of whom it should be.")
-    if "unknown" in verdicts:
+    if found["order"] == "wrong":
+        raise Finding("The log is not what it was when the seal was made. Look for a backup.")
+    if found["anchors"] == "wrong":
+        raise Finding("A seal is not signed by whom it should be: it proves nothing.")
+    if not verified.is_sound:
+        raise Finding("Somebody has to look at what is left of writes that were cut short.")
+    if "unknown" in found.values():
         raise NotKnown("Nothing wrong was found, and not every seal could be checked.")
 
 
-def _extension_line(extension: Extension) -> str:
-    anchor = extension.anchor
-    return (
-        f"{visible(anchor.file)}: order and completeness {extension.verdict}: "
-        f"{visible(extension.says)}; signature {anchor.verdict}: {visible(anchor.says)}."
-    )
+def verdicts(verified: Verified, extensions: Sequence[Extension]) -> dict[str, Verdict | None]:
+    """Sum up a verification.
+
+    Args:
+        verified: What was found of the events.
+        extensions: What was found of each seal.
+
+    Returns:
+        The worst verdict on integrity (each event is what was written), on order (with
+        completeness) and on anchors; None for the last two where no seal was given.
+    """
+    return {
+        "integrity": "wrong" if verified.damages else "good",
+        "order": _worst([one.verdict for one in extensions]),
+        "anchors": _worst([one.anchor.verdict for one in extensions]),
+    }
+
+
+def _worst(found: Sequence[Verdict]) -> Verdict | None:
+    for verdict in ("wrong", "unknown", "good"):
+        if verdict in found:
+            return verdict
+    return None
+
+
+def _order(verified: Verified, extensions: Sequence[Extension]) -> Iterator[str]:
+    """Say what is known of the order of the events and of the end of the log, and by whom."""
+    if not extensions:
+        yield f"Order and completeness: {verified.not_covered}"
+    for one in extensions:
+        anchor = one.anchor
+        yield (
+            f"Order and completeness: {one.verdict}. Of {visible(anchor.file)}: "
+            f"{visible(one.says)}."
+        )
+    for one in extensions:
+        anchor = one.anchor
+        yield f"Anchor: {anchor.verdict}. {visible(anchor.file)}: {visible(anchor.says)}."
 
 
 def _as_json(extension: Extension) -> dict[str, object]:
@@ -109,11 +154,14 @@ def _stream_name(stream: str) -> str:
     return f"session {visible(stream[:SHORT_ID])}"
 
 
-def _notes(verified: Verified, *, sealed: bool) -> Iterator[str]:
-    if not verified.damages:
+def _notes(verified: Verified) -> Iterator[str]:
+    if verified.damages:
+        yield f"Integrity: wrong. {counted(verified.events, 'event')} can be read."
+    else:
         yield (
-            f"{counted(verified.events, 'event')} in {counted(verified.streams, 'stream')} "
-            "(sessions, and statements about them): every digest fits, nothing is missing."
+            f"Integrity: good. {counted(verified.events, 'event')} in "
+            f"{counted(verified.streams, 'stream')} (sessions, and statements about them): every "
+            "digest fits, nothing is missing."
         )
     if verified.lost:
         yield (
@@ -136,5 +184,3 @@ def _notes(verified: Verified, *, sealed: bool) -> Iterator[str]:
             f"{visible(file)}: bytes that were moved aside since they are no whole append. Look at "
             "them, and move or remove the file; nothing else reads it."
         )
-    if not sealed:
-        yield verified.not_covered

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lllm import LocalFileBackend, LogStore, SQLiteBackend
 from lllm.cli.exit_codes import Finding
-from lllm.cli.render.verify import show
+from lllm.cli.render.verify import NOT_SHOWN, show
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
 from lllm.events.damage import Damage
@@ -316,6 +316,7 @@ def db(made_db: Path, tmp_path: Path) -> Path:
         path,
         "DROP TRIGGER events_are_never_changed",
         "DROP TRIGGER events_are_never_deleted",
+        "DROP TRIGGER events_are_never_replaced",
     )
     return path
 
@@ -1152,13 +1153,16 @@ class TestShown:
     """What the command line says of it."""
 
     def test_whole(self, logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Where all is well, a line says how much was checked, and one what can't be."""
+        """Where all is well, a line says how much was checked, and two what can't be."""
         with closing(LocalFileBackend(logs)) as log:
             verified = verify(log)
         show(verified, as_json=False)
-        line, not_covered = capsys.readouterr().out.splitlines()
-        assert not_covered == verified.not_covered
-        assert line.startswith(f"{verified.events} events in {verified.streams} streams")
+        line, order, not_shown = capsys.readouterr().out.splitlines()
+        assert order == f"Order and completeness: {verified.not_covered}"
+        assert not_shown == NOT_SHOWN
+        assert line.startswith(
+            f"Integrity: good. {verified.events} events in {verified.streams} streams"
+        )
         assert line.endswith("every digest fits, nothing is missing.")
 
     def test_damage(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1171,7 +1175,8 @@ class TestShown:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "position 7, session 01m845q0r4aa, event 3: bad \\x1b[31m text"
         assert lines[50] == "... and 20 more (use --json for all)"
-        assert "2 events could not be checked" in lines[51]
+        assert lines[51] == "Integrity: wrong. 100 events can be read."
+        assert "2 events could not be checked" in lines[52]
 
     def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
         """As JSON all of it is printed, and the exit code is the same."""

@@ -106,7 +106,7 @@ def test_commands(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.run("verify", "--checkpoint", first, "--key", f"{key}.pub")
     printed = capsys.readouterr().out
     assert "the log begins with its 6 events, in order" in printed
-    assert "signature good: it is signed by example.com/log" in printed
+    assert f"Anchor: good. {first}: it is signed by example.com/log." in printed
     place.run("verify", "--checkpoint", first, "--checkpoint", second, code=3)
     place.run("verify", "--checkpoint", second)
     place.run("verify", "--checkpoint", second, "--key", f"{key}.pub", code=1)

@@ -424,12 +424,12 @@ def test_damage_in_front_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_what_is_not_covered_is_said(
     written: tuple[Path, list[NewEvent]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`verify` says that order across streams and the end of the log are in no digest."""
+    """`verify` says that the order across streams and the end of the log need a seal."""
     path, _ = written
     assert main(["verify", "--store", str(path)]) == 0
-    assert "The order of events of different streams" in capsys.readouterr().out
+    assert "unknown without an earlier seal" in capsys.readouterr().out
     assert main(["verify", "--json", "--store", str(path)]) == 0
-    assert "different streams" in json.loads(capsys.readouterr().out)["not_covered"]
+    assert "another order" in json.loads(capsys.readouterr().out)["not_covered"]
 
 
 def test_sqlite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
