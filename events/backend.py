@@ -68,7 +68,7 @@ class LogBackend(Protocol):
         No lock or transaction is held while the caller handles an event.
 
         Args:
-            after: Read the events behind this position; 0 for the beginning.
+            after: Read the events after this position; 0 for the beginning.
             upto: The last position to read; None for the current head.
             stream: The stream to read; None for all streams.
 
@@ -167,7 +167,7 @@ class ReadsByType(Protocol):
 
         Args:
             types: The event types, as "llm.responded".
-            after: Read the events behind this position; 0 for the beginning.
+            after: Read the events after this position; 0 for the beginning.
             upto: The last position to read; None for the current head.
 
         Returns:
@@ -183,7 +183,7 @@ class ReadsDigests(Protocol):
         """Read the digests of all events, in order.
 
         Args:
-            after: Read the digests behind this position; 0 for the beginning.
+            after: Read the digests after this position; 0 for the beginning.
             upto: The last position to read; None for the current head.
 
         Returns:
@@ -235,31 +235,31 @@ class CopiesFiles(Protocol):
 
 @runtime_checkable
 class ErasesPayloads(Protocol):
-    """A log that can erase payloads on purpose; everything else about an event stays.
+    """A log that can erase payloads on purpose; everything else of an event stays.
 
-    Nothing else changes an event that was appended.
+    No other operation changes an event after its append.
     """
 
     def erase_payloads(self, erased: Sequence[Recorded]) -> None:
-        """Overwrite the payloads of some events, for good.
+        """Overwrite the payloads of some events, permanently.
 
-        Whatever crashes meanwhile, each of them is then read as it was or as it is given here; what
-        was begun is undone, or finished when the log is next opened to be written.
+        After a crash, each event is read either as it was or as erased. An unfinished erasure is
+        undone, or finished when the log is next opened for writing.
 
         Args:
-            erased: The events as they are afterwards (`envelope.erase`), in the order of the log; a
-                few hundred at most.
+            erased: The erased events, as `digest.erase` makes them, in the order of the log; a few
+                hundred at most.
 
         Raises:
-            LogUnavailable: They can't be written.
+            LogUnavailable: The events can't be overwritten.
         """
 
     def vacuum(self) -> bool:
-        """Remove the copies that files may still hold of what was erased.
+        """Remove copies of erased data that the files may still have.
 
         Returns:
-            False where a reader keeps an older state of a file in use, so that it has to be done
-            again.
+            False if a reader still uses an older state of a file, so that this has to be repeated
+            later.
 
         Raises:
             LogUnavailable: A file can't be written.
@@ -382,7 +382,7 @@ def read_types(
     Args:
         log: The backend, of any class.
         types: The event types, as "llm.responded".
-        after: Read the events behind this position; 0 for the beginning.
+        after: Read the events after this position; 0 for the beginning.
         upto: The last position to read; None for the current head.
 
     Returns:
@@ -403,7 +403,7 @@ def read_digests(
 
     Args:
         log: The backend, of any class.
-        after: Read the digests behind this position; 0 for the beginning.
+        after: Read the digests after this position; 0 for the beginning.
         upto: The last position to read; None for the current head.
 
     Yields:
@@ -456,7 +456,7 @@ def follow(
 
     Args:
         log: The backend, of any class.
-        after: Begin behind this position; None for the current head.
+        after: Begin after this position; None for the current head.
         poll: Seconds between two looks at the log.
         stop: A function that is called between two looks; the iterator ends when it returns true.
 

@@ -122,7 +122,7 @@ def decode(event: Recorded) -> Event:
 
 
 def _erased(event: Recorded) -> Erased | None:
-    """The event if it was erased; what is left has no field that an event must have."""
+    """The event if its payload was erased; the rest lacks fields that the event must have."""
     found = commitment_of_erased(event.data)
     if found is None:
         return None

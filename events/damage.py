@@ -1,7 +1,7 @@
 """Reads a damaged log: every readable event, and a note for each damaged place.
 
 Other readers stop at the first damage, so that nobody takes half a session for a whole one. This
-one reports the damage and continues behind it.
+one reports the damage and continues after it.
 
 Logs in files know better where they continue; each file-based backend has a reader of its own.
 """
@@ -22,7 +22,7 @@ class Damage(msgspec.Struct, frozen=True):
 
     Attributes:
         position: The position of the damage, or of the last of several damaged events; a read
-            `after` it continues behind the damage.
+            `after` it continues after the damage.
         stream: The session or statement that is damaged; "" if it is unknown.
         seq: The number of the damaged event in its stream; 0 if it is unknown, or if there are
             several.

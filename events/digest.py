@@ -1,18 +1,13 @@
 """The digest of each event, which proves that it was not changed.
 
-    leaf       = SHA-256(0x00 || field(stream) || field(seq) || field(time) || field(type)
-                              || field(version) || field(commitment))
-    field(x)   = length of x in bytes as 4 bytes big-endian || x
-    text       = UTF-8; numbers = 8 bytes big-endian
-    commitment = HMAC-SHA-256(salt, data)
-
-The 0x00 in front is the leaf prefix of RFC 6962 section 2.1, so that the digests can become the
-leaves of a Merkle tree as they are. The salt is 32 random bytes in the first payload of the stream,
-the empty salt where that payload has none; once the payloads are erased, nothing is left that a
-guess at their content could be tested against.
+The 0x00 at the start is the leaf prefix of RFC 6962 section 2.1
+(https://www.rfc-editor.org/rfc/rfc6962), so the digests can be used as leaves of a Merkle tree. The
+salt is 32 random bytes in the first payload of the stream; it is empty if that payload has none.
+When the payloads are erased, the salt is gone too, so a guess at their content can't be checked
+against the digests.
 
 An erased payload is `{"$lllm":"erased","commitment":"<64 hex digits>"}` in every log, so its digest
-is checked without it.
+can be checked without the payload.
 """
 
 from __future__ import annotations
@@ -29,7 +24,7 @@ from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import LogDamaged
 
 if TYPE_CHECKING:
-    from hashlib import _Hash as HASH  # the standard library has no public name for it
+    from hashlib import _Hash as HASH  # the standard library has no public name for this type
 
 SALT_BYTES = 32
 DIGEST_BYTES = 32
@@ -38,22 +33,25 @@ _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5
 
 _length = struct.Struct(">I").pack
 _two_numbers = struct.Struct(">IqIq").pack  # each a field of 8 bytes
-_last_two = struct.Struct(">IqI").pack  # a number, and the length of the field behind it
+_last_two = struct.Struct(">IqI").pack  # a number, and the length of the field after it
 
 
 def leaf_digest(
     salt: bytes, stream: str, seq: int, time: int, type_: str, version: int, data: bytes
 ) -> bytes:
-    """Compute the 32-byte digest of an event; the module gives the formula.
+    """Compute the 32-byte digest of an event, by the formula in the module's docstring.
 
     Args:
-        salt: Of the stream; see `ids.new_salt`.
-        stream: As of NewEvent, and so are the others.
-        seq: From 1.
+        salt: The salt of the stream; see `ids.new_salt`.
+        stream: The name of the stream.
+        seq: The number of the event in its stream, from 1.
         time: Nanoseconds UTC.
-        type_: As "llm.responded".
-        version: Of the payload's fields.
+        type_: The event type, as "llm.responded".
+        version: The version of the payload's fields.
         data: The payload.
+
+    Returns:
+        The digest, 32 bytes.
     """
     return leaf_of_commitment(commitment(salt, data), stream, seq, time, type_, version)
 
@@ -64,12 +62,15 @@ def leaf_of_commitment(
     """Compute the 32-byte digest of an event from the commitment to its payload.
 
     Args:
-        committed: The 32 bytes that `commitment` returned for its payload.
-        stream: As of NewEvent, and so are the others.
-        seq: From 1.
+        committed: The commitment to the payload, 32 bytes; see `commitment`.
+        stream: The name of the stream.
+        seq: The number of the event in its stream, from 1.
         time: Nanoseconds UTC.
-        type_: As "llm.responded".
-        version: Of the payload's fields.
+        type_: The event type, as "llm.responded".
+        version: The version of the payload's fields.
+
+    Returns:
+        The digest, 32 bytes.
     """
     return sha256(
         b"".join((
@@ -129,18 +130,18 @@ def _text(text: str) -> bytes:
 
 
 def commitment(salt: bytes, data: bytes) -> bytes:
-    """Compute the commitment to a payload, which tells nothing of it without the salt.
+    """Compute the commitment to a payload, which reveals nothing about it without the salt.
 
-    It is HMAC-SHA-256, as in RFC 2104 (https://www.rfc-editor.org/rfc/rfc2104). What depends on the
-    key alone is done once for a stream: with hmac.digest, doing it anew for each event is half the
-    cost of sealing one.
+    It is HMAC-SHA-256 (RFC 2104, https://www.rfc-editor.org/rfc/rfc2104) with the salt as key. The
+    part that depends on the key alone is computed once for a stream. With hmac.digest, computing it
+    for each event would be half the cost of sealing one.
 
     Args:
-        salt: Of the stream.
+        salt: The salt of the stream.
         data: The payload.
 
     Returns:
-        32 bytes.
+        The commitment, 32 bytes.
     """
     inner, outer = _keyed(salt)
     inner, outer = inner.copy(), outer.copy()
@@ -162,13 +163,16 @@ def seal(
     """Make a NewEvent and compute its digest.
 
     Args:
-        salt: Of the stream.
-        stream: As of NewEvent, and so are the others.
-        seq: From 1.
+        salt: The salt of the stream; see `ids.new_salt`.
+        stream: The name of the stream.
+        seq: The number of the event in its stream, from 1.
         time: Nanoseconds UTC.
-        type_: As "llm.responded".
-        version: Of the payload's fields.
+        type_: The event type, as "llm.responded".
+        version: The version of the payload's fields.
         data: The payload.
+
+    Returns:
+        The event with its digest.
     """
     digest = leaf_digest(salt, stream, seq, time, type_, version, data)
     return NewEvent(stream, seq, time, type_, version, data, digest)
@@ -178,30 +182,39 @@ _ERASED = re.compile(rb'\{"\$lllm":"erased","commitment":"([0-9a-f]{64})"\}')
 
 
 def erased_payload(committed: bytes) -> bytes:
-    """Make what stands in the place of an erased payload.
+    """Make the payload that takes the place of an erased one.
 
     Args:
         committed: The commitment to the payload, 32 bytes.
+
+    Returns:
+        The JSON, with the commitment in it.
     """
     return b'{"$lllm":"erased","commitment":"%b"}' % committed.hex().encode()
 
 
 def commitment_of_erased(data: bytes) -> bytes | None:
-    """Read the commitment that is left of an erased payload; None if the payload is there.
+    """Read the commitment from the payload that takes the place of an erased one.
 
     Args:
-        data: A payload, as a log gave it.
+        data: A payload as read from a log.
+
+    Returns:
+        The commitment, 32 bytes; None if the payload is not erased.
     """
     found = _ERASED.fullmatch(data) if data.startswith(b'{"$lllm":"e') else None
     return bytes.fromhex(found[1].decode()) if found else None
 
 
 def erase(event: Recorded, salt: bytes) -> Recorded:
-    """Make an event without its payload; its digest stays as it is, and fits.
+    """Make an event without its payload; its digest stays the same and still matches.
 
     Args:
-        event: An event as a log gave it; one that is erased stays the same.
-        salt: Of its stream.
+        event: The event as read from a log; an event that is erased already is returned unchanged.
+        salt: The salt of its stream.
+
+    Returns:
+        The erased event.
     """
     if commitment_of_erased(event.data) is not None:
         return event
@@ -213,8 +226,11 @@ def digest_of(event: Recorded, salt: bytes) -> bytes:
     """Compute the digest that a recorded event should have, whether or not it is erased.
 
     Args:
-        event: As a log gave it.
-        salt: Of its stream.
+        event: The event as read from a log.
+        salt: The salt of its stream.
+
+    Returns:
+        The digest, 32 bytes.
     """
     committed = commitment_of_erased(event.data)
     if committed is None:
@@ -228,11 +244,11 @@ def check_digest(event: Recorded, salt: bytes) -> None:
     """Check that an event matches its digest.
 
     Args:
-        event: As a log gave it.
-        salt: Of its stream.
+        event: The event as read from a log.
+        salt: The salt of its stream.
 
     Raises:
-        LogDamaged: It is not what was written under this salt.
+        LogDamaged: The digest of the event does not match its content and the salt.
     """
     try:
         found = digest_of(event, salt)

@@ -168,11 +168,11 @@ class ReplayError(StoreError):
 
 
 class SearchUnavailable(StoreError):
-    """The store has no search index, or this Python's SQLite can't read one."""
+    """The store has no search index, or Python's SQLite lacks full-text search."""
 
 
 class SearchQueryError(StoreError, ValueError):
-    """The query of a search can't be read; the message says what is wrong, and where."""
+    """The query of a search is invalid; the message says what is wrong, and where."""
 
 
 class ViewError(StoreError):

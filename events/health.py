@@ -20,7 +20,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         durability: "process" or "power"; None if the backend does not report it.
         bytes: The size of the log on the disk, in bytes; None if it is not on a disk.
         events: The number of events; None if they were not counted.
-        torn_bytes: The number of bytes behind the last complete append, from a write that was cut
+        torn_bytes: The number of bytes after the last complete append, from a write that was cut
             short or is still running.
         unit: The unit of the log's positions: "byte" or "event".
         files: The files that an append writes, whether they exist or not.

@@ -83,6 +83,9 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         Args:
             role: The role of the message, as in the field `role`.
             text: The text of the message.
+
+        Returns:
+            The content.
         """
         return cls(role, (Part("text", text),) if text else ())
 
@@ -148,9 +151,9 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     effective: str | None = None
     """The date from which the rates are valid, YYYY-MM-DD; None if the price list gives no date."""
     reason: str | None = None
-    """Why the price is unknown or zero, or what its rates assume; None if there is no such reason.
+    """Why the price is unknown or zero, or what its rates assume.
 
-    None if none applies.
+    None if there is no such reason.
     """
     recorded: Amount | None = None
     """In a replay or fork: nano-dollars that the original answer cost; otherwise None.
@@ -180,11 +183,11 @@ class CostCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     tool_nanos: Number = 0
     """The part of `nanos` that pays for tools that the provider ran."""
     quarter: Number | None = None
-    """The quarter of an hour that the attempts ended in, counted from 1970 in UTC."""
+    """The quarter of an hour in which the attempts ended, counted from 1970-01-01 UTC."""
     failed: Number = 0
-    """How many more attempts failed, beside `calls`."""
+    """The number of attempts that failed; they are not included in `calls`."""
     wasted: Number = 0
-    """The part of `nanos` whose answer was thrown away or never came whole."""
+    """The part of `nanos` for rejected and incomplete answers."""
 
 
 class Ancestor(msgspec.Struct, frozen=True, gc=False):
@@ -261,9 +264,9 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     name: str
     """The tactic's short name."""
     kind: str = "tactic"
-    """"tactic" for a tactic's call, "session" for a `store.session`, "call" for a captured call.
+    """What the session is: the call of a "tactic", a `store.session` ("session"), or a "call".
 
-    "call": a captured call.
+    "call" is a captured call of a model outside of both.
     """
     partition: str = ""
     """The partition of the store that the session belongs to; "" for the default one."""
@@ -278,10 +281,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     ancestors: tuple[Ancestor, ...] = ()
     """The sessions that this one was called in, outermost first; empty for a root session."""
     parent_tool: Number | None = None
-    """The number of the parent's tool call in which this session began; None if in no tool call.
-
-    None if it began in none.
-    """
+    """The number of the parent's tool call in which this session began; None if in no tool call."""
     ordinal: Number | None = None
     """The number of this session among its parent's children, from 1; None for a root session.
 
@@ -380,7 +380,7 @@ class SessionTagged(Event, frozen=True, kw_only=True):
 
 
 class SessionHeld(Event, frozen=True, kw_only=True):
-    """A legal hold: until it is released, nothing of the session can be erased."""
+    """A legal hold is placed: the session can't be erased until the hold is released."""
 
     type: ClassVar[str] = "session.held"
     about: str
@@ -394,13 +394,13 @@ class SessionHeld(Event, frozen=True, kw_only=True):
 
 
 class SessionReleased(Event, frozen=True, kw_only=True):
-    """A legal hold is lifted."""
+    """A legal hold is released."""
 
     type: ClassVar[str] = "session.released"
     about: str
     """The id of the session."""
     hold: str | None = None
-    """The stream of the one hold that is lifted, None for all that the session has."""
+    """The stream of the hold that is released; None for all holds on the session."""
     by: str
     """Who lifted it."""
     reason: str
@@ -450,10 +450,12 @@ class SessionErased(Event, frozen=True, kw_only=True):
     origin: Origin | None = None
     """The session that it was made from."""
     digests: str | None = None
-    """The RFC 6962 root over the digests of its events in their order, as hex."""
+    """The root of the Merkle tree (RFC 6962) over the digests of its events, in order, as hex."""
     streams: tuple[str, ...] = ()
-    """The other streams whose payloads went with it: statements about it, and definitions that no
-    other session uses."""
+    """The other streams whose payloads were erased with it.
+
+    They are statements about the session, and definitions that no other session uses.
+    """
     salt: bytes
     """The salt of the stream of this statement."""
 
@@ -626,10 +628,7 @@ class LLMRequested(Event, frozen=True, kw_only=True):
     upto: Number | None = None
     """The number of the last message of the dialog that is sent; None if no dialog is used."""
     definition: str | None = None
-    """The stream of the AgentDefined with the request's tools and parameters; None without one.
-
-    None if there is none.
-    """
+    """The stream of the AgentDefined with the request's tools and parameters; None without one."""
     params: object = None
     """Parameters of this attempt, as JSON; they override those of the definition."""
     tool_choice: str | None = None
@@ -771,7 +770,7 @@ class ToolReturned(Event, frozen=True, kw_only=True):
     value: object = None
     """The value that the tool returned, as JSON; None if the text of `content` says all of it."""
     repeats: Number | None = None
-    """The number of the earlier identical call whose result is given again; None if the tool ran.
+    """The number of the earlier identical call whose result is given again.
 
     None if the tool ran.
     """
@@ -799,10 +798,7 @@ DrawnKind = Literal["now", "uuid4", "random"]
 
 
 class ValueDrawn(Event, frozen=True, kw_only=True):
-    """The program asked lllm for a time, an id or a random number, which a replay returns again.
-
-    A replay returns the same one.
-    """
+    """The program asked lllm for a time, an id or a random number, which a replay returns again."""
 
     type: ClassVar[str] = "value.drawn"
     kind: DrawnKind
@@ -822,7 +818,7 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
     request: Number
     """The number of the attempt that failed or was rejected."""
     kind: Literal["exception", "llm_recall"]
-    """The reason: "exception" for an answer that is invalid, "llm_recall" for a failed call."""
+    """The reason: "exception" for an invalid answer, "llm_recall" for a failed call."""
     attempt: Number
     """The number of this retry among those of its kind, from 1."""
     limit: Number
@@ -883,8 +879,8 @@ class Unknown(Event, frozen=True, kw_only=True):
 class Erased(Event, frozen=True, kw_only=True):
     """An event whose payload was erased on purpose.
 
-    It is never written. Its envelope, its digest and this commitment stay in the log, so that its
-    type and time can still be checked.
+    It is made when a log is read and never written. The envelope, the digest and this commitment
+    stay in the log, so the type and time of the event can still be checked.
     """
 
     type: ClassVar[str] = "erased"
@@ -893,7 +889,7 @@ class Erased(Event, frozen=True, kw_only=True):
     was_version: Number
     """The version that the log says."""
     commitment: str
-    """HMAC-SHA-256 of the payload under the salt, which is gone, too; as hex."""
+    """HMAC-SHA-256 of the erased payload, as hex; its key, the salt, is erased, too."""
 
 
 EVENTS: dict[str, type[Event]] = {

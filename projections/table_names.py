@@ -1,10 +1,10 @@
-"""Names the SQLite tables that hold the rows of views, one set for each generation of rows."""
+"""Names the SQLite tables that store the rows of views, one set for each generation of rows."""
 
 from __future__ import annotations
 
 
 def generation_table(table: str, generation: int) -> str:
-    """The name of the table that stores one generation of rows.
+    """Make the name of the table that stores one generation of rows.
 
     Args:
         table: The name of the table of a view.
@@ -17,13 +17,13 @@ def generation_table(table: str, generation: int) -> str:
 
 
 def search_table(table: str, generation: int) -> str:
-    """The name of the search index that belongs to one generation of rows.
+    """Make the name of the search index that belongs to one generation of rows.
 
     Args:
         table: The name of a table with `search`.
         generation: The number of the generation, from 1.
 
     Returns:
-        The name of the FTS5 table in SQLite; its own tables have longer ones.
+        The name of the FTS5 table in SQLite; FTS5 adds tables with longer names.
     """
     return f"{generation_table(table, generation)}_search"

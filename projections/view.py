@@ -69,9 +69,9 @@ class Table(msgspec.Struct, frozen=True):
         about: What the table is for, in a sentence or two for users who query it with SQL.
         is_glossary: True if its rows only assign numbers to names. An unused row does no harm then,
             and `rebuild` with `check` ignores it.
-        search: The name under which a row is put with a text that is indexed word by word and not
-            stored; None for most. Such a table has one integer for a key, and a row is put with its
-            text once.
+        search: The name under which `put` gets a text that is indexed by its words and not stored;
+            None for most tables. Such a table has a single integer key, and each row is put with
+            its text only once.
     """
 
     name: str
@@ -209,18 +209,18 @@ class Rows(Protocol):
         Args:
             table: The name of one of the view's tables.
             key: The values of the key columns.
-            text: Of a table with `search`: the text that the row was put with, since only who knows
-                its words can take them out of the index. None where it has none.
+            text: In a table with `search`: the text of the row, because its words can only be
+                removed from the index with it. None if the table has no `search`.
         """
 
     def events(self, stream: str) -> Iterator[Recorded]:
-        """Read a stream from the log again, for a view that must know what it took from there.
+        """Read a stream from the log again, for a view that has to know what it took from it.
 
         Args:
             stream: The stream of a session or statement.
 
         Yields:
-            Its readable events in order, with the payloads that they have by now.
+            The readable events of the stream in order, with their present payloads.
         """
 
     def delete_under(self, table: str, first: Value) -> None:

@@ -1,12 +1,12 @@
-"""Splits texts into words, for a full-text index and for whoever looks words up in it.
+"""Splits texts into words, for a full-text index and for looking up words in it.
 
-A word is a run of letters, digits and marks of any script; everything else stands between words.
-Words are compared without case, accents and forms of width. Some scripts put no spaces between
-words (Chinese, Japanese, Thai, ...), and Korean writes its particles behind them; their runs are
-indexed as pairs of characters (bigrams), so that any part of a run can be found.
+A word is a run of letters, digits and marks of any script; all other characters separate words.
+Words are compared without case, accents and width. Some scripts have no spaces between words
+(Chinese, Japanese, Thai, ...), and Korean adds particles to them; their runs are indexed as pairs
+of characters (bigrams), so that every part of a run can be found.
 
-An index splits what it is given at whatever is no letter or digit (`indexed_text` has made pairs of
-runs by then), so what stands here is all that index, queries and snippets have to agree on.
+FTS5 splits the prepared text (`indexed_text`, with runs turned into pairs) at every character that
+is no letter or digit. So the index, queries and snippets agree if they all use this module.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Word(NamedTuple):
     """A word, or a run of a script without spaces.
 
     Attributes:
-        term: The word as it is compared.
-        run: True for a run, of which any part can be found.
-        start: The place of its first character in the text.
-        end: The place behind its last character.
+        term: The word in the form in which it is compared.
+        run: True for a run, of which every part can be found.
+        start: The index of its first character in the text.
+        end: The index after its last character.
     """
 
     term: str
@@ -52,7 +52,7 @@ class Word(NamedTuple):
 
 @cache
 def _word_class() -> str:
-    """Make the part of a pattern's set that stands for all letters and digits beyond ASCII."""
+    """Make the part of a regular expression's set for all letters and digits beyond ASCII."""
     ranges: list[list[int]] = []
     for code in range(0x80, 0x10000):
         if unicodedata.category(chr(code))[0] in "LNM":
@@ -75,7 +75,7 @@ def _word_beyond_ascii() -> re.Pattern[str]:
 
 
 def _folded(word: str) -> str:
-    """Drop case, accents and forms of width from a word; it may become several."""
+    """Remove case, accents and width from a word; the result may be several words."""
     if word.isascii():
         return word.lower()
     plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", word.casefold()))
@@ -89,7 +89,7 @@ def words_of(text: str) -> Iterator[Word]:
         text: Any text.
 
     Yields:
-        The words and runs in their order.
+        The words and runs, in order.
     """
     ascii_only = text.isascii()
     for match in (_ASCII_WORD if ascii_only else _word()).finditer(text):
@@ -112,15 +112,15 @@ def _segments_of(word: str, start: int) -> Iterator[Word]:
 
 
 def terms_of(segment: Word, *, last: bool = False) -> list[str]:
-    """List the terms that stand for a segment in an index.
+    """List the terms by which a word or run is found in an index.
 
     Args:
         segment: A word or a run.
-        last: True for the last of what is looked up: it may go on where it is found.
+        last: True for the last segment of a query, which may be longer in the text.
 
     Returns:
-        The word; of a run all pairs of neighbours, and behind them its last character. That one is
-        left out of the `last`, where it is not all there is.
+        The word; for a run, all pairs of adjacent characters, and then its last character. For the
+        `last` segment, that last character is left out unless it is the only one.
     """
     term = segment.term
     if not segment.run:
@@ -130,13 +130,14 @@ def terms_of(segment: Word, *, last: bool = False) -> list[str]:
 
 
 def indexed_text(text: str) -> str:
-    """Prepare a text for an index that splits it at whatever is no letter or digit.
+    """Prepare a text for an index that splits it at every character that is no letter or digit.
 
     Args:
         text: Any text.
 
     Returns:
-        The text with all words beyond ASCII as they are compared, and runs as pairs.
+        The text, with all words beyond ASCII in the form in which they are compared, and runs as
+        pairs of characters.
     """
     if text.isascii():
         return text

@@ -40,8 +40,8 @@ def sqlite_path(given: str | os.PathLike[str]) -> str:
         return MEMORY
     if not rest.startswith("/") or len(rest) == 1 or "?" in rest:
         raise ConfigError(
-            f"{text!r} is no URL of an SQLite file: write sqlite:///runs.db for one in the working "
-            "directory, sqlite:////srv/runs.db for one elsewhere, without a host or options."
+            f"{text!r} is not a URL of an SQLite file: write sqlite:///runs.db for one in the "
+            "working directory, sqlite:////srv/runs.db for one elsewhere, without host or options."
         )
     return os.fspath(local_path(rest[1:]))
 

@@ -88,14 +88,14 @@ class MemoryBackend:
         return len(self._events)
 
     def erase_payloads(self, erased: Sequence[Recorded]) -> None:
-        """See ErasesPayloads."""
+        """Replace events by erased ones; see `ErasesPayloads`."""
         with self._lock:
             for event in erased:
                 self._events[event.position - 1] = event
                 self._places[event.stream, event.seq] = event
 
     def vacuum(self) -> bool:
-        """See ErasesPayloads; memory has no files."""
+        """Do nothing, because there are no files."""
         return True
 
     def health(self, head: int, *, read_bytes: int | None) -> Health:

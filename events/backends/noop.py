@@ -45,7 +45,14 @@ class NoOpBackend:
             return range(self._count - number + 1, self._count + 1)
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int]:
-        """Do what `append` does; it never waits."""
+        """Do what `append` does; it never waits.
+
+        Args:
+            events: The events, which are then discarded.
+
+        Returns:
+            A position for each event.
+        """
         return self.append(events)
 
     def read(

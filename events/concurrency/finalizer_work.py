@@ -95,7 +95,9 @@ class _Queue:
             try:
                 work()
             except Exception as error:  # there is no caller who could get the error
-                _logger.error("what was dropped could not be ended", exc_info=error)
+                _logger.error(
+                    "an object that was garbage-collected could not be closed", exc_info=error
+                )
             del work  # the work may refer to dropped objects
 
     def wait(self, patience: float) -> None:

@@ -7,7 +7,7 @@ An object that must be idle at the moment of the fork is paused before it (`paus
 
 from __future__ import annotations
 
-import logging  # noqa: F401 - first: its own hook must be called behind ours, see below
+import logging  # noqa: F401 - first: its own hook must be called after ours, see below
 import os
 import threading
 import time

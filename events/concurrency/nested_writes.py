@@ -73,4 +73,6 @@ class Nesting:
             try:
                 work()
             except Exception as error:  # the caller that queued it has continued
-                _logger.error("what a signal handler wrote could not be stored", exc_info=error)
+                _logger.error(
+                    "events that a signal handler wrote could not be stored", exc_info=error
+                )

@@ -208,11 +208,11 @@ class ForkSafeLock(ThreadLock):
         pause_at_fork(self, order)
 
     def pause(self) -> bool:
-        """Wait until no other thread holds the lock."""
+        """Take the lock before a fork, when no other thread holds it."""
         return self.acquire(timeout=fork_begins_within())
 
     def resume(self) -> None:
-        """Continue after the fork."""
+        """Release the lock after the fork."""
         self.release()
 
 

@@ -30,7 +30,11 @@ class LiveSet(Generic[T]):
         self._refs.add(ref(thing, self._refs.discard))
 
     def discard(self, thing: T) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it is there.
+
+        Args:
+            thing: The object.
+        """
         self._refs.discard(ref(thing))
 
     def __iter__(self) -> Iterator[T]:

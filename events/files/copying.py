@@ -83,7 +83,7 @@ def copy_bytes(original: Path, copy: Path, limit: int | None = None) -> Iterator
 
 
 def finish(original: Path, copy: Path) -> None:
-    """Flush a copied file to the disk, and give it the original's permissions.
+    """Sync a copied file to the disk, and give it the original's permissions.
 
     Args:
         original: The original file.

@@ -1,9 +1,9 @@
-"""Erases the payloads of whole streams, while every digest of the log still fits.
+"""Erases the payloads of whole streams; all digests of the log still match afterwards.
 
-The digest of an event covers a commitment to its payload and not the payload, so payload and salt
-can go, and the 32 bytes of the commitment stay in their place. The first event of a stream goes
-last: the salt stands in it, which the commitments of the others are made with. So whatever
-interrupts an erasure, the next one can finish it.
+The digest of an event covers a commitment to its payload and not the payload itself. So payload and
+salt can be removed if the 32 bytes of the commitment stay. The first event of a stream is erased
+last, because it has the salt for the commitments of the others. So an interrupted erasure can be
+finished later.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ _BATCH = 500  # events that are erased at once
 
 
 def check_erasable(log: LogBackend) -> ErasesPayloads:
-    """Return the log as one that can erase payloads.
+    """Check that a log can erase payloads.
 
     Args:
         log: The backend itself.
 
+    Returns:
+        The same log.
+
     Raises:
-        ErasureRefused: It can't.
+        ErasureRefused: The log can't erase payloads.
     """
     if not isinstance(log, ErasesPayloads):
         raise ErasureRefused(
@@ -37,16 +40,17 @@ def check_erasable(log: LogBackend) -> ErasesPayloads:
 
 
 def without_payloads(events: Iterable[Recorded]) -> list[Recorded]:
-    """Make the events of one stream as they are without their payloads.
+    """Make the erased form of all events of one stream.
 
     Args:
         events: All events of the stream, in order.
 
     Returns:
-        Those that have a payload; what was erased before is left out.
+        The events that still have a payload, in erased form; events that are erased already are
+        left out.
 
     Raises:
-        LogDamaged: An event is not what was written, so its commitment would prove nothing.
+        LogDamaged: An event differs from what was written, so its commitment would prove nothing.
     """
     erased: list[Recorded] = []
     salt: bytes | None = None
@@ -68,11 +72,11 @@ def without_payloads(events: Iterable[Recorded]) -> list[Recorded]:
 
 
 def erase_events(log: LogBackend, erased: Sequence[Recorded]) -> None:
-    """Erase the payloads of events, for good.
+    """Erase the payloads of events, permanently.
 
     Args:
         log: The backend itself.
-        erased: All events of some streams, as `without_payloads` made them.
+        erased: All events of some streams, in the form that `without_payloads` returns.
 
     Raises:
         ErasureRefused: The log can't erase payloads.

@@ -25,14 +25,14 @@ def leaf_pages(log: LogBackend, *, after: int = 0, upto: int | None = None) -> I
 
     Args:
         log: The backend, of any class.
-        after: Read the leaves behind this position; 0 for the beginning.
+        after: Read the leaves after this position; 0 for the beginning.
         upto: The last position to read; None for the current head.
 
     Yields:
         Pages of leaves in order, each leaf once.
 
     Raises:
-        LogDamaged: The log is damaged, and the position behind the damage is unknown.
+        LogDamaged: The log is damaged, and where it continues is unknown.
         LogError: The log can't be read.
     """
     upto = log.head() if upto is None else upto

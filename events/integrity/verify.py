@@ -2,7 +2,7 @@
 
 Every readable event is checked against its digest, and its seq against the events before it in its
 stream: 1, 2, 3 ... without gaps. The last event of a session is checked against all its events (see
-`session_root`). Each damage is reported with its place, and the check continues behind it.
+`session_root`). Each damage is reported with its place, and the check continues after it.
 
 It finds: any change of an event, in any field; events in the middle of a stream that are missing,
 doubled or out of order; parts of the log that can't be read; in an SQLite log, every row that was

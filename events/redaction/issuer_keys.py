@@ -119,7 +119,7 @@ _FORMATS: tuple[tuple[str, str, str, bool], ...] = (
     # https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-how.html
     ("aws-bedrock-key", "ABSK", r"[A-Za-z0-9+/]{60,}={0,2}", True),
     ("aws-bedrock-key", "bedrock-api-key-", r"[A-Za-z0-9+/_-]{40,}={0,2}", True),
-    # A client secret has `Q~` behind three characters and a digit:
+    # A client secret has `Q~` after three characters and a digit:
     # https://learn.microsoft.com/en-us/purview/sit-defn-azure-ad-client-secret
     ("azure-client-secret", "Q~", r"(?<=[A-Za-z0-9_~.]{3}[0-9]Q~)[A-Za-z0-9_~.-]{31,34}", True),
     # Keys of 84 characters hold `JQQJ99`:
@@ -361,7 +361,11 @@ def issuer_keys() -> tuple[KeyFormat, ...]:
 
 
 def each_prefix() -> Iterator[tuple[str, str, str, bool]]:
-    """Yield the name, prefix, expression for the rest and `any_body` of each KeyFormat."""
+    """Yield the prefixes of all key formats, for the fast check.
+
+    Yields:
+        The name, the prefix, the expression for the rest and `any_body` of each KeyFormat.
+    """
     for name, prefixes, rest, any_body in _FORMATS:
         for prefix in prefixes.split(" "):
             yield name, prefix, rest, any_body

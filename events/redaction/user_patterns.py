@@ -48,7 +48,8 @@ class Pattern:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ConfigError(
-                f"A Pattern's name is of small letters, digits, space and '._-', not {self.name!r}."
+                f"A Pattern's name consists of small letters, digits, space and '._-', unlike "
+                f"{self.name!r}."
             )
         if not isinstance(self.regex, str):
             raise ConfigError(f"Pattern {self.name!r} needs its regex as a str: {self.regex!r}")

@@ -37,7 +37,7 @@ class Items(list[object]):
 
 
 class Form(NamedTuple):
-    """The form in which a value is written.
+    """The form in which a value is written: a mark (see `marks`), or plain members.
 
     Attributes:
         kind: The kind in the mark; None if the members are written without a mark.
@@ -49,15 +49,15 @@ class Form(NamedTuple):
 
 
 def describe(value: object, kind: type, encode: Encode) -> Form:
-    """Describe a value for the log.
+    """Describe a value that JSON can't express, for the log.
 
     Args:
-        value: A value that JSON can't express and that has no exact text form.
+        value: The value. It has no exact form as JSON or as a text (such as a date has).
         kind: The type of the value.
         encode: A function that turns any value into bytes.
 
     Returns:
-        The kind and the members.
+        The kind of the value and its members, from which its mark is written; see `marks`.
 
     Raises:
         Exception: A property of the value raised it.

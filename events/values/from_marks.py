@@ -28,9 +28,9 @@ _MOST_HASHED = 100_000  # the most values inside the keys of one set or dict
 def from_plain(value: object) -> object:
     """Restore the value from which `to_plain` made the JSON form.
 
-    A value of a standard type is restored as it was, any other as a read-only stand-in. A repr, a
-    cycle or an unknown mark stays a mark, and so does everything that is nested deeper than
-    `to_plain` writes.
+    A value of a standard type is restored as it was, any other as a read-only stand-in. A mark (a
+    JSON object for a value that JSON lacks; see `marks`) stays as it is if it is a repr, a cycle or
+    unknown, and so does everything that is nested deeper than `to_plain` writes.
 
     Args:
         value: The JSON form.

@@ -1,8 +1,9 @@
 """Converts a recorded value to plain JSON, without marks, for models and people.
 
-A mark for a type that JSON lacks becomes the usual JSON form: a tuple becomes a list, a date its
-text, an enum's member its value, a numpy scalar a number, a frame its columns. A mark is kept if
-there is no such form, as for a cycle.
+A mark is a JSON object for a value that JSON can't express (see `marks`). A mark for a type that
+JSON lacks becomes the usual JSON form: a tuple becomes a list, a date its text, an enum's member
+its value, a numpy scalar a number, a frame its columns. A mark is kept if there is no such form, as
+for a cycle.
 """
 
 from __future__ import annotations

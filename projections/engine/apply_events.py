@@ -123,7 +123,7 @@ class Batches:
 
         Raises:
             ViewError: A view raised, and `failed` is None.
-            LogDamaged: The log is damaged, and the position behind the damage is unknown.
+            LogDamaged: The log is damaged, and where it continues is unknown.
         """
         views = dict(views)
         generations = {view: at.generation for view, at in views.items()}

@@ -1,8 +1,9 @@
 """Remembers in the store which optional views it has.
 
-A view that costs much and that not everybody wants is optional: the search index. A store has it
-where it has a checkpoint of it. New stores get all views. Of a store from before, the next rebuild
-makes it, unless it was turned off; that is kept in the store too, in a table of its own.
+The search index is an optional view: it takes much space, and not every user wants it. A store has
+an optional view if it has a checkpoint for it. New stores get all views. In an older store, the
+next rebuild makes the view, unless it was turned off. A table of the store records which views are
+turned off.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def views_off(database: Database) -> set[str]:
     """Read which views are turned off.
 
     Args:
-        database: Where the rows are.
+        database: The database of the rows.
 
     Returns:
         The names of the views.
@@ -30,14 +31,14 @@ def views_off(database: Database) -> set[str]:
 
 
 def turn_on(database: Database, view: str) -> None:
-    """Let rebuilds make the rows of a view again.
+    """Allow rebuilds to make the rows of a view again.
 
     Args:
-        database: Where the rows are.
+        database: The database of the rows.
         view: The name of the view.
 
     Raises:
-        LogError: That can't be written.
+        LogError: The table can't be written.
     """
     if view in views_off(database):
         with database.write() as connection:
@@ -46,15 +47,15 @@ def turn_on(database: Database, view: str) -> None:
 
 
 def turn_off(database: Database, view: str, tables: list[str]) -> None:
-    """Forget that a view has rows, so that nobody keeps them up any more.
+    """Remove the checkpoint of a view, so that its rows are no longer updated.
 
     Args:
-        database: Where the rows are.
+        database: The database of the rows.
         view: The name of the view.
-        tables: The names of its tables, which are then unused.
+        tables: The names of its tables, which are unused afterwards.
 
     Raises:
-        LogError: That can't be written.
+        LogError: The table can't be written.
     """
     with database.write() as connection:
         assert connection is not None

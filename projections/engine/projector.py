@@ -69,7 +69,7 @@ class Projector:
         database: The database of the rows.
         views: The views to keep up to date.
         lock: The lock file of the process that catches up; None if no other process uses the rows.
-        optional: Those of the views that a store has or has not; see `optional_views`.
+        optional: The views that a store need not have; see `optional_views`.
 
     Attributes:
         rebuilding: The lock, between threads, that a rebuild holds.
@@ -134,7 +134,8 @@ class Projector:
         Returns:
             The views that have no rows yet, whose rows an older version built, or whose rows
             include events that the log has lost, as after a loss of power. If the end of the log is
-            missing, it may be restored, so rows that include it are kept then.
+            missing, it may be restored, so rows that include it are kept then. Optional views are
+            included only in a new store, or if they have rows.
         """
         found, head = self.checkpoints(), self.log.head()
         meant = self.present(found) if found or self.database.path == ":memory:" else self.views
@@ -164,7 +165,10 @@ class Projector:
         It leaves out views whose rows a newer version has built.
 
         Args:
-            check: Find only those that have rows, to be compared.
+            check: True to find only the views that have rows, for a comparison.
+
+        Returns:
+            The views.
         """
         found, off = self.checkpoints(), views_off(self.database)
         return [
@@ -175,17 +179,20 @@ class Projector:
         ]
 
     def present(self, found: Mapping[str, Checkpoint]) -> list[View]:
-        """List the views without optional ones that have no rows.
+        """List all views except optional ones that have no rows.
 
         Args:
-            found: The checkpoints.
+            found: The checkpoints of the store.
+
+        Returns:
+            The views.
         """
         return [
             view for view in self.views if view.name in found or view.name not in self._optional
         ]
 
     def lag(self) -> int:
-        """Count the positions that the rows are behind the head of the log."""
+        """Count how many positions the rows are behind the head of the log."""
         found = self.checkpoints()
         views = self.present(found)
         positions = [found[view.name].position for view in views if view.name in found]
@@ -207,7 +214,7 @@ class Projector:
             the checkpoint.
 
         Raises:
-            LogDamaged: The log is damaged, and the position behind the damage is unknown.
+            LogDamaged: The log is damaged, and where it continues is unknown.
             LogError: The rows can't be read or written.
         """
         if timeout == 0 and isinstance(self.log, BufferedLog) and self.log.is_holding:
@@ -238,10 +245,10 @@ class Projector:
         return done
 
     def remove_deleted_words(self) -> None:
-        """See `search_index.remove_deleted_words`, of all tables.
+        """Remove deleted words from all search indexes; see `search_index.remove_deleted_words`.
 
         Raises:
-            LogError: They can't be written.
+            LogError: The indexes can't be written.
         """
         found = self.checkpoints()
         for view in self.views:
@@ -284,7 +291,7 @@ class Projector:
             False if the time was over; the next call continues.
 
         Raises:
-            LogDamaged: The log is damaged, and the position behind the damage is unknown.
+            LogDamaged: The log is damaged, and where it continues is unknown.
             LogError: The rows can't be read or written.
         """
         found = self.checkpoints()
@@ -306,4 +313,8 @@ class Projector:
     def _stop(self, view: View, error: ViewError) -> None:
         """Stop updating a view that raised, so that the others can continue."""
         self._stopped.add(view)
-        _logger.error("%s It stays where it is; the other views go on.", error, exc_info=error)
+        _logger.error(
+            "%s Its rows are no longer updated; those of the other views are.",
+            error,
+            exc_info=error,
+        )

@@ -43,7 +43,7 @@ class Difference(msgspec.Struct, frozen=True):
     Attributes:
         view: The name of the view.
         table: The name of its table.
-        key: The values of the key columns.
+        key: The values of the key columns; in a search index, the word.
         stored: All columns of the stored row; None if there is none.
         rebuilt: All columns of the row built from the events; None if there is none.
     """
@@ -102,7 +102,7 @@ def rebuild(
         Which views were built or compared, and the first difference.
 
     Raises:
-        LogDamaged: The log is damaged, and the position behind the damage is unknown.
+        LogDamaged: The log is damaged, and where it continues is unknown.
         LogError: The rows can't be read or written.
         ViewError: A view raised an error.
     """

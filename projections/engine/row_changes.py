@@ -232,10 +232,10 @@ class _RowChanges:
 
 
 class _SearchedChanges(_RowChanges):
-    """The changes to a table with a search index: a text goes to the index, in place of a column.
+    """The changes to a table with a search index; a text goes to the index and not to a column.
 
-    The index of a text that is gone is written first: a row that is deleted and put again in one
-    batch has its new words in the end.
+    Removals from the index are written first. So if a row is deleted and put again in one batch,
+    the index has its new words.
     """
 
     def __init__(self, table: Table, generation: int) -> None:
@@ -252,7 +252,7 @@ class _SearchedChanges(_RowChanges):
         super().put(key, columns)
 
     def take_out(self, key: Key, text: str | None, read: _Read) -> None:
-        """Delete a row and the words of its text; nothing where the row is not there."""
+        """Delete a row and the words of its text, if the row is there."""
         if self.get(key, read) is None:
             return
         if self._added.pop(key, None) is None and text is not None:
@@ -288,7 +288,7 @@ class Changes:
 
     Args:
         generations: The generation of the rows of each view, which nobody else may write meanwhile.
-        read_stream: Reads a stream of the log.
+        read_stream: A function that reads a stream of the log.
 
     Attributes:
         connection: The connection with which rows are read.
@@ -341,7 +341,7 @@ class Changes:
             changes.delete(key)
 
     def events(self, stream: str) -> Iterator[Recorded]:
-        """See Rows."""
+        """Read a stream of the log; see `Rows.events`."""
         return self._read_stream(stream)
 
     def delete_under(self, table: str, first: Value) -> None:

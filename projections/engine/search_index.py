@@ -1,9 +1,9 @@
-"""Keeps the words of a table's texts in SQLite's full-text search (FTS5).
+"""Stores the words of texts in SQLite's full-text search (FTS5).
 
-The index is contentless (https://sqlite.org/fts5.html#contentless_tables): it holds words and
-where they stand, and no text, since that stands in the log. So a text can only be taken out by
-whoever still knows it. What was taken out stays in the file beside a mark that hides it until
-the parts of the index that hold both are merged, which `remove_deleted_words` does.
+The index is contentless (https://sqlite.org/fts5.html#contentless_tables): it stores words and
+their places, but no texts, because the log has them. So a text can only be removed by passing the
+same text again. Removed words stay in the file, with a mark that hides them, until the parts of the
+index with the words and the mark are merged by `remove_deleted_words`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KEPT = 10  # of the table `data`: records below describe the index, the others 
 
 @cache
 def has_full_text_search() -> bool:
-    """True if this Python's SQLite has FTS5."""
+    """True if Python's SQLite has FTS5."""
     with closing(sqlite3.connect(":memory:")) as connection:
         try:
             connection.execute("CREATE VIRTUAL TABLE trial USING fts5(text)")
@@ -41,9 +41,9 @@ def create_index(connection: sqlite3.Connection, table: Table, generation: int) 
     """Create the empty index of one generation of a table.
 
     Args:
-        connection: In a transaction.
+        connection: A connection with an open transaction.
         table: A table with `search`.
-        generation: One that has no index yet.
+        generation: The number of a generation that has no index yet.
     """
     connection.execute(
         f"CREATE VIRTUAL TABLE {search_table(table.name, generation)} "
@@ -55,12 +55,12 @@ def drop_index(database: Database, table: Table, generation: int) -> None:
     """Remove an index in chunks, so that no other writer waits long.
 
     Args:
-        database: Where it is.
+        database: The database of the rows.
         table: A table with `search`.
-        generation: The generation of its rows.
+        generation: The number of the generation.
 
     Raises:
-        LogError: It can't be removed.
+        LogError: The index can't be removed.
     """
     name = search_table(table.name, generation)
     if not database.query("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)):
@@ -79,19 +79,19 @@ def drop_index(database: Database, table: Table, generation: int) -> None:
 
 
 def remove_deleted_words(database: Database, table: Table, generation: int) -> None:
-    """Remove what is left in the file of words that were taken out of an index.
+    """Remove words from the file that were removed from an index but are still stored.
 
-    The index is merged into one part, in short transactions; of a large one that takes a while. In
-    a file, freed pages and the write-ahead log may still hold the words until SQLite overwrites
-    them (secure_delete) and empties the log.
+    The index is merged into one part, in short transactions, which takes a while for a large one.
+    Freed pages of the file and the write-ahead log may still have the words until SQLite overwrites
+    the pages (secure_delete) and empties the log.
 
     Args:
-        database: Where it is.
+        database: The database of the rows.
         table: A table with `search`.
-        generation: The generation of its rows.
+        generation: The number of the generation.
 
     Raises:
-        LogError: It can't be written.
+        LogError: The index can't be written.
     """
     name = search_table(table.name, generation)
     pages = -_MERGED  # less than nothing: all parts are meant, however few they are
@@ -111,12 +111,13 @@ def index_differences(
     """Compare two generations of an index, word by word.
 
     Args:
-        connection: Reads both in one state.
+        connection: A connection on which both generations are read in one state.
         table: A table with `search`.
-        generations: The two.
+        generations: The numbers of the two generations.
 
     Yields:
-        Each word that differs, and what either says of it, None where it does not have it.
+        Each word that differs, and what each index says about it; None if it does not have the
+        word.
     """
     for number, generation in enumerate(generations):
         connection.execute(f"DROP TABLE IF EXISTS temp.words_of_{number}")

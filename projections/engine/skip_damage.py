@@ -26,14 +26,14 @@ def skip_corrupt_events(
     Args:
         log: The log.
         types: The event types, as "llm.responded".
-        after: Read the events behind this position.
+        after: Read the events after this position.
         upto: The last position to read.
 
     Yields:
         The events in order.
 
     Raises:
-        LogDamaged: The log is damaged, and the position behind the damage is unknown.
+        LogDamaged: The log is damaged, and where it continues is unknown.
     """
     return _read_around(lambda after: read_types(log, types, after=after, upto=upto), after)
 
@@ -44,13 +44,13 @@ def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator
     Args:
         log: The log.
         stream: The name of the stream.
-        after: Read the events behind this position.
+        after: Read the events after this position.
 
     Yields:
         The events in order.
 
     Raises:
-        LogDamaged: The log is damaged, and the position behind the damage is unknown.
+        LogDamaged: The log is damaged, and where it continues is unknown.
     """
     return _read_around(lambda after: log.read(after=after, stream=stream), after)
 
@@ -75,14 +75,14 @@ def events_and_digests(
     Args:
         log: The log.
         types: The event types that are read as a whole.
-        after: Read the events behind this position.
+        after: Read the events after this position.
         upto: The last position to read.
 
     Yields:
         The events in order; an event that can't be read is an OtherEvent.
 
     Raises:
-        LogDamaged: The log is damaged, and the position behind the damage is unknown.
+        LogDamaged: The log is damaged, and where it continues is unknown.
     """
     types, reached = frozenset(types), after
 
@@ -122,7 +122,7 @@ def _read_around(
                 raise
             if not logged:
                 _logger.error(
-                    "%s The lists and sums do without it, and without what else is damaged.", damage
+                    "%s Lists and sums leave out this and all other damaged events.", damage
                 )
             logged = True
             after = damage.position

@@ -1,4 +1,4 @@
-"""Removes the tables of generations of rows that nobody reads any more."""
+"""Removes the tables of generations of rows that are no longer used."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lllm.projections.view import Table, View
 
 _logger = logging.getLogger("lllm.store")
 
-_CHUNK = 5_000  # rows removed in one transaction
-_DROPPED = 100_000  # rows of a table that is dropped as it is: up to some 20 ms
+_CHUNK = 5_000  # rows that are removed in one transaction
+_DROPPED = 100_000  # a table of at most so many rows is dropped at once, in some 20 ms
 
 
 def remove_unused(projector: Projector, views: Sequence[View]) -> None:
     """Drop every generation of some views that is not in use.
 
     Args:
-        projector: Knows which generations are.
-        views: The views.
+        projector: The projector of the rows, which knows the generations in use.
+        views: The views whose old tables are removed.
 
     Raises:
-        LogError: They can't be written.
+        LogError: The tables can't be removed.
     """
     found, names = projector.checkpoints(), table_names(projector)
     for view in views:
@@ -42,7 +42,10 @@ def table_names(projector: Projector) -> list[str]:
     """List the names of all tables in the file of the rows.
 
     Args:
-        projector: Whose rows they are.
+        projector: The projector of the rows.
+
+    Returns:
+        The names.
     """
     sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
     return [str(row[0]) for row in projector.database.query(sql)]
@@ -54,13 +57,16 @@ def generations_in(table: Table, names: Sequence[str]) -> list[int]:
     Args:
         table: The table.
         names: The names of all tables in the file.
+
+    Returns:
+        The numbers of the generations.
     """
     pattern = re.compile(rf"{table.name}_v(\d+)", re.ASCII)
     return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
 
 
 def _drop_if_possible(projector: Projector, table: Table, generation: int) -> None:
-    """Drop a table; one with a damaged page, which SQLite can't drop, stays unused."""
+    """Drop a table; if a damaged page prevents this, the table stays, unused."""
     name = generation_table(table.name, generation)
     try:
         if table.search is not None:

@@ -87,7 +87,7 @@ class FoundCall(msgspec.Struct, frozen=True):
     Attributes:
         row: The row of the attempt.
         tags: The tags of its session, including those inherited from the root.
-        cursor: The cursor with which the list continues behind this attempt.
+        cursor: The cursor with which the list continues after this attempt.
     """
 
     row: CallRow

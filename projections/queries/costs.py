@@ -44,7 +44,14 @@ def count_sessions(connection: sqlite3.Connection, wanted: Filter) -> int:
 
 
 def answered_by_cube(wanted: Filter) -> bool:
-    """True if the pre-aggregated `costs` table can answer this filter."""
+    """True if the pre-aggregated `costs` table can answer this filter.
+
+    Args:
+        wanted: The filter of the sessions.
+
+    Returns:
+        False if the costs have to be summed over single sessions.
+    """
     return not wanted.tags and (wanted.state, wanted.after, wanted.before) == (None, None, None)
 
 
@@ -146,12 +153,28 @@ def _of_tag(
 
 
 def cube_scope(wanted: Filter) -> tuple[str, list[object]]:
-    """Make the SQL condition, with its parameters, for the cube rows `c` that a filter selects."""
+    """Make the SQL condition for the rows of the table `costs` that a filter selects.
+
+    Args:
+        wanted: The filter of the sessions.
+
+    Returns:
+        The condition, in which the table is `c`, and the values of its placeholders.
+    """
     return with_partition(wanted, "c.scope", storable(wanted.tactic or ""))
 
 
 def with_partition(wanted: Filter, column: str, value: str) -> tuple[str, list[object]]:
-    """Make the SQL condition, with parameters, for a column's value in the filter's partition."""
+    """Make the SQL condition for the value of a column and for the filter's partition.
+
+    Args:
+        wanted: The filter of the sessions.
+        column: The name of the column.
+        value: The value that the column must have.
+
+    Returns:
+        The condition, and the values of its placeholders.
+    """
     if wanted.partition is None:
         return f"{column} = ?", [value]
     return f"{column} = ? AND c.partition = ?", [value, storable(wanted.partition)]

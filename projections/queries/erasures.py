@@ -81,6 +81,9 @@ def last_erasure(connection: sqlite3.Connection) -> int:
 
     Args:
         connection: A connection to the database of the rows.
+
+    Returns:
+        The position; 0 if there is none.
     """
     sql = "SELECT max(erasure) FROM sessions WHERE erasure IS NOT NULL"
     return int(connection.execute(sql).fetchone()[0] or 0)

@@ -58,6 +58,9 @@ class StoredTree:
     def unreadable(self) -> int:
         """Count the leaves of events that could not be read when they were added.
 
+        Returns:
+            The number of these leaves.
+
         Raises:
             LogError: The rows can't be read.
         """

@@ -1,8 +1,8 @@
 """Finds messages by their words, in the search index of a store.
 
-Matches come from the index newest first, some at a time, and are held against the filters until
-there are enough. What one call looks at is bounded, so no query walks through a large log for a
-filter that nothing fits: the answer says how far it looked.
+The index returns matches newest first, some at a time. They are checked against the filters until
+there are enough. One call examines a limited number of matches, so that no query reads a whole
+large log for a filter that nothing fits; the result says how many were examined.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _ROW = f"f.id, m.session, m.role, {_TIME}, f.score, s.id, s.root, s.tactic, s.st
 
 
 class SearchFilter(msgspec.Struct, frozen=True):
-    """Selects messages that meet every given condition.
+    """Selects messages that meet every given condition; None leaves a condition out.
 
     Attributes:
-        of: Tags, state, tactic and partition of their session; `after` and `before` are times of
-            the messages themselves. Replays are meant only where it says so.
-        roles: Their roles, None for any.
-        sessions: The numbers of the sessions that are meant, None for all.
-        behind: Only messages with smaller ids: those behind a page that ended with this one.
+        of: The tags, state, tactic and partition of the message's session; its `after` and `before`
+            apply to the times of messages. Replays are included only if its `replays` is true.
+        roles: The roles of the messages; None for all.
+        sessions: The numbers of the sessions to search; None for all.
+        behind: Only messages with smaller ids than this one, the last on the previous page.
     """
 
     of: Filter = Filter()
@@ -53,17 +53,17 @@ class FoundMessage(NamedTuple):
     """A message that a query found.
 
     Attributes:
-        id: Its id; see `position_of`.
-        session: The number of its session, None for what is in none.
-        role: The place of its role in ROLES.
-        time: Microseconds UTC.
-        score: How well it fits, the smaller the better; None where that was not asked for.
+        id: The id of the message's row; see `position_of`.
+        session: The number of its session; None if it is in no session.
+        role: The index of its role in ROLES.
+        time: The time of the message, microseconds UTC.
+        score: How well it matches; smaller is better. None if the order is by time.
         session_id: The id of its session.
-        root: The number of the root above.
+        root: The number of the root session.
         tactic: The path of the session's tactic.
-        state: The session's state.
-        partition: The session's partition.
-        replays: The id of the session that its session replays.
+        state: The state of the session.
+        partition: The partition of the session.
+        replays: The id of the session that its session replays; None if it is not a replay.
     """
 
     id: int
@@ -83,11 +83,13 @@ class FoundMessages(NamedTuple):
     """The answer to a search.
 
     Attributes:
-        messages: Newest first, or the best first.
-        tags: The tags of each session among them, by its number.
-        examined: How many matches were looked at.
-        bounded: True if there are older matches, and there were too many to look at them.
-        behind: The `behind` with which the next search goes on, None where nothing is left.
+        messages: The messages, newest first or best first.
+        tags: The tags of each of their sessions, by the number of the session.
+        examined: The number of matches that were examined.
+        bounded: True if the search stopped at the limit of matches, and older ones were not
+            examined.
+        behind: The `behind` with which the next search continues; None if there are no more
+            matches.
     """
 
     messages: list[FoundMessage]
@@ -98,7 +100,11 @@ class FoundMessages(NamedTuple):
 
 
 def no_full_text_search() -> SearchUnavailable:
-    """Make the error for an SQLite without FTS5."""
+    """Make the error for a Python whose SQLite lacks FTS5.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
     return SearchUnavailable(
         f"The SQLite {sqlite3.sqlite_version} of this Python was built without full-text search "
         "(FTS5), so nothing can be searched; use a Python with another one."
@@ -116,14 +122,15 @@ def search_messages(
     """Find messages by their words.
 
     Args:
-        connection: Reads the rows, all in one state.
-        expression: The query in FTS5's language, as `parse_query` writes it.
-        wanted: Which messages are meant.
-        limit: How many at most, None for all.
-        by_relevance: The best first, of the newest MOST_SCORED matches; else the newest first.
+        connection: A connection on which all rows are read in one state.
+        expression: The query in FTS5's language, from `parse_query`.
+        wanted: The filter of the messages.
+        limit: The greatest number of messages; None for all.
+        by_relevance: True for the best first, among the newest MOST_SCORED matches; False for the
+            newest first.
 
     Returns:
-        What was found.
+        The messages and how far the search went.
 
     Raises:
         SearchUnavailable: The store has no search index.
@@ -166,10 +173,10 @@ def _generation(connection: sqlite3.Connection) -> int:
 
 
 class _Matches:
-    """The matches of a query that fit a filter, newest first.
+    """The matches of a query that a filter selects, newest first.
 
-    examined: how many the index had so far. behind: the id of the last of them. complete: there are
-    no more.
+    examined: the number of matches read so far. behind: the id of the last of these. complete: True
+    if there are no more.
     """
 
     def __init__(
@@ -186,7 +193,7 @@ class _Matches:
         self._connection = connection
         self._expression = expression
         self._wanted = wanted
-        # A session's messages stand behind its first event.
+        # A session's messages come after its first event.
         self._first = -1 if wanted.sessions is None else 2 * min(wanted.sessions, default=2**61)
         self.behind = 2**63 - 1 if wanted.behind is None else wanted.behind
         score = "rank" if scored else "NULL"
@@ -198,7 +205,7 @@ class _Matches:
         self._scored = scored
 
     def pages(self, most: int) -> Iterator[list[FoundMessage]]:
-        """Read the matches, up to `most`, some at a time."""
+        """Read at most `most` matches, some at a time."""
         size = most if self._scored else _FIRST
         while self.examined < most and not self.complete:
             size = min(size, most - self.examined)

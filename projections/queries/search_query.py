@@ -1,14 +1,14 @@
-"""Reads the query of a search, and writes it in the language of SQLite's full-text search.
+"""Parses the query of a search, and writes it in the language of SQLite's full-text search.
 
     refund kettle           both words, in one message
     refund OR kettle        one of them
     refund NOT kettle       the first without the second
     "late delivery"         the words in this order, next to each other
-    refund*                 words that begin so
+    refund*                 words that begin with these letters
     (refund OR money) AND "order 7731"
 
-What is written for SQLite holds only words that were split by us, between quotation marks, and
-operators of our own: nothing of a query is ever taken for SQL or for FTS5's syntax.
+The result consists only of quoted words, split by lllm, and of operators that lllm writes. So no
+part of a query can be taken for SQL or for FTS5's syntax.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _TOKEN = re.compile(
 
 
 class Phrase(msgspec.Struct, frozen=True):
-    """Words that stand next to each other; mostly one.
+    """Words that must be next to each other; mostly a single word.
 
     Attributes:
-        segments: The words and runs, as they are compared.
-        prefix: True if the last may go on.
+        segments: The words and runs, in the form in which they are compared.
+        prefix: True if the last word may be longer.
     """
 
     segments: tuple[Word, ...]
@@ -47,7 +47,7 @@ class Phrase(msgspec.Struct, frozen=True):
 
     @property
     def expression(self) -> str:
-        """The phrase in FTS5's language."""
+        """Write the phrase in FTS5's language."""
         last = len(self.segments) - 1
         terms = [
             term
@@ -60,15 +60,15 @@ class Phrase(msgspec.Struct, frozen=True):
         return f'"{" ".join(terms)}"' + (" *" if star else "")
 
     def phrases(self) -> Iterator[Phrase]:
-        """The phrase alone; see Combination."""
+        """List the phrase itself; see `Combination.phrases`."""
         yield self
 
 
 class Combination(msgspec.Struct, frozen=True):
-    """Two parts of a query, and what connects them.
+    """Two parts of a query with the operator between them.
 
     Attributes:
-        operator: AND, OR or NOT.
+        operator: "AND", "OR" or "NOT".
         left: The first part.
         right: The second part.
     """
@@ -79,11 +79,11 @@ class Combination(msgspec.Struct, frozen=True):
 
     @property
     def expression(self) -> str:
-        """The parts in FTS5's language."""
+        """Write both parts in FTS5's language."""
         return f"({self.left.expression} {self.operator} {self.right.expression})"
 
     def phrases(self) -> Iterator[Phrase]:
-        """List the phrases that a text may have to be found, so not those behind NOT."""
+        """List the phrases that can occur in a found text, so none after NOT."""
         yield from self.left.phrases()
         if self.operator != "NOT":
             yield from self.right.phrases()
@@ -100,16 +100,16 @@ class _Token(NamedTuple):
 
 
 def parse_query(text: str) -> Query:
-    """Read a query.
+    """Parse a query.
 
     Args:
-        text: What a user typed.
+        text: The query as the user typed it.
 
     Returns:
-        What it means.
+        The parsed query.
 
     Raises:
-        SearchQueryError: It can't be read.
+        SearchQueryError: The query is invalid.
     """
     if len(text) > _LONGEST:
         raise SearchQueryError(f"The query has {len(text):,} characters; {_LONGEST:,} are allowed.")
@@ -117,7 +117,7 @@ def parse_query(text: str) -> Query:
 
 
 class _Parser:
-    """Reads tokens from left to right; OR binds least, then AND, then NOT."""
+    """Parses tokens from left to right; NOT binds strongest, then AND, then OR."""
 
     def __init__(self, text: str) -> None:
         self._text = text

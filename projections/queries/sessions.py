@@ -95,7 +95,14 @@ def _session_rows(rows: Sequence[Row]) -> list[SessionRow]:
 
 @contextmanager
 def reading(database: Database) -> Iterator[sqlite3.Connection]:
-    """A context manager for a connection on which all queries see the same state of the rows."""
+    """A context manager for a connection on which all queries see the same state of the rows.
+
+    Args:
+        database: The database of the rows.
+
+    Yields:
+        The connection.
+    """
     with database.snapshot() as connection:
         connection.execute("BEGIN")
         yield connection
@@ -255,7 +262,14 @@ def ids_of(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int
 
 
 def count_all(connection: sqlite3.Connection) -> int:
-    """Count all sessions, including child sessions."""
+    """Count all sessions, including child sessions.
+
+    Args:
+        connection: A connection to the database of the rows.
+
+    Returns:
+        The number of sessions.
+    """
     return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
 
@@ -350,7 +364,7 @@ def running(connection: sqlite3.Connection) -> list[Running]:
         connection: A connection to the database of the rows.
 
     Returns:
-        All of them, at any depth.
+        Root and child sessions that are running.
 
     Raises:
         ViewError: A row is not as lllm writes it.

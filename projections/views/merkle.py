@@ -202,7 +202,7 @@ def _is_hash(value: Value) -> bool:
 
 
 def split_hashes(stored: object) -> list[bytes]:
-    """Split the stored hashes of a right edge, which are joined in one value.
+    """Split the stored hashes of a tree's right edge (`RightEdge`), which are joined in one value.
 
     Args:
         stored: The value of the column.

@@ -1,6 +1,7 @@
-"""Finds the text of an event that people search: what was said, asked, called, returned or raised.
+"""Finds the texts of an event that users can search: messages, tasks, tool calls, results, errors.
 
-An index holds the words of these texts, and a hit shows a part of them; both are made from here.
+The index stores the words of these texts, and a search result shows a part of one; both get the
+texts here.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class MessageText(NamedTuple):
     """A text that can be searched.
 
     Attributes:
-        role: Who says it or what it is: the role of a message, or "task", "tag" or "error". "other"
-            is a message of a role that lllm does not know.
-        text: The text, "" where there is none.
-        message: The number of the message in its session; None for what is no message.
+        role: The role of the message, or "task", "tag" or "error"; "other" for a role that lllm
+            does not know.
+        text: The text; "" if there is none.
+        message: The number of the message in its session; None if it is not a message.
     """
 
     role: Role
@@ -57,11 +58,11 @@ def texts_of(payload: Event) -> Sequence[MessageText]:
     """List the texts of an event.
 
     Args:
-        payload: What the event decodes to.
+        payload: The decoded payload of the event.
 
     Returns:
-        At most two: a session begins with its task and its tags. The place in the list says which
-        it is, so an empty text stays in it.
+        At most two texts: the start of a session has its task and its tags. The index in the list
+        identifies the text, so empty texts are kept.
     """
     find = _FINDERS.get(type(payload))
     return () if find is None else find(payload)
@@ -120,7 +121,7 @@ _FINDERS: Mapping[type[Event], Callable[..., Sequence[MessageText]]] = {
 
 
 def _content_text(content: Content) -> str:
-    """Everything that a message says, with its reasoning, and the tools that it calls."""
+    """All text of a message, including reasoning and the tools that it calls."""
     texts = [part.text for part in content.parts if part.text]
     if content.tool_calls:
         texts += map(_call_text, content.tool_calls)
@@ -148,7 +149,7 @@ def _lines(*texts: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """The words of a recorded value, without what only JSON needs."""
+    """The words of a recorded value, without the syntax of JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -161,7 +162,7 @@ def _plain(value: object) -> str:
 
 
 def _leaves(value: object) -> Iterator[str]:
-    """The keys and values of JSON, in their order."""
+    """Yield the keys and values of a JSON value, in order."""
     waiting = [iter([value])]
     while waiting:
         item = next(waiting[-1], waiting)

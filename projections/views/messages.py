@@ -1,6 +1,6 @@
-"""The view of messages: the words of all that was said, in an index for searches.
+"""The view of messages: an index for searches of the words of all messages.
 
-A row says where a text stands; the text itself is in the log, and a search reads it from there.
+A row has the place of a text in the log; a search reads the text from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MESSAGES = Table(
 
 
 class MessagesView:
-    """One row, and the words, of every text that people search."""
+    """One row for each text that users can search, and its words in the index."""
 
     name = "messages"
     version = 1
@@ -47,7 +47,7 @@ class MessagesView:
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
-        """See View."""
+        """Add the texts of some events to the index; see `View.apply`."""
         for one in batch:
             payload, session, event = one.payload, one.session, one.event
             if isinstance(payload, SessionErased):
@@ -72,22 +72,22 @@ _NUMBERS = {role: number for number, role in enumerate(ROLES)}
 
 
 def delay_of(time: int, started: int) -> int:
-    """Compute how long after the start of its session something was said.
+    """Compute the time of a message as a delay from the start of its session.
 
-    A row with this is smaller than one with the time.
+    A row with the delay is smaller than a row with the time.
 
     Args:
-        time: Nanoseconds UTC.
-        started: When the session began, nanoseconds UTC; 0 outside of any.
+        time: The time of the message, nanoseconds UTC.
+        started: The start of the session, nanoseconds UTC; 0 outside of sessions.
 
     Returns:
-        Microseconds; less than nothing where a clock was set back.
+        The delay in microseconds; negative if a clock was set back.
     """
     return time // 1_000 - started // 1_000
 
 
 def _forget(rows: Rows, stream: str) -> None:
-    """Take the words of a stream out of the index, while the log still has them."""
+    """Remove the words of a stream from the index, while the log still has the texts."""
     for event in rows.events(stream):
         texts = texts_of(decode(event))
         for place in range(2):
@@ -103,12 +103,12 @@ def _forget(rows: Rows, stream: str) -> None:
 
 
 def position_of(identifier: int) -> tuple[int, int]:
-    """Find the event of a row.
+    """Find the event of a row from the row's id.
 
     Args:
-        identifier: The row's id.
+        identifier: The id of the row.
 
     Returns:
-        The position of the event, and which of its texts (`texts_of`) it is.
+        The position of the event, and the index of the text in `texts_of` of the event.
     """
     return identifier >> 1, identifier & 1

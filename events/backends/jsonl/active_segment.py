@@ -2,7 +2,7 @@
 
 Every function here is called under the log's locks. If another process has appended since, the last
 bytes are checked first: an unfinished write of a dead process is moved aside, and nothing is
-written behind damage (`torn_tail` tells the two apart). An append is one write; if it fails half
+written after damage (`torn_tail` tells the two apart). An append is one write; if it fails half
 way, the file is cut back to its previous size.
 """
 

@@ -252,9 +252,16 @@ class LocalFileBackend:
         return positions
 
     def try_append(self, events: Sequence[NewEvent]) -> Sequence[int] | None:
-        """Append without waiting.
+        """Append without waiting for a lock; see `AppendsWithoutWaiting`.
 
         None if the lock is held, or if much of other writers must be read first.
+
+        Args:
+            events: The events, in order.
+
+        Returns:
+            The positions; None, with nothing stored, if the lock is held, or if much that other
+            processes wrote would have to be read first.
         """
         return self._append(events, timeout=0, read_much=False)
 
@@ -291,14 +298,14 @@ class LocalFileBackend:
     # -- erasing
 
     def erase_payloads(self, erased: Sequence[Recorded]) -> None:
-        """See ErasesPayloads."""
+        """Overwrite the lines of events; see `ErasesPayloads`."""
         if self.read_only:
             raise LogReadOnly(f"{self.path} was opened to be read only.")
         with segments.FolderErrors(self.path):
             self._erase(erased)
 
     def _erase(self, erased: Sequence[Recorded]) -> None:
-        """Finish what a crash interrupted, and erase what is given."""
+        """Finish an erasure that a crash interrupted, and erase the given events."""
         with LockPair(self._shared.thread_lock, self._lock_file()) as mine:
             if not mine:
                 raise kept_waiting(self.path)
@@ -308,7 +315,7 @@ class LocalFileBackend:
                 erasing.finish(self.path)
 
     def vacuum(self) -> bool:
-        """See ErasesPayloads; lines are overwritten where they stand, and leave no copies."""
+        """Do nothing, because lines are overwritten in place and leave no copies."""
         return True
 
     # -- Reading

@@ -1,8 +1,9 @@
-"""Erases payloads in a JSONL log, in place: a line keeps its length, since positions are offsets.
+"""Erases payloads in a JSONL log; a line keeps its length, because positions are offsets.
 
-What each line becomes is written to `erasing.json` among the locks first, and on the disk, so
-that a crash in the middle of a line loses nothing that has to stay: readers take the event from
-there, and whoever opens the log next to write finishes it. That file holds no payload.
+The new lines are first written to `erasing.json` in the lock folder and synced to the disk, so a
+crash in the middle of a line loses nothing that has to stay: readers take the event from that file,
+and the next process that opens the log for writing finishes the erasure. The file contains no
+payload.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ _PIECE = 1 << 20  # bytes of spaces written at once
 
 
 def erase_lines(folder: Path, erased: Sequence[Recorded], *, mode: int) -> None:
-    """Overwrite the lines of some events; see ErasesPayloads. The caller holds the locks.
+    """Overwrite the lines of some events; the caller holds the locks of the log.
 
     Args:
         folder: The folder of the log.
-        erased: The events as they are afterwards, in the order of the log.
-        mode: The permissions of the file that is made meanwhile.
+        erased: The erased events, in the order of the log.
+        mode: The permissions of the temporary file.
 
     Raises:
         OSError: A file can't be written.
-        LogDamaged: Another line stands in the place of an event.
+        LogDamaged: There is another line at the place of an event.
     """
     finish(folder)
     noted = _look_up(folder, erased)
@@ -57,7 +58,7 @@ def erase_lines(folder: Path, erased: Sequence[Recorded], *, mode: int) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Finish what a crash interrupted. The caller holds the locks.
+    """Finish an erasure that a crash interrupted; the caller holds the locks of the log.
 
     Args:
         folder: The folder of the log.

@@ -1,6 +1,6 @@
-"""The file that says which lines of a JSONL log are just being overwritten, and with what.
+"""The file that records which lines of a JSONL log are being overwritten, and by what.
 
-It is complete and on the disk before the first of them is touched, and holds no payload.
+It is complete and synced to the disk before the first line is touched, and contains no payload.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class NotedLine(msgspec.Struct, array_like=True):
     """A line that is being overwritten.
 
     Attributes:
-        event: The event as it is afterwards.
-        begin: Where the line begins in its segment, in bytes.
-        length: Of it, without the newline, in bytes.
-        more: How many events of its append follow.
+        event: The erased event.
+        begin: The offset of the line in its segment, in bytes.
+        length: The length of the line without its newline, in bytes.
+        more: The number of events of the same append that follow.
     """
 
     event: Recorded
@@ -34,30 +34,39 @@ _decode = decoder(list[NotedLine]).decode
 
 
 def intent_of(folder: Path) -> Path:
-    """The file that says which lines are just being overwritten.
+    """Make the path of the file that records the lines being overwritten.
 
     Args:
         folder: The folder of the log.
+
+    Returns:
+        The path; the file need not exist.
     """
     return folder / "locks" / "erasing.json"
 
 
 def noted_event(folder: Path, position: int) -> Recorded | None:
-    """Find an event whose line is just being overwritten; None if there is none.
+    """Find an event whose line is being overwritten.
 
     Args:
         folder: The folder of the log.
-        position: Of the event.
+        position: The position of the event.
+
+    Returns:
+        The erased event; None if its line is not being overwritten.
     """
     noted = read_intent(intent_of(folder)) or ()
     return next((one.event for one in noted if one.event.position == position), None)
 
 
 def read_intent(intent: Path) -> list[NotedLine] | None:
-    """Read which lines are being overwritten; None if none are.
+    """Read which lines are being overwritten.
 
     Args:
-        intent: The file.
+        intent: The path of the file.
+
+    Returns:
+        The lines; None if none are being overwritten.
     """
     try:
         return _decode(read_own(intent))

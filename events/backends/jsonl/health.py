@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 
 def health_of(log: LocalFileBackend, head: int, read_bytes: int | None) -> Health:
-    """Make the report of `ReportsHealth` for a JSONL log."""
+    """Make the report of `ReportsHealth` for a JSONL log.
+
+    Args:
+        log: The log.
+        head: The position up to which lines are counted.
+        read_bytes: How many bytes may be read to count the events; None for no limit.
+
+    Returns:
+        The report.
+    """
     found = segments_of(log.path)
     last = found[-1:]
     size = sum(segment.path.stat().st_size for segment in found)

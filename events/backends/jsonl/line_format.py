@@ -148,18 +148,19 @@ def _envelope(event: NewEvent | Recorded | _Line) -> bytes:
 
 
 def erased_line(event: Recorded, more: int, length: int) -> tuple[bytes, int, bytes]:
-    """Encode the line of an erased event, in the length that it had.
+    """Encode the line of an erased event in the length of the original line.
 
     Args:
-        event: Without its payload, as `envelope.erase` made it.
-        more: How many events of its append follow.
-        length: Of its line without the newline, in bytes.
+        event: The erased event, as `digest.erase` makes it.
+        more: The number of events of the same append that follow.
+        length: The length of the original line without its newline, in bytes.
 
     Returns:
-        How the line begins, how many spaces follow, and how it ends.
+        The beginning of the line, the number of spaces after it, and the end of the line.
 
     Raises:
-        ValueError: It finds no room; the event has its payload, or the line is another's.
+        ValueError: The event does not fit into the line, because it still has its payload, or the
+            line is another's.
     """
     committed = commitment_of_erased(event.data)
     if committed is None:
@@ -228,10 +229,10 @@ def decode(position: int, line: bytes) -> Recorded:
 
 
 def _erased_event(found: _Line) -> NewEvent:
-    """The event of a line without a digest.
+    """Decode the event of a line without a digest.
 
     Raises:
-        ValueError: The line says none.
+        ValueError: The line has no erased event.
     """
     given = (found.data, found.text, found.base64)
     if found.erased is msgspec.UNSET or any(one is not msgspec.UNSET for one in given):

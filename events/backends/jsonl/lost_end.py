@@ -4,7 +4,7 @@ A log whose last file was deleted, emptied or replaced by an older copy looks li
 that is shorter. The next append would reuse positions that were acknowledged. So each append notes
 where it ended, in the file of the write lock, which is open and locked anyway. A process that finds
 the log shorter than the note writes nothing until the file is restored or `repair` has begun a new
-file behind it.
+file after it.
 
 If the file ends in an incomplete append, as after a crash or a loss of power, those bytes are moved
 aside and writing continues; see `torn_tail`.
@@ -178,7 +178,7 @@ def check_end(folder: Path, lock: Path, reached_by_rows: Callable[[], int]) -> N
         end = end_of(folder)
         behind = end.segment is not None and end.position < end.segment.begin + end.size
         if end.position >= reached or behind:
-            return  # bytes behind the last complete append are reported as torn or damaged
+            return  # bytes after the last complete append are reported as torn or damaged
         time.sleep(wait)
     raise lost_end(folder, end.segment and end.segment.path, end.position, reached)
 

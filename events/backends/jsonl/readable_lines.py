@@ -1,7 +1,7 @@
 """Reads a damaged JSONL log: every readable event, and a note for each damaged place.
 
 Each line of the log shows where an event begins, so reading can continue after damage. An append
-with a damaged line is lost as a whole. For the bytes behind the last complete append, see
+with a damaged line is lost as a whole. For the bytes after the last complete append, see
 `torn_tail`.
 """
 

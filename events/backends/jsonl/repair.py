@@ -1,6 +1,6 @@
 """Repairs a JSONL log that another program has changed.
 
-Only two places are changed: a damaged end of the log, because no process appends behind it, and an
+Only two places are changed: a damaged end of the log, because no process appends after it, and an
 earlier file if every line of it can be restored. A copy of a file is stored beside it, synced to
 the disk, before the file is changed; the repaired file replaces it in one step. So if a repair is
 interrupted, no bytes are lost and it can be repeated.

@@ -38,7 +38,7 @@ from lllm.events.files.own_files import open_to_read
 # Small at first: reading starts again after each damage, of which there may be thousands.
 _FIRST_PAGE = 2 << 10
 _PAGE = 1 << 20  # bytes that are read at once
-_MANY = 100  # so many lines without an event behind a damage are counted as part of it
+_MANY = 100  # so many lines without an event after a damage are counted as part of it
 _KEPT = 64  # a line of so many bytes can't be an event
 _WINDOW = 1 << 14  # bytes that are read first when searching backwards from a file's end
 _WIDEST = 1 << 24  # bytes that are read at most in one such step
@@ -228,11 +228,14 @@ def _find_before(file: FileIO, needle: bytes, end: int) -> int:
 
 
 def last_newline_before(file: FileIO, end: int) -> int:
-    """The offset at which the line that ends at an offset begins.
+    """Find the offset at which a line begins, from the offset of its end.
 
     Args:
-        file: The segment, open to read.
+        file: The segment, opened for reading.
         end: The offset of the line's newline.
+
+    Returns:
+        The offset of the line's first byte.
     """
     return _find_before(file, b"\n", end)
 
@@ -330,7 +333,7 @@ def events_between(
 
     Args:
         folder: The folder of the log.
-        after: The position behind which the reading begins.
+        after: The position after which the reading begins.
         upto: The last position to read.
         wanted: A function that is true for the lines to decode.
         concerned: A function that is true for lines for whose damage LogDamaged is raised; other
@@ -434,7 +437,7 @@ def events_of_stream(folder: Path, stream: str, after: int, upto: int) -> Iterat
     Args:
         folder: The folder of the log.
         stream: The name of the stream.
-        after: The position behind which the reading begins.
+        after: The position after which the reading begins.
         upto: The last position to read.
 
     Returns:

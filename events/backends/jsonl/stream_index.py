@@ -79,7 +79,7 @@ class StreamIndex:
 
         Args:
             events: The events, in order.
-            start: The position behind which they were written.
+            start: The position after which they were written.
             ends: For each event, the offset of its end, in bytes from `start`.
         """
         for event, end in zip(events, ends, strict=True):

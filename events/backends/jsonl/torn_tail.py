@@ -53,7 +53,7 @@ def tail_state(file: FileIO, end: int, size: int) -> TailState:
         size: The size of the file, in bytes.
 
     Returns:
-        The kind of the bytes behind `end`.
+        The kind of the bytes after `end`.
     """
     if end >= size:
         return TailState("none", size)

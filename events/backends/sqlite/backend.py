@@ -210,7 +210,7 @@ class SQLiteBackend(ReadsEventRows):
         return repair_log(self)
 
     def erase_payloads(self, erased: Sequence[Recorded]) -> None:
-        """See ErasesPayloads."""
+        """Overwrite the payloads of events; see `ErasesPayloads`."""
         from lllm.events.backends.sqlite.erasing import erase_rows
 
         if self.damage is not None:
@@ -218,7 +218,7 @@ class SQLiteBackend(ReadsEventRows):
         erase_rows(self.database, erased)
 
     def vacuum(self) -> bool:
-        """See ErasesPayloads."""
+        """Write the file anew without copies of erased data; see `ErasesPayloads`."""
         from lllm.events.backends.sqlite.erasing import vacuum
 
         return vacuum(self.database)
@@ -293,7 +293,7 @@ class SQLiteBackend(ReadsEventRows):
         """Insert the events that are not stored yet.
 
         After an error that left it open whether events were stored, the same events come again,
-        perhaps with more behind them.
+        perhaps with more after them.
         """
         positions: list[int] = []
         for event in events:

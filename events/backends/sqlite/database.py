@@ -298,7 +298,7 @@ class Database:
         return self._writer.insert(sql, values)
 
     def vacuum(self) -> None:
-        """Write the file anew, without what was deleted; other writers wait meanwhile.
+        """Write the file anew without deleted data; other writers wait meanwhile.
 
         Raises:
             LogUnavailable: The file can't be written, or there is no space for a copy.
@@ -306,10 +306,10 @@ class Database:
         self._writer.run_alone("VACUUM")
 
     def empty_write_ahead_log(self) -> bool:
-        """Copy the write-ahead log into the file and cut it to nothing.
+        """Copy the write-ahead log into the file and truncate it.
 
         Returns:
-            False where a reader still needs it.
+            False if a reader still needs it.
 
         Raises:
             LogUnavailable: The file can't be written.

@@ -1,12 +1,13 @@
-"""Erases payloads in an SQLite log, and what SQLite keeps of them elsewhere in the file.
+"""Erases payloads in an SQLite log, and the copies that SQLite has elsewhere in the file.
 
-`PRAGMA secure_delete` is on for every connection, so what a row held is overwritten with zeros
-where it stood (https://sqlite.org/pragma.html#pragma_secure_delete). That is not all: when rows are
-moved from a full page to another, copies stay in the gaps, and other programs may have deleted
-without it. Only a VACUUM, which writes the whole file anew, removes those.
+`PRAGMA secure_delete` is on for every connection, so the old content of a row is overwritten with
+zeros in place (https://sqlite.org/pragma.html#pragma_secure_delete). This does not remove all
+copies: when rows are moved from a full page to another, copies stay in unused space, and other
+programs may have deleted rows without it. Only a VACUUM, which writes the whole file anew, removes
+these.
 
-The trigger that forbids UPDATE is dropped and made again in the transaction that erases. So nothing
-else can pass meanwhile: others see the file before that transaction, or after it.
+The trigger that forbids UPDATE is dropped and created again in the transaction that erases. Other
+connections see the file before or after that transaction, so the trigger protects it at all times.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _ERASE = "UPDATE events SET data = ? WHERE position = ? AND stream = ? AND seq =
 
 
 def erase_rows(database: Database, erased: Sequence[Recorded]) -> None:
-    """Overwrite the payloads of some rows; see ErasesPayloads.
+    """Overwrite the payloads of some rows; see `ErasesPayloads.erase_payloads`.
 
     Args:
-        database: The log's file.
-        erased: The events as they are afterwards.
+        database: The database of the log.
+        erased: The erased events.
 
     Raises:
         LogUnavailable: The file can't be written.
@@ -49,10 +50,14 @@ def erase_rows(database: Database, erased: Sequence[Recorded]) -> None:
 
 
 def vacuum(database: Database) -> bool:
-    """Write the file anew without anything that was deleted; see ErasesPayloads.
+    """Write the file anew without deleted data; see `ErasesPayloads.vacuum`.
 
     Args:
-        database: The file.
+        database: The database of the log.
+
+    Returns:
+        False if a reader still uses an older state of the file, so that this has to be repeated
+        later.
     """
     if database.path == ":memory:":
         return True

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 
 def health_of(log: SQLiteBackend, head: int) -> Health:
-    """Make the report of `ReportsHealth` for an SQLite log."""
+    """Make the report of `ReportsHealth` for an SQLite log.
+
+    Args:
+        log: The log.
+        head: The highest position, which is the number of events.
+
+    Returns:
+        The report.
+    """
     format_ = None
     with suppress(LogError, ValueError):
         format_ = int(str(log.database.query("PRAGMA user_version")[0][0]))

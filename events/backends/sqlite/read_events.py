@@ -1,7 +1,7 @@
 """Reads events from an SQLite file: all in order, those of one stream, or those of some types.
 
 If a page can't be read, the events before it are returned, and then LogDamaged names the positions
-that are lost with it; a read `after` the last of these continues behind the damage. If a damaged
+that are lost with it; a read `after` the last of these continues after the damage. If a damaged
 page only leads to other pages, or belongs only to an index, no event is lost, but reading is
 slower: see `salvaged_rows`.
 """
@@ -126,7 +126,7 @@ class ReadsEventRows:
         yield page
 
     def _digests_one_by_one(self, after: int, last: int, upto: int) -> Iterator[DigestPage]:
-        """Read digests near a damaged page, from the pages where SQLite can't."""
+        """Read digests near a damaged page, from the pages themselves if SQLite can't read them."""
         for position in range(after + 1, last + 1):
             try:
                 rows = self.database.query(_DIGESTS, (position - 1, 1))
@@ -188,7 +188,7 @@ class ReadsEventRows:
     def _one_by_one(self, after: int, last: int, upto: int) -> Iterator[Recorded]:
         """Read events one at a time, up to the first one that can't be read.
 
-        LogDamaged then names all positions behind it that can't be read either. The log ends at
+        LogDamaged then names all positions after it that can't be read either. The log ends at
         `upto`.
         """
         for position in range(after + 1, last + 1):
@@ -283,7 +283,7 @@ class ReadsEventRows:
             return self._up_to_damage(rows)
 
     def _up_to_damage(self, rows: Sequence[Row]) -> Iterator[Recorded]:
-        """Make events from the rows before the first that is none."""
+        """Make events from the rows before the first invalid row."""
         for row in rows:
             if not _is_event(row):
                 raise self._damaged(row[0] if isinstance(row[0], int) else 0)
@@ -315,7 +315,10 @@ class ReadsEventRows:
 
 
 def _lost(first: int, last: int) -> range:
-    """The positions that are lost between two; a forged one may be far beyond all of a log."""
+    """The lost positions between two.
+
+    The second may be forged and far beyond the end of the log.
+    """
     return range(first, min(last, first + _MOST_LOST) + 1)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _ROW = """SELECT position, stream, seq, time, type, version, CAST(data AS BLOB), digest
           FROM events WHERE position"""
 _PAGE = 1_000  # rows that are read at once
-# Without an upper bound: a damaged position would end the result and hide the rows behind it.
+# Without an upper bound: a damaged position would end the result and hide the rows after it.
 _ROWS = f"{_ROW} >= ? ORDER BY position LIMIT {_PAGE + 1}"  # one more row, to know what follows
 _ONE_ROW = f"{_ROW} = ?"
 _BEHIND = f"{_ROW} > ? ORDER BY position LIMIT {_PAGE}"
@@ -124,7 +124,7 @@ class ReadableRows(Readable):
     def _in_order(self, rows: list[Row], behind: Value = None) -> Iterator[Recorded | Damage]:
         """Iterate over rows in file order, with a Damage for each missing or misplaced one.
 
-        `behind` is the position of the row behind them, if there is one.
+        `behind` is the position of the row after them, if there is one.
         """
         following = [*(row[0] for row in rows[1:]), behind]
         for event, next_position in zip(starmap(Recorded, rows), following, strict=False):
@@ -142,7 +142,7 @@ class ReadableRows(Readable):
     def _disorder(self, event: Recorded, *, is_followed: bool) -> Damage:
         """Describe the damage of a row that is out of order.
 
-        `is_followed` is true if the row behind it has the position that would follow the correct
+        `is_followed` is true if the row after it has the position that would follow the correct
         one.
         """
         self._is_whole = False

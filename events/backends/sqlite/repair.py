@@ -46,7 +46,7 @@ _BESIDE = ("-wal", "-shm", "-journal")
 # Run by another process, since closing the file would release the locks of this one. A process that
 # has the file open in SQLite holds a lock on some of these bytes, and while they are locked here,
 # no
-# other can open it: https://sqlite.org/src/file/src/os.h (PENDING_BYTE and the bytes behind it).
+# other can open it: https://sqlite.org/src/file/src/os.h (PENDING_BYTE and the bytes after it).
 _HOLD = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as file:

@@ -91,11 +91,11 @@ class SharedDatabase(Database):
         return self._writable().insert(sql, values)
 
     def vacuum(self) -> None:
-        """See Database."""
+        """Write the file anew without deleted data; see `Database.vacuum`."""
         self._writable().vacuum()
 
     def empty_write_ahead_log(self) -> bool:
-        """See Database."""
+        """Copy the write-ahead log into the file and truncate it; see `Database`."""
         return self._writable().empty_write_ahead_log()
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:

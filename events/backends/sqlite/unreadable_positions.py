@@ -73,7 +73,7 @@ def end_of_gap(is_bad: Callable[[int], bool], first: int, upto: int) -> int:
     Args:
         is_bad: A function that is true for a position that can't be read.
         first: A position that can't be read.
-        upto: The last position of the log; no position behind it is tried.
+        upto: The last position of the log; no position after it is tried.
 
     Returns:
         The position; `upto` + 1 if all are unreadable.

@@ -137,7 +137,7 @@ class Writer:
 
     def refusal_of_nested(self) -> LogUnavailable:
         """Make the error for a write inside another write of the same thread."""
-        return LogUnavailable(f"{self.path}: this thread is at a write already.")
+        return LogUnavailable(f"{self.path}: this thread is already inside a write.")
 
     def begin_use(self, held: LockPair | None = None) -> Connection:
         """Count the connection as in use, and prepare it.
@@ -244,16 +244,16 @@ class Writer:
         return is_busy(error) and time.monotonic() < held.began + locks.WAIT_SECONDS
 
     def run_alone(self, sql: str) -> list[Row]:
-        """Run a statement that can't be part of a transaction, while no other writer writes.
+        """Run a statement that can't be part of a transaction, while no other process writes.
 
         Args:
             sql: The statement.
 
         Returns:
-            Its rows; what it returns where it failed because others read is for the caller to see.
+            The rows of the statement, which may report that other connections prevented its work.
 
         Raises:
-            LogUnavailable: It can't be run, or others write for too long.
+            LogUnavailable: The statement can't be run, or others write for too long.
         """
         if self.is_nested():
             raise self.refusal_of_nested()
@@ -277,7 +277,14 @@ class Writer:
     # -- Checkpoints
 
     def checkpoint_is_due(self, *, unwaited: bool = False) -> bool:
-        """True if a checkpoint is due (see `WriteAheadLog.is_due`); always False in memory."""
+        """True if a checkpoint is due (see `WriteAheadLog.is_due`); always False in memory.
+
+        Args:
+            unwaited: True if the caller must not wait.
+
+        Returns:
+            True if the caller should run a checkpoint.
+        """
         return self.wal is not None and self.wal.is_due(unwaited=unwaited)
 
     def checkpoint(self, timeout: float | None = None) -> None:

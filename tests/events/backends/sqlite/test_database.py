@@ -112,7 +112,7 @@ def test_an_insert_within_a_transaction(tmp_path: Path) -> None:
     database = open_database(tmp_path)
     with database.write() as connection:
         assert connection is not None
-        with pytest.raises(LogUnavailable, match="this thread is at a write already"):
+        with pytest.raises(LogUnavailable, match="this thread is already inside a write"):
             insert_one(database)
     insert_one(database)
     assert database.query("SELECT count(*) FROM numbers") == [(1,)]
