@@ -238,15 +238,21 @@ class Call:
         exchange = self._exchange
         if exchange is None:
             return
+        recorded = self._recorded_answer()
         try:
-            if not is_answer(got.status_code):
+            if recorded is None and not is_answer(got.status_code):
                 raise exchange.refused(got, got.content.decode(errors="replace"))
-            answer = exchange.answered(got)
+            answer = recorded or exchange.answered(got)
         except InvokeError as error:
             self.outcome = error
             self._failed(error)
         else:
             self._answered(answer)
+
+    def _recorded_answer(self) -> Answer | None:
+        """What the attempt was answered with, in a replay, which its body was made from."""
+        end = None if self.recorded is None else self.recorded.end
+        return answer_of(end) if isinstance(end, LLMResponded) else None
 
     def ends_now(self, status: int) -> bool:
         """True if only the session's end follows an answer, so that one append can write both."""
@@ -378,8 +384,7 @@ class Call:
         attempt, self._attempt = self._attempt, None
         if attempt is None or self._dialog is None:
             return
-        if self.recorded is not None and isinstance(self.recorded.end, LLMResponded):
-            answer = answer_of(self.recorded.end)
+        answer = self._recorded_answer() or answer
         responded = attempt.responded(answer, message=self._recorder.ordinal("message"))
         # Before it is staged: both need a copy of the content, and a long one is not held twice.
         self._conversations.answered(self._dialog, responded.message, answer.content)

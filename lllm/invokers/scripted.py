@@ -269,7 +269,7 @@ def _as_stream(answer: Answer, on_text: OnText, began: int) -> Answer:
 
 def _hand_on(content: Content | None, on_text: OnText) -> None:
     """Pass a text to on_text word by word."""
-    for piece in re.findall(r"\s*\S+\s*$|\s*\S+", content.text if content else ""):
+    for piece in re.findall(r"\s*\S+\s*$|\s*\S+|\s+", content.text if content else ""):
         on_text(piece)
 
 

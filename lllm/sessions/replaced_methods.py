@@ -13,6 +13,7 @@ class ReplacedMethods:
 
     def __init__(self) -> None:
         self._ours: dict[tuple[type, str], tuple[object, object]] = {}  # and what was there
+        self._made: dict[tuple[type, str], tuple[object, object]] = {}  # to be used once more
 
     def replace(self, kind: type, name: str, by: Callable[[Callable[..., object]], object]) -> None:
         """Replace a method; doing so twice does nothing.
@@ -24,9 +25,11 @@ class ReplacedMethods:
         """
         if (kind, name) not in self._ours:
             before = vars(kind)[name]
-            ours = by(before)
-            self._ours[kind, name] = ours, before
-            setattr(kind, name, ours)
+            made = self._made.get((kind, name))
+            if made is None or made[1] is not before:
+                made = self._made[kind, name] = by(before), before
+            self._ours[kind, name] = made
+            setattr(kind, name, made[0])
 
     def put_back(self) -> None:
         """Put back what was there before."""

@@ -196,3 +196,12 @@ def test_what_was_asked_is_shown_up_to_80_characters() -> None:
     for said, shown in (("a" * 80, "a" * 80), ("a" * 81, "a" * 79 + "…")):
         with pytest.raises(InvokeError, match=f"last message {shown!r}"):
             ScriptedInvoker([]).invoke(ask(said))
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n", " a", "a ", "a  b\n"])
+def test_a_stream_has_the_whole_text(text: str) -> None:
+    """Its pieces joined are the answer, blank or not."""
+    told: list[str] = []
+    request = Request(model="gpt-4o-mini", messages=(Content.of("user", "?"),))
+    answer = ScriptedInvoker([text]).stream(request, told.append)
+    assert "".join(told) == answer.content.text == text

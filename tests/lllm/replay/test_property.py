@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import socket
+from collections.abc import Iterator
 from typing import Any, cast
+from unittest import mock
 
+import anthropic
+import openai
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lllm
-from lllm import LogStore, ParseError, Prompt, Tactic, tool
+from lllm import LogStore, ParseError, Prompt, Tactic, capture, tool
 from lllm.events.backends.memory import MemoryBackend
 from lllm.invokers import Request
 from lllm.invokers.scripted import (
@@ -27,6 +34,20 @@ from lllm.invokers.scripted import (
 from lllm.projections.queries import load_session as loading
 from lllm.sessions.threads import Executor
 from lllm.store.log_store import session_host
+from tests.lllm.instrumentation.asking import (
+    CHAT,
+    CLAUDE,
+    chat_client,
+    claude_client,
+    close_clients,
+    text_of,
+)
+from tests.support import loopback_messages
+from tests.support.loopback import Loopback, Received, failure
+from tests.support.loopback import Reply as HttpReply
+from tests.support.loopback import text as completed
+from tests.support.loopback import tool_calls as tool_calls_sent
+from tests.support.loopback_streams import chat as chat_stream
 from tests.support.replayed import Program, comparable
 
 runs: list[str] = []  # tools that ran
@@ -81,6 +102,12 @@ leaves = st.one_of(
     st.tuples(st.just("stream"), agents, texts),
     st.tuples(st.just("raise"), texts),
 )
+client_calls = st.tuples(
+    st.just("client"),
+    st.sampled_from(["chat", "claude"]),
+    st.booleans(),
+    st.text("ab ", max_size=3),
+)  # fmt: skip
 draws = st.tuples(st.just("draw"), st.sampled_from([lllm.now, lllm.uuid4, lllm.random]))
 
 
@@ -102,7 +129,7 @@ def programs(leaves: st.SearchStrategy[Action]) -> st.SearchStrategy[list[Action
     )
 
 
-actions = programs(st.one_of(leaves, draws))
+actions = programs(st.one_of(leaves, draws, client_calls))
 repeatable = programs(leaves)  # that do the same each time the model says the same
 
 
@@ -165,6 +192,8 @@ def one_action(tactic: Any, action: Any) -> object:
         raise RuntimeError(given[0])
     if kind == "draw":
         return str(given[0]())
+    if kind == "client":
+        return with_client(*given)
     if kind in ("sub", "twice"):
         below = tactic.sub
         return [below(given[0]) for _ in range(2 if kind == "twice" else 1)]
@@ -205,6 +234,63 @@ async def aact(tactic: Any, action: Any) -> object:
         found = [item async for item in tactic.sub.ccall(given, fail_fast=False)]
         return [repr(item) for _, item in sorted(found, key=lambda pair: cast("int", pair[0]))]
     return one_action(tactic, action)
+
+
+captured: dict[str, Any] = {}  # clients of the SDKs, by name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clients() -> Iterator[None]:
+    with Loopback() as server:
+        server.answers(said_by_provider)
+        captured["chat"] = chat_client(server, max_retries=1)
+        captured["claude"] = claude_client(server, max_retries=1)
+        yield
+        close_clients()
+    captured.clear()
+
+
+def said_by_provider(received: Received) -> HttpReply:
+    """What the server says: told by what it is asked, as equal requests may come in any order."""
+    of = random.Random(json.dumps(received.body["messages"][-1]))
+    chat = not received.path.endswith("/messages")
+    status = of.choice([200, 200, 200, 200, 400, 500])
+    if status != 200:
+        return failure(status, "No.", headers={"retry-after-ms": "1"})
+    said = of.choice(["Hello.", "", "é and so on, " * 9])
+    whole = loopback_messages.message(*([loopback_messages.says(said)] if said else []))
+    if received.body.get("stream"):
+        return chat_stream(said) if chat else loopback_messages.streamed(whole)
+    calls = tool_calls_sent(("look", '{"at": "x"}'))
+    if chat:
+        return of.choice([completed(said), calls])
+    return loopback_messages.sent(whole)
+
+
+def with_client(name: str, stream: bool, text: str) -> object:
+    """A conversation of two turns with an SDK's client, as its program has it."""
+    client = captured[name]
+    create = client.messages.create if name == "claude" else client.chat.completions.create
+    options = {"max_tokens": 9, "model": CLAUDE} if name == "claude" else {"model": CHAT}
+    messages: list[Any] = [{"role": "user", "content": f"a {text}"}]
+    told: list[object] = []
+    for again in ("and?", "so?"):
+        try:
+            made = create(messages=messages, stream=stream, **options)
+            if stream and name == "claude":
+                told.append("".join(one.delta.text for one in made if one.type == _DELTA))
+            elif stream:
+                told.append(text_of(made))
+            else:
+                told.append(made.model_dump(exclude={"created"}))
+        except (openai.APIStatusError, anthropic.APIStatusError) as error:
+            told.append([type(error).__name__, error.status_code])
+        messages += [{"role": "assistant", "content": repr(told[-1])}]
+        messages += [{"role": "user", "content": again + text}]
+    return told
+
+
+_DELTA = "content_block_delta"
 
 
 def scripted(seed: int, given: list[Reply]) -> Any:
@@ -283,11 +369,17 @@ def test_a_replay_is_the_recording(
     with LogStore(MemoryBackend()) as store:
         script = scripted(seed, given_replies)
         tactic = tactic_of(store, script, on_loop=on_loop, parallel=parallel)
+        for client in captured.values():
+            capture(client, log_store=store)
         told = outcome(lambda: tactic(task))
         recorded = store.list_sessions(limit=1)[0].session_id
         runs.clear()
         again = tactic_of(store, None, on_loop=on_loop, parallel=parallel)
-        with store.replay(recorded) as replay:
+        refuse = AssertionError("a socket is opened in a replay")
+        with (
+            mock.patch.object(socket.socket, "connect", side_effect=refuse),
+            store.replay(recorded) as replay,
+        ):
             assert outcome(lambda: again(task)) == told
         assert runs == []
         assert not replay.divergences
