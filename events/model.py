@@ -463,7 +463,8 @@ class SessionErased(Event, frozen=True, kw_only=True):
 class AgentDefined(Event, frozen=True, kw_only=True):
     """The definition of an agent, written once for each log when it is first used.
 
-    The name of its stream contains the digest of its content, so equal definitions share a stream.
+    Its stream is named by an HMAC of its content; see `definitions`. Earlier versions of lllm named
+    it by a plain digest, and gave it no salt.
     """
 
     type: ClassVar[str] = "agent.defined"
@@ -483,6 +484,8 @@ class AgentDefined(Event, frozen=True, kw_only=True):
     """The tools that are described to the model."""
     output_schema: object = None
     """The JSON schema that answers must fit; None for free text."""
+    salt: bytes = b""
+    """The salt of the digest of this statement's stream."""
 
 
 class AgentStarted(Event, frozen=True, kw_only=True):

@@ -15,7 +15,6 @@ collector may end a session at any point; then another thread stages and commits
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections import deque
@@ -23,12 +22,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
 
+import msgspec
+
 from lllm.events.backend import AppendsWithoutWaiting, LogBackend
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.fork_handlers import register_after_fork
 from lllm.events.concurrency.nested_writes import Nesting
 from lllm.events.concurrency.robust_locks import LockPair, RobustLock
 from lllm.events.concurrency.shielded import in_thread, is_cancelled_task
+from lllm.events.definitions import Definitions
 from lllm.events.digest import seal
 from lllm.events.envelope import NewEvent
 from lllm.events.errors import LogError, SessionEnded, WrongProcess
@@ -42,13 +44,6 @@ from lllm.events.statements import append_statement
 # The events of one call of `stage`: type, version and payload of each. The list object itself
 # identifies the call.
 _Payloads = list[tuple[str, int, bytes]]
-
-
-class Definitions:
-    """The agent definitions that one log is known to contain."""
-
-    def __init__(self) -> None:
-        self.known: set[str] = set()
 
 
 class Recorder:
@@ -280,10 +275,9 @@ class Recorder:
         Returns:
             The name of the stream that has the definition.
         """
-        digest = hashlib.sha256(payload(definition, self._redact)).hexdigest()
-        stream = f"definition-{digest}"
+        stream = self.definitions.name_of(payload(definition, self._redact))
         if stream not in self.definitions.known:
-            self._undefined[stream] = definition
+            self._undefined[stream] = msgspec.structs.replace(definition, salt=new_salt())
         return stream
 
     def commit(self) -> None:
@@ -326,7 +320,9 @@ class Recorder:
         """Write the definitions that events refer to."""
         while self._undefined:
             stream, definition = next(iter(self._undefined.items()))
-            append_statement(self.log, stream, definition, redact=self._redact)
+            append_statement(
+                self.log, stream, definition, salt=definition.salt, redact=self._redact
+            )
             self.definitions.known.add(stream)
             self._undefined.pop(stream, None)
 

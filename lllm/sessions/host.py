@@ -7,8 +7,9 @@ from typing import Protocol
 import msgspec
 
 from lllm.events.buffered import BufferedLog
+from lllm.events.definitions import Definitions
 from lllm.events.model import Ancestor
-from lllm.events.recorder import Definitions, Recorder
+from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession

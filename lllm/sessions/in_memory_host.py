@@ -10,7 +10,8 @@ from lllm.events.backend import LogBackend
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.backends.noop import NoOpBackend
 from lllm.events.buffered import BufferedLog
-from lllm.events.recorder import Definitions, Recorder
+from lllm.events.definitions import Definitions
+from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.pricing.user_prices import PriceTable
 from lllm.projections.session.call_session import TacticCallSession

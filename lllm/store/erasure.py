@@ -54,7 +54,9 @@ _logger = logging.getLogger("lllm.store")
 
 _AT_ONCE = 100  # sessions whose payloads go together
 _FOLLOW_SECONDS = 60.0  # for other processes that write the rows
-_STATEMENTS = ("session.tagged", "session.interrupted", "session.held", "session.released")
+_STATEMENTS = (
+    "session.tagged", "session.interrupted", "session.held", "session.released", "agent.defined",
+)  # fmt: skip
 _threads = RobustLock()
 
 
@@ -152,6 +154,7 @@ class Eraser:
         several: bool,
     ) -> None:
         planned: list[_Planned] = []
+        gone: set[int] = set()
         seen: set[str] = set(report.sessions)
         while wanted:
             found = self._host.reader.find(wanted.pop(0))
@@ -168,7 +171,8 @@ class Eraser:
                 wanted += [row.id for row in derived]
             refusal = self._refusal(found)
             if refusal is None:
-                planned.append(self._plan(found, by, reason))
+                gone |= {row.number for row in found.family}
+                planned.append(self._plan(found, gone, by, reason))
             elif several:
                 (report.held if refusal.held else report.not_ended).append(found.row.id)
             else:
@@ -221,9 +225,12 @@ class Eraser:
             )
         return None
 
-    def _plan(self, found: loading.FoundSession, by: str, reason: str) -> _Planned:
+    def _plan(self, found: loading.FoundSession, gone: set[int], by: str, reason: str) -> _Planned:
+        """Read what goes with a session; `gone` are the sessions that go at the same time."""
         backend, redact = self._backend, self._host.redact
-        streams = [stream for _, stream in found.statements]
+        others = [*found.statements]
+        others += [(position, stream) for stream, position in self._definitions(gone)]
+        streams = [stream for _, stream in others]
         erased: list[Recorded] = []
         statements: list[NewEvent] = []
         for row in found.family:
@@ -232,11 +239,28 @@ class Eraser:
             own = streams if row is found.family[0] else []
             event = residue_of(row, events, by=by, reason=reason, streams=own)
             statements.append(statement(f"erased-{row.id}", event, salt=event.salt, redact=redact))
-        for position, stream in found.statements:
+        for position, stream in others:
             erased += without_payloads(
                 backend.read(after=position - 1, upto=position, stream=stream)
             )
         return _Planned([row.id for row in found.family], statements, erased)
+
+    def _definitions(self, gone: set[int]) -> list[tuple[str, int]]:
+        """The definitions that no session uses but those that are erased.
+
+        From then on a new secret names definitions, so that who uses one again writes it again.
+        """
+
+        def ask(database: Database) -> list[tuple[str, int]]:
+            with session_queries.reading(database) as connection:
+                return erasure_queries.definitions_used_by(connection, gone)
+
+        if not self._rows.ask(ask):
+            return []
+        with FileErrors(self._rows.database.path):
+            self._host.definitions.renew()
+        self._rows.catch_up(timeout=5.0)
+        return self._rows.ask(ask)
 
     # -- the steps
 
@@ -346,7 +370,7 @@ class Eraser:
                 if isinstance(said, SessionErased):
                     streams |= set(said.streams)
         if streams:
-            for event in read_types(backend, _STATEMENTS, after=min(row.number for row in rows)):
+            for event in read_types(backend, _STATEMENTS):
                 if event.stream in streams:
                     left += without_payloads([event])
         return left

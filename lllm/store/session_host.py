@@ -17,7 +17,9 @@ from lllm.events.backend import KnowsWriters, LogBackend, persists
 from lllm.events.buffered import BufferedLog, OnError
 from lllm.events.concurrency import finalizer_work
 from lllm.events.concurrency.robust_locks import ThreadLock
-from lllm.events.recorder import Definitions, Recorder
+from lllm.events.definitions import Definitions, secret_file
+from lllm.events.files.permissions import FILE_MODE
+from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import Redact
 from lllm.packages.registry import Runtime
 from lllm.pricing.user_prices import PriceTable
@@ -67,11 +69,13 @@ class StoreSessionHost:
         self.persists = persists(backend)
         self.read_only = bool(getattr(backend, "read_only", False))
         self.log = BufferedLog(backend, on_error=settings.on_error)
-        self.definitions = Definitions()
         self._liveness = None
         if isinstance(backend, KnowsWriters) and not self.read_only:
             self._liveness = backend.liveness
         self.rows = ReadModel(backend, self.log, settings.views)
+        locks = self.rows.database.lock_folder if self._liveness is not None else None
+        mode = getattr(self.rows.database, "mode", FILE_MODE)
+        self.definitions = Definitions(secret_file(locks), mode=mode)
         self.reader = SessionReader(self.log, self.rows, self._liveness, self.redact)
         self._scheduler = CatchUp(self.rows)
         if self._liveness is not None:

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound
+from lllm.events.errors import AmbiguousId, LllmError, SessionNotFound, SessionWasErased
 from lllm.store.log_store import LogStore
 from lllm.time_zones import LOCAL
 from lllm.web import live
@@ -108,6 +108,8 @@ def _status_and_text(error: Exception) -> tuple[int, str]:
         return error.status_code, missing
     if isinstance(error, SessionNotFound):
         return 404, str(error)
+    if isinstance(error, SessionWasErased):
+        return 410, str(error)
     if isinstance(error, AmbiguousId | ValueError | TypeError):
         return 400, str(error)
     return 500, str(error)

@@ -14,7 +14,11 @@ import msgspec
 from lllm.events.backends.sqlite.database import Database
 from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.projections.queries.rows import convert_rows, rows_by_key
-from lllm.projections.queries.sessions import SessionRow, session_rows_where
+from lllm.projections.queries.sessions import (
+    SessionRow,
+    definition_position,
+    session_rows_where,
+)
 from lllm.projections.view import storable
 
 _TABLE = """CREATE TABLE IF NOT EXISTS erasures (
@@ -128,6 +132,35 @@ def made_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[SessionR
             )
             found.update((row.number, row) for row in rows)
     return list(found.values())
+
+
+def definitions_used_by(
+    connection: sqlite3.Connection, numbers: Collection[int]
+) -> list[tuple[str, int]]:
+    """Find the definitions that some sessions use and no other does.
+
+    Args:
+        connection: Reads the rows.
+        numbers: The numbers of the sessions.
+
+    Returns:
+        The stream of each, and its position.
+
+    Raises:
+        ViewError: Somebody else wrote a row.
+    """
+    select = "SELECT DISTINCT definition FROM definition_uses WHERE session"
+    streams = {str(row[0]) for row in rows_by_key(connection, select, numbers)}
+    alone: list[tuple[str, int]] = []
+    for stream in sorted(streams):
+        users = connection.execute(
+            "SELECT session FROM definition_uses WHERE definition = ? LIMIT ?",
+            (stream, len(numbers) + 1),
+        ).fetchall()
+        position = definition_position(connection, stream)
+        if position is not None and {row[0] for row in users} <= set(numbers):
+            alone.append((stream, position))
+    return alone
 
 
 @warm_msgspec

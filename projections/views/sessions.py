@@ -14,6 +14,7 @@ from lllm.events.model import (
     AgentDefined,
     AgentStarted,
     Erased,
+    LLMRequested,
     MessageAdded,
     SessionErased,
     SessionFailed,
@@ -100,12 +101,22 @@ _DEFINITIONS = Table(
 )
 
 
+# So that a definition goes with its last session.
+_DEFINITION_USES = Table(
+    "definition_uses",
+    {"session": "INTEGER", "definition": "TEXT"},
+    key=("session", "definition"),
+    indexes=(Index(("definition",)),),
+    about="Which sessions use which definition of an agent.",
+)
+
+
 class SessionsView:
     """One row for each session."""
 
     name = "sessions"
-    version = 6
-    tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS)
+    version = 7
+    tables: Sequence[Table] = (_SESSIONS, _RUNNING, _DEFINITIONS, _DEFINITION_USES)
     types: Collection[str] = (
         "session.started",
         "session.succeeded",
@@ -115,13 +126,16 @@ class SessionsView:
         "agent.defined",
         "agent.started",
         "message.added",
+        "llm.requested",
     )
 
     def apply(self, rows: Rows, batch: Sequence[ViewEvent]) -> None:
         """Update the rows of sessions for some events; see `View.apply`."""
         running, asked = _RunningSessions(), _TaskLines(rows)
         for one in batch:
-            if one.session is not None:
+            if one.session is not None and isinstance(one.payload, LLMRequested):
+                asked.use(one.session, one.payload.definition)
+            elif one.session is not None:
                 _take(rows, running, asked, one, one.session)
             elif one.event.type == AgentDefined.type:
                 stream = storable(one.event.stream)
@@ -146,6 +160,7 @@ def _take(
         asked.hear(session, payload)
     elif isinstance(payload, AgentStarted):
         asked.agent_calls[session.number] += 1
+        asked.use(session, payload.definition)
     elif isinstance(payload, _ENDS):
         running.end(session)
         _put_end(rows, event, payload, session)
@@ -159,11 +174,14 @@ def _take(
     elif isinstance(payload, SessionErased):
         running.end(session)
         asked.forget(session)
+        rows.delete_under("definition_uses", session.number)
+        for stream in payload.streams:
+            rows.delete("definitions", (storable(stream),))
         _put_residue(rows, payload, session, event)
 
 
 class _TaskLines:
-    """The task of each session in a batch, and the number of its agent calls.
+    """The task of each session in a batch, and which agents it called, how often.
 
     For a session without a task, the first message of its user is used.
     """
@@ -173,6 +191,7 @@ class _TaskLines:
         self._rows = rows
         self._tasks: dict[int, str] = {}
         self._known: dict[int, bool] = {}  # session -> True if it has a task
+        self._uses: set[tuple[int, str]] = set()
 
     def begin(self, session: SessionContext, started: SessionStarted) -> None:
         self._take(session.number, task_line(started.task))
@@ -181,7 +200,12 @@ class _TaskLines:
         if added.why == "user" and not self._has_task(session.number):
             self._take(session.number, first_line(added.content.text))
 
+    def use(self, session: SessionContext, definition: str | None) -> None:
+        if definition is not None:
+            self._uses.add((session.number, definition))
+
     def forget(self, session: SessionContext) -> None:
+        self._uses = {use for use in self._uses if use[0] != session.number}
         self.agent_calls.pop(session.number, None)
         self._tasks.pop(session.number, None)
 
@@ -202,6 +226,8 @@ class _TaskLines:
             self._rows.put("sessions", (number,), task=task)
         for number, calls in self.agent_calls.items():
             self._rows.add("sessions", (number,), agent_calls=calls)
+        for number, definition in self._uses:
+            self._rows.put("definition_uses", (number, storable(definition)))
 
 
 class _RunningSessions:

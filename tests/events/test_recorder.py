@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lllm import LogUnavailable, SessionEnded, WrongProcess
@@ -15,10 +16,11 @@ from lllm.events import codec, model
 from lllm.events import recorder as recorder_module
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.buffered import BufferedLog
+from lllm.events.definitions import Definitions
 from lllm.events.digest import check_digest
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.ids import new_id
-from lllm.events.recorder import Definitions, Recorder
+from lllm.events.recorder import Recorder
 from lllm.events.redaction.redact import payload, without_content
 from lllm.events.statements import append_statement
 from lllm.testing.writers import fork
@@ -229,25 +231,37 @@ def test_acommit_waits_for_what_another_is_writing(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_definition_is_written_with_the_events_that_refer_to_it(log: WatchedLog) -> None:
-    """define() names a stream by the content's digest; the definition is written before the events
-    that follow, once for each log, and not at all where none follow."""
-    definitions = Definitions()
+def test_a_definition_is_written_with_the_events_that_refer_to_it(
+    log: WatchedLog, tmp_path: Path
+) -> None:
+    """define() names a stream by its content, under a secret that processes share; the definition
+    is written before the events that follow, once for each log, and not at all where none follow.
+    """
+    secret = tmp_path / "definitions.key"
+    definitions = Definitions(secret)
     one = Recorder(log, "t", definitions=definitions)
     stream = one.define(DEFINED)
     one.commit()
     assert log.head() == 0
     one.stage(opened(1))
     one.commit()
-    two, stranger = Recorder(log, "t", definitions=definitions), Recorder(log, "t")
+    two = Recorder(log, "t", definitions=definitions)
+    stranger = Recorder(log, "t", definitions=Definitions(secret))
     for recorder in (two, stranger):
         assert recorder.define(DEFINED) == stream
         recorder.stage(opened(1))
         recorder.commit()
     assert one.define(model.AgentDefined(name="b", system="Be.", model="m")) != stream
     (defined,) = log.read(stream=stream)
-    assert codec.decode(defined) == DEFINED
-    check_digest(defined, b"")
+    found = codec.decode(defined)
+    assert isinstance(found, model.AgentDefined)
+    assert msgspec.structs.replace(found, salt=b"") == DEFINED
+    assert len(found.salt) == 32
+    check_digest(defined, found.salt)
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert Recorder(log, "t").define(DEFINED) != stream
+    stranger.definitions.renew()
+    assert one.define(DEFINED) == two.define(DEFINED) != stream
     assert log.types() == [["agent.defined"], *[["dialog.opened"]] * 3]
 
 

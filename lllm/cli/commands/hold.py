@@ -20,9 +20,10 @@ _BY = click.option("--by", metavar="NAME", help="Who does it; else your user nam
 @_BY
 @click.option("--list", "listing", is_flag=True, help="List the holds on it instead.")
 def hold(store: str | None, prefix: str, reason: str | None, by: str | None, listing: bool) -> None:
-    """Place a legal hold on a session: nothing of it can be erased until it is released.
+    """Keep a session from being erased, by a legal hold.
 
-    A hold on a session below another one keeps the whole tree.
+    Nothing of it can be erased until `lllm release` lifts the hold. A hold on a session
+    below another one keeps the whole tree.
     """
     if listing == bool(reason):
         raise click.UsageError("Either --reason TEXT, or --list.")
@@ -46,7 +47,7 @@ def hold(store: str | None, prefix: str, reason: str | None, by: str | None, lis
 @_BY
 @click.option("--hold", "one", metavar="HOLD", help="This one alone, as `lllm hold --list` has it.")
 def release(store: str | None, prefix: str, reason: str, by: str | None, one: str | None) -> None:
-    """Lift the legal holds on a session, so that it can be erased again."""
+    """Lift the legal holds on a session."""
     with open_named(store, on_error="raise") as opened:
         session_id = opened.find_id(prefix)
         try:

@@ -27,9 +27,9 @@ def retain(
     defer_vacuum: bool,
     as_json: bool,
 ) -> None:
-    """Erase sessions that are older than they are kept; without --yes, only say which.
+    """Erase sessions that are older than they are kept.
 
-    Sessions that a legal hold keeps stay.
+    Without --yes it is only said what would go. Sessions that a legal hold keeps stay.
     """
     from lllm.cli.commands.erase import show_erasure
 

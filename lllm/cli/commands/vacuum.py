@@ -11,7 +11,7 @@ from lllm.cli.options import open_named, store_option
 @click.command()
 @store_option
 def vacuum(store: str | None) -> None:
-    """Write the store's files anew, without copies of what was erased.
+    """Write files anew, without copies of what was erased.
 
     Other writers wait meanwhile, and as much free space is needed as the store takes. Exit code 1
     says that a reader kept an older state of a file in use, so that it has to be done again.

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lllm.cli.render import formats
 from lllm.events import codec
+from lllm.events.digest import commitment_of_erased
 from lllm.events.envelope import Recorded
 from lllm.terminal_safe import visible
 from lllm.tools.results import result_text
@@ -102,6 +103,8 @@ def _event_line(event: Recorded, clock: str, *, with_session: bool) -> Text:
     elif event.type in ("llm.refused", "retry.scheduled"):
         style = "yellow"
     line.append(f"{visible(event.type):{_NAME}} ", style)
+    if commitment_of_erased(event.data) is not None:
+        return line.append("erased", "dim")
     names = _FIELDS.get(event.type) or tuple(name for name in fields if name != "salt")
     texts = [_field_text(name, fields[name]) for name in names if fields.get(name) is not None]
     return line.append(" ".join(texts))

@@ -25,12 +25,14 @@ from lllm import (
     SessionNotFound,
     SessionWasErased,
     StoreError,
+    Tactic,
 )
 from lllm.events.backend import LogBackend
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.digest import commitment_of_erased
 from lllm.events.integrity.verify import verify
 from lllm.events.log import open_rows
+from lllm.invokers.scripted import ScriptedInvoker
 from lllm.logging import local_store, sqlite_store
 from lllm.store.log_store import session_host
 from tests.support import ROOT
@@ -384,3 +386,51 @@ def test_killed_at_every_step(kind: str, step: str, tmp_path: Path) -> None:
         assert is_sound(store)
         assert not session_host(store).log.held
     assert found_in(tmp_path, TEXT) == []
+
+
+# -- definitions of agents
+
+
+def ask(store: LogStore, prompt: str) -> str:
+    """A session in which an agent of this prompt answers."""
+    invoker = ScriptedInvoker(["Hello."])
+    Tactic.quick(
+        "task", model="gpt-4o-mini", system_prompt=prompt, invoker=invoker, log_store=store
+    )
+    return max(store.list_sessions(limit=1), key=lambda one: one.timestamp).session_id
+
+
+def definitions(store: LogStore) -> list[str]:
+    """The streams of the definitions in the log, and whether each is erased."""
+    return [
+        f"{event.stream} {commitment_of_erased(event.data) is not None}"
+        for event in store.backend.read()
+        if event.type == "agent.defined"
+    ]
+
+
+def test_a_definition_goes_with_its_last_session(store: LogStore, tmp_path: Path) -> None:
+    """Not before; whoever uses it again writes it again, under another name; and no name is the
+    digest of what it names."""
+    first, second = ask(store, TEXT), ask(store, TEXT)
+    [name] = definitions(store)
+    assert name.endswith("False")
+    store.erase_session(first, reason="x")
+    assert definitions(store) == [name]
+    assert store.replay(second) is not None
+    store.erase_session(second, reason="x")
+    assert definitions(store) == [name.replace("False", "True")]
+    assert is_sound(store)
+    store.close()
+    assert found_in(tmp_path, TEXT) == []
+
+
+def test_a_definition_is_written_again(store: LogStore) -> None:
+    """After its erasure, in the same process and in others."""
+    store.erase_session(ask(store, TEXT), reason="x")
+    again = ask(store, TEXT)
+    names = definitions(store)
+    assert [name.split()[1] for name in names] == ["True", "False"]
+    assert len({name.split()[0] for name in names}) == 2
+    assert is_sound(store)
+    assert store.load_session(again).delivery == "Hello."

@@ -485,7 +485,9 @@ if {{unfinished}}:
         assert [file.name for file in locks.iterdir() if file.name not in KNOWN_LOCKS] == []
 
 
-KNOWN_LOCKS = {"write.lock", "write.queue", "project.lock", "rebuild.lock"}
+KNOWN_LOCKS = {
+    "write.lock", "write.queue", "project.lock", "rebuild.lock", "erase.lock", "definitions.key",
+}  # fmt: skip
 
 
 def test_the_file_reads_well_in_sqlite_utils(tmp_path: Path) -> None:
