@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lllm.cli.render.calls import show_calls
 from lllm.cli.render.costs import show_costs
+from lllm.cli.render.search import show_hits
 from lllm.cli.render.session import read_details, show_session
 from lllm.cli.render.session_diff import show_diff
 from lllm.cli.render.session_list import show_list
@@ -100,6 +101,26 @@ class StoreTools:
         left = len(text) - end
         return part if left <= 0 else f"{part}\n... {left:,} characters more: offset={end}"
 
+    def search(
+        self,
+        query: str,
+        role: str | None = None,
+        tags: dict[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+    ) -> str:
+        """Find messages by their words, newest first, each with its session and a snippet.
+
+        `query` is words that a message must all have; OR and NOT stand between words, "late
+        delivery" is words next to each other, refund* is how words begin.
+        """
+        hits = self._store.search(
+            query, role=role, tags=tags, after=after, limit=_within(limit), tz=self._zone
+        )
+        if not hits:
+            return "No message has these words."
+        return _printed(lambda console: show_hits(console, hits, self._zone))
+
     def list_calls(
         self,
         error: str | None = None,
@@ -160,8 +181,8 @@ def make_mcp_server(store: LogStore, zone: dt.tzinfo) -> MCPServer:
                                   log_level="ERROR")  # fmt: skip
     tools = StoreTools(store, zone)
     for tool in (
-        tools.list_sessions, tools.show_session, tools.read_texts, tools.list_calls, tools.costs,
-        tools.compare,
+        tools.list_sessions, tools.search, tools.show_session, tools.read_texts,
+        tools.list_calls, tools.costs, tools.compare,
     ):  # fmt: skip
         made = server.tool(
             annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),

@@ -26,6 +26,7 @@ from lllm.web.cost_page import cost_page
 from lllm.web.health_page import health_page
 from lllm.web.openapi import ENDPOINTS
 from lllm.web.pages import StorePages
+from lllm.web.search_page import place_of_event, search_page
 from lllm.web.session_page import events_page, exported_session, session_page, step_page, step_text
 from lllm.web.sessions_page import sessions_page, sums_part
 from lllm.web.store_page import store_page
@@ -83,6 +84,7 @@ def make_app(
             route("/sums", sums_part),
             route("/sessions/{session_id}", session_page),
             route("/sessions/{session_id}/events", events_page),
+            route("/sessions/{session_id}/at/{position:int}", place_of_event),
             route("/sessions/{session_id}/export.{format}", exported_session),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}", step_page),
             route("/sessions/{session_id}/steps/{owner}/{request_number:int}/text", step_text),
@@ -90,6 +92,7 @@ def make_app(
             route("/calls", calls_page),
             route("/cost", cost_page),
             route("/health", health_page),
+            route("/search", search_page),
             route("/store", store_page),
             *(route(path, endpoint) for path, (endpoint, *_) in ENDPOINTS.items()),
             Route("/live", changes, methods=["GET"]),

@@ -49,12 +49,16 @@ def test_an_agent_reads_the_store(path: Path) -> None:
     async def do(client: Client) -> None:
         tools = (await client.list_tools()).tools
         assert [one.name for one in tools] == [
-            "list_sessions", "show_session", "read_texts", "list_calls", "costs", "compare",
+            "list_sessions", "search", "show_session", "read_texts", "list_calls", "costs",
+            "compare",
         ]  # fmt: skip
         assert all(one.annotations and one.annotations.read_only_hint for one in tools)
         assert all(one.description for one in tools)
         listed = await said(client, "list_sessions", tags={"customer": "bob"})
         (found,) = [word for word in listed.split() if len(word) == 26]
+        hits = await said(client, "search", query='"order Z-99"', role="tool")
+        assert "No order Z-99" in hits
+        assert "kettle" not in hits
         shown = await said(client, "show_session", session_id=found[:20])
         assert "No order Z-99" in shown
         assert "x $0.15/M" in shown

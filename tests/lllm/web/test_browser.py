@@ -129,7 +129,7 @@ def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> Non
     ids = [one.session_id for one in hostile]
     assert len(ids) == 2
     with looking(browser, page) as tab:
-        paths = ["/", "/cost", "/cost?by=agent", "/calls", "/store"]
+        paths = ["/", "/cost", "/cost?by=agent", "/calls", "/store", "/search?q=alert"]
         for one in ids:
             paths += [f"/sessions/{one}", f"/sessions/{one}/events"]
         for path in paths:
@@ -148,7 +148,16 @@ def test_nothing_hostile_runs_on_any_page(browser: Browser, page: Served) -> Non
 def test_it_fits_the_window(browser: Browser, page: Served, width: int) -> None:
     found = page.store.list_sessions(tags={"customer": "bob"})[0].session_id
     with looking(browser, page, viewport={"width": width, "height": 800}) as tab:
-        for path in ("/", f"/sessions/{found}", "/cost", "/health", "/calls", "/store", "/compare"):
+        for path in (
+            "/",
+            f"/sessions/{found}",
+            "/cost",
+            "/health",
+            "/calls",
+            "/search?q=kettle",
+            "/store",
+            "/compare",
+        ):
             tab.goto(page.address + path)
             wide = tab.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{path} needs {wide} pixels"

@@ -249,3 +249,32 @@ def test_the_file_of_a_session_has_its_texts_whole(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
     refused = ["show", found, "--store", str(path), "--html", str(file), "--json"]
     assert CliRunner().invoke(cli, refused).exit_code == 2
+
+
+def test_a_hit_leads_to_its_step(page: Served) -> None:
+    text = page.get("/search?q=kettle+A-17&role=user")[2]
+    assert "Where is the <mark>kettle</mark> of" in text
+    (address,) = re.findall(r'"(/sessions/[^"]*/at/[0-9]+)"', text)
+    status, headers, _ = page.get(address)
+    assert status == 303
+    place, _, step = headers["location"].partition("#")
+    assert f'id="{step}"' in page.get(place)[2]
+    assert step.endswith(".1")
+    (answer,) = re.findall(
+        r'"(/sessions/[^"]*/at/[0-9]+)"',
+        page.get("/search?q=%22on+its+way%22+A-17&role=assistant")[2],
+    )
+    assert page.get(answer)[1]["location"].endswith(".2")
+    (result,) = re.findall(
+        r'"(/sessions/[^"]*/at/[0-9]+)"', page.get("/search?q=item+kettle&role=tool")[2]
+    )[:1]
+    assert page.get(result)[1]["location"].endswith(".1")
+
+
+def test_a_search_that_can_not_be_read_is_told(page: Served) -> None:
+    status, _, text = page.get("/search?q=%22open")
+    assert status == 200
+    assert '<p class="error">' in text
+    assert "No message has these words" in page.get("/search?q=nothinglikeit")[2]
+    for hostile in HOSTILE:
+        assert page.get(f"/search?q={quote(hostile)}")[0] == 200
