@@ -1,6 +1,7 @@
 """The lowest layer: event types, their encoding, and the logs that store them.
 
-    model, codec, envelope   the event types; payloads as bytes; the form of a stored event
+    model, codec             the event types; payloads as bytes
+    envelope, digest         the form of a stored event; its digest
     recorder, statements     write the events of a session; write later statements about one
     buffered                 keeps events in memory while a log can't be written
     backend, log             the interface of every log; its public names

@@ -48,7 +48,7 @@ def leaf_digest(
         time: Nanoseconds UTC.
         type_: The event type, as "llm.responded".
         version: The version of the payload's fields.
-        data: The payload.
+        data: The payload, as it is stored.
 
     Returns:
         The digest, 32 bytes.
@@ -81,11 +81,11 @@ def leaf_of_commitment(
 
 
 class StreamDigests:
-    """Computes the digests of the events of one stream, faster than `leaf_digest` does.
+    """Computes the digests of the events of one stream, faster than `leaf_digest`.
 
     Args:
-        salt: Of the stream.
-        stream: Its name.
+        salt: The salt of the stream; see `ids.new_salt`.
+        stream: The name of the stream.
 
     Raises:
         TypeError, AttributeError, UnicodeEncodeError: These are of the wrong kind.
@@ -101,9 +101,12 @@ class StreamDigests:
         """Compute the digest that an event of the stream should have.
 
         Args:
-            event: As a log gave it.
-            committed: The commitment that is left of its payload, None where the payload is there;
-                see `commitment_of_erased`.
+            event: The event as read from a log.
+            committed: The commitment from an erased payload (see `commitment_of_erased`); None if
+                the payload is not erased.
+
+        Returns:
+            The digest, 32 bytes.
         """
         if committed is None:
             inner, outer = self._inner.copy(), self._outer.copy()
@@ -138,7 +141,7 @@ def commitment(salt: bytes, data: bytes) -> bytes:
 
     Args:
         salt: The salt of the stream.
-        data: The payload.
+        data: The payload, as it is stored.
 
     Returns:
         The commitment, 32 bytes.
@@ -169,7 +172,7 @@ def seal(
         time: Nanoseconds UTC.
         type_: The event type, as "llm.responded".
         version: The version of the payload's fields.
-        data: The payload.
+        data: The payload, as it will be stored.
 
     Returns:
         The event with its digest.

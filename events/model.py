@@ -386,11 +386,11 @@ class SessionHeld(Event, frozen=True, kw_only=True):
     about: str
     """The id of the session."""
     by: str
-    """Who placed the hold."""
+    """The name of the person or program that placed the hold."""
     reason: str
-    """Why, as the name of a case."""
+    """The reason for the hold, such as the name of a legal case."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class SessionReleased(Event, frozen=True, kw_only=True):
@@ -402,18 +402,19 @@ class SessionReleased(Event, frozen=True, kw_only=True):
     hold: str | None = None
     """The stream of the hold that is released; None for all holds on the session."""
     by: str
-    """Who lifted it."""
+    """The name of the person or program that released it."""
     reason: str
-    """Why."""
+    """The reason that was given for the release."""
     salt: bytes
-    """The salt of this statement's own stream."""
+    """The salt of the stream of this statement."""
 
 
 class SessionErased(Event, frozen=True, kw_only=True):
     """A session's payloads were erased on purpose; its list row and costs remain.
 
-    Every field of it stays in the log. It is written before the payloads go, so whoever finds it
-    beside payloads of the session finishes what was begun.
+    All its fields stay in the log. It is written before the payloads are erased. If it is found
+    while payloads of the session are still there, the erasure was interrupted, and is then
+    finished.
     """
 
     type: ClassVar[str] = "session.erased"
@@ -438,17 +439,20 @@ class SessionErased(Event, frozen=True, kw_only=True):
     name: str = ""
     """The tactic's short name."""
     kind: str = "tactic"
-    """What it was, as its SessionStarted said."""
+    """The kind of the session, as in its SessionStarted."""
     partition: str = ""
-    """The part of the store that it belongs to."""
+    """The partition of the store that it belonged to; "" for the default one."""
     elapsed: Number | None = None
-    """Nanoseconds from its start to its end, None where it has no end."""
+    """Nanoseconds from its start to its end; None if it had not ended."""
     ancestors: tuple[Ancestor, ...] = ()
-    """The sessions above it, root first; they are erased as well."""
+    """The sessions that it was called in, outermost first; they are erased, too."""
     ordinal: Number | None = None
-    """Which child of its parent it was, from 1."""
+    """The number of the session among its parent's children, from 1; None for a root session."""
     origin: Origin | None = None
-    """The session that it was made from."""
+    """The session that it replayed or forked, or was an imported copy of.
+
+    None for other sessions.
+    """
     digests: str | None = None
     """The root of the Merkle tree (RFC 6962) over the digests of its events, in order, as hex."""
     streams: tuple[str, ...] = ()

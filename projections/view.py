@@ -36,7 +36,7 @@ def storable(text: str) -> str:
     """Escape lone surrogates in a text, because a row can only hold UTF-8.
 
     Args:
-        text: The text.
+        text: Any text.
 
     Returns:
         The text with lone surrogates escaped.
@@ -155,8 +155,8 @@ class ViewEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as views get it, decoded once for all views.
 
     Attributes:
-        event: The recorded event.
-        payload: The decoded payload.
+        event: The event as read from the log.
+        payload: The payload of the event, decoded.
         session: The session that the event is about; None if there is none, or if the log does not
             have it.
         is_residue: For a `session.erased`: True if the payloads of the session were already erased

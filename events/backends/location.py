@@ -50,10 +50,10 @@ def local_path(given: str | os.PathLike[str]) -> Path:
     """Convert a text into a path, with `~` and `~user` expanded.
 
     Args:
-        given: A path.
+        given: A path, as a user wrote it.
 
     Returns:
-        The path.
+        The path, with `~` replaced by the home folder.
 
     Raises:
         ConfigError: It is a URL, or `~` names an unknown user.

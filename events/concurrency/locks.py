@@ -40,7 +40,7 @@ class FileLock:
     It does not exclude other threads of the same process: hold a thread lock around it.
 
     Args:
-        path: The file.
+        path: The path of the file to lock.
 
     Raises:
         OSError: The file can't be opened.
@@ -143,7 +143,7 @@ class FileLock:
         """Write bytes at the beginning of the file.
 
         Args:
-            data: The bytes.
+            data: The bytes to write; what the file has behind them stays.
 
         Raises:
             OSError: The file can't be written.
@@ -196,7 +196,7 @@ def is_held(path: Path) -> bool:
     """True if any process holds the lock of a file.
 
     Args:
-        path: The lock file.
+        path: The path of the lock file.
 
     Returns:
         False if none does, if there is no file, or if it can't be found out.

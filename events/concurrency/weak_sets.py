@@ -33,7 +33,7 @@ class LiveSet(Generic[T]):
         """Remove an object, if it is there.
 
         Args:
-            thing: The object.
+            thing: The object to remove.
         """
         self._refs.discard(ref(thing))
 

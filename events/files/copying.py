@@ -86,8 +86,8 @@ def finish(original: Path, copy: Path) -> None:
     """Sync a copied file to the disk, and give it the original's permissions.
 
     Args:
-        original: The original file.
-        copy: The copied file.
+        original: The file that was copied.
+        copy: The new file, which is complete.
 
     Raises:
         OSError: The copy can't be synced or changed.

@@ -28,7 +28,7 @@ def sync_open_file(path: str, descriptor: int) -> int:
     Nothing happens if it is not open, or if the sync fails.
 
     Args:
-        path: The file.
+        path: The path of the file.
         descriptor: The descriptor that was used the last time, which is tried first; -1 for none.
 
     Returns:

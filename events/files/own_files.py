@@ -52,7 +52,7 @@ def open_own(path: Path | str, flags: int, *, mode: int = FILE_MODE) -> int:
     """Open a file of lllm, which must be a regular file and not a link.
 
     Args:
-        path: The file.
+        path: The path of the file.
         flags: The flags for os.open, such as os.O_RDWR | os.O_CREAT.
         mode: The permissions of a file that is created, independent of the umask.
 
@@ -102,7 +102,7 @@ def open_to_read(path: Path) -> FileIO:
     """Open a file of lllm for reading bytes.
 
     Args:
-        path: The file.
+        path: The path of the file to read.
 
     Returns:
         The open file.
@@ -120,7 +120,7 @@ def make_new(path: Path, *, mode: int = FILE_MODE) -> FileIO:
     A link at the path is removed, not followed.
 
     Args:
-        path: The file.
+        path: The path of the new file.
         mode: The permissions of the file, independent of the umask.
 
     Returns:
@@ -138,7 +138,7 @@ def read_own(path: Path) -> bytes:
     """Read a file of lllm.
 
     Args:
-        path: The file.
+        path: The path of the file to read.
 
     Returns:
         The content of the file.
@@ -158,7 +158,7 @@ def file_id(fd: int) -> FileId | None:
     that gets the same number. Code that keeps a descriptor open compares this before each write.
 
     Args:
-        fd: The descriptor.
+        fd: The file descriptor; a closed one is allowed.
 
     Returns:
         The identity of the file; None if the descriptor is closed.
@@ -174,7 +174,7 @@ def leads_to(fd: int, opened: FileId | None) -> bool:
     """True if a descriptor still leads to the file that was opened.
 
     Args:
-        fd: The descriptor.
+        fd: The file descriptor; a closed one is allowed.
         opened: The result of `file_id` when the file was opened.
 
     Returns:
@@ -194,7 +194,7 @@ def mark_descriptor(fd: int) -> int:
     leads to the same file. Checking the offset takes a quarter of the time of `leads_to`.
 
     Args:
-        fd: The descriptor.
+        fd: An open file descriptor.
 
     Returns:
         The offset. Another file with the same descriptor has the same offset only once in 2^31
@@ -207,7 +207,7 @@ def has_mark(fd: int, mark: int) -> bool:
     """True if a descriptor still has its mark.
 
     Args:
-        fd: The descriptor.
+        fd: The file descriptor; a closed one is allowed.
         mark: The offset that `mark_descriptor` returned.
 
     Returns:
@@ -223,7 +223,7 @@ def is_at(path: Path, opened: FileId | None) -> bool:
     """True if a path leads to the file that was opened.
 
     Args:
-        path: The path.
+        path: The path to check.
         opened: The result of `file_id` when the file was opened.
 
     Returns:
@@ -240,7 +240,7 @@ def close_own(fd: int, opened: FileId | None) -> None:
     """Close a descriptor, unless it now leads to another file.
 
     Args:
-        fd: The descriptor.
+        fd: The file descriptor; a closed one is allowed.
         opened: The result of `file_id` when the file was opened.
     """
     if leads_to(fd, opened):
@@ -268,7 +268,7 @@ def check_by_path(path: Path | str) -> None:
     """Check that a path is safe for SQLite to open: a regular file, or nothing.
 
     Args:
-        path: The file.
+        path: The path that SQLite will open.
 
     Raises:
         LogUnavailable: There is a link, a FIFO, a device, a socket or a folder at the path.
@@ -285,7 +285,7 @@ def check_database(path: Path | str) -> None:
     link's target.
 
     Args:
-        path: The database.
+        path: The path of the database.
 
     Raises:
         LogUnavailable: One of the files is a link, a FIFO, a device, a socket or a folder.
@@ -302,7 +302,7 @@ def make_folder(
     """Create a folder of lllm, unless it exists.
 
     Args:
-        path: The folder.
+        path: The path of the folder.
         parents: True to create the folders above it too; these may be links.
         durable: True to wait until the names of all new folders are on the disk.
         mode: The permissions of new folders, independent of the umask.
@@ -348,7 +348,7 @@ def make_database(path: Path, *, mode: int = FILE_MODE) -> None:
     opened: this process might lose its locks on it (see `file_header.refuse_others`).
 
     Args:
-        path: The file.
+        path: The path of the new file.
         mode: The permissions of the file, independent of the umask.
 
     Raises:
@@ -365,7 +365,7 @@ def open_new_output(path: str, flags: int) -> int:
     The permissions of an existing file are not changed.
 
     Args:
-        path: The file.
+        path: The path of the output file.
         flags: The flags for os.open.
 
     Returns:
@@ -402,7 +402,7 @@ def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk.
 
     Args:
-        folder: The folder.
+        folder: The path of the folder.
 
     Raises:
         OSError: The folder can't be synced.

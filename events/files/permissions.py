@@ -93,7 +93,7 @@ def permit(fd: int, mode: int) -> None:
 
     Args:
         fd: A descriptor of the file or folder.
-        mode: The permissions.
+        mode: The permissions to set, as 0o600.
     """
     if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
         with suppress(OSError):

@@ -1,1 +1,1 @@
-"""Verifies, repairs and backs up logs."""
+"""Verifies, repairs, backs up and erases logs, and proves what is in them."""

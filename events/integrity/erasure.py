@@ -23,7 +23,7 @@ def check_erasable(log: LogBackend) -> ErasesPayloads:
     """Check that a log can erase payloads.
 
     Args:
-        log: The backend itself.
+        log: The backend of the log.
 
     Returns:
         The same log.
@@ -75,7 +75,7 @@ def erase_events(log: LogBackend, erased: Sequence[Recorded]) -> None:
     """Erase the payloads of events, permanently.
 
     Args:
-        log: The backend itself.
+        log: The backend of the log.
         erased: All events of some streams, in the form that `without_payloads` returns.
 
     Raises:

@@ -73,7 +73,7 @@ def lost_leaves(damage: LogDamaged, after: int) -> Leaves:
     """List the leaves of the events that a damage makes unreadable.
 
     Args:
-        damage: The damage.
+        damage: The error that reading the log raised.
         after: The position of the last event before it.
 
     Returns:
@@ -98,7 +98,7 @@ def marked(leaves: Leaves) -> list[bytes]:
     """Replace unreadable leaves by UNREADABLE_LEAF.
 
     Args:
-        leaves: The leaves.
+        leaves: The leaves, of which some may be None.
 
     Returns:
         The hashes, 32 bytes each.

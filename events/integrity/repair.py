@@ -18,7 +18,7 @@ class Mended(msgspec.Struct, frozen=True):
     """A file that a repair has changed.
 
     Attributes:
-        path: The file.
+        path: The path of the file.
         copy: The copy of the file before the repair. If an SQLite file had a write-ahead log, its
             copy is beside this one, under the same name with "-wal".
         bytes_before: The size before the repair, in bytes.

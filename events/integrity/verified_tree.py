@@ -1,7 +1,8 @@
 """Computes the roots that a log's Merkle tree had at earlier sizes, from its events as they are.
 
-Where events can't be read, the rest of the tree can be checked all the same if somebody still has
-the hashes over them: a root that comes out right with such a hash proves it, and every other leaf.
+If some events can't be read, the rest of the tree can still be checked with stored hashes over the
+unreadable parts. If the root computed with such a hash is right, it proves the hash and all other
+leaves.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from lllm.events.envelope import Recorded
 from lllm.events.integrity.leaves import Leaves, is_readable, leaf_pages, leaves_of, marked
 from lllm.events.integrity.merkle import RightEdge
 
-TILE_LEVEL = 8  # of the lowest nodes that are kept
-TILE = 1 << TILE_LEVEL  # leaves below one of these, a tile
+TILE_LEVEL = 8  # the level of the lowest nodes that are stored
+TILE = 1 << TILE_LEVEL  # leaves below such a node: a tile
 
 TileHash = Callable[[int], bytes | None]
-"""Returns a hash over 256 events by its number, from rows that may be wrong; None for none."""
+"""A function that returns the stored, perhaps wrong hash over a tile by its number, or None."""
 
 
 class UnreadableTile(msgspec.Struct, frozen=True):
-    """256 events of which some can't be read, so that only the hash over all may be known.
+    """A tile (256 events) with unreadable events, of which only the hash over all may be known.
 
     Attributes:
-        number: Which 256, from 0.
-        first: The position of the first of them.
-        last: The position of the last; of fewer at the end of the log, of the last there is.
-        unreadable: How many can't be read.
+        number: The number of the tile, from 0.
+        first: The position of its first event.
+        last: The position of its last event; the last tile of a log may have fewer events.
+        unreadable: The number of its events that can't be read.
     """
 
     number: int
@@ -43,21 +44,21 @@ class VerifiedTree:
     """The tree of a log, built while its events are read once.
 
     Args:
-        log: The log, which is asked about damaged places.
-        sizes: The sizes at which the root is wanted.
+        log: The log; it is read again at damaged places.
+        sizes: The sizes of the tree, in leaves, at which the root is wanted.
 
     Attributes:
-        edge: The right edge.
+        edge: The right edge of the tree so far.
         unreadable: The tiles with events that can't be read, in order.
     """
 
     def __init__(self, log: LogBackend, sizes: Collection[int]) -> None:
         self._log = log
-        self._due = sorted({*sizes, 0}, reverse=True)  # sizes that are still to come
+        self._due = sorted({*sizes, 0}, reverse=True)  # the sizes that are not reached yet
         self._edges: dict[int, list[bytes]] = {}
         self._tiles: list[bytes] = []
         self._reached = 0
-        self._first = self._lost = 0  # of the tile under way: its first position, its lost events
+        self._first = self._lost = 0  # of the current tile: its first position, its lost events
         self.edge = RightEdge()
         self.unreadable: list[UnreadableTile] = []
         self._append([])
@@ -66,7 +67,8 @@ class VerifiedTree:
         """Append the next events that could be read.
 
         Args:
-            events: The events. What stands where others were already is passed over.
+            events: The events, in order. An event at a position that the tree already has is
+                skipped.
         """
         if not events:
             return
@@ -81,10 +83,10 @@ class VerifiedTree:
                 self._append([(event.position, event.digest)])
 
     def damage(self, position: int) -> None:
-        """Append what can be told of the events up to the end of a damaged place.
+        """Append the leaves of a damaged place, as far as they can be found.
 
         Args:
-            position: The last position of the place.
+            position: The last position of the damaged place.
 
         Raises:
             LogError: The log can't be read.
@@ -98,12 +100,12 @@ class VerifiedTree:
         """Compute the root at one of the sizes.
 
         Args:
-            size: The size.
-            tile_hash: Gives the hash over 256 events of which some can't be read; None to put a
-                mark in place of each of those.
+            size: The size of the tree, in leaves; one of `sizes`.
+            tile_hash: A function that returns the hash over a tile with unreadable events; None to
+                put a mark in place of each such event.
 
         Returns:
-            The root; None if the log is shorter, or such a hash is not to be had.
+            The root, 32 bytes; None if the log is shorter, or if a needed hash is not known.
         """
         hashes = self._edges.get(size)
         if hashes is None:
@@ -124,7 +126,10 @@ class VerifiedTree:
         """List the tiles with unreadable events among the first `size` events.
 
         Args:
-            size: How many events.
+            size: The number of events to look at.
+
+        Returns:
+            The tiles, in order.
         """
         return [one for one in self.unreadable if one.number * TILE < size]
 
@@ -137,7 +142,7 @@ class VerifiedTree:
                 self._edges[self._due.pop()] = list(self.edge.hashes)
             if not leaves:
                 return
-            # Tile by tile takes longer; it is needed where something is lost.
+            # Tile by tile takes longer; it is needed if an event is lost.
             count = TILE - size % TILE if self._lost or not readable else len(leaves)
             if self._due:
                 count = min(count, self._due[-1] - size)

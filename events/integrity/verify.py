@@ -259,7 +259,7 @@ class _Check:
         stream.digests.append(event.digest)
 
     def end(self) -> None:
-        """Check, when all is read, that what was erased was erased on purpose."""
+        """Check, after the last event, that each erased payload belongs to a `session.erased`."""
         for stream, event in self._erased.items():
             if stream not in self._meant:
                 self._damage(event, "its payload was erased, and no session.erased tells of that")

@@ -58,7 +58,7 @@ def readable(data: bytes) -> tuple[str, str]:
     """Decode bytes as text.
 
     Args:
-        data: The bytes.
+        data: The bytes, which may be UTF-8 or UTF-16 text or something else.
 
     Returns:
         The text, and the name of the encoding that turns it back into the same bytes.
@@ -107,7 +107,7 @@ def encoded_again(run: str, at: int, data: bytes) -> str:
     Args:
         run: The original characters of the run.
         at: The place from which it was decoded.
-        data: The changed bytes.
+        data: The bytes after secrets in them were replaced.
 
     Returns:
         The new characters of the run.

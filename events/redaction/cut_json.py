@@ -61,7 +61,7 @@ def payload_may_hold_secret(data: bytes) -> bool:
     It is called for every event, so it searches the JSON without decoding it.
 
     Args:
-        data: The payload.
+        data: The payload, as bytes of JSON.
 
     Returns:
         False if the payload contains no known secret.

@@ -44,7 +44,7 @@ class Plain:
     """A text without escapes and encodings, with the original place of each character.
 
     Args:
-        text: The original text.
+        text: The text as it was written, with its escapes.
     """
 
     def __init__(self, text: str) -> None:
@@ -86,7 +86,7 @@ class Plain:
         """True if a text contains escapes or invisible characters to decode or remove.
 
         Args:
-            text: The original text.
+            text: The text as it was written, with its escapes.
 
         Returns:
             False if `Plain` would not change the text.

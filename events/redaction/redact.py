@@ -83,7 +83,7 @@ def payload(event: Event, redact: Redact | None) -> bytes:
     """Encode an event's payload without secrets: known ones first, then what `redact` finds.
 
     Args:
-        event: The event.
+        event: The event that will be written.
         redact: Functions or patterns that remove parts of payloads; None for none.
 
     Returns:
@@ -182,7 +182,7 @@ def without_content(event: Event, why: str) -> Event:
     """Replace everything in an event that did not come from lllm itself by marks.
 
     Args:
-        event: The event.
+        event: The event that can't be written as it is.
         why: The name of the error that makes this necessary, for the marks.
 
     Returns:

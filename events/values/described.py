@@ -101,7 +101,7 @@ def type_name(kind: type) -> str:
     """Return the module and the qualified name of a type.
 
     Args:
-        kind: The type.
+        kind: Any type, also one with an unusual metaclass.
 
     Returns:
         The name, as "app.models.Color".
@@ -116,7 +116,7 @@ def pairs(items: Mapping[Any, object]) -> Items:
     """Convert a dict to a list of its keys and values.
 
     Args:
-        items: The dict.
+        items: The dict, with keys and values of any type.
 
     Returns:
         The pairs, in the order of the dict.

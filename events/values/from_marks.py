@@ -33,7 +33,7 @@ def from_plain(value: object) -> object:
     unknown, and so does everything that is nested deeper than `to_plain` writes.
 
     Args:
-        value: The JSON form.
+        value: The JSON form that `to_plain` returned.
 
     Returns:
         The value.

@@ -36,7 +36,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     Attributes:
         database: The database of the rows.
-        changes: The collected changes.
+        changes: The changes to the rows of all views.
         generations: The views that applied the batch, and the generation of their rows.
         position: The position of the log that the batch reaches.
     """

@@ -73,7 +73,7 @@ def known_events(view: View) -> str:
     """List the event types and versions that a view's rows are built from.
 
     Args:
-        view: The view.
+        view: The view whose rows are built.
 
     Returns:
         JSON, in the form that a checkpoint stores.

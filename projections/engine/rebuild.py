@@ -128,12 +128,12 @@ def discard(projector: Projector, view: View, *, lock: Path | None) -> None:
     """Remove the rows of an optional view, and turn it off.
 
     Args:
-        projector: Whose rows they are.
-        view: The view.
-        lock: As of `rebuild`.
+        projector: The projector of the rows.
+        view: The optional view to remove.
+        lock: The lock file of a running rebuild; None if no other process uses the rows.
 
     Raises:
-        LogError: They can't be removed.
+        LogError: The rows can't be removed.
     """
     with projector.rebuilding, _only_rebuild(lock):
         with projector.alone() as mine:

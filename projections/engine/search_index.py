@@ -125,7 +125,7 @@ def index_differences(
             f"CREATE VIRTUAL TABLE temp.words_of_{number} USING "
             f"fts5vocab(main, '{search_table(table.name, generation)}', instance)"
         )
-    # Words come in their order. The sums differ where a word stands in another text, or elsewhere.
+    # Words come in order. The sums differ if a word is in another text, or at another place in it.
     columns = "count(*), sum(doc & 0xffffffff), sum((doc * 31 + offset) % 1000003)"
     words = [
         connection.execute(f"SELECT term, {columns} FROM temp.words_of_{number} GROUP BY term")

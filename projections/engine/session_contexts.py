@@ -44,8 +44,8 @@ class Contexts:
         """Make the ViewEvent of an event, with the session that the event is about.
 
         Args:
-            event: The recorded event.
-            payload: The decoded payload.
+            event: The event as read from the log.
+            payload: The payload of the event, decoded.
 
         Returns:
             The event in the form for views.
@@ -65,7 +65,7 @@ class Contexts:
         return ViewEvent(event, payload, self.of(about if isinstance(about, str) else event.stream))
 
     def _erasure(self, event: Recorded, erased: SessionErased) -> ViewEvent:
-        """Make the ViewEvent of an erasure, which may be all that is known of the session."""
+        """Make the ViewEvent of an erasure; the session's own start may have been erased."""
         found = self.of(erased.about)
         if found is None:
             return ViewEvent(event, erased, None)

@@ -24,7 +24,7 @@ def skip_corrupt_events(
     """Read the readable events of some types.
 
     Args:
-        log: The log.
+        log: The log to read.
         types: The event types, as "llm.responded".
         after: Read the events after this position.
         upto: The last position to read.
@@ -42,7 +42,7 @@ def skip_corrupt_events_of(log: LogBackend, stream: str, after: int) -> Iterator
     """Read the readable events of one stream.
 
     Args:
-        log: The log.
+        log: The log to read.
         stream: The name of the stream.
         after: Read the events after this position.
 
@@ -73,7 +73,7 @@ def events_and_digests(
     """Read the readable events of some types, and the digests of all others.
 
     Args:
-        log: The log.
+        log: The log to read.
         types: The event types that are read as a whole.
         after: Read the events after this position.
         upto: The last position to read.

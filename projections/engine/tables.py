@@ -19,7 +19,7 @@ def create_tables(connection: sqlite3.Connection, view: View, generation: int) -
 
     Args:
         connection: A connection with an open transaction.
-        view: The view.
+        view: The view that the tables belong to.
         generation: The number of the new generation, from 1.
     """
     for table in view.tables:
@@ -47,7 +47,7 @@ def show_generation(connection: sqlite3.Connection, view: View, generation: int)
 
     Args:
         connection: A connection with an open transaction.
-        view: The view.
+        view: The view that the tables belong to.
         generation: The generation to show.
     """
     for table in view.tables:

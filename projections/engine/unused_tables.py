@@ -55,7 +55,7 @@ def generations_in(table: Table, names: Sequence[str]) -> list[int]:
     """Find the existing generations of a table.
 
     Args:
-        table: The table.
+        table: The table of a view.
         names: The names of all tables in the file.
 
     Returns:

@@ -8,5 +8,6 @@ sessions, session_tags, calls, costs, cost_groups, erasures   the queries, with 
 selected_sessions    finds the session of an event while the log is read
 load_session         reads the events of one session, found by its row
 merkle               reads the Merkle tree of the log
+search_query, search parse a search, and find messages by their words
 rows                 reads rows by key and checks them
 """

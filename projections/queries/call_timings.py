@@ -1,4 +1,4 @@
-"""Reads how attempts to call a model ended, and how long they took, for statistics of many."""
+"""Reads the outcomes and durations of many attempts to call a model, for statistics."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ CROSS JOIN call_kinds AS k ON k.kind = f.kind"""
 
 @warm_msgspec
 class CallTiming(msgspec.Struct, frozen=True, array_like=True):
-    """How one attempt ended, and how long it took.
+    """The outcome and the duration of one attempt.
 
     Attributes:
-        number: The number of its session.
-        root: The number of the session at the top.
-        model: The model that answered, or was asked where none did.
+        number: The number of the attempt's session.
+        root: The number of the root session.
+        model: The model that answered; the requested model if none did.
         state: "success", "failure", "running" or "interrupted".
         status: The HTTP status of a failed attempt.
-        attempt: The try, from 1.
-        started: Nanoseconds UTC.
-        elapsed: Nanoseconds to the end of the answer; None while there is none.
+        attempt: The number of the attempt within its turn, from 1.
+        started: The start of the attempt, nanoseconds UTC.
+        elapsed: Nanoseconds from the request to the end of the answer; None if it has not ended.
         first_token: Nanoseconds to the first piece of a stream; None without one.
     """
 
@@ -65,15 +65,15 @@ def call_timings(
     """Read the newest attempts that a filter selects.
 
     Args:
-        connection: Reads the rows.
-        wanted: Which attempts are meant.
-        limit: How many at most.
+        connection: A connection to the database of the rows.
+        wanted: The filter of the attempts.
+        limit: The greatest number of attempts.
 
     Returns:
         The attempts, newest first.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     parts = [
         convert_rows(

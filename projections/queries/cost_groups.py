@@ -67,7 +67,7 @@ def sum_costs_by(
     Args:
         connection: A connection to the database of the rows.
         wanted: The filter of the sessions.
-        by: The groups.
+        by: The columns and tags to group by.
         zone: The time zone in which days are counted.
 
     Returns:
@@ -185,7 +185,7 @@ def tag_names(by: Iterable[Group]) -> list[str]:
     """List the names of the tags among some groups, in order.
 
     Args:
-        by: The groups.
+        by: The columns and tags to group by.
 
     Returns:
         The names, in the order of the groups.

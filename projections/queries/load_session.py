@@ -81,7 +81,7 @@ def read_sessions(log: LogBackend, found: FoundSession) -> list[Recorded]:
     """Read the events of sessions, and later statements about them.
 
     Args:
-        log: The log.
+        log: The log to read.
         found: The place of the sessions.
 
     Returns:
@@ -105,7 +105,7 @@ def read_definitions(
     """Read the agent definitions that events refer to.
 
     Args:
-        log: The log.
+        log: The log to read.
         database: The database of the rows, which have the positions of the definitions.
         events: The events of one or several sessions.
 
@@ -153,7 +153,7 @@ def read_gaps(log: LogBackend, events: Sequence[Recorded]) -> list[Recorded]:
     """Find the `log.gap` events that explain missing events of sessions.
 
     Args:
-        log: The log.
+        log: The log to read.
         events: The events of some sessions, in the order of the log.
 
     Returns:

@@ -69,8 +69,8 @@ class Combination(msgspec.Struct, frozen=True):
 
     Attributes:
         operator: "AND", "OR" or "NOT".
-        left: The first part.
-        right: The second part.
+        left: The part before the operator.
+        right: The part after the operator.
     """
 
     operator: Operator

@@ -58,7 +58,7 @@ def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selec
     Args:
         connection: A connection to the database of the rows; it reads how many sessions each facet
             has.
-        wanted: The filter.
+        wanted: The filter of the sessions.
 
     Yields:
         A selection of root sessions and, for a filter with a tactic, one of its outermost calls

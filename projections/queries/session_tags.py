@@ -27,7 +27,7 @@ def tags_of(connection: sqlite3.Connection, rows: Sequence[HasRoot]) -> dict[int
 
     Args:
         connection: A connection to the database of the rows.
-        rows: The sessions.
+        rows: The rows of the sessions.
 
     Returns:
         The tags by the number of the session: those of its root, overridden by its own.

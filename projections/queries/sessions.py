@@ -297,7 +297,7 @@ def family(connection: sqlite3.Connection, row: SessionRow) -> list[SessionRow]:
 
     Args:
         connection: A connection to the database of the rows.
-        row: The session.
+        row: The row of the session.
 
     Returns:
         Their rows, in the order of their starts.

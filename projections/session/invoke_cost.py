@@ -145,7 +145,7 @@ def total(costs: Iterable[InvokeCost]) -> InvokeCost:
     """Sum up any number of costs.
 
     Args:
-        costs: The costs.
+        costs: The costs to add; none give a cost of zero.
 
     Returns:
         The sum, exact to the nano-dollar, without rates per token.

@@ -1,1 +1,1 @@
-"""The views that lllm needs itself: sessions, tags, costs and calls."""
+"""The views that lllm itself needs, as sessions, tags, costs, calls and messages."""

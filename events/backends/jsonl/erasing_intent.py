@@ -18,7 +18,7 @@ class NotedLine(msgspec.Struct, array_like=True):
     """A line that is being overwritten.
 
     Attributes:
-        event: The erased event.
+        event: The event without its payload, as it is being written.
         begin: The offset of the line in its segment, in bytes.
         length: The length of the line without its newline, in bytes.
         more: The number of events of the same append that follow.

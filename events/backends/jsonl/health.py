@@ -18,7 +18,7 @@ def health_of(log: LocalFileBackend, head: int, read_bytes: int | None) -> Healt
     """Make the report of `ReportsHealth` for a JSONL log.
 
     Args:
-        log: The log.
+        log: The log to report on.
         head: The position up to which lines are counted.
         read_bytes: How many bytes may be read to count the events; None for no limit.
 

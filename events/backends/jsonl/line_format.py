@@ -297,7 +297,7 @@ def type_of(line: bytes) -> bytes:
     escaped.
 
     Args:
-        line: A complete line.
+        line: A complete line of the log, in bytes.
 
     Returns:
         The type, encoded as in the line.

@@ -129,7 +129,7 @@ def noted_in(lock: Path) -> int | None:
     """Read the note from a lock file that other processes may hold; see `HighWater.read`.
 
     Args:
-        lock: The lock file.
+        lock: The path of the log's lock file.
 
     Returns:
         The position; 0 if the note is ignored; None if there is no note.

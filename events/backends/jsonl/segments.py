@@ -63,7 +63,7 @@ def segment_at(folder: Path, begin: int) -> Segment:
 
     Args:
         folder: The folder of the log.
-        begin: The position.
+        begin: The position in the log, in bytes.
 
     Returns:
         The segment; its file need not exist.
@@ -399,10 +399,10 @@ def _events_of(
 
 
 def _event_of(segment: Segment, position: int, line: bytes) -> Recorded:
-    """Decode a line; one that is just being overwritten is known without it.
+    """Decode a line; if it is being overwritten, the event comes from `erasing_intent`.
 
     Raises:
-        ValueError: The line is not one as `encode_append` writes it.
+        ValueError: The line differs from what `encode_append` would write.
     """
     try:
         return decode(position, line)

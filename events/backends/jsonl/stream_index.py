@@ -108,7 +108,7 @@ class StreamIndex:
 
         Args:
             active: The segment that contains the position.
-            upto: The position.
+            upto: The position at which to stop; the end of a complete append.
 
         Raises:
             OSError: The log can't be read.

@@ -218,7 +218,7 @@ class SQLiteBackend(ReadsEventRows):
         erase_rows(self.database, erased)
 
     def vacuum(self) -> bool:
-        """Write the file anew without copies of erased data; see `ErasesPayloads`."""
+        """Rewrite the file without copies of erased data; see `ErasesPayloads`."""
         from lllm.events.backends.sqlite.erasing import vacuum
 
         return vacuum(self.database)

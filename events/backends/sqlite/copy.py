@@ -26,7 +26,7 @@ def copy_database(database: Database, copy: Path, progress: Progress | None) -> 
     """Copy a database as it is at this moment; others may write to it meanwhile.
 
     Args:
-        database: The original.
+        database: The open database to copy.
         copy: The file to create.
         progress: A function that is called with the bytes copied so far and the bytes to copy; None
             for no reports.

@@ -286,7 +286,7 @@ class Database:
         """Run one INSERT in its own transaction.
 
         Args:
-            sql: The statement.
+            sql: The INSERT statement, with `?` in place of each value.
             values: The values of all rows, one row after another.
 
         Returns:
@@ -298,7 +298,7 @@ class Database:
         return self._writer.insert(sql, values)
 
     def vacuum(self) -> None:
-        """Write the file anew without deleted data; other writers wait meanwhile.
+        """Rewrite the file without deleted data; other writers wait meanwhile.
 
         Raises:
             LogUnavailable: The file can't be written, or there is no space for a copy.
@@ -322,8 +322,8 @@ class Database:
         """Run a SELECT and return all its rows.
 
         Args:
-            sql: The statement.
-            parameters: The values for its placeholders.
+            sql: The SELECT statement, with `?` in place of each value.
+            parameters: The values for the `?`, in order.
 
         Returns:
             The rows.

@@ -3,7 +3,7 @@
 `PRAGMA secure_delete` is on for every connection, so the old content of a row is overwritten with
 zeros in place (https://sqlite.org/pragma.html#pragma_secure_delete). This does not remove all
 copies: when rows are moved from a full page to another, copies stay in unused space, and other
-programs may have deleted rows without it. Only a VACUUM, which writes the whole file anew, removes
+programs may have deleted rows without it. Only a VACUUM, which rewrites the whole file, removes
 these.
 
 The trigger that forbids UPDATE is dropped and created again in the transaction that erases. Other
@@ -27,7 +27,7 @@ def erase_rows(database: Database, erased: Sequence[Recorded]) -> None:
 
     Args:
         database: The database of the log.
-        erased: The erased events.
+        erased: The events without their payloads, as `digest.erase` makes them.
 
     Raises:
         LogUnavailable: The file can't be written.
@@ -50,7 +50,7 @@ def erase_rows(database: Database, erased: Sequence[Recorded]) -> None:
 
 
 def vacuum(database: Database) -> bool:
-    """Write the file anew without deleted data; see `ErasesPayloads.vacuum`.
+    """Rewrite the file without deleted data; see `ErasesPayloads.vacuum`.
 
     Args:
         database: The database of the log.

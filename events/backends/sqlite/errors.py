@@ -1,4 +1,4 @@
-"""Turns errors of sqlite3 into lllm's, with the path and what to do."""
+"""Turns errors of sqlite3 into lllm's errors, which name the path and what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FileErrors:
     Their messages name the path and what to do.
 
     Args:
-        path: The file.
+        path: The path of the file, which the messages name.
     """
 
     __slots__ = ("_path",)

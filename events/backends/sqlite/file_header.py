@@ -1,4 +1,4 @@
-"""Checks whose an SQLite file is, by its header and its tables, before anything is written."""
+"""Checks that an SQLite file belongs to lllm, before anything is written to it."""
 
 from __future__ import annotations
 
@@ -134,13 +134,16 @@ def _refuse_strange(
 
 
 def missing_guards(connection: sqlite3.Connection, schema: Sequence[str]) -> list[str]:
-    """List the statements for triggers of an INSERT that a log of lllm's does not have.
+    """List the statements that create triggers on INSERT which a log lacks.
 
-    Logs had none at first.
+    Logs of the first versions of lllm have none.
 
     Args:
-        connection: To the log.
-        schema: The statements that make a new log.
+        connection: A connection to the log.
+        schema: The SQL statements that create the tables of a new log.
+
+    Returns:
+        The statements.
     """
     found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
     there = {str(name) for (name,) in found}

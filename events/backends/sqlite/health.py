@@ -17,7 +17,7 @@ def health_of(log: SQLiteBackend, head: int) -> Health:
     """Make the report of `ReportsHealth` for an SQLite log.
 
     Args:
-        log: The log.
+        log: The log to report on.
         head: The highest position, which is the number of events.
 
     Returns:

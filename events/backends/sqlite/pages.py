@@ -252,7 +252,7 @@ def signed(value: int) -> int:
     """Convert an unsigned 64-bit integer to a signed one (two's complement).
 
     Args:
-        value: The unsigned integer.
+        value: An unsigned integer below 2^64.
 
     Returns:
         The signed integer with the same bits.

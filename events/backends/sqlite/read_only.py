@@ -43,7 +43,7 @@ class ReadOnlyDatabase(Database):
     """This process's connections to an SQLite file that it reads and never writes.
 
     Args:
-        path: The file.
+        path: The path of the SQLite file.
         writers: The lock file that writers of the file lock.
         version: The newest format that this version of lllm can read.
         schema: The SQL statements that create the tables of a new file.

@@ -60,7 +60,7 @@ def copy_of(path: Path, folder: Path) -> Path:
     """Copy a database and its write-ahead log byte by byte; both may be open.
 
     Args:
-        path: The file.
+        path: The path of the database.
         folder: The folder for the copies.
 
     Returns:
@@ -82,7 +82,7 @@ def salvage(copy: Path, target: Path, *, head: int = 0) -> Salvaged:
 
     Args:
         copy: A copy of the file; the copy of its write-ahead log is beside it.
-        target: The new file.
+        target: The path of the file to create.
         head: The last position of the log, as far as it is known.
 
     Returns:

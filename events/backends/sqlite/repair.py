@@ -65,7 +65,7 @@ def repair_database(path: Path, *, head: int = 0) -> Repaired:
     """Replace a damaged file, which no process may have open, with a repaired one.
 
     Args:
-        path: The file.
+        path: The path of the damaged file.
         head: The last position of the log, if SQLite could read it; otherwise 0.
 
     Returns:

@@ -45,7 +45,7 @@ class SharedDatabase(Database):
     """A Database that several stores share; closing it releases only this store's share.
 
     Args:
-        shared: The shared connections.
+        shared: The connections that the stores share.
         close: A function that releases the share.
         read_only: True to refuse writes, even if other stores may write.
     """
@@ -91,7 +91,7 @@ class SharedDatabase(Database):
         return self._writable().insert(sql, values)
 
     def vacuum(self) -> None:
-        """Write the file anew without deleted data; see `Database.vacuum`."""
+        """Rewrite the file without deleted data; see `Database.vacuum`."""
         self._writable().vacuum()
 
     def empty_write_ahead_log(self) -> bool:
@@ -146,7 +146,7 @@ def open_shared(
 
     Args:
         user: The object that opens the file; when it is garbage-collected, the share is released.
-        path: The file.
+        path: The path of the file; it is created if it does not exist.
         lock: The lock file that writers take; None for one in a folder beside the file.
         version: The version of the format, which the file's header contains.
         schema: The SQL statements that create the tables of a new file.

@@ -23,7 +23,7 @@ class WriteAheadLog:
     """Decides when the write-ahead log of a file is copied, and copies it.
 
     Args:
-        file: The database.
+        file: The path of the database that the write-ahead log belongs to.
 
     Attributes:
         checkpoint_at: The size in bytes from which the write-ahead log is copied into the file.

@@ -247,7 +247,7 @@ class Writer:
         """Run a statement that can't be part of a transaction, while no other process writes.
 
         Args:
-            sql: The statement.
+            sql: The SQL statement, without parameters.
 
         Returns:
             The rows of the statement, which may report that other connections prevented its work.
