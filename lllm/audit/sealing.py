@@ -26,11 +26,23 @@ _logger = logging.getLogger("lllm.store")
 Verdict = Literal["good", "wrong", "unknown"]
 
 
-def sealed(
-    log: LogBackend,
-    ask: Callable[[Callable[[Database], StoredTree]], StoredTree],
-    key: PrivateKey | None,
-) -> str:
+AsksRows = Callable[[Callable[[Database], StoredTree]], StoredTree]
+"""Asks a question of the rows of a log's views, as `ReadModel.ask` does."""
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A checkpoint that was just made.
+
+    Attributes:
+        checkpoint: What it says.
+        content: The content of its file, with a signature where a key was given.
+    """
+
+    checkpoint: LogCheckpoint
+    content: str
+
+
+def sealed(log: LogBackend, ask: AsksRows, key: PrivateKey | None) -> Sealed:
     """Make a checkpoint of a log as it is now.
 
     Args:
@@ -39,7 +51,7 @@ def sealed(
         key: Signs it, None for a plain one.
 
     Returns:
-        The content of the checkpoint's file.
+        The checkpoint, and the content of its file.
 
     Raises:
         LogError: The log can't be read.
@@ -61,8 +73,9 @@ def sealed(
             "1 event" if unreadable == 1 else f"{unreadable:,} events",
         )  # fmt: skip
     origin = log_name(log) if key is None else key.public.name
-    text = LogCheckpoint(origin, edge.size, edge.root()).text()
-    return text if key is None else sign_note(text, key).content()
+    checkpoint = LogCheckpoint(origin, edge.size, edge.root())
+    text = checkpoint.text()
+    return Sealed(checkpoint, text if key is None else sign_note(text, key).content())
 
 
 def log_name(log: LogBackend) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 from contextlib import ExitStack
 from itertools import count
+from typing import Protocol
 
 from lllm.events.buffered import BufferedLog
 from lllm.events.concurrency import finalizer_work
@@ -14,6 +15,13 @@ from lllm.store.projection_scheduler import CatchUp
 from lllm.store.read_model import ReadModel
 
 
+class Closes(Protocol):
+    """An object that is closed with the store."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class Closing:
     """Closes everything that a store uses, once.
 
@@ -21,6 +29,7 @@ class Closing:
         log: Closed, once the events that wait were written.
         rows: What lists and sums are read from.
         catch_up: What brings the rows up to date.
+        seals: Closed last but the rows and the log, None where there are none.
         liveness: The lock of this process, None where there is none.
     """
 
@@ -29,11 +38,13 @@ class Closing:
         log: BufferedLog,
         rows: ReadModel,
         catch_up: CatchUp,
+        seals: Closes | None,
         liveness: Liveness | None,
     ) -> None:
         self._log = log
         self._rows = rows
         self._catch_up = catch_up
+        self._seals = seals
         self._liveness = liveness
         self._number = next(_numbers)
         _closings[self._number] = self
@@ -51,6 +62,8 @@ class Closing:
             closing.callback(self._let_go)
             closing.callback(self._rows.close)
             closing.callback(self._log.close)
+            if self._seals is not None:
+                closing.callback(self._seals.close)
             closing.callback(self._catch_up.close)
 
     def _let_go(self) -> None:

@@ -56,6 +56,7 @@ from lllm.times import Moment, datetime_of
 if TYPE_CHECKING:
     from lllm.agents.fork_edits import Edit
     from lllm.audit.keys import PrivateKey, PublicKey
+    from lllm.audit.periodic_seals import SealPlan
     from lllm.audit.proof import Proof
     from lllm.importing.merge import ImportedSessions
     from lllm.replay.divergence import OnDivergence
@@ -93,10 +94,18 @@ class LogStore:
             something else: US dollars for a million tokens, as
             {"my-model": {"input": 0.5, "output": 1.5}}, or a function of model, usage and provider;
             see `PriceTable.of`.
+        seal_every: How long to wait between two checkpoints of the log, which are written while the
+            store is open and once more when it is closed: seconds, a timedelta, or a text as
+            "10min". None for no checkpoints; see `seal`.
+        seal_to: The folder for these files, outside of the store; created if it does not exist.
+        seal_key: The private key that signs them, or the path of its file; None for no signature.
 
     Raises:
         LogError: The backend can't be read or written.
-        ConfigError: The backend is not a LogBackend, or `prices` or `redact` is invalid.
+        ConfigError: The backend is not a LogBackend, or `prices`, `redact` or `seal_every` is
+            invalid.
+        AuditError: The folder or key for seals is beside the store, or the key can't be read.
+        MissingExtra: `seal_key` is given, and the extra `audit` is not installed.
     """
 
     def __init__(
@@ -109,6 +118,9 @@ class LogStore:
         redact: Redact | None = None,
         views: Iterable[View] = (),
         prices: Prices | PriceTable | None = None,
+        seal_every: Duration | None = None,
+        seal_to: str | os.PathLike[str] | None = None,
+        seal_key: PrivateKey | str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(backend, LogBackend):
             raise ConfigError(
@@ -120,6 +132,7 @@ class LogStore:
                 StoreSettings(
                     backend, runtime, partition, on_error, checked(redact), tuple(views),
                     None if prices is None else PriceTable.of(prices),
+                    _plan_of(seal_every, seal_to, seal_key, backend),
                 )
             )
         )  # fmt: skip
@@ -149,6 +162,9 @@ class LogStore:
         redact: Redact | None = None,
         views: Iterable[View] = (),
         prices: Prices | PriceTable | None = None,
+        seal_every: Duration | None = None,
+        seal_to: str | os.PathLike[str] | None = None,
+        seal_key: PrivateKey | str | os.PathLike[str] | None = None,
     ) -> LogStore:
         """Open the store at a path or URL; the location decides which backend is used.
 
@@ -163,6 +179,9 @@ class LogStore:
             redact: As in `LogStore`.
             views: As in `LogStore`.
             prices: As in `LogStore`.
+            seal_every: As in `LogStore`.
+            seal_to: As in `LogStore`.
+            seal_key: As in `LogStore`.
 
         Returns:
             The store.
@@ -176,7 +195,8 @@ class LogStore:
         try:
             return cls(
                 backend, runtime=runtime, partition=partition, on_error=on_error, redact=redact,
-                views=views, prices=prices,
+                views=views, prices=prices, seal_every=seal_every, seal_to=seal_to,
+                seal_key=seal_key,
             )  # fmt: skip
         except BaseException:
             backend.close()
@@ -1117,7 +1137,7 @@ class LogStore:
 
         self._require_written("a seal")
         self._rows.catch_up()
-        return sealed(self.log, self._rows.ask, key)
+        return sealed(self.log, self._rows.ask, key).content
 
     def prove(
         self,
@@ -1271,6 +1291,19 @@ def _a_reason(reason: str) -> str:
     if not reason.strip():
         raise ValueError("Give a reason; it stays in the log.")
     return reason
+
+
+def _plan_of(
+    every: Duration | None,
+    to: str | os.PathLike[str] | None,
+    key: PrivateKey | str | os.PathLike[str] | None,
+    backend: LogBackend,
+) -> SealPlan | None:
+    if every is None and to is None and key is None:
+        return None
+    from lllm.audit.periodic_seals import seal_plan
+
+    return seal_plan(every, to, key, backend)
 
 
 def session_host(store: LogStore) -> StoreSessionHost:

@@ -10,6 +10,7 @@ import logging
 import pickle
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,6 +32,9 @@ from lllm.store.projection_scheduler import CatchUp
 from lllm.store.read_model import ReadModel
 from lllm.store.session_reader import SessionReader
 
+if TYPE_CHECKING:
+    from lllm.audit.periodic_seals import SealPlan
+
 _logger = logging.getLogger("lllm.store")
 
 
@@ -44,6 +48,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
     redact: Redact | None
     views: tuple[View, ...]
     prices: PriceTable | None
+    seals: SealPlan | None = None
 
 
 class StoreSessionHost:
@@ -80,12 +85,19 @@ class StoreSessionHost:
         self._scheduler = CatchUp(self.rows)
         if self._liveness is not None:
             self._liveness.use()
-        self._closing = Closing(self.log, self.rows, self._scheduler, self._liveness)
+        self._seals = None
+        if settings.seals is not None and self.persists and not self.read_only:
+            from lllm.audit.periodic_seals import PeriodicSeals
+
+            self._seals = PeriodicSeals(settings.seals, self.log, self.rows.ask)
+        self._closing = Closing(self.log, self.rows, self._scheduler, self._seals, self._liveness)
         # The collector may drop it anywhere, also where this thread holds a lock.
         self._dropped = weakref.finalize(self, finalizer_work.close_later, self._closing)
         self._dropped.atexit = False
         self.rows.build_stale()
         finish_erasures(self)
+        if self._seals is not None:
+            self._seals.begin()
 
     def __reduce__(self) -> tuple[Callable[..., StoreSessionHost], tuple[StoreSettings]]:
         """Pickle the store by its settings; another process opens it once."""
@@ -98,6 +110,8 @@ class StoreSessionHost:
 
     def owner(self) -> str:
         """See SessionHost."""
+        if self._seals is not None:
+            self._seals.begin()  # after a fork, it does not run yet
         try:
             return "" if self._liveness is None else self._liveness.owner()
         except OSError as error:
@@ -127,7 +141,7 @@ def _reopened(settings: StoreSettings) -> StoreSessionHost:
     backend = settings.backend
     key = pickle.dumps(
         (backend, settings.partition, settings.on_error, settings.redact, settings.views,
-         settings.prices)
+         settings.prices, settings.seals)
     )  # fmt: skip
     with _opening.held():
         if key in _opened:
