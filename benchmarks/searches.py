@@ -19,7 +19,8 @@ from benchmarks.generated_tags import Tagger
 from benchmarks.measure import Bar, Figure, Spread, in_rounds, milliseconds
 from lllm import LogStore, SQLiteBackend
 from lllm.events import codec
-from lllm.events.envelope import NewEvent, seal
+from lllm.events.digest import seal
+from lllm.events.envelope import NewEvent
 from lllm.events.ids import new_id, new_salt
 from lllm.events.model import (
     Content,

@@ -178,7 +178,7 @@ def _rows(
 
 
 def _views(rows: ReadModel, head: int, found: Mapping[str, Checkpoint]) -> Iterator[ViewFacts]:
-    views = {view.name: view for view in rows.projector.views}
+    views = {view.name: view for view in rows.projector.present(found)}
     for name in sorted({*views, *found}):
         view, at = views.get(name), found.get(name)
         version = None if view is None else view.version

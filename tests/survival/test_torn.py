@@ -17,7 +17,7 @@ from lllm.events.backends.jsonl.line_format import encode_append
 from lllm.events.errors import LogDamaged
 from lllm.events.integrity.repair import repair
 from lllm.projections.engine.tables import create_tables, show_generation
-from lllm.projections.table_names import generation_table
+from lllm.projections.table_names import generation_table, search_table
 from lllm.projections.view import View
 from lllm.testing.writers import event, without_positions
 from tests.support.echo import echo
@@ -175,6 +175,10 @@ def _next_generation(store: LogStore, *, filled: bool = True) -> dict[View, int]
                     f"INSERT INTO {generation_table(table.name, old + 1)} "
                     f"SELECT * FROM {generation_table(table.name, old)}"
                 )
+                for part in ("data", "idx", "docsize") if table.search else ():
+                    index, before = (search_table(table.name, at) for at in (old + 1, old))
+                    connection.execute(f"DELETE FROM {index}_{part}")
+                    connection.execute(f"INSERT INTO {index}_{part} SELECT * FROM {before}_{part}")
     return {view: found[view.name].generation + 1 for view in views}
 
 

@@ -16,6 +16,7 @@ APPLICATION_ID = 0x6C6C6C6D  # "lllm" in ASCII, the application id in the file's
 _BESIDE = ("-wal", "-shm", "-journal")
 # the name of a table with rows of a projection
 _ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)
+_INDEX = re.compile(r"\w+_v\d+_search(?=_|$)", re.ASCII)  # and the tables within it
 _LOGS = ("events",)
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 
@@ -117,7 +118,9 @@ def _refuse_strange(
             strange = kind != "view" or not re.fullmatch(
                 rf"CREATE VIEW {name} AS SELECT \* FROM {name}_v\d+", str(sql)
             )
-        elif rows or table in (*_LOGS, "checkpoints"):
+        elif _INDEX.fullmatch(str(name)):
+            strange = not str(sql).startswith(f"CREATE VIRTUAL TABLE {name} USING fts5(")
+        elif rows or _INDEX.match(str(table)) or table in (*_LOGS, "checkpoints"):
             strange = kind in ("trigger", "view") or (kind == "table" and "GENERATED" in str(sql))
         else:
             strange = False
@@ -167,6 +170,8 @@ def names_of_lllm(schema: Sequence[tuple[str, str, str, str]]) -> set[str]:
             found.add(str(name))
         if kind == "table" and rows and rows[1] in views:
             found |= {str(name), rows[1]}
+        if kind == "table" and _INDEX.match(str(name)):
+            found.add(str(name))
     return found
 
 
