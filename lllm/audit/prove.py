@@ -127,7 +127,8 @@ def _proven(
             if index is None:
                 break  # of a session that runs, what came later
         made.append(_event(event, index, salt, redacted=redacted))
-    return ProofStream(first.stream, tuple(made), None if redacted else encoded(salt))
+    shows = any(event.commitment is None for event in made)
+    return ProofStream(first.stream, tuple(made), encoded(salt) if shows else None)
 
 
 def _is_rooted(events: Sequence[Recorded]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from lllm.cli.commands import (
+    audit,
     backup,
     calls,
     cost,
@@ -112,7 +113,7 @@ for command in (
     ls.ls, show.show, search.search, calls.calls, events.events, play.play, diff.diff,
     replay.replay, tail.tail, cost.cost, query.query, export.export, importing.import_, tag.tag,
     rebuild.rebuild, verify.verify, repair.repair, seal.seal, keygen.keygen, prove.prove,
-    doctor.doctor, backup.backup, web.web, mcp.mcp,
+    audit.audit, doctor.doctor, backup.backup, web.web, mcp.mcp,
     erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum,
 ):  # fmt: skip
     cli.add_command(command)

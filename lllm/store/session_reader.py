@@ -254,7 +254,7 @@ class SessionReader:
     def streams(
         self, session_id: str, *, children: bool = False, related: bool = False
     ) -> list[list[Recorded]]:
-        """Read what a proof of a session shows, each stream by itself.
+        """Read what a proof of a session shows, each stream by itself, also of an erased one.
 
         Args:
             session_id: The whole id.
@@ -268,7 +268,7 @@ class SessionReader:
             SessionNotFound: There is no such session.
             LogDamaged: An event in the log is corrupt.
         """
-        found, events = self.read(session_id, below=children)
+        found, events = self.read(session_id, below=children, erased=True)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         streams: dict[str, list[Recorded]] = {session_id: []}
         for event in [*events, *definitions]:

@@ -179,6 +179,21 @@ def test_ends_of_an_earlier_lllm(store: LogStore) -> None:
     assert proof.streams[0].events[1].base64 is not None
 
 
+def test_a_session_that_is_erased(store: LogStore) -> None:
+    """Proofs from before stay good; a later one shows that it was there, and when."""
+    with store:
+        session_id, _ = write(store, 2)
+        sealed = store.seal()
+        before = store.prove(session_id, sealed)
+        store.erase_session(session_id, reason="asked for", by="dpo")
+        assert good(before, sealed).streams[0].shown == 5
+        for checkpoint in (sealed, store.seal()):
+            after = store.prove(session_id, checkpoint)
+            [stream] = good(after, checkpoint).streams
+            assert (stream.events, stream.shown, stream.complete) == (5, 0, True)
+            assert after.streams[0].salt is None
+
+
 def test_a_checkpoint_of_another_log(store: LogStore) -> None:
     """It is refused: shorter, longer, or changed."""
     with store, LogStore(MemoryBackend()) as other:

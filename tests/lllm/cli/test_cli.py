@@ -31,7 +31,7 @@ from lllm.store.session_export import as_jsonl
 COMMANDS = (
     "demo", "ls", "show", "search", "calls", "events", "play", "diff", "replay", "tail", "cost",
     "query", "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "prove",
-    "doctor", "backup", "web", "mcp", "erase", "hold", "release", "retain", "vacuum",
+    "audit", "doctor", "backup", "web", "mcp", "erase", "hold", "release", "retain", "vacuum",
 )  # fmt: skip
 
 
