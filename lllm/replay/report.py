@@ -31,10 +31,12 @@ class ReplayReport:
 
     Args:
         results: One for each session.
+        erased: How many sessions fit and were left out, since nothing of them is left.
     """
 
-    def __init__(self, results: Sequence[ReplayResult]) -> None:
+    def __init__(self, results: Sequence[ReplayResult], erased: int = 0) -> None:
         self.results = results
+        self.erased = erased
 
     def of(self, verdict: SessionVerdict) -> list[ReplayResult]:
         """The results with a verdict.

@@ -89,9 +89,12 @@ def replay(
     location = None if sessions and all(map(is_file, sessions)) else store_location(store)
     with ReplayWorkers(location, using, jobs or os.cpu_count() or 1, ignore) as workers:
         path = workers.tactic_path()
-        found = _named(store, sessions, filters) if sessions else _found(store, path, filters)
+        if sessions:
+            found, erased = _named(store, sessions, filters), 0
+        else:
+            found, erased = _found(store, path, filters)
         with progress("Replaying") as told:
-            report = ReplayReport(workers.replay(found, told))
+            report = ReplayReport(workers.replay(found, told), erased)
     if junit is not None:
         write_report(report, junit)
     try:
@@ -122,12 +125,17 @@ def _named(store: str | None, sessions: tuple[str, ...], filters: Filters) -> li
     return list(dict.fromkeys(whole))
 
 
-def _found(store: str | None, path: str | None, filters: Filters) -> list[str]:
-    """Find the sessions that fit the filters, of the tactic at `path` if they name no other."""
+def _found(store: str | None, path: str | None, filters: Filters) -> tuple[list[str], int]:
+    """Find the sessions that fit the filters, of the tactic at `path` if they name no other.
+
+    Those that are erased are left out, and counted: nothing of them can be replayed ever again.
+    """
     filters["tactic_path"] = path = filters["tactic_path"] or path
     with open_named(store) as opened, usage_errors():
         found = opened.list_sessions(limit=None, **filters)
-    if not found:
+    left = [one.session_id for one in found if one.erased is None]
+    if not left:
         of = "" if path is None else f" of {path!r}"
-        raise click.UsageError(f"No session{of} fits.")
-    return [one.session_id for one in found]
+        but = ", but what was erased" if found else ""
+        raise click.UsageError(f"No session{of} fits{but}.")
+    return left, len(found) - len(left)

@@ -27,6 +27,7 @@ def as_report(report: ReplayReport) -> str:
             "same": len(report.of("same")),
             "diverged": len(report.of("diverged")),
             "failed": len(report.of("failed")),
+            "erased": report.erased,
             "groups": report.groups,
             "results": report.results,
         }
@@ -48,6 +49,7 @@ def show_report(console: Console, report: ReplayReport) -> None:
         Text(
             f"{counted(len(report.results), 'session')}: {len(same):,} same{up_to}, "
             f"{len(diverged):,} diverged, {len(failed):,} failed."
+            + (f" {report.erased:,} more erased." if report.erased else "")
         ),
     )
     for group in report.groups:

@@ -20,6 +20,7 @@ from lllm import (
     LogStore,
     ReplayError,
     SessionNotFound,
+    SessionWasErased,
     SQLiteBackend,
     tool,
 )  # fmt: skip
@@ -234,6 +235,21 @@ def test_a_newer_schema(
     file.write_text(written(lines))
     with pytest.raises(ReplayError, match="a newer version of lllm wrote it"):
         store.replay(file)
+
+
+def test_an_erased_session(tmp_path: Path) -> None:
+    """Whatever is to be done with its past says that it was erased, by whom and why."""
+    with LogStore(SQLiteBackend(tmp_path / "runs.db")) as store:
+        tactic = Program(asking, ["hi"], log_store=store)
+        recorded = record(tactic)
+        store.erase_session(recorded, by="Ada", reason="asked for")
+        for call in (
+            lambda: tactic.replay(recorded), lambda: tactic.replay(recorded, record=False),
+            lambda: store.replay(recorded), lambda: tactic.fork(recorded),
+            lambda: store.diff(recorded, recorded),
+        ):  # fmt: skip
+            with pytest.raises(SessionWasErased, match=r"erased on .* by Ada because: asked for"):
+                call()
 
 
 def test_a_damaged_store(tmp_path: Path) -> None:

@@ -125,6 +125,19 @@ def test_a_changed_prompt(desk: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert all("+You are exact." in (case[0].text or "") for case in suite)
 
 
+def test_erased_sessions_are_left_out(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """They can never be replayed again, and must not keep the others from a verdict; one that is
+    named has failed."""
+    with sqlite_store(desk / "runs.db") as store:
+        [erased, *_] = store.list_sessions()
+        store.erase_session(erased.session_id, by="me", reason="asked for")
+    code, out, _ = run(capfd, "--using", "desk:make", "--jobs", 1)
+    assert (code, out) == (0, "2 sessions: 2 same, 0 diverged, 0 failed. 1 more erased.\n")
+    code, out, _ = run(capfd, "--using", "desk:make", "--jobs", 1, erased.session_id)
+    assert code == 125
+    assert "was erased" in out
+
+
 def test_named_sessions_and_files(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Sessions are named by the beginnings of their ids, or as exported files, which need no store;
     each once, and in the order given."""
