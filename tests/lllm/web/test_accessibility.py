@@ -1,0 +1,35 @@
+"""Every page keeps to WCAG 2.1 AA, as far as axe-core can tell, in a light and a dark window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.support.web_page import TOKEN, Served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_for_everybody(browser: Browser, page: Served, scheme: str) -> None:
+    a, b = (
+        page.store.list_sessions(tags={"customer": name})[0].session_id for name in ("alice", "bob")
+    )
+    failed = page.store.list_sessions(state="failure")[0].session_id
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
+    tab = context.new_page()
+    tab.goto(f"{page.address}/?token={TOKEN}")
+    for path in (
+        "/", f"/sessions/{b}", f"/sessions/{failed}", "/cost", "/health", "/calls",
+        "/search?q=kettle", f"/compare?a={a}&b={b}", "/store", f"/sessions/{a}/events",
+    ):  # fmt: skip
+        tab.goto(page.address + path)
+        found = Axe().run(tab, options={"runOnly": RULES}).response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == [], path
+    context.close()
