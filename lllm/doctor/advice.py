@@ -153,6 +153,12 @@ def _lag(found: Checkup, views: Sequence[ViewFacts]) -> str:
 
 
 def _sessions(rows: RowFacts) -> Iterator[Remark]:
+    if rows.unvacuumed:
+        yield Remark(
+            "warning", "erasure",
+            "Sessions were erased, and copies of their texts may stay in gaps of the file.",
+            "`lllm vacuum` writes it anew without them; others that write wait meanwhile.",
+        )  # fmt: skip
     interrupted = rows.sessions.get("interrupted", 0)
     if interrupted:
         yield Remark(

@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from lllm.doctor.advice import diagnosed
-from lllm.doctor.facts import Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
+from lllm.doctor.age import age_of
+from lllm.doctor.facts import AgeFacts, Checkup, DatabaseFacts, Gap, LogFacts, RowFacts, ViewFacts
 from lllm.doctor.file_systems import StoreLocation, location_of
 from lllm.events import codec
 from lllm.events.backend import KeepsRows, KnowsItsEnd, ReportsHealth, read_types
@@ -31,6 +32,7 @@ from lllm.events.integrity.backup import stopped_backups
 from lllm.events.model import LogGap, SessionErased
 from lllm.projections.engine.checkpoints import Checkpoint
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.queries.erasures import erasure_state
 from lllm.store.log_store import LogStore, session_host
 from lllm.store.read_model import ReadModel
 from lllm.time_zones import zone_of
@@ -68,7 +70,7 @@ def examine(store: LogStore, *, thorough: bool = False, tz: str | dt.tzinfo = dt
     health = _health(store, head, thorough=thorough)
     found = Checkup(
         log=_log(store, health, head, troubles, thorough=thorough),
-        rows=_rows(store, rows, health.locks, head, lag, troubles),
+        rows=_rows(store, rows, health, head, lag, troubles),
         database=_database(_rows_file(store, rows), troubles, thorough=thorough),
         place=_place(health, troubles),
         stopped_backups=_stopped_backups(health.path),
@@ -146,15 +148,16 @@ def _readable(store: LogStore, head: int, troubles: list[str]) -> Iterator[Recor
 
 
 def _rows(
-    store: LogStore, rows: ReadModel, locks: Path | None, head: int, lag: int, troubles: list[str]
+    store: LogStore, rows: ReadModel, health: Health, head: int, lag: int, troubles: list[str]
 ) -> RowFacts:
-    database, backend = rows.database, store.backend
+    database, backend, locks = rows.database, store.backend, health.locks
     in_log = isinstance(backend, KeepsRows) and backend.rows_in_log
     apart = isinstance(database.path, Path) and not in_log
     found: Mapping[str, Checkpoint] = {}
     sessions: dict[str, int] = {}
     elsewhere = 0
     leftovers: tuple[str, ...] = ()
+    age, unvacuumed = AgeFacts(), False
     with _noting_errors(troubles):
         found = rows.projector.checkpoints()
         leftovers = _leftovers(rows, found)
@@ -162,6 +165,8 @@ def _rows(
             states = connection.execute("SELECT state, count(*) FROM sessions GROUP BY 1")
             sessions = {str(state): int(count) for state, count in states}
             running = session_queries.running(connection)
+            age = age_of(connection, head, health.bytes)
+        unvacuumed = erasure_state(database).unvacuumed
         asked = None if locks is None else Liveness(locks)
         elsewhere = sum(
             asked is None or not asked.can_tell(str(one.owner), one.host) for one in running
@@ -174,6 +179,8 @@ def _rows(
         elsewhere=elsewhere,
         leftovers=leftovers,
         rebuilding=locks is not None and is_held(locks / "rebuild.lock"),
+        age=age,
+        unvacuumed=unvacuumed,
     )
 
 

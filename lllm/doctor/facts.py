@@ -90,6 +90,24 @@ class ViewFacts(msgspec.Struct, frozen=True):
     newer: bool = False
 
 
+class AgeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about the age of what a store holds.
+
+    Attributes:
+        oldest: When the oldest session began whose content is there, nanoseconds UTC; None if there
+            is none.
+        older: How many top-level sessions are older than 183 days, and not erased.
+        held: How many of these a legal hold keeps.
+        growth: Bytes a day that the log grew by, on average of the last week; None where nobody
+            can tell.
+    """
+
+    oldest: int | None = None
+    older: int = 0
+    held: int = 0
+    growth: int | None = None
+
+
 class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about the rows for lists, tags and costs.
 
@@ -102,6 +120,8 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
             another machine, or this store is a copy.
         leftovers: Tables that a stopped rebuild left.
         rebuilding: True if a rebuild is under way.
+        age: How old the content is.
+        unvacuumed: True if copies of what was erased may stay in the files until a VACUUM.
     """
 
     bytes: int | None
@@ -111,6 +131,8 @@ class RowFacts(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: int
     leftovers: tuple[str, ...]
     rebuilding: bool
+    age: AgeFacts = AgeFacts()
+    unvacuumed: bool = False
 
 
 class DatabaseFacts(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -14,7 +15,8 @@ from lllm.cli.render.console import joined, plain_table, show, stdout
 from lllm.cli.render.formats import counted
 from lllm.cli.render.json_text import show_json
 from lllm.doctor.advice import size
-from lllm.doctor.facts import Checkup, Severity, ViewFacts
+from lllm.doctor.age import KEPT_DAYS
+from lllm.doctor.facts import AgeFacts, Checkup, Severity, ViewFacts
 from lllm.events.codec import encode
 from lllm.terminal_safe import visible
 
@@ -88,6 +90,7 @@ def _table_rows(checkup: Checkup) -> Iterator[tuple[str, str]]:
     )
     states = (f"{number:,} {state}" for state, number in sorted(rows.sessions.items()))
     yield "sessions", _listed(*states, log.erased and f"{log.erased:,} erased") or "none"
+    yield "age", _age_text(rows.age)
     for view in rows.views:
         yield f"rows of {visible(view.name)}", _view_text(view)
     if database:
@@ -99,6 +102,18 @@ def _table_rows(checkup: Checkup) -> Iterator[tuple[str, str]]:
 
 def _listed(*parts: object) -> str:
     return ", ".join(str(part) for part in parts if part)
+
+
+def _age_text(age: AgeFacts) -> str:
+    if age.oldest is None:
+        return ""
+    days = (time.time_ns() - age.oldest) // (86_400 * 10**9)
+    return _listed(
+        f"the oldest session is {days:,} days old",
+        f"{age.older - age.held:,} older than {KEPT_DAYS} days could go",
+        age.held and f"{age.held:,} more are held",
+        age.growth is not None and f"the log grows by {size(age.growth)} a day",
+    )
 
 
 def _view_text(view: ViewFacts) -> str:

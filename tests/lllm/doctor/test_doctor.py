@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -459,3 +460,31 @@ def test_what_a_backup_shows(
     files = [copy] if copy.is_file() else [one for one in copy.rglob("*") if one.is_file()]
     shown = size(sum(file.stat().st_size for file in files))
     assert capsys.readouterr().out == f"{copy}: {shown}, up to position {store.log.head():,}.\n"
+
+
+def test_age_and_erasures(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How old the oldest content is, how much could go, how the log grows, and that copies of what
+    was erased may still be there."""
+    young = examine(store).rows.age
+    assert young.oldest is not None
+    assert (young.oldest > time.time_ns() - 10**12, young.older) == (True, 0)
+    with monkeypatch.context() as long_ago:
+        then = time.time_ns() - 200 * 86_400 * 10**9
+        long_ago.setattr("time.time_ns", lambda: then)
+        ids = []
+        for _ in range(3):
+            with store.session("tests::old") as session:
+                ids.append(session.session_id)
+    with store.session("tests::new"):
+        pass
+    store.hold(ids[0], reason="case 7")
+    age = examine(store).rows.age
+    assert (age.oldest, age.older, age.held) == (then, 3, 1)
+    assert age.growth is not None
+    assert 0 < age.growth < (examine(store).log.bytes or 0)
+    store.erase_session(ids[1], reason="x", defer_vacuum=True)
+    found = examine(store)
+    assert (found.rows.age.older, found.rows.unvacuumed) == (2, True)
+    assert "lllm vacuum" in the_one(found, "erasure", "warning").advice
+    store.vacuum()
+    assert not examine(store).rows.unvacuumed

@@ -1,0 +1,44 @@
+"""Finds how old a store's content is, how much of it could go, and how fast the store grows."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from lllm.doctor.facts import AgeFacts
+
+KEPT_DAYS = 183  # six months, which records of the kind are asked for at least
+_DAY = 86_400 * 10**9  # nanoseconds
+_LATELY = 7  # days over which growth is averaged
+
+# A session is held, too, where a hold is on one below it.
+_ROOTS = """FROM sessions AS s WHERE s.parent IS NULL AND s.erased IS NULL AND s.replays IS NULL"""
+_HELD = """EXISTS (SELECT 1 FROM holds AS h JOIN sessions AS one ON one.number = h.session
+           WHERE one.root = s.number)"""
+
+
+def age_of(connection: sqlite3.Connection, head: int, size: int | None) -> AgeFacts:
+    """Ask the rows how old the content of a store is.
+
+    Args:
+        connection: Reads the rows.
+        head: The highest position of the log.
+        size: Of the log, in bytes; None where that is not known.
+    """
+    now = time.time_ns()
+    oldest = connection.execute(f"SELECT min(s.started) {_ROOTS}").fetchone()[0]
+    before = now - KEPT_DAYS * _DAY
+    older, held = connection.execute(
+        f"SELECT count(*), ifnull(sum({_HELD}), 0) {_ROOTS} AND s.started < ?", (before,)
+    ).fetchone()
+    # Where in the log the last days begin; positions count events, or bytes.
+    lately = now - _LATELY * _DAY
+    first = connection.execute(
+        f"SELECT min(s.number), min(s.started) {_ROOTS} AND s.started >= ?", (lately,)
+    ).fetchone()
+    growth = None
+    if size is not None and head and first[0] is not None:
+        began = oldest if oldest is not None and oldest > lately else lately
+        days = max((now - began) / _DAY, 1.0)
+        growth = round(size * (head - first[0] + 1) / head / days)
+    return AgeFacts(oldest=oldest, older=int(older), held=int(held), growth=growth)
