@@ -207,6 +207,8 @@ class _Check:
         self._ended: set[int] = set()
         self._gaps: list[_Gap] = []
         self._erased: dict[str, Recorded] = {}  # the first erased event of each stream
+        self._erasures: dict[str, tuple[Recorded, str | None]] = {}  # with the root that they say
+        self._wholes: dict[str, str] = {}  # the roots of sessions that were erased whole
         self._meant: set[str] = set()  # the streams that were erased on purpose
 
     def event(self, event: Recorded) -> None:
@@ -255,6 +257,10 @@ class _Check:
             problem = None if tree is None else root_problem(codec.decode(event), tree)
             if problem is not None:
                 self._damage(event, problem)
+            if tree is not None and event.stream in self._erased:
+                whole = tree.copy()
+                whole.extend([event.digest])
+                self._wholes[event.stream] = whole.root().hex()
             return
         stream.digests.append(event.digest)
 
@@ -263,6 +269,9 @@ class _Check:
         for stream, event in self._erased.items():
             if stream not in self._meant:
                 self._damage(event, "its payload was erased, and no session.erased tells of that")
+        for about, (event, digests) in self._erasures.items():
+            if digests is not None and self._wholes.get(about, digests) != digests:
+                self._damage(event, f"the events of {about} are not those that were erased")
 
     def _begin(self, event: Recorded) -> _Stream:
         stream = self._open[event.stream] = _Stream(codec.salt_of(event), event.stream)
@@ -332,6 +341,7 @@ class _Check:
             erased = codec.decode(event)
             if isinstance(erased, SessionErased):
                 self._meant |= {erased.about, *erased.streams}
+                self._erasures[erased.about] = event, erased.digests
 
     def _damage(self, event: Recorded, what: str) -> None:
         self.damages.append(Damage.of(event, what))

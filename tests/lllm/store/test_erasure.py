@@ -29,7 +29,7 @@ from lllm import (
 )
 from lllm.events.backend import LogBackend
 from lllm.events.backends.memory import MemoryBackend
-from lllm.events.digest import commitment_of_erased
+from lllm.events.digest import commitment_of_erased, leaf_of_commitment
 from lllm.events.integrity.verify import verify
 from lllm.events.log import open_rows
 from lllm.invokers.scripted import ScriptedInvoker
@@ -434,3 +434,26 @@ def test_a_definition_is_written_again(store: LogStore) -> None:
     assert len({name.split()[0] for name in names}) == 2
     assert is_sound(store)
     assert store.load_session(again).delivery == "Hello."
+
+
+def test_an_erased_session_that_was_changed(tmp_path: Path) -> None:
+    """Whoever changes the type of an erased event, its digest along with it, is found: the
+    session.erased holds the root over all of them."""
+    with sqlite_store(tmp_path / "runs.db") as store:
+        gone = record(store, TEXT)
+        store.erase_session(gone, reason="x")
+        for other in store.backend.read(stream=gone):
+            if other.seq == 2:
+                break
+        committed = commitment_of_erased(other.data)
+        assert committed is not None
+        forged = leaf_of_commitment(committed, gone, 2, other.time + 1, other.type, other.version)
+        with store.backend.database.write() as connection:
+            assert connection is not None
+            connection.execute("DROP TRIGGER events_are_never_changed")
+            connection.execute(
+                "UPDATE events SET time = time + 1, digest = ? WHERE position = ?",
+                (forged, other.position),
+            )
+        [damage] = verify(store.backend).damages
+        assert f"the events of {gone} are not those that were erased" in damage.what
