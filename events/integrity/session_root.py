@@ -19,6 +19,7 @@ from lllm.events.errors import LogDamaged
 from lllm.events.integrity.merkle import RightEdge
 from lllm.events.model import Event, SessionFailed, SessionSucceeded
 
+_FEW = 8  # leaves that are appended faster one by one
 ENDS = frozenset({SessionSucceeded.type, SessionFailed.type})
 
 
@@ -33,7 +34,12 @@ def grown(tree: RightEdge, events: Sequence[NewEvent | Recorded]) -> RightEdge:
         The new tree.
     """
     longer = tree.copy()
-    longer.extend(event.digest for event in events if event.seq > tree.size)
+    new = [event.digest for event in events if event.seq > tree.size]
+    if len(new) > _FEW:
+        longer.extend(new)
+    else:
+        for digest in new:
+            longer.append(digest)
     return longer
 
 

@@ -147,7 +147,7 @@ class _Composing:
 
     def _session(self, session: SessionFacts) -> Iterator[Block]:
         yield SectionHeading(f"Session {session.session_id}", 2)
-        yield DataTable(("", ""), [row for row in self._facts(session) if row[1]])
+        yield DataTable(("what", "as recorded"), [row for row in self._facts(session) if row[1]])
         if session.agents:
             yield SectionHeading("Agents, prompts and tools", 3)
             yield DataTable(

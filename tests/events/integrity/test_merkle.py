@@ -354,3 +354,16 @@ def test_the_digest_of_an_event_is_a_leaf() -> None:
         )
     )
     assert leaf_hash(entry) == digest == root_of([digest])
+
+
+def test_leaves_appended_one_by_one() -> None:
+    """They give the same edge as all at once; a copy grows apart from what it is of."""
+    leaves = [leaf_hash(str(number).encode()) for number in range(70)]
+    one_by_one = RightEdge()
+    for size, leaf in enumerate(leaves, 1):
+        before = one_by_one.copy()
+        one_by_one.append(leaf)
+        at_once = RightEdge()
+        at_once.extend(leaves[:size])
+        assert (one_by_one.size, one_by_one.hashes) == (at_once.size, at_once.hashes)
+        assert before.root() == root_of(leaves[: size - 1])
