@@ -35,10 +35,10 @@ _SHORTER_LOOKS = 3  # after so many looks in a row at a log that is too short, i
 class LogBackend(Protocol):
     """An append-only log of events.
 
-    1. When `append` returns, its events survive the death of the process.
-    2. A reader never sees a hole that is filled later, half of an append, or an event twice.
-    3. Any number of threads and processes may append; after a fork the child may go on.
-    4. A crash in the middle of a write never costs more than that write.
+    1. When `append` returns, its events survive the death of the process. 2. A reader never sees a
+    hole that is filled later, half of an append, or an event twice. 3. Any number of threads and
+    processes may append; after a fork the child may append, too. 4. A crash in the middle of a
+    write never costs more than that write.
     """
 
     def append(self, events: Sequence[NewEvent]) -> Sequence[int]:

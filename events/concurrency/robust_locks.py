@@ -248,8 +248,9 @@ def is_over(frame: FrameType | None, thread: int) -> bool:
         if running is frame:
             return False
         outermost, running = running, running.f_back
-    # The thread goes on meanwhile. A generator in it that stops just now has no caller any more,
-    # and what is behind it was not seen.
+    # The thread continues meanwhile. If a generator in it stops at this moment, it has no caller
+    # any
+    # more, and the frames after it were not seen.
     return outermost is None or not outermost.f_code.co_flags & _STOPPING
 
 

@@ -27,8 +27,8 @@ class _Unfinished:
             locks.pop(name, None)
             spec = getattr(sys.modules.get(name), "__spec__", None)
             if getattr(spec, "_initializing", False):
-                # With the modules below it: they would not be bound to the package when it is
-                # imported anew.
+                # Also its submodules: they would not be bound to the package when it is imported
+                # again.
                 for part in [part for part in sys.modules if f"{part}.".startswith(f"{name}.")]:
                     sys.modules.pop(part, None)
 

@@ -63,7 +63,7 @@ def without_payloads(events: Iterable[Recorded]) -> list[Recorded]:
             raise LogDamaged(
                 f"Event {event.seq} of {event.stream!r} (position {event.position}) can't be "
                 "erased: its digest does not fit its content, so nothing could prove later what "
-                "it was. `lllm verify` tells more.",
+                "it was. `lllm verify` lists all damage.",
                 position=event.position,
                 stream=event.stream,
             )

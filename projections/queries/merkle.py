@@ -173,7 +173,7 @@ def _unprovable(leaves: Leaves, first: int, last: int, marks: int) -> LogDamaged
     )
     return LogDamaged(
         f"Nothing can be proven of the events from position {first} to {last}: {what}. `lllm "
-        "verify` tells more; restore a backup.",
+        "verify` lists all damage; restore a backup.",
         position=lost[0] if lost else last,
     )
 

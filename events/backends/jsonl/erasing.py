@@ -95,8 +95,8 @@ def _look_up(folder: Path, erased: Sequence[Recorded]) -> list[NotedLine]:
         if found is None or (found.stream, found.seq) != (event.stream, event.seq):
             raise LogDamaged(
                 f"{segment.path} is damaged at byte {begin}: event {event.seq} of "
-                f"{event.stream!r} should stand there. Nothing was erased in it; `lllm verify` "
-                "tells more.",
+                f"{event.stream!r} should be there. Nothing was erased in it; `lllm verify` lists "
+                "all damage.",
                 position=event.position,
                 stream=event.stream,
             )

@@ -204,8 +204,8 @@ def lost_end(folder: Path, file: Path | None, end: int, reached: int) -> LogDama
     return LogDamaged(
         f"The end of a log is missing: {where} at position {end}, and events up to position "
         f"{reached} were acknowledged. A file was deleted, emptied or replaced by an older copy. "
-        "Put it back, or restore a backup; where there is none, `lllm repair --store "
-        f"{folder}` goes on behind position {reached}. Until then nothing is written, and what is "
-        "there can be read.",
+        "Put it back, or restore a backup; if there is none, `lllm repair --store "
+        f"{folder}` continues the log after position {reached}. Until then nothing can be "
+        "appended, but the remaining events can be read.",
         position=reached,
     )

@@ -473,8 +473,8 @@ def _damaged(segment: Segment, lines: Sequence[Line], start: int, why: str) -> L
     of = f" of {stream!r}" if stream else ""
     return LogDamaged(
         f"{segment.path} is damaged at byte {start - segment.begin}, in an append{of} that ends at "
-        f"position {position}: {why}. Restore the file from a backup; reading after this position "
-        "goes on behind the damage.",
+        f"position {position}: {why}. Restore the file from a backup. A read after this position "
+        "continues after the damage.",
         position=position,
         stream=stream,
         lost=[position for position, _ in lines],
@@ -485,10 +485,10 @@ def _missing(segment: Segment, found: int, begin: int) -> LogDamaged:
     what = (
         f"the bytes from position {found} to {begin} are missing"
         if found < begin
-        else f"{found - begin} bytes stand behind its end, position {begin}"
+        else f"{found - begin} bytes follow its end, position {begin}"
     )
     return LogDamaged(
-        f"{segment.path} is damaged: {what}. Restore the log from a backup; reading after position "
-        f"{begin} goes on behind the damage.",
+        f"{segment.path} is damaged: {what}. Restore the log from a backup. A read after position "
+        f"{begin} continues after the damage.",
         position=begin,
     )

@@ -114,9 +114,9 @@ def damaged_tail(segment: Segment, end: int, size: int) -> LogDamaged:
         The error, to be raised by the caller.
     """
     return LogDamaged(
-        f"{segment.path} is damaged from byte {end} on: what stands there is neither whole events "
-        "nor the beginning of one append. Events before it can be read; nothing is written behind "
-        f"it. `lllm repair --store {segment.path.parent}` keeps a copy and mends what it can.",
+        f"{segment.path} is damaged from byte {end} on: the bytes are neither complete events nor "
+        "the beginning of an append. Events before them can be read; nothing can be appended. "
+        f"`lllm repair --store {segment.path.parent}` makes a copy and repairs what it can.",
         position=segment.begin + size,
     )
 

@@ -34,7 +34,7 @@ class FileErrors:
 def raise_translated(error: BaseException | None, path: Path | str) -> None:
     """Raise lllm's error for an error of sqlite3 or of the file system.
 
-    Nothing is raised for other errors; the caller goes on raising those.
+    Nothing is raised for other errors; the caller raises those.
 
     Args:
         error: The error; None if there is none.

@@ -202,8 +202,8 @@ class ReadsEventRows:
                 end = self._end_of_gap(position, upto) - 1
                 raise LogDamaged(
                     f"{self.path} is damaged: {positions(position, end)} not readable ({why}). "
-                    "Restore a backup; reading after it goes on behind the damage, and `lllm "
-                    "verify` tells more.",
+                    "Restore a backup. A read after this position continues after the damage; "
+                    "`lllm verify` lists all damage.",
                     position=end,
                     lost=_lost(position, end),
                 )
@@ -297,8 +297,8 @@ class ReadsEventRows:
         last = max(position, found - 1) if isinstance(found, int) else position
         return LogDamaged(
             f"{self.path} is damaged: position {position} is missing, or its row says another. "
-            "Restore a backup; reading after it goes on behind the damage, and `lllm verify` tells "
-            "more.",
+            "Restore a backup. A read after this position continues after the damage; `lllm "
+            "verify` lists all damage.",
             position=last,
             lost=_lost(position, last),
         )

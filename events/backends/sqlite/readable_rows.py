@@ -111,7 +111,7 @@ class ReadableRows(Readable):
             self._look = self.upto + 1
         behind = rows.pop()[0] if len(rows) > _PAGE else None
         if [row[0] for row in rows] == list(range(self._due, self._due + len(rows))):
-            rows = rows[: self.upto + 1 - self._due]  # others go on appending
+            rows = rows[: self.upto + 1 - self._due]  # others keep appending
             self._due += len(rows)
             self._look = max(self._look, self._due)
             return starmap(Recorded, rows)
@@ -129,7 +129,7 @@ class ReadableRows(Readable):
         following = [*(row[0] for row in rows[1:]), behind]
         for event, next_position in zip(starmap(Recorded, rows), following, strict=False):
             if self._due > self.upto:
-                return  # others go on appending
+                return  # others keep appending
             if event.position != self._due:
                 is_followed = next_position == self._due + 1
                 yield self._disorder(event, is_followed=is_followed)

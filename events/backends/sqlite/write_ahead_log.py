@@ -52,7 +52,7 @@ class WriteAheadLog:
         return size >= (self.checkpoint_at * _UNWAITED if unwaited else self.checkpoint_at)
 
     def sync(self) -> None:
-        """Flush the write-ahead log to the disk, while other processes go on writing.
+        """Flush the write-ahead log to the disk, while other processes keep writing.
 
         A checkpoint needs this flush first, and it takes longer than the copy. SQLite would do it
         under the lock.

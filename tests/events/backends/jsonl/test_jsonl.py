@@ -658,7 +658,7 @@ class TestDamage:
             file.write(b"garbage")
         found, damages = salvage(log)
         assert len(found) == 18
-        assert "7 bytes stand behind its end" in str(damages[0])
+        assert "7 bytes follow its end" in str(damages[0])
 
     def test_of_another_stream(self, path: Path) -> None:
         """The reader of one stream does not stumble over what is broken in another, unless nobody
