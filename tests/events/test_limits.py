@@ -165,8 +165,9 @@ def test_a_line_that_is_too_long(tmp_path: Path) -> None:
     with closing(LocalFileBackend(path)) as log:
         log.append(batch("a", 0))
         with segments_of(path)[0].path.open("ab") as file:
-            file.write(lines._LINE_BEGUN % (b'"long"', 1, 1, b'"t"', 1, b"0" * 64))
-            file.write(b'"data":"%b","more":0}\n' % (b"x" * 90 * MEGABYTE))
+            file.write(b'{"stream":"long","seq":1,"time":1,"type":"t","version":1,')
+            file.write(b'"digest":"%b","data":"%b",' % (b"0" * 64, b"x" * 90 * MEGABYTE))
+            file.write(b'"more":0}\n')
             file.write(lines.encode_append(batch("b", 0))[0])
         with little_memory():
             verified = verify(log)
