@@ -287,7 +287,6 @@ class Eraser:
         """Remove what views hold that don't take an erasure themselves, and note the end."""
         database = self._rows.database
         self._rebuild_others(last)
-        self._rows.projector.remove_deleted_words()
         step("views")
         if database.path != ":memory:":
             database.empty_write_ahead_log()
@@ -385,6 +384,8 @@ class Eraser:
 
     def _vacuum(self) -> bool:
         database = self._rows.database
+        # As long as a VACUUM for a large search index, so it is a part of it.
+        self._rows.projector.remove_deleted_words()
         done = self._erasable.vacuum()
         step("vacuum")
         if database.path != ":memory:" and not self._rows.projector.rows_in_log:

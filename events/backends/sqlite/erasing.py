@@ -46,7 +46,6 @@ def erase_rows(database: Database, erased: Sequence[Recorded]) -> None:
                 connection.execute(sql)
     finally:
         writing.abandon()
-    database.empty_write_ahead_log()
 
 
 def vacuum(database: Database) -> bool:
