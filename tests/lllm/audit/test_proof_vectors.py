@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -64,3 +65,41 @@ def test_every_byte_of_a_proof_counts() -> None:
         said = said_of(changed, key)
         passes = said["events"] == "good" and said["signature"] == "good"
         assert not passes, (at, proof[at - 30 : at + 5])
+
+
+ODD: list[object] = [None, True, 0, -1, 2**53, 2**70, 1.5, "", "x", "\ud800", [], [0], {}, {"a": 1}]
+
+
+def places(value: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+    """The way to each value in JSON."""
+    if path:
+        yield path
+    members = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
+    for name, member in members:
+        if isinstance(member, dict | list):
+            yield from places(member, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_anything_anywhere_in_a_proof() -> None:
+    """No value that somebody puts into a file makes an error of ours; and what proves nothing is
+    all that may be another one."""
+    proof, key = VECTORS[0]["proof"], VECTORS[0]["key"]
+    for path in places(json.loads(proof)):
+        for odd in ODD:
+            changed = json.loads(proof)
+            inner = changed
+            for name in path[:-1]:
+                inner = inner[name]
+            if odd == inner[path[-1]]:
+                continue
+            inner[path[-1]] = odd
+            content = json.dumps(changed).encode("utf-8", "surrogatepass")
+            try:
+                checked = check_proof(parse_proof(content), [PublicKey.parse(key)])
+            except AuditError:
+                continue
+            if path[0] not in ("how", "key"):
+                assert "wrong" in (checked.verdict, checked.signature), (path, odd)
+            check_proof(parse_proof(content))

@@ -146,10 +146,14 @@ def test_what_people_did_later(store: LogStore) -> None:
         )
         append_statement(store.log, "tagged-1", tagged, salt=tagged.salt)
         store.tag(session_id, {"late": "yes"})
+        store.hold(session_id, reason="case 7", by="law")
+        store.release(session_id, reason="settled", by="law")
         facts = facts_of(store, session_id)
     assert [(one.type, one.by) for one in facts.interventions] == [
         ("session.tagged", "eve"), ("session.tagged", ""),
+        ("session.held", "law"), ("session.released", "law"),
     ]  # fmt: skip
+    assert [one.what for one in facts.interventions[2:]] == ["reason: case 7", "reason: settled"]
     assert facts.interventions[0].what == 'set: {"ok": "yes"}; removed: ["old"]'
 
 
