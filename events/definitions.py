@@ -1,12 +1,13 @@
-"""Names the definitions of agents, so that each is written once to a log.
+"""Names the definitions of agents, so that a log has each of them only once.
 
-A definition's stream is named by an HMAC of its content under a secret that lies beside the log,
-among its locks, and not in it. So whoever has the log can't test guesses at a definition that was
-erased: then the secret is replaced, too, and what is used again gets another name. A log without a
-place for the secret has one for each process, and may get a definition once from each.
+The stream of a definition is named by an HMAC of its content. The key is a secret that is stored
+beside the log, in the lock folder, and not in the log. So the name of an erased definition can't be
+used to test guesses at its content: at an erasure the secret is replaced, too, and definitions that
+are used again get other names. Without a lock folder, each process has a secret of its own, so the
+log may get the same definition once from each process.
 
-Known trade-off (accepted): a session that begins to use a definition in the moment in which an
-erasure drops it, as that of its last user, may refer to what is gone.
+Known trade-off (accepted): if a session begins to use a definition at the moment at which an
+erasure of its last user removes it, the session refers to a definition that is gone.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ _BYTES = 32
 
 
 class Definitions:
-    """The agent definitions that one log is known to contain, and the secret that names them.
+    """The agent definitions that one log is known to contain, and the secret for their names.
 
     Args:
-        file: Where the secret lies, made where it is missing; None for a secret of this process.
-        mode: The permissions of the file.
+        file: The file with the secret; created if it does not exist. None for a secret of this
+            process.
+        mode: The permissions of the file, as 0o600.
 
     Attributes:
-        known: The streams of definitions that the log has.
+        known: The streams of the definitions that the log is known to contain.
     """
 
     def __init__(self, file: Path | None = None, *, mode: int = FILE_MODE) -> None:
@@ -42,21 +44,24 @@ class Definitions:
         self._file = file
         self._mode = mode
         self._secret = secrets.token_bytes(_BYTES)
-        self._read: tuple[int, int] | None = None  # which file the secret was read from
+        self._read: tuple[int, int] | None = None  # the file from which the secret was read
 
     def name_of(self, data: bytes) -> str:
-        """Name the stream of a definition.
+        """Make the name of a definition's stream.
 
         Args:
-            data: Its payload, without a salt.
+            data: The payload of the definition, without its salt.
+
+        Returns:
+            The name.
         """
         if self._file is not None:
-            with suppress(OSError, LogError):  # else the secret is this process's own
+            with suppress(OSError, LogError):  # otherwise the secret belongs to this process
                 self._follow(self._file)
         return PREFIX + hmac.new(self._secret, data, "sha256").hexdigest()
 
     def renew(self) -> None:
-        """Name definitions anew from now on, so that erased ones are written again when used.
+        """Replace the secret, so that erased definitions are written again when they are used.
 
         Raises:
             OSError: The secret can't be replaced.
@@ -68,7 +73,7 @@ class Definitions:
         self.known.clear()
 
     def _follow(self, file: Path) -> None:
-        """Read the secret if another file has taken its place, and forget what is known by it."""
+        """Read the secret again if its file was replaced, and forget the known names."""
         try:
             found = os.stat(file)
         except FileNotFoundError:
@@ -81,22 +86,25 @@ class Definitions:
 
 
 def secret_file(locks: Path | None) -> Path | None:
-    """The file with the secret of a log; None where the log has no folder for locks.
+    """Make the path of the file with a log's secret.
 
     Args:
-        locks: That folder.
+        locks: The lock folder of the log; None if it has none.
+
+    Returns:
+        The path; None without a lock folder.
     """
     return None if locks is None else locks / "definitions.key"
 
 
 def replace_secret(file: Path) -> None:
-    """Put another secret in the place of the one there, and overwrite that.
+    """Replace the secret in a file by another one, and overwrite the old one.
 
     Args:
-        file: Where it lies; where there is none, nothing is done.
+        file: The file with the secret; if it does not exist, nothing is done.
 
     Raises:
-        OSError: It can't be written.
+        OSError: The file can't be written.
     """
     try:
         fd = open_own(file, os.O_RDWR)
@@ -111,7 +119,7 @@ def replace_secret(file: Path) -> None:
 
 
 def _make(file: Path, mode: int, *, replace: bool) -> None:
-    """Make the file in one step, so that nobody reads half of it, or another than others do."""
+    """Create the file in one step, so that all processes read the same, complete secret."""
     draft = file.with_name(f"{file.name}.{new_id()}")
     try:
         with make_new(draft, mode=mode) as opened:

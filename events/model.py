@@ -467,8 +467,8 @@ class SessionErased(Event, frozen=True, kw_only=True):
 class AgentDefined(Event, frozen=True, kw_only=True):
     """The definition of an agent, written once for each log when it is first used.
 
-    Its stream is named by an HMAC of its content; see `definitions`. Earlier versions of lllm named
-    it by a plain digest, and gave it no salt.
+    The name of its stream is made from its content (see `definitions`), so equal definitions share
+    one stream.
     """
 
     type: ClassVar[str] = "agent.defined"
@@ -489,7 +489,7 @@ class AgentDefined(Event, frozen=True, kw_only=True):
     output_schema: object = None
     """The JSON schema that answers must fit; None for free text."""
     salt: bytes = b""
-    """The salt of the digest of this statement's stream."""
+    """The salt of the stream of this definition."""
 
 
 class AgentStarted(Event, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ class Recorder:
         tactic_path: The stable path of the session's tactic, "package::name".
         ancestors: The sessions that this one is called in, root first.
         redact: Functions or patterns that remove parts of payloads before they are written (see
-            `redaction.redact`); None to write payloads unchanged.
+            `redaction.redact`); None to remove only known secrets, such as API keys.
         definitions: The agent definitions that the log is known to contain; None if none are known.
     """
 

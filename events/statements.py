@@ -26,7 +26,8 @@ def append_statement(
         stream: The name of the statement's stream.
         event: The event of the statement.
         salt: The salt of the stream, the same as in the event.
-        redact: Functions or patterns that remove parts of payloads; None for none.
+        redact: Functions or patterns that remove parts of payloads (see `redaction.redact`); None
+            to remove only known secrets.
 
     Returns:
         True if the statement is new; False if the stream already exists, written by another.
@@ -50,7 +51,8 @@ def statement(
         stream: The name of the statement's stream.
         event: The event of the statement.
         salt: The salt of the stream, the same as in the event.
-        redact: Functions or patterns that remove parts of payloads; None for none.
+        redact: Functions or patterns that remove parts of payloads (see `redaction.redact`); None
+            to remove only known secrets.
 
     Returns:
         The event with its digest.

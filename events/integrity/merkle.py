@@ -109,7 +109,7 @@ class RightEdge:
         return copied
 
     def append(self, leaf: bytes) -> None:
-        """Append one leaf to the tree; for many at once, `extend` takes less time.
+        """Append one leaf to the tree; `extend` is faster for many.
 
         Args:
             leaf: The next leaf, 32 bytes.

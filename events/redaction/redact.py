@@ -84,7 +84,8 @@ def payload(event: Event, redact: Redact | None) -> bytes:
 
     Args:
         event: The event that will be written.
-        redact: Functions or patterns that remove parts of payloads; None for none.
+        redact: Functions or patterns that remove parts of payloads; None to remove only known
+            secrets.
 
     Returns:
         The payload as bytes of JSON, ready to be stored.

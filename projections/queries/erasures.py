@@ -137,17 +137,17 @@ def made_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[SessionR
 def definitions_used_by(
     connection: sqlite3.Connection, numbers: Collection[int]
 ) -> list[tuple[str, int]]:
-    """Find the definitions that some sessions use and no other does.
+    """Find the definitions that some sessions use and no other session does.
 
     Args:
-        connection: Reads the rows.
+        connection: A connection to the database of the rows.
         numbers: The numbers of the sessions.
 
     Returns:
-        The stream of each, and its position.
+        The streams and the positions of the definitions.
 
     Raises:
-        ViewError: Somebody else wrote a row.
+        ViewError: A row is not as lllm writes it.
     """
     select = "SELECT DISTINCT definition FROM definition_uses WHERE session"
     streams = {str(row[0]) for row in rows_by_key(connection, select, numbers)}

@@ -153,7 +153,7 @@ class Database:
         self._writer.nesting.run_queued()
 
     def after_fork(self) -> None:
-        """Abandon the parent's connections: closing them here could release its locks."""
+        """Abandon the parent's connections; closing them here could release the parent's locks."""
         self._torn = self._torn or (self.path != ":memory:" and bool(self._readers.under_way))
         self._inherited += [self._writer.connection, *self._readers.free, *self._readers.lent]
         self._writer.after_fork()
