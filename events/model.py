@@ -91,7 +91,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Error(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A recorded exception."""
+    """An exception, in the form in which events record it."""
 
     type: str
     """The name of the exception's class."""
@@ -605,7 +605,10 @@ class SessionEdited(Event, frozen=True, kw_only=True):
 
 
 class LLMRequested(Event, frozen=True, kw_only=True):
-    """One attempt to call a model begins."""
+    """One attempt to call a model begins.
+
+    An LLMResponded or LLMFailed with the same number ends it.
+    """
 
     type: ClassVar[str] = "llm.requested"
     request: Number
@@ -651,7 +654,7 @@ class LLMRequested(Event, frozen=True, kw_only=True):
 
 
 class LLMResponded(Event, frozen=True, kw_only=True):
-    """A model answered an attempt.
+    """A model answered one attempt to call it.
 
     This event has all that a bill needs: it repeats the requested model and the agent.
     """

@@ -189,7 +189,10 @@ class RobustLock:
 
 
 class ThreadLock(RobustLock):
-    """A lock that is held with `with lock.held():`."""
+    """A lock between threads for code that takes and releases it in one function.
+
+    It is held with `with lock.held():`.
+    """
 
     def held(self) -> RobustLock:
         """A context manager that holds the lock, also across a fork inside it."""

@@ -1,4 +1,7 @@
-"""Finds secrets in base64 and hex, by decoding what turns into readable text."""
+"""Finds secrets in base64 and hex, by decoding what turns into readable text.
+
+A run is an unbroken sequence of characters that base64 or hex can consist of.
+"""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def may_hold_long_credential(data: bytes, runs: bytes) -> bool:
 
     Args:
         data: The text in UTF-8, or its JSON.
-        runs: The runs of the text that are long enough for a key, joined.
+        runs: The sequences of key characters in the text that are long enough for a key, joined.
 
     Returns:
         False if the text contains none.

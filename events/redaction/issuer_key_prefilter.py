@@ -2,6 +2,8 @@
 
 For nearly every text the answer is no, and then none of the slow expressions of `issuer_keys` is
 tried.
+
+A run is an unbroken sequence of characters that keys can consist of.
 """
 
 from __future__ import annotations

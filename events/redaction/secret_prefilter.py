@@ -11,6 +11,8 @@ any; they are then decoded in the whole text or in the runs alone.
 
 The check may return True for a text without a secret, but never False for a text with one. Long
 payloads are not copied: they are checked in windows, which overlap by more than the longest key.
+
+A run is an unbroken sequence of characters that keys, base64 or hex can consist of.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ _SAFE_FLAGS = ~(re.DEBUG | getattr(re, "TEMPLATE", 0))  # except DEBUG, which pr
 
 
 class Standard(NamedTuple):
-    """How values of one standard type are written and restored.
+    """The two functions that write and restore the values of one standard type.
 
     Attributes:
-        kind: The kind in the mark.
+        kind: The kind in the mark; see `marks`.
         members: A function that returns the members of a value of exactly this type; None if they
             would not describe all of it.
         make: A function that restores the value; it raises an error if the members are invalid.

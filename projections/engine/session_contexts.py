@@ -3,6 +3,9 @@
 Contexts of recent sessions are cached. Others are read from the rows of the sessions, so catching
 up in the middle of a long session takes one look-up and does not read the log from the session's
 start.
+
+A context is what views have to know about a session: its number, tactic and parent
+(`SessionContext`).
 """
 
 from __future__ import annotations
