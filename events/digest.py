@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SALT_BYTES = 32
 DIGEST_BYTES = 32
-_BLOCK_BYTES = 64  # of SHA-256
+_BLOCK_BYTES = 64  # the block size of SHA-256
 _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 _length = struct.Struct(">I").pack

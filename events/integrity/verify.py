@@ -57,7 +57,7 @@ _LAST = {
     )
 }  # fmt: skip
 _ENDED = -1
-_DIGESTS = 512  # kept of a stream that has not ended
+_DIGESTS = 512  # the most digests that are kept for a stream before they go to its tree
 _AT_ONCE = 1_024  # events that the tree gets at once
 _REPORTED = 4_096  # events between two reports of progress
 
@@ -123,7 +123,7 @@ def verify(
     found = readable(log)
     check = _Check()
     events = 0
-    waiting: list[Recorded] = []  # for the tree
+    waiting: list[Recorded] = []  # events that are not in the tree yet
     for event in found:
         if isinstance(event, Damage):
             check.damages.append(event)
@@ -207,7 +207,8 @@ class _Check:
         self._ended: set[int] = set()
         self._gaps: list[_Gap] = []
         self._erased: dict[str, Recorded] = {}  # the first erased event of each stream
-        self._erasures: dict[str, tuple[Recorded, str | None]] = {}  # with the root that they say
+        # together with the root that they contain
+        self._erasures: dict[str, tuple[Recorded, str | None]] = {}
         self._wholes: dict[str, str] = {}  # the roots of sessions that were erased whole
         self._meant: set[str] = set()  # the streams that were erased on purpose
 
@@ -238,7 +239,7 @@ class _Check:
                 if len(digests) == _DIGESTS:
                     stream.whole_tree()
                 stream.time = event.time
-                return  # as nearly all events
+                return  # true for nearly all events
             self._grow(event, stream, fits)
         else:
             stream.digests = None

@@ -32,7 +32,7 @@ _ENCODED, _HEX_ENCODED = 27, 40  # a secret has at least so many characters in b
 # in a run of so many characters a prefix is searched only at its beginning
 _BLOB, _HEAD = 4_096, 512
 _LEFT, _RIGHT = 48, 100  # bytes of a prefix with a dot, or of a key in several parts
-_AT_ONCE, _ANYWHERE = (0,), (0, 1, 2, 3)  # where base64 may begin in a long run
+_AT_ONCE, _ANYWHERE = (0,), (0, 1, 2, 3)  # the offsets at which base64 may begin in a long run
 _LINES = 320  # bytes to look at before and after an indented line break
 
 

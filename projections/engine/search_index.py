@@ -20,10 +20,11 @@ from lllm.projections.view import Table
 
 # `words` has dropped case and accents already. Marks are parts of words in many scripts.
 _TOKENIZER = "unicode61 remove_diacritics 2 categories ''L* N* M*''"
-_CONTENT = ("data", "idx", "docsize")  # what an index keeps its content in
+_CONTENT = ("data", "idx", "docsize")  # the suffixes of the tables in which FTS5 stores an index
 _MERGED = 500  # pages of an index that are merged in one transaction, some 20 ms
 _CHUNK = 2_000  # rows that are removed in one transaction, most of them a page of 4 kB
-_KEPT = 10  # of the table `data`: records below describe the index, the others are its pages
+# in the table `data`, rows below this id describe the index, and the others are its pages
+_KEPT = 10
 
 
 @cache

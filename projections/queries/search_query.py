@@ -147,7 +147,8 @@ class _Parser:
                 yield _Token(str(kind), at, text=match[0])
             elif match["quoted"] is not None:
                 yield self._phrase(match["quoted"], at, prefix=bool(match["star"]))
-            elif match["word"] and any(words_of(match["word"])):  # else it stands between words
+            # otherwise it only has characters that separate words
+            elif match["word"] and any(words_of(match["word"])):
                 yield self._word(match["word"], at)
 
     def _word(self, word: str, at: int) -> _Token:

@@ -82,16 +82,16 @@ _CALLS = Table(
         Index(("state", "started"), where="state <> 'success'"),
     ),
     about=(
-        "Every attempt to call a model, failed and repeated ones too. session is a session's "
-        "number, kind says who asked which model (call_kinds). Times are nanoseconds, costs nano- "
-        "dollars."
+        "Every attempt to call a model, including failed and repeated ones. session is the "
+        "session's number, kind the number of agent, model and provider (call_kinds). Times are in "
+        "nanoseconds, costs in nano-dollars."
     ),
 )
 _KIND_NUMBERS = Table(
     "call_kind_numbers",
     {**dict.fromkeys(_KIND, "TEXT"), "kind": "INTEGER"},
     key=_KIND,
-    about="The number of each kind in call_kinds, to look it up by.",
+    about="The number of each kind, by its values; call_kinds has the same by the number.",
     is_glossary=True,
 )
 _KINDS = Table(

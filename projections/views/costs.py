@@ -54,7 +54,7 @@ _CELLS = Table(
     {"tactic": "TEXT", "model": "TEXT", "agent": "TEXT", "cell": "INTEGER"},
     key=("tactic", "model", "agent"),
     indexes=(Index(("cell",), unique=True),),
-    about="The number of each combination of tactic, model and agent that cost something.",
+    about="The number of each combination of tactic, model and agent that has costs.",
     is_glossary=True,
 )
 _SESSION_COSTS = Table(
@@ -62,8 +62,8 @@ _SESSION_COSTS = Table(
     {"session": "INTEGER", "cell": "INTEGER", "quarter_hour": "INTEGER", **_SUMS},
     key=("session", "cell", "quarter_hour"),
     about=(
-        "What each session cost with all below it, by tactic, model and agent (cost_cells) and by "
-        "quarter of an hour. Kept for top-level sessions and the outermost calls of each tactic."
+        "The cost of each session and everything below it, by tactic, model and agent (cost_cells) "
+        "and by quarter of an hour. Only for root sessions and the outermost calls of each tactic."
     ),
 )
 _COSTS = Table(
@@ -79,9 +79,9 @@ _COSTS = Table(
     },
     key=("scope", "partition", "day", "tactic", "model", "agent"),
     about=(
-        "What all sessions cost by day (UTC, as the number YYYYMMDD), tactic, model and agent. "
-        "With scope = '' it sums up everything once; the scope of a tactic has its outermost calls "
-        "with all below them. Amounts in nano-dollars."
+        "The cost of all sessions by day (UTC, as the number YYYYMMDD), tactic, model and agent, "
+        "in nano-dollars. scope = '' has every attempt once; the scope of a tactic has its "
+        "outermost calls and everything below them."
     ),
 )
 _QUARTER_HOUR_COSTS = Table(
@@ -94,27 +94,27 @@ _QUARTER_HOUR_COSTS = Table(
         **_SUMS,
     },
     key=("scope", "partition", "quarter_hour", "cell"),
-    about="The same by quarter of an hour since 1970, for the days of other time zones.",
+    about="The same as costs by quarter of an hour since 1970, for days of other time zones.",
 )
 # The number of sessions in a scope; a tactic's scope counts its outermost calls.
 _SESSION_COUNTS = Table(
     "session_counts",
     {"scope": "TEXT", "partition": "TEXT", "sessions": "INTEGER"},
     key=("scope", "partition"),
-    about="How many sessions costs is about, by its scope.",
+    about="The number of sessions in each scope of the table costs.",
 )
 # tags: the tags of a root as JSON, which tell to which sums of `tag_costs` its calls belong.
 _SESSION_TOTALS = Table(
     "session_totals",
     {"session": "INTEGER", "tags": "TEXT", **_SUMS},
     key=("session",),
-    about="What each session cost with everything below it: nano-dollars, calls, tokens.",
+    about="The cost of each session and everything below it: nano-dollars, calls, tokens.",
 )
 _TAG_COSTS = Table(
     "tag_costs",
     {"name": "TEXT", "value": "TEXT", "partition": "TEXT", "sessions": "INTEGER", **_SUMS},
     key=("name", "value", "partition"),
-    about="What the top-level sessions with each tag cost, with everything below them.",
+    about="The cost of the root sessions with each tag, including everything below them.",
 )
 
 _Amounts = tuple[int, ...]  # numbers in the order of SUMS

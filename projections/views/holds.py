@@ -19,8 +19,8 @@ _HOLDS = Table(
     },
     key=("session", "hold"),
     about=(
-        "The legal holds that keep sessions from erasure: session is a session's number, hold the "
-        "stream that says it, placed nanoseconds UTC."
+        "The legal holds that protect sessions from erasure. session is the session's number, hold "
+        "the stream of the hold's statement, placed its time in nanoseconds UTC."
     ),
 )
 

@@ -36,8 +36,8 @@ _NODES = Table(
     key=("level", "node"),
     about=(
         "The nodes of the Merkle tree over the digests of all events, from level 8 on. A node of "
-        "level 8 stands for 256 events, and says the positions of the first and the last, and how "
-        "many of them could not be read."
+        "level 8 covers 256 events, and has the positions of the first and the last of them, and "
+        "the number of them that could not be read."
     ),
 )
 _EDGE = Table(
@@ -52,8 +52,8 @@ _EDGE = Table(
     },
     key=("id",),
     about=(
-        "The right edge of that tree: how many events it has, its largest complete subtrees from "
-        "left to right, and of the last 256, complete or not, what such a node says."
+        "The right edge of that tree: the number of its events, the roots of its largest complete "
+        "subtrees from left to right, and the positions and unreadable events of its last tile."
     ),
 )
 

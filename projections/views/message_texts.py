@@ -132,7 +132,7 @@ def _call_text(call: ToolCall) -> str:
     try:
         arguments = _plain(msgspec.json.decode(call.arguments))
     except (ValueError, RecursionError):
-        arguments = call.arguments  # what a model sent need not be JSON
+        arguments = call.arguments  # the text that a model sent may not be JSON
     return f"{call.name} {arguments}"
 
 

@@ -18,9 +18,9 @@ MESSAGES = Table(
     {"id": "INTEGER", "session": "INTEGER", "role": "INTEGER", "delay": "INTEGER"},
     key=("id",),
     about=(
-        "Where each text stands that can be searched. id is twice the position of its event in the "
-        "log, and one more for the tags of a session that begins. session is a session's number, "
-        "delay microseconds from its start (outside of any, from 1970), role the place here, from "
+        "The texts that can be searched. id is twice the position of the text's event in the log, "
+        "plus one for the tags of a starting session. session is the number of its session, delay "
+        "the microseconds since its start (outside of sessions: since 1970), role the index, from "
         f"0: {', '.join(ROLES)}."
     ),
     search="text",

@@ -74,11 +74,11 @@ _SESSIONS = Table(
     ),
     about=(
         "Every call of a tactic and every captured session, at any depth. number is the position "
-        "of its first event, and names it in all other tables; parent and root are such numbers. "
+        "of its first event, and identifies it in all tables; parent and root are such numbers. "
         "started and ended are nanoseconds UTC, elapsed nanoseconds. replays is the id of the "
-        "session that a replay repeats, forks that of the session that a fork goes on from, and "
-        "both are NULL for all others. erased is when the content was erased (nanoseconds UTC) and "
-        "erasure the position of the event that says so; NULL for sessions that have theirs."
+        "session that a replay repeats, forks the id of the session that a fork continues; both "
+        "are NULL for other sessions. erased is the time of an erasure (nanoseconds UTC), erasure "
+        "the position of its event; both are NULL for sessions that are not erased."
     ),
 )
 
@@ -97,11 +97,11 @@ _DEFINITIONS = Table(
     "definitions",
     {"stream": "TEXT", "position": "INTEGER"},
     key=("stream",),
-    about="Where in the log the definition of each agent stands.",
+    about="The position in the log of each definition of an agent.",
 )
 
 
-# So that a definition goes with its last session.
+# Which sessions use a definition, so that it is erased with the last of them.
 _DEFINITION_USES = Table(
     "definition_uses",
     {"session": "INTEGER", "definition": "TEXT"},

@@ -37,8 +37,8 @@ _FACETS = Table(
     {"facet": "INTEGER", "started": "INTEGER", "session": "INTEGER"},
     key=("facet", "started", "session"),
     about=(
-        "For lists of top-level sessions: which have a tag, state, tactic or partition "
-        "(facet_numbers), by when they began."
+        "For lists of root sessions: the sessions with each tag, state, tactic or partition "
+        "(facet_numbers), by their start."
     ),
 )
 _CHILD_FACETS = Table(
@@ -51,7 +51,7 @@ _CHILD_FACETS = Table(
         "root": "INTEGER",
     },
     key=("facet", "started", "session"),
-    about="The same for sessions below others, with the root of each.",
+    about="The same for sessions below others, with the number of each root.",
 )
 # The number of a facet, and of its sessions. A facet without sessions has no row.
 _FACET_NUMBERS = Table(
@@ -67,8 +67,8 @@ _FACET_NUMBERS = Table(
     },
     key=("kind", "name", "value"),
     about=(
-        "The number of each tag, state, tactic and partition, and how many sessions have it: roots "
-        "at the top, children below, and replays, which no filter finds by it."
+        "The number of each tag, state, tactic and partition, and how many sessions have it: root "
+        "sessions, child sessions, and replays, which no filter finds by it."
     ),
 )
 _TAG_NAMES = Table(
@@ -83,8 +83,8 @@ _SESSION_TAGS = Table(
     {"session": "INTEGER", "facets": "TEXT"},
     key=("session",),
     about=(
-        "The tags of a session's own: their numbers (tag_names), each between two spaces. Children "
-        "have those of their root, too."
+        "The tags of a session itself: their numbers (tag_names), each between two spaces. Child "
+        "sessions also inherit the tags of their root."
     ),
 )
 # Later statements about a session; each has a stream of its own.
@@ -93,8 +93,8 @@ _STATEMENTS = Table(
     {"session": "INTEGER", "position": "INTEGER", "stream": "TEXT"},
     key=("session", "position"),
     about=(
-        "What was said of a session after it began, as its later tags: where in the log, and in "
-        "which stream."
+        "The later statements about a session, such as tags: their positions in the log and their "
+        "streams."
     ),
 )
 

@@ -19,7 +19,7 @@ Row = tuple[Value, ...]
 # Bytes of pages that a connection caches at most. A rebuild writes to all parts of many tables, and
 # a list by three tags in a million sessions reads all parts of one.
 _WRITER_CACHE, _READER_CACHE = 16 << 20, 8 << 20
-_TRY_MILLISECONDS = 50  # of one wait inside SQLite, during which a fork can't begin
+_TRY_MILLISECONDS = 50  # the length of one wait inside SQLite, during which a fork can't begin
 _OTHER_COLUMNS = 1 << 20  # bytes of a row without its payload, at most
 
 
@@ -44,7 +44,8 @@ class Connection(sqlite3.Connection):
             self.execute("PRAGMA fullfsync=ON")
         self.execute("PRAGMA wal_autocheckpoint=0")
         self.execute(f"PRAGMA cache_size=-{_READER_CACHE >> 10}")
-        # What is deleted is overwritten with zeros: rows hold what users may have to erase.
+        # Deleted data is overwritten with zeros, because rows have data that users may have to
+        # erase.
         self.execute("PRAGMA secure_delete=ON")
         self.execute("PRAGMA trusted_schema=OFF")  # https://sqlite.org/security.html
         self.execute("PRAGMA cell_size_check=ON")

@@ -243,7 +243,8 @@ class Database:
             for statement in missing:
                 connection.execute(statement)
             connection.execute("COMMIT")
-        except sqlite3.OperationalError:  # as on a full disk, where the log can still be read
+        # for example on a full disk, on which the log can still be read
+        except sqlite3.OperationalError:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 

@@ -16,7 +16,8 @@ APPLICATION_ID = 0x6C6C6C6D  # "lllm" in ASCII, the application id in the file's
 _BESIDE = ("-wal", "-shm", "-journal")
 # the name of a table with rows of a projection
 _ROWS = re.compile(r"([A-Za-z_]\w*)_v\d+", re.ASCII)
-_INDEX = re.compile(r"\w+_v\d+_search(?=_|$)", re.ASCII)  # and the tables within it
+# the same for a search index and its tables
+_INDEX = re.compile(r"\w+_v\d+_search(?=_|$)", re.ASCII)
 _LOGS = ("events",)
 _ANOTHERS = "{} is a database of another program; give lllm a file of its own."
 

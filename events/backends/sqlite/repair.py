@@ -57,7 +57,7 @@ with open(sys.argv[1], "r+b") as file:
     print("held", flush=True)
     sys.stdin.read()
 """
-_IN_USE = 3  # its exit code
+_IN_USE = 3  # the exit code of that process
 _ORDER = ("table", "index", "view", "trigger")  # orders in which a schema can be created
 
 
