@@ -19,6 +19,7 @@ from benchmarks import (
     captures,
     concurrent_writers,
     disk,
+    erasures,
     import_times,
     peers,
     reads,
@@ -121,6 +122,7 @@ class _Run:
             "project": lambda: self._projected(folder / "project"),
             "read": lambda: self._read(folder / "read"),
             "search": lambda: self._searched(folder / "search"),
+            "erase": lambda: self._erased(folder / "erase"),
         }
         wanted = [name for name in areas if only in name]
         if not wanted:
@@ -168,6 +170,11 @@ class _Run:
         sessions = SEARCHED_QUICK if self._quick else SEARCHED
         self._status.update(f"searching {sessions:,} sessions")
         yield from searches.figures(folder, sessions, quick=self._quick)
+
+    def _erased(self, folder: Path) -> Iterator[Figure]:
+        sessions = PROJECTED_QUICK if self._quick else PROJECTED
+        self._status.update(f"erasing some of {sessions:,} sessions")
+        yield from erasures.figures(folder, sessions, quick=self._quick)
 
     def _make(self, path: Path, roots: int, shape: Shape) -> str:
         """Fill a new store; returns the id of a session of many events in it."""

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import pytest
 
-from lllm.events.backend import AppendsWithoutWaiting, LogBackend, read_types
+from lllm.events.backend import AppendsWithoutWaiting, ErasesPayloads, LogBackend, read_types
+from lllm.events.digest import erase
 from lllm.events.envelope import NewEvent, Recorded
 from lllm.events.errors import AppendConflict
 from lllm.testing.writers import (
@@ -140,6 +141,20 @@ class AppendContract:
 
 class LogContract(AppendContract):
     """Tests for every log whose events can be read."""
+
+    def test_erased_payloads(self, log: LogBackend) -> None:
+        """A log that can erase overwrites the payloads it is told to, and changes nothing else."""
+        if not isinstance(log, ErasesPayloads):
+            return
+        log.append([*batch("gone", 0), *batch("kept", 0)])
+        log.append(batch("gone", 1))
+        before = list(log.read())
+        erased = {one.position: erase(one, b"") if one.stream == "gone" else one for one in before}
+        log.erase_payloads([one for one in erased.values() if one.stream == "gone"])
+        assert list(log.read()) == list(erased.values())
+        assert list(log.append(batch("gone", 1))) == [one.position for one in before[-3:]]
+        log.vacuum()
+        assert list(log.read()) == list(erased.values())
 
     def test_read_back(self, log: LogBackend) -> None:
         """Events are read as they were appended, in order, at the returned positions.

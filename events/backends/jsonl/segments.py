@@ -399,18 +399,23 @@ def _events_of(
 
 
 def _event_of(segment: Segment, position: int, line: bytes) -> Recorded:
-    """Decode a line; if it is being overwritten, the event comes from `erasing_intent`.
+    """Decode a line; one that is being overwritten is known without it, or can be read again.
 
     Raises:
-        ValueError: The line differs from what `encode_append` would write.
+        ValueError: The line is not one as `encode_append` writes it.
     """
     try:
         return decode(position, line)
     except ValueError:
         event = noted_event(segment.path.parent, position)
-        if event is None:
+        if event is not None:
+            return event
+        end = position - segment.begin - 1
+        with open_to_read(segment.path) as file:
+            again = read_at(file, end - len(line), len(line))
+        if again == line:
             raise
-        return event
+        return decode(position, again)
 
 
 def _with_what_follows(damage: LogDamaged, following: Iterable[Line]) -> LogDamaged:

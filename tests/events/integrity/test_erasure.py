@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from lllm.events import codec
+from lllm.events.backends.jsonl import erasing as jsonl_erasing
+from lllm.events.backends.jsonl import segments
 from lllm.events.backends.jsonl.backend import LocalFileBackend
 from lllm.events.backends.jsonl.line_format import decode, erased_line
 from lllm.events.backends.memory import MemoryBackend
@@ -126,3 +128,36 @@ def test_a_line_that_has_no_room() -> None:
         erased_line(event, 0, 90)
     with pytest.raises(ValueError, match="has its payload"):
         erased_line(seal(SALT, "s", 1, 5, "any", 1, SALTED).at(1), 0, 400)
+
+
+def test_a_line_that_is_just_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that gets half of a line finds the event as it is afterwards, whether the erasure
+    is still at it or has ended meanwhile."""
+    log = LocalFileBackend(tmp_path / "logs")
+    events = write(log, "s")
+    erased = without_payloads(events)
+    [file] = (tmp_path / "logs").glob("*.jsonl")
+    before = file.read_bytes()
+    seen: list[list[Recorded]] = []
+    whole = jsonl_erasing._overwrite
+
+    def half(folder: Path, noted: list[object]) -> None:
+        file.write_bytes(before.replace(b'"digest"', b'"erased"'))
+        seen.append(list(log.read()))
+        file.write_bytes(before)
+        whole(folder, noted)
+
+    monkeypatch.setattr(jsonl_erasing, "_overwrite", half)
+    log.erase_payloads(erased)
+    assert seen == [erased]
+    after = file.read_bytes()
+    real = segments.decode
+
+    def late(position: int, line: bytes) -> Recorded:
+        file.write_bytes(after)
+        return real(position, line)
+
+    file.write_bytes(before.replace(b'"digest"', b'"erased"'))
+    monkeypatch.setattr(segments, "decode", late)
+    assert list(log.read()) == erased
+    log.close()
