@@ -13,7 +13,7 @@ from lllm.events.integrity.merkle import RightEdge, root_of
 from lllm.events.integrity.verified_tree import TILE, TILE_LEVEL
 from lllm.projections.views.merkle import split_hashes
 
-_CACHED = 4  # cached tiles; a proof needs two
+_CACHED = 64  # tiles of 40 KB; a proof needs two, one of scattered events more, and each twice
 
 
 class StoredTree:
