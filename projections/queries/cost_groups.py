@@ -47,7 +47,7 @@ class Group(NamedTuple):
 
 
 class DividedQuarter(Exception):
-    """Raised if the rows can't give the costs of the days in a time zone; the events can.
+    """Raised if the rows can't give the costs of each day in a time zone; only the events can.
 
     A day of that zone begins in the middle of a quarter of an hour that has costs.
     """

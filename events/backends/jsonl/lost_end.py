@@ -1,4 +1,4 @@
-"""Notes the highest position that a JSONL log has given, so that lost events at its end are found.
+"""Notes the highest position of a JSONL log, so that lost events at its end are found.
 
 A log whose last file was deleted, emptied or replaced by an older copy looks like a complete log
 that is shorter. The next append would reuse positions that were acknowledged. So each append notes
@@ -37,7 +37,7 @@ _NOTE = re.compile(rb"(\d{20})(?: ([0-9a-f-]{36}))?\n")
 
 
 class HighWater:
-    """Reads and writes the highest position of a log, which is kept in its lock file.
+    """Reads and writes the note of a log's highest position, which is kept in the log's lock file.
 
     The lock must be held while the note is read or written.
 

@@ -203,7 +203,7 @@ class Database:
         return True
 
     def prepare_again(self, schema: Sequence[str]) -> None:
-        """Check that a file that is opened again is still the same log.
+        """Check that a file is still the same log, when it is opened again after it was closed.
 
         Args:
             schema: The SQL statements that create the tables of a new file.
