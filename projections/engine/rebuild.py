@@ -22,7 +22,7 @@ from lllm.events.concurrency.locks import FileLock, kept_waiting
 from lllm.projections.engine.checkpoints import Checkpoint, known_events, replace_damaged
 from lllm.projections.engine.optional_views import turn_off
 from lllm.projections.engine.projector import Projector
-from lllm.projections.engine.search_index import index_differences
+from lllm.projections.engine.search_index import finish_index, index_differences
 from lllm.projections.engine.session_contexts import stored_contexts
 from lllm.projections.engine.tables import create_tables, show_generation
 from lllm.projections.engine.unused_tables import generations_in, remove_unused, table_names
@@ -202,6 +202,10 @@ def _begin(projector: Projector, views: Sequence[View]) -> _Building:
 
 def _replace(projector: Projector, building: _Building, progress: Progress | None) -> Rebuilt:
     building.feed(projector.log.head(), progress)
+    for view, generation in building.generations.items():
+        for table in view.tables:
+            if table.search is not None:
+                finish_index(projector.database, table, generation)
     with projector.alone() as mine:
         if not mine:
             raise kept_waiting(projector.database.path)

@@ -21,6 +21,8 @@ from lllm.projections.view import Table
 # `words` has dropped case and accents already. Marks are parts of words in many scripts.
 _TOKENIZER = "unicode61 remove_diacritics 2 categories ''L* N* M*''"
 _CONTENT = ("data", "idx", "docsize")  # the suffixes of the tables in which FTS5 stores an index
+# While an index is filled, its parts are merged once at the end; else as FTS5 does it.
+_FILLED, _USUAL = (0, 64), (4, 16)
 _MERGED = 500  # pages of an index that are merged in one transaction, some 20 ms
 _CHUNK = 2_000  # rows that are removed in one transaction, most of them a page of 4 kB
 # in the table `data`, rows below this id describe the index, and the others are its pages
@@ -46,10 +48,34 @@ def create_index(connection: sqlite3.Connection, table: Table, generation: int) 
         table: A table with `search`.
         generation: The number of a generation that has no index yet.
     """
+    name = search_table(table.name, generation)
     connection.execute(
-        f"CREATE VIRTUAL TABLE {search_table(table.name, generation)} "
-        f"USING fts5(text, content='', tokenize='{_TOKENIZER}')"
+        f"CREATE VIRTUAL TABLE {name} USING fts5(text, content='', tokenize='{_TOKENIZER}')"
     )
+    _merge_at(connection, name, _FILLED)
+
+
+def finish_index(database: Database, table: Table, generation: int) -> None:
+    """Merge the parts of an index that was just filled, and merge as usual from now on.
+
+    Args:
+        database: Where it is.
+        table: A table with `search`.
+        generation: The generation of its rows.
+
+    Raises:
+        LogError: It can't be written.
+    """
+    remove_deleted_words(database, table, generation)
+    with database.write() as connection:
+        assert connection is not None
+        _merge_at(connection, search_table(table.name, generation), _USUAL)
+
+
+def _merge_at(connection: sqlite3.Connection, name: str, parts: tuple[int, int]) -> None:
+    """Set of how many parts an index merges some a little at a time, and of how many at once."""
+    for setting, count in zip(("automerge", "crisismerge"), parts, strict=True):
+        connection.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('{setting}', ?)", (count,))
 
 
 def drop_index(database: Database, table: Table, generation: int) -> None:
