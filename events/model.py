@@ -379,6 +379,29 @@ class SessionTagged(Event, frozen=True, kw_only=True):
     """The salt of the stream of this statement."""
 
 
+class SessionAnnotated(Event, frozen=True, kw_only=True):
+    """Somebody or something judges a session, or an attempt in it: a score, a label, a comment.
+
+    A later one of the same name, by the same judge of the same, takes its place.
+    """
+
+    type: ClassVar[str] = "session.annotated"
+    about: str
+    """The id of the session."""
+    step: Number | None = None
+    """The number of the attempt in the session that is judged, None for the whole session."""
+    name: str
+    """What is judged, as "correct"."""
+    value: object = None
+    """The verdict, JSON: true or false, a number, a text; None for a comment alone."""
+    comment: str | None = None
+    """Why, in words."""
+    by: str | None = None
+    """Who says so: a person, or a program; None where that was not said."""
+    salt: bytes
+    """The salt of this statement's own stream."""
+
+
 class SessionHeld(Event, frozen=True, kw_only=True):
     """A legal hold is placed: the session can't be erased until the hold is released."""
 
@@ -906,9 +929,9 @@ EVENTS: dict[str, type[Event]] = {
     kind.type: kind
     for kind in (
         SessionStarted, SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
-        SessionHeld, SessionReleased, SessionErased, AgentDefined, AgentStarted, AgentSucceeded,
-        AgentFailed, DialogOpened, MessageAdded, SessionEdited, LLMRequested, LLMResponded,
-        LLMFailed, LLMRefused, ToolCalled, ToolReturned, ToolFailed, ValueDrawn, RetryScheduled,
-        ErrorRecorded, LogGap,
+        SessionAnnotated, SessionHeld, SessionReleased, SessionErased, AgentDefined, AgentStarted,
+        AgentSucceeded, AgentFailed, DialogOpened, MessageAdded, SessionEdited, LLMRequested,
+        LLMResponded, LLMFailed, LLMRefused, ToolCalled, ToolReturned, ToolFailed, ValueDrawn,
+        RetryScheduled, ErrorRecorded, LogGap,
     )
 }  # fmt: skip

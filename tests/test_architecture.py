@@ -212,6 +212,7 @@ def test_the_public_names() -> None:
 
 
 STORE = """
+annotate export_dataset
 backend backup carry close database diff events export_cost_summary export_lists export_session
 find_id follow fork import_sessions
 lag list_calls list_sessions load_session load_session_record log open partition prices prove

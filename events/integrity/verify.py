@@ -39,6 +39,7 @@ from lllm.events.model import (
     AgentDefined,
     ErrorRecorded,
     LogGap,
+    SessionAnnotated,
     SessionErased,
     SessionFailed,
     SessionHeld,
@@ -52,7 +53,8 @@ from lllm.events.model import (
 _LAST = {
     kind.type
     for kind in (
-        SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged, SessionHeld,
+        SessionSucceeded, SessionFailed, SessionInterrupted, SessionTagged,
+        SessionAnnotated, SessionHeld,
         SessionReleased, SessionErased, AgentDefined, ErrorRecorded, LogGap,
     )
 }  # fmt: skip

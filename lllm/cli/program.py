@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from lllm.cli.commands import (
+    annotate,
     audit,
     backup,
     calls,
@@ -112,6 +113,7 @@ def demo(store: str | None, model: str | None) -> None:
 for command in (
     ls.ls, show.show, search.search, calls.calls, events.events, play.play, diff.diff,
     replay.replay, tail.tail, cost.cost, query.query, export.export, importing.import_, tag.tag,
+    annotate.annotate,
     rebuild.rebuild, verify.verify, repair.repair, seal.seal, keygen.keygen, prove.prove,
     audit.audit, doctor.doctor, backup.backup, web.web, mcp.mcp,
     erase.erase, hold.hold, hold.release, retain.retain, vacuum.vacuum,

@@ -44,7 +44,7 @@ class SearchHit(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         message: The number of the message in the session; None for a task, a tag or an error.
         position: The position of its event in the log.
         role: "system", "user", "assistant" or "tool"; "task" or "tag" for those of a session;
-            "error" for what was raised.
+            "error" for what was raised; "note" for an annotation.
         timestamp: The time at which it was recorded, UTC.
         tactic_path: The stable path of the session; None outside of any.
         tags: The tags of the session, and of its root session.

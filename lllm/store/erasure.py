@@ -55,7 +55,8 @@ _logger = logging.getLogger("lllm.store")
 _AT_ONCE = 100  # sessions whose payloads go together
 _FOLLOW_SECONDS = 60.0  # for other processes that write the rows
 _STATEMENTS = (
-    "session.tagged", "session.interrupted", "session.held", "session.released", "agent.defined",
+    "session.tagged", "session.annotated", "session.interrupted", "session.held",
+    "session.released", "agent.defined",
 )  # fmt: skip
 _threads = RobustLock()
 

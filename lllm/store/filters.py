@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 from lllm import times
 from lllm.events.model import State
+from lllm.events.values.json_values import to_plain
 from lllm.packages.registry import Runtime
 from lllm.projections.queries.filters import Filter
+from lllm.projections.view import storable
+from lllm.projections.views.annotations import value_text
 from lllm.sessions.session_start import check_tags
 from lllm.time_zones import zone_of
 from lllm.times import Moment, nanoseconds_of
@@ -26,6 +29,7 @@ def filter_of(
     partition: str | None,
     tz: str | dt.tzinfo = dt.UTC,
     replays: bool = False,
+    annotations: Mapping[str, object] | None = None,
 ) -> Filter:
     """Make the filter of a list or a sum; see `LogStore.list_sessions`.
 
@@ -39,6 +43,7 @@ def filter_of(
         partition: The partition of the sessions; None for all.
         tz: The time zone of `after` and `before` if they have no offset.
         replays: True to select replays, too.
+        annotations: Names and values of annotations that a session must have; None for any value.
 
     Returns:
         The filter, as queries of the rows need it.
@@ -58,4 +63,8 @@ def filter_of(
         after=None if after is None else nanoseconds_of(after, zone, at=at),
         before=None if before is None else nanoseconds_of(before, zone, at=at),
         replays=replays,
+        annotations={
+            storable(name): None if value is None else value_text(to_plain(value))
+            for name, value in (annotations or {}).items()
+        },
     )

@@ -20,7 +20,7 @@ from lllm.events.envelope import Recorded
 from lllm.events.errors import ConfigError, LogUnavailable
 from lllm.events.ids import new_id, new_salt
 from lllm.events.integrity.backup import BackedUp, back_up
-from lllm.events.model import ErrorRecorded, SessionTagged, State
+from lllm.events.model import ErrorRecorded, SessionAnnotated, SessionTagged, State
 from lllm.events.redaction.redact import Redact, checked
 from lllm.events.statements import append_statement
 from lllm.events.values.json_values import to_plain
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from lllm.replay.replay import Replay
     from lllm.replay.session_diff import SessionDiff
     from lllm.search.hits import SearchHits, SearchSort
+    from lllm.store.dataset import DatasetRow
     from lllm.store.list_export import ExportedLists
     from lllm.store.retention import Retention
     from lllm.store.sql_database import StoreDatabase
@@ -460,6 +461,48 @@ class LogStore:
         )
         self._append_statement("tagged", event)
 
+    def annotate(
+        self,
+        session_id: str,
+        *,
+        name: str,
+        value: object = None,
+        step: int | None = None,
+        comment: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Judge a session, or an attempt in it: a score, a label, a comment.
+
+        The recorded events of the session are not changed; this is one more event. It takes the
+        place of an earlier one with the same name, step and `by`; without value and comment, it
+        takes that back.
+
+        Args:
+            session_id: The whole id.
+            name: What is judged, as "correct".
+            value: The verdict: True or False, a number, a text, or any value; None for a comment
+                alone.
+            step: The number of the attempt in the session, as `request` of `list_calls`; None for
+                the whole session.
+            comment: Why, in words.
+            by: The person or program that judges.
+
+        Raises:
+            ValueError: The name is empty, or the step is not a number from 1.
+            SessionNotFound: There is no such session.
+            SessionWasErased: It was erased.
+        """
+        if not name:
+            raise ValueError("an annotation needs a name, as 'correct'")
+        if step is not None and not 0 < step < 2**63:
+            raise ValueError(f"step is the number of an attempt, from 1; not {step}")
+        refuse_erased(self._reader.find(session_id, below=False).row)
+        event = SessionAnnotated(
+            about=session_id, step=step, name=name, value=to_plain(value), comment=comment, by=by,
+            salt=new_salt(),
+        )  # fmt: skip
+        self._append_statement("annotated", event)
+
     def save_error(self, error: BaseException, *, context: object = None) -> str:
         """Record an error that was raised outside of any session.
 
@@ -478,7 +521,9 @@ class LogStore:
         )
         return self._append_statement("error", event)
 
-    def _append_statement(self, kind: str, event: SessionTagged | ErrorRecorded) -> str:
+    def _append_statement(
+        self, kind: str, event: SessionTagged | SessionAnnotated | ErrorRecorded
+    ) -> str:
         stream = f"{kind}-{new_id()}"
         append_statement(self.log, stream, event, salt=event.salt, redact=self.redact)
         return stream
@@ -691,6 +736,7 @@ class LogStore:
         cursor: str | None = None,
         sort: Sort = "started",
         replays: bool = False,
+        annotations: Mapping[str, object] | None = None,
     ) -> list[SessionSummary]:
         """List the top-level calls, newest first (by start, then id).
 
@@ -711,6 +757,8 @@ class LogStore:
                 newer of two that cost the same. A list by cost reads all sessions that the filters
                 select: half a second for a million.
             replays: True to list top-level replays, too.
+            annotations: Only sessions that have annotations with all of these names, with these
+                values; None for any value.
 
         Returns:
             A short summary of each session, in the order of `sort`.
@@ -720,8 +768,9 @@ class LogStore:
             TypeError: Tags are not str -> str.
         """
         wanted = filter_of(
-            self._runtime, tags, state, tactic_path, after, before, partition, tz, replays
-        )
+            self._runtime, tags, state, tactic_path, after, before, partition, tz, replays,
+            annotations,
+        )  # fmt: skip
         return self._reader.ask(session_list(wanted, sort, limit, cursor))
 
     def list_calls(
@@ -951,6 +1000,7 @@ class LogStore:
             metadata=session.metadata,
             timestamp=datetime_of(session.started),
             traceback=session.traceback,
+            annotations=self._reader.annotations(session_id, at=at),
         )
 
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
@@ -1015,6 +1065,47 @@ class LogStore:
             LogDamaged: An event in the log is corrupt.
         """
         return self._reader.export(session_id, format, at=at)
+
+    def export_dataset(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        state: State | None = None,
+        tactic_path: str | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
+        tz: str | dt.tzinfo = dt.UTC,
+        partition: str | None = None,
+        annotations: Mapping[str, object] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[DatasetRow]:
+        """Make a data set for evaluations: task, delivery, scores and tags of each session.
+
+        Args:
+            tags: As in `list_sessions`.
+            state: As in `list_sessions`.
+            tactic_path: As in `list_sessions`.
+            after: As in `list_sessions`.
+            before: As in `list_sessions`.
+            tz: As in `list_sessions`.
+            partition: As in `list_sessions`.
+            annotations: As in `list_sessions`.
+            limit: The greatest number of sessions; None for all.
+
+        Yields:
+            The sessions, newest first. Those whose content was erased are left out.
+
+        Raises:
+            ValueError: As of `list_sessions`.
+            LogDamaged: An event in the log is corrupt.
+        """
+        from lllm.store.dataset import dataset
+
+        sessions = self.list_sessions(
+            tags=tags, state=state, tactic_path=tactic_path, after=after, before=before, tz=tz,
+            partition=partition, annotations=annotations, limit=limit,
+        )  # fmt: skip
+        yield from dataset(self._reader, sessions)
 
     def import_sessions(
         self, *sources: str | os.PathLike[str] | LogBackend, progress: Progress | None = None

@@ -25,6 +25,7 @@ from lllm.projections.engine.rebuild import Progress, Rebuilt, discard, rebuild
 from lllm.projections.engine.search_index import has_full_text_search
 from lllm.projections.queries.search import no_full_text_search
 from lllm.projections.view import View
+from lllm.projections.views.annotations import AnnotationsView
 from lllm.projections.views.calls import CallsView
 from lllm.projections.views.costs import CostsView
 from lllm.projections.views.holds import HoldsView
@@ -58,7 +59,8 @@ class ReadModel:
     def __init__(self, backend: LogBackend, log: LogBackend, views: Sequence[View]) -> None:
         self._log = log
         always: tuple[View, ...] = (
-            SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), MerkleView(), *views,
+            SessionsView(), TagsView(), CostsView(), CallsView(), HoldsView(), AnnotationsView(),
+            MerkleView(), *views,
         )  # fmt: skip
         self._search: tuple[View, ...] = (MessagesView(),) if has_full_text_search() else ()
         self.views: tuple[View, ...] = (*always, *self._search)

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from lllm.events import codec
 from lllm.events.envelope import Recorded
 from lllm.events.values.json_values import MARK, to_plain
+from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.call_session import TacticCallSession
 
 FORMATS = ("json", "jsonl")
@@ -33,7 +34,9 @@ def as_recorded(plain: object) -> object:
     return plain
 
 
-def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
+def as_json(
+    session: TacticCallSession, tags: dict[str, str], annotations: Sequence[Annotation] = ()
+) -> str:
     """Format a session as indented JSON, with its tags and total cost.
 
     Sessions that stand below each other in more levels than readers of JSON follow are members of a
@@ -43,11 +46,16 @@ def as_json(session: TacticCallSession, tags: dict[str, str]) -> str:
     Args:
         session: With the values in it as they are recorded. The names are put into it.
         tags: Those that it has now.
+        annotations: What was judged of it; left out where nothing was.
 
     Returns:
         The text, which UTF-8 can hold.
     """
     whole: dict[str, object] = {"tags": tags, "total_cost": session.total_cost}
+    if annotations:
+        whole["annotations"] = [
+            {**_fields(one), "timestamp": one.timestamp.isoformat()} for one in annotations
+        ]
     deeper = _take_deeper(session)
     if deeper:
         whole["deeper_sessions"] = deeper

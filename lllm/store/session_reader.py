@@ -20,6 +20,7 @@ from lllm.events.redaction.redact import Redact
 from lllm.events.values.json_values import from_plain
 from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
+from lllm.projections.session.annotations import Annotation, annotations_in
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.fold import ReadValue, fold
 from lllm.sessions.load_finished import fold_finished
@@ -276,6 +277,30 @@ class SessionReader:
         family = {row.id for row in found.family}
         return [some for name, some in streams.items() if some and (related or name in family)]
 
+    def annotations(
+        self,
+        session_id: str,
+        read_value: ReadValue = from_plain,
+        *,
+        at: PointInTime | None = None,
+    ) -> list[Annotation]:
+        """Read what was judged of a session, without those below it.
+
+        Args:
+            session_id: The whole id.
+            read_value: Makes a value out of its recorded form.
+            at: As of then, None for now.
+
+        Returns:
+            The annotations that hold.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            LogDamaged: An event in the log is corrupt.
+        """
+        _, events = self.read(session_id, below=False, at=at)
+        return annotations_in(events, session_id, read_value)
+
     def events(self, session_id: str, *, at: PointInTime | None = None) -> Iterator[Recorded]:
         """See `LogStore.events`."""
         if session_id.startswith("error-"):
@@ -290,7 +315,8 @@ class SessionReader:
             raise ValueError(f"format is one of {', '.join(FORMATS)}; not {form!r}")
         found, session = self.load(session_id, read_value=as_recorded, at=at)
         if form == "json":
-            return as_json(session, found.tags)
+            judged = self.annotations(session_id, as_recorded, at=at)
+            return as_json(session, found.tags, judged)
         _, events = self.read(session_id, at=at)
         definitions = self._rows.ask(lambda rows: loading.read_definitions(self._log, rows, events))
         return as_jsonl([*definitions, *loading.read_gaps(self._log, events), *events])

@@ -19,6 +19,7 @@ from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.cursor_sql import CostCursor, StartCursor
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.sessions import SessionRow
+from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.call_session import TacticCallSession
 from lllm.projections.session.invoke_cost import dollars
 from lllm.store.erasure_report import erased_text
@@ -93,6 +94,7 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
         metadata: The metadata that was given when the session was made.
         timestamp: The time at which the session began, UTC.
         traceback: The traceback of a failed session, else None.
+        annotations: What was judged of the session and of attempts in it, as of that time.
     """
 
     session_id: str
@@ -102,6 +104,7 @@ class SessionRecord(msgspec.Struct, TableRow, frozen=True, kw_only=True):
     metadata: object
     timestamp: dt.datetime
     traceback: str | None
+    annotations: list[Annotation] = []
 
 
 def summary_of(row: SessionRow, tags: dict[str, str], sort: Sort) -> SessionSummary:

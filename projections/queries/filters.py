@@ -21,6 +21,7 @@ class Filter(msgspec.Struct, frozen=True):
         after: Sessions that began at this time or later, nanoseconds UTC.
         before: Sessions that began earlier than this time, nanoseconds UTC.
         replays: True to include replays; with a tactic, only replays at the root.
+        annotations: The values, as rows hold them, of annotations by name; None for any value.
     """
 
     tags: dict[str, str] = {}
@@ -30,6 +31,7 @@ class Filter(msgspec.Struct, frozen=True):
     after: int | None = None
     before: int | None = None
     replays: bool = False
+    annotations: dict[str, str | None] = {}
 
 
 class CallFilter(msgspec.Struct, frozen=True):

@@ -83,6 +83,11 @@ def selections(connection: sqlite3.Connection, wanted: Filter) -> Iterator[Selec
             selection.add("f.started >= ?", wanted.after)
         if wanted.before is not None:
             selection.add("f.started < ?", wanted.before)
+        for name, value in wanted.annotations.items():
+            if value is None:
+                selection.add(_ANNOTATED.format(""), name)
+            else:
+                selection.add(_ANNOTATED.format("AND value = ?"), name, value)
         if wanted.partition == NO_PARTITION:
             selection.add(_WITHOUT_PARTITION, NO_PARTITION)
         yield selection
@@ -157,6 +162,7 @@ _HAS = (
     " WHERE other.facet = ? AND other.started = {} AND other.session = {})"
 )
 _HAS_TAG = "instr((SELECT facets FROM session_tags WHERE session = f.session), ?)"
+_ANNOTATED = "f.session IN (SELECT session FROM annotations WHERE name = ? {})"
 _WITHOUT_PARTITION = "(SELECT partition FROM sessions WHERE number = f.session) = ?"
 
 

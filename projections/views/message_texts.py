@@ -20,6 +20,7 @@ from lllm.events.model import (
     LLMFailed,
     LLMResponded,
     MessageAdded,
+    SessionAnnotated,
     SessionFailed,
     SessionStarted,
     SessionTagged,
@@ -29,7 +30,7 @@ from lllm.events.model import (
 )
 from lllm.events.values.readable import readable
 
-Role = Literal["task", "tag", "system", "user", "assistant", "tool", "error", "other"]
+Role = Literal["task", "tag", "system", "user", "assistant", "tool", "error", "other", "note"]
 ROLES: tuple[Role, ...] = get_args(Role)
 _SPEAKERS: dict[str, Role] = {
     "system": "system",
@@ -43,8 +44,8 @@ class MessageText(NamedTuple):
     """A text that can be searched.
 
     Attributes:
-        role: The role of the message, or "task", "tag" or "error"; "other" for a role that lllm
-            does not know.
+        role: The role of the message, or "task", "tag", "error" or "note" (an annotation); "other"
+            for a role that lllm does not know.
         text: The text; "" if there is none.
         message: The number of the message in its session; None if it is not a message.
     """
@@ -103,6 +104,11 @@ def _of_error(recorded: ErrorRecorded) -> Sequence[MessageText]:
     return (MessageText("error", text),)
 
 
+def _of_annotation(said: SessionAnnotated) -> Sequence[MessageText]:
+    judged = f"{said.name}={_plain(said.value)}" if said.value is not None else said.name
+    return (MessageText("note", _lines(judged, said.comment or "")),)
+
+
 def _of_tags(tagged: SessionTagged) -> Sequence[MessageText]:
     return (MessageText("tag", _tag_lines(tagged.set)),)
 
@@ -115,6 +121,7 @@ _FINDERS: Mapping[type[Event], Callable[..., Sequence[MessageText]]] = {
     ToolFailed: _of_failed_tool,
     LLMFailed: _of_failed_attempt,
     SessionFailed: _of_failure,
+    SessionAnnotated: _of_annotation,
     ErrorRecorded: _of_error,
     SessionTagged: _of_tags,
 }

@@ -37,6 +37,7 @@ class MessagesView:
         "session.started",
         "session.failed",
         "session.tagged",
+        "session.annotated",
         ERASED,
         "message.added",
         "llm.responded",

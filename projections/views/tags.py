@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from lllm.events.model import (
+    SessionAnnotated,
     SessionErased,
     SessionFailed,
     SessionHeld,
@@ -103,7 +104,7 @@ class TagsView:
     """The facets (tags, state, tactic, partition) of every session."""
 
     name = "tags"
-    version = 5
+    version = 6
     tables: Sequence[Table] = (
         _FACETS,
         _CHILD_FACETS,
@@ -118,6 +119,7 @@ class TagsView:
         "session.failed",
         "session.interrupted",
         "session.tagged",
+        "session.annotated",
         "session.held",
         "session.released",
         ERASED,
@@ -132,6 +134,7 @@ class TagsView:
             SessionFailed: facets.end,
             SessionInterrupted: facets.interrupt,
             SessionTagged: facets.tag,
+            SessionAnnotated: facets.keep_statement,
             SessionHeld: facets.keep_statement,
             SessionReleased: facets.keep_statement,
             SessionErased: facets.erase,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import click
 
-from lllm.cli.options import open_named, store_option
+from lllm.cli.annotation_values import annotation_option
+from lllm.cli.exit_codes import Finding
+from lllm.cli.options import Filters, open_named, store_option, usage_errors, with_filters
 from lllm.terminal_safe import visible
 
 
@@ -18,19 +22,35 @@ from lllm.terminal_safe import visible
 @click.option("--lists", metavar="DB",
               help="Write all sessions, tags, calls and costs to this SQLite database instead.",
               )  # fmt: skip
+@click.option("--dataset", is_flag=True,
+              help="Write task, delivery, scores and tags of all sessions that fit, as JSONL.",
+              )  # fmt: skip
+@annotation_option
+@with_filters
 def export(
     store: str | None,
     prefix: str | None,
     format_: str | None,
     output: str | None,
     lists: str | None,
+    dataset: bool,
+    annotations: dict[str, object],
+    **filters: Unpack[Filters],
 ) -> None:
-    """Write one session as text, or all lists as a database.
+    """Write one session as text, all lists as a database, or sessions as a data set.
 
-    --lists makes plain tables in a database of your own, new or not; a second run updates them.
+    --dataset writes an object for each session that the filters select, newest first, for
+    evaluations. --lists makes plain tables in a database of your own, new or not; a second run
+    updates them.
     """
-    if (prefix is None) == (lists is None):
-        raise click.UsageError("Export one session by its ID, or all --lists to a database.")
+    if [prefix is None, lists is None, not dataset].count(False) != 1:
+        raise click.UsageError(
+            "Export one session by its ID, all --lists to a database, or sessions as a --dataset."
+        )
+    if not dataset and (annotations or any(filters.values())):
+        raise click.UsageError("Filters are of a --dataset.")
+    if dataset and format_:
+        raise click.UsageError("--format is of one session; a --dataset is JSONL.")
     if lists is not None and (format_ or output):
         raise click.UsageError("--format and --output are of one session, not of --lists.")
     with open_named(store) as opened:
@@ -45,7 +65,16 @@ def export(
             counts = ", ".join(counted(count, name) for count, name in rows)
             click.echo(f"{visible(str(made.path))}: {counts}.")
             return
-        text = opened.export_session(opened.find_id(prefix or ""), format_ or "json")
+        if dataset:
+            from lllm.events.codec import encode
+
+            with usage_errors():
+                found = opened.export_dataset(annotations=annotations, **filters)
+                text = "\n".join(encode(one).decode() for one in found)
+            if not text:
+                raise Finding("No session fits.")
+        else:
+            text = opened.export_session(opened.find_id(prefix or ""), format_ or "json")
     text = text.rstrip("\n") + "\n"
     if output is None:
         from lllm.cli.render.json_text import show_json

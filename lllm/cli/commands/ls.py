@@ -6,6 +6,7 @@ from typing import Literal, Unpack
 
 import click
 
+from lllm.cli.annotation_values import annotation_option
 from lllm.cli.exit_codes import Finding
 from lllm.cli.options import (
     Filters,
@@ -29,6 +30,7 @@ from lllm.cli.options import (
 @click.option("--sort", type=click.Choice(("started", "cost")), default="started",
               show_default=True, help="Newest first, or most expensive first.")  # fmt: skip
 @click.option("--replays", is_flag=True, help="List replays, too.")
+@annotation_option
 @json_option
 def ls(
     store: str | None,
@@ -36,6 +38,7 @@ def ls(
     cursor: str | None,
     sort: Literal["started", "cost"],
     replays: bool,
+    annotations: dict[str, object],
     as_json: bool,
     **filters: Unpack[Filters],
 ) -> None:
@@ -50,6 +53,7 @@ def ls(
             cursor=cursor,
             sort=sort,
             replays=replays,
+            annotations=annotations,
             **filters,
         )
         page = found[:limit] if limit else found
@@ -58,7 +62,7 @@ def ls(
 
             show_json(array(page))
         if not page:
-            raise Finding("No session fits." if any(filters.values()) or cursor
+            raise Finding("No session fits." if any(filters.values()) or annotations or cursor
                           else "The store has no sessions yet.")  # fmt: skip
     if as_json:
         return

@@ -20,7 +20,7 @@ from lllm.cli.options import (
     zone,
 )
 
-_ROLES = ("task", "tag", "system", "user", "assistant", "tool", "error")
+_ROLES = ("task", "tag", "system", "user", "assistant", "tool", "error", "note")
 
 
 @click.command()

@@ -27,6 +27,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "session.interrupted": ("about", "last_seq"),
     "session.edited": ("step", "message", "tool", "model", "params", "prompt"),
     "session.tagged": ("about", "set", "removed", "by"),
+    "session.annotated": ("about", "step", "name", "value", "comment", "by"),
     "session.held": ("about", "by", "reason"),
     "session.released": ("about", "hold", "by", "reason"),
     "session.erased": ("about", "by", "reason"),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
+from lllm.projections.session.annotations import Annotation
 from lllm.projections.session.invoke_cost import dollars
 from lllm.terminal_safe import visible
 from lllm.times import datetime_of, offset_of, shown_time, suffix_of
 from lllm.tools.results import result_text
 
+_VERDICT = 120  # characters of what is judged, and how
 _MOST = 1 << 63  # nanoseconds or nano-dollars; more than this is nobody's time or money
 
 
@@ -43,6 +45,25 @@ def cut(text: str, limit: int) -> str:
         The line, safe to print.
     """
     return visible(text if len(text) <= limit else f"{text[: limit - 1]}…")
+
+
+def annotation_line(said: Annotation) -> str:
+    """Format an annotation on one line.
+
+    Args:
+        said: The annotation.
+
+    Returns:
+        Name and value, then the attempt, the comment and who says so.
+    """
+    line = shortened(said.name, _VERDICT)
+    if said.value is not None:
+        line += f"={shortened(said.value, _VERDICT)}"
+    if said.step is not None:
+        line += f" (attempt {said.step:,})"
+    if said.comment:
+        line += f": {shortened(said.comment, 2 * _VERDICT)}"
+    return line if said.by is None else f"{line}, says {shortened(said.by, _VERDICT)}"
 
 
 def error_line(error: str) -> str:

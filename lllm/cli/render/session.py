@@ -160,6 +160,8 @@ def _particulars(record: SessionRecord, details: Details, zone: dt.tzinfo) -> It
         yield _origin_text(details.origin, details.recorded_cost, session)
     if record.tags:
         yield labelled("tags", Text(formats.tag_list(record.tags), "cyan"))
+    for said in record.annotations:
+        yield labelled("note", formats.annotation_line(said))
     if session.partition:
         yield labelled("partition", visible(session.partition))
     if session.metadata is not None:

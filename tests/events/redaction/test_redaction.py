@@ -328,6 +328,7 @@ def test_every_text_of_every_event_is_searched() -> None:
         model.SessionSucceeded(delivery=KEY, elapsed=1),
         model.SessionFailed(error=error, elapsed=1),
         model.SessionTagged(about="id", set={KEY: KEY}, removed=(KEY,), by=KEY, salt=salt),
+        model.SessionAnnotated(about="id", name=KEY, value=[KEY], comment=KEY, by=KEY, salt=salt),
         model.SessionErased(
             about="id", by=KEY, reason=KEY, events=1, tactic_path=KEY, state="success", started=1,
             salt=salt,

@@ -30,8 +30,9 @@ from lllm.store.session_export import as_jsonl
 
 COMMANDS = (
     "demo", "ls", "show", "search", "calls", "events", "play", "diff", "replay", "tail", "cost",
-    "query", "export", "import", "tag", "rebuild", "verify", "repair", "seal", "keygen", "prove",
-    "audit", "doctor", "backup", "web", "mcp", "erase", "hold", "release", "retain", "vacuum",
+    "query", "export", "import", "tag", "annotate", "rebuild", "verify", "repair", "seal",
+    "keygen", "prove", "audit", "doctor", "backup", "web", "mcp", "erase", "hold", "release",
+    "retain", "vacuum",
 )  # fmt: skip
 
 
@@ -684,7 +685,7 @@ def test_rebuild(demo: Path, run: Run, tmp_path: Path) -> None:
         target.close()
         rows = path
     assert run("rebuild", "--store", path).startswith(
-        "sessions, tags, costs, calls, holds, merkle, messages: built anew"
+        "sessions, tags, costs, calls, holds, annotations, merkle, messages: "
     )
     assert "as the events say" in run("rebuild", "--check", "--store", path)
     connection = sqlite3.connect(rows)

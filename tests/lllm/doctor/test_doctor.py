@@ -90,8 +90,8 @@ def test_a_healthy_store(kind: str, path: Path, store: LogStore) -> None:
     )
     assert rows.sessions == {"success": 3, "failure": 1}
     assert [(view.name, view.lag, view.generation) for view in rows.views] == [
-        ("calls", 0, 1), ("costs", 0, 1), ("holds", 0, 1), ("merkle", 0, 1), ("messages", 0, 1),
-        ("sessions", 0, 1), ("tags", 0, 1),
+        ("annotations", 0, 1), ("calls", 0, 1), ("costs", 0, 1), ("holds", 0, 1),
+        ("merkle", 0, 1), ("messages", 0, 1), ("sessions", 0, 1), ("tags", 0, 1),
     ]  # fmt: skip
     assert found.database is not None
     assert (found.database.version, found.database.journal_mode, found.database.quick_check) == (
@@ -210,8 +210,8 @@ def test_rows_of_a_newer_lllm(kind: str, path: Path, store: LogStore) -> None:
         found = examine(older)
         lag = older.log.head() - min(view.position for view in found.rows.views)
     assert {view.name: view.newer for view in found.rows.views} == {
-        "calls": False, "costs": True, "holds": False, "merkle": False, "messages": False,
-        "sessions": False, "tags": True,
+        "annotations": False, "calls": False, "costs": True, "holds": False,
+        "merkle": False, "messages": False, "sessions": False, "tags": True,
     }  # fmt: skip
     remark = the_one(found, "rows", "warning")
     unit = "event" if kind == "sqlite" else "byte"

@@ -14,8 +14,8 @@ from tests.support.golden_recordings import FOLDER, TASK, desk
 RECORDINGS = sorted(FOLDER.glob("*.jsonl"))
 # What is no part of a session that was exported.
 ELSEWHERE = {
-    "session.erased", "session.held", "session.released", "session.interrupted", "error.recorded",
-    "log.gap",
+    "session.annotated", "session.erased", "session.held", "session.released",
+    "session.interrupted", "error.recorded", "log.gap",
 }  # fmt: skip
 
 

@@ -442,7 +442,9 @@ def test_stale_rows_are_built_anew_once(tmp_path: Path, monkeypatch: pytest.Monk
         with closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
             return dict(connection.execute("SELECT view, generation FROM checkpoints").fetchall())
 
-    names = ("sessions", "tags", "costs", "calls", "holds", "merkle", "messages")
+    names = (
+        "sessions", "tags", "costs", "calls", "holds", "annotations", "merkle", "messages",
+    )  # fmt: skip
     built_once = dict.fromkeys(names, 1)
     assert generations() == built_once
     with monkeypatch.context() as newer, ThreadPoolExecutor(4) as pool:

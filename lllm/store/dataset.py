@@ -1,0 +1,90 @@
+"""Makes a data set for evaluations: what was asked, what came of it, and how it was judged."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from lllm.events.dataframe_rows import TableRow
+from lllm.events.values.readable import readable
+from lllm.projections.session.annotations import Annotation
+from lllm.store.session_export import as_recorded
+from lllm.store.session_reader import SessionReader
+from lllm.store.summaries import SessionSummary
+
+
+class DatasetRow(msgspec.Struct, TableRow, frozen=True, kw_only=True):
+    """A session as an example for an evaluation.
+
+    Attributes:
+        session_id: The whole id.
+        tactic_path: The stable path of the tactic.
+        state: "success", "failure", "running" or "interrupted".
+        task: What was asked, as JSON.
+        delivery: What came of it, as JSON; None where nothing did.
+        error: "Type: message" of a failed session.
+        scores: The value of each annotation of the whole session, by its name; of several judges,
+            that of the last one.
+        annotations: All annotations, also those of single attempts.
+        tags: The tags of the session.
+        timestamp: The time at which the session began, UTC.
+        total_cost: US dollars.
+    """
+
+    session_id: str
+    tactic_path: str
+    state: str
+    task: object
+    delivery: object
+    error: str | None
+    scores: dict[str, object]
+    annotations: list[Annotation]
+    tags: dict[str, str]
+    timestamp: dt.datetime
+    total_cost: float
+
+
+def dataset(reader: SessionReader, sessions: Sequence[SessionSummary]) -> Iterator[DatasetRow]:
+    """Make the rows of a data set.
+
+    Args:
+        reader: Loads the sessions.
+        sessions: Those that are meant.
+
+    Yields:
+        A row for each session, in their order; those that were erased are left out.
+
+    Raises:
+        LogDamaged: An event in the log is corrupt.
+    """
+    for one in sessions:
+        if one.erased is not None:
+            continue
+        _, session = reader.load(one.session_id, as_recorded)
+        annotations = reader.annotations(one.session_id, _readable)
+        yield DatasetRow(
+            session_id=one.session_id,
+            tactic_path=one.tactic_path,
+            state=one.state,
+            task=_readable(session.task),
+            delivery=_readable(session.delivery),
+            error=one.error,
+            scores={
+                said.name: said.value
+                for said in sorted(annotations, key=lambda said: said.timestamp)
+                if said.step is None and said.value is not None
+            },
+            annotations=annotations,
+            tags=one.tags,
+            timestamp=one.timestamp,
+            total_cost=one.total_cost,
+        )
+
+
+def _readable(value: object) -> object:
+    try:
+        return readable(value)
+    except Exception:  # a mark that we don't know how to read
+        return value
