@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -27,11 +28,16 @@ from lllm import (
     StoreError,
     Tactic,
 )
+from lllm.audit.check_proof import check_proof
+from lllm.audit.proof import parse_proof
+from lllm.cli import main
 from lllm.events.backend import LogBackend
 from lllm.events.backends.memory import MemoryBackend
 from lllm.events.digest import commitment_of_erased, leaf_of_commitment
 from lllm.events.integrity.verify import verify
 from lllm.events.log import open_rows
+from lllm.events.model import Origin, SessionStarted, SessionSucceeded
+from lllm.events.recorder import Recorder
 from lllm.invokers.scripted import ScriptedInvoker
 from lllm.logging import local_store, sqlite_store
 from lllm.store.log_store import session_host
@@ -457,3 +463,75 @@ def test_an_erased_session_that_was_changed(tmp_path: Path) -> None:
             )
         [damage] = verify(store.backend).damages
         assert f"the events of {gone} are not those that were erased" in damage.what
+
+
+# -- what was made of a session, and what was made of the log before
+
+
+def copy_of(store: LogStore, of: str, mode: Literal["replay", "fork"]) -> str:
+    """A replay or a fork of a session, with the text in it."""
+    recorder = Recorder(store.backend, "p::desk")
+    recorder.stage(
+        SessionStarted(
+            tactic_path="p::desk", name="desk", task=TEXT, origin=Origin(of, mode),
+            salt=recorder.salt,
+        )
+    )  # fmt: skip
+    recorder.end(SessionSucceeded(delivery=TEXT, elapsed=1))
+    recorder.commit()
+    return recorder.session_id
+
+
+def test_replays_and_forks(store: LogStore, tmp_path: Path) -> None:
+    """They go with the session, those of forks, too; or they are kept, and listed."""
+    kept = record(store, "kept")
+    fork = copy_of(store, kept, "fork")
+    assert store.erase_session(kept, reason="x", keep_derived=True).kept == [fork]
+    assert store.load_session(fork).task == TEXT
+    gone = record(store, TEXT)
+    below = next(iter(store.load_session(gone).sub_tactic_sessions.values()))[0].session_id
+    made = [copy_of(store, gone, "replay"), copy_of(store, below, "fork")]
+    made.append(copy_of(store, made[1], "fork"))
+    held = copy_of(store, gone, "fork")
+    store.hold(held, reason="case 7")
+    with pytest.raises(ErasureRefused, match="case 7"):
+        store.erase_session(gone, reason="x")
+    assert store.load_session(gone).task is not None
+    store.release(held, reason="over")
+    report = store.erase_session(gone, reason="x")
+    assert {gone, below, *made, held} == set(report.sessions)
+    store.erase_session(fork, reason="x")
+    assert is_sound(store)
+    store.close()
+    assert found_in(tmp_path, TEXT) == []
+
+
+def test_old_checkpoints_and_proofs(store: LogStore, tmp_path: Path) -> None:
+    """A checkpoint from before still holds for the log, and what is left of the session can still
+    be proven event by event, without a payload."""
+    gone = record(store, TEXT)
+    checkpoint = store.seal()
+    store.erase_session(gone, reason="x")
+    for redacted in (True, False):
+        proof = store.prove(gone, checkpoint, redacted=redacted).text()
+        assert TEXT not in proof
+        checked = check_proof(parse_proof(proof.encode()))
+        assert (checked.verdict, len(checked.streams)) == ("good", 1)
+    file = tmp_path / "seals" / "checkpoint"
+    file.parent.mkdir()
+    file.write_text(checkpoint, encoding="utf-8")
+    path = getattr(store.backend, "path", None)
+    if path is not None:
+        store.close()
+        assert main(["verify", "--store", str(path), "--checkpoint", str(file)]) == 0
+
+
+def test_what_was_erased_elsewhere(store: LogStore, tmp_path: Path) -> None:
+    """A session that was erased in the other store is not imported; all others are."""
+    with sqlite_store(tmp_path / "other.db") as other:
+        gone, whole = record(other, "other text"), record(other, "whole")
+        other.erase_session(gone, reason="x")
+    with pytest.raises(ImportRefused, match="was erased there"):
+        store.import_sessions(tmp_path / "other.db")
+    assert [one.session_id for one in store.list_sessions()] == [whole]
+    assert is_sound(store)
