@@ -57,7 +57,9 @@ def test_two_versions_on_one_log(kind: str, tmp_path: Path) -> None:
         session = echo(older)("older", return_session=True)
         assert (session.task, session.state) == ("older", "success")
         assert older.lag > 0
-        assert older.rebuild(check=True).views == ("sessions", "tags")
+        checked = set(older.rebuild(check=True).views)  # those that the newer one did not build
+        assert checked >= {"sessions", "tags"}
+        assert not checked & {"costs", "calls"}
     with LogStore(KINDS[kind](path)) as older:
         assert len(older.list_sessions()) == 3
     assert newer(kind, path, "read") == "older newer first 3 0 None"

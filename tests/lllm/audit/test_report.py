@@ -148,12 +148,15 @@ def test_what_people_did_later(store: LogStore) -> None:
         store.tag(session_id, {"late": "yes"})
         store.hold(session_id, reason="case 7", by="law")
         store.release(session_id, reason="settled", by="law")
+        store.annotate(session_id, name="correct", value=False, comment="no", by="eve")
         facts = facts_of(store, session_id)
     assert [(one.type, one.by) for one in facts.interventions] == [
         ("session.tagged", "eve"), ("session.tagged", ""),
-        ("session.held", "law"), ("session.released", "law"),
+        ("session.held", "law"), ("session.released", "law"), ("session.annotated", "eve"),
     ]  # fmt: skip
-    assert [one.what for one in facts.interventions[2:]] == ["reason: case 7", "reason: settled"]
+    assert [one.what for one in facts.interventions[2:]] == [
+        "reason: case 7", "reason: settled", "name: correct; value: false; comment: no",
+    ]  # fmt: skip
     assert facts.interventions[0].what == 'set: {"ok": "yes"}; removed: ["old"]'
 
 
