@@ -161,3 +161,14 @@ def test_a_line_that_is_just_overwritten(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(segments, "decode", late)
     assert list(log.read()) == erased
     log.close()
+
+
+def test_every_connection_overwrites_what_it_deletes(tmp_path: Path) -> None:
+    """Those that read, and those that write."""
+    asked = "PRAGMA secure_delete"
+    with SQLiteBackendOf(tmp_path) as log:
+        with log.database.write() as writing:
+            assert writing is not None
+            assert writing.execute(asked).fetchone() == (1,)
+        with log.database.snapshot() as reading:
+            assert reading.execute(asked).fetchone() == (1,)
