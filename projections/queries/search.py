@@ -17,8 +17,10 @@ from lllm.events.concurrency.decoders import warm_msgspec
 from lllm.events.errors import SearchUnavailable
 from lllm.projections.queries.filters import Filter
 from lllm.projections.queries.rows import convert_rows
+from lllm.projections.queries.session_filter_sql import tag_number
 from lllm.projections.queries.session_tags import tags_of
 from lllm.projections.table_names import search_table
+from lllm.projections.view import storable
 from lllm.projections.views.message_texts import ROLES
 from lllm.projections.views.messages import MESSAGES, MessagesView
 
@@ -188,11 +190,16 @@ class _Matches:
         *,
         scored: bool,
     ) -> None:
+        of = wanted.of
         self.examined = 0
-        self.complete = False
+        # A tag that no session ever had is found by nobody, however many messages there are.
+        self.complete = not all(tag_number(connection, *tag).facet for tag in of.tags.items())
         self._connection = connection
         self._expression = expression
         self._wanted = wanted
+        self._tags = {storable(name): storable(value) for name, value in of.tags.items()}
+        self._tactic = None if of.tactic is None else storable(of.tactic)
+        self._partition = None if of.partition is None else storable(of.partition)
         # A session's messages come after its first event.
         self._first = -1 if wanted.sessions is None else 2 * min(wanted.sessions, default=2**61)
         self.behind = 2**63 - 1 if wanted.behind is None else wanted.behind
@@ -230,8 +237,8 @@ class _Matches:
             and (of.after is None or one.time * 1000 >= of.after)
             and (of.before is None or one.time * 1000 < of.before)
             and (of.state is None or one.state == of.state)
-            and (of.tactic is None or one.tactic == of.tactic)
-            and (of.partition is None or one.partition == of.partition)
+            and (of.tactic is None or one.tactic == self._tactic)
+            and (of.partition is None or one.partition == self._partition)
             and (sessions is None or one.session in sessions)
         ]
         if not of.tags or not fitting:
@@ -240,7 +247,7 @@ class _Matches:
         return [
             one
             for one in fitting
-            if one.session is not None and of.tags.items() <= tags.get(one.session, {}).items()
+            if one.session is not None and self._tags.items() <= tags.get(one.session, {}).items()
         ]
 
 

@@ -277,7 +277,7 @@ def test_filters_select_by_session_role_and_time() -> None:
         history = History(store)
         root = history.start("p::a", "acme", {"env": "prod"}, None)
         child = history.start("p::b", "acme", {"who": "x"}, root)
-        other = history.start("p::a", "", {"env": "test"}, None)
+        other = history.start("p::a", "", {"env": "test", "odd": "\udc80"}, None)
         for session in (root, child, other):
             history.say(session, "word", "user")
         history.finish(other, False)
@@ -290,6 +290,8 @@ def test_filters_select_by_session_role_and_time() -> None:
 
         assert found(tags={"env": "prod"}) == {root.id, child.id}
         assert found(tags={"env": "prod", "who": "x"}) == {child.id}
+        assert found(tags={"odd": "\udc80"}) == {other.id}
+        assert found(tags={"env": "never"}) == set()
         assert found(tactic_path="p::a") == {root.id, other.id}
         assert found(state="failure") == {other.id}
         assert found(partition="acme") == {root.id, child.id}

@@ -162,3 +162,18 @@ def test_judging_a_session_that_runs_leaves_it_running(store: LogStore) -> None:
     store.annotate(session.id, name="correct", value=True)
     history.finish(session, True)
     assert store.list_sessions(annotations={"correct": True})[0].state == "success"
+
+
+def test_an_import_brings_annotations(store: LogStore, tmp_path: Path) -> None:
+    """What was said of a session travels with it, once, however often it is imported."""
+    [one] = ask(store, "a")
+    store.annotate(one, name="correct", value=True, by="ada")
+    file = tmp_path / "one.jsonl"
+    file.write_text(store.export_session(one, "jsonl"), encoding="utf-8")
+    with LogStore(MemoryBackend()) as other:
+        other.import_sessions(file)
+        other.import_sessions(file)
+        annotations = other.load_session_record(one).annotations
+        assert annotations == store.load_session_record(one).annotations
+        assert len(annotations) == 1
+        assert [found.session_id for found in other.list_sessions(annotations={"correct": True})]
