@@ -433,6 +433,16 @@ def test_retries_and_failures(recorder: Recorder, shared: Loopback, store: LogSt
     ]
 
 
+def test_a_status_that_is_tried_again_by_a_header(
+    recorder: Recorder, shared: Loopback, store: LogStore
+) -> None:
+    """What a provider's header had the SDK try again it tries again, whatever its status."""
+    client = capture(chat_client(shared, max_retries=2), log_store=store)
+    refused = failure(400, headers={"retry-after-ms": "1", "x-should-retry": "true"})
+    again = recorder.same(lambda: ask(client, "a").choices[0].message.content, refused, text("b"))
+    assert again == "b"
+
+
 def test_a_connection_that_fails(recorder: Recorder, shared: Loopback, store: LogStore) -> None:
     """A lost connection is lost again, and the retry after one is not waited for."""
     client = capture(chat_client(shared, max_retries=1), log_store=store)
