@@ -37,7 +37,7 @@ def export(
     annotations: dict[str, object],
     **filters: Unpack[Filters],
 ) -> None:
-    """Write one session as text, all lists as a database, or sessions as a data set.
+    """Write a session, all lists, or a data set to a file.
 
     --dataset writes an object for each session that the filters select, newest first, for
     evaluations. --lists makes plain tables in a database of your own, new or not; a second run
