@@ -461,9 +461,10 @@ def session_of(store: LogStore | None, steps: list[Step], end: str) -> TacticCal
 
 
 def timeless(value: object) -> object:
-    """A session without its ids and times, for comparing two runs."""
+    """A session without its ids and times, for comparing two runs. Each log names definitions in
+    its own way."""
     if isinstance(value, dict):
-        varying = ("session_id", "started", "elapsed", "traceback", "first_token")
+        varying = ("session_id", "started", "elapsed", "traceback", "first_token", "definition")
         return {key: timeless(item) for key, item in value.items() if key not in varying}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
