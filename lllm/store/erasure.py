@@ -156,6 +156,7 @@ class Eraser:
     ) -> None:
         planned: list[_Planned] = []
         gone: set[int] = set()
+        named: set[str] = set()
         seen: set[str] = set(report.sessions)
         while wanted:
             found = self._host.reader.find(wanted.pop(0))
@@ -165,19 +166,19 @@ class Eraser:
             if found.row.erased is not None:
                 report.already.append(found.row.id)
                 continue
+            refusal = self._refusal(found)
+            if refusal is not None:
+                if not several:
+                    raise ErasureRefused(refusal.text)
+                (report.held if refusal.held else report.not_ended).append(found.row.id)
+                continue
             derived = self._derived(found)
             if keep_derived:
                 report.kept += [row.id for row in derived if row.id not in seen]
             else:
                 wanted += [row.id for row in derived]
-            refusal = self._refusal(found)
-            if refusal is None:
-                gone |= {row.number for row in found.family}
-                planned.append(self._plan(found, gone, by, reason))
-            elif several:
-                (report.held if refusal.held else report.not_ended).append(found.row.id)
-            else:
-                raise ErasureRefused(refusal.text)
+            gone |= {row.number for row in found.family}
+            planned.append(self._plan(found, gone, named, by, reason))
         if planned:
             self._carry_out(planned)
             report.sessions += [one for plan in planned for one in plan.ids]
@@ -226,11 +227,17 @@ class Eraser:
             )
         return None
 
-    def _plan(self, found: loading.FoundSession, gone: set[int], by: str, reason: str) -> _Planned:
-        """Read what goes with a session; `gone` are the sessions that go at the same time."""
+    def _plan(
+        self, found: loading.FoundSession, gone: set[int], named: set[str], by: str, reason: str
+    ) -> _Planned:
+        """Read what goes with a session.
+
+        `gone` are the sessions that go at the same time, `named` the definitions that other plans
+        have already; what this one adds is put there.
+        """
         backend, redact = self._backend, self._host.redact
         others = [*found.statements]
-        others += [(position, stream) for stream, position in self._definitions(gone)]
+        others += [(position, stream) for stream, position in self._definitions(gone, named)]
         streams = [stream for _, stream in others]
         erased: list[Recorded] = []
         statements: list[NewEvent] = []
@@ -246,7 +253,7 @@ class Eraser:
             )
         return _Planned([row.id for row in found.family], statements, erased)
 
-    def _definitions(self, gone: set[int]) -> list[tuple[str, int]]:
+    def _definitions(self, gone: set[int], named: set[str]) -> list[tuple[str, int]]:
         """The definitions that no session uses but those that are erased.
 
         From then on a new secret names definitions, so that who uses one again writes it again.
@@ -254,14 +261,17 @@ class Eraser:
 
         def ask(database: Database) -> list[tuple[str, int]]:
             with session_queries.reading(database) as connection:
-                return erasure_queries.definitions_used_by(connection, gone)
+                used = erasure_queries.definitions_used_by(connection, gone)
+            return [one for one in used if one[0] not in named]
 
         if not self._rows.ask(ask):
             return []
         with FileErrors(self._rows.database.path):
             self._host.definitions.renew()
         self._rows.catch_up(timeout=5.0)
-        return self._rows.ask(ask)
+        found = self._rows.ask(ask)
+        named |= {stream for stream, _ in found}
+        return found
 
     # -- the steps
 

@@ -473,6 +473,21 @@ def test_an_erased_session_that_was_changed(tmp_path: Path) -> None:
         assert f"the events of {gone} are not those that were erased" in damage.what
 
 
+def test_what_is_made_of_a_held_session_stays(store: LogStore) -> None:
+    """By a filter: a hold keeps a session, and then nothing that was made of it goes."""
+    held = record(store, "held", tags={"case": "7"})
+    fork = copy_of(store, held, "fork")
+    shared = [ask(store, TEXT) for _ in range(2)]
+    store.hold(held, reason="case 7")
+    report = store.erase(tags={"case": "7"}, reason="x")
+    assert (report.held, report.sessions) == ([held], [])
+    assert store.load_session(fork).task == TEXT
+    report = store.erase(before="2100-01-01", reason="x")
+    assert set(report.sessions) == {fork, *shared}
+    assert [name.split()[1] for name in definitions(store)] == ["True"]
+    assert is_sound(store)
+
+
 # -- what was made of a session, and what was made of the log before
 
 
