@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lllm.events import codec
 from lllm.events.backend import read_types
-from lllm.events.backends.sqlite.errors import FileErrors
-from lllm.events.concurrency.locks import FileLock, kept_waiting
-from lllm.events.concurrency.robust_locks import LockPair, RobustLock
-from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.envelope import Recorded
 from lllm.events.errors import (
     AppendConflict,
     ErasureRefused,
@@ -36,18 +32,16 @@ from lllm.events.errors import (
 )
 from lllm.events.integrity.erasure import check_erasable, erase_events, without_payloads
 from lllm.events.model import SessionErased
-from lllm.events.statements import statement
 from lllm.projections.engine.rebuild import rebuild
 from lllm.projections.queries import erasures as erasure_queries
-from lllm.projections.queries import load_session as loading
 from lllm.projections.queries import sessions as session_queries
 from lllm.projections.queries.erasures import ErasureState
 from lllm.projections.view import ERASED, View
+from lllm.store.erasure_lock import alone
+from lllm.store.erasure_plan import ErasurePlanner, PlannedErasure
 from lllm.store.erasure_report import Erasure, files_out_of_reach
-from lllm.store.residue import residue_of
 
 if TYPE_CHECKING:
-    from lllm.events.backends.sqlite.database import Database
     from lllm.store.session_host import StoreSessionHost
 
 _logger = logging.getLogger("lllm.store")
@@ -58,31 +52,6 @@ _STATEMENTS = (
     "session.tagged", "session.annotated", "session.interrupted", "session.held",
     "session.released", "agent.defined",
 )  # fmt: skip
-_threads = RobustLock()
-
-
-class _Planned(msgspec.Struct):
-    """A session with all below it: what is written of it, and its events without payloads."""
-
-    ids: list[str]
-    statements: list[NewEvent]
-    erased: list[Recorded]
-
-
-def who(by: str | None) -> str:
-    """Name who does something: as given, or the user of this process.
-
-    Args:
-        by: A name, None for the user's.
-    """
-    if by:
-        return by
-    import getpass  # late: it takes a terminal's libraries along
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"
 
 
 class Eraser:
@@ -103,6 +72,7 @@ class Eraser:
         if host.read_only or self._rows.database.read_only:
             raise LogReadOnly(f"{self._backend!r} was opened to be read only; nothing is erased.")
         self._erasable = check_erasable(self._backend)
+        self._planner = ErasurePlanner(host)
 
     # -- what is erased
 
@@ -154,7 +124,7 @@ class Eraser:
         keep_derived: bool,
         several: bool,
     ) -> None:
-        planned: list[_Planned] = []
+        planned: list[PlannedErasure] = []
         gone: set[int] = set()
         named: set[str] = set()
         seen: set[str] = set(report.sessions)
@@ -166,116 +136,27 @@ class Eraser:
             if found.row.erased is not None:
                 report.already.append(found.row.id)
                 continue
-            refusal = self._refusal(found)
+            refusal = self._planner.refusal(found)
             if refusal is not None:
                 if not several:
                     raise ErasureRefused(refusal.text)
                 (report.held if refusal.held else report.not_ended).append(found.row.id)
                 continue
-            derived = self._derived(found)
+            derived = self._planner.derived(found)
             if keep_derived:
                 report.kept += [row.id for row in derived if row.id not in seen]
             else:
                 wanted += [row.id for row in derived]
             gone |= {row.number for row in found.family}
-            planned.append(self._plan(found, gone, named, by, reason))
+            planned.append(self._planner.plan(found, gone, named, by, reason))
         if planned:
             self._carry_out(planned)
             report.sessions += [one for plan in planned for one in plan.ids]
             report.events += sum(len(plan.erased) for plan in planned)
 
-    def _derived(self, found: loading.FoundSession) -> list[session_queries.SessionRow]:
-        """The tops of the trees of the replays and forks of a session or of one below it."""
-
-        def ask(database: Database) -> list[session_queries.SessionRow]:
-            with session_queries.reading(database) as connection:
-                rows = erasure_queries.made_of(connection, [row.id for row in found.family])
-                tops = {row.root for row in rows} - {found.row.number}
-                roots = [session_queries.numbered_session(connection, top) for top in sorted(tops)]
-                return [row for row in roots if row is not None and row.erased is None]
-
-        return self._rows.ask(ask)
-
-    def _refusal(self, found: loading.FoundSession) -> _Refusal | None:
-        """Why a session can't be erased, None if it can."""
-        row = found.row
-
-        def ask(database: Database) -> tuple[str, list[erasure_queries.Hold]]:
-            with session_queries.reading(database) as connection:
-                root = session_queries.numbered_session(connection, row.root)
-                numbers = {one.number for one in found.family}
-                return (root.id if root else "", erasure_queries.holds_on(connection, numbers))
-
-        root, holds = self._rows.ask(ask)
-        if holds:
-            hold = holds[0]
-            return _Refusal(
-                f"Session {row.id} can't be erased: {hold.placed_by} placed a legal hold on it "
-                f"({hold.reason}). `lllm release {row.id}` lifts it.",
-                held=True,
-            )
-        if row.parent is not None:
-            return _Refusal(
-                f"Session {row.id} is a part of session {root}, which has its texts as well: "
-                f"erase that one."
-            )
-        running = [one.id for one in found.family if one.state == "running"]
-        if running:
-            return _Refusal(
-                f"Session {running[0]} is still running; it can be erased when it has ended, or "
-                "its process is found dead."
-            )
-        return None
-
-    def _plan(
-        self, found: loading.FoundSession, gone: set[int], named: set[str], by: str, reason: str
-    ) -> _Planned:
-        """Read what goes with a session.
-
-        `gone` are the sessions that go at the same time, `named` the definitions that other plans
-        have already; what this one adds is put there.
-        """
-        backend, redact = self._backend, self._host.redact
-        others = [*found.statements]
-        others += [(position, stream) for stream, position in self._definitions(gone, named)]
-        streams = [stream for _, stream in others]
-        erased: list[Recorded] = []
-        statements: list[NewEvent] = []
-        for row in found.family:
-            events = list(backend.read(after=row.number - 1, upto=row.last_position, stream=row.id))
-            erased += without_payloads(events)
-            own = streams if row is found.family[0] else []
-            event = residue_of(row, events, by=by, reason=reason, streams=own)
-            statements.append(statement(f"erased-{row.id}", event, salt=event.salt, redact=redact))
-        for position, stream in others:
-            erased += without_payloads(
-                backend.read(after=position - 1, upto=position, stream=stream)
-            )
-        return _Planned([row.id for row in found.family], statements, erased)
-
-    def _definitions(self, gone: set[int], named: set[str]) -> list[tuple[str, int]]:
-        """The definitions that no session uses but those that are erased.
-
-        From then on a new secret names definitions, so that who uses one again writes it again.
-        """
-
-        def ask(database: Database) -> list[tuple[str, int]]:
-            with session_queries.reading(database) as connection:
-                used = erasure_queries.definitions_used_by(connection, gone)
-            return [one for one in used if one[0] not in named]
-
-        if not self._rows.ask(ask):
-            return []
-        with FileErrors(self._rows.database.path):
-            self._host.definitions.renew()
-        self._rows.catch_up(timeout=5.0)
-        found = self._rows.ask(ask)
-        named |= {stream for stream, _ in found}
-        return found
-
     # -- the steps
 
-    def _carry_out(self, planned: Sequence[_Planned]) -> None:
+    def _carry_out(self, planned: Sequence[PlannedErasure]) -> None:
         database = self._rows.database
         state = erasure_queries.erasure_state(database)
         begun = msgspec.structs.replace(state, begun=True, unvacuumed=True)
@@ -423,13 +304,6 @@ class Eraser:
         ]
 
 
-class _Refusal(msgspec.Struct, frozen=True):
-    """Why a session can't be erased, for people; held: because of a legal hold."""
-
-    text: str
-    held: bool = False
-
-
 def _takes(view: View) -> bool:
     """True if a view removes what was erased itself, or is given nothing that says anything."""
     return ERASED in view.types or not view.types
@@ -442,33 +316,6 @@ def step(name: str) -> None:
         name: Of the step.
     """
     del name
-
-
-@contextmanager
-def alone(database: Database, timeout: float | None = None) -> Iterator[None]:
-    """Hold the lock of whoever erases, or places or lifts a hold.
-
-    Args:
-        database: Of the rows.
-        timeout: Seconds to wait, None for as long as anybody does.
-
-    Raises:
-        LogUnavailable: Others have it for longer.
-    """
-    path: Path | None = None
-    file = None
-    if database.lock_folder is not None:
-        path = database.lock_folder / "erase.lock"
-        with FileErrors(path):
-            file = FileLock(path)
-    try:
-        with LockPair(_threads, file, timeout) as mine:
-            if not mine:
-                raise kept_waiting(path or ":memory:")
-            yield
-    finally:
-        if file is not None:
-            file.close()
 
 
 def finish_erasures(host: StoreSessionHost) -> None:

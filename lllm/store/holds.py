@@ -15,7 +15,7 @@ from lllm.events.model import SessionHeld, SessionReleased
 from lllm.events.statements import append_statement
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import sessions as session_queries
-from lllm.store.erasure import alone, who
+from lllm.store.erasure_lock import alone, who
 from lllm.store.erasure_report import refuse_erased
 from lllm.times import datetime_of
 

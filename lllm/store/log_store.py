@@ -43,7 +43,8 @@ from lllm.sessions.session_start import check_tags
 from lllm.store import holds
 from lllm.store.call_records import CallRecord, call_filter_of, call_list
 from lllm.store.call_statistics import CallGroup, CallSummary, call_summary
-from lllm.store.erasure import Eraser, who
+from lllm.store.erasure import Eraser
+from lllm.store.erasure_lock import who
 from lllm.store.erasure_report import Erasure, refuse_erased
 from lllm.store.filters import filter_of
 from lllm.store.holds import LegalHold

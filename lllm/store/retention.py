@@ -11,7 +11,8 @@ import msgspec
 from lllm.events.backends.sqlite.database import Database
 from lllm.projections.queries import erasures as erasure_queries
 from lllm.projections.queries import sessions as session_queries
-from lllm.store.erasure import Eraser, who
+from lllm.store.erasure import Eraser
+from lllm.store.erasure_lock import who
 from lllm.store.erasure_report import Erasure
 
 if TYPE_CHECKING:

@@ -1,0 +1,137 @@
+"""Plans an erasure: which sessions may go, what goes with each, and what is written of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lllm.events.backends.sqlite.errors import FileErrors
+from lllm.events.envelope import NewEvent, Recorded
+from lllm.events.integrity.erasure import without_payloads
+from lllm.events.statements import statement
+from lllm.projections.queries import erasures as erasure_queries
+from lllm.projections.queries import load_session as loading
+from lllm.projections.queries import sessions as session_queries
+from lllm.store.residue import residue_of
+
+if TYPE_CHECKING:
+    from lllm.events.backends.sqlite.database import Database
+    from lllm.store.session_host import StoreSessionHost
+
+
+class PlannedErasure(msgspec.Struct):
+    """A session with all below it: what is written of it, and its events without payloads."""
+
+    ids: list[str]
+    statements: list[NewEvent]
+    erased: list[Recorded]
+
+
+class ErasureRefusal(msgspec.Struct, frozen=True):
+    """Why a session can't be erased, for people; held: because of a legal hold."""
+
+    text: str
+    held: bool = False
+
+
+class ErasurePlanner:
+    """Plans the erasure of sessions of one store.
+
+    Args:
+        host: The open store.
+    """
+
+    def __init__(self, host: StoreSessionHost) -> None:
+        self._host = host
+        self._backend = host.settings.backend
+        self._rows = host.rows
+
+    def derived(self, found: loading.FoundSession) -> list[session_queries.SessionRow]:
+        """The tops of the trees of the replays and forks of a session or of one below it."""
+
+        def ask(database: Database) -> list[session_queries.SessionRow]:
+            with session_queries.reading(database) as connection:
+                rows = erasure_queries.made_of(connection, [row.id for row in found.family])
+                tops = {row.root for row in rows} - {found.row.number}
+                roots = [session_queries.numbered_session(connection, top) for top in sorted(tops)]
+                return [row for row in roots if row is not None and row.erased is None]
+
+        return self._rows.ask(ask)
+
+    def refusal(self, found: loading.FoundSession) -> ErasureRefusal | None:
+        """Why a session can't be erased, None if it can."""
+        row = found.row
+
+        def ask(database: Database) -> tuple[str, list[erasure_queries.Hold]]:
+            with session_queries.reading(database) as connection:
+                root = session_queries.numbered_session(connection, row.root)
+                numbers = {one.number for one in found.family}
+                return (root.id if root else "", erasure_queries.holds_on(connection, numbers))
+
+        root, holds = self._rows.ask(ask)
+        if holds:
+            hold = holds[0]
+            return ErasureRefusal(
+                f"Session {row.id} can't be erased: {hold.placed_by} placed a legal hold on it "
+                f"({hold.reason}). `lllm release {row.id}` lifts it.",
+                held=True,
+            )
+        if row.parent is not None:
+            return ErasureRefusal(
+                f"Session {row.id} is a part of session {root}, which has its texts as well: "
+                f"erase that one."
+            )
+        running = [one.id for one in found.family if one.state == "running"]
+        if running:
+            return ErasureRefusal(
+                f"Session {running[0]} is still running; it can be erased when it has ended, or "
+                "its process is found dead."
+            )
+        return None
+
+    def plan(
+        self, found: loading.FoundSession, gone: set[int], named: set[str], by: str, reason: str
+    ) -> PlannedErasure:
+        """Read what goes with a session.
+
+        `gone` are the sessions that go at the same time, `named` the definitions that other plans
+        have already; what this one adds is put there.
+        """
+        backend, redact = self._backend, self._host.redact
+        others = [*found.statements]
+        others += [(position, stream) for stream, position in self._definitions(gone, named)]
+        streams = [stream for _, stream in others]
+        erased: list[Recorded] = []
+        statements: list[NewEvent] = []
+        for row in found.family:
+            events = list(backend.read(after=row.number - 1, upto=row.last_position, stream=row.id))
+            erased += without_payloads(events)
+            own = streams if row is found.family[0] else []
+            event = residue_of(row, events, by=by, reason=reason, streams=own)
+            statements.append(statement(f"erased-{row.id}", event, salt=event.salt, redact=redact))
+        for position, stream in others:
+            erased += without_payloads(
+                backend.read(after=position - 1, upto=position, stream=stream)
+            )
+        return PlannedErasure([row.id for row in found.family], statements, erased)
+
+    def _definitions(self, gone: set[int], named: set[str]) -> list[tuple[str, int]]:
+        """The definitions that no session uses but those that are erased.
+
+        From then on a new secret names definitions, so that who uses one again writes it again.
+        """
+
+        def ask(database: Database) -> list[tuple[str, int]]:
+            with session_queries.reading(database) as connection:
+                used = erasure_queries.definitions_used_by(connection, gone)
+            return [one for one in used if one[0] not in named]
+
+        if not self._rows.ask(ask):
+            return []
+        with FileErrors(self._rows.database.path):
+            self._host.definitions.renew()
+        self._rows.catch_up(timeout=5.0)
+        found = self._rows.ask(ask)
+        named |= {stream for stream, _ in found}
+        return found
